@@ -1,0 +1,67 @@
+"""What can go wrong, one class per thing a user can do about it.
+
+Every error carries the exit code of the command line and a message of one line that says what to do.
+No message holds text from a note or a header: they may name a patient.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medgemma_app.model.engine import Generation
+
+
+class MedGemmaError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(MedGemmaError):
+    """A file the user gave cannot be used: give another one."""
+
+    exit_code = 2
+
+
+class OptionError(InputError, ValueError):
+    """An option has a value outside its range: change it."""
+
+
+class ContextError(InputError):
+    """The prompt does not fit the model's context: shorten it. ``tokens`` against ``limit``."""
+
+    def __init__(self, message: str, *, tokens: int, limit: int) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class OutputError(MedGemmaError):
+    """The output file cannot be written: choose another place."""
+
+    exit_code = 2
+
+
+class PromptError(MedGemmaError):
+    """A prompt file is missing or names variables it does not have: mend the file."""
+
+    exit_code = 2
+
+
+class ModelError(MedGemmaError):
+    """The model cannot be loaded: the message says what is missing."""
+
+
+class GenerationError(MedGemmaError):
+    """The model failed while it was generating."""
+
+
+class GenerationCancelled(MedGemmaError):
+    """The generation was stopped from outside; ``partial`` holds what there was until then."""
+
+    exit_code = 130
+
+    def __init__(self, partial: Generation) -> None:
+        super().__init__(f"cancelled after {len(partial.token_ids)} tokens")
+        self.partial = partial

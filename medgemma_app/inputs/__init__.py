@@ -1,0 +1,1 @@
+"""Any file a user has -> what the model may see."""

@@ -1,0 +1,66 @@
+"""Prompt -> Gemma 3 turns, by the checkpoint's own template -> token ids with exactly one <bos>.
+
+What a text says can never become a control token: a control string that stands in a part or in the system text
+is fed to the tokenizer in two pieces, so that it is spelled out in ordinary tokens and decodes to what was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import ModelError
+
+if TYPE_CHECKING:
+    from medgemma_app.prompts import Prompt
+
+# Gemma's tokenizer marks these as ordinary added tokens although they steer the model: <unused94> opens a thought.
+_STEERING = re.compile(r"<unused\d+>|<mask>|\[multimodal\]")
+# Stands in for the first character of control strings in the texts, so that the template's own can be told apart.
+_BLANK = "\ufdd0"
+
+
+class ChatTemplate:
+    """The checkpoint's chat template and tokenizer. ``processor`` is what ``mlx_vlm.load`` returns."""
+
+    def __init__(self, processor: Any) -> None:
+        self.tokenizer = processor.tokenizer
+        if not self.tokenizer.chat_template:
+            raise ModelError("the checkpoint has no chat template; use an instruction-tuned one (its name ends in -it)")
+        self._picture = processor.full_image_sequence
+        self._boi = processor.boi_token
+        added = self.tokenizer.added_tokens_decoder.values()
+        self._control = sorted({t.content for t in added if t.special or _STEERING.fullmatch(t.content)}, key=len, reverse=True)
+        self._pattern = re.compile("(?=(" + "|".join(map(re.escape, self._control)) + "))")
+        self._blanked = str.maketrans({token[0]: _BLANK for token in self._control})
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The ids the model is fed: <bos>, the turn, every picture as its soft tokens, and the opening of the answer."""
+        ids: list[int] = []
+        for piece in self._pieces(prompt):
+            ids += self.tokenizer.encode(piece.replace(self._boi, self._picture), add_special_tokens=False)
+        bos = self.tokenizer.bos_token_id
+        return ids if ids[:1] == [bos] else [bos, *ids]
+
+    def _pieces(self, prompt: Prompt) -> Iterator[str]:
+        """The rendered turn, cut inside every control string that comes from a text."""
+        rendered = self._render(prompt, blank=False)
+        # Rendered again with the control strings' first characters blanked out: where the two differ, a text speaks.
+        template_only = self._render(prompt, blank=True)
+        start = 0
+        for match in self._pattern.finditer(rendered):
+            if rendered[match.start()] != template_only[match.start()]:
+                yield rendered[start : match.start() + 1]
+                start = match.start() + 1
+        yield rendered[start:]
+
+    def _render(self, prompt: Prompt, *, blank: bool) -> str:
+        def text(part: str) -> dict[str, str]:
+            return {"type": "text", "text": part.translate(self._blanked) if blank else part}
+
+        content = [text(part) if isinstance(part, str) else {"type": "image"} for part in prompt.parts]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if prompt.system:
+            messages.insert(0, {"role": "system", "content": [text(prompt.system)]})
+        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))

@@ -1,0 +1,1 @@
+"""Text -> issues. Pure functions: no model, no mlx, no file."""
