@@ -1,1 +1,38 @@
-"""MedGemma on your own machine: findings and SOAP drafts, streamed, checked, and exact to the reference."""
+"""MedGemma on your own machine: findings and SOAP drafts, streamed, checked, and exact to the reference.
+
+Research use; outputs are drafts that need independent verification; not a medical device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medgemma_app.errors import MedGemmaError
+    from medgemma_app.inputs.images import load_image
+    from medgemma_app.inputs.notes import load_notes
+    from medgemma_app.model.engine import Generation, MedGemma, Options, Token
+    from medgemma_app.prompts import Prompt
+
+_HOMES = {
+    "errors": ["ContextError", "GenerationCancelled", "GenerationError", "InputError", "MedGemmaError", "ModelError", "OptionError"],
+    "inputs.images": ["load_image"],
+    "inputs.notes": ["load_notes"],
+    "model.engine": ["Generation", "MedGemma", "Options", "Token"],
+    "prompts": ["Prompt"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: ``medgemma --help`` needs none of them."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

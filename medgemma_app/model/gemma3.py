@@ -1,0 +1,185 @@
+"""Brings the Gemma 3 that mlx-vlm loads in line with the reference implementation in transformers.
+
+mlx-vlm 0.7 departs from it, without an error, in four places:
+
+- the tokens of one image cannot see the later tokens of that image (the reference lets them see each other);
+- image features are divided by the root of a hidden size the checkpoint does not have (2048 instead of 2560 or 5376);
+- embeddings are multiplied by the root of the hidden size rounded to bfloat16, whatever the checkpoint's precision;
+- ``rope_parameters``, as transformers 5 writes them, are not read, so the factor 8 of the global layers is lost.
+
+``align`` changes the classes of the objects it is given, and nothing else in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_vlm.generate.common import DEFAULT_PREFILL_STEP_SIZE
+from mlx_vlm.models.base import InputEmbeddingsFeatures, LanguageModelOutput, create_attention_mask
+from mlx_vlm.models.gemma3.gemma3 import Model
+from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
+from mlx_vlm.models.rope_utils import initialize_rope
+
+
+def align(model: Model, config: Mapping[str, Any]) -> None:
+    """Makes a loaded Gemma 3 compute what the reference computes. ``config`` is the checkpoint's config.json."""
+    model.__class__ = AlignedModel
+    model.language_model.__class__ = AlignedLanguageModel
+    model.language_model.model.__class__ = AlignedTextModel
+    model.language_model.model.image_token = model.config.image_token_index
+    _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
+
+
+def image_features(model: Model, pixel_values: mx.array) -> mx.array:
+    """Pixels [n, 3, side, side] in -1..1 -> projected SigLIP embeddings [n, tokens per image, text hidden size].
+
+    One picture at a time, evaluated at once: 85 slices together would need 85 times the memory of one.
+    """
+    dtype = model.vision_tower.vision_model.embeddings.position_embedding.weight.dtype
+    features = []
+    for pixels in pixel_values.transpose(0, 2, 3, 1).astype(dtype):
+        hidden, _, _ = model.vision_tower(pixels[None])
+        features.append(model.multi_modal_projector(hidden))
+        mx.eval(features[-1])
+    return mx.concatenate(features)
+
+
+class AlignedModel(Model):  # type: ignore[misc]
+    """Image features stand among the text embeddings as the projector made them."""
+
+    def get_input_embeddings(
+        self, input_ids: mx.array, pixel_values: mx.array | None = None, mask: mx.array | None = None, **kwargs: Any
+    ) -> InputEmbeddingsFeatures:
+        embeddings = self.language_model.model.embed(input_ids)
+        features = kwargs.get("cached_image_features")
+        if features is None and pixel_values is not None:
+            features = image_features(self, pixel_values)
+        if features is not None:
+            embeddings = _place(features, input_ids == self.config.image_token_index, embeddings)
+        return InputEmbeddingsFeatures(inputs_embeds=embeddings)
+
+
+def _place(features: mx.array, is_image: mx.array, embeddings: mx.array) -> mx.array:
+    """The n-th image token of the batch takes the n-th feature."""
+    rows = features.reshape(-1, features.shape[-1]).astype(embeddings.dtype)
+    if (wanted := int(is_image.sum())) != len(rows):
+        raise ValueError(f"the prompt has {wanted} image tokens, the pictures give {len(rows)}")
+    order = mx.maximum(mx.cumsum(is_image.flatten()) - 1, 0).reshape(is_image.shape)
+    return mx.where(is_image[..., None], rows[order], embeddings)
+
+
+class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
+    """Cuts a long prompt into chunks itself, since mlx-vlm's own chunks may cut an image in two."""
+
+    no_chunked_prefill = True
+
+    def __call__(
+        self,
+        inputs: mx.array,
+        inputs_embeds: mx.array | None = None,
+        mask: mx.array | None = None,
+        cache: list[Any] | None = None,
+        logits_to_keep: int = 0,
+        **_: Any,
+    ) -> LanguageModelOutput:
+        *chunks, last = self._chunks(inputs, cache)
+        for chunk in chunks:
+            self.model(inputs[:, chunk], _cut(inputs_embeds, chunk), mask, cache)
+            mx.eval([layer.state for layer in cache or ()])
+            mx.clear_cache()
+        hidden = self.model(inputs[:, last], _cut(inputs_embeds, last), mask, cache)
+        return LanguageModelOutput(logits=self.lm_head(hidden[:, -logits_to_keep:]))
+
+    def _chunks(self, inputs: mx.array, cache: list[Any] | None) -> list[slice]:
+        if cache is None or inputs.shape[1] <= DEFAULT_PREFILL_STEP_SIZE:
+            return [slice(None)]
+        return chunks(image_blocks(np.array(inputs), self.model.image_token), DEFAULT_PREFILL_STEP_SIZE)
+
+
+class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
+    """Attention in both directions inside an image, and the reference's embedding scale."""
+
+    def embed(self, inputs: mx.array) -> mx.array:
+        embeddings = self.embed_tokens(inputs)
+        return embeddings * mx.array(self.config.hidden_size**0.5, embeddings.dtype)
+
+    def __call__(
+        self, inputs: mx.array, inputs_embeds: mx.array | None = None, mask: mx.array | None = None, cache: list[Any] | None = None
+    ) -> mx.array:
+        hidden = self.embed(inputs) if inputs_embeds is None else inputs_embeds
+        caches = cache or [None] * len(self.layers)
+        masks = {} if mask is not None else self._masks(inputs, hidden, caches)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            hidden = layer(hidden, masks.get(layer.self_attn.is_sliding, mask), layer_cache)
+        return self.norm(hidden)
+
+    def _masks(self, inputs: mx.array, hidden: mx.array, caches: list[Any]) -> dict[bool, Any]:
+        """One mask for the sliding layers (True) and one for the global layers (False)."""
+        # A single token is the decoder's step: looking at its value here would make every step wait for the last.
+        blocks = image_blocks(np.array(inputs), self.image_token) if inputs.shape[1] > 1 else np.array([-1])
+        seen = {layer.self_attn.is_sliding: cache for layer, cache in zip(self.layers, caches, strict=True)}
+        windows = {sliding: self.window_size if sliding else None for sliding in seen}
+        return {sliding: attention_mask(hidden, cache, blocks, windows[sliding]) for sliding, cache in seen.items()}
+
+
+def _cut(embeddings: mx.array | None, chunk: slice) -> mx.array | None:
+    return None if embeddings is None else embeddings[:, chunk]
+
+
+def image_blocks(ids: np.ndarray, image_token: int) -> np.ndarray:
+    """Ids [batch, length] -> the number of the image each token belongs to, -1 for text, same shape."""
+    is_image = ids == image_token
+    starts = is_image & ~np.pad(is_image, ((0, 0), (1, 0)))[:, :-1]
+    return np.where(is_image, np.cumsum(starts, axis=1), -1)
+
+
+def chunks(blocks: np.ndarray, step: int) -> list[slice]:
+    """Slices of at most ``step`` tokens that cover the prompt, longer only where a single image is longer."""
+    inside = ((blocks[:, 1:] == blocks[:, :-1]) & (blocks[:, 1:] > 0)).any(axis=0)
+    edges = np.append(np.flatnonzero(~inside) + 1, blocks.shape[1])  # where a chunk may end
+    found, start = [], 0
+    while start < blocks.shape[1]:
+        fitting = edges[(edges > start) & (edges <= start + step)]
+        end = int(fitting[-1] if len(fitting) else edges[edges > start][0])
+        found.append(slice(start, end))
+        start = end
+    return found
+
+
+def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray, window: int | None) -> mx.array | str | None:
+    """What each new token may see: causal, or its own image; then, on sliding layers, nothing older than the window.
+
+    It has [new tokens, cached + new tokens] entries of one byte. Chunks never cut an image, so only the last square can differ from causal.
+    """
+    has_image = bool((blocks > 0).any())
+    mask = create_attention_mask(hidden, cache, window_size=window, return_array=has_image)
+    if not has_image:
+        return mask
+    same = _same_image(mx.array(blocks), window)
+    cached = mask.shape[-1] - same.shape[-1]
+    return mask | mx.pad(same, [(0, 0), (0, 0), (0, 0), (cached, 0)])
+
+
+def _same_image(blocks: mx.array, window: int | None) -> mx.array:
+    """[batch, 1, new, new]: query and key are of the same image, the key no older than the window."""
+    same = (blocks[:, None, :, None] == blocks[:, None, None, :]) & (blocks > 0)[:, None, :, None]
+    if window is None:
+        return same
+    place = mx.arange(blocks.shape[1])
+    return same & (place[:, None] - place[None, :] < window)
+
+
+def _read_rope_parameters(model: Model, parameters: Mapping[str, Any] | None) -> None:
+    """Sets the rotary embedding of every layer from the ``rope_parameters`` of transformers 5, where they are given."""
+    for layer in model.language_model.layers if parameters else ():
+        kind = (parameters or {})["sliding_attention" if layer.self_attn.is_sliding else "full_attention"]
+        layer.self_attn.rope = initialize_rope(
+            dims=layer.self_attn.head_dim,
+            traditional=False,
+            base=kind["rope_theta"],
+            scaling_config=dict(kind),
+            max_position_embeddings=model.config.text_config.max_position_embeddings,
+        )
