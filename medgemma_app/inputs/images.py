@@ -1,0 +1,114 @@
+"""A picture file -> the upright, full-range, square RGB picture the model may see.
+
+Pillow and numpy are imported inside functions: the command line must start without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.files import open_input, refuse_url, shown_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A picture as the model sees it (RGB), JSON-ready facts about where it came from, and what deserves a warning."""
+
+    image: Image
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def load_image(source: str | Path | Image, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:
+    """The RGB picture in ``source``: upright, full range, padded with black to a centred square. Raises InputError."""
+    return read_image(source, pad=pad, frame=frame, window=window).image
+
+
+def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
+    """The picture in ``source`` and the facts a report needs to be traced to it.
+
+    ``frame`` counts from 1; ``window`` is "C/W" in the units of a DICOM file. Raises InputError.
+    """
+    if not isinstance(source, str | Path):
+        return _finish(*_from_picture(source, window), name="the picture", pad=pad)
+    refuse_url(source)
+    name = shown_name(source)
+    with open_input(source, what=ONE_PICTURE) as file:
+        digest = _sha256(file)
+        picture, facts = _decode(file, name, frame, window)
+    return _finish(picture, {"name": name, "sha256": digest, **facts}, name=name, pad=pad)
+
+
+def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> tuple[Image, dict[str, Any]]:
+    """Told by content, never by name: the picture as 8-bit RGB or L, and its facts."""
+    if looks_like_dicom(file, name):
+        from medgemma_app.inputs.dicom import decode_dicom
+
+        return decode_dicom(file, name, frame=frame, window=window)
+    from medgemma_app.inputs.raster import decode_raster
+
+    _refuse_window(window, name)
+    return decode_raster(file, name, frame=frame)
+
+
+def _from_picture(picture: Image, window: str | None) -> tuple[Image, dict[str, Any]]:
+    from medgemma_app.inputs.raster import flatten
+
+    _refuse_window(window, "the picture")
+    return flatten(picture, "the picture")
+
+
+def _refuse_window(window: str | None, name: str) -> None:
+    if window is not None:
+        raise InputError(f"{name} is not a DICOM file, and a window needs one; leave the window out")
+
+
+def looks_like_dicom(file: BinaryIO, name: str) -> bool:
+    """True for a DICOM file with its preamble, and for one that lost it; leaves the file at its start."""
+    head = file.read(132)
+    file.seek(0)
+    bare = head[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+    return head[128:] == b"DICM" or bare or name.lower().endswith((".dcm", ".dicom"))
+
+
+def _sha256(file: BinaryIO) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _finish(picture: Image, facts: dict[str, Any], *, name: str, pad: bool) -> Scan:
+    from medgemma_app.inputs.gates import refuse_unusable, warn_doubtful
+
+    refuse_unusable(picture, name)
+    warnings = warn_doubtful(picture, name)
+    square, padding = pad_to_square(picture) if pad else (picture, None)
+    return Scan(square.convert("RGB"), {**facts, "padding": padding}, warnings)
+
+
+def pad_to_square(picture: Image) -> tuple[Image, dict[str, int]]:
+    """The picture in the middle of a black square of its longer side, and the widths of the four borders in pixels."""
+    from PIL import Image
+
+    width, height = picture.size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    borders = {"left": left, "top": top, "right": side - width - left, "bottom": side - height - top}
+    if width == height:
+        return picture, borders
+    square = Image.new(picture.mode, (side, side))
+    square.paste(picture, (left, top))
+    return square, borders
