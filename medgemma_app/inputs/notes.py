@@ -5,9 +5,11 @@ Nothing the file says is dropped and nothing is reworded: keys become labels, va
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,21 @@ FEWEST_WORDS = 5
 LARGEST_BYTES = 10_000_000
 
 
+@dataclass(frozen=True)
+class Notes:
+    """The text the model reads, and JSON-ready facts about where it came from."""
+
+    text: str
+    facts: Mapping[str, Any]
+
+
 def load_notes(source: str | Path) -> str:
-    """The text of a notes file (JSON, UTF-8); ``-`` reads standard input.
+    """The text of a notes file (JSON, UTF-8); ``-`` reads standard input. Raises InputError."""
+    return read_notes(source).text
+
+
+def read_notes(source: str | Path) -> Notes:
+    """A notes file and its facts (name, sha256 of the bytes, words).
 
     Raises InputError for a file that cannot be read, is not JSON, or holds fewer than 5 words.
     """
@@ -43,9 +58,10 @@ def load_notes(source: str | Path) -> str:
     except RecursionError as error:
         raise InputError(f"{name} is nested too deeply; give a flat JSON object") from error
     text = notes_text(value)
-    if len(text.split()) < FEWEST_WORDS:
+    words = len(text.split())
+    if words < FEWEST_WORDS:
         raise InputError(f"{name} holds fewer than {FEWEST_WORDS} words; there is nothing to write a note from")
-    return text
+    return Notes(text, {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "words": words})
 
 
 def _read(source: str | Path) -> tuple[bytes, str]:
