@@ -1,0 +1,160 @@
+"""What every validator shares: issues, the report under check, and the checks on its sections and its answer.
+
+A check is one function ``(Report) -> Iterator[Issue]``; a kind of report is a tuple of them. Validators report and the
+caller decides: nothing here raises on any text, and nothing mends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from medgemma_app.validate.sections import Parsed
+
+Severity: TypeAlias = Literal["error", "warning", "info"]
+FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
+LONGEST_EXCERPT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing to know about a report: an "error" means that it is not valid."""
+
+    code: str
+    severity: Severity
+    message: str
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What the checks found, and the sections they saw."""
+
+    issues: tuple[Issue, ...]
+    sections: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no issue is an error."""
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Issue, ...]:
+        """The issues that make the report invalid."""
+        return tuple(issue for issue in self.issues if issue.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Issue, ...]:
+        """The issues a reader should look at."""
+        return tuple(issue for issue in self.issues if issue.severity == "warning")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A text under check, with what is known of how it came about."""
+
+    text: str
+    parsed: Parsed
+    required: tuple[str, ...]
+    finish_reason: FinishReason = "stop"
+    has_thought: bool = False
+    has_prior: bool = False
+    indication: str | None = None
+    source: str | None = None
+
+
+Check: TypeAlias = Callable[[Report], Iterator[Issue]]
+
+# What the prompts say under each heading: a model that repeats it has not answered. Compared without case and marks.
+PROMPT_LINES = (
+    "what this image shows, one short sentence for each finding, with its side and zone",
+    "what the current image shows, one short sentence for each finding, with its side and zone, and what has changed since the prior",
+    "the conclusion, in order of importance",
+    "the complaint, the history and the medications",
+    "vital signs, examination and results",
+    "the diagnosis",
+    "what will be done",
+)
+_ECHOES = frozenset(" ".join(re.findall(r"\w+", line.casefold())) for line in PROMPT_LINES)
+_PLACEHOLDER = re.compile(r"\W{0,9}[\[<{][^\[\]<>{}]{0,200}[\]>}]\W{0,9}")
+_OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
+_SPECIAL = re.compile(
+    r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
+    r"|<\|[a-z_]{1,30}\|>|\[/?INST\]|▁"
+)
+
+
+def run(report: Report, checks: tuple[Check, ...]) -> Validation:
+    """All issues of a report in the order of the checks; where there is no answer, that is the only one."""
+    issues = tuple(no_answer(report)) or tuple(issue for check in checks for issue in check(report))
+    return Validation(issues, report.parsed.texts())
+
+
+def excerpt(text: str) -> str:
+    """The text on one line, cut to what an issue may carry."""
+    line = " ".join(text[: 4 * LONGEST_EXCERPT].split())
+    return line if len(line) <= LONGEST_EXCERPT else line[: LONGEST_EXCERPT - 1] + "…"
+
+
+def without_tokens(text: str) -> str:
+    """The text with control strings taken out, so that other checks judge the words."""
+    return _SPECIAL.sub(" ", text)
+
+
+def no_answer(report: Report) -> Iterator[Issue]:
+    """No text at all, or a thought that never came to an answer."""
+    opened = _OPEN_THOUGHT.match(report.text)
+    if opened or (report.has_thought and not report.text.strip()):
+        message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
+        yield Issue("thought-only", "error", message, excerpt(report.text[opened.end() :]) if opened else "")
+    elif not without_tokens(report.text).strip():
+        yield Issue("no-answer", "error", "the model wrote no text; run it again", excerpt(report.text))
+
+
+def special_token(report: Report) -> Iterator[Issue]:
+    """Control strings of the model's own format have no place in a report."""
+    found = _SPECIAL.search(report.text)
+    if found:
+        message = f"a control token was left in the text: {found.group()}"
+        yield Issue("special-token", "error", message, excerpt(report.text[max(0, found.start() - 20) : found.end() + 20]))
+
+
+def missing_section(report: Report) -> Iterator[Issue]:
+    """Every required section has a heading, or one that stands for it."""
+    present = report.parsed.texts()
+    for key in report.required:
+        if key not in present:
+            yield Issue("missing-section", "error", f"the {key} section is missing")
+
+
+def empty_section(report: Report) -> Iterator[Issue]:
+    """A section says something: "Not documented." does, bare punctuation, a placeholder or the prompt's own line does not."""
+    for key in report.required:
+        bodies = report.parsed.bodies(key)
+        if bodies and not any(says_something(body) for body in bodies):
+            yield Issue("empty-section", "error", f"the {key} section has no content", excerpt(" ".join(bodies)))
+
+
+def says_something(body: str) -> bool:
+    """Whether a section's text holds words of its own."""
+    words = re.findall(r"\w+", without_tokens(body).replace("_", " ").casefold())
+    return bool(words) and " ".join(words) not in _ECHOES and not _PLACEHOLDER.fullmatch(body)
+
+
+def section_order(report: Report) -> Iterator[Issue]:
+    """The sections come in the order the reader expects."""
+    first = list(dict.fromkeys(key for section in report.parsed.sections for key in section.keys if key in report.required))
+    if first != sorted(first, key=report.required.index):
+        yield Issue("section-order", "warning", f"the sections stand in an unusual order: {', '.join(first)}")
+
+
+def duplicate_section(report: Report) -> Iterator[Issue]:
+    """A heading is given once; a second one often begins a second report."""
+    seen: set[tuple[str, ...]] = set()
+    for section in report.parsed.sections:
+        if section.rank < 2 and section.keys in seen:
+            yield Issue("duplicate-section", "warning", f"the heading {excerpt(section.heading)} is given more than once")
+            return
+        seen.add(section.keys)

@@ -1,0 +1,122 @@
+"""Whether a text was cut off in the middle."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from medgemma_app.validate.common import Issue, Report, excerpt
+
+# Words that need another one after them. Left out are those that end a sentence in clinical English:
+# "follow up", "ruled out", "turned on", "carried over", "vitamin A".
+_NEEDS_MORE = frozenset(
+    """a an the and or nor but with without of for from to into in at by as than that which who whose while because if when where
+    is are was were be been being am has have had will would should could can may might must his her its their our my your
+    between within during per via versus vs due both either very more most mild moderate severe small large
+    bilateral possible probable consistent suggestive compatible likely""".split()  # noqa: SIM905
+)
+# A phrase without a full stop is complete where its last word can end one, as in "No acute disease".
+_CAN_END = re.compile(
+    r"[a-z-]*(?:ment|present|tion|sion|itis|oma|osis|emia|edema|thorax|ity|opacit|megaly|pathy|ance|ence|ness|ings?|ures?|phy|able|less|ally)s?"
+    r"|(?:un|in|non)?(?:changed|clear|stable|normal|intact|expanded|remarkable|enlarged|negative|positive|recommended|needed|noted|seen|identified)"
+    r"|(?:in)?(?:disease|change|process|chest|spine|effusion|failure|aorta|study|exam|infiltrate|mass|nodule|lesion|lobe|base|side)(?:s|es)?"
+    r"|(?:right|left|day|week|month|year|hour|daily|weekly|prn|none|pain|today|visit|above|below|film|view|report|clinic|well)s?"
+    r"|lungs|heart|opacit(?:y|ies)|fractures?|pneumonia|atelectasis|scarring|adult|age|symptoms?|tolerated|times?|months?"
+)
+LONGEST_TAIL = 70
+_SHORTEST_PROSE = 4
+_CLOSERS = "\"'”’)]}*_` \t"
+_CLOSED = re.compile(r"[.!?…。]$")
+_SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
+_BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
+_CONSISTENT = 0.8
+_FEWEST_CLOSED = 1
+_FEWEST_ITEMS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Habit:
+    """How the lines before the last one end."""
+
+    closed: int
+    open: int
+
+    @property
+    def full_stops(self) -> bool:
+        """Whether this text closes its sentences, so that an open one at the end stands out."""
+        return self.closed >= _FEWEST_CLOSED and self.closed >= _CONSISTENT * (self.closed + self.open)
+
+
+def truncated(report: Report) -> Iterator[Issue]:
+    """The generation was stopped before its end, or the last line reads as if it was."""
+    end = excerpt(report.text.rstrip()[-LONGEST_TAIL:])
+    if report.finish_reason == "length":
+        yield Issue("truncated", "error", "the token budget ran out before the report was complete; raise --max-tokens", end)
+    elif report.finish_reason == "cancelled":
+        yield Issue("truncated", "error", "the generation was stopped before the report was complete; run it again", end)
+    elif _hangs(report) or _stops(report):
+        yield Issue("truncated", "error", "the text stops in mid-sentence; raise --max-tokens or run it again", end)
+
+
+def _hangs(report: Report) -> bool:
+    """Whether the last thing in the text is a heading."""
+    last = report.parsed.sections[-1] if report.parsed.sections else None
+    return last is not None and not last.body and report.text.rstrip(_CLOSERS + ":-\n").endswith(last.heading)
+
+
+def _stops(report: Report) -> bool:
+    """Whether the last line breaks off: by a sign of its own, before a section that never came, or unlike all other lines."""
+    lines = [line for line in report.text.rstrip(" \n`").splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    bare = last.rstrip(_CLOSERS)
+    if not bare or _CLOSED.search(bare):
+        return False
+    if _broken(last, bare):
+        return True
+    return not _is_value(last, bare) and (_unfinished(report) or (_habit(lines).full_stops and not _is_phrase(report)))
+
+
+def _broken(last: str, bare: str) -> bool:
+    """Signs that need no comparison: a mark or a word that wants more, a bracket or bold passage left open."""
+    word = bare.rsplit(maxsplit=1)[-1]
+    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE
+    return wants_more or last.count("(") > last.count(")") or last.count("**") % 2 == 1
+
+
+def _is_value(last: str, bare: str) -> bool:
+    """Whether the open last line ends in a quotation, a measured value, or a blank left by de-identification."""
+    sentence = re.split(r"[.!?]\s", bare)[-1]
+    end = sentence.rsplit(maxsplit=1)[-1]
+    measured = any(char.isdigit() for char in end) and (":" in sentence or "/" in end or "%" in end or sentence == end)
+    return last != bare or measured or (end.strip("X") == "" and len(end) % 4 == 0)
+
+
+def _unfinished(report: Report) -> bool:
+    """Whether a section that comes after the last one is missing."""
+    present, sections = report.parsed.texts(), report.parsed.sections
+    known = [report.required.index(key) for key in sections[-1].keys if key in report.required] if sections else []
+    return bool(known) and any(key not in present for key in report.required[max(known) :])
+
+
+def _is_phrase(report: Report) -> bool:
+    """Whether the last section is short and ends in a phrase that a reader takes for complete."""
+    body = report.parsed.sections[-1].body if report.parsed.sections else report.text
+    words = body.rstrip(_CLOSERS).casefold().split()
+    return bool(words) and len(_SENTENCE_END.findall(body)) <= 1 and _CAN_END.fullmatch(words[-1]) is not None
+
+
+def _habit(lines: list[str]) -> _Habit:
+    """The ends of the sentences and lines before the last line, of list items only where it is one in a list."""
+    before = lines[:-1]
+    closed = sum(len(_SENTENCE_END.findall(line)) for line in [*before, lines[-1]])
+    if _BULLET.match(lines[-1]):
+        items = [line for line in before if _BULLET.match(line)]
+        before = items if len(items) >= _FEWEST_ITEMS else before
+        closed = sum(_ends_closed(line) for line in before)
+    is_open = sum(not _ends_closed(line) and len(line.split()) >= _SHORTEST_PROSE for line in before)
+    return _Habit(closed, is_open)
+
+
+def _ends_closed(line: str) -> bool:
+    return _CLOSED.search(line.rstrip(_CLOSERS)) is not None

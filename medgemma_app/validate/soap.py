@@ -1,0 +1,58 @@
+"""Checks on a SOAP note."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from medgemma_app.validate.common import (
+    Check,
+    FinishReason,
+    Report,
+    Validation,
+    duplicate_section,
+    empty_section,
+    missing_section,
+    run,
+    section_order,
+    special_token,
+)
+from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
+from medgemma_app.validate.wording import gibberish, refusal
+
+REQUIRED = ("subjective", "objective", "assessment", "plan")
+CHECKS: tuple[Check, ...] = (
+    special_token,
+    refusal,
+    gibberish,
+    repetition,
+    truncated,
+    missing_section,
+    empty_section,
+    section_order,
+    duplicate_section,
+)
+
+
+def validate_soap(
+    text_or_sections: str | Mapping[str, str],
+    *,
+    source: str | None = None,
+    finish_reason: FinishReason = "stop",
+    has_thought: bool = False,
+) -> Validation:
+    """What is wrong with a SOAP note, given whole or as its sections; never raises, whatever the text.
+
+    ``source`` is the text the note was written from.
+    """
+    text, parsed = _read(text_or_sections)
+    report = Report(text=text, parsed=parsed, required=REQUIRED, finish_reason=finish_reason, has_thought=has_thought, source=source)
+    return run(report, CHECKS)
+
+
+def _read(text_or_sections: str | Mapping[str, str]) -> tuple[str, Parsed]:
+    if isinstance(text_or_sections, str):
+        return text_or_sections, parse(text_or_sections, SOAP_NAMES)
+    text = "\n\n".join(f"{heading}:\n{body}" for heading, body in text_or_sections.items() if body.strip())
+    return text, from_mapping(text_or_sections, SOAP_NAMES)
