@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,13 +176,26 @@ def _check_safetensors(path: Path) -> None:
         raise ModelError(f"{path.parent.name}/{path.name} is damaged or cut short; fetch the checkpoint again")
 
 
+@contextmanager
+def _hushed(name: str) -> Iterator[None]:
+    """No warnings from a library about arguments that another library passes to it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """mlx-vlm's model and processor, with every token that ends Gemma's turn as a stop token."""
     import mlx_vlm
 
     folder = checkpoint.folder
     try:
-        model, processor = mlx_vlm.load(str(folder), trust_remote_code=False)
+        with _hushed("transformers"):
+            model, processor = mlx_vlm.load(str(folder), trust_remote_code=False)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder.name} does not load as Gemma 3: {reason[:200]}") from error

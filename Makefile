@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else: they set up .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+SCRATCH := .cache/demo
+
+.PHONY: demo test lint check reference train clean
+
+demo: .venv/ready
+	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
+	$(BIN)/medgemma findings --model demo $(SCRATCH)/scan.png
+	@echo
+	$(BIN)/medgemma soap --model demo $(SCRATCH)/notes.json
+
+test: .venv/ready
+	$(BIN)/python -m pytest -q
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test demo
+
+# What transformers computes for the demo checkpoint; the tests hold the project against it. Needs torch.
+reference: .venv/reference
+	$(BIN)/python tests/reference.py
+
+# Trains the demo checkpoint anew. Needs torch and up to two hours on two CPU cores.
+train: .venv/reference
+	$(BIN)/python -m medgemma_app.demo.train
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+.venv/reference: .venv/ready
+	$(BIN)/python -m pip install --quiet --group reference
+	@touch $@
+
+clean:
+	rm -rf .venv .cache build dist

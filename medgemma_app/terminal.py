@@ -1,0 +1,160 @@
+"""What the command line writes: the answer on stdout or into a file, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgemma_app.errors import OutputError
+from medgemma_app.model.thought import ThoughtSplitter
+
+if TYPE_CHECKING:
+    from medgemma_app.model.engine import Generation, Token
+    from medgemma_app.reports import Report
+    from medgemma_app.validate import Issue
+
+# A note may hold escape sequences that a model repeats; a terminal would obey them.
+_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(line.translate(_CONTROL), file=sys.stderr, flush=True)
+
+
+class Progress:
+    """One line on stderr that overwrites itself; silent when stderr is no terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = False
+        self._on = not quiet and sys.stderr.isatty()
+
+    def show(self, text: str) -> None:
+        if self._on:
+            print(f"\r\033[2K{text}", end="", file=sys.stderr, flush=True)
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\033[2K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+
+class StreamPrinter:
+    """Prints tokens as they come: the answer on stdout if ``answer``, the thought on stderr if ``thought``."""
+
+    def __init__(self, progress: Progress, *, answer: bool, thought: bool) -> None:
+        self._splitter, self._progress = ThoughtSplitter(), progress
+        self._answer, self._thought = answer, thought
+        self._tokens = 0
+        self.begun = False  # whether any answer has been printed
+
+    def __call__(self, token: Token) -> None:
+        self._tokens += token.id is not None
+        pieces = self._splitter.feed(token.text)
+        if token.finish_reason is not None:
+            pieces += self._splitter.finish()
+        for piece in pieces:
+            self._print(piece.kind, piece.text)
+        if not (self._answer and self.begun):
+            self._progress.show(f"{self._tokens} tokens{', thinking' if self._splitter.thinking else ''}")
+
+    def _print(self, kind: str, text: str) -> None:
+        if kind == "thought" and self._thought:
+            self._progress.clear()
+            print(text.translate(_CONTROL), end="", file=sys.stderr, flush=True)
+        text = text if self.begun else text.lstrip()
+        if kind == "answer" and self._answer and text:
+            self._progress.clear()
+            print(_safe(text), end="", flush=True)
+            self.begun = True
+
+
+class Answers:
+    """Where finished answers go: stdout at once, or a file that is replaced whole at the end."""
+
+    def __init__(self, path: Path | None, *, as_json: bool, several: bool) -> None:
+        self._path, self._json, self._several = path, as_json, several
+        self._kept: list[str] = []
+        if path is not None:
+            _check_writable(path)
+
+    @property
+    def can_stream(self) -> bool:
+        return self._path is None and not self._json
+
+    def head(self, name: str) -> None:
+        """Tells several studies apart in text."""
+        if self._several and not self._json:
+            self._write(f"{'' if not self._kept else chr(10)}# {Path(name).name}\n")
+
+    def add(self, report: Report, *, streamed: bool) -> None:
+        if self._json:
+            self._write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
+        else:
+            self._write("\n" if streamed else f"{report.text}\n")
+
+    def add_partial(self, partial: Generation, *, streamed: bool) -> None:
+        """What there was when the user stopped: always to stdout, a file holds finished reports only."""
+        if self._json:
+            record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+        else:
+            print("" if streamed else _safe(partial.text.strip()), flush=True)
+
+    def close(self) -> None:
+        if self._path is not None and self._kept:
+            write_whole(self._path, "".join(self._kept))
+
+    def _write(self, text: str) -> None:
+        self._kept.append(text)
+        if self._path is None:
+            print(text if self._json else _safe(text), end="", flush=True)
+
+
+def _safe(text: str) -> str:
+    return text.translate(_CONTROL) if sys.stdout.isatty() else text
+
+
+def _check_writable(path: Path) -> None:
+    """Asked before the model is loaded, so that no minutes are lost."""
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"--output {path.name} is a folder; give a file name")
+    if not folder.is_dir():
+        raise OutputError(f"--output: there is no folder {str(folder)!r}; make it first")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise OutputError(f"--output {path.name} cannot be written; choose another place")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside the file and renames, so that no reader and no crash ever sees half of it."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
+            path.write_text(text, encoding="utf-8")
+            return
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
+
+
+def say_issues(issues: tuple[Issue, ...]) -> None:
+    for issue in issues:
+        say(f"{issue.severity}: {issue.code}: {issue.message}")
+
+
+def say_timing(generation: Generation) -> None:
+    tokens = len(generation.token_ids)
+    memory = generation.peak_memory_bytes / 2**30
+    say(f"{generation.prompt_tokens} prompt tokens, {tokens} generated in {generation.seconds:.1f} s, peak memory {memory:.2f} GiB")

@@ -1,0 +1,42 @@
+"""Checkpoints made once for all tests: a random one, and the embedded demo."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails at once
+real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
+
+import pytest
+from tiny import make_checkpoint
+
+from medgemma_app import MedGemma
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder):
+    return MedGemma.load(str(tiny_folder))
+
+
+@pytest.fixture(scope="session")
+def raw_model(tiny_folder):
+    """The same checkpoint as mlx-vlm computes it."""
+    return MedGemma.load(str(tiny_folder), align=False)
+
+
+@pytest.fixture(scope="session")
+def demo():
+    return MedGemma.load("demo")
+
+
+@pytest.fixture(scope="session")
+def real_model():
+    """A real checkpoint, where MEDGEMMA_MODEL names one."""
+    if real_checkpoint is None:
+        pytest.skip("MEDGEMMA_MODEL names no real checkpoint")
+    return MedGemma.load(real_checkpoint)

@@ -1,0 +1,53 @@
+"""The thought is split off the answer wherever the stream is cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medgemma_app.model.thought import ThoughtSplitter, split_thought
+
+TEXT = "<unused94>thought\nIs it large? <unused9 no.<unused95>FINDINGS: <b>clear</b>."
+
+
+def fed(pieces):
+    splitter = ThoughtSplitter()
+    out = [piece for text in pieces for piece in splitter.feed(text)] + splitter.finish()
+    return {kind: "".join(piece.text for piece in out if piece.kind == kind) for kind in ("thought", "answer")}
+
+
+@pytest.mark.parametrize("cut", range(len(TEXT) + 1))
+def test_any_cut_gives_the_same_answer_and_thought(cut):
+    assert fed([TEXT[:cut], TEXT[cut:]]) == {"thought": "thought\nIs it large? <unused9 no.", "answer": "FINDINGS: <b>clear</b>."}
+
+
+def test_one_character_at_a_time_gives_the_same():
+    assert fed(TEXT) == fed([TEXT])
+
+
+def test_the_answer_streams_before_it_is_complete():
+    assert [piece.text for piece in ThoughtSplitter().feed("The heart <")] == ["The heart "]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thought"),
+    [
+        ("FINDINGS: clear.", "FINDINGS: clear.", None),
+        ("<unused94>thought\nhm<unused95>clear", "clear", "hm"),
+        ("<unused94>thought\nhm", "", "hm"),
+        ("half an answer <unused94>thought\nhm", "", "hm"),
+        ("<unused94><unused95>", "", ""),
+        ("<unused94>a<unused95>one <unused94>b<unused95>two", "one two", "ab"),
+        ("stray <unused95> end", "stray <unused95> end", None),
+        ("", "", None),
+    ],
+)
+def test_text_is_split_into_answer_and_thought(text, answer, thought):
+    """A thought that never closes leaves no answer; a close without an open stays visible to the validators."""
+    assert split_thought(text) == (answer, thought)
+
+
+@given(st.lists(st.sampled_from(["<unused94>", "<unused95>", "<unused", "9", "4>", "5>", "a", "<", "\n"])))
+def test_how_the_stream_is_cut_changes_nothing(pieces):
+    assert fed(pieces) == fed(["".join(pieces)])
