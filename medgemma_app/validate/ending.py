@@ -18,14 +18,20 @@ _NEEDS_MORE = frozenset(
 )
 # A phrase without a full stop is complete where its last word can end one, as in "No acute disease".
 _CAN_END = re.compile(
-    r"[a-z-]*(?:ment|present|tion|sion|itis|oma|osis|emia|edema|thorax|ity|opacit|megaly|pathy|ance|ence|ness|ings?|ures?|phy|able|less|ally)s?"
-    r"|(?:un|in|non)?(?:changed|clear|stable|normal|intact|expanded|remarkable|enlarged|negative|positive|recommended|needed|noted|seen|identified)"
-    r"|(?:in)?(?:disease|change|process|chest|spine|effusion|failure|aorta|study|exam|infiltrate|mass|nodule|lesion|lobe|base|side)(?:s|es)?"
-    r"|(?:right|left|day|week|month|year|hour|daily|weekly|prn|none|pain|today|visit|above|below|film|view|report|clinic|well)s?"
-    r"|lungs|heart|opacit(?:y|ies)|fractures?|pneumonia|atelectasis|scarring|adult|age|symptoms?|tolerated|times?|months?"
+    r"[a-z-]*(?:ment|present|tion|sion|itis|oma|osis|emia|ema|thorax|thoraces|ity|iti|megaly|pathy|ance|ence|ness|ing|ure|ectomy|otomy"
+    r"|phy|scopy|therapy|graph|gram|logy|able|ible|less|ally|[^e]ed|phragm|contour|stinum)(?:s|es)?"
+    r"|(?:un|in|non)?(?:clear|normal|intact|positive|negative|low|seen|given|shown|midline|borderline|none|prn|as directed)"
+    r"|(?:disease|change|process|chest|spine|aorta|study|exam|infiltrate|mass|nodule|lesion|lobe|base|side|lungs|heart|film|view|report"
+    r"|limit|size|silhouette|volume|diaphragm|fluid|air|tissue|hernia|osteophyte|prior|region|image|bod(?:y|ie)|scar|rib|catheter|tube"
+    r"|line|tip|lead|device|level|zone|ape?x|angle|space|airspace|shadow|marking|vessel|bone|abdomen|colon|artifact|syndrome|injur(?:y|ie)"
+    r"|shift|stripe|infarct|artery|vein|trachea|carina|hilum|ventricle|atrium|stomach|pneumonia|atelectasis|surgery|histor(?:y|ie))(?:s|es)?"
+    r"|(?:right|left|today|above|below|visit|clinic|well|adult|age|symptom|time|day|week|month|year|hour|dai?ly|weekly|pain|plan|patient)s?"
+    r"|(?:level|regimen|strain|knee|diabetes|test|result|lab|issue|problem|concern|relief|diet|exercise|home|work|care|health|ago)s?"
 )
+_ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?")
 LONGEST_TAIL = 70
-_SHORTEST_PROSE = 4
+_SHORTEST_PROSE = 3
+_MOST_SENTENCES = 3
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
@@ -74,7 +80,7 @@ def _stops(report: Report) -> bool:
         return False
     if _broken(last, bare):
         return True
-    return not _is_value(last, bare) and (_unfinished(report) or (_habit(lines).full_stops and not _is_phrase(report)))
+    return not _is_value(last, bare) and (_unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report)))
 
 
 def _broken(last: str, bare: str) -> bool:
@@ -85,11 +91,11 @@ def _broken(last: str, bare: str) -> bool:
 
 
 def _is_value(last: str, bare: str) -> bool:
-    """Whether the open last line ends in a quotation, a measured value, or a blank left by de-identification."""
+    """Whether the open last line ends in a quotation or a measured value."""
     sentence = re.split(r"[.!?]\s", bare)[-1]
     end = sentence.rsplit(maxsplit=1)[-1]
     measured = any(char.isdigit() for char in end) and (":" in sentence or "/" in end or "%" in end or sentence == end)
-    return last != bare or measured or (end.strip("X") == "" and len(end) % 4 == 0)
+    return last != bare or measured
 
 
 def _unfinished(report: Report) -> bool:
@@ -99,23 +105,28 @@ def _unfinished(report: Report) -> bool:
     return bool(known) and any(key not in present for key in report.required[max(known) :])
 
 
+def _last_body(report: Report) -> str:
+    return report.parsed.sections[-1].body if report.parsed.sections else report.text
+
+
 def _is_phrase(report: Report) -> bool:
     """Whether the last section is short and ends in a phrase that a reader takes for complete."""
-    body = report.parsed.sections[-1].body if report.parsed.sections else report.text
-    words = body.rstrip(_CLOSERS).casefold().split()
-    return bool(words) and len(_SENTENCE_END.findall(body)) <= 1 and _CAN_END.fullmatch(words[-1]) is not None
+    body = _last_body(report)
+    if len(_SENTENCE_END.findall(body)) > _MOST_SENTENCES:
+        return False
+    line = body.rstrip(_CLOSERS).rpartition("\n")[2].split()
+    return bool(line) and (_ABBREVIATION.fullmatch(line[-1]) or _CAN_END.fullmatch(line[-1].casefold())) is not None
 
 
-def _habit(lines: list[str]) -> _Habit:
-    """The ends of the sentences and lines before the last line, of list items only where it is one in a list."""
-    before = lines[:-1]
-    closed = sum(len(_SENTENCE_END.findall(line)) for line in [*before, lines[-1]])
-    if _BULLET.match(lines[-1]):
-        items = [line for line in before if _BULLET.match(line)]
-        before = items if len(items) >= _FEWEST_ITEMS else before
-        closed = sum(_ends_closed(line) for line in before)
-    is_open = sum(not _ends_closed(line) and len(line.split()) >= _SHORTEST_PROSE for line in before)
-    return _Habit(closed, is_open)
+def _habit(lines: list[str], body: str) -> _Habit:
+    """The ends of the other lines of the last section; where it has only one line, those of all sentences."""
+    inside = [line for line in body.splitlines() if _BULLET.match(line) or len(line.split()) >= _SHORTEST_PROSE][:-1]
+    nearest = [line for line in inside if _BULLET.match(line)] if _BULLET.match(lines[-1]) else inside
+    if nearest:
+        closed = sum(map(_ends_closed, nearest))
+        return _Habit(closed + len(_SENTENCE_END.findall(lines[-1])), len(nearest) - closed)
+    closed = sum(len(_SENTENCE_END.findall(line)) for line in lines)
+    return _Habit(closed, sum(not _ends_closed(line) and len(line.split()) >= _SHORTEST_PROSE for line in lines[:-1]))
 
 
 def _ends_closed(line: str) -> bool:

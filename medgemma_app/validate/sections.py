@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -116,7 +117,7 @@ _BOLD = re.compile(r"(\*\*|__)([^*_]{1,60})\1")
 _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
 _AFTER = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _INLINE = re.compile(
-    r"(?<=[a-z)X][.!?;]\s)(?=(?:\*\*)?(?:FINDINGS|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN)(?: (?:AND|&) PLAN)?(?:\*\*)?:)"
+    r"(?<=[a-z)X][.!?;][ \t])(?=(?:\*\*)?(?:FINDINGS|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN)(?: (?:AND|&) PLAN)?(?:\*\*)?:)"
 )
 
 
@@ -132,8 +133,8 @@ def parse_soap(text: str) -> dict[str, str]:
 
 def parse(text: str, names: Names) -> Parsed:
     """Cut a text at its headings; what stands before the first is the preamble."""
-    lines = [line for raw in text.splitlines() for line in _INLINE.sub("\n", raw).split("\n")]
-    headings = [_heading(line, names) for line in lines]
+    lines = _INLINE.sub("\n", text).splitlines()
+    headings = [_heading(line, names) if line else None for line in lines]
     best = _best_ranks(found[1] for found in headings if found)
     preamble: list[str] = []
     sections: list[tuple[str, Name, list[str]]] = []
@@ -151,6 +152,7 @@ def from_mapping(sections: Mapping[str, str], names: Names) -> Parsed:
     return Parsed("", tuple(Section(names.get(fold(key), other).keys, key, text.strip()) for key, text in sections.items()))
 
 
+@lru_cache(maxsize=1024)
 def fold(heading: str) -> str:
     """A heading as the tables spell it: lower case, no marks, no bracketed remark, "&" and "/" as "and"."""
     bare = re.sub(r"\([^()]{0,30}\)|[*_#.]", "", heading)

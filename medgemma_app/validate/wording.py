@@ -84,8 +84,7 @@ def gibberish(report: Report) -> Iterator[Issue]:
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
-    marks = sum(not char.isspace() for char in text)
-    letters = sum(char.isalnum() for char in text)
+    marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
     if not any(len(word) > 1 for word in words):
         return "it has no words", text
     if letters < _LETTER_SHARE * marks:
