@@ -9,11 +9,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medgemma_app.errors import MedGemmaError
+    from medgemma_app.errors import (
+        ContextError,
+        GenerationCancelled,
+        GenerationError,
+        InputError,
+        MedGemmaError,
+        ModelError,
+        OptionError,
+    )
     from medgemma_app.inputs.images import load_image
     from medgemma_app.inputs.notes import load_notes
     from medgemma_app.model.engine import Generation, MedGemma, Options, Token
     from medgemma_app.prompts import Prompt
+    from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
+    from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
+
+__all__ = [
+    "ContextError",
+    "FindingsReport",
+    "Generation",
+    "GenerationCancelled",
+    "GenerationError",
+    "InputError",
+    "Issue",
+    "MedGemma",
+    "MedGemmaError",
+    "ModelError",
+    "OptionError",
+    "Options",
+    "Prompt",
+    "SoapReport",
+    "Token",
+    "Validation",
+    "findings",
+    "load_image",
+    "load_notes",
+    "soap",
+    "validate_findings",
+    "validate_soap",
+]
 
 _HOMES = {
     "errors": ["ContextError", "GenerationCancelled", "GenerationError", "InputError", "MedGemmaError", "ModelError", "OptionError"],
@@ -21,10 +56,10 @@ _HOMES = {
     "inputs.notes": ["load_notes"],
     "model.engine": ["Generation", "MedGemma", "Options", "Token"],
     "prompts": ["Prompt"],
+    "reports": ["FindingsReport", "SoapReport", "findings", "soap"],
+    "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError
 if TYPE_CHECKING:
     from medgemma_app.model.engine import MedGemma, Options, Token
     from medgemma_app.reports import Report
+    from medgemma_app.terminal import Answers, Progress
 
     Work = Callable[[MedGemma, Callable[[Token], object]], Report]  # the inputs are read, the model is not
 
@@ -70,7 +71,7 @@ def _root(_: Annotated[bool, typer.Option("--version", callback=_print_version, 
 
 @app.command()
 def findings(
-    scan: Annotated[list[str], typer.Argument(metavar="SCAN...", help="Radiographs, one study each.")],
+    scan: Annotated[list[str], typer.Argument(metavar="SCAN", help="Radiographs, one study each.")],
     indication: Annotated[str | None, typer.Option(help="Why the picture was taken.")] = None,
     prior: Annotated[str | None, typer.Option(help="An earlier picture of the same patient, to compare with.")] = None,
     model: ModelName = DEFAULT_MODEL,
@@ -165,7 +166,7 @@ class Run:
         from medgemma_app.terminal import Answers
 
         answers = Answers(self.output, as_json=self.as_json, several=len(names) > 1)
-        codes = []
+        codes: list[int] = []
         try:
             for name in names:
                 with _errors_become_exit_codes(codes if len(names) > 1 else None):
@@ -199,14 +200,16 @@ class Run:
         from medgemma_app.terminal import say
 
         if self._model is None:
+            from medgemma_app.model.engine import MedGemma
+
+            progress.show(f"loading {self.model_name}")
+            try:
+                self._model = MedGemma.load(self.model_name, revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
+            finally:
+                progress.clear()
             say(NOTICE)
             if self.model_name == "demo":
                 say(DEMO_NOTICE)
-            progress.show(f"loading {self.model_name}")
-            from medgemma_app.model.engine import MedGemma
-
-            self._model = MedGemma.load(self.model_name, revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
-            progress.clear()
         return self._model
 
 

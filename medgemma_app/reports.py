@@ -72,12 +72,12 @@ def findings(
     Raises InputError before any inference, GenerationCancelled (with what there was) when stopped.
     """
     current, before = _scan(scan), None if prior is None else _scan(prior)
-    prompt, file = findings_prompt(current.image, indication=indication, prior=before and before.image)
+    prompt, file = findings_prompt(current.image, indication=indication, prior=before.image if before else None)
     options, generation = _generate(model, prompt, options, on_token)
     validation = validate_findings(
         generation.text, has_prior=before is not None, finish_reason=generation.finish_reason, has_thought=generation.thought is not None
     )
-    inputs = {"scan": dict(current.facts), "prior": before and dict(before.facts), "indication": indication}
+    inputs = {"scan": dict(current.facts), "prior": dict(before.facts) if before else None, "indication": indication}
     origin = _origin("findings", model, options, file, inputs)
     sections = {name: validation.sections.get(name, "") for name in ("findings", "impression")}
     return FindingsReport(generation.text.strip(), sections, validation, generation, origin)

@@ -7,10 +7,10 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails at once
 real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
 
-import pytest
-from tiny import make_checkpoint
+import pytest  # noqa: E402
+from tiny import make_checkpoint  # noqa: E402
 
-from medgemma_app import MedGemma
+from medgemma_app import MedGemma  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,9 @@ def reference_mask(ids, cached, window):
     """The rule of the reference, entry by entry: inside the window, and causal or of the same image."""
     block = [*[-1] * cached, *blocks(*ids)[0].tolist()]
     size = len(block)
-    seen = [[(k <= q or (block[k] == block[q] > 0)) and (window is None or q - k < window) for k in range(size)] for q in range(cached, size)]
+    seen = [
+        [(k <= q or (block[k] == block[q] > 0)) and (window is None or q - k < window) for k in range(size)] for q in range(cached, size)
+    ]
     return np.array(seen)
 
 
@@ -107,7 +109,10 @@ def test_attention_inside_an_image_is_still_causal_in_mlx_vlm(tiny_folder, tiny_
 
 
 def test_rope_parameters_of_transformers_5_are_still_ignored_by_mlx_vlm(tiny_folder, tmp_path):
-    rope = {"full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}, "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}}
+    rope = {
+        "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0},
+        "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+    }
     folder = str(make_checkpoint(tmp_path / "five", text={"rope_parameters": rope, "rope_scaling": None}))
     prompt, old = Prompt(("The lungs are clear? " * 10,)), MedGemma.load(str(tiny_folder))
     assert logprobs(MedGemma.load(folder), prompt) == pytest.approx(logprobs(old, prompt), abs=1e-6)

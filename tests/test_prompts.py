@@ -47,7 +47,9 @@ def test_findings_prompts_ask_for_both_sections(name, heading):
     assert f"\n{heading}:" in read_prompt(name).text
 
 
-@pytest.mark.parametrize("phrase", ["\nSUBJECTIVE:", "\nOBJECTIVE:", "\nASSESSMENT:", "\nPLAN:", '"Not documented."', "only what the notes say"])
+@pytest.mark.parametrize(
+    "phrase", ["\nSUBJECTIVE:", "\nOBJECTIVE:", "\nASSESSMENT:", "\nPLAN:", '"Not documented."', "only what the notes say"]
+)
 def test_the_soap_prompt_asks_for_its_sections_and_nothing_invented(phrase):
     assert phrase in read_prompt("soap").text
 

@@ -13,7 +13,17 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"]
+SPECIAL = [
+    "<pad>",
+    "<eos>",
+    "<bos>",
+    "<unk>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<start_of_image>",
+    "<end_of_image>",
+    "<image_soft_token>",
+]
 STEERING = ["<mask>", "[multimodal]", "<unused94>", "<unused95>"]  # added tokens that are not marked special, as in Gemma's tokenizer
 BYTES = [f"<0x{value:02X}>" for value in range(256)]
 SIDE = 56
@@ -22,19 +32,24 @@ TEMPLATE = (
     "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set prefix = messages[0]['content'][0]['text'] + '\n\n' -%}"
     "{%- set turns = messages[1:] -%}{%- else -%}{%- set prefix = '' -%}{%- set turns = messages -%}{%- endif -%}"
     "{%- for m in turns -%}{{ '<start_of_turn>' + m['role'] + '\n' + (prefix if loop.first else '') }}"
-    "{%- for item in m['content'] -%}{%- if item['type'] == 'image' -%}{{ '<start_of_image>' }}{%- else -%}{{ item['text'] | trim }}{%- endif -%}"
+    "{%- for item in m['content'] -%}{%- if item['type'] == 'image' -%}{{ '<start_of_image>' }}"
+    "{%- else -%}{{ item['text'] | trim }}{%- endif -%}"
     "{%- endfor -%}{{ '<end_of_turn>\n' }}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
 )
 
 
-def make_checkpoint(folder: Path, *, seed: int = 0, hidden: int = 48, text: dict[str, Any] | None = None, tokens_per_image: int = TOKENS_PER_IMAGE) -> Path:
+def make_checkpoint(
+    folder: Path, *, seed: int = 0, hidden: int = 48, text: dict[str, Any] | None = None, tokens_per_image: int = TOKENS_PER_IMAGE
+) -> Path:
     """Writes the checkpoint; ``text`` overrides entries of its text_config. 48 is no square, so every rounding of its root shows."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer()
-    config = _config(len(tokenizer.get_vocab()), hidden, tokens_per_image) | {}
+    config = _config(len(tokenizer.get_vocab()), hidden, tokens_per_image)
     config["text_config"] |= text or {}
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", {"do_sample": True, "top_k": 3, "top_p": 0.5, "temperature": 2.0, "eos_token_id": [1, 5]})
+    _write_json(
+        folder / "generation_config.json", {"do_sample": True, "top_k": 3, "top_p": 0.5, "temperature": 2.0, "eos_token_id": [1, 5]}
+    )
     _write_processor(folder, tokenizer, tokens_per_image)
     _write_weights(folder, config, seed)
     return folder
@@ -62,19 +77,74 @@ def _tokenizer() -> Tokenizer:
 
 def _config(vocabulary: int, hidden: int, tokens_per_image: int) -> dict[str, Any]:
     vocabulary += -vocabulary % 8
-    text = {"model_type": "gemma3_text", "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 64, "sliding_window_pattern": 3, "max_position_embeddings": 8192, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "mm_tokens_per_image": tokens_per_image, "tie_word_embeddings": True}  # fmt: skip
-    vision = {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 14, "vision_use_head": False}  # fmt: skip
-    return {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text, "vision_config": vision, "mm_tokens_per_image": tokens_per_image, "boi_token_index": 6, "eoi_token_index": 7, "image_token_index": 8, "eos_token_id": [1, 5], "dtype": "float32"}  # fmt: skip
+    text = {
+        "model_type": "gemma3_text",
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "intermediate_size": 96,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "sliding_window": 64,
+        "sliding_window_pattern": 3,
+        "max_position_embeddings": 8192,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "mm_tokens_per_image": tokens_per_image,
+        "tie_word_embeddings": True,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIDE,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": text,
+        "vision_config": vision,
+        "mm_tokens_per_image": tokens_per_image,
+        "boi_token_index": 6,
+        "eoi_token_index": 7,
+        "image_token_index": 8,
+        "eos_token_id": [1, 5],
+        "dtype": "float32",
+    }
 
 
 def _write_processor(folder: Path, tokenizer: Tokenizer, tokens_per_image: int) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
     image_names = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": "left", **names, "extra_special_tokens": image_names, **image_names}
-    _write_json(folder / "tokenizer_config.json", {**settings, "processor_class": "Gemma3Processor"})
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "padding_side": "left",
+        **names,
+        "extra_special_tokens": image_names,
+        **image_names,
+    }
+    _write_json(folder / "tokenizer_config.json", {**settings, **names, **image_names, "processor_class": "Gemma3Processor"})
     half = [0.5, 0.5, 0.5]
-    images = {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": SIDE, "width": SIDE}, "image_mean": half, "image_std": half, "resample": 2, "rescale_factor": 1 / 255, "do_resize": True, "do_rescale": True, "do_normalize": True, "do_convert_rgb": True, "do_pan_and_scan": False, "image_seq_length": tokens_per_image}  # fmt: skip
+    images = {
+        "image_processor_type": "Gemma3ImageProcessor",
+        "size": {"height": SIDE, "width": SIDE},
+        "image_mean": half,
+        "image_std": half,
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "do_pan_and_scan": False,
+        "image_seq_length": tokens_per_image,
+    }
     _write_json(folder / "preprocessor_config.json", {**images, "processor_class": "Gemma3Processor"})
     _write_json(folder / "processor_config.json", {"image_seq_length": tokens_per_image, "processor_class": "Gemma3Processor"})
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
@@ -95,7 +165,10 @@ def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     from mlx_vlm.models.gemma3.config import TextConfig, VisionConfig
 
     settings = ModelConfig.from_dict(config)
-    settings.text_config, settings.vision_config = TextConfig.from_dict(config["text_config"]), VisionConfig.from_dict(config["vision_config"])
+    settings.text_config, settings.vision_config = (
+        TextConfig.from_dict(config["text_config"]),
+        VisionConfig.from_dict(config["vision_config"]),
+    )
     shapes = {name: value.shape for name, value in tree_flatten(Model(settings).parameters())}
     del shapes["language_model.lm_head.weight"]
     out, height, width, channels = shapes["vision_tower.vision_model.embeddings.patch_embedding.weight"]
@@ -105,7 +178,7 @@ def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _weight(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Large enough that attention is far from uniform and every picture changes the answer."""
     scale = 0.1 if len(shape) == 1 else 0.2 if "mm_input_projection" in name else 0.15
-    offset = 1.0 if "layer_norm" in name or "layernorm.weight" in name and "vision" in name else 0.0
+    offset = 1.0 if "layer_norm" in name or ("layernorm.weight" in name and "vision" in name) else 0.0
     return (random.standard_normal(shape) * scale + (offset if name.endswith("weight") else 0.0)).astype(np.float32)
 
 

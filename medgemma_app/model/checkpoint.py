@@ -77,9 +77,14 @@ def _fetch(model: str, revision: str | None, progress: bool) -> Path:
 
 
 def _download(model: str, revision: str | None, progress: bool) -> Path:
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if silenced := not progress and not are_progress_bars_disabled():
@@ -94,8 +99,8 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
     except RepositoryNotFoundError as error:
         message = f"the hub has no {model}, or it is gated and you are not logged in; check the name, or run: hf auth login"
         raise ModelError(message) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        message = f"cannot fetch {model} (no network, or no room on the disk?); it is not complete on this machine. Try again online, or use --model demo"
+    except (LocalEntryNotFoundError, *HfHubHTTPError.__bases__) as error:  # the bases are what the hub's HTTP client raises, and OSError
+        message = f"cannot fetch {model}, which is not complete on this machine; check the network and the disk, or use --model demo"
         raise ModelError(message) from error
     finally:
         if silenced:
@@ -105,13 +110,14 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     """config.json, if it is that of a Gemma 3 with a vision tower."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{folder.name} has no readable config.json; it is not a checkpoint folder") from error
     except ValueError as error:
         raise ModelError(f"{folder.name}/config.json is not JSON; fetch the checkpoint again") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != "gemma3":
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder.name}/config.json is no JSON object; fetch the checkpoint again")
+    if (kind := config.get("model_type")) != "gemma3":
         hint = "a text-only Gemma 3, which cannot see pictures" if kind == "gemma3_text" else f"of type {kind!r}"
         raise ModelError(f"{folder.name} is not a Gemma 3 checkpoint with a vision tower: it is {hint}")
     if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config"), dict):

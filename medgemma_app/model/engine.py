@@ -166,7 +166,9 @@ class MedGemma:
         ids = self.tokenize(prompt)
         room = self.context - len(ids)
         if room < 1:
-            message = f"the prompt has {len(ids)} tokens and the model takes at most {self.context - 1}; shorten the notes or give fewer pictures"
+            message = (
+                f"the prompt has {len(ids)} tokens and the model takes at most {self.context - 1}; shorten the notes or give fewer pictures"
+            )
             raise ContextError(message, tokens=len(ids), limit=self.context - 1)
         return self._tokens(prompt, ids, replace(options, max_tokens=min(options.max_tokens, room))), len(ids)
 
@@ -197,7 +199,7 @@ class MedGemma:
 
         vocabulary = self._model.config.text_config.vocab_size
         fed = {"input_ids": mx.array([ids]), "mask": mx.ones((1, len(ids))), **self._picture_inputs(prompt)}
-        return stream_generate(  # type: ignore[no-any-return]
+        return stream_generate(
             self._model,
             self._processor,
             "",
@@ -260,4 +262,3 @@ def _fold(tokens: list[Token], finish_reason: FinishReason, prompt_tokens: int, 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
