@@ -35,7 +35,7 @@ def open_input(source: str | Path, *, what: str) -> Iterator[BinaryIO]:
     name = shown_name(source)
     try:
         refuse_bad_path(Path(source), name, what)
-        file = open(source, "rb")  # noqa: SIM115 - closed by the with below, outside this try
+        file = Path(source).open("rb")  # noqa: SIM115 - closed below, outside this try
     except ValueError as error:  # a NUL or an unencodable character in the path itself
         raise InputError(f"{name} is not a path; give {what}") from error
     except OSError as error:

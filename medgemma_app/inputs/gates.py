@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SMALLEST_SIDE = 64
+LARGEST_SIDE = 12_000  # the padded square of such a picture takes 0.6 GB
 # A picture is blank when, averaged over blocks of a 256th of its shorter side, fewer than 4 blocks differ from the
 # middle one by more than 8 of 255 levels. Averaging removes noise and dead pixels; a small drawing stays.
 BLOCKS = 256
@@ -20,36 +21,37 @@ COLOUR_LEVELS = 24
 MOST_COLOUR = 0.2
 
 
-def refuse_unusable(picture: Image, name: str) -> None:
-    """Raises InputError for a picture (L or RGB) that is too small or shows nothing."""
-    if min(picture.size) < SMALLEST_SIDE:
-        raise InputError(f"{name} is {picture.width} x {picture.height} pixels; at least {SMALLEST_SIDE} a side are needed")
-    small = _reduced(picture)
-    if all(_is_flat(band.histogram()) for band in small.split()):
-        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+def refuse_size(width: int, height: int, name: str) -> None:
+    """Raises InputError for a picture too small to show anything or too large to hold; call it before decoding."""
+    if min(width, height) < SMALLEST_SIDE:
+        raise InputError(f"{name} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed")
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(f"{name} is {width} x {height} pixels; at most {LARGEST_SIDE} a side can be used: export it smaller")
 
 
-def warn_doubtful(picture: Image, name: str) -> tuple[str, ...]:
-    """What a reader should know: burnt-out pictures, and colour where a radiograph is expected."""
-    found = []
-    grey = picture.convert("L")
-    if grey.histogram()[255] > MOST_WHITE * grey.width * grey.height:
-        found.append(f"{name} is saturated: more than {MOST_WHITE:.0%} of it is pure white")
-    if _is_colourful(_reduced(picture)):
-        found.append(f"{name} is a colour picture; a radiograph is expected")
-    return tuple(found)
-
-
-def _reduced(picture: Image) -> Image:
+def thumbnail(picture: Image) -> Image:
+    """The averages over blocks of a 256th of the shorter side, which the tests below look at."""
     return picture.reduce(max(1, min(picture.size) // BLOCKS))
 
 
+def is_blank(small: Image) -> bool:
+    """True for the thumbnail (L or RGB) of one flat field, noise and dead pixels apart."""
+    return all(_is_flat(band.histogram()) for band in small.split())
+
+
+def warn_doubtful(small: Image, name: str) -> tuple[str, ...]:
+    """What a reader should know from the thumbnail: burnt-out pictures, and colour where a radiograph is expected."""
+    found = []
+    if small.convert("L").histogram()[255] > MOST_WHITE * small.width * small.height:
+        found.append(f"{name} is saturated: more than {MOST_WHITE:.0%} of it is pure white")
+    if _is_colourful(small):
+        found.append(f"{name} is a colour picture, and a radiograph is expected")
+    return tuple(found)
+
+
 def _is_flat(histogram: list[int]) -> bool:
-    half, seen, middle = sum(histogram) / 2, 0, 0
-    for middle, count in enumerate(histogram):
-        seen += count
-        if seen >= half:
-            break
+    half = sum(histogram) / 2
+    middle = next(level for level in range(256) if sum(histogram[: level + 1]) >= half)
     near = sum(histogram[max(0, middle - LEVELS) : middle + LEVELS + 1])
     return sum(histogram) - near < FEWEST_BLOCKS
 

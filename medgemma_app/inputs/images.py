@@ -44,12 +44,12 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
     name = shown_name(source)
     with open_input(source, what=ONE_PICTURE) as file:
         digest = _sha256(file)
-        picture, facts = _decode(file, name, frame, window)
-    return _finish(picture, {"name": name, "sha256": digest, **facts}, name=name, pad=pad)
+        picture, facts, doubts = _decode(file, name, frame, window)
+    return _finish(picture, {"name": name, "sha256": digest, **facts}, doubts, name=name, pad=pad)
 
 
-def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> tuple[Image, dict[str, Any]]:
-    """Told by content, never by name: the picture as 8-bit RGB or L, and its facts."""
+def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
+    """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and what deserves a warning."""
     if looks_like_dicom(file, name):
         from medgemma_app.inputs.dicom import decode_dicom
 
@@ -57,13 +57,15 @@ def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) ->
     from medgemma_app.inputs.raster import decode_raster
 
     _refuse_window(window, name)
-    return decode_raster(file, name, frame=frame)
+    return *decode_raster(file, name, frame=frame), ()
 
 
 def _from_picture(picture: Image, window: str | None) -> tuple[Image, dict[str, Any]]:
+    from medgemma_app.inputs.gates import refuse_size
     from medgemma_app.inputs.raster import flatten
 
     _refuse_window(window, "the picture")
+    refuse_size(*picture.size, "the picture")
     return flatten(picture, "the picture")
 
 
@@ -90,13 +92,21 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _finish(picture: Image, facts: dict[str, Any], *, name: str, pad: bool) -> Scan:
-    from medgemma_app.inputs.gates import refuse_unusable, warn_doubtful
+def _finish(picture: Image, facts: dict[str, Any], doubts: tuple[str, ...] = (), *, name: str, pad: bool) -> Scan:
+    from medgemma_app.inputs.gates import is_blank, thumbnail, warn_doubtful
 
-    refuse_unusable(picture, name)
-    warnings = warn_doubtful(picture, name)
-    square, padding = pad_to_square(picture) if pad else (picture, None)
-    return Scan(square.convert("RGB"), {**facts, "padding": padding}, warnings)
+    small = thumbnail(picture)
+    if is_blank(small):
+        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+    shown, padding = pad_to_square(picture) if pad else (picture, None)
+    return Scan(as_rgb(shown), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
+
+
+def as_rgb(picture: Image) -> Image:
+    """L -> RGB in the cheapest way (a radiograph is large), RGB as it is."""
+    from PIL import Image
+
+    return Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture
 
 
 def pad_to_square(picture: Image) -> tuple[Image, dict[str, int]]:

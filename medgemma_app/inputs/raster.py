@@ -12,71 +12,144 @@ from medgemma_app.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Told by content. Not every format Pillow knows: some start other programs (EPS), some are no pictures of patients.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
-# What Pillow's decoders raise on damaged files, found by feeding them some: they have no base class of their own.
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error, zlib.error, EOFError)
-LARGEST_SIDE = 14_000
+# Told by content. Not every format Pillow knows: some start other programs (EPS), most hold no pictures of patients.
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
+# What Pillow's decoders raise on damaged files; they have no base class of their own.
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
+    OverflowError, ZeroDivisionError, RuntimeError, MemoryError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
+WHITE_IS_ZERO = 0
+TIFF_PHOTOMETRIC, TIFF_BITS = 262, 258
+DARKEST_16BIT_COLOUR = 64  # of 255: colour below this used the lower bits of 16 only, and Pillow keeps the upper 8
 
 
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError."""
     from PIL import Image, UnidentifiedImageError
 
-    bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            Image.init()  # else a format whose plugin is not loaded yet is a KeyError
-            picture = Image.open(file, formats=FORMATS)
-            frames = _choose_frame(picture, name, frame)
-            _refuse_size(picture, name)
-            picture.load()
-            flat, facts = flatten(picture, name)
-    except bomb as error:
-        raise InputError(f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels; give a smaller picture") from error
+            return _decode(file, name, frame)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not a picture that can be read; give a PNG, JPEG, TIFF, WebP, BMP or DICOM file") from error
-    except (*DECODER_ERRORS, MemoryError) as error:
+    except DECODER_ERRORS as error:
         raise InputError(f"{name} is damaged or cut short and cannot be decoded; export or copy it again") from error
-    return flat, {"format": picture.format, **facts, **frames}
+
+
+def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[str, Any]]:
+    from PIL import Image
+
+    from medgemma_app.inputs.gates import refuse_size
+
+    Image.init()  # else a format whose plugin is not loaded yet is a KeyError
+    picture = Image.open(file, formats=FORMATS)
+    facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **_choose_frame(picture, name, frame)}
+    refuse_size(*picture.size, name)
+    picture.load()
+    flat, more = flatten(picture, name)
+    if facts["bit_depth"] == 16 and flat.mode == "RGB" and max(high for _, high in flat.getextrema()) < DARKEST_16BIT_COLOUR:
+        raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
+    return flat, {**facts, **more, "bit_depth": facts["bit_depth"] or more["bit_depth"]}
+
+
+def _bit_depth(picture: Image, file: BinaryIO) -> int | None:
+    """Bits a channel as the file says; None where only the mode tells."""
+    if picture.format == "TIFF":
+        tags: Any = picture.tag_v2  # type: ignore[attr-defined]
+        return int(max(tags.get(TIFF_BITS, (1,))))
+    if picture.format != "PNG":
+        return None
+    here = file.tell()
+    file.seek(24)
+    depth = file.read(1)[0]
+    file.seek(here)
+    return depth
 
 
 def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # a phone's MPO: the first is the photograph
+    number = choose_frame(frame, frames, name)
+    if frames > 1:
+        picture.seek(number - 1)
+    return {"frame": number, "frames": frames}
+
+
+def choose_frame(frame: int | None, frames: int, name: str) -> int:
+    """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
     if frame is None and frames > 1:
-        raise InputError(f"{name} holds {frames} pictures; choose one with --frame 1 to {frames}")
+        raise InputError(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}")
     if frame is not None and not 1 <= frame <= frames:
-        raise InputError(f"{name} has no frame {frame}; it has 1 to {frames}")
-    if frame is not None and frames > 1:
-        picture.seek(frame - 1)
-    return {"frame": frame or 1, "frames": frames}
-
-
-def _refuse_size(picture: Image, name: str) -> None:
-    if max(picture.size) > LARGEST_SIDE:
-        raise InputError(f"{name} is {picture.width} x {picture.height} pixels; at most {LARGEST_SIDE} a side can be used")
+        raise InputError(f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}")
+    return frame or 1
 
 
 def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
     """Any Pillow picture -> upright L or RGB of 8 bits, transparency on black, and facts about what it was."""
-    from PIL import ImageOps
-
-    from medgemma_app.inputs.scaling import scale_grey
-
-    upright = ImageOps.exif_transpose(picture)
+    upright = _upright(picture)
     facts: dict[str, Any] = {"width": upright.width, "height": upright.height, "mode": picture.mode, "window": None}
-    if upright.mode[0] in "IF":
-        grey, window = scale_grey(upright, name)
-        return grey, {**facts, "bit_depth": 32 if picture.mode in "IF" else 16, "window": window}
-    return _to_rgb(upright), {**facts, "bit_depth": 1 if picture.mode == "1" else 8}
+    if upright.mode.startswith(("I", "F")):
+        grey, window = _scaled(upright, name)
+        depth = 16 if upright.mode.startswith("I;") else 32
+        return _positive(grey, picture), {**facts, "bit_depth": depth, "window": window}
+    return _to_8bit(upright), {**facts, "bit_depth": 1 if picture.mode == "1" else 8}
 
 
-def _to_rgb(picture: Image) -> Image:
+def _upright(picture: Image) -> Image:
+    from PIL import ExifTags, ImageOps
+
+    # exif_transpose copies what is upright already, and a radiograph is large.
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(picture) if turned else picture
+
+
+def _scaled(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
+    import numpy as np
     from PIL import Image
 
+    from medgemma_app.inputs.scaling import scale_16bit, scale_numbers
+
+    grey, low, high = scale_16bit(picture, name) if picture.mode == "I;16" else scale_numbers(np.asarray(picture), name)
+    return Image.fromarray(grey), {"from": "percentiles 0.1 and 99.9", "low": low, "high": high}
+
+
+def _positive(grey: Image, source: Image) -> Image:
+    """Pillow turns TIFFs of 8 bits round when they say that white is zero, and leaves the deeper ones as they are."""
+    from PIL import ImageChops
+
+    tags = getattr(source, "tag_v2", {})
+    return ImageChops.invert(grey) if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO else grey
+
+
+def _to_8bit(picture: Image) -> Image:
+    from PIL import Image
+
+    profile = picture.info.get("icc_profile")
     if picture.has_transparency_data:
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+        picture = Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
+    elif picture.mode in ("1", "P", "PA", "YCbCr", "HSV"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    if profile:
+        picture = _to_srgb(picture, profile)
+    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+
+def _to_srgb(picture: Image, profile: bytes) -> Image:
+    """Colours as the embedded profile means them; a profile that does not fit the picture is passed over."""
+    import io
+
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return picture
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return (converted or picture).convert("L") if picture.mode == "L" else converted or picture
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture

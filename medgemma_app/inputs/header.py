@@ -1,0 +1,80 @@
+"""What a DICOM header may tell: the elements that are read at all, and the facts that leave this package.
+
+Only the elements named here are parsed, so that names, ids and dates of birth never enter memory as values. A fact is
+kept only when it has the form its kind demands: free text in a coded field could name a patient.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_CODE = re.compile(r"[A-Z0-9][A-Z0-9 _]{0,15}")
+# keyword -> the form of a value that is safe to show (DICOM PS3.5, value representations CS, AS, DA)
+FACTS = {
+    "Modality": re.compile(r"[A-Z]{2,16}"),
+    "BodyPartExamined": _CODE,
+    "ViewPosition": _CODE,
+    "Laterality": re.compile(r"[LRUB]"),
+    "ImageLaterality": re.compile(r"[LRUB]"),
+    "PatientSex": re.compile(r"[MFO]"),
+    "PatientAge": re.compile(r"\d{3}[DWMY]"),
+    "StudyDate": re.compile(r"\d{8}"),
+    "PhotometricInterpretation": _CODE,
+    "PresentationIntentType": re.compile(r"FOR PRESENTATION|FOR PROCESSING"),
+}
+_PIXELS = (
+    "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing",
+    "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+)  # fmt: skip
+_PALETTES = tuple(
+    f"{prefix}{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+)
+PLACE = ("SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")
+READ = (*FACTS, *_PIXELS, *_PALETTES)
+
+
+def facts_of(header: Dataset) -> dict[str, Any]:
+    """The safe facts of a header, None where it is silent or says something of another form; lengths in mm."""
+    facts: dict[str, Any] = {keyword: _coded(header, keyword, form) for keyword, form in FACTS.items()}
+    spacing = numbers(header, "PixelSpacing") or numbers(header, "ImagerPixelSpacing")
+    return {**facts, "PixelSpacing": spacing if len(spacing) == 2 and min(spacing) > 0 else None}
+
+
+def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
+    value = str(header.get(keyword) or "").strip()
+    return value if form.fullmatch(value) else None
+
+
+def numbers(header: Dataset, keyword: str) -> list[float]:
+    """The finite numbers of an element with one or several values; none when any of them is no number."""
+    value = header.get(keyword)
+    values = [] if value is None or value == "" else list(value) if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
+    try:
+        found = [float(item) for item in values]
+    except (TypeError, ValueError):
+        return []
+    return found if all(map(math.isfinite, found)) else []
+
+
+def merged(header: Dataset, frame: int) -> Dataset:
+    """The header as it holds for one frame (from 0): an enhanced multi-frame file keeps per-frame values in nested groups."""
+    from pydicom import Dataset
+
+    flat = Dataset()
+    flat.update(header)
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [*(header.get("SharedFunctionalGroupsSequence") or [])[:1], *per_frame[frame : frame + 1]]
+    for sequence in (element for group in groups for element in group if element.VR == "SQ"):
+        for item in (sequence.value or [])[:1]:
+            flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in PLACE})
+    return flat
