@@ -52,8 +52,8 @@ def _folder(model: str) -> Path | None:
 
         return CHECKPOINT
     path = Path(model).expanduser()
-    if path.is_dir():
-        return path
+    if model and path.is_dir():
+        return path.resolve()
     looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
     if looks_local:
         raise ModelError(f"no checkpoint folder {model!r}; give a folder, a hub id such as mlx-community/medgemma-1.5-4b-it-4bit, or demo")

@@ -1,0 +1,103 @@
+"""The package as a whole: its public names, who imports what, and what the command line does not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import medgemma_app
+
+PACKAGE = Path(medgemma_app.__file__).parent
+HEAVY = {"mlx", "mlx_vlm", "transformers"}
+# What the design promises; more may be added.
+PROMISED = {
+    "MedGemma", "Options", "Prompt", "Token", "Generation", "findings", "soap", "load_image", "load_notes", "validate_findings",
+    "validate_soap", "Issue", "Validation", "FindingsReport", "SoapReport", "MedGemmaError",
+}  # fmt: skip
+
+
+def test_public_names_are_sorted_complete_and_there():
+    assert medgemma_app.__all__ == sorted(medgemma_app.__all__)
+    assert set(medgemma_app.__all__) >= PROMISED
+    assert set(medgemma_app.__all__) == set(medgemma_app._HOME)
+    assert all(getattr(medgemma_app, name) is not None for name in medgemma_app.__all__)
+
+
+def test_a_name_that_is_not_public_fails():
+    with pytest.raises(AttributeError, match="Medgemma"):
+        medgemma_app.Medgemma  # noqa: B018
+
+
+def imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def rooms():
+    return [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in {"model", "demo"}]
+
+
+def test_only_the_model_folder_imports_mlx_and_transformers():
+    assert len(rooms()) > 10
+    assert [(path.name, name) for path in rooms() for name in imports(path) if name.split(".")[0] in HEAVY] == []
+
+
+def test_nothing_imports_the_command_line():
+    others = [path for path in PACKAGE.rglob("*.py") if path.name not in {"__main__.py", "cli.py"}]
+    assert [path.name for path in others if "medgemma_app.cli" in imports(path)] == []
+
+
+def test_validators_import_nothing_of_ours_but_themselves_and_errors():
+    names = {name for path in (PACKAGE / "validate").glob("*.py") for name in imports(path) if name.startswith("medgemma_app")}
+    assert {name.split(".")[1] for name in names} <= {"validate", "errors"}
+
+
+def loaded_by(*arguments):
+    """The modules a command has loaded when it ends, and its exit code."""
+    code = (
+        "import sys, medgemma_app.cli\n"
+        "try: medgemma_app.cli.main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "print('\\n@', code, *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    status, *modules = ran.stdout.rsplit("@", 1)[1].split()
+    return int(status), set(modules), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["findings", "--help"], 0),
+        (["findngs"], 2),
+        (["findings", "no-such-file.png"], 2),
+        (["findings", "https://example.org/scan.png"], 2),
+        (["findings", __file__], 2),
+        (["findings", PACKAGE], 2),
+        (["findings", __file__, "--top-p", "7"], 2),
+        (["findings", __file__, "--output", "/no/such/folder/report.txt"], 2),
+        (["soap", "no-such-file.json"], 2),
+        (["soap", __file__], 2),
+        (["soap", "-"], 2),
+    ],
+    ids=str,
+)
+def test_help_and_input_errors_answer_without_loading_the_model_library(arguments, status):
+    code, modules, stderr = loaded_by(*arguments)
+    assert code == status
+    assert not modules & {"mlx", "mlx_vlm", "transformers", "torch"}
+    assert "Traceback" not in stderr
+
+
+def test_help_loads_neither_pictures_nor_numbers():
+    assert not loaded_by("--help")[1] & {"PIL", "numpy", "json5", "pydicom"}
