@@ -1,0 +1,121 @@
+"""The drawn phantoms and the made-up notes: what the demo is trained on, and what it is tested with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medgemma_app.demo import draw_pair, draw_phantom, write_notes
+from medgemma_app.demo.phantoms import EFFUSIONS, NODULES, Body, Findings, draw, random_findings
+from medgemma_app.inputs.notes import notes_text
+
+PICTURE = "bbf1da7ec5ecf74109e84e033b65eb12cbe0f7849c57b6101e6b8b42eeaf4780"
+NOTES = "581019d60ac30e5c84724a975114208654a06c5bfa3b7967d342931ae70114c4"
+BODY = Body(
+    width=160, height=150, x=128, y=126, tilt=0.0, dome=0.46, heart=0.0, tissue=0.7, lung=0.2, rib=0.06, ribs=0.05, bubble=False
+)  # fmt: skip
+
+
+def pixels(findings: Findings) -> np.ndarray:
+    return draw(findings, BODY, np.random.default_rng(7)).pixels.astype(float)
+
+
+def test_one_seed_gives_the_same_picture_and_text_on_every_machine() -> None:
+    image, text = draw_phantom(7)
+    assert hashlib.sha256(image.tobytes()).hexdigest() == PICTURE
+    assert text == (
+        "FINDINGS:\nThe heart is normal in size. There is no pleural effusion. There is a nodule in the right middle zone.\n\n"
+        "IMPRESSION:\n1. Nodule in the right middle zone."
+    )
+
+
+def test_one_seed_gives_the_same_notes_on_every_machine() -> None:
+    assert hashlib.sha256(json.dumps(write_notes(7)).encode()).hexdigest() == NOTES
+
+
+def test_different_seeds_give_different_pictures_and_notes() -> None:
+    assert len({draw_phantom(seed)[0].tobytes() for seed in range(20)}) == 20
+    assert len({json.dumps(write_notes(seed)) for seed in range(200)}) == 200
+
+
+def test_a_phantom_is_a_square_grey_picture_in_rgb() -> None:
+    image, _ = draw_phantom(3)
+    channels = np.asarray(image)
+    assert isinstance(image, Image.Image) and image.mode == "RGB" and image.size == (256, 256)
+    assert np.ptp(channels, axis=2).max() == 0
+
+
+def test_every_combination_of_findings_comes_up() -> None:
+    rng = np.random.default_rng(0)
+    seen = {random_findings(rng) for _ in range(4000)}
+    assert seen == {Findings(*combination) for combination in product((False, True), EFFUSIONS, NODULES)}
+
+
+def test_every_combination_of_findings_has_its_own_report() -> None:
+    reports = {Findings(*combination).report() for combination in product((False, True), EFFUSIONS, NODULES)}
+    assert len(reports) == 56
+
+
+@pytest.mark.parametrize(("side", "columns"), [("left", slice(175, 215)), ("right", slice(41, 81))])
+def test_fluid_brightens_the_lower_zone_on_the_opposite_half_of_the_picture(side: str, columns: slice) -> None:
+    """The patient's left is on the picture's right, as on every radiograph."""
+    clear, fluid = pixels(Findings()), pixels(Findings(effusions=(side,)))  # type: ignore[arg-type]
+    brighter = fluid - clear
+    assert brighter[180:205, columns].mean() > 25
+    assert abs(brighter[:, 256 - columns.stop : 256 - columns.start].mean()) < 3
+
+
+def test_an_enlarged_heart_is_wider_in_the_picture() -> None:
+    row = slice(160, 170)
+    bright = [(pixels(Findings(enlarged=enlarged))[row] > 140)[:, 40:216].mean() for enlarged in (False, True)]
+    assert bright[1] > bright[0] + 0.15
+
+
+@pytest.mark.parametrize("nodule", NODULES[1:])
+def test_a_nodule_shows_on_its_side_and_in_its_zone(nodule: tuple[str, str]) -> None:
+    drawing = draw(Findings(nodule=nodule), BODY, np.random.default_rng(1))  # type: ignore[arg-type]
+    y, x = (float((axis * drawing.nodule).sum() / drawing.nodule.sum()) for axis in np.mgrid[:256, :256])
+    assert (x < 128) == (nodule[0] == "right")
+    assert nodule[1] == ("upper" if y < 80 else "middle" if y < 135 else "lower")
+
+
+def test_a_pair_shows_two_pictures_and_says_what_changed() -> None:
+    endings = {draw_pair(seed)[2].split("\n\n")[0].split(". ")[-1].split(" ")[-4:][-1] for seed in range(40)}
+    prior, current, text = draw_pair(0)
+    assert prior.size == current.size and prior.tobytes() != current.tobytes()
+    assert "prior" in text and endings == {"prior.", "resolved."}
+
+
+def test_every_report_has_both_sections_with_text() -> None:
+    for seed in range(50):
+        assert re.fullmatch(r"FINDINGS:\n.+\n\nIMPRESSION:\n(.+\n?)+", draw_phantom(seed)[1])
+
+
+def test_a_soap_note_holds_every_number_of_the_notes_and_no_other() -> None:
+    for seed in range(300):
+        notes, expected = write_notes(seed)
+        assert sorted(re.findall(r"\d+", notes_text(notes))) == sorted(re.findall(r"\d+", expected)), seed
+
+
+def test_a_soap_note_has_four_sections_in_order_and_says_where_the_notes_are_silent() -> None:
+    texts = [write_notes(seed)[1] for seed in range(100)]
+    assert all(re.findall(r"^[A-Z]+(?=:$)", text, re.M) == ["SUBJECTIVE", "OBJECTIVE", "ASSESSMENT", "PLAN"] for text in texts)
+    assert any("PLAN:\nNot documented." in text for text in texts)
+
+
+def test_notes_are_plain_json() -> None:
+    notes, _ = write_notes(11)
+    assert json.loads(json.dumps(notes)) == notes
+
+
+def test_drawing_needs_neither_torch_nor_mlx() -> None:
+    code = "import sys, medgemma_app.demo; sys.exit(bool({'torch', 'mlx', 'mlx_vlm', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
