@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'medgemma-app[dicom]'"
 LARGEST_INFLATED = 1 << 30
+# Not gdcm, which pydicom would try first where it is installed: it ends the whole process on many a damaged frame.
+PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom")
 # What pydicom and the decoders under it raise on damaged files: values are parsed when they are first looked at, by
 # conversions of every kind, and the decoders' own errors arrive as RuntimeError.
 DAMAGE = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, ArithmeticError,
     RuntimeError, RecursionError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
+
+
+class NoPicture(InputError):
+    """A DICOM object without pixels: a report, a directory, a plan."""
 
 
 @contextmanager
@@ -81,7 +87,7 @@ def read_header(file: BinaryIO, name: str, *, tags: tuple[str, ...] = headers.RE
     _refuse_bomb(file, name)
     header = dcmread(file, force=True, specific_tags=list(tags), stop_before_pixels=not pixels)
     if "Rows" not in header or "Columns" not in header:
-        raise InputError(f"{name} holds no picture; give a DICOM image (not a report, directory, plan or waveform)")
+        raise NoPicture(f"{name} holds no picture; give a DICOM image (not a report, directory, plan or waveform)")
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -108,9 +114,14 @@ def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
     from pydicom.pixels import get_decoder, pixel_array
 
     refuse_size(int(header.Columns), int(header.Rows), name)
-    if not get_decoder(header.file_meta.TransferSyntaxUID).is_available:
-        raise InputError(f"{name} is compressed as {header.file_meta.TransferSyntaxUID.name}, which needs: {INSTALL}")
-    pixels: Pixels = pixel_array(header, index=index, view_only=True)
+    syntax = header.file_meta.TransferSyntaxUID
+    plugin = ""
+    if syntax.is_encapsulated:
+        available = get_decoder(syntax).available_plugins
+        plugin = next((known for known in PLUGINS if known in available), "")
+        if not plugin:
+            raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
+    pixels: Pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -163,7 +174,7 @@ def _grey_numbers(pixels: Pixels, header: Dataset, name: str, window: voi.Window
     values = voi.modality_values(pixels, header)
     chosen = window or voi.header_window(header)
     if chosen is not None:
-        return to_levels(voi.windowed(values, chosen), 0, 1), _window_facts(chosen)
+        return to_levels(voi.windowed(values, chosen), 0, 1), chosen.facts()
     grey, low, high = scale_numbers(values, name)
     return grey, _spread_facts(low, high)
 
@@ -180,12 +191,19 @@ def _display_table(
         return to_levels(entries, 0, top), {"from": "VOI LUT"}
     chosen = window or voi.header_window(header)
     if chosen is not None:
-        return to_levels(voi.windowed(values, chosen), 0, 1), _window_facts(chosen)
+        return to_levels(voi.windowed(values, chosen), 0, 1), chosen.facts()
     full = (1 << int(header.BitsStored)) - 1
     if full <= 255 and np.array_equal(values, np.arange(256)):  # 8-bit pictures are shown as they are, as from any other file
         return to_levels(values, 0, full), {"from": "full range", "low": 0, "high": full}
     low, high = _spread(values, index, header, name)
     return to_levels(values, low, high), _spread_facts(low, high)
+
+
+def shown_range(pixels: Pixels, header: Dataset, name: str) -> voi.Window:
+    """The percentiles of one slice as a window, to show its whole series in."""
+    values = voi.modality_values(stored_values(pixels.dtype), header)
+    low, high = _spread(values, as_index(pixels), header, name)
+    return voi.Window((low + high) / 2, high - low, "LINEAR_EXACT", "percentiles 0.1 and 99.9 of the middle slice")
 
 
 def _spread(values: NDArray[np.float64], index: Pixels, header: Dataset, name: str) -> tuple[float, float]:
@@ -200,10 +218,6 @@ def _spread(values: NDArray[np.float64], index: Pixels, header: Dataset, name: s
     if np.count_nonzero(weights) < FEWEST_LEVELS:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
     return limits(values, weights)
-
-
-def _window_facts(window: voi.Window) -> dict[str, Any]:
-    return {"from": window.source, "center": window.center, "width": window.width, "function": window.function}
 
 
 def _spread_facts(low: float, high: float) -> dict[str, Any]:
@@ -238,6 +252,8 @@ def _doubts(header: Dataset, name: str, shown: dict[str, Any] | None) -> tuple[s
     found = []
     if headers.facts_of(header)["PresentationIntentType"] == "FOR PROCESSING":
         found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
+    if headers.facts_of(header)["BurnedInAnnotation"] == "YES":
+        found.append(f"{name} has writing burnt into the picture, which may name a person")
     if shown is not None and header.get("WindowWidth") is not None and "percentiles" in shown["from"]:
         found.append(f"{name} has a window that cannot be applied; percentiles of its values are shown instead")
     return tuple(found)

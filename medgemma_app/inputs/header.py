@@ -25,6 +25,7 @@ FACTS = {
     "PatientAge": re.compile(r"\d{3}[DWMY]"),
     "StudyDate": re.compile(r"\d{8}"),
     "PhotometricInterpretation": _CODE,
+    "BurnedInAnnotation": re.compile(r"YES|NO"),
     "PresentationIntentType": re.compile(r"FOR PRESENTATION|FOR PROCESSING"),
 }
 _PIXELS = (

@@ -43,7 +43,7 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
     refuse_url(source)
     name = shown_name(source)
     with open_input(source, what=ONE_PICTURE) as file:
-        digest = _sha256(file)
+        digest = sha256_of(file)
         picture, facts, doubts = _decode(file, name, frame, window)
     return _finish(picture, {"name": name, "sha256": digest, **facts}, doubts, name=name, pad=pad)
 
@@ -82,7 +82,8 @@ def looks_like_dicom(file: BinaryIO, name: str) -> bool:
     return head[128:] == b"DICM" or bare or name.lower().endswith((".dcm", ".dicom"))
 
 
-def _sha256(file: BinaryIO) -> str:
+def sha256_of(file: BinaryIO) -> str:
+    """The digest of a file's bytes; leaves the file at its start."""
     import hashlib
 
     digest = hashlib.sha256()

@@ -52,16 +52,16 @@ def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[s
     refuse_size(*picture.size, name)
     picture.load()
     flat, more = flatten(picture, name)
-    if facts["bit_depth"] == 16 and flat.mode == "RGB" and max(high for _, high in flat.getextrema()) < DARKEST_16BIT_COLOUR:
+    if facts["bit_depth"] == 16 and flat.mode == "RGB" and not any(flat.convert("L").histogram()[DARKEST_16BIT_COLOUR:]):
         raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
     return flat, {**facts, **more, "bit_depth": facts["bit_depth"] or more["bit_depth"]}
 
 
-def _bit_depth(picture: Image, file: BinaryIO) -> int | None:
+def _bit_depth(picture: Any, file: BinaryIO) -> int | None:
     """Bits a channel as the file says; None where only the mode tells."""
     if picture.format == "TIFF":
-        tags: Any = picture.tag_v2  # type: ignore[attr-defined]
-        return int(max(tags.get(TIFF_BITS, (1,))))
+        bits = picture.tag_v2.get(TIFF_BITS, (1,))
+        return max(int(channel) for channel in bits)
     if picture.format != "PNG":
         return None
     here = file.tell()

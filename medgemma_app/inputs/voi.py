@@ -31,6 +31,9 @@ class Window:
     function: str = "LINEAR"
     source: str = "header"
 
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "center": self.center, "width": self.width, "function": self.function}
+
 
 def parse_window(text: str) -> Window:
     """ "C/W" -> Window. Raises OptionError."""
