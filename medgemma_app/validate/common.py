@@ -78,7 +78,7 @@ PROMPT_LINES = (
     "what will be done",
 )
 _ECHOES = frozenset(" ".join(re.findall(r"\w+", line.casefold())) for line in PROMPT_LINES)
-_PLACEHOLDER = re.compile(r"\W{0,9}[\[<{][^\[\]<>{}]{0,200}[\]>}]\W{0,9}")
+_PLACEHOLDER = re.compile(r"\W{0,9}(?:[\[<{][^\[\]<>{}]{0,200}[\]>}]|\d{1,2}[.)])\W{0,9}")
 _OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
 _SPECIAL = re.compile(
     r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
@@ -130,7 +130,7 @@ def missing_section(report: Report) -> Iterator[Issue]:
 
 
 def empty_section(report: Report) -> Iterator[Issue]:
-    """A section says something: "Not documented." does, bare punctuation, a placeholder or the prompt's own line does not."""
+    """A section says something: "Not documented." does, punctuation, a list number, a placeholder or the prompt's own line does not."""
     for key in report.required:
         bodies = report.parsed.bodies(key)
         if bodies and not any(says_something(body) for body in bodies):

@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
 
 # Words that need another one after them. Left out are those that end a sentence in clinical English:
 # "follow up", "ruled out", "turned on", "carried over", "vitamin A".
 _NEEDS_MORE = frozenset(
     """a an the and or nor but with without of for from to into in at by as than that which who whose while because if when where
     is are was were be been being am has have had will would should could can may might must his her its their our my your
-    between within during per via versus vs due both either very more most mild moderate severe small large
-    bilateral possible probable consistent suggestive compatible likely""".split()  # noqa: SIM905
+    between within during per via versus vs due either very more consistent suggestive compatible""".split()  # noqa: SIM905
 )
 # A phrase without a full stop is complete where its last word can end one, as in "No acute disease".
 _CAN_END = re.compile(
@@ -23,7 +22,7 @@ _CAN_END = re.compile(
     r"|(?:un|in|non)?(?:clear|normal|intact|positive|negative|low|seen|given|shown|midline|borderline|none|prn|as directed)"
     r"|(?:disease|change|process|chest|spine|aorta|study|exam|infiltrate|mass|nodule|lesion|lobe|base|side|lungs|heart|film|view|report"
     r"|limit|size|silhouette|volume|diaphragm|fluid|air|tissue|hernia|osteophyte|prior|region|image|bod(?:y|ie)|scar|rib|catheter|tube"
-    r"|line|tip|lead|device|level|zone|ape?x|angle|space|airspace|shadow|marking|vessel|bone|abdomen|colon|artifact|syndrome|injur(?:y|ie)"
+    r"|cyst|stone|line|tip|lead|device|level|zone|ape?x|angle|space|airspace|shadow|marking|vessel|bone|abdomen|colon|artifact|syndrome|injur(?:y|ie)"
     r"|shift|stripe|infarct|artery|vein|trachea|carina|hilum|ventricle|atrium|stomach|pneumonia|atelectasis|surgery|histor(?:y|ie))(?:s|es)?"
     r"|(?:right|left|today|above|below|visit|clinic|well|adult|age|symptom|time|day|week|month|year|hour|dai?ly|weekly|pain|plan|patient)s?"
     r"|(?:level|regimen|strain|knee|diabetes|test|result|lab|issue|problem|concern|relief|diet|exercise|home|work|care|health|ago)s?"
@@ -35,6 +34,8 @@ _MOST_SENTENCES = 3
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
+_NOT_A_RULE = re.compile(r"\w|^\s*[-*•+]\s*$")
+_LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
 _CONSISTENT = 0.8
 _FEWEST_CLOSED = 1
@@ -73,13 +74,13 @@ def _hangs(report: Report) -> bool:
 
 def _stops(report: Report) -> bool:
     """Whether the last line breaks off: by a sign of its own, before a section that never came, or unlike all other lines."""
-    lines = [line for line in report.text.rstrip(" \n`").splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else ""
+    lines = [line for line in without_tokens(report.text).splitlines() if _NOT_A_RULE.search(line)]
+    last = " ".join(lines[-1].split()) if lines else ""
     bare = last.rstrip(_CLOSERS)
+    if _LONE_BULLET.fullmatch(last) or (bare and not _CLOSED.search(bare) and _broken(last, bare)):
+        return True
     if not bare or _CLOSED.search(bare):
         return False
-    if _broken(last, bare):
-        return True
     return not _is_value(last, bare) and (_unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report)))
 
 
@@ -106,7 +107,7 @@ def _unfinished(report: Report) -> bool:
 
 
 def _last_body(report: Report) -> str:
-    return report.parsed.sections[-1].body if report.parsed.sections else report.text
+    return without_tokens(report.parsed.sections[-1].body if report.parsed.sections else report.text)
 
 
 def _is_phrase(report: Report) -> bool:

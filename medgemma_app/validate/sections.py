@@ -98,7 +98,7 @@ SOAP_NAMES = _names(
     ("objective", 1, "o"),
     ("assessment", 1, "a"),
     ("plan", 1, "p"),
-    ("assessment plan", 1, "a and p, ap"),
+    ("assessment plan", 1, "a and p"),
     ("subjective", 2, "chief complaint, chief complaints, cc, complaint, presenting complaint, reason for visit"),
     ("subjective", 2, "history of present illness, history of presenting illness, history of presenting complaint, hpi"),
     ("subjective", 2, "history, interval history, patient history, medical history, past medical history, pmh, past history"),
@@ -134,11 +134,12 @@ def parse_soap(text: str) -> dict[str, str]:
 def parse(text: str, names: Names) -> Parsed:
     """Cut a text at its headings; what stands before the first is the preamble."""
     lines = _INLINE.sub("\n", text).splitlines()
-    headings = [_heading(line, names) if line else None for line in lines]
-    best = _best_ranks(found[1] for found in headings if found)
+    headings = {line: _heading(line, names) for line in set(lines)}
+    best = _best_ranks(found[1] for found in headings.values() if found)
     preamble: list[str] = []
     sections: list[tuple[str, Name, list[str]]] = []
-    for line, found in zip(lines, headings, strict=True):
+    for line in lines:
+        found = headings[line]
         if found and _opens(found[1], best):
             sections.append((found[0], found[1], [found[2]]))
         else:

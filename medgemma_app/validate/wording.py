@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt, says_something, without_tokens
+from medgemma_app.validate.sections import OTHER
 
 # A refusal speaks of the speaker: a patient who "is unable to walk" and "pneumonia cannot be excluded" do not match.
 _I = r"(?:I|we)(?:['’]m| am|['’]re| are)?"
@@ -39,6 +40,7 @@ _REFUSALS = tuple(
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s|\n")
 _FIRST_SENTENCES = 2
+_EARLY = 200
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
@@ -49,8 +51,8 @@ _LETTER_SHARE = 0.5
 
 def refusal(report: Report) -> Iterator[Issue]:
     """The model declines: in its first words, or in the main part of a section."""
-    parts = [report.parsed.preamble, *(section.body for section in report.parsed.sections if section.keys != ("other",))]
-    parts = [part for part in parts if says_something(part)]
+    parts = [report.parsed.preamble, *(section.body for section in report.parsed.sections if OTHER not in section.keys)]
+    parts = [part for part in dict.fromkeys(parts) if says_something(part)]
     for number, part in enumerate(parts):
         refused = _refused(part, first=number == 0)
         if refused:
@@ -70,8 +72,8 @@ def _refused(part: str, *, first: bool) -> str:
 
 
 def declines(sentence: str) -> bool:
-    """Whether the speaker says that they cannot or will not do the task."""
-    return any(pattern.search(sentence) for pattern in _REFUSALS)
+    """Whether the speaker says, early in the sentence, that they cannot or will not do the task."""
+    return any(pattern.search(sentence, 0, _EARLY) for pattern in _REFUSALS)
 
 
 def gibberish(report: Report) -> Iterator[Issue]:

@@ -1,0 +1,309 @@
+"""What is an error in a findings report, and what only looks like one."""
+
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medgemma_app.validate import validate_findings
+
+FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
+GOOD = f"FINDINGS:\n{FINDINGS}\n\nIMPRESSION:\nNo acute cardiopulmonary disease."
+
+
+def codes(text, **known):
+    return {issue.code for issue in validate_findings(text, **known).issues}
+
+
+def report(findings=FINDINGS, impression="No acute cardiopulmonary disease."):
+    return f"FINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        GOOD.rstrip("."),
+        f"Here is the report.\n\n{GOOD}",
+        report(impression="1. Stable cardiomegaly.\n2. Small left effusion."),
+        report(findings="- Heart size normal\n- Lungs clear", impression="Normal chest"),
+        report(impression="1. Right PICC line tip in the SVC\n2. No pneumothorax"),
+        report(impression="1. Cardiomegaly\n2. Tortuous arch with unrolling"),
+        report(impression="Lungs clear. Follow-up film in 6 weeks"),
+        report(impression="COPD"),
+        report(impression="**No acute disease**"),
+        report(impression='Read as "normal chest"'),
+        report(impression="Right lower lobe nodule, 8/10"),
+        f"{GOOD}\n\n---",
+        f"```\n{GOOD}\n```",
+        report(findings="The left lung base cannot be assessed. Pneumonia cannot be excluded.", impression="I cannot rule out pneumonia."),
+        report(findings="The patient is unable to stand. " + FINDINGS, impression="No image of the lateral view was needed."),
+        report(impression="Elevated TNFα and 5 µg of tracer; Müller's sign; 38 °C."),
+        report(findings="XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX are clear. " + FINDINGS),
+    ],
+)
+def test_a_report_as_radiologists_write_it_has_no_issue(text):
+    assert validate_findings(text).issues == ()
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t", "<eos>", "<end_of_turn>\n"])
+def test_no_text_is_no_answer(text):
+    assert codes(text) == {"no-answer"}
+
+
+@pytest.mark.parametrize(("text", "known"), [("", {"has_thought": True}), ("<unused94>thought\nThe heart", {})])
+def test_a_thought_without_an_answer_asks_for_more_tokens(text, known):
+    (issue,) = validate_findings(text, **known).issues
+    assert issue.code == "thought-only"
+    assert "--max-tokens" in issue.message
+
+
+def test_a_thought_before_a_report_is_no_issue():
+    assert codes(GOOD, has_thought=True) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [(f"FINDINGS: {FINDINGS}", "impression"), ("IMPRESSION: Clear.", "findings"), ("The chest is normal.", "findings")],
+)
+def test_a_missing_section_is_named(text, missing):
+    assert missing in next(issue.message for issue in validate_findings(text).errors if issue.code == "missing-section")
+
+
+@pytest.mark.parametrize("body", ["", ".", "-", "...", "**", "[Insert findings here]", "1.", "<findings>", "___"])
+@pytest.mark.parametrize("which", ["findings", "impression"])
+def test_a_section_without_words_is_empty(which, body):
+    assert "empty-section" in codes(report(**{which: body}))
+
+
+@pytest.mark.parametrize("body", ["None.", "XXXX", "Normal", "2.5", "N/A"])
+def test_a_section_of_one_word_is_not_empty(body):
+    assert "empty-section" not in codes(report(findings=body))
+
+
+@pytest.mark.parametrize("name", ["findings.md", "findings_prior.md"])
+def test_the_prompts_own_line_under_a_heading_is_no_content(name):
+    prompt = (Path(__file__).parent.parent / "prompts" / name).read_text()
+    lines = re.findall(r"^(?:FINDINGS|IMPRESSION): (.+)$", prompt, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        assert "empty-section" in codes(report(findings=line))
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "cancelled"])
+def test_a_stopped_generation_is_truncated_however_it_ends(finish_reason):
+    assert "truncated" in codes(GOOD, finish_reason=finish_reason)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "No acute cardiopulm",
+        "No acute disease,",
+        "Opacity in the",
+        "Opacity (probably",
+        "Opacity of the left lung and",
+        "1. Cardiomegaly.\n2.",
+        "- Cardiomegaly.\n-",
+        "**No acute",
+        "No effusion. The lef",
+        "",
+        "Consistent with",
+        "Opacity of the right -",
+    ],
+)
+def test_a_text_that_stops_in_mid_sentence_is_truncated(end):
+    assert "truncated" in codes(report(impression=end))
+
+
+def test_an_open_line_before_a_section_that_never_came_is_truncated():
+    assert "truncated" in codes("FINDINGS:\nHeart size within norm")
+
+
+def test_most_cuts_of_a_report_are_caught():
+    cuts = [GOOD[:at].rstrip() for at in range(20, len(GOOD) - 1)]
+    open_cuts = [cut for cut in cuts if not cut.endswith((".", "FINDINGS:"))]
+    caught = sum("truncated" in codes(cut) for cut in open_cuts)
+    assert caught >= 0.95 * len(open_cuts)
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "No pleural effusion. " * 4,
+        "There is a small left effusion with basal atelectasis now. " * 3,
+        "clear " * 9,
+        "the lungs " * 7,
+        "\n".join(f"{number}. No pleural effusion." for number in range(1, 6)),
+        ("No effusion is seen here. No effusion is seen there either. The heart, too, is normal in size today. " * 3),
+        "a" * 40,
+    ],
+)
+def test_a_phrase_that_repeats_without_end_is_a_loop(loop):
+    assert "repetition" in codes(report(findings=loop))
+
+
+@pytest.mark.parametrize("words", [1, 3, 10, 40, 150, 300])
+def test_a_loop_is_found_whatever_its_length_and_where_it_stops(words):
+    rng = random.Random(words)
+    phrase = [f"word{rng.randrange(60)}" for _ in range(words)]
+    loop = (phrase * 10)[: max(12, words * 10 - words // 2)]
+    assert "repetition" in codes(report(findings=f"{FINDINGS} {' '.join(loop)}"))
+
+
+def test_one_sentence_that_fills_most_of_the_text_is_a_loop():
+    filler = ["Heart normal.", "Lungs clear.", "Bones intact.", "Aorta tortuous.", "No edema."]
+    assert "repetition" in codes(report(findings=" ".join(f"No focal airspace opacity is seen. {other}" for other in filler)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No effusion. No effusion. No effusion.",
+        "No focal opacity is seen. " + FINDINGS + " No focal opacity is seen. The aorta is tortuous. No focal opacity is seen.",
+        "Take 4 tablets for 3 days, 3 tablets for 3 days, 2 tablets for 3 days, 1 tablet for 3 days.",
+        "No effusion. No edema. No mass. No nodule. No fracture. No pneumothorax. No opacity. No hernia.",
+    ],
+)
+def test_a_sentence_given_two_or_three_times_is_no_loop(text):
+    assert "repetition" not in codes(report(findings=text))
+
+
+def test_a_loop_the_generation_stopped_is_reported_with_its_end():
+    issue = next(issue for issue in validate_findings(GOOD, finish_reason="repetition").errors)
+    assert (issue.code, issue.excerpt.endswith("disease.")) == ("repetition", True)
+
+
+TOKENS = ["end_of_turn", "start_of_turn", "unused94", "unused7", "image_soft_token", "start_of_image", "end_of_image"]
+
+
+@pytest.mark.parametrize("name", [*TOKENS, "pad", "bos", "eos", "unk", "mask"])
+def test_a_left_over_control_token_is_named(name):
+    token = f"<{name}>"
+    issue = next(issue for issue in validate_findings(GOOD.replace("clear", f"clear{token}")).errors)
+    assert (issue.code, token in issue.message) == ("special-token", True)
+
+
+def test_angle_brackets_of_a_comparison_are_no_control_token():
+    assert codes(report(impression="Nodule <6 mm and >3 mm; ratio <0.5. Read by <radiologist>.")) == set()
+
+
+REFUSALS = [
+    "I cannot see an image.",
+    "I'm unable to provide a medical diagnosis.",
+    "As an AI language model, I cannot interpret medical images.",
+    "I'm sorry, but I can't help with that.",
+    "I am not able to view the X-ray.",
+    "I’m just an AI assistant and not a doctor.",
+    "I do not have the ability to analyze images.",
+    "No image was provided.",
+    "Please upload the image.",
+    "I cannot fulfill this request.",
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refusal_is_seen_alone_and_in_a_section(refusal):
+    assert "refusal" in codes(f"{refusal} Please consult a radiologist. They will look at your picture and explain it.")
+    assert "refusal" in codes(report(impression=refusal))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The patient is unable to raise the arms.",
+        "Pneumonia cannot be excluded.",
+        "I cannot rule out a small effusion.",
+        "I cannot exclude a fracture of the rib.",
+        "We could not compare with the outside films.",
+        "The lateral view was not obtained.",
+        "No image-guided biopsy is needed.",
+    ],
+)
+def test_a_limit_of_the_examination_is_no_refusal(sentence):
+    assert codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence)) == set()
+
+
+def test_a_disclaimer_after_a_report_is_no_refusal():
+    assert codes(f"{GOOD}\n\n**Disclaimer:** I am an AI and cannot provide a medical diagnosis.") == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!!! ???? ####",
+        "1 2 3 4 5",
+        "@@ a# $$% ^^& ok (*)(*) {}{}{}",
+        "x" + "ab" * 40,
+        "The lungs are cleаr.",
+        "эффузия the 心脏 lungs клиника is",
+        "心" * 5 + " ok",
+    ],
+)
+def test_text_that_is_no_language_is_gibberish(text):
+    assert "gibberish" in codes(text)
+
+
+def test_a_name_in_another_alphabet_is_no_gibberish():
+    assert "gibberish" not in codes(report(findings=f"Read together with Мария. {FINDINGS}"))
+
+
+def test_sections_out_of_order_or_given_twice_are_warnings_only():
+    swapped = validate_findings(f"IMPRESSION: Clear.\n\nFINDINGS: {FINDINGS}")
+    doubled = validate_findings(f"{GOOD}\n\nFINDINGS: The bones are intact.")
+    assert [(issue.code, issue.severity) for issue in swapped.issues] == [("section-order", "warning")]
+    assert [(issue.code, issue.severity) for issue in doubled.issues] == [("duplicate-section", "warning")]
+    assert swapped.ok
+    assert doubled.warnings == doubled.issues
+
+
+def test_the_sections_come_with_the_validation():
+    assert validate_findings(GOOD).sections == {"findings": FINDINGS, "impression": "No acute cardiopulmonary disease."}
+
+
+PIECES = [
+    "FINDINGS:",
+    "IMPRESSION:",
+    "\n",
+    " ",
+    "**",
+    "(",
+    ".",
+    "- ",
+    "<unused94>",
+    "No effusion.",
+    "the",
+    "I cannot see",
+    "é",
+    "心",
+    "\u2028",
+    "\xa0",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.sampled_from(["stop", "length", "repetition"])
+)
+def test_any_text_gets_issues_of_one_line_and_a_short_excerpt(text, finish_reason):
+    validation = validate_findings(text, finish_reason=finish_reason)
+    assert validation.ok == (not validation.errors)
+    for issue in validation.issues:
+        assert issue.severity in ("error", "warning", "info")
+        assert "\n" not in issue.message
+        assert len(issue.excerpt) <= 80
+
+
+TRAPS = ["a ", "A", "\n", "(", "[]", "**a", "<unused", "S:\n", "x. FINDINGS: ", "FINDINGS ", "I cannot see ", "\xa0!", "ement", "аb", "1. "]
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
+    text = trap * (1_000_000 // len(trap))
+    begun = time.perf_counter()
+    assert not validate_findings(f"{text}x").ok
+    assert time.perf_counter() - begun < 10

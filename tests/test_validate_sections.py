@@ -1,0 +1,138 @@
+"""How text is cut into sections."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medgemma_app.validate import parse_findings, parse_soap
+from medgemma_app.validate.sections import FINDINGS_NAMES, SOAP_NAMES, parse
+
+HEADINGS = [
+    "FINDINGS:",
+    "Findings:",
+    "findings:",
+    "**FINDINGS:**",
+    "**Findings**:",
+    "**Findings**",
+    "## Findings",
+    "### **Findings:**",
+    "Findings",
+    "FINDINGS",
+    "1. FINDINGS:",
+    "*   **Findings:**",
+    "FINDINGS -",
+    "FINDINGS —",
+    "> FINDINGS:",
+    "__FINDINGS__",
+    "FINDINGS (CHEST):",
+    "\ufeffFINDINGS:",
+]
+
+
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_a_heading_is_known_however_a_model_writes_it(heading):
+    assert parse_findings(f"{heading}\nHeart normal.\n\nIMPRESSION:\nClear.") == {"findings": "Heart normal.", "impression": "Clear."}
+
+
+@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading not in ("Findings", "## Findings")])
+def test_the_text_may_follow_its_heading_on_the_same_line(heading):
+    assert parse_findings(f"{heading} The heart is normal.") == {"findings": "The heart is normal."}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Findings are consistent with pneumonia.",
+        "Findings suggest the following: edema.",
+        "The findings:",
+        "Impression of a mass - not seen before.",
+        "findings",
+        "Findings are discussed below in more detail than usual for a film of this kind: none",
+        "FINDINGS ARE CONSISTENT WITH PNEUMONIA",
+    ],
+)
+def test_a_sentence_that_begins_like_a_heading_is_none(line):
+    assert parse_findings(line) == {}
+
+
+@pytest.mark.parametrize("line", ["Plan to follow up in a week.", "P: 72", "S/P cholecystectomy", "A and O x3", "S", "plan"])
+def test_a_line_of_a_note_that_begins_like_a_heading_is_none(line):
+    assert parse_soap(line) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "S: Cough.\nO: Wheeze.\nA: Asthma.\nP: Inhaler.",
+        "S - Cough.\nO - Wheeze.\nA - Asthma.\nP - Inhaler.",
+        "SUBJECTIVE (S): Cough.\nOBJECTIVE (O): Wheeze.\nASSESSMENT (A): Asthma.\nPLAN (P): Inhaler.",
+        "**S**ubjective\nCough.\n**O**bjective\nWheeze.\n**A**ssessment\nAsthma.\n**P**lan\nInhaler.",
+        "**S:** Cough.\n**O:** Wheeze.\n**A:** Asthma.\n**P:** Inhaler.",
+        "SUBJECTIVE: Cough. OBJECTIVE: Wheeze. ASSESSMENT: Asthma. PLAN: Inhaler.",
+    ],
+)
+def test_the_four_parts_of_a_note_are_found(text):
+    assert parse_soap(text) == {"subjective": "Cough.", "objective": "Wheeze.", "assessment": "Asthma.", "plan": "Inhaler."}
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["ASSESSMENT AND PLAN", "Assessment & Plan:", "A/P:", "A&P:", "ASSESSMENT/PLAN:", "**Assessment and Plan**", "Impression and Plan:"],
+)
+def test_a_combined_assessment_and_plan_fills_both(heading):
+    assert parse_soap(f"{heading}\nAsthma. Inhaler.") == {"assessment": "Asthma. Inhaler.", "plan": "Asthma. Inhaler."}
+
+
+@pytest.mark.parametrize(
+    ("heading", "key"),
+    [
+        ("CHIEF COMPLAINT", "subjective"),
+        ("HISTORY OF PRESENT ILLNESS", "subjective"),
+        ("REVIEW OF SYSTEMS", "subjective"),
+        ("HPI:", "subjective"),
+        ("PHYSICAL EXAM", "objective"),
+        ("VITALS REVIEWED", "objective"),
+        ("RESULTS", "objective"),
+        ("IMPRESSION", "assessment"),
+        ("INSTRUCTIONS", "plan"),
+    ],
+)
+def test_a_clinicians_heading_stands_in_for_the_section_and_stays_in_its_text(heading, key):
+    assert parse_soap(f"{heading}\nNone.") == {key: f"{heading.rstrip(':')}\nNone."}
+
+
+def test_a_stand_in_opens_nothing_where_the_section_itself_is_named():
+    note = "SUBJECTIVE:\nCough.\nPLAN:\nMedications:\nInhaler.\nP: 72\nInstructions: rest."
+    assert parse_soap(note) == {"subjective": "Cough.", "plan": "Medications:\nInhaler.\nP: 72\nInstructions: rest."}
+
+
+def test_a_repeated_section_is_joined_so_that_nothing_is_lost():
+    assert parse_findings("FINDINGS: One.\nIMPRESSION: Two.\nFINDINGS: Three.") == {"findings": "One.\n\nThree.", "impression": "Two."}
+
+
+def test_what_stands_before_the_first_heading_is_the_preamble():
+    parsed = parse("Here is the report.\n\nFINDINGS: Clear.", FINDINGS_NAMES)
+    assert (parsed.preamble, parsed.texts()) == ("Here is the report.", {"findings": "Clear."})
+
+
+def test_a_conclusion_is_an_impression_and_a_comparison_is_neither_section():
+    report = "Comparison: None.\nFINDINGS:\nClear.\nCONCLUSION: Normal chest.\nDisclaimer: a draft."
+    assert parse_findings(report) == {"findings": "Clear.", "impression": "CONCLUSION\nNormal chest."}
+
+
+def test_bold_text_after_a_heading_keeps_its_marks():
+    assert parse_findings("IMPRESSION: **No acute disease.**") == {"impression": "**No acute disease.**"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([*HEADINGS, "IMPRESSION:", "Plan:", "A/P", "x", " y z ", "**", ""]) | st.text(max_size=20)))
+def test_no_word_of_any_text_is_lost(lines):
+    text = "\n".join(lines)
+    for names in (FINDINGS_NAMES, SOAP_NAMES):
+        parsed = parse(text, names)
+        kept = " ".join([parsed.preamble, *(f"{section.heading} {section.body}" for section in parsed.sections)])
+        assert _letters(text) == _letters(kept)
+
+
+def _letters(text: str) -> str:
+    return "".join(char for char in text if char.isalpha())
