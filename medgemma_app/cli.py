@@ -187,10 +187,10 @@ class Run:
             report = work(model, printer)
         except GenerationCancelled as cancelled:
             progress.clear()
-            answers.add_partial(cancelled.partial, streamed=printer.begun)
+            answers.add_partial(cancelled.partial, printer.printed)
             raise
         progress.clear()
-        answers.add(report, streamed=printer.begun)
+        answers.add(report, printer.printed)
         say_issues(report.validation.issues)
         if not self.quiet:
             say_timing(report.generation)

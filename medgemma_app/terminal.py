@@ -51,7 +51,7 @@ class StreamPrinter:
         self._splitter, self._progress = ThoughtSplitter(), progress
         self._answer, self._thought = answer, thought
         self._tokens = 0
-        self.begun = False  # whether any answer has been printed
+        self.printed = ""  # of the answer, so far
 
     def __call__(self, token: Token) -> None:
         self._tokens += token.id is not None
@@ -60,18 +60,18 @@ class StreamPrinter:
             pieces += self._splitter.finish()
         for piece in pieces:
             self._print(piece.kind, piece.text)
-        if not (self._answer and self.begun):
+        if not self.printed:
             self._progress.show(f"{self._tokens} tokens{', thinking' if self._splitter.thinking else ''}")
 
     def _print(self, kind: str, text: str) -> None:
         if kind == "thought" and self._thought:
             self._progress.clear()
             print(text.translate(_CONTROL), end="", file=sys.stderr, flush=True)
-        text = text if self.begun else text.lstrip()
+        text = text if self.printed else text.lstrip()
         if kind == "answer" and self._answer and text:
             self._progress.clear()
             print(_safe(text), end="", flush=True)
-            self.begun = True
+            self.printed += text
 
 
 class Answers:
@@ -90,30 +90,29 @@ class Answers:
     def head(self, name: str) -> None:
         """Tells several studies apart in text."""
         if self._several and not self._json:
-            self._write(f"{'' if not self._kept else chr(10)}# {Path(name).name}\n")
+            self._write("\n" if self._kept else "", f"# {Path(name).name}\n")
 
-    def add(self, report: Report, *, streamed: bool) -> None:
-        if self._json:
-            self._write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
-        else:
-            self._write("\n" if streamed else f"{report.text}\n")
+    def add(self, report: Report, printed: str) -> None:
+        """A finished report, of which ``printed`` has been streamed to stdout already."""
+        self._write(json.dumps(report.to_dict(), ensure_ascii=False) if self._json else _unprinted(report.text, printed), "\n")
 
-    def add_partial(self, partial: Generation, *, streamed: bool) -> None:
+    def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped: always to stdout, a file holds finished reports only."""
-        if self._json:
-            record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
-            print(json.dumps(record, ensure_ascii=False), flush=True)
-        else:
-            print("" if streamed else _safe(partial.text.strip()), flush=True)
+        record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
+        print(json.dumps(record, ensure_ascii=False) if self._json else _safe(_unprinted(partial.text.strip(), printed)), flush=True)
 
     def close(self) -> None:
         if self._path is not None and self._kept:
             write_whole(self._path, "".join(self._kept))
 
-    def _write(self, text: str) -> None:
-        self._kept.append(text)
+    def _write(self, *pieces: str) -> None:
+        self._kept.append(text := "".join(pieces))
         if self._path is None:
             print(text if self._json else _safe(text), end="", flush=True)
+
+
+def _unprinted(text: str, printed: str) -> str:
+    return text[len(printed) :] if text.startswith(printed) else text if not printed else ""
 
 
 def _safe(text: str) -> str:

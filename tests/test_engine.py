@@ -197,7 +197,23 @@ def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
     assert caught.value.__cause__ is error
     assert partial.finish_reason == "cancelled"
     assert list(partial.token_ids) == [token.id for token in seen]
-    assert partial.text == "".join(token.text for token in seen)
+    assert partial.text == tiny_model._processor.tokenizer.decode(partial.token_ids)
+
+
+def test_a_word_held_back_is_not_lost_when_stopped(tiny_model, monkeypatch):
+    tokenizer = tiny_model._processor.tokenizer
+    scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
+    seen = []
+
+    def fourth(token):
+        seen.append(token)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(GenerationCancelled) as caught:
+        tiny_model.generate(PROMPT, Options(max_tokens=50), on_token=fourth)
+    assert caught.value.partial.text == tokenizer.decode([token.id for token in seen])
+    assert caught.value.partial.text != "".join(token.text for token in seen)
 
 
 def test_the_model_works_after_a_cancelled_stream(tiny_model):

@@ -94,6 +94,19 @@ class Generation:
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A generation under way. Its detokenizer is ours: mlx-vlm's own drops the last word when that ends in half a character."""
+
+    tokens: Generator[Token, None, None]
+    prompt_tokens: int
+    text: Any
+
+    def rest(self) -> str:
+        """The text that was held back, when the generation is cut off."""
+        return _rest(self.text)
+
+
 class MedGemma:
     """A loaded checkpoint. Use ``MedGemma.load``; one generation at a time."""
 
@@ -137,21 +150,22 @@ class MedGemma:
 
         mx.reset_peak_memory()
         start, tokens = time.perf_counter(), list[Token]()
-        stream, prompt_tokens = self._start(prompt, options or Options())
+        run = self._start(prompt, options or Options())
 
         def fold(finish_reason: FinishReason) -> Generation:
             seconds = time.perf_counter() - start
-            return _fold(tokens, finish_reason, prompt_tokens, seconds, mx.get_peak_memory())
+            return _fold(tokens, finish_reason, run.prompt_tokens, seconds, mx.get_peak_memory())
 
-        with closing(stream):
+        with closing(run.tokens):
             try:
-                for token in stream:
+                for token in run.tokens:
                     tokens.append(token)
                     if on_token:
                         on_token(token)
             except (GenerationError, InputError):
                 raise
             except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
+                tokens.append(Token(None, run.rest(), None, "cancelled"))
                 raise GenerationCancelled(fold("cancelled")) from error
         return fold(tokens[-1].finish_reason or "stop")
 
@@ -160,9 +174,11 @@ class MedGemma:
 
         Raises ContextError when the prompt does not fit, GenerationError when the model fails.
         """
-        return self._start(prompt, options or Options())[0]
+        return self._start(prompt, options or Options()).tokens
 
-    def _start(self, prompt: Prompt, options: Options) -> tuple[Generator[Token, None, None], int]:
+    def _start(self, prompt: Prompt, options: Options) -> _Run:
+        from mlx_vlm.tokenizer_utils import make_streaming_detokenizer
+
         ids = self.tokenize(prompt)
         room = self.context - len(ids)
         if room < 1:
@@ -170,15 +186,14 @@ class MedGemma:
                 f"the prompt has {len(ids)} tokens and the model takes at most {self.context - 1}; shorten the notes or give fewer pictures"
             )
             raise ContextError(message, tokens=len(ids), limit=self.context - 1)
-        return self._tokens(prompt, ids, replace(options, max_tokens=min(options.max_tokens, room))), len(ids)
+        options = replace(options, max_tokens=min(options.max_tokens, room))
+        text = make_streaming_detokenizer(self._processor)
+        return _Run(self._tokens(prompt, ids, options, text), len(ids), text)
 
-    def _tokens(self, prompt: Prompt, ids: list[int], options: Options) -> Generator[Token, None, None]:
+    def _tokens(self, prompt: Prompt, ids: list[int], options: Options, text: Any) -> Generator[Token, None, None]:
         """mlx-vlm's results -> tokens. It gives N + 1 results for N tokens; the last one repeats an id and carries the reason."""
         import mlx.core as mx
-        from mlx_vlm.tokenizer_utils import make_streaming_detokenizer
 
-        # Its own text is not used: it drops the last word when that ends in half a character.
-        text = make_streaming_detokenizer(self._processor)
         try:
             with closing(self._results(prompt, ids, options)) as results:
                 for result in results:
@@ -186,8 +201,7 @@ class MedGemma:
                         break
                     text.add_token(result.token)
                     yield Token(result.token, text.last_segment, _logprob(result))
-            text.finalize()
-            yield Token(None, text.text[text.offset :], None, result.finish_reason)
+            yield Token(None, _rest(text), None, result.finish_reason)
         except RuntimeError as error:  # mlx reports everything so, running out of memory included
             raise GenerationError(f"the model failed while generating: {_first_line(error)}") from error
         finally:
@@ -228,6 +242,12 @@ class MedGemma:
 
         rgb = [image.convert("RGB") for image in images]
         return mx.array(self._processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
+
+
+def _rest(text: Any) -> str:
+    text.finalize()
+    given, text.offset = text.offset, len(text.text)
+    return text.text[given:]
 
 
 def _logprob(result: Any) -> float:
