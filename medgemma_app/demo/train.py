@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from medgemma_app.model.chat import ChatTemplate
 
 END_OF_TURN = 106
 STOP_IDS = [1, END_OF_TURN]
-BATCH = 32
-SHORT_SHARE = 0.6  # the share of steps with mostly short prompts
+SAVE_EVERY = 400
+# Lessons in a step: many at first, when one step alone would mislead; then fewer, because more steps teach more than larger ones.
+LARGE_BATCH, LARGE_STEPS, BATCH = 32, 1000, 16
+SHORT_SHARE = 0.7  # the share of steps with mostly short prompts
 # The share of steps each kind of lesson gets.
 MIX = {"findings": 0.36, "pair": 0.18, "soap": 0.46}
 TEXT = {
@@ -108,29 +110,33 @@ def pixel_values(store: Store, rows: list[int], rng: np.random.Generator) -> Ten
 
 
 class Lessons:
-    """Endless batches of one kind of lesson each; most prompts are very short at first, which halves the work."""
+    """The batch for any step; it depends on nothing but the step, so that training can be taken up again."""
 
-    def __init__(self, chat: ChatTemplate, store: Store, seed: int) -> None:
-        self.chat, self.store, self.rng = chat, store, np.random.default_rng(seed)
-        self.wording = {"reword": 0.8, "short": 0.95}
-        self.single = [report for report in store.reports if len(report[0]) == 1]
-        self.pairs = [report for report in store.reports if len(report[0]) == 2]
+    def __init__(self, chat: ChatTemplate, store: Store) -> None:
+        self.chat, self.store = chat, store
+        self.reports = {count: [report for report in store.reports if len(report[0]) == count] for count in (1, 2)}
 
-    def batch(self, kind: str) -> Batch:
-        return Batch([self._lesson(kind) for _ in range(BATCH)], self.chat, self.store, self.rng)
+    def batch(self, step: int, *, short: bool) -> tuple[str, Batch]:
+        """The kind of lesson of this step, and the lessons. Very short prompts halve the work, so that most come first."""
+        rng = np.random.default_rng([0, step])
+        kind = str(rng.choice(list(MIX), p=list(MIX.values())))
+        wording = {"reword": 0.8, "short": 0.95} if short else {"reword": REWORDED, "short": VERY_SHORT}
+        size = LARGE_BATCH if step < LARGE_STEPS else BATCH
+        return kind, Batch([self._lesson(kind, rng, wording) for _ in range(size)], self.chat, self.store, rng)
 
-    def _lesson(self, kind: str) -> Lesson:
+    def _lesson(self, kind: str, rng: np.random.Generator, wording: dict[str, float]) -> Lesson:
         if kind == "soap":
-            return soap_lesson(FIRST_SEED + int(self.rng.integers(1 << 40)), self.rng, **self.wording)
-        if self.rng.random() < 0.02:
-            return unseen_lesson(self.rng, **self.wording)
-        reports = self.single if kind == "findings" else self.pairs
-        rows, report = reports[int(self.rng.integers(len(reports)))]
-        return findings_lesson(report, rows, self.rng, **self.wording)
+            return soap_lesson(FIRST_SEED + int(rng.integers(1 << 40)), rng, **wording)
+        if rng.random() < 0.02:
+            return unseen_lesson(rng, **wording)
+        reports = self.reports[1 if kind == "findings" else 2]
+        rows, report = reports[int(rng.integers(len(reports)))]
+        return findings_lesson(report, rows, rng, **wording)
 
-    def pictures(self, count: int) -> tuple[Tensor, Tensor]:
-        rows = self.rng.integers(len(self.store.pixels), size=count).tolist()
-        return pixel_values(self.store, rows, self.rng), torch.from_numpy(self.store.cells[rows]).float()
+    def pictures(self, step: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([1, step])
+        rows = rng.integers(len(self.store.pixels), size=2 * LARGE_BATCH).tolist()
+        return pixel_values(self.store, rows, rng), torch.from_numpy(self.store.cells[rows]).float()
 
 
 class Trainer:
@@ -142,13 +148,13 @@ class Trainer:
         self.parameters = [*model.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
 
-    def tower_step(self) -> float:
-        pixels, cells = self.lessons.pictures(2 * BATCH)
+    def tower_step(self, step: int) -> float:
+        pixels, cells = self.lessons.pictures(step)
         features = self.model.model.get_image_features(pixels).pooler_output
         return self._step(self._cell_loss(features, cells))
 
-    def lesson_step(self, kind: str) -> float:
-        batch = self.lessons.batch(kind)
+    def lesson_step(self, step: int, *, short: bool) -> tuple[str, float]:
+        kind, batch = self.lessons.batch(step, short=short)
         output = self.model.model(
             input_ids=batch.ids, pixel_values=batch.pixels, attention_mask=(batch.ids != 0).long(),
             token_type_ids=(batch.ids == IMAGE_TOKEN).long(), use_cache=False,
@@ -158,7 +164,15 @@ class Trainer:
         loss = nn.functional.cross_entropy(self.model.lm_head(output.last_hidden_state[:, :-1][wanted]), targets[wanted])
         both = loss if batch.cells is None else loss + 0.5 * self._cell_loss(output.image_hidden_states, batch.cells)
         self._step(both)
-        return float(loss.detach())
+        return kind, float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
     def _cell_loss(self, features: Tensor, cells: Tensor) -> Tensor:
         return 4 * nn.functional.binary_cross_entropy_with_logits(self.head(features), cells, pos_weight=torch.full((CELL_CLASSES,), 3.0))
@@ -177,32 +191,47 @@ class Trainer:
             group["lr"] = self.rate * share
 
 
-def kinds(seed: int) -> Iterator[str]:
-    rng = np.random.default_rng(seed)
-    names, shares = list(MIX), list(MIX.values())
-    while True:
-        yield names[int(rng.choice(len(names), p=shares))]
+class Course:
+    """The whole course in steps: the tower alone first, then the lessons; taken up where ``state`` was left."""
 
+    def __init__(self, trainer: Trainer, tower_steps: int, steps: int, state: Path | None) -> None:
+        self.trainer, self.tower_steps, self.steps, self.state = trainer, tower_steps, steps, state
+        self.losses: dict[str, float] = {}
+        self.started = time.monotonic()
 
-def train(trainer: Trainer, tower_steps: int, steps: int, save: Any) -> None:
-    started, losses = time.monotonic(), dict.fromkeys((*MIX, "tower"), 0.0)
-    for step in range(tower_steps):
-        trainer.set_rate(0.3 * step / tower_steps, 0.02)
-        _follow(losses, "tower", trainer.tower_step(), step, started)
-    for step, kind in zip(range(steps), kinds(1), strict=False):
-        trainer.set_rate(step / steps, 0.01)
-        if step == int(SHORT_SHARE * steps):
-            trainer.lessons.wording = {"reword": REWORDED, "short": VERY_SHORT}
-        _follow(losses, kind, trainer.lesson_step(kind), step, started)
-        if (step + 1) % 1000 == 0:
-            save()
+    def run(self, save: Callable[[], None]) -> None:
+        for step in range(self._restore(), self.tower_steps + self.steps):
+            kind, loss = self._step(step)
+            self._follow(step, kind, loss)
+            if (step + 1) % SAVE_EVERY == 0:
+                self._keep(step + 1)
+                save()
 
+    def _step(self, step: int) -> tuple[str, float]:
+        if step < self.tower_steps:
+            self.trainer.set_rate(0.3 * step / self.tower_steps, 0.02)
+            return "tower", self.trainer.tower_step(step)
+        step -= self.tower_steps
+        self.trainer.set_rate(step / self.steps, 0.01)
+        return self.trainer.lesson_step(step, short=step < SHORT_SHARE * self.steps)
 
-def _follow(losses: dict[str, float], kind: str, loss: float, step: int, started: float) -> None:
-    losses[kind] = loss if losses[kind] == 0 else 0.97 * losses[kind] + 0.03 * loss
-    if step % 50 == 0:
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        print(f"{time.monotonic() - started:6.0f} s  step {step}  {shown}", flush=True)
+    def _restore(self) -> int:
+        if self.state is None or not self.state.exists():
+            return 0
+        saved = torch.load(self.state)
+        self.trainer.restore(saved)
+        return int(saved["step"])
+
+    def _keep(self, step: int) -> None:
+        if self.state is not None:
+            torch.save({"step": step, **self.trainer.state()}, self.state)
+
+    def _follow(self, step: int, kind: str, loss: float) -> None:
+        before = self.losses.get(kind, loss)
+        self.losses[kind] = 0.97 * before + 0.03 * loss
+        if step % 50 == 0:
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in sorted(self.losses.items()))
+            print(f"{time.monotonic() - self.started:6.0f} s  step {step}  {shown}", flush=True)
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
@@ -238,6 +267,7 @@ def main() -> None:
     parser.add_argument("--tower-steps", type=int, default=1_200)
     parser.add_argument("--steps", type=int, default=8_000)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--state", type=Path, help="a file to keep the state of training in, and to take it up from")
     parser.add_argument("--compile", action="store_true", help="compile the layers first, half as long again as fast; needs g++")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -250,8 +280,9 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     if options.compile:
         compile_layers(model)
-    trainer = Trainer(model, Lessons(chat, store, 0), options.rate)
-    train(trainer, options.tower_steps, options.steps, lambda: save_checkpoint(model, processor, options.out))
+    trainer = Trainer(model, Lessons(chat, store), options.rate)
+    course = Course(trainer, options.tower_steps, options.steps, options.state)
+    course.run(lambda: save_checkpoint(model, processor, options.out))
     save_checkpoint(model, processor, options.out)
 
 
