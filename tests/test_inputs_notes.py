@@ -1,0 +1,235 @@
+"""Notes in any of their forms become text that says everything they say, or one clear line about what is wrong."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import load_notes, notes_text, read_notes
+
+SAID = "cough for three days, no fever"
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "notes.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(SAID, SAID, id="a string"),
+        pytest.param({"plan": "rest", "age": 41, "complaint": SAID}, f"Age: 41\nComplaint: {SAID}\nPlan: rest", id="clinical order"),
+        pytest.param({"zodiac": SAID, "chief_complaint": "cough"}, f"Chief complaint: cough\nZodiac: {SAID}", id="unknown keys are kept"),
+        pytest.param({"exam": {"heart": "regular", "lungs": SAID}}, f"Exam: Heart: regular; Lungs: {SAID}", id="an object in an object"),
+        pytest.param({"medications": ["aspirin 81 mg", SAID]}, f"Medications: aspirin 81 mg; {SAID}", id="a list"),
+        pytest.param(
+            {"medications": [{"name": "aspirin", "dose": "81 mg"}, {"name": "metformin", "dose": "500 mg twice a day"}]},
+            "Medications: (Name: aspirin; Dose: 81 mg); (Name: metformin; Dose: 500 mg twice a day)",
+            id="objects in a list stay apart",
+        ),
+        pytest.param([{"speaker": "Doctor", "text": "How are you?"}, {"speaker": "Patient", "text": SAID}],
+                     f"Doctor: How are you?\nPatient: {SAID}", id="turns"),
+        pytest.param({"dialogue": [{"speaker": "Patient", "text": SAID}]}, f"Dialogue:\nPatient: {SAID}", id="turns in an object"),
+        pytest.param([{"role": "patient", "content": SAID, "time": "00:12"}], f"patient: {SAID} (Time: 00:12)", id="turns with a time"),
+        pytest.param(["one two three", "four five"], "one two three\nfour five", id="a list of lines"),
+        pytest.param({"text": SAID, "smoker": False, "children": None}, f"Text: {SAID}\nSmoker: false\nChildren: ", id="false and null"),
+    ],
+)  # fmt: skip
+def test_every_form_of_notes_becomes_labelled_text(tmp_path: Path, content: Any, text: str) -> None:
+    assert load_notes(write(tmp_path, content)) == text
+
+
+@pytest.mark.parametrize("number", ["37.20", "1e3", "-0", "98.60000000000000001", "123456789012345678901234567890"])
+def test_numbers_reach_the_model_as_the_file_wrote_them(tmp_path: Path, number: str) -> None:
+    path = write(tmp_path, f'{{"text": "{SAID}", "value": {number}}}'.encode())
+    assert load_notes(path).endswith(f"Value: {number}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_of_every_width_is_read(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, json.dumps({"text": "fièvre à 38 °C depuis trois jours, 咳嗽"}, ensure_ascii=False).encode(encoding))
+    assert load_notes(path) == "Text: fièvre à 38 °C depuis trois jours, 咳嗽"
+
+
+def test_a_key_that_occurs_twice_keeps_both_values(tmp_path: Path) -> None:
+    path = write(tmp_path, b'{"note": "cough for three days", "note": "no fever", "note": "no pain"}')
+    text = load_notes(path)
+    assert all(said in text for said in ("cough for three days", "no fever", "no pain"))
+
+
+def test_what_cannot_be_text_becomes_a_replacement_character(tmp_path: Path) -> None:
+    text = load_notes(write(tmp_path, b'{"text": "cough \\ud800 for \\u0000 three \\u001b[31m days, no fever\\r\\nnow"}'))
+    assert text == "Text: cough \ufffd for \ufffd three \ufffd[31m days, no fever\nnow"
+
+
+def test_a_script_without_spaces_has_words(tmp_path: Path) -> None:
+    assert load_notes(write(tmp_path, "患者咳嗽三天")) == "患者咳嗽三天"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": "b",}', "not JSON.*line 1, column"),
+        (b'{"a": 1,\n // no\n "b": 2}', "not JSON.*line 2, column 2"),
+        (b"plain words are not JSON at all", "not JSON.*line 1, column 1"),
+        (b'{"a": "one two three four five six"} x', "not JSON.*line 1, column"),
+        (b'{"a": "caf\xe9"}', "not UTF-8 text at line 1"),
+        (b"", "is empty"),
+        (b" ", "not JSON"),
+        (b'{"complaint": "", "history": "", "medications": "", "plan": "", "exam": ""}', "fewer than 5 words"),
+        (b"[]", "fewer than 5 words"),
+        (b"null", "fewer than 5 words"),
+        (b"12345", "fewer than 5 words"),
+        (b'"... --- ... --- ... --- ..."', "fewer than 5 words"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 101 + b'"one two three four five"' + b"]" * 101, "nested too deeply"),
+        (b'"' + b"cough " * 2_000_000 + b'"', "larger than 10 MB"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_that_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_notes(write(tmp_path, content))
+    assert str(caught.value).startswith("notes.json ")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_missing_files_folders_and_addresses_are_refused(tmp_path: Path) -> None:
+    for source, message in (
+        (tmp_path / "none.json", "does not exist"),
+        (tmp_path, "is a folder"),
+        ("https://x.org/n.json", "nothing is fetched"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_notes(source)
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(SAID).encode())))
+    notes = read_notes("-")
+    assert (notes.text, notes.facts["name"]) == (SAID, "standard input")
+
+
+def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input cannot be read"):
+        read_notes("-")
+
+
+def concept(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+BUNDLE = {
+    "resourceType": "Bundle",
+    "type": "collection",
+    "entry": [
+        {"resource": {"resourceType": "AllergyIntolerance", "code": concept("Penicillin"),
+            "reaction": [{"manifestation": [concept("rash")]}]}},
+        {"resource": {"resourceType": "Observation", "id": "t", "code": {"coding": [{"system": "http://loinc.org", "code": "8310-5",
+            "display": "Body temperature"}]}, "valueQuantity": {"value": 37.5, "unit": "Cel"}, "effectiveDateTime": "2024-05-06"}},
+        {"resource": {"resourceType": "Observation", "code": concept("Blood pressure"), "component": [
+            {"code": concept("Systolic"), "valueQuantity": {"value": 150, "unit": "mmHg"}},
+            {"code": concept("Diastolic"), "valueQuantity": {"value": 95, "comparator": "<", "unit": "mmHg"}}]}},
+        {"resource": {"resourceType": "MedicationRequest", "status": "active", "medicationReference": {"reference": "Medication/m"},
+            "dosageInstruction": [{"text": "1 tablet twice daily"}]}},
+        {"resource": {"resourceType": "Medication", "id": "m", "code": concept("Metformin 500 mg")}},
+        {"resource": {"resourceType": "MedicationStatement", "medicationCodeableConcept": concept("Ibuprofen"), "status": "active"}},
+        {"resource": {"resourceType": "Procedure", "code": concept("Appendectomy"),
+            "performedPeriod": {"start": "1999", "end": "1999-02"}}},
+        {"resource": {"resourceType": "Condition", "clinicalStatus": {"coding": [{"code": "active"}]}, "onsetDateTime": "2010",
+            "code": {"text": "High blood pressure", "coding": [{"code": "I10", "display": "Essential hypertension"}]}}},
+        {"resource": {"resourceType": "Encounter", "class": {"code": "AMB", "display": "ambulatory"}, "reasonCode": [concept("Cough")]}},
+        {"resource": {"resourceType": "DiagnosticReport", "code": concept("Vital signs"), "result": [{"reference": "Observation/t"}]}},
+        {"resource": {"resourceType": "DocumentReference", "content": [
+            {"attachment": {"contentType": "text/plain", "data": "UGF0aWVudCBjb3VnaHM="}},
+            {"attachment": {"contentType": "application/pdf", "data": "JVBERi0="}}]}},
+        {"resource": {"resourceType": "Patient", "id": "p", "gender": "female", "birthDate": "1970-02-03", "telecom": [{"value": "555"}]}},
+        {"note": "an entry without a resource"},
+    ],
+}  # fmt: skip
+
+
+def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units(tmp_path: Path) -> None:
+    notes = read_notes(write(tmp_path, BUNDLE))
+    assert notes.text.splitlines() == [
+        "Patient: gender: female; birth date: 1970-02-03",
+        "Encounter: ambulatory; reason code: Cough",
+        "Condition: High blood pressure (Essential hypertension); clinical status: active; onset: 2010",
+        "Procedure: Appendectomy; performed: 1999 to 1999-02",
+        "Medication request: Metformin 500 mg; status: active; dosage instruction: 1 tablet twice daily",
+        "Medication statement: Ibuprofen; status: active",
+        "Medication: Metformin 500 mg",
+        "Allergy intolerance: Penicillin; reaction: manifestation: rash",
+        "Observation: Body temperature: 37.5 Cel; effective: 2024-05-06",
+        "Observation: Blood pressure; component: Systolic: 150 mmHg; Diastolic: <95 mmHg",
+        "Diagnostic report: Vital signs; result: Body temperature",
+        "Document reference: content: attachment: Patient coughs; attachment: application/pdf attachment, not read",
+        "Entry: value: note: an entry without a resource",
+    ]
+    assert notes.facts["format"] == "FHIR Bundle"
+
+
+def test_what_a_fhir_text_leaves_out_is_named(tmp_path: Path) -> None:
+    left_out = read_notes(write(tmp_path, BUNDLE)).facts["left_out"]
+    assert left_out == ["Bundle.type", "application/pdf attachment", "code", "id", "system", "telecom"]
+
+
+def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:
+    circle = [{"resourceType": "MedicationRequest", "id": str(i), "note": [{"text": SAID}],
+               "medicationReference": {"reference": f"MedicationRequest/{1 - i}"}} for i in range(2)]  # fmt: skip
+    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [{"resource": one} for one in circle]}))
+    assert text.count(SAID) == 2
+
+
+NAMES = st.sampled_from(
+    "text note speaker role code coding value valueQuantity unit reference display url contained entry resource contentType data div low "
+    "start numerator id status extension".split()
+)
+KINDS = st.sampled_from(["Bundle", "Observation", "X"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Bundle", "X/1", "#1", "text/plain"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=5)
+        | st.builds(lambda kind, rest: {**rest, "resourceType": kind}, KINDS, st.dictionaries(NAMES, inner, max_size=5))
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON)
+def test_any_json_gives_text_or_an_input_error(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    path = write(tmp_path_factory.getbasetemp(), json.dumps(value).encode())
+    try:
+        text = load_notes(path)
+    except InputError:
+        return
+    text.encode("utf-8")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_give_text_or_an_input_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    try:
+        assert isinstance(load_notes(write(tmp_path_factory.getbasetemp(), content)), str)
+    except InputError:
+        return
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20) | st.lists(st.text(max_size=9), max_size=4), max_size=6))
+def test_every_word_of_plain_notes_reaches_the_text(value: dict[str, Any]) -> None:
+    text = notes_text(value)
+    leaves = [leaf for item in value.values() for leaf in (item if isinstance(item, list) else [item])]
+    assert all(leaf.strip() in text for leaf in leaves)
