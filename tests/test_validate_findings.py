@@ -38,6 +38,9 @@ def report(findings=FINDINGS, impression="No acute cardiopulmonary disease."):
         report(impression="**No acute disease**"),
         report(impression='Read as "normal chest"'),
         report(impression="Right lower lobe nodule, 8/10"),
+        report(impression="1. Cardiomegaly.\n2. PICC line in the axilla (see above.\n3. Clear lungs."),
+        report(impression="Ratio of heart to chest: 0.55"),
+        report(impression="Heart\nNormal.\n\nLungs\nNo acute disease"),
         f"{GOOD}\n\n---",
         f"```\n{GOOD}\n```",
         report(findings="The left lung base cannot be assessed. Pneumonia cannot be excluded.", impression="I cannot rule out pneumonia."),
@@ -94,6 +97,16 @@ def test_the_prompts_own_line_under_a_heading_is_no_content(name):
         assert "empty-section" in codes(report(findings=line))
 
 
+@pytest.mark.parametrize("end", ["Opacity of the left lung and", "Heart,", "Small effusion (left", "**Normal"])
+def test_a_sign_of_a_cut_needs_no_full_stops_elsewhere(end):
+    assert "truncated" in codes(report(findings="Heart normal\nLungs clear", impression=end))
+
+
+@pytest.mark.parametrize("end", ["Small effusion left of the medias", "See the left hemidi"])
+def test_a_report_that_never_ends_its_lines_may_end_anywhere(end):
+    assert codes(report(findings="- Heart size is normal\n- Both lungs are clear", impression=end)) == set()
+
+
 @pytest.mark.parametrize("finish_reason", ["length", "cancelled"])
 def test_a_stopped_generation_is_truncated_however_it_ends(finish_reason):
     assert "truncated" in codes(GOOD, finish_reason=finish_reason)
@@ -114,6 +127,9 @@ def test_a_stopped_generation_is_truncated_however_it_ends(finish_reason):
         "",
         "Consistent with",
         "Opacity of the right -",
+        "There are nodules. The largest has a size of 12",
+        "Heart\nNormal. Not enlarged.\n\nLungs\nClear. No acute pulm",
+        "Normal chest.\n•",
     ],
 )
 def test_a_text_that_stops_in_mid_sentence_is_truncated(end):
@@ -164,6 +180,7 @@ def test_one_sentence_that_fills_most_of_the_text_is_a_loop():
     "text",
     [
         "No effusion. No effusion. No effusion.",
+        "Heart normal. Lungs clear. Bones intact. Aorta tortuous. " + FINDINGS + " No change. Small effusion. No change.",
         "No focal opacity is seen. " + FINDINGS + " No focal opacity is seen. The aorta is tortuous. No focal opacity is seen.",
         "Take 4 tablets for 3 days, 3 tablets for 3 days, 2 tablets for 3 days, 1 tablet for 3 days.",
         "No effusion. No edema. No mass. No nodule. No fracture. No pneumothorax. No opacity. No hernia.",
@@ -248,8 +265,13 @@ def test_text_that_is_no_language_is_gibberish(text):
     assert "gibberish" in codes(text)
 
 
-def test_a_name_in_another_alphabet_is_no_gibberish():
-    assert "gibberish" not in codes(report(findings=f"Read together with Мария. {FINDINGS}"))
+def test_a_word_in_another_alphabet_is_a_warning_only():
+    (issue,) = validate_findings(report(findings=f"Read together with Мария. {FINDINGS}")).issues
+    assert (issue.code, issue.severity, issue.excerpt) == ("foreign-script", "warning", "Мария")
+
+
+def test_a_report_wholly_in_another_alphabet_is_no_mixture():
+    assert "gibberish" not in codes("Лёгкие чистые. Сердце не увеличено. Плевральные полости свободны.")
 
 
 def test_sections_out_of_order_or_given_twice_are_warnings_only():
@@ -259,6 +281,15 @@ def test_sections_out_of_order_or_given_twice_are_warnings_only():
     assert [(issue.code, issue.severity) for issue in doubled.issues] == [("duplicate-section", "warning")]
     assert swapped.ok
     assert doubled.warnings == doubled.issues
+
+
+def test_an_empty_section_is_no_error_where_another_of_its_name_has_words():
+    assert codes(f"FINDINGS:\n{GOOD}") == {"duplicate-section"}
+
+
+def test_a_control_token_is_shown_with_what_surrounds_it():
+    (issue,) = validate_findings(GOOD.replace("clear", "clear<eos> indeed")).issues
+    assert "clear<eos> indeed" in issue.excerpt
 
 
 def test_the_sections_come_with_the_validation():

@@ -120,6 +120,16 @@ def test_a_conclusion_is_an_impression_and_a_comparison_is_neither_section():
     assert parse_findings(report) == {"findings": "Clear.", "impression": "CONCLUSION\nNormal chest."}
 
 
+def test_what_comes_before_a_report_is_kept_apart_and_part_of_the_text_inside_it():
+    report = "**Comparison:** None.\n**Findings:**\n* **Comparison:** None.\n* **Heart:** Normal.\n**Impression:** Clear."
+    assert parse_findings(report) == {"findings": "* **Comparison:** None.\n* **Heart:** Normal.", "impression": "Clear."}
+
+
+@pytest.mark.parametrize("heading", ["FINDINGS AND IMPRESSION:", "Findings/Impression:"])
+def test_findings_and_impression_in_one_fill_both(heading):
+    assert parse_findings(f"{heading} Clear.") == {"findings": "Clear.", "impression": "Clear."}
+
+
 def test_bold_text_after_a_heading_keeps_its_marks():
     assert parse_findings("IMPRESSION: **No acute disease.**") == {"impression": "**No acute disease.**"}
 

@@ -77,11 +77,11 @@ def _stops(report: Report) -> bool:
     lines = [line for line in without_tokens(report.text).splitlines() if _NOT_A_RULE.search(line)]
     last = " ".join(lines[-1].split()) if lines else ""
     bare = last.rstrip(_CLOSERS)
-    if _LONE_BULLET.fullmatch(last) or (bare and not _CLOSED.search(bare) and _broken(last, bare)):
-        return True
-    if not bare or _CLOSED.search(bare):
-        return False
-    return not _is_value(last, bare) and (_unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report)))
+    if not bare or _CLOSED.search(bare) or _LONE_BULLET.fullmatch(last):
+        return _LONE_BULLET.fullmatch(last) is not None
+    if _broken(last, bare) or _is_value(last, bare):
+        return _broken(last, bare)
+    return _unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report))
 
 
 def _broken(last: str, bare: str) -> bool:

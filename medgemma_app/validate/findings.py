@@ -17,7 +17,7 @@ from medgemma_app.validate.common import (
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import FINDINGS_NAMES, parse
-from medgemma_app.validate.wording import gibberish, refusal
+from medgemma_app.validate.wording import foreign_script, gibberish, refusal
 
 REQUIRED = ("findings", "impression")
 CHECKS: tuple[Check, ...] = (
@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     empty_section,
     section_order,
     duplicate_section,
+    foreign_script,
 )
 
 

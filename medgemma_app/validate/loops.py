@@ -13,7 +13,7 @@ from medgemma_app.validate.common import Issue, Report, excerpt
 _DOUBLINGS = 8
 _SEARCHED = (4, 16, 64, 256)
 # Real notes repeat a sentence twice in 20 % of cases and three times in 1 %, but not in a row.
-_ALLOWED_IN_A_ROW = ((1, 7), (2, 5), (7, 3))  # up to so many words in the phrase: so many times
+_ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3))  # up to so many words in the phrase: so many times
 _ALLOWED_LONG = 2
 _LONGEST_PERIOD = 400
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop

@@ -7,6 +7,7 @@ is no plan where PLAN stands, and "Medications" under PLAN is no history where S
 rank 0  the name itself: FINDINGS, SUBJECTIVE, ASSESSMENT AND PLAN
 rank 1  its letter: S, O, A, P, A/P
 rank 2  what stands in its place: HISTORY OF PRESENT ILLNESS for the subjective, CONCLUSION for the impression
+rank 3  what comes before the report, as INDICATION does; inside a section it is part of it
 """
 
 from __future__ import annotations
@@ -81,18 +82,19 @@ FINDINGS_NAMES = _names(
     ("impression", 0, "impression, impressions, final impression, overall impression"),
     ("findings impression", 0, "findings and impression, findings and impressions"),
     ("findings", 2, "radiographic findings, radiological findings, imaging findings, x ray findings, chest x ray findings"),
-    ("findings", 2, "key findings, observations, description"),
+    ("findings", 2, "key findings, observations, description, report"),
     # ESR and RSNA templates name the last section Impression or Conclusion; the others are seen in European reports.
-    ("impression", 2, "conclusion, conclusions, opinion, interpretation, radiographic impression, diagnostic impression"),
-    (OTHER, 0, "indication, clinical indication, clinical history, clinical information, history, reason for exam"),
-    (OTHER, 0, "comparison, comparisons, technique, exam, examination, procedure, view, views, disclaimer"),
+    ("impression", 2, "conclusion, conclusions, summary, opinion, interpretation, radiographic impression, diagnostic impression"),
+    (OTHER, 3, "indication, clinical indication, clinical history, clinical information, history, reason for exam"),
+    (OTHER, 3, "comparison, comparisons, technique, exam, examination, procedure, view, views"),
+    (OTHER, 0, "disclaimer, important disclaimer"),
 )
 SOAP_NAMES = _names(
     ("subjective", 0, "subjective, subjective data, subjective findings, s subjective"),
     ("objective", 0, "objective, objective data, objective findings, o objective"),
     ("assessment", 0, "assessment, assessments, a assessment"),
     ("plan", 0, "plan, plans, treatment plan, p plan, plan of care, care plan"),
-    ("assessment plan", 0, "assessment and plan, assessment and plans, assessment plan, assessment and treatment plan"),
+    ("assessment plan", 0, "assessment and plan, assessment and plans, diagnosis and plan, assessment and treatment plan"),
     ("assessment plan", 0, "impression and plan, assessment and recommendations, impression and recommendations"),
     ("subjective", 1, "s"),
     ("objective", 1, "o"),
@@ -102,13 +104,19 @@ SOAP_NAMES = _names(
     ("subjective", 2, "chief complaint, chief complaints, cc, complaint, presenting complaint, reason for visit"),
     ("subjective", 2, "history of present illness, history of presenting illness, history of presenting complaint, hpi"),
     ("subjective", 2, "history, interval history, patient history, medical history, past medical history, pmh, past history"),
-    ("subjective", 2, "surgical history, past surgical history, psh, family history, social history"),
+    ("subjective", 2, "history of the present illness, surgical history, past surgical history, psh, family history, social history"),
     ("subjective", 2, "medications, current medications, home medications, meds, allergies, review of systems, ros"),
     ("objective", 2, "vitals, vital signs, vitals reviewed, physical exam, physical examination, exam, examination, pe"),
     ("objective", 2, "results, labs, laboratory, lab results, laboratory results, imaging, diagnostics, diagnostic results"),
-    ("assessment", 2, "impression, impressions, clinical impression, diagnosis, diagnoses"),
-    ("plan", 2, "instructions, patient instructions, recommendations, recommendation, follow up, treatment, disposition"),
-    (OTHER, 0, "disclaimer"),
+    ("objective", 2, "laboratory data, laboratory studies, imaging studies, diagnostic studies, on examination, o and e, investigations"),
+    (
+        "assessment",
+        2,
+        "impression, impressions, clinical impression, diagnosis, diagnoses, differential diagnosis, medical decision making",
+    ),
+    ("assessment", 2, "final diagnosis, discharge diagnosis"),
+    ("plan", 2, "instructions, patient instructions, recommendations, recommendation, follow up, treatment, disposition, next steps"),
+    (OTHER, 0, "disclaimer, important disclaimer"),
 )
 
 _LEAD = re.compile(r"[\s>#\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4}|[-*•+]\s{1,8}(?=\*\*|__))?")
@@ -140,7 +148,7 @@ def parse(text: str, names: Names) -> Parsed:
     sections: list[tuple[str, Name, list[str]]] = []
     for line in lines:
         found = headings[line]
-        if found and _opens(found[1], best):
+        if found and _opens(found[1], best, inside=any(OTHER not in name.keys for _, name, _ in sections[-1:])):
             sections.append((found[0], found[1], [found[2]]))
         else:
             (sections[-1][2] if sections else preamble).append(line)
@@ -202,8 +210,8 @@ def _best_ranks(names: Iterable[Name]) -> dict[str, int]:
     return best
 
 
-def _opens(name: Name, best: Mapping[str, int]) -> bool:
-    return any(best[key] == name.rank for key in name.keys)
+def _opens(name: Name, best: Mapping[str, int], *, inside: bool) -> bool:
+    return not inside if name.rank == 3 else any(best[key] == name.rank for key in name.keys)
 
 
 def _block(lines: list[str]) -> str:

@@ -19,7 +19,7 @@ from medgemma_app.validate.common import (
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
-from medgemma_app.validate.wording import gibberish, refusal
+from medgemma_app.validate.wording import foreign_script, gibberish, refusal
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
 CHECKS: tuple[Check, ...] = (
@@ -32,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     empty_section,
     section_order,
     duplicate_section,
+    foreign_script,
 )
 
 

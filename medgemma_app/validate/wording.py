@@ -65,10 +65,8 @@ def _refused(part: str, *, first: bool) -> str:
     """The sentence that declines, if it opens the text or if such sentences are half of the part."""
     sentences = [sentence.strip() for sentence in _SENTENCE.split(part) if says_something(sentence)]
     refused = [sentence for sentence in sentences if declines(sentence)]
-    opening = [sentence for sentence in sentences[:_FIRST_SENTENCES] if first and sentence in refused[:_FIRST_SENTENCES]]
-    if opening:
-        return opening[0]
-    return refused[0] if refused and 2 * sum(map(len, refused)) >= sum(map(len, sentences)) else ""
+    opens = first and any(sentence in refused for sentence in sentences[:_FIRST_SENTENCES])
+    return refused[0] if refused and (opens or 2 * sum(map(len, refused)) >= sum(map(len, sentences))) else ""
 
 
 def declines(sentence: str) -> bool:
@@ -79,26 +77,35 @@ def declines(sentence: str) -> bool:
 def gibberish(report: Report) -> Iterator[Issue]:
     """The text is no language: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
     text = without_tokens(report.text)
-    words = _WORD.findall(text)
-    reason, sample = _nonsense(text, words)
+    reason, sample = _nonsense(text, _WORD.findall(text))
     if reason:
         yield Issue("gibberish", "error", f"the text is not readable: {reason}; run it again", excerpt(sample))
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
+    """(what is wrong, a sample of it), both empty for readable text."""
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
-    if not any(len(word) > 1 for word in words):
-        return "it has no words", text
-    if letters < _LETTER_SHARE * marks:
-        return "most of it is symbols", text
-    foreign = [word for word in words if not _LATIN_OR_GREEK.match(word)]
-    endless = next((word for word in words if len(word) > LONGEST_WORD), "")
-    mixed = next((word for word in words if _mixed(word)), "")
-    if endless or mixed:
-        return ("a word never ends", endless) if endless else ("a word mixes alphabets", mixed)
-    if _FOREIGN_SHARE * len(words) <= len(foreign) <= (1 - _FOREIGN_SHARE) * len(words):
-        return "it mixes languages", foreign[0]
-    return "", ""
+    foreign = _foreign(words)
+    rules = (
+        ("it has no words", "" if any(len(word) > 1 for word in words) else text),
+        ("most of it is symbols", text if letters < _LETTER_SHARE * marks else ""),
+        ("a word never ends", next((word for word in words if len(word) > LONGEST_WORD), "")),
+        ("a word mixes alphabets", next((word for word in words if _mixed(word)), "")),
+        ("it mixes languages", foreign[0] if foreign and _FOREIGN_SHARE <= len(foreign) / len(words) <= 1 - _FOREIGN_SHARE else ""),
+    )
+    return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
+
+
+def foreign_script(report: Report) -> Iterator[Issue]:
+    """A word in another alphabet amid Latin text: a name perhaps, or a model that drifts into another language."""
+    words = _WORD.findall(without_tokens(report.text))
+    foreign = _foreign(words)
+    if foreign and len(foreign) < _FOREIGN_SHARE * len(words):
+        yield Issue("foreign-script", "warning", "a word is written in another alphabet; check it", excerpt(foreign[0]))
+
+
+def _foreign(words: list[str]) -> list[str]:
+    return [word for word in words if not word.isascii() and not _LATIN_OR_GREEK.search(word) and word.isalpha() and len(word) > 1]
 
 
 def _mixed(word: str) -> bool:
