@@ -1,9 +1,22 @@
 """A picture file becomes the upright, full-range, square RGB picture the model may see, or one clear line."""
 
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import load_image, read_image
@@ -15,22 +28,356 @@ def drawing(width: int = 120, height: int = 80) -> Image.Image:
     return picture
 
 
+def ramp(top: int, dtype: Any = np.uint16) -> np.ndarray:
+    """128 x 128 pixels whose values rise evenly from 0 to ``top``."""
+    return np.linspace(0, top, 128 * 128).reshape(128, 128).astype(dtype)
+
+
+def save(path: Path, picture: Image.Image, **options: Any) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+def grey(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L")).astype(int)
+
+
 def test_a_picture_is_padded_to_a_centred_black_square(tmp_path: Path) -> None:
-    drawing().save(tmp_path / "scan.png")
-    image = load_image(tmp_path / "scan.png")
+    image = load_image(save(tmp_path / "scan.png", drawing()))
     assert (image.mode, image.size) == ("RGB", (120, 120))
     assert image.crop((0, 0, 120, 20)).getextrema() == ((0, 0),) * 3
     assert image.crop((0, 20, 120, 100)).convert("L").tobytes() == drawing().tobytes()
 
 
-def test_an_open_picture_has_facts_without_a_file() -> None:
-    scan = read_image(drawing(), pad=False)
-    assert scan.image.size == (120, 80)
+def test_padding_can_be_left_out(tmp_path: Path) -> None:
+    assert load_image(save(tmp_path / "scan.png", drawing()), pad=False).size == (120, 80)
+
+
+def test_the_facts_trace_the_picture_to_its_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.png", drawing())
+    assert read_image(str(path)).facts == {
+        "name": "scan.png", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "format": "PNG", "bit_depth": 8,
+        "frame": 1, "frames": 1,
+        "width": 120, "height": 80, "mode": "L", "window": None, "padding": {"left": 0, "top": 20, "right": 0, "bottom": 20},
+    }  # fmt: skip
+
+
+def test_an_open_picture_has_facts_without_a_file_and_is_left_as_it_was() -> None:
+    picture = drawing()
+    scan = read_image(picture, pad=False)
+    assert (scan.image.size, picture.mode) == ((120, 80), "L")
     assert "sha256" not in scan.facts
     assert scan.facts["width"] == 120
 
 
-@pytest.mark.parametrize("source", ["http://example.org/scan.png", "https://example.org/scan.png", "file:///scan.png"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000"])
+def test_every_format_is_told_by_its_content_and_not_by_its_name(tmp_path: Path, kind: str) -> None:
+    path = save(tmp_path / "scan.txt", drawing(), format=kind)
+    scan = read_image(path, pad=False)
+    assert scan.facts["format"] == kind
+    assert np.abs(grey(scan.image) - grey(drawing())).mean() < 3
+
+
+def with_alpha() -> Image.Image:
+    picture = drawing().convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").rotate(90).resize(picture.size))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        pytest.param(
+            drawing().point(lambda level: 255 * (level > 127), "1"), drawing().point(lambda level: 255 * (level > 127)), id="1 bit"
+        ),
+        pytest.param(drawing().convert("P"), drawing(), id="palette"),
+        pytest.param(Image.merge("LA", (drawing(), Image.new("L", (120, 80), 255))), drawing(), id="opaque alpha"),
+        pytest.param(
+            with_alpha(), Image.alpha_composite(Image.new("RGBA", (120, 80), "black"), with_alpha()).convert("L"), id="alpha on black"
+        ),
+        pytest.param(Image.merge("RGBA", (drawing(),) * 3 + (drawing(),)), drawing().point(lambda level: level * level // 255), id="alpha"),
+        pytest.param(drawing().convert("RGB").convert("CMYK"), drawing(), id="CMYK"),
+        pytest.param(drawing().convert("RGB").convert("YCbCr"), drawing(), id="YCbCr"),
+    ],
+)
+def test_every_mode_shows_what_a_viewer_shows(tmp_path: Path, picture: Image.Image, expected: Image.Image) -> None:
+    path = save(tmp_path / "scan.tif", picture)
+    assert np.abs(grey(load_image(path, pad=False)) - grey(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palettes_of_few_bits_are_read(tmp_path: Path, bits: int) -> None:
+    few = drawing().quantize(1 << bits)
+    assert grey(load_image(save(tmp_path / "scan.png", few, bits=bits), pad=False)).tolist() == grey(few.convert("RGB")).tolist()
+
+
+@pytest.mark.parametrize("top", [65535, 4095, 1023, 300])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_keeps_its_order_and_clips_next_to_nothing(tmp_path: Path, top: int, suffix: str) -> None:
+    path = save(tmp_path / f"scan.{suffix}", Image.fromarray(ramp(top)))
+    scan = read_image(path, pad=False)
+    shown = grey(scan.image).ravel()
+    assert (np.diff(shown) >= 0).all()
+    assert (shown.min(), shown.max()) == (0, 255)
+    assert max((shown == 0).mean(), (shown == 255).mean()) < 0.005
+    assert scan.facts["bit_depth"] == 16
+
+
+def test_a_marker_does_not_decide_the_contrast_of_a_16_bit_picture(tmp_path: Path) -> None:
+    values = ramp(4095)
+    values[0, :10] = 65535
+    assert grey(load_image(save(tmp_path / "scan.png", Image.fromarray(values)), pad=False))[64, 64] == pytest.approx(127, abs=2)
+
+
+def test_a_bright_row_that_a_sample_of_rows_misses_is_not_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 1_100_000).reshape(1100, 1000).astype(np.uint16)
+    values[[9, 10, 11, 41, 42, 43]] += 20_000  # 0.55% of the pixels, none in the first 8 of every 32 rows
+    shown = grey(load_image(save(tmp_path / "scan.png", Image.fromarray(values)), pad=False))
+    assert (shown == 255).mean() < 0.005
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_floats_and_32_bit_integers_keep_their_order(tmp_path: Path, dtype: Any) -> None:
+    values = ramp(90_000, dtype) - dtype(30_000)
+    shown = grey(load_image(save(tmp_path / "scan.tif", Image.fromarray(values)), pad=False)).ravel()
+    assert (np.diff(shown) >= 0).all()
+    assert max((shown == 0).mean(), (shown == 255).mean()) < 0.005
+
+
+def test_infinities_and_not_a_numbers_do_not_spoil_a_float_picture(tmp_path: Path) -> None:
+    values = ramp(1, np.float32)
+    values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
+    shown = grey(load_image(save(tmp_path / "scan.tif", Image.fromarray(values)), pad=False))
+    assert shown[0, :3].tolist() == [0, 255, 0]
+    assert shown[64, 64] == pytest.approx(128, abs=2)
+
+
+@pytest.mark.parametrize(
+    "picture", [drawing(), Image.fromarray(ramp(4095)), Image.fromarray(ramp(1, np.float32))], ids=["8", "16", "float"]
+)
+def test_a_tiff_whose_zero_is_white_is_the_negative(tmp_path: Path, picture: Image.Image) -> None:
+    plain = save(tmp_path / "plain.tif", picture)
+    data = bytearray(plain.read_bytes())
+    tag = data.index((262).to_bytes(2, "little") + (3).to_bytes(2, "little"))
+    data[tag + 8 : tag + 10] = (0).to_bytes(2, "little")
+    (tmp_path / "white.tif").write_bytes(data)
+    plain_grey, white_grey = (grey(load_image(tmp_path / f"{name}.tif", pad=False)) for name in ("plain", "white"))
+    assert (white_grey == 255 - plain_grey).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_a_turned_picture_is_shown_upright(tmp_path: Path, orientation: int, suffix: str) -> None:
+    stored = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}.get(orientation, [])  # Image.Transpose that undoes the turn
+    picture = drawing()
+    for turn in stored:
+        picture = picture.transpose(Image.Transpose(turn))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    scan = read_image(save(tmp_path / f"scan.{suffix}", picture, exif=exif), pad=False)
+    assert scan.image.size == (scan.facts["width"], scan.facts["height"]) == (120, 80)
+    assert np.abs(grey(scan.image) - grey(drawing())).mean() < 4
+
+
+def test_a_colour_profile_is_followed_and_a_broken_one_passed_over(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, icc in (
+        ("srgb.png", profile),
+        ("broken.png", b"not a profile"),
+        ("lab.png", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()),
+    ):
+        path = save(tmp_path / name, drawing().convert("RGB"), icc_profile=icc)
+        assert load_image(path, pad=False).tobytes() == drawing().convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["gif", "tif", "webp", "png"])
+def test_one_of_several_pictures_must_be_chosen(tmp_path: Path, kind: str) -> None:
+    others = [drawing().rotate(90), drawing().rotate(180)]
+    path = save(tmp_path / f"scan.{kind}", drawing(), save_all=True, append_images=others, **({"lossless": True} if kind == "webp" else {}))
+    with pytest.raises(InputError, match="holds 3 pictures; choose one with --frame 1 to --frame 3"):
+        load_image(path)
+    scan = read_image(path, pad=False, frame=3)
+    assert np.abs(grey(scan.image) - grey(others[1])).mean() < 2
+    assert (scan.facts["frame"], scan.facts["frames"]) == (3, 3)
+    for frame in (0, 4, -1):
+        with pytest.raises(InputError, match=f"has no frame {frame}; it has 1 to 3"):
+            load_image(path, frame=frame)
+
+
+def test_the_photograph_of_a_phone_is_the_first_of_its_pictures(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.mpo", drawing().convert("RGB"), save_all=True, append_images=[drawing(60, 40).convert("RGB")])
+    assert read_image(path).facts["frames"] == 1
+
+
+def flat_with(side: int, value: int, drawn: Callable[[ImageDraw.ImageDraw], Any]) -> Image.Image:
+    picture = Image.new("L", (side, side), value)
+    drawn(ImageDraw.Draw(picture))
+    return picture
+
+
+def noisy(side: int, spread: float) -> Image.Image:
+    return Image.fromarray((100 + np.random.default_rng(0).normal(0, spread, (side, side))).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("L", (200, 200)),
+        Image.new("RGB", (200, 200), "white"),
+        Image.new("RGBA", (200, 200), (255, 255, 255, 0)),
+        Image.linear_gradient("L").resize((200, 200)).point(lambda level: level // 40),
+        flat_with(600, 0, lambda pen: pen.point([(7, 9), (300, 400)], fill=255)),
+        noisy(1024, 5),
+        Image.fromarray(np.full((128, 128), 30_000, np.uint16)),
+        Image.fromarray(np.random.default_rng(0).integers(1000, 1010, (128, 128)).astype(np.uint16)),
+        Image.fromarray(np.full((128, 128), 0.5, np.float32)),
+        Image.fromarray(np.full((128, 128), np.nan, np.float32)),
+    ],
+)
+def test_a_picture_that_shows_nothing_is_refused(tmp_path: Path, picture: Image.Image) -> None:
+    with pytest.raises(InputError, match=r"^scan\.tif (is blank|holds no numbers)"):
+        load_image(save(tmp_path / "scan.tif", picture))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        flat_with(200, 0, lambda pen: pen.ellipse((90, 90, 100, 100), fill=255)),
+        flat_with(2000, 255, lambda pen: pen.rectangle((1000, 1000, 1020, 1020), fill=0)),
+        flat_with(64, 128, lambda pen: pen.line((20, 20, 40, 40), fill=255)),
+        Image.linear_gradient("L").resize((200, 200)).point(lambda level: 100 + level // 10),
+        Image.fromarray((flat := np.full((512, 512), 1000, np.uint16)) + np.pad(np.full((8, 8), 3000, np.uint16), 252)),
+    ],
+)
+def test_a_small_drawing_on_a_flat_background_is_kept(tmp_path: Path, picture: Image.Image) -> None:
+    darkest, brightest = load_image(save(tmp_path / "scan.tif", picture)).convert("L").getextrema()
+    assert brightest - darkest > 20
+
+
+def test_pictures_below_64_and_above_12000_pixels_a_side_are_refused(tmp_path: Path) -> None:
+    for size, message in (((63, 200), "63 x 200 pixels; at least 64"), ((12_001, 64), "12001 x 64 pixels; at most 12000")):
+        with pytest.raises(InputError, match=message):
+            load_image(save(tmp_path / "scan.png", drawing(*size)))
+    assert load_image(save(tmp_path / "scan.png", drawing(64, 64))).size == (64, 64)
+
+
+def test_a_burnt_out_picture_and_a_colour_photograph_give_warnings(tmp_path: Path) -> None:
+    assert read_image(drawing()).warnings == ()
+    burnt = flat_with(200, 255, lambda pen: pen.ellipse((20, 20, 120, 120), fill=90))
+    assert "saturated" in read_image(save(tmp_path / "burnt.png", burnt)).warnings[0]
+    colour = Image.merge("RGB", (drawing(), drawing().rotate(90), drawing().rotate(180)))
+    assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, and a radiograph is expected",)
+    assert not read_image(save(tmp_path / "grey.png", drawing().convert("RGB"))).warnings
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_of(width: int, height: int, rows: bytes = b"", *, depth: int = 8, colour: int = 0) -> bytes:
+    """A PNG written by hand, so that it can claim a size it does not have."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    drawing(300, 300).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"these are words and no picture", "is not a picture that can be read"),
+        (b"%PDF-1.7 ...", "is not a picture that can be read"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n", "is not a picture that can be read"),
+        (encoded("PNG")[:900], "is damaged or cut short"),
+        (encoded("JPEG")[:2000], "is damaged or cut short"),
+        (encoded("TIFF")[:2000], "is damaged or cut short|is not a picture"),
+        (encoded("WEBP")[:500], "is damaged or cut short|is not a picture"),
+        (png_of(100_000, 100_000), "has more pixels than can be used"),
+        (png_of(10_000, 10_000), "has more pixels than can be used"),
+        (png_of(2_000_000, 40), "at least 64"),
+        (png_of(40_000, 2_000), "at most 12000"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "scan.png").write_bytes(content)
+    with warnings.catch_warnings(), pytest.raises(InputError, match=message) as caught:
+        warnings.simplefilter("error")
+        load_image(tmp_path / "scan.png")
+    assert str(caught.value).startswith("scan.png ")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["http://example.org/scan.png", "https://example.org/scan.png", "file:///scan.png", "s3://bucket/scan.png"]
+)
 def test_an_address_is_refused_and_not_fetched(source: str) -> None:
     with pytest.raises(InputError, match="nothing is fetched"):
         load_image(source)
+
+
+def test_missing_files_folders_devices_and_odd_paths_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source, message in (
+        (tmp_path / "none.png", "none.png does not exist"), (tmp_path, "is a folder"), (tmp_path / "pipe", "pipe is a pipe or a device"),
+        ("a\0b.png", "a.b.png"), ("", "is a folder"), ("x" * 5000, "cannot read xxx"), (tmp_path / "two\nlines.png", r"two\?lines.png"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            load_image(source)
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = save(tmp_path / "scan.png", drawing())
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputError, match=r"cannot read scan\.png: Permission denied"):
+        load_image(path)
+
+
+def test_a_window_needs_a_dicom_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a DICOM file, and a window needs one"):
+        load_image(save(tmp_path / "scan.png", drawing()), window="40/400")
+
+
+def test_16_bit_colour_that_uses_its_lower_bits_only_is_refused(tmp_path: Path) -> None:
+    values = np.repeat(ramp(4095)[..., None], 3, axis=2).astype(">u2")
+    (tmp_path / "scan.png").write_bytes(png_of(128, 128, b"".join(b"\0" + row.tobytes() for row in values), depth=16, colour=2))
+    with pytest.raises(InputError, match="uses only the lower part of 16-bit colour"):
+        load_image(tmp_path / "scan.png")
+
+
+def test_importing_the_door_loads_neither_pillow_nor_numpy() -> None:
+    code = "import sys, medgemma_app.inputs.images; sys.exit(any(name in sys.modules for name in ('PIL', 'numpy', 'pydicom')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000"]), st.data())
+def test_any_damage_gives_a_picture_or_an_input_error(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject) -> None:
+    content = bytearray(encoded(kind))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, min(600, len(content) - 1)))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))] if data.draw(st.booleans()) else content)
+    try:
+        image = load_image(path)
+    except InputError:
+        return
+    assert (image.mode, image.width) == ("RGB", image.height)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_give_a_picture_or_an_input_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "bytes"
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        load_image(path)
