@@ -245,8 +245,9 @@ def test_a_limit_of_the_examination_is_no_refusal(sentence):
     assert codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence)) == set()
 
 
-def test_a_disclaimer_after_a_report_is_no_refusal():
-    assert codes(f"{GOOD}\n\n**Disclaimer:** I am an AI and cannot provide a medical diagnosis.") == set()
+def test_a_disclaimer_around_a_report_is_no_refusal():
+    disclaimer = "**Disclaimer:** I am an AI and cannot provide a medical diagnosis."
+    assert codes(f"{disclaimer}\n\n{GOOD}\n\n{disclaimer}") == set()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_a_sentence_that_begins_like_a_heading_is_none(line):
     assert parse_findings(line) == {}
 
 
-@pytest.mark.parametrize("line", ["Plan to follow up in a week.", "P: 72", "S/P cholecystectomy", "A and O x3", "S", "plan"])
+@pytest.mark.parametrize(
+    "line", ["Plan to follow up in a week.", "P: 72", "P: 72 bpm, regular", "S/P cholecystectomy", "A and O x3", "S", "plan"]
+)
 def test_a_line_of_a_note_that_begins_like_a_heading_is_none(line):
     assert parse_soap(line) == {}
 
@@ -67,6 +69,7 @@ def test_a_line_of_a_note_that_begins_like_a_heading_is_none(line):
         "S - Cough.\nO - Wheeze.\nA - Asthma.\nP - Inhaler.",
         "SUBJECTIVE (S): Cough.\nOBJECTIVE (O): Wheeze.\nASSESSMENT (A): Asthma.\nPLAN (P): Inhaler.",
         "**S**ubjective\nCough.\n**O**bjective\nWheeze.\n**A**ssessment\nAsthma.\n**P**lan\nInhaler.",
+        "## S - Subjective\nCough.\n## O - Objective\nWheeze.\n## A - Assessment\nAsthma.\n## P - Plan\nInhaler.",
         "**S:** Cough.\n**O:** Wheeze.\n**A:** Asthma.\n**P:** Inhaler.",
         "SUBJECTIVE: Cough. OBJECTIVE: Wheeze. ASSESSMENT: Asthma. PLAN: Inhaler.",
     ],
@@ -104,6 +107,12 @@ def test_a_clinicians_heading_stands_in_for_the_section_and_stays_in_its_text(he
 def test_a_stand_in_opens_nothing_where_the_section_itself_is_named():
     note = "SUBJECTIVE:\nCough.\nPLAN:\nMedications:\nInhaler.\nP: 72\nInstructions: rest."
     assert parse_soap(note) == {"subjective": "Cough.", "plan": "Medications:\nInhaler.\nP: 72\nInstructions: rest."}
+
+
+def test_a_letters_text_may_begin_with_a_number():
+    note = "S: 52-year-old woman with cough.\nO: 98.6 F, 128/82.\nP: 72\nA: 1. Bronchitis.\nP: 10 days of rest."
+    assert list(parse_soap(note)) == ["subjective", "objective", "assessment", "plan"]
+    assert parse_soap(note)["objective"] == "98.6 F, 128/82.\nP: 72"
 
 
 def test_a_repeated_section_is_joined_so_that_nothing_is_lost():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from medgemma_app.validate.sections import Parsed
+from medgemma_app.validate.sections import OTHER, Parsed
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
@@ -154,7 +154,7 @@ def duplicate_section(report: Report) -> Iterator[Issue]:
     """A heading is given once; a second one often begins a second report."""
     seen: set[tuple[str, ...]] = set()
     for section in report.parsed.sections:
-        if section.rank < 2 and section.keys in seen:
+        if section.rank < 2 and section.keys in seen and OTHER not in section.keys:
             yield Issue("duplicate-section", "warning", f"the heading {excerpt(section.heading)} is given more than once")
             return
         seen.add(section.keys)

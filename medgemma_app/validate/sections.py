@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -79,7 +78,7 @@ def _names(*rows: tuple[str, int, str]) -> Names:
 
 FINDINGS_NAMES = _names(
     ("findings", 0, "findings, finding"),
-    ("impression", 0, "impression, impressions, final impression, overall impression"),
+    ("impression", 0, "impression, impressions, final impression, overall impression, impression and recommendations"),
     ("findings impression", 0, "findings and impression, findings and impressions"),
     ("findings", 2, "radiographic findings, radiological findings, imaging findings, x ray findings, chest x ray findings"),
     ("findings", 2, "key findings, observations, description, report"),
@@ -109,12 +108,8 @@ SOAP_NAMES = _names(
     ("objective", 2, "vitals, vital signs, vitals reviewed, physical exam, physical examination, exam, examination, pe"),
     ("objective", 2, "results, labs, laboratory, lab results, laboratory results, imaging, diagnostics, diagnostic results"),
     ("objective", 2, "laboratory data, laboratory studies, imaging studies, diagnostic studies, on examination, o and e, investigations"),
-    (
-        "assessment",
-        2,
-        "impression, impressions, clinical impression, diagnosis, diagnoses, differential diagnosis, medical decision making",
-    ),
-    ("assessment", 2, "final diagnosis, discharge diagnosis"),
+    ("assessment", 2, "impression, impressions, clinical impression, diagnosis, diagnoses, differential diagnosis"),
+    ("assessment", 2, "final diagnosis, discharge diagnosis, medical decision making"),
     ("plan", 2, "instructions, patient instructions, recommendations, recommendation, follow up, treatment, disposition, next steps"),
     (OTHER, 0, "disclaimer, important disclaimer"),
 )
@@ -124,6 +119,7 @@ _SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
 _BOLD = re.compile(r"(\*\*|__)([^*_]{1,60})\1")
 _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
 _AFTER = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
+_PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)")
 _INLINE = re.compile(
     r"(?<=[a-z)X][.!?;][ \t])(?=(?:\*\*)?(?:FINDINGS|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN)(?: (?:AND|&) PLAN)?(?:\*\*)?:)"
 )
@@ -161,7 +157,6 @@ def from_mapping(sections: Mapping[str, str], names: Names) -> Parsed:
     return Parsed("", tuple(Section(names.get(fold(key), other).keys, key, text.strip()) for key, text in sections.items()))
 
 
-@lru_cache(maxsize=1024)
 def fold(heading: str) -> str:
     """A heading as the tables spell it: lower case, no marks, no bracketed remark, "&" and "/" as "and"."""
     bare = re.sub(r"\([^()]{0,30}\)|[*_#.]", "", heading)
@@ -182,11 +177,11 @@ def _heading(line: str, names: Names) -> tuple[str, Name, str] | None:
 
 def _ends(line: str, start: int) -> Iterator[tuple[int, int]]:
     """Where a heading that begins at ``start`` may end, and where the text after it begins."""
+    if len(line) - start <= LONGEST_HEADING:
+        yield len(line), len(line)
     separator = _SEPARATOR.search(line, start, start + LONGEST_HEADING + 8)
     if separator:
         yield separator.start(), separator.end()
-    elif len(line) - start <= LONGEST_HEADING:
-        yield len(line), len(line)
     bold = _BOLD.match(line, start)
     if bold:
         yield bold.end(), bold.end()
@@ -198,7 +193,7 @@ def _ends(line: str, start: int) -> Iterator[tuple[int, int]]:
 def _reads_on(head: str, name: Name, rest: str, *, marked: bool) -> bool:
     """Whether what looks like a heading is prose after all: "P: 72" is a pulse, a bare "plan" a word of a wrapped line."""
     if name.rank == 1:
-        return bool(re.match(r"\d+(?![.)]\s)", rest)) or not (marked or "*" in head)
+        return not (marked or "*" in head) or (name.keys == ("plan",) and _PULSE.match(rest) is not None)
     return not marked and not head.strip(" *_")[:1].isupper()
 
 
