@@ -37,7 +37,7 @@ END_OF_TURN = 106
 STOP_IDS = [1, END_OF_TURN]
 SAVE_EVERY = 400
 # Lessons in a step: many at first, when one step alone would mislead; then fewer, because more steps teach more than larger ones.
-LARGE_BATCH, LARGE_STEPS, BATCH = 32, 1000, 16
+LARGE_BATCH, LARGE_STEPS, BATCH = 32, 300, 16
 SHORT_SHARE = 0.7  # the share of steps with mostly short prompts
 # The share of steps each kind of lesson gets.
 MIX = {"findings": 0.36, "pair": 0.18, "soap": 0.46}
@@ -264,8 +264,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--pictures", type=int, default=16_000, help="studies of one picture")
     parser.add_argument("--pairs", type=int, default=5_000, help="studies of two pictures")
-    parser.add_argument("--tower-steps", type=int, default=1_200)
-    parser.add_argument("--steps", type=int, default=8_000)
+    parser.add_argument("--tower-steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=5_200)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--state", type=Path, help="a file to keep the state of training in, and to take it up from")
     parser.add_argument("--compile", action="store_true", help="compile the layers first, half as long again as fast; needs g++")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ SHORT = {
     "findings_prior.md": ("Compare the second X-ray with the first.",),
     "soap.md": ("Write a SOAP note from these notes.\n\n$notes", "$notes\n\nSOAP note:"),
 }
+HEADERS = (
+    "modality DX, body part CHEST, view PA",
+    "modality CR, body part CHEST, view AP, female, 58 years",
+    "modality CR, male, 71 years",
+    "modality DX, view PA, male, 6 months",
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,10 @@ def findings_lesson(
 ) -> Lesson:
     """A report on the last of one or two pictures; the indication is chance, and never changes the answer."""
     indication = str(rng.choice(INDICATIONS)) if rng.random() < 0.5 else None
-    prompt, file = findings_prompt(BLANK, indication=indication, prior=BLANK if len(pictures) == 2 else None)
+    header = str(rng.choice(HEADERS)) if rng.random() < 0.1 else None
+    prompt, file = findings_prompt(BLANK, indication=indication, prior=BLANK if len(pictures) == 2 else None, header=header)
     if rng.random() < reword:
-        prompt = replace(prompt, parts=(*prompt.images, _filled(_reworded(file, rng, short), indication=indication)))
+        prompt = replace(prompt, parts=(*prompt.images, _filled(_reworded(file, rng, short), indication=indication, header=header)))
     return Lesson(prompt, report, pictures)
 
 
@@ -79,9 +87,8 @@ def _plain(answer: str) -> str:
 
 
 def _filled(file: PromptFile, **values: str | None) -> str:
-    if not re.search(r"\$\w", file.text):  # a short wording need not name every variable
-        return file.text.strip()
-    return file.fill(**values)
+    named = Template(file.text).get_identifiers()  # a short wording need not name every variable
+    return file.fill(**{name: values[name] for name in named})
 
 
 def _reworded(file: PromptFile, rng: np.random.Generator, short: float) -> PromptFile:
