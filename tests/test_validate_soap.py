@@ -58,8 +58,11 @@ def note(**changed):
     [
         note(),
         note(plan="- Rest and fluids\n- Return in one week"),
-        note(plan="Start lisinopril 20 mg daily\nRefer to cardiology"),
+        note(plan="Start lisinopril 20 mg daily\nCall the wound nurse"),
         note(plan="Follow up in 2 weeks"),
+        note(plan="Rest. Fluids. Warm tea. Salt water. Sleep.\n\nElectronically signed by Jane Roe"),
+        note(plan="Rest. Fluids. Warm tea. Salt water. Sleep.\n\nJane Roe, MD"),
+        note(plan="Rest. Fluids. Warm tea. Salt water. Sleep.\nSignature: ________"),
         note(objective="Not documented."),
         note(subjective="Not documented.", objective="Not documented.", assessment="Not documented.", plan="Not documented."),
         note(subjective="S/P cholecystectomy. The patient is unable to walk and cannot see out of the left eye. I am sorry, she says."),

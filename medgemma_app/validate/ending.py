@@ -16,16 +16,18 @@ _NEEDS_MORE = frozenset(
     between within during per via versus vs due either very more consistent suggestive compatible""".split()  # noqa: SIM905
 )
 # A phrase without a full stop is complete where its last word can end one, as in "No acute disease".
-_CAN_END = re.compile(
-    r"[a-z-]*(?:ment|present|tion|sion|itis|oma|osis|emia|ema|thorax|thoraces|ity|iti|megaly|pathy|ance|ence|ness|ing|ure|ectomy|otomy"
-    r"|phy|scopy|therapy|graph|gram|logy|able|ible|less|ally|[^e]ed|phragm|contour|stinum)(?:s|es)?"
-    r"|(?:un|in|non)?(?:clear|normal|intact|positive|negative|low|seen|given|shown|midline|borderline|none|prn|as directed)"
-    r"|(?:disease|change|process|chest|spine|aorta|study|exam|infiltrate|mass|nodule|lesion|lobe|base|side|lungs|heart|film|view|report"
-    r"|limit|size|silhouette|volume|diaphragm|fluid|air|tissue|hernia|osteophyte|prior|region|image|bod(?:y|ie)|scar|rib|catheter|tube"
-    r"|cyst|stone|line|tip|lead|device|level|zone|ape?x|angle|space|airspace|shadow|marking|vessel|bone|abdomen|colon|artifact|syndrome|injur(?:y|ie)"
-    r"|shift|stripe|infarct|artery|vein|trachea|carina|hilum|ventricle|atrium|stomach|pneumonia|atelectasis|surgery|histor(?:y|ie))(?:s|es)?"
-    r"|(?:right|left|today|above|below|visit|clinic|well|adult|age|symptom|time|day|week|month|year|hour|dai?ly|weekly|pain|plan|patient)s?"
-    r"|(?:level|regimen|strain|knee|diabetes|test|result|lab|issue|problem|concern|relief|diet|exercise|home|work|care|health|ago)s?"
+_LAST_SYLLABLES = tuple(
+    """ment tion sion itis oma osis emia ema thorax thorace ity itie megaly pathy ance ence ness ing ure ectomy otomy phy scopy
+    therapy graph gram logy able ible ally less cted ated ized sed ked ned red wed ded ged ied med ted ved phragm contour stinum""".split()  # noqa: SIM905
+)
+_LAST_WORDS = frozenset(
+    """disease change process chest spine aorta study exam infiltrate mass nodule lesion lobe base side lung heart film view report limit
+    size silhouette volume diaphragm fluid air tissue hernia osteophyte prior region image body bodie scar rib catheter tube cyst stone
+    line tip lead device level zone apex apice angle space airspace shadow marking vessel bone abdomen colon artifact syndrome injury
+    injurie shift stripe infarct artery vein trachea carina hilum ventricle atrium stomach pneumonia atelectasis surgery history
+    clear unclear normal intact positive negative low seen given shown midline borderline none present prn
+    right left today above below visit clinic well adult age symptom time day week month year hour daily weekly pain plan patient
+    regimen strain knee diabetes test result lab issue problem concern relief diet exercise home work care health ago""".split()  # noqa: SIM905
 )
 _ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?")
 LONGEST_TAIL = 70
@@ -36,10 +38,12 @@ _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
 _NOT_A_RULE = re.compile(r"\w|^\s*[-*•+]\s*$")
 _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
+_SIGNATURE = re.compile(
+    r"^(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|reported by|dr\.? )|, ?(?:MD|DO|NP|PA|RN)$", re.IGNORECASE
+)
 _BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
 _CONSISTENT = 0.8
 _FEWEST_CLOSED = 1
-_FEWEST_ITEMS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def _stops(report: Report) -> bool:
     lines = [line for line in without_tokens(report.text).splitlines() if _NOT_A_RULE.search(line)]
     last = " ".join(lines[-1].split()) if lines else ""
     bare = last.rstrip(_CLOSERS)
-    if not bare or _CLOSED.search(bare) or _LONE_BULLET.fullmatch(last):
+    if not bare or _CLOSED.search(bare) or _SIGNATURE.search(last) or _LONE_BULLET.fullmatch(last):
         return _LONE_BULLET.fullmatch(last) is not None
     if _broken(last, bare) or _is_value(last, bare):
         return _broken(last, bare)
@@ -115,8 +119,14 @@ def _is_phrase(report: Report) -> bool:
     body = _last_body(report)
     if len(_SENTENCE_END.findall(body)) > _MOST_SENTENCES:
         return False
-    line = body.rstrip(_CLOSERS).rpartition("\n")[2].split()
-    return bool(line) and (_ABBREVIATION.fullmatch(line[-1]) or _CAN_END.fullmatch(line[-1].casefold())) is not None
+    words = body.rstrip(_CLOSERS).rpartition("\n")[2].split()
+    return bool(words) and (_ABBREVIATION.fullmatch(words[-1]) is not None or _can_end(words[-1].casefold()))
+
+
+def _can_end(word: str) -> bool:
+    """Whether a word, or what it is the plural of, can end a phrase."""
+    forms = (word, word.removesuffix("s"), word.removesuffix("es"))
+    return not _LAST_WORDS.isdisjoint(forms) or any(form.endswith(_LAST_SYLLABLES) for form in forms)
 
 
 def _habit(lines: list[str], body: str) -> _Habit:
