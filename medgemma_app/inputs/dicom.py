@@ -75,6 +75,8 @@ def decode_dicom(
         flat = headers.merged(header, number - 1)
         pixels = decode_pixels(header, name, number - 1)
         picture, shown = render(pixels, flat, name, chosen)
+        if chosen and not shown:
+            raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
         facts = {**_facts(header, flat), "frame": number, "frames": int(header.get("NumberOfFrames") or 1), "window": shown}
         return _square_pixels(picture, flat), facts, _doubts(flat, name, shown)
 
@@ -211,11 +213,12 @@ def _spread(values: NDArray[np.float64], index: Pixels, header: Dataset, name: s
     import numpy as np
 
     weights = counts(index)
+    stored = stored_values(np.dtype(f"{'i' if header.PixelRepresentation else 'u'}{index.dtype.itemsize}"))
     padding = headers.numbers(header, "PixelPaddingValue") + headers.numbers(header, "PixelPaddingRangeLimit")
     if padding:
-        stored = stored_values(np.dtype(f"{'i' if header.PixelRepresentation else 'u'}{index.dtype.itemsize}"))
         weights[: len(stored)][(stored >= min(padding)) & (stored <= max(padding))] = 0
-    if np.count_nonzero(weights) < FEWEST_LEVELS:
+    used = stored[np.flatnonzero(weights)]
+    if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
     return limits(values, weights)
 

@@ -78,7 +78,7 @@ def looks_like_dicom(file: BinaryIO, name: str) -> bool:
     """True for a DICOM file with its preamble, and for one that lost it; leaves the file at its start."""
     head = file.read(132)
     file.seek(0)
-    bare = head[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
+    bare = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"  # the first element's group and number
     return head[128:] == b"DICM" or bare or name.lower().endswith((".dcm", ".dicom"))
 
 

@@ -1,0 +1,523 @@
+"""A DICOM file becomes the picture a viewer shows, judged by pydicom's own functions, and facts that name nobody."""
+
+import base64
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.inputs import dicom
+from medgemma_app.inputs.images import load_image, read_image
+from medgemma_app.inputs.series import read_series
+
+ROWS, COLUMNS = 80, 96
+STORED = np.linspace(0, 4095, ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype(np.uint16)
+SECRETS = {"PatientName": "Doe^Jane", "PatientID": "MRN12345", "PatientBirthDate": "19700203", "ReferringPhysicianName": "House^Gregory"}
+
+
+def made(pixels: np.ndarray = STORED, syntax: UID = ExplicitVRLittleEndian, **elements: Any) -> FileDataset:
+    """A DICOM image of ``pixels`` (grey or RGB), with further elements."""
+    ds = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID("1.2.3")
+    ds.SamplesPerPixel = pixels.shape[2] if pixels.ndim == 3 else 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.BitsAllocated = 8 * pixels.dtype.itemsize
+    ds.BitsStored = 12 if pixels.dtype == np.uint16 else ds.BitsAllocated
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+    if pixels.ndim == 3:
+        ds.PlanarConfiguration = 0
+    for keyword, value in (SECRETS | elements).items():
+        setattr(ds, keyword, value)
+    if "PixelData" not in ds and "FloatPixelData" not in ds:
+        ds.PixelData = pixels.astype(pixels.dtype.newbyteorder(">" if syntax == ExplicitVRBigEndian else "<")).tobytes()
+        ds["PixelData"].VR = "OW"
+    return ds
+
+
+def written(folder: Path, ds: FileDataset, name: str = "scan.dcm") -> Path:
+    ds.save_as(folder / name, enforce_file_format=True)
+    return folder / name
+
+
+def shown(path: Path, **options: Any) -> np.ndarray:
+    return np.asarray(load_image(path, pad=False, **options).convert("L")).astype(int)
+
+
+def lut(first: int, bits: int, entries: np.ndarray) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = [len(entries) % 65536, first, bits]
+    item.LUTData = entries.astype("<u2").tobytes()
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    item.ModalityLUTType = "US"
+    return item
+
+
+CURVE = (np.linspace(0, 1, 4096) ** 2 * 65535).astype(np.uint16)
+TRANSFORMS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "a window": {"WindowCenter": 2000, "WindowWidth": 1500},
+    "the first of several windows": {"WindowCenter": [1000, 3000], "WindowWidth": [800, 20]},
+    "an exact window": {"WindowCenter": 2000, "WindowWidth": 1500, "VOILUTFunction": "LINEAR_EXACT"},
+    "a sigmoid": {"WindowCenter": 2000, "WindowWidth": 1500, "VOILUTFunction": "SIGMOID"},
+    "a narrow window": {"WindowCenter": 2000, "WindowWidth": 1},
+    "rescaling and a window": {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": 40, "WindowWidth": 400},
+    "a modality table": {"ModalityLUTSequence": [lut(0, 16, CURVE)], "WindowCenter": 32768, "WindowWidth": 65536},
+    "a value-of-interest table": {"VOILUTSequence": [lut(100, 16, CURVE[:3000])]},
+    "a table goes before a window": {"VOILUTSequence": [lut(0, 12, CURVE // 16)], "WindowCenter": 10, "WindowWidth": 10},
+}
+
+
+@pytest.mark.parametrize("elements", [pytest.param(value, id=key) for key, value in TRANSFORMS.items() if value])
+def test_the_picture_is_what_pydicom_computes(tmp_path: Path, elements: dict[str, Any]) -> None:
+    path = written(tmp_path, made(**elements))
+    ds = pydicom.dcmread(path)
+    values = apply_voi_lut(apply_modality_lut(pixel_array(ds), ds).astype(int), ds).astype(float)
+    expected = (values - values.min()) / (values.max() - values.min()) * 255
+    if "VOILUTSequence" not in elements and elements.get("VOILUTFunction") == "SIGMOID":
+        expected = values / (2**12 - 1) * 255
+    if "VOILUTSequence" in elements:
+        expected = values / (2 ** elements["VOILUTSequence"][0].LUTDescriptor[2] - 1) * 255
+    assert np.abs(shown(path) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("elements", [pytest.param(value, id=key) for key, value in TRANSFORMS.items()])
+@pytest.mark.parametrize(
+    "pixels", [STORED, (STORED // 16).astype(np.uint8), STORED.astype(np.int16) - 2000], ids=["12 bit", "8 bit", "signed"]
+)
+def test_opposite_photometric_interpretations_of_the_same_pixels_are_exact_negatives(
+    tmp_path: Path, pixels: np.ndarray, elements: dict[str, Any]
+) -> None:
+    if pixels.dtype == np.uint8:
+        elements = {key: value for key, value in elements.items() if not key.startswith(("Window", "VOI"))}
+    two, one = (written(tmp_path, made(pixels, PhotometricInterpretation=f"MONOCHROME{n}", **elements), f"{n}.dcm") for n in (2, 1))
+    assert (shown(one) == 255 - shown(two)).all()
+
+
+def test_bright_means_high_values_for_monochrome2_and_low_ones_for_monochrome1(tmp_path: Path) -> None:
+    assert shown(written(tmp_path, made()))[-1, -1] == 255
+    assert shown(written(tmp_path, made(PhotometricInterpretation="MONOCHROME1")))[-1, -1] == 0
+
+
+def test_padding_around_a_monochrome1_picture_is_black(tmp_path: Path) -> None:
+    image = load_image(written(tmp_path, made(PhotometricInterpretation="MONOCHROME1")))
+    assert image.size == (COLUMNS, COLUMNS)
+    assert image.crop((0, 0, COLUMNS, 8)).getextrema() == ((0, 0),) * 3
+
+
+def test_a_window_can_be_chosen_and_is_told(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, made(RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=80, VOILUTSequence=[lut(0, 16, CURVE)])
+    )
+    assert read_image(path).facts["window"] == {"from": "VOI LUT"}
+    scan = read_image(path, pad=False, window="-600/1500")
+    expected = np.clip((STORED.astype(float) - 1024 + 600.5) / 1499 + 0.5, 0, 1) * 255
+    assert np.abs(np.asarray(scan.image.convert("L")) - expected).max() <= 1
+    assert scan.facts["window"] == {"from": "option", "center": -600.0, "width": 1500.0, "function": "LINEAR"}
+
+
+@pytest.mark.parametrize("window", ["", "40", "40/", "a/b", "40/0", "40/-3", "40/400/1", "nan/1", "1e9/1"])
+def test_a_misspelt_window_is_an_option_error(tmp_path: Path, window: str) -> None:
+    with pytest.raises(OptionError, match="centre/width"):
+        load_image(written(tmp_path, made()), window=window)
+
+
+@pytest.mark.parametrize("elements", [{"WindowCenter": 0, "WindowWidth": 0}, {"WindowCenter": "", "WindowWidth": 300}, {"WindowWidth": 5}])
+def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: Path, elements: dict[str, Any]) -> None:
+    path = written(tmp_path, made(**elements))
+    scan = read_image(path)
+    assert "percentiles" in scan.facts["window"]["from"]
+    assert scan.warnings == ("scan.dcm has a window that cannot be applied; percentiles of its values are shown instead",)
+    assert (shown(path).min(), shown(path).max()) == (0, 255)
+
+
+def test_padding_values_do_not_decide_the_contrast(tmp_path: Path) -> None:
+    pixels = STORED.astype(np.int16)
+    pixels[:, :10] = -2000
+    window = read_image(written(tmp_path, made(pixels, PixelPaddingValue=-2000))).facts["window"]
+    assert window["low"] >= 0
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_every_uncompressed_encoding_shows_the_same_picture(tmp_path: Path, syntax: UID) -> None:
+    pixels = STORED.astype(np.int16) - 2000
+    assert (shown(written(tmp_path, made(pixels, syntax), "scan")) == shown(written(tmp_path, made(pixels)))).all()
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize("pixels", [STORED, np.stack([STORED // 16] * 3, axis=2).astype(np.uint8)], ids=["grey", "colour"])
+def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: UID, pixels: np.ndarray) -> None:
+    colour = {"PhotometricInterpretation": "RGB"} if pixels.ndim == 3 else {}
+    plain = written(tmp_path, made(pixels, **colour), "plain.dcm")
+    packed = made(pixels, **colour)
+    packed.compress(syntax)
+    assert (shown(written(tmp_path, packed)) == shown(plain)).all()
+
+
+def test_jpeg_in_ycbcr_has_the_colours_of_the_jpeg(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    picture = Image.merge("RGB", [Image.linear_gradient("L").resize((96, 80)).rotate(turn) for turn in (0, 90, 180)])
+    picture.save(buffer, "JPEG", quality=95, subsampling=0)
+    ds = made(np.asarray(picture), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422", PixelData=encapsulate([buffer.getvalue()]))
+    difference = np.asarray(load_image(written(tmp_path, ds), pad=False)).astype(int) - np.asarray(Image.open(buffer))
+    assert np.abs(difference).max() <= 3
+
+
+def test_uncompressed_ycbcr_is_shown_as_rgb(tmp_path: Path) -> None:
+    picture = Image.merge("RGB", [Image.linear_gradient("L").resize((96, 80)).rotate(turn) for turn in (0, 90, 180)])
+    path = written(tmp_path, made(np.asarray(picture.convert("YCbCr")), PhotometricInterpretation="YBR_FULL"))
+    assert np.abs(np.asarray(load_image(path, pad=False)).astype(int) - np.asarray(picture)).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("packed", "plain"),
+    [
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm"),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm"),
+        ("MR_small_RLE.dcm", "MR_small.dcm"),
+        ("MR_small_bigendian.dcm", "MR_small.dcm"),
+        ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm"),
+        ("image_dfl.dcm", None),
+        ("JPGExtended.dcm", None),
+    ],
+)
+def test_files_of_other_makers_are_read(packed: str, plain: str | None) -> None:
+    picture = shown(file_of(packed))
+    assert picture.std() > 5
+    assert plain is None or (picture == shown(file_of(plain))).all()
+
+
+def file_of(name: str) -> Path:
+    path = get_testdata_file(name, download=False)
+    assert isinstance(path, str), f"{name} comes with pydicom"
+    return Path(path)
+
+
+# 64 x 64 pixels of 16 bits, value 16 x + y, encoded once by OpenJPH: no encoder comes with pydicom.
+HTJ2K = (
+    "/0//UQApQAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI"
+    "/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAN0AAf+TwAArAP9/tf9t9kf2AoG0AMAAE8AAEwBIkPwCAnQAovgAA1QAwAAVMAAFQCIiIiKqcYJ1"
+    "ABAA/sHJ7LUAwAAV8AAFYBAIBAKBQCDnynp6cQJ4AAgAAP79knv2Sey4AMAAFswAAV6GYRiGYRiGYRiGYRj5/wp6enp6enpwgn0AAgD+/3hn79/v3+/f7LwA"
+    "wAAulgABaoDu7u7u7u7u7u7u7u7u7u7u/r/8p6enp6enp6enp6enp6enwnUBAAAAAP9/2wOuuuuuuuuuuuuuupEB/9k="
+)
+
+
+def test_high_throughput_jpeg_2000_is_read(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:64, 0:64]
+    plain = made((16 * columns + rows).astype(np.uint16))
+    packed = made((16 * columns + rows).astype(np.uint16), HTJ2KLossless, PixelData=encapsulate([base64.b64decode(HTJ2K)]), BitsStored=16)
+    assert (shown(written(tmp_path, packed)) == shown(written(tmp_path, plain, "plain.dcm"))).all()
+
+
+def test_a_palette_gives_its_colours(tmp_path: Path) -> None:
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, top in (("Red", 255), ("Green", 128), ("Blue", 0)):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
+        elements[f"{colour}PaletteColorLookupTableData"] = (np.arange(256) * top // 255).astype(np.uint8).tobytes()
+    pixels = (STORED // 16).astype(np.uint8)
+    image = np.asarray(load_image(written(tmp_path, made(pixels, **elements)), pad=False))
+    assert (image[..., 0] == pixels).all()
+    assert (image[..., 1] == pixels.astype(int) * 128 // 255).all()
+    assert not image[..., 2].any()
+
+
+def test_a_window_for_a_colour_picture_is_refused(tmp_path: Path) -> None:
+    ds = made(np.stack([STORED // 16] * 3, axis=2).astype(np.uint8), PhotometricInterpretation="RGB")
+    with pytest.raises(InputError, match="is a colour picture, which has no window"):
+        load_image(written(tmp_path, ds), window="40/400")
+
+
+def test_one_frame_of_several_must_be_chosen(tmp_path: Path) -> None:
+    frames = np.stack([STORED, STORED[::-1]])
+    path = written(tmp_path, made(NumberOfFrames=2, PixelData=frames.tobytes()))
+    with pytest.raises(InputError, match="holds 2 pictures; choose one with --frame 1 to --frame 2"):
+        load_image(path)
+    assert (shown(path, frame=2) == shown(written(tmp_path, made(STORED[::-1]), "second.dcm"))).all()
+    assert read_image(path, frame=2).facts["frame"] == 2
+
+
+def test_a_frame_follows_its_own_window(tmp_path: Path) -> None:
+    def groups(**values: Any) -> Dataset:
+        inner, outer = Dataset(), Dataset()
+        for keyword, value in values.items():
+            setattr(inner, keyword, value)
+        outer.FrameVOILUTSequence = [inner]
+        return outer
+
+    frames = np.stack([STORED, STORED])
+    windows = [groups(WindowCenter=1000, WindowWidth=500), groups(WindowCenter=3000, WindowWidth=500)]
+    path = written(tmp_path, made(NumberOfFrames=2, PixelData=frames.tobytes(), PerFrameFunctionalGroupsSequence=windows))
+    assert read_image(path, frame=2).facts["window"]["center"] == 3000
+    assert read_image(path, frame=1).facts["window"]["center"] == 1000
+
+
+def test_float_pixels_are_shown(tmp_path: Path) -> None:
+    ds = made(FloatPixelData=(STORED / 4096).astype("<f4").tobytes())
+    ds.BitsAllocated, ds.PhotometricInterpretation = 32, "MONOCHROME2"
+    picture = shown(written(tmp_path, ds)).ravel()
+    assert (np.diff(picture) >= 0).all()
+    assert (picture.min(), picture.max()) == (0, 255)
+
+
+def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
+    scan = read_image(written(tmp_path, made(PixelSpacing=[2, 1])), pad=False)
+    assert scan.image.size == (COLUMNS, 2 * ROWS)
+    assert (scan.facts["width"], scan.facts["height"]) == (COLUMNS, ROWS)
+
+
+def test_the_header_facts_are_kept_and_what_names_a_person_is_not(tmp_path: Path) -> None:
+    elements = {
+        "Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA", "Laterality": "L", "PatientSex": "F", "PatientAge": "054Y",
+        "StudyDate": "20240506", "PixelSpacing": [0.15, 0.15],
+    }  # fmt: skip
+    facts = read_image(written(tmp_path, made(**elements))).facts
+    assert elements.items() <= facts["header"].items()
+    told = json.dumps(facts)
+    assert not any(secret in told for secret in (*SECRETS.values(), "Doe", "Jane", "House", "1.2.3"))
+
+
+def test_free_text_in_a_coded_field_is_not_repeated(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = written(tmp_path, made(BodyPartExamined="Chest of Jane Doe", PatientAge="54", StudyDate="", ViewPosition="<end_of_turn>"))
+    facts = read_image(path).facts["header"]
+    assert [facts[key] for key in ("BodyPartExamined", "PatientAge", "StudyDate", "ViewPosition", "PixelSpacing")] == [None] * 5
+
+
+def test_raw_detector_data_and_burnt_in_writing_give_warnings(tmp_path: Path) -> None:
+    found = read_image(written(tmp_path, made(PresentationIntentType="FOR PROCESSING", BurnedInAnnotation="YES"))).warnings
+    assert [word in text for word, text in zip(("FOR PROCESSING", "burnt into"), found, strict=True)] == [True, True]
+
+
+def broken_value(ds: FileDataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue().replace(b"Doe^Jane", b"\xff\xfe^Jane").replace(b"2000", b"Jane")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[: len(data) // 2], "is a damaged DICOM file"),
+        (lambda data: data[:200], "holds no picture|is a damaged DICOM file"),
+        (lambda data: data[:132], "holds no picture|is a damaged DICOM file"),
+        (lambda _: b"words in a file with the wrong name", "holds no picture|is a damaged DICOM file"),
+        (lambda _: b"\0" * 500, "holds no picture|is a damaged DICOM file"),
+    ],
+    ids=["half", "header only", "preamble only", "words", "zeros"],
+)
+def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+    path = written(tmp_path, made())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=message) as caught:
+        load_image(path)
+    assert str(caught.value).startswith("scan.dcm ")
+
+
+def test_neither_errors_nor_logs_quote_the_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(broken_value(made(WindowCenter=2000, WindowWidth=2000, BodyPartExamined="CHEST")))
+    caplog.set_level(logging.DEBUG)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            said = json.dumps(read_image(path).facts)
+        except InputError as error:
+            said = str(error) + str(error.__cause__)
+    assert "Jane" not in said + caplog.text
+    assert not logging.getLogger("pydicom").disabled
+
+
+def test_a_file_without_preamble_or_meta_is_read(tmp_path: Path) -> None:
+    for syntax, implicit in ((ImplicitVRLittleEndian, True), (ExplicitVRLittleEndian, False)):
+        ds = made(STORED, syntax)
+        buffer = io.BytesIO()
+        pydicom.filewriter.write_dataset(raw := pydicom.filebase.DicomBytesIO(), bare(ds, raw, implicit=implicit))
+        buffer.write(raw.getvalue())
+        (tmp_path / "bare").write_bytes(buffer.getvalue())
+        assert (shown(tmp_path / "bare") == shown(written(tmp_path, made()))).all()
+
+
+def bare(ds: FileDataset, raw: Any, *, implicit: bool) -> Dataset:
+    raw.is_implicit_VR, raw.is_little_endian = implicit, True
+    return Dataset({element.tag: element for element in ds})
+
+
+def test_a_report_object_is_said_to_hold_no_picture(tmp_path: Path) -> None:
+    ds = made()
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(ds, keyword)
+    with pytest.raises(InputError, match=r"scan\.dcm holds no picture"):
+        load_image(written(tmp_path, ds))
+
+
+def test_without_the_extra_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, made())
+    for name in [name for name in sys.modules if name.split(".")[0] == "pydicom"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, "pydicom.errors", None)
+    with pytest.raises(InputError, match=r"scan\.dcm is a DICOM file, and reading it needs: pip install 'medgemma-app\[dicom\]'"):
+        load_image(path)
+
+
+def test_without_a_decoder_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = made()
+    ds.compress(JPEG2000Lossless)
+    monkeypatch.setattr(dicom, "PLUGINS", ())
+    with pytest.raises(InputError, match=r"is compressed as JPEG 2000.*needs: pip install"):
+        load_image(written(tmp_path, ds))
+
+
+def test_a_decoder_for_every_compression_comes_with_the_extra() -> None:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless
+
+    for syntax in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, RLELossless):
+        assert set(dicom.PLUGINS) & set(get_decoder(syntax).available_plugins), syntax.name
+
+
+def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "LARGEST_INFLATED", 10_000)
+    with pytest.raises(InputError, match="unpacks to more than a gigabyte"):
+        load_image(written(tmp_path, made(STORED, DeflatedExplicitVRLittleEndian)))
+
+
+def a_series(folder: Path, count: int = 12, **elements: Any) -> Path:
+    """Slices 2 mm apart, in files whose names do not give their order; slice k shows a bar at row 4 k + 4."""
+    for k in range(count):
+        hu = np.full((ROWS, COLUMNS), -1000, np.int16)
+        hu[10:70, 10:80] = 40
+        hu[4 * k % 60 + 4 : 4 * k % 60 + 8, 20:40] = 300
+        place = {"ImagePositionPatient": [0, 0, -30 + 2 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "InstanceNumber": count - k}
+        values = (
+            {"Modality": "CT", "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 3, "RescaleSlope": 1, "RescaleIntercept": -1024}
+            | place
+            | elements
+        )
+        written(folder, made(hu + 1024, **values), f"{(k * 7) % count:03}")
+    return folder
+
+
+def test_a_ct_series_is_sorted_by_position_and_shown_in_three_windows(tmp_path: Path) -> None:
+    series = read_series(a_series(tmp_path), pad=False)
+    assert len(series.images) == 12
+    for k, image in enumerate(series.images):
+        assert image.getpixel((30, 4 * k + 5)) == (round((300 + 1024) / 2048 * 255), 255, 255)
+        assert image.getpixel((70, 69)) == (round((40 + 1024) / 2048 * 255), round((40 + 135) / 350 * 255), round(40 / 80 * 255))
+        assert image.getpixel((0, 0)) == (3, 0, 0)
+    assert series.facts["slices_used"] == list(range(1, 13))
+    assert series.facts["header"]["Modality"] == "CT"
+
+
+def test_slices_are_taken_evenly_from_first_to_last(tmp_path: Path) -> None:
+    facts = read_series(a_series(tmp_path), slices=4).facts
+    assert (facts["slices_found"], facts["slices_used"]) == (12, [1, 5, 8, 12])
+    assert len(facts["files"]) == 4
+
+
+def test_an_mr_series_is_shown_in_one_window(tmp_path: Path) -> None:
+    series = read_series(a_series(tmp_path, Modality="MR", WindowCenter=0, WindowWidth=400))
+    assert series.facts["window"]["width"] == 400
+    assert all(image.size == (COLUMNS, COLUMNS) for image in series.images)
+    percentiles = read_series(a_series(tmp_path, Modality="MR")).facts["window"]
+    assert "percentiles" in percentiles["from"]
+
+
+def test_other_files_are_counted_and_other_series_must_be_chosen(tmp_path: Path) -> None:
+    a_series(tmp_path)
+    (tmp_path / "readme.txt").write_text("not a slice")
+    written(tmp_path, made(SeriesInstanceUID="1.9", SeriesNumber=7, Modality="MR"), "other")
+    with pytest.raises(InputError, match="holds 2 series; choose one by its number: 3, 7"):
+        read_series(tmp_path)
+    assert read_series(tmp_path, series=3).facts["files_ignored"] == 1
+
+
+def test_a_localizer_in_the_series_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    a_series(tmp_path)
+    scout = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "SeriesInstanceUID": "1.2.3.4"}
+    written(tmp_path, made(Modality="CT", SeriesNumber=3, **scout), "scout")
+    series = read_series(tmp_path)
+    assert len(series.images) == 12
+    assert "1 pictures of another size or orientation were left out" in series.warnings[0]
+
+
+def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path) -> None:
+    a_series(tmp_path)
+    (tmp_path / "005").write_bytes((tmp_path / "005").read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"^005 is a damaged DICOM file"):
+        read_series(tmp_path)
+
+
+def test_what_is_no_series_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("not a slice")
+    for source, message in (
+        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is not a folder"), (tmp_path / "none", "is not a folder"),
+        ("http://example.org/", "nothing is fetched"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            read_series(source)
+    with pytest.raises(OptionError, match="at least 1"):
+        read_series(tmp_path, slices=0)
+
+
+def valid_bytes() -> bytes:
+    buffer = io.BytesIO()
+    made(WindowCenter=2000, WindowWidth=1500, RescaleSlope=1, RescaleIntercept=0, PixelSpacing=[1, 1]).save_as(
+        buffer, enforce_file_format=True
+    )
+    return buffer.getvalue()
+
+
+VALID = valid_bytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, len(VALID) - STORED.nbytes + 20), st.integers(0, 255)), min_size=1, max_size=6),
+    st.integers(0, len(VALID)),
+)
+def test_any_damage_gives_a_picture_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], end: int
+) -> None:
+    content = bytearray(VALID)
+    for position, value in changes:
+        content[position] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.dcm"
+    path.write_bytes(content if end % 4 else content[:end])
+    try:
+        image = load_image(path)
+    except InputError:
+        return
+    assert (image.mode, image.width) == ("RGB", image.height)
