@@ -176,6 +176,13 @@ def test_one_sentence_that_fills_most_of_the_text_is_a_loop():
     assert "repetition" in codes(report(findings=" ".join(f"No focal airspace opacity is seen. {other}" for other in filler)))
 
 
+def test_a_sentence_given_four_times_in_a_long_text_is_no_loop():
+    organs = ["heart", "aorta", "spine", "trachea", "left hilum", "right hilum"]
+    same = "There is no change."
+    long = " ".join(f"The {organ} is of normal size, shape and position for the age of this patient." for organ in organs)
+    assert "repetition" not in codes(report(findings=f"{same} {long} {same} Ribs intact. {same} Lungs clear. {same}"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -243,6 +250,14 @@ def test_a_refusal_is_seen_alone_and_in_a_section(refusal):
 )
 def test_a_limit_of_the_examination_is_no_refusal(sentence):
     assert codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence)) == set()
+
+
+def test_a_caution_within_a_longer_impression_is_no_refusal():
+    caution = "I cannot give a firm diagnosis from one view."
+    assert (
+        codes(report(impression=f"Opacity of the left lower zone, most likely pneumonia. {caution} CT of the chest is recommended."))
+        == set()
+    )
 
 
 def test_a_disclaimer_around_a_report_is_no_refusal():

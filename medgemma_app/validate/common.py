@@ -110,7 +110,7 @@ def no_answer(report: Report) -> Iterator[Issue]:
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
         yield Issue("thought-only", "error", message, excerpt(report.text[opened.end() :]) if opened else "")
     elif not without_tokens(report.text).strip():
-        yield Issue("no-answer", "error", "the model wrote no text; run it again", excerpt(report.text))
+        yield Issue("no-answer", "error", "the model wrote no text; set --temperature above 0 to get another answer", excerpt(report.text))
 
 
 def special_token(report: Report) -> Iterator[Issue]:

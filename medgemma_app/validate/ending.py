@@ -67,7 +67,7 @@ def truncated(report: Report) -> Iterator[Issue]:
     elif report.finish_reason == "cancelled":
         yield Issue("truncated", "error", "the generation was stopped before the report was complete; run it again", end)
     elif _hangs(report) or _stops(report):
-        yield Issue("truncated", "error", "the text stops in mid-sentence; raise --max-tokens or run it again", end)
+        yield Issue("truncated", "error", "the text stops in mid-sentence; raise --max-tokens, or do not use it as it is", end)
 
 
 def _hangs(report: Report) -> bool:

@@ -28,7 +28,7 @@ def repetition(report: Report) -> Iterator[Issue]:
     text = _NUMBERING.sub(" ", report.text)
     phrase = loop(text) or refrain(text)
     if phrase is not None or report.finish_reason == "repetition":
-        message = "the text repeats itself in a loop; run it again with --repetition-penalty or another seed"
+        message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
 
 

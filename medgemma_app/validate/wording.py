@@ -56,7 +56,7 @@ def refusal(report: Report) -> Iterator[Issue]:
     for number, part in enumerate(parts):
         refused = _refused(part, first=number == 0)
         if refused:
-            message = "the model declined to answer; check the input, and run it again"
+            message = "the model declined to answer; check that the input is what it should be"
             yield Issue("refusal", "error", message, excerpt(refused))
             return
 
@@ -79,7 +79,7 @@ def gibberish(report: Report) -> Iterator[Issue]:
     text = without_tokens(report.text)
     reason, sample = _nonsense(text, _WORD.findall(text))
     if reason:
-        yield Issue("gibberish", "error", f"the text is not readable: {reason}; run it again", excerpt(sample))
+        yield Issue("gibberish", "error", f"the text is not readable: {reason}; discard it", excerpt(sample))
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
