@@ -71,9 +71,15 @@ def _root(_: Annotated[bool, typer.Option("--version", callback=_print_version, 
 
 @app.command()
 def findings(
-    scan: Annotated[list[str], typer.Argument(metavar="SCAN", help="Radiographs, one study each.")],
+    scan: Annotated[list[str], typer.Argument(metavar="SCAN", help="Radiographs, or folders of DICOM slices, one study each.")],
     indication: Annotated[str | None, typer.Option(help="Why the picture was taken.")] = None,
-    prior: Annotated[str | None, typer.Option(help="An earlier picture of the same patient, to compare with.")] = None,
+    prior: Annotated[str | None, typer.Option(metavar="FILE", help="An earlier picture of the same patient, to compare with.")] = None,
+    view: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A further view of the same study; may be repeated.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Which picture of a file that holds several, from 1.")] = None,
+    window: Annotated[str | None, typer.Option(metavar="C/W", help="Window centre and width of a DICOM file.")] = None,
+    slices: Annotated[int, typer.Option(help="Most slices of a series to show.")] = 85,
+    no_pad: Annotated[bool, typer.Option("--no-pad", help="Squash a picture to a square instead of padding it.")] = False,
+    save_input: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture the model sees to this PNG file.")] = None,
     model: ModelName = DEFAULT_MODEL,
     revision: Revision = None,
     max_tokens: MaxTokens = 2000,
@@ -88,18 +94,42 @@ def findings(
     quiet: Quiet = False,
     show_thinking: ShowThinking = False,
 ) -> None:
-    """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph."""
+    """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
+    from medgemma_app.inputs.images import read_image
+    from medgemma_app.reports import findings as draft
+    from medgemma_app.reports import read_study
+    from medgemma_app.terminal import save_pictures, say_cost
+
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
-        if prior is not None and len(scan) > 1:
-            raise InputError("--prior belongs to one study; give one scan with it")
+        if len(scan) > 1 and (prior or view or save_input):
+            raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
         run = Run(model, revision, as_json, output, not no_stream, quiet, show_thinking)
-        run.studies(scan, lambda name: _read_findings(name, prior, indication, options))
+
+        def read(name: str) -> Work:
+            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices)
+            others = [read_image(file, pad=not no_pad) for file in view or []]
+            before = None if prior is None else read_image(prior, pad=not no_pad)
+            if save_input is not None:
+                save_pictures(save_input, study)
+            return lambda model, on_token: draft(
+                model,
+                study,
+                indication=indication,
+                prior=before,
+                views=others,
+                options=options,
+                on_prompt=lambda prompt: say_cost(model, prompt),
+                on_token=on_token,
+            )
+
+        run.studies(scan, read)
 
 
 @app.command()
 def soap(
     notes: Annotated[str, typer.Argument(metavar="NOTES|-", help="A JSON file of visit notes, or - for standard input.")],
+    truncate: Annotated[bool, typer.Option("--truncate", help="Leave out the end of notes that do not fit.")] = False,
     model: ModelName = DEFAULT_MODEL,
     revision: Revision = None,
     max_tokens: MaxTokens = 2000,
@@ -115,10 +145,14 @@ def soap(
     show_thinking: ShowThinking = False,
 ) -> None:
     """Draft a SOAP note (SUBJECTIVE, OBJECTIVE, ASSESSMENT, PLAN) from the notes of a visit."""
+    from medgemma_app.inputs.notes import read_notes
+    from medgemma_app.reports import soap as draft
+
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
         run = Run(model, revision, as_json, output, not no_stream, quiet, show_thinking)
-        run.studies([notes], lambda name: _read_soap(name, options))
+        read = read_notes(notes)
+        run.studies([notes], lambda _: lambda model, on_token: draft(model, read, truncate=truncate, options=options, on_token=on_token))
 
 
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:
@@ -127,25 +161,6 @@ def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed
     return Options(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, repetition_penalty=repetition_penalty
     )
-
-
-def _read_findings(name: str, prior: str | None, indication: str | None, options: Options) -> Work:
-    from medgemma_app.inputs.images import read_image
-    from medgemma_app.reports import findings as draft
-    from medgemma_app.terminal import say
-
-    current, before = read_image(name), None if prior is None else read_image(prior)
-    for warning in (*current.warnings, *(before.warnings if before else ())):
-        say(f"warning: {warning}")
-    return lambda model, on_token: draft(model, current, indication=indication, prior=before, options=options, on_token=on_token)
-
-
-def _read_soap(name: str, options: Options) -> Work:
-    from medgemma_app.inputs.notes import read_notes
-    from medgemma_app.reports import soap as draft
-
-    notes = read_notes(name)
-    return lambda model, on_token: draft(model, notes, options=options, on_token=on_token)
 
 
 @dataclass
@@ -191,7 +206,7 @@ class Run:
             raise
         progress.clear()
         answers.add(report, printer.printed)
-        say_issues(report.validation.issues)
+        say_issues(report)
         if not self.quiet:
             say_timing(report.generation)
         return 0 if report.validation.ok else VALIDATION_FAILED

@@ -7,7 +7,7 @@ one file serves with and without an indication.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -79,11 +79,32 @@ def _parse(path: Path) -> PromptFile:
     return PromptFile(path.name, text, hashlib.sha256(raw).hexdigest())
 
 
-def findings_prompt(image: Image, *, indication: str | None = None, prior: Image | None = None) -> tuple[Prompt, PromptFile]:
-    """Pictures first, then the request: the order of MedGemma 1.5's own examples; a prior comes before the current picture."""
-    file = read_prompt("findings" if prior is None else "findings_prior")
-    pictures = (image,) if prior is None else (prior, image)
-    return Prompt((*pictures, file.fill(indication=indication))), file
+def findings_prompt(
+    image: Image,
+    *,
+    indication: str | None = None,
+    prior: Image | None = None,
+    views: Sequence[Image] = (),
+    header: str | None = None,
+) -> tuple[Prompt, PromptFile]:
+    """Pictures first, then the request: the order of MedGemma 1.5's own examples; a prior comes before the current pictures.
+
+    ``views`` are further views of the same study; ``header`` is what the image file itself says of the picture.
+    """
+    file = read_prompt("findings" + ("_prior" if prior is not None else "") + ("_views" if views else ""))
+    pictures = (image, *views) if prior is None else (prior, image, *views)
+    return Prompt((*pictures, file.fill(indication=indication, header=header))), file
+
+
+def series_prompt(slices: Sequence[Image], *, indication: str | None = None, header: str | None = None) -> tuple[Prompt, PromptFile]:
+    """The request, every slice followed by "SLICE i", and the question: the order of Google's CT examples."""
+    file = read_prompt("findings_series")
+    mark = "\x00"  # no text of a prompt can hold it
+    before, after = file.fill(indication=indication, header=header, slices=mark).split(mark)
+    numbered = [part for i, image in enumerate(slices, 1) for part in (image, f"SLICE {i}")]
+    # The chat template joins texts with nothing between them, so the last number and the question are one text.
+    numbered[-1] = f"{numbered[-1]}\n\n{after.strip()}"
+    return Prompt((before.strip(), *numbered)), file
 
 
 def soap_prompt(notes: str) -> tuple[Prompt, PromptFile]:

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import OutputError
+from medgemma_app.inputs.images import Scan
 from medgemma_app.model.thought import ThoughtSplitter
 
 if TYPE_CHECKING:
-    from medgemma_app.model.engine import Generation, Token
+    from medgemma_app.inputs.series import Series
+    from medgemma_app.model.engine import Generation, MedGemma, Token
+    from medgemma_app.prompts import Prompt
     from medgemma_app.reports import Report
-    from medgemma_app.validate import Issue
+
+SEVERAL = 5  # pictures from which a user should know the price beforehand
 
 # A note may hold escape sequences that a model repeats; a terminal would obey them.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -81,7 +85,7 @@ class Answers:
         self._path, self._json, self._several = path, as_json, several
         self._kept: list[str] = []
         if path is not None:
-            _check_writable(path)
+            _check_writable(path, "--output")
 
     @property
     def can_stream(self) -> bool:
@@ -119,15 +123,15 @@ def _safe(text: str) -> str:
     return text.translate(_CONTROL) if sys.stdout.isatty() else text
 
 
-def _check_writable(path: Path) -> None:
+def _check_writable(path: Path, option: str) -> None:
     """Asked before the model is loaded, so that no minutes are lost."""
     folder = path.parent
     if path.is_dir():
-        raise OutputError(f"--output {path.name} is a folder; give a file name")
+        raise OutputError(f"{option} {path.name} is a folder; give a file name")
     if not folder.is_dir():
-        raise OutputError(f"--output: there is no folder {str(folder)!r}; make it first")
+        raise OutputError(f"{option}: there is no folder {str(folder)!r}; make it first")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise OutputError(f"--output {path.name} cannot be written; choose another place")
+        raise OutputError(f"{option} {path.name} cannot be written; choose another place")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -148,8 +152,30 @@ def write_whole(path: Path, text: str) -> None:
         raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
 
 
-def say_issues(issues: tuple[Issue, ...]) -> None:
-    for issue in issues:
+def save_pictures(path: Path, study: Scan | Series) -> None:
+    """Writes what the model sees as PNG; the slices of a series are numbered."""
+    images = (study.image,) if isinstance(study, Scan) else study.images
+    names = [path] if len(images) == 1 else [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
+    for name, image in zip(names, images, strict=True):
+        _check_writable(name, "--save-input")
+        image.save(name, format="PNG")
+
+
+def say_cost(model: MedGemma, prompt: Prompt) -> None:
+    """Before a long wait: what a series of slices will take."""
+    if len(prompt.images) < SEVERAL:
+        return
+    cost = model.expect(prompt)
+    memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
+    say(
+        f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s"
+    )
+
+
+def say_issues(report: Report) -> None:
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    for issue in report.validation.issues:
         say(f"{issue.severity}: {issue.code}: {issue.message}")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
@@ -115,6 +116,10 @@ def test_a_cut_report_is_printed_with_every_issue_named_and_exit_3(medgemma, sca
         ["findings", "{scan}", "--output", "{folder}/none/report.txt"],
         ["findings", "{scan}", "--prior", "none.png"],
         ["findings", "{scan}", "{scan}", "--prior", "{scan}"],
+        ["findings", "{scan}", "--frame", "2"],
+        ["findings", "{scan}", "--window", "40/80"],
+        ["findings", "{scan}", "--save-input", "{folder}"],
+        ["findings", "{scan}", "--view", "none.png"],
         ["findings", "{folder}"],
         ["findings", "{notes}"],
         ["findings"],
@@ -141,7 +146,28 @@ def test_notes_longer_than_the_context_say_how_many_tokens_fit(medgemma, demo, t
     (tmp_path / "long.json").write_text(json.dumps({"history": "cough for 3 days, " * 3000}))
     result = medgemma("soap", str(tmp_path / "long.json"))
     assert result.exit_code == 2
-    assert f"at most {demo.context - 1}" in result.stderr
+    assert f"at most {demo.context - 512}" in result.stderr
+
+
+def test_truncate_leaves_out_the_end_and_says_so(medgemma, tmp_path):
+    (tmp_path / "long.json").write_text(json.dumps({"history": "Cough for 3 days. " * 3000}))
+    result = medgemma("soap", str(tmp_path / "long.json"), "--truncate", "--max-tokens", "8")
+    assert result.exit_code == 3
+    assert "words were left out" in result.stderr
+
+
+def test_the_picture_the_model_sees_can_be_saved(medgemma, scan, tmp_path):
+    draw_phantom(SEED)[0].crop((0, 0, 256, 200)).save(scan)
+    for options, size in ((), (256, 256)), (("--no-pad",), (256, 200)):
+        medgemma("findings", scan, *options, "--save-input", str(tmp_path / "seen.png"), "--max-tokens", "1")
+        with Image.open(tmp_path / "seen.png") as seen:
+            assert seen.size == size
+
+
+def test_views_and_a_prior_reach_the_record(medgemma, scan):
+    record = json.loads(medgemma("findings", scan, "--view", scan, "--view", scan, "--prior", scan, "--json").stdout)
+    assert record["prompt"]["file"] == "findings_prior_views.md"
+    assert len(record["input"]["views"]) == 2
 
 
 def test_no_word_of_a_note_is_on_stderr(medgemma, tmp_path):
@@ -163,17 +189,20 @@ def test_the_environment_names_the_model(scan, monkeypatch):
     assert asked == ["./here"]
 
 
+# Sampling from the random checkpoint: words at once, and no end.
+ENDLESS = ["--max-tokens", "5000", "--temperature", "2", "--seed", "1"]
+
+
 def start(*arguments):
     command = [sys.executable, "-m", "medgemma_app", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_ctrl_c_keeps_what_was_printed_and_exits_130(tiny_folder, scan):
-    """The random checkpoint never ends its turn by itself."""
-    run = start("findings", scan, "--model", str(tiny_folder), "--max-tokens", "5000")
-    first = run.stdout.read(1)
-    run.send_signal(signal.SIGINT)
-    rest, stderr = run.communicate(timeout=60)
+    with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
+        first = run.stdout.read(1)
+        run.send_signal(signal.SIGINT)
+        rest, stderr = run.communicate(timeout=60)
     assert run.returncode == 130
     assert (first + rest).strip()
     assert "cancelled" in stderr
@@ -181,14 +210,14 @@ def test_ctrl_c_keeps_what_was_printed_and_exits_130(tiny_folder, scan):
 
 
 def test_a_reader_that_goes_away_causes_no_traceback(tiny_folder, scan):
-    run = start("findings", scan, "--model", str(tiny_folder), "--max-tokens", "5000")
-    run.stdout.read(1)
-    run.stdout.close()
-    stderr = run.stderr.read()
-    assert run.wait(timeout=60) != 0
+    with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
+        run.stdout.read(1)
+        run.stdout.close()
+        stderr = run.stderr.read()
+    assert run.returncode != 0
     assert "Traceback" not in stderr
 
 
 def test_python_m_medgemma_app_is_the_command():
-    run = start("--version")
-    assert run.communicate()[0].startswith("medgemma-app ")
+    with start("--version") as run:
+        assert run.communicate()[0].startswith("medgemma-app ")

@@ -10,9 +10,11 @@ from tiny import picture
 
 from medgemma_app import prompts
 from medgemma_app.errors import PromptError
-from medgemma_app.prompts import PromptFile, findings_prompt, read_prompt, soap_prompt
+from medgemma_app.prompts import PromptFile, findings_prompt, read_prompt, series_prompt, soap_prompt
 
-VARIABLES = {"findings": {"indication"}, "findings_prior": {"indication"}, "soap": {"notes"}}
+FINDINGS = ["findings", "findings_prior", "findings_views", "findings_prior_views", "findings_series"]
+VARIABLES = {name: {"indication", "header"} for name in FINDINGS} | {"soap": {"notes"}}
+VARIABLES["findings_series"] |= {"slices"}
 
 
 @pytest.mark.parametrize(("name", "variables"), VARIABLES.items())
@@ -30,6 +32,23 @@ def test_the_pictures_come_before_the_request_and_the_prior_first():
     assert findings_prompt(new, prior=old)[0].parts[:2] == (old, new)
 
 
+def test_further_views_follow_the_current_picture():
+    old, new, side = picture(1), picture(2), picture(3)
+    assert findings_prompt(new, views=[side])[0].images == (new, side)
+    prompt, file = findings_prompt(new, views=[side], prior=old)
+    assert (prompt.images, file.name) == ((old, new, side), "findings_prior_views.md")
+
+
+def test_every_slice_is_followed_by_its_number_and_the_question_comes_last():
+    slices = [picture(seed) for seed in range(3)]
+    prompt, file = series_prompt(slices, indication="headache")
+    assert file.name == "findings_series.md"
+    assert prompt.images == tuple(slices)
+    assert prompt.parts[2::2][:2] == ("SLICE 1", "SLICE 2")
+    assert prompt.parts[-1].startswith("SLICE 3\n\nBased on these slices")
+    assert "Indication: headache" in prompt.parts[0]
+
+
 def test_a_line_without_a_value_is_left_out():
     with_it, without = (findings_prompt(picture(1), indication=text)[0].parts[1] for text in ("cough", None))
     assert "Indication: cough\n" in with_it
@@ -42,7 +61,7 @@ def test_a_dollar_in_a_value_stays_as_written():
 
 
 @pytest.mark.parametrize("heading", ["FINDINGS", "IMPRESSION"])
-@pytest.mark.parametrize("name", ["findings", "findings_prior"])
+@pytest.mark.parametrize("name", FINDINGS)
 def test_findings_prompts_ask_for_both_sections(name, heading):
     assert f"\n{heading}:" in read_prompt(name).text
 

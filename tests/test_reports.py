@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 from PIL import Image
 
 import medgemma_app
-from medgemma_app import GenerationCancelled, InputError, Options, Prompt, findings, soap
+from medgemma_app import ContextError, GenerationCancelled, InputError, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.prompts import findings_prompt
+from medgemma_app.inputs.notes import Notes
+from medgemma_app.inputs.series import Series
+from medgemma_app.prompts import findings_prompt, soap_prompt
+from medgemma_app.reports import _fit, header_text
 
 SEEDS = range(8)
 
@@ -89,6 +93,84 @@ def test_a_prior_makes_it_a_comparison(demo, scan, tmp_path):
     assert record["prompt"]["file"] == "findings_prior.md"
     assert record["input"]["prior"]["name"] == "prior.png"
     assert report.generation.prompt_tokens > findings(demo, scan).generation.prompt_tokens
+
+
+def test_further_views_are_shown_and_recorded(demo, scan, tmp_path):
+    draw_phantom(1)[0].save(tmp_path / "lateral.png")
+    record = findings(demo, scan, views=[tmp_path / "lateral.png"]).to_dict()
+    assert record["prompt"]["file"] == "findings_views.md"
+    assert [view["name"] for view in record["input"]["views"]] == ["lateral.png"]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ({}, None),
+        ({"Modality": None, "StudyDate": "20200101"}, None),
+        ({"Modality": "CR", "BodyPartExamined": "CHEST", "ViewPosition": "PA"}, "modality CR, body part CHEST, view PA"),
+        ({"PatientSex": "F", "PatientAge": "058Y", "StudyDate": "20200101"}, "female, 58 years"),
+        ({"PatientSex": "O", "PatientAge": "001M", "Laterality": "L"}, "laterality L, 1 month"),
+    ],
+)
+def test_the_model_is_told_how_the_picture_was_taken_and_nothing_that_names_anybody(header, told):
+    assert header_text(header) == told
+
+
+@pytest.fixture
+def series():
+    return Series(tuple(draw_phantom(seed)[0] for seed in range(6)), {"name": "ct", "header": {"Modality": "CT"}}, ("odd spacing",))
+
+
+def test_a_series_is_read_slice_by_slice(demo, series):
+    prompts = []
+    report = findings(demo, series, options=Options(max_tokens=5), on_prompt=prompts.append)
+    assert prompts[0].images == series.images
+    assert "modality CT" in prompts[0].parts[0]
+    assert report.to_dict()["prompt"]["file"] == "findings_series.md"
+    assert report.warnings == ("odd spacing",)
+
+
+def test_a_series_takes_no_prior(demo, series, scan):
+    with pytest.raises(InputError, match="by itself"):
+        findings(demo, series, prior=scan)
+
+
+def test_what_a_prompt_costs_is_known_beforehand(demo):
+    one, two = (demo.expect(Prompt(tuple(draw_phantom(0)[0] for _ in range(count)))) for count in (1, 2))
+    assert 0 < one.cache_bytes < two.cache_bytes
+    assert 0 < one.picture_seconds
+    assert one.prompt_tokens == len(demo.tokenize(Prompt((draw_phantom(0)[0],))))
+
+
+LONG = "Sentence one is here. " * 400 + "\nThe last line.\n"
+
+
+def test_notes_that_do_not_fit_are_an_error_that_counts(demo):
+    with pytest.raises(ContextError, match="--truncate") as caught:
+        soap(demo, Notes(LONG * 3, {}))
+    assert caught.value.limit == demo.context - 512
+    assert caught.value.tokens > caught.value.limit
+
+
+def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_missing(demo):
+    report = soap(demo, Notes(LONG * 3, {}), truncate=True, options=Options(max_tokens=600))
+    (warning,) = report.warnings
+    left_out, all_words = (int(number) for number in re.findall(r"\d+", warning))
+    assert all_words == len(LONG.split()) * 3
+    assert 0 < left_out < all_words
+    assert report.generation.prompt_tokens <= demo.context - 512
+    kept = " ".join((LONG * 3).split()[: all_words - left_out])
+    assert kept.endswith(("here.", "line."))
+
+
+def test_truncation_keeps_as_much_as_fits(demo):
+    kept, _ = _fit(demo, LONG * 3, Options(max_tokens=600), truncate=True)
+    limit = demo.context - 512
+    assert len(demo.tokenize(soap_prompt(kept)[0])) <= limit < len(demo.tokenize(soap_prompt(kept + " Sentence one is here.")[0]))
+
+
+def test_notes_that_fit_are_never_cut(demo):
+    assert _fit(demo, "cough for 3 days", Options(), truncate=True) == ("cough for 3 days", ())
 
 
 def test_a_report_can_be_traced_and_repeated_from_its_record(demo, scan):

@@ -95,6 +95,15 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What a prompt will cost before an answer begins: ``cache_bytes`` come on top of the weights."""
+
+    prompt_tokens: int
+    cache_bytes: int
+    picture_seconds: float
+
+
+@dataclass(frozen=True)
 class _Run:
     """A generation under way. Its detokenizer is ours: mlx-vlm's own drops the last word when that ends in half a character."""
 
@@ -143,6 +152,22 @@ class MedGemma:
         from medgemma_app.model.gemma3 import image_features
 
         return image_features(self._model, self._pixels([image]))[0]
+
+    def expect(self, prompt: Prompt) -> Expectation:
+        """What ``prompt`` will cost: its tokens, the cache they fill, and how long its pictures take, by timing the first."""
+        tokens = len(self.tokenize(prompt))
+        start = time.perf_counter()
+        for image in prompt.images[:1]:
+            self.encode_image(image).tolist()
+        seconds = (time.perf_counter() - start) * len(prompt.images)
+        return Expectation(tokens, self._cache_bytes(tokens), seconds)
+
+    def _cache_bytes(self, tokens: int) -> int:
+        """Keys and values of every layer; a sliding layer keeps its window only."""
+        config = self._model.config.text_config
+        row = 2 * config.num_key_value_heads * config.head_dim * self._model.language_model.model.norm.weight.dtype.size
+        layers = self._model.language_model.layers
+        return int(sum(row * (min(tokens, config.sliding_window) if layer.self_attn.is_sliding else tokens) for layer in layers))
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """``stream``, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
