@@ -227,6 +227,12 @@ REFUSALS = [
     "No image was provided.",
     "Please upload the image.",
     "I cannot fulfill this request.",
+    "I won't be able to interpret this chest X-ray.",
+    "It would be inappropriate for me to provide a diagnosis.",
+    "My capabilities do not include describing images.",
+    "You have not provided any notes.",
+    "There doesn't appear to be an image attached.",
+    "I need the X-ray image to write the report.",
 ]
 
 
@@ -244,6 +250,10 @@ def test_a_refusal_is_seen_alone_and_in_a_section(refusal):
         "I cannot rule out a small effusion.",
         "I cannot exclude a fracture of the rib.",
         "We could not compare with the outside films.",
+        "I do not see a pneumothorax on this film.",
+        "No radiographs were provided for comparison.",
+        "I would not give this more than mild weight.",
+        "I have discussed these findings with the ward.",
         "The lateral view was not obtained.",
         "No image-guided biopsy is needed.",
     ],

@@ -16,8 +16,9 @@ from medgemma_app.validate.common import (
 )
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import FINDINGS_NAMES, parse
-from medgemma_app.validate.wording import foreign_script, gibberish, refusal
+from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("findings", "impression")
 CHECKS: tuple[Check, ...] = (

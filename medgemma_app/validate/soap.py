@@ -18,8 +18,9 @@ from medgemma_app.validate.common import (
 )
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
-from medgemma_app.validate.wording import foreign_script, gibberish, refusal
+from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
 CHECKS: tuple[Check, ...] = (
