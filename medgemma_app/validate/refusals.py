@@ -62,6 +62,7 @@ _REFUSALS = tuple(
 _SENTENCE = re.compile(r"(?<=[.!?])\s|\n")
 _FIRST_SENTENCES = 2
 _EARLY = 200
+_JUDGED = 200  # no section of a report has more sentences
 
 
 def refusal(report: Report) -> Iterator[Issue]:
@@ -78,7 +79,7 @@ def refusal(report: Report) -> Iterator[Issue]:
 
 def _refused(part: str, *, first: bool) -> str:
     """The sentence that declines, if it opens the text or if such sentences are half of the part."""
-    sentences = [sentence.strip() for sentence in _SENTENCE.split(part) if says_something(sentence)]
+    sentences = [sentence.strip() for sentence in _SENTENCE.split(part, maxsplit=_JUDGED)[:_JUDGED] if says_something(sentence)]
     refused = [sentence for sentence in sentences if declines(sentence)]
     opens = first and any(sentence in refused for sentence in sentences[:_FIRST_SENTENCES])
     return refused[0] if refused and (opens or 2 * sum(map(len, refused)) >= sum(map(len, sentences))) else ""
