@@ -169,6 +169,11 @@ def test_padding_values_do_not_decide_the_contrast(tmp_path: Path) -> None:
     assert window["low"] >= 0
 
 
+def test_bits_above_the_stored_ones_are_not_part_of_the_picture(tmp_path: Path) -> None:
+    overlaid = written(tmp_path, made(STORED | np.uint16(0xF000)), "overlaid.dcm")
+    assert (shown(overlaid) == shown(written(tmp_path, made()))).all()
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_every_uncompressed_encoding_shows_the_same_picture(tmp_path: Path, syntax: UID) -> None:
     pixels = STORED.astype(np.int16) - 2000
@@ -453,6 +458,24 @@ def test_an_mr_series_is_shown_in_one_window(tmp_path: Path) -> None:
     assert all(image.size == (COLUMNS, COLUMNS) for image in series.images)
     percentiles = read_series(a_series(tmp_path, Modality="MR")).facts["window"]
     assert "percentiles" in percentiles["from"]
+
+
+def test_a_series_of_32_bit_numbers_is_shown(tmp_path: Path) -> None:
+    for k in range(3):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+        written(tmp_path, made(STORED.astype(np.uint32) * 1000 + k, Modality="MR", **place), str(k))
+    assert [image.convert("L").getextrema() for image in read_series(tmp_path, pad=False).images] == [(0, 255)] * 3
+
+
+def test_a_multi_frame_file_is_a_series_in_itself(tmp_path: Path) -> None:
+    frames = np.stack([STORED // 2 + 100 * k for k in range(5)])
+    written(
+        tmp_path,
+        made(NumberOfFrames=5, PixelData=frames.tobytes(), Modality="MR", SeriesInstanceUID="1.2", WindowCenter=1500, WindowWidth=3000),
+    )
+    middles = [image.getpixel((48, 40))[0] for image in read_series(tmp_path, pad=False).images]
+    assert middles == sorted(set(middles))
+    assert len(middles) == 5
 
 
 def test_other_files_are_counted_and_other_series_must_be_chosen(tmp_path: Path) -> None:

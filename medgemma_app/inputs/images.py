@@ -16,6 +16,7 @@ from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+STRIP = 64
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 
 
@@ -99,27 +100,23 @@ def _finish(picture: Image, facts: dict[str, Any], doubts: tuple[str, ...] = (),
     small = thumbnail(picture)
     if is_blank(small):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    shown, padding = pad_to_square(picture) if pad else (picture, None)
-    return Scan(as_rgb(shown), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
+    shown, padding = as_shown(picture, pad=pad)
+    return Scan(shown, {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
 
 
-def as_rgb(picture: Image) -> Image:
-    """L -> RGB in the cheapest way (a radiograph is large), RGB as it is."""
+def as_shown(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
+    """L or RGB -> RGB, in the middle of a black square of its longer side, and the widths of the four borders in pixels.
+
+    A radiograph is large: it is pasted in strips, so that no second copy of it is made on the way.
+    """
     from PIL import Image
 
-    return Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture
-
-
-def pad_to_square(picture: Image) -> tuple[Image, dict[str, int]]:
-    """The picture in the middle of a black square of its longer side, and the widths of the four borders in pixels."""
-    from PIL import Image
-
-    width, height = picture.size
-    side = max(width, height)
-    left, top = (side - width) // 2, (side - height) // 2
-    borders = {"left": left, "top": top, "right": side - width - left, "bottom": side - height - top}
-    if width == height:
-        return picture, borders
-    square = Image.new(picture.mode, (side, side))
-    square.paste(picture, (left, top))
-    return square, borders
+    if not pad or picture.width == picture.height:
+        shown = Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture
+        return shown, dict.fromkeys(("left", "top", "right", "bottom"), 0) if pad else None
+    side = max(picture.size)
+    left, top = (side - picture.width) // 2, (side - picture.height) // 2
+    square = Image.new("RGB", (side, side))
+    for row in range(0, picture.height, STRIP):
+        square.paste(picture.crop((0, row, picture.width, min(row + STRIP, picture.height))), (left, top + row))
+    return square, {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}

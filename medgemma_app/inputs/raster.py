@@ -17,7 +17,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
 # What Pillow's decoders raise on damaged files; they have no base class of their own.
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
-    OverflowError, ZeroDivisionError, RuntimeError, MemoryError, EOFError, struct.error, zlib.error,
+    ArithmeticError, AssertionError, RuntimeError, MemoryError, EOFError, struct.error, zlib.error,
 )  # fmt: skip
 WHITE_IS_ZERO = 0
 TIFF_PHOTOMETRIC, TIFF_BITS = 262, 258
@@ -113,7 +113,13 @@ def _scaled(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
 
     from medgemma_app.inputs.scaling import scale_16bit, scale_numbers
 
-    grey, low, high = scale_16bit(picture, name) if picture.mode == "I;16" else scale_numbers(np.asarray(picture), name)
+    shape = picture.height, picture.width
+    if picture.mode == "I;16":
+        grey, low, high = scale_16bit(picture, shape, name)
+    elif picture.mode.startswith("I;16"):  # in the byte order of another machine
+        grey, low, high = scale_16bit(np.asarray(picture).astype(np.uint16), shape, name)
+    else:
+        grey, low, high = scale_numbers(np.asarray(picture), name)
     return Image.fromarray(grey), {"from": "percentiles 0.1 and 99.9", "low": low, "high": high}
 
 

@@ -83,37 +83,50 @@ def apply_table(source: Image | Values, table: Grey, shape: tuple[int, int]) -> 
     return grey
 
 
-def scale_16bit(picture: Image, name: str) -> tuple[Grey, float, float]:
-    """An I;16 picture -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
+def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tuple[Grey, float, float]:
+    """Unsigned 16-bit pixels -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
 
     A quarter of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
     """
     import numpy as np
 
     values = np.arange(1 << 16)
-    large = picture.width * picture.height > LARGE
-    low, high = limits(values, counts(picture, SAMPLE, SAMPLE_STEP)) if large else (0.0, 0.0)
-    if high == low or _clips_too_much(picture, low, high):
-        low, high = limits(values, counts(picture))
+    pixels = shape[0] * shape[1]
+    low, high = limits(values, counts(source, SAMPLE, SAMPLE_STEP)) if pixels > LARGE else (0.0, 0.0)
+    if high == low or _clipped(source, low, high) > MOST_CLIPPED * pixels:
+        low, high = limits(values, counts(source))
     refuse_flat(low, high, name)
-    return apply_table(picture, to_levels(values, low, high), (picture.height, picture.width)), low, high
+    return apply_table(source, to_levels(values, low, high), shape), low, high
 
 
-def _clips_too_much(picture: Image, low: float, high: float) -> bool:
+def _clipped(source: Image | Values, low: float, high: float) -> int:
+    """How many pixels lie below ``low``, or above ``high``: the larger number."""
     import numpy as np
 
     below = above = 0
-    for _, strip in strips(picture):
+    for _, strip in strips(source):
         below += int(np.count_nonzero(strip < np.uint16(low)))
         above += int(np.count_nonzero(strip > np.uint16(high)))
-    return max(below, above) > MOST_CLIPPED * picture.width * picture.height
+    return max(below, above)
 
 
 def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
     """Floats or 32-bit integers -> 8 bits, as scale_16bit; infinities are clipped. Raises InputError."""
     import numpy as np
 
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel()
+    low, high = number_limits(values, name)
+    grey = np.empty(values.shape, np.uint8)
+    for top, strip in strips(values):
+        grey[top : top + len(strip)] = to_levels(strip, low, high)
+    return grey, low, high
+
+
+def number_limits(values: Values, name: str) -> tuple[float, float]:
+    """As limits, for more different values than can be counted. Raises InputError when there are none, or all are the same."""
+    import numpy as np
+
+    is_float = values.dtype.kind == "f"
+    finite = values[np.isfinite(values)] if is_float else values.ravel()
     if not finite.size:
         raise InputError(f"{name} holds no numbers that could be shown; export it again")
     clipped = int(CLIPPED * (finite.size - 1))
@@ -121,11 +134,8 @@ def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
     low, high = float(ordered[clipped]), float(ordered[-1 - clipped])
     if low == high:
         low, high = float(finite.min()), float(finite.max())
-    refuse_flat(low, high, name, fewest=0 if values.dtype.kind == "f" else FEWEST_LEVELS)
-    grey = np.empty(values.shape, np.uint8)
-    for top, strip in strips(values):
-        grey[top : top + len(strip)] = to_levels(strip, low, high)
-    return grey, low, high
+    refuse_flat(low, high, name, fewest=0 if is_float else FEWEST_LEVELS)
+    return low, high
 
 
 def refuse_flat(low: float, high: float, name: str, *, fewest: int = FEWEST_LEVELS) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
-from medgemma_app.inputs.dicom import NoPicture, as_index, decode_pixels, guarded, read_header, render, shown_range, stored_values
+from medgemma_app.inputs.dicom import NoPicture, decode_pixels, guarded, read_header
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
-from medgemma_app.inputs.images import as_rgb, looks_like_dicom, pad_to_square, sha256_of
+from medgemma_app.inputs.images import as_shown, looks_like_dicom, sha256_of
+from medgemma_app.inputs.render import as_index, render, shown_range, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
 
 if TYPE_CHECKING:
@@ -108,7 +110,8 @@ def _slices_of(path: Path) -> list[Slice]:
         try:
             with guarded(name):
                 header = read_header(file, name, tags=(*_HEADER, *headers.PLACE), pixels=False)
-                return [_place(path, header, frame) for frame in range(int(header.get("NumberOfFrames") or 1))]
+                frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be a lie
+                return [_place(path, header, frame) for frame in range(frames)]
         except NoPicture:
             return []
 
@@ -165,26 +168,31 @@ def _common_window(middle: Any, header: Any, name: str, window: voi.Window | Non
 
 
 def _pictures(used: list[Slice], window: voi.Window | None, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
-    drawn = [_draw(one, window) for one in used]
+    drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), window)]
     if all(is_blank(thumbnail(picture)) for picture in drawn):
         raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
-    squares = [pad_to_square(picture) if pad else (picture, None) for picture in drawn]
-    return tuple(as_rgb(picture) for picture, _ in squares), squares[0][1]
+    shown = [as_shown(picture, pad=pad) for picture in drawn]
+    return tuple(picture for picture, _ in shown), shown[0][1]
 
 
 def _decode(one: Slice) -> tuple[Any, Any]:
-    """Stored pixels of a slice, and its header as it holds for that frame."""
+    """Stored pixels of a slice, and the header as it holds for its frame."""
     name = shown_name(one.path)
     with open_input(one.path, what=ONE_SLICE) as file, guarded(name):
         header = read_header(file, name)
         return decode_pixels(header, name, one.frame), headers.merged(header, one.frame)
 
 
-def _draw(one: Slice, window: voi.Window | None) -> Image:
-    pixels, header = _decode(one)
-    name = shown_name(one.path)
-    with guarded(name):
-        return _hounsfield(pixels, header, name) if window is None else render(pixels, header, name, window)[0]
+def _draw(path: Path, frames: list[Slice], window: voi.Window | None) -> list[Image]:
+    """The slices of one file, which is read once."""
+    name = shown_name(path)
+    with open_input(path, what=ONE_SLICE) as file, guarded(name):
+        header = read_header(file, name)
+        return [_shown(decode_pixels(header, name, one.frame), headers.merged(header, one.frame), name, window) for one in frames]
+
+
+def _shown(pixels: Any, header: Any, name: str, window: voi.Window | None) -> Image:
+    return _hounsfield(pixels, header, name) if window is None else render(pixels, header, name, window)[0]
 
 
 def _hounsfield(pixels: Any, header: Any, name: str) -> Image:
