@@ -129,7 +129,7 @@ def concept(text: str) -> dict[str, Any]:
     return {"text": text}
 
 
-BUNDLE = {
+BUNDLE: dict[str, Any] = {
     "resourceType": "Bundle",
     "type": "collection",
     "entry": [
@@ -182,6 +182,17 @@ def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units(tmp_path:
 def test_what_a_fhir_text_leaves_out_is_named(tmp_path: Path) -> None:
     left_out = read_notes(write(tmp_path, BUNDLE)).facts["left_out"]
     assert left_out == ["Bundle.type", "application/pdf attachment", "code", "id", "system", "telecom"]
+
+
+def test_a_bare_list_of_resources_is_read_as_a_bundle(tmp_path: Path) -> None:
+    resources = [entry["resource"] for entry in BUNDLE["entry"] if "resource" in entry]
+    assert load_notes(write(tmp_path, resources)) == load_notes(write(tmp_path, {**BUNDLE, "entry": BUNDLE["entry"][:-1]}))
+
+
+def test_demographics_alone_are_no_notes(tmp_path: Path) -> None:
+    patient = {"resourceType": "Patient", "gender": "female", "birthDate": "1970-02-03", "name": [{"family": "Doe", "given": ["Jane"]}]}
+    with pytest.raises(InputError, match="fewer than 5 words"):
+        load_notes(write(tmp_path, patient))
 
 
 def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ LEFT_OUT = frozenset((
     "id", "meta", "implicitRules", "language", "identifier", "link", "subject", "patient", "encounter", "telecom", "address", "photo",
     "contact", "managingOrganization", "custodian", "system", "version", "userSelected", "fullUrl", "search", "request", "response",
 ))  # fmt: skip
+_OFFICE = ("Patient:", "Practitioner:", "Practitioner role:", "Organization:", "Location:", "Related person:", "Coverage:")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
 _TYPED = re.compile(
     r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
@@ -31,9 +32,21 @@ _TYPED = re.compile(
 _TAG = re.compile(r"<[^<>]*>")
 
 
+def as_bundle(value: Any) -> Any:
+    """A bare list of resources as the Bundle it would be; anything else as it is."""
+    if isinstance(value, list) and value and all(map(is_fhir, value)):
+        return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in value]}
+    return value
+
+
 def is_fhir(value: Any) -> bool:
     """True for an object that says which FHIR resource it is."""
     return isinstance(value, Mapping) and isinstance(value.get("resourceType"), str)
+
+
+def clinical_lines(text: str) -> str:
+    """The lines of fhir_text that say more than who is concerned: there is no visit in a patient's address."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith(_OFFICE))
 
 
 def fhir_text(value: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

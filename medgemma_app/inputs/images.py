@@ -16,7 +16,7 @@ from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRIP = 64
+STRIP = 16
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 
 

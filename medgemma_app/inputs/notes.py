@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir import fhir_text, is_fhir
+from medgemma_app.inputs.fhir import as_bundle, clinical_lines, fhir_text, is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 
 # Known keys in the order a clinician reads them; every other key follows in the order of the file.
@@ -58,11 +58,11 @@ def read_notes(source: str | Path) -> Notes:
     Raises InputError for a file that cannot be read, is not JSON, or holds fewer than 5 words.
     """
     raw, name = _read(source)
-    value = parse_notes(raw, name)
+    value = as_bundle(parse_notes(raw, name))
     left_out: tuple[str, ...] = ()
     if is_fhir(value):
         text, left_out = fhir_text(value)
-        said = text
+        said = clinical_lines(text)
     else:
         text, said = notes_text(value), " ".join(_leaves(value))
     text = _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
