@@ -544,3 +544,21 @@ def test_any_damage_gives_a_picture_or_an_input_error(
     except InputError:
         return
     assert (image.mode, image.width) == ("RGB", image.height)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(130, 900), st.integers(0, 255)), min_size=1, max_size=4))
+def test_any_damage_to_a_slice_gives_a_series_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    folder = a_series(tmp_path_factory.mktemp("series"), 3)
+    content = bytearray((folder / "001").read_bytes())
+    for position, value in changes:
+        content[position] = value
+    (folder / "001").write_bytes(content)
+    try:
+        series = read_series(folder)
+    except InputError:
+        return
+    assert 1 <= len(series.images) <= 3
+    json.dumps(series.facts, allow_nan=False)

@@ -67,10 +67,9 @@ def read_series(
     found, ignored = _find(_folder(folder))
     stack, doubts = _stack(found, shown_name(folder), series)
     used = _evenly(stack, slices)
-    middle, header = _decode(used[len(used) // 2])
-    shown = _common_window(middle, header, shown_name(folder), chosen)
+    shown, facts = _middle(used[len(used) // 2], chosen)
     images, padding = _pictures(used, shown, pad)
-    facts = {**_facts(header), **_origin(stack, used), "window": shown.facts() if shown else CT_FACTS, "padding": padding}
+    facts = {**facts, **_origin(stack, used), "window": shown.facts() if shown else CT_FACTS, "padding": padding}
     return Series(images, {"name": shown_name(folder), **facts, "files_ignored": ignored}, doubts)
 
 
@@ -159,12 +158,17 @@ def _evenly(stack: list[Slice], most: int) -> list[Slice]:
     return [stack[round(index * (len(stack) - 1) / (most - 1))] for index in range(most)]
 
 
-def _common_window(middle: Any, header: Any, name: str, window: voi.Window | None) -> voi.Window | None:
-    """The window all slices are shown in, that of the middle one; None for CT, which has its three."""
-    if window is None and str(header.get("Modality")).strip() == "CT":
-        return None
-    with guarded(name):
-        return window or voi.header_window(header) or shown_range(middle, header, name)
+def _middle(one: Slice, window: voi.Window | None) -> tuple[voi.Window | None, dict[str, Any]]:
+    """What the middle slice decides for all: the window they are shown in (None for CT, which has its three), and the facts."""
+    name = shown_name(one.path)
+    with open_input(one.path, what=ONE_SLICE) as file, guarded(name):
+        header = read_header(file, name)
+        flat = headers.merged(header, one.frame)
+        size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": int(flat.BitsStored)}
+        facts: dict[str, Any] = {"format": "DICOM series", **size, "header": headers.facts_of(flat)}
+        if window is None and facts["header"]["Modality"] == "CT":
+            return None, facts
+        return window or voi.header_window(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name), facts
 
 
 def _pictures(used: list[Slice], window: voi.Window | None, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
@@ -173,14 +177,6 @@ def _pictures(used: list[Slice], window: voi.Window | None, pad: bool) -> tuple[
         raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
     shown = [as_shown(picture, pad=pad) for picture in drawn]
     return tuple(picture for picture, _ in shown), shown[0][1]
-
-
-def _decode(one: Slice) -> tuple[Any, Any]:
-    """Stored pixels of a slice, and the header as it holds for its frame."""
-    name = shown_name(one.path)
-    with open_input(one.path, what=ONE_SLICE) as file, guarded(name):
-        header = read_header(file, name)
-        return decode_pixels(header, name, one.frame), headers.merged(header, one.frame)
 
 
 def _draw(path: Path, frames: list[Slice], window: voi.Window | None) -> list[Image]:
@@ -203,11 +199,6 @@ def _hounsfield(pixels: Any, header: Any, name: str) -> Image:
     values = voi.modality_values(stored_values(pixels.dtype), header)
     tables = (to_levels(values, low, high) for low, high in CT_WINDOWS)
     return Image.merge("RGB", [Image.fromarray(apply_table(as_index(pixels), table, pixels.shape)) for table in tables])
-
-
-def _facts(header: Any) -> dict[str, Any]:
-    size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": int(header.BitsStored)}
-    return {"format": "DICOM series", **size, "header": headers.facts_of(header)}
 
 
 def _origin(stack: list[Slice], used: list[Slice]) -> dict[str, Any]:
