@@ -70,6 +70,11 @@ def test_an_open_picture_has_facts_without_a_file_and_is_left_as_it_was() -> Non
     assert scan.facts["width"] == 120
 
 
+def test_an_open_picture_that_turns_out_to_be_cut_short_is_an_input_error() -> None:
+    with Image.open(io.BytesIO(encoded("PNG")[:900])) as picture, pytest.raises(InputError, match="the picture is damaged or cut short"):
+        load_image(picture)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000"])
 def test_every_format_is_told_by_its_content_and_not_by_its_name(tmp_path: Path, kind: str) -> None:
     path = save(tmp_path / "scan.txt", drawing(), format=kind)

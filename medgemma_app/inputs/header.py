@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
 def numbers(header: Dataset, keyword: str) -> list[float]:
     """The finite numbers of an element with one or several values; none when any of them is no number."""
     value = header.get(keyword)
-    values = [] if value is None or value == "" else list(value) if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    values = value if several else [] if value in (None, "") else [value]
     try:
         found = [float(item) for item in values]
     except (TypeError, ValueError):

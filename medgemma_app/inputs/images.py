@@ -5,6 +5,7 @@ Pillow and numpy are imported inside functions: the command line must start with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
 
 def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
     """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and what deserves a warning."""
-    if looks_like_dicom(file, name):
+    if looks_like_dicom(file):
         from medgemma_app.inputs.dicom import decode_dicom
 
         return decode_dicom(file, name, frame=frame, window=window)
@@ -63,11 +64,12 @@ def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) ->
 
 def _from_picture(picture: Image, window: str | None) -> tuple[Image, dict[str, Any]]:
     from medgemma_app.inputs.gates import refuse_size
-    from medgemma_app.inputs.raster import flatten
+    from medgemma_app.inputs.raster import flatten, readable
 
     _refuse_window(window, "the picture")
     refuse_size(*picture.size, "the picture")
-    return flatten(picture, "the picture")
+    with readable("the picture"):
+        return flatten(picture, "the picture")
 
 
 def _refuse_window(window: str | None, name: str) -> None:
@@ -75,12 +77,13 @@ def _refuse_window(window: str | None, name: str) -> None:
         raise InputError(f"{name} is not a DICOM file, and a window needs one; leave the window out")
 
 
-def looks_like_dicom(file: BinaryIO, name: str) -> bool:
+def looks_like_dicom(file: BinaryIO) -> bool:
     """True for a DICOM file with its preamble, and for one that lost it; leaves the file at its start."""
     head = file.read(132)
     file.seek(0)
-    bare = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00"  # the first element's group and number
-    return head[128:] == b"DICM" or bare or name.lower().endswith((".dcm", ".dicom"))
+    # Without a preamble a file begins with the group (2 or 8) and the element of its first value, in either byte order.
+    bare = re.match(rb"[\x02\x08]\x00.\x00|\x00[\x02\x08]\x00", head, re.DOTALL)
+    return head[128:] == b"DICM" or bare is not None
 
 
 def sha256_of(file: BinaryIO) -> str:

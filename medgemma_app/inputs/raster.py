@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
@@ -26,13 +28,20 @@ DARKEST_16BIT_COLOUR = 64  # of 255: colour below this used the lower bits of 16
 
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError."""
+    with readable(name):
+        return _decode(file, name, frame)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """What Pillow raises becomes one InputError; its warnings are held back, but for the one about picture bombs."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(file, name, frame)
+            yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters") from error
     except UnidentifiedImageError as error:

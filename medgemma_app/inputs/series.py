@@ -16,7 +16,7 @@ from medgemma_app.inputs.dicom import NoPicture, decode_pixels, guarded, read_he
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
 from medgemma_app.inputs.images import as_shown, looks_like_dicom, sha256_of
-from medgemma_app.inputs.render import as_index, render, shown_range, stored_values
+from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _slices_of(path: Path) -> list[Slice]:
     """The slices in one file, none when it is no DICOM picture. A damaged one is an error: a gap must not go unseen."""
     name = shown_name(path)
     with open_input(path, what=ONE_SLICE) as file:
-        if not looks_like_dicom(file, name):
+        if not looks_like_dicom(file):
             return []
         try:
             with guarded(name):
@@ -188,7 +188,8 @@ def _draw(path: Path, frames: list[Slice], window: voi.Window | None) -> list[Im
 
 
 def _shown(pixels: Any, header: Any, name: str, window: voi.Window | None) -> Image:
-    return _hounsfield(pixels, header, name) if window is None else render(pixels, header, name, window)[0]
+    picture = _hounsfield(pixels, header, name) if window is None else render(pixels, header, name, window)[0]
+    return square_pixels(picture, header)
 
 
 def _hounsfield(pixels: Any, header: Any, name: str) -> Image:
