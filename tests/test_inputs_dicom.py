@@ -192,6 +192,14 @@ def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: UID, pixel
     assert (shown(written(tmp_path, packed)) == shown(plain)).all()
 
 
+@pytest.mark.parametrize("name", ["SC_rgb_jls_lossy_line.dcm", "SC_rgb_jpeg_gdcm.dcm", "MR_small_jp2klossless.dcm"])
+def test_a_frame_that_claims_another_size_than_the_header_is_not_decoded(tmp_path: Path, name: str) -> None:
+    ds = pydicom.dcmread(file_of(name))
+    ds.Rows *= 2
+    with pytest.raises(InputError, match=r"scan\.dcm is a damaged DICOM file"):
+        load_image(written(tmp_path, ds))
+
+
 def test_jpeg_in_ycbcr_has_the_colours_of_the_jpeg(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     picture = Image.merge("RGB", [Image.linear_gradient("L").resize((96, 80)).rotate(turn) for turn in (0, 90, 180)])
@@ -216,6 +224,7 @@ def test_uncompressed_ycbcr_is_shown_as_rgb(tmp_path: Path) -> None:
         ("MR_small_bigendian.dcm", "MR_small.dcm"),
         ("SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm"),
         ("image_dfl.dcm", None),
+        ("GDCMJ2K_TextGBR.dcm", None),
         ("JPGExtended.dcm", None),
     ],
 )

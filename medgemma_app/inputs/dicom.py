@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
+from medgemma_app.inputs.codestream import claimed_size
 from medgemma_app.inputs.gates import refuse_size
 from medgemma_app.inputs.raster import choose_frame
 from medgemma_app.inputs.render import Pixels, render, square_pixels
@@ -119,8 +120,21 @@ def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
         plugin = next((known for known in PLUGINS if known in available), "")
         if not plugin:
             raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
+        _refuse_false_size(header, index)
     pixels: Pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _refuse_false_size(header: Dataset, index: int) -> None:
+    """Raises ValueError for a frame of another size than the header's: its decoder might never end."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
+
+    if header.file_meta.TransferSyntaxUID == RLELossless:
+        return
+    frame = get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
+    if claimed_size(frame) != (header.Rows, header.Columns):
+        raise ValueError("the compressed frame has another size")
 
 
 def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
