@@ -283,6 +283,13 @@ def test_one_frame_of_several_must_be_chosen(tmp_path: Path) -> None:
     assert read_image(path, frame=2).facts["frame"] == 2
 
 
+def test_frames_of_a_compressed_film_are_told_apart(tmp_path: Path) -> None:
+    path = file_of("examples_ybr_color.dcm")
+    with pytest.raises(InputError, match="holds 30 pictures"):
+        load_image(path)
+    assert (shown(path, frame=1) != shown(path, frame=30)).any()
+
+
 def test_a_frame_follows_its_own_window(tmp_path: Path) -> None:
     def groups(**values: Any) -> Dataset:
         inner, outer = Dataset(), Dataset()

@@ -9,10 +9,15 @@ JPEG, JPEG_2000, JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
+def without_boxes(frame: bytes) -> bytes:
+    """The bare JPEG 2000 stream of a frame that came as a JP2 file, as some writers do; decoders hang on damaged boxes."""
+    return frame[max(0, frame.find(JPEG_2000)) :] if frame.startswith(JP2) else frame
+
+
 def claimed_size(frame: bytes) -> tuple[int, int] | None:
     """Rows and columns of a JPEG, JPEG-LS or JPEG 2000 code stream; None when it is none of them. Raises struct.error when cut short."""
-    if frame.startswith((JPEG_2000, JP2)):  # some writers leave the boxes of a JP2 file around the stream
-        right, bottom, left, top = struct.unpack_from(">4I", frame, max(0, frame.find(JPEG_2000)) + 8)
+    if frame.startswith(JPEG_2000):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         return bottom - top, right - left
     return _jpeg_size(frame) if frame.startswith(JPEG) else None
 

@@ -8,12 +8,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
-from medgemma_app.inputs.codestream import claimed_size
+from medgemma_app.inputs.codestream import claimed_size, without_boxes
 from medgemma_app.inputs.gates import refuse_size
 from medgemma_app.inputs.raster import choose_frame
 from medgemma_app.inputs.render import Pixels, render, square_pixels
@@ -111,6 +112,7 @@ def _refuse_bomb(file: BinaryIO, name: str) -> None:
 def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
     """One frame as stored: [rows, columns], or [rows, columns, 3] as RGB. Raises InputError when no decoder is installed."""
     from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.uid import RLELossless
 
     refuse_size(int(header.Columns), int(header.Rows), name)
     syntax = header.file_meta.TransferSyntaxUID
@@ -120,21 +122,23 @@ def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
         plugin = next((known for known in PLUGINS if known in available), "")
         if not plugin:
             raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
-        _refuse_false_size(header, index)
+        if syntax != RLELossless:
+            header, index = _single_frame(header, index), 0
     pixels: Pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _refuse_false_size(header: Dataset, index: int) -> None:
-    """Raises ValueError for a frame of another size than the header's: its decoder might never end."""
-    from pydicom.encaps import get_frame
-    from pydicom.uid import RLELossless
+def _single_frame(header: Dataset, index: int) -> Dataset:
+    """The header with that one compressed frame alone. Raises ValueError when the frame is of another size than the header says."""
+    from pydicom.encaps import encapsulate, get_frame
 
-    if header.file_meta.TransferSyntaxUID == RLELossless:
-        return
-    frame = get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
-    if claimed_size(frame) != (header.Rows, header.Columns):
+    frame = without_boxes(get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1)))
+    if claimed_size(frame) != (header.Rows, header.Columns):  # its decoder would believe it, and might never end
         raise ValueError("the compressed frame has another size")
+    single = copy(header)
+    single.PixelData = encapsulate([frame])
+    single.NumberOfFrames = 1
+    return single
 
 
 def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
