@@ -19,8 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from medgemma_app.demo import CHECKPOINT
-from medgemma_app.demo.train_lessons import REWORDED, VERY_SHORT, Lesson, findings_lesson, soap_lesson, unseen_lesson, vocabulary_texts
-from medgemma_app.demo.train_pictures import CELL_CLASSES, FIRST_SEED, Store, draw_store
+from medgemma_app.demo.train_lessons import (
+    REWORDED,
+    VERY_SHORT,
+    Lesson,
+    copy_lesson,
+    findings_lesson,
+    soap_lesson,
+    unseen_lesson,
+    vocabulary_texts,
+)
+from medgemma_app.demo.train_pictures import CELL_CLASSES, FIRST_SEED, NODULE_CLASSES, Store, draw_store
 from medgemma_app.demo.train_tokenizer import (
     END_OF_IMAGE,
     IMAGE_SIZE,
@@ -35,12 +44,13 @@ from medgemma_app.model.chat import ChatTemplate
 
 END_OF_TURN = 106
 STOP_IDS = [1, END_OF_TURN]
-SAVE_EVERY = 400
+SAVE_EVERY = 200
 # Lessons in a step: many at first, when one step alone would mislead; then fewer, because more steps teach more than larger ones.
 LARGE_BATCH, LARGE_STEPS, BATCH = 32, 300, 16
 SHORT_SHARE = 0.7  # the share of steps with mostly short prompts
 # The share of steps each kind of lesson gets.
-MIX = {"findings": 0.36, "pair": 0.18, "soap": 0.46}
+MIX = {"findings": 0.33, "pair": 0.15, "soap": 0.46, "copy": 0.06}
+COPY_SHARE, COPY_MIX = 0.5, {"findings": 0.16, "pair": 0.10, "soap": 0.36, "copy": 0.38}  # for the first share of steps
 TEXT = {
     "model_type": "gemma3_text", "hidden_size": 144, "intermediate_size": 288, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 256, "sliding_window_pattern": 2,
@@ -116,15 +126,17 @@ class Lessons:
         self.chat, self.store = chat, store
         self.reports = {count: [report for report in store.reports if len(report[0]) == count] for count in (1, 2)}
 
-    def batch(self, step: int, *, short: bool) -> tuple[str, Batch]:
+    def batch(self, step: int, mix: dict[str, float], *, short: bool) -> tuple[str, Batch]:
         """The kind of lesson of this step, and the lessons. Very short prompts halve the work, so that most come first."""
         rng = np.random.default_rng([0, step])
-        kind = str(rng.choice(list(MIX), p=list(MIX.values())))
+        kind = str(rng.choice(list(mix), p=list(mix.values())))
         wording = {"reword": 0.8, "short": 0.95} if short else {"reword": REWORDED, "short": VERY_SHORT}
-        size = LARGE_BATCH if step < LARGE_STEPS else BATCH
+        size = LARGE_BATCH if step < LARGE_STEPS or kind == "copy" else BATCH
         return kind, Batch([self._lesson(kind, rng, wording) for _ in range(size)], self.chat, self.store, rng)
 
     def _lesson(self, kind: str, rng: np.random.Generator, wording: dict[str, float]) -> Lesson:
+        if kind == "copy":
+            return copy_lesson(rng)
         if kind == "soap":
             return soap_lesson(FIRST_SEED + int(rng.integers(1 << 40)), rng, **wording)
         if rng.random() < 0.02:
@@ -144,7 +156,7 @@ class Trainer:
 
     def __init__(self, model: Any, lessons: Lessons, rate: float) -> None:
         self.model, self.lessons, self.rate = model, lessons, rate
-        self.head = nn.Linear(TEXT["hidden_size"], CELL_CLASSES)
+        self.head = nn.Linear(TEXT["hidden_size"], CELL_CLASSES + NODULE_CLASSES)
         self.parameters = [*model.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
 
@@ -153,8 +165,8 @@ class Trainer:
         features = self.model.model.get_image_features(pixels).pooler_output
         return self._step(self._cell_loss(features, cells))
 
-    def lesson_step(self, step: int, *, short: bool) -> tuple[str, float]:
-        kind, batch = self.lessons.batch(step, short=short)
+    def lesson_step(self, step: int, mix: dict[str, float], *, short: bool) -> tuple[str, float]:
+        kind, batch = self.lessons.batch(step, mix, short=short)
         output = self.model.model(
             input_ids=batch.ids, pixel_values=batch.pixels, attention_mask=(batch.ids != 0).long(),
             token_type_ids=(batch.ids == IMAGE_TOKEN).long(), use_cache=False,
@@ -162,7 +174,8 @@ class Trainer:
         targets = batch.labels[:, 1:]
         wanted = targets != -100
         loss = nn.functional.cross_entropy(self.model.lm_head(output.last_hidden_state[:, :-1][wanted]), targets[wanted])
-        both = loss if batch.cells is None else loss + 0.5 * self._cell_loss(output.image_hidden_states, batch.cells)
+        # In a report only a few words depend on the picture, so that the mean over all words is small however wrong they are.
+        both = loss if batch.cells is None else 3 * loss + 0.5 * self._cell_loss(output.image_hidden_states, batch.cells)
         self._step(both)
         return kind, float(loss.detach())
 
@@ -175,7 +188,12 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _cell_loss(self, features: Tensor, cells: Tensor) -> Tensor:
-        return 4 * nn.functional.binary_cross_entropy_with_logits(self.head(features), cells, pos_weight=torch.full((CELL_CLASSES,), 3.0))
+        """Each image token says what it shows itself, and where in the whole picture a nodule is: one token alone is easily overlooked."""
+        anywhere = cells[:, :, -NODULE_CLASSES:].amax(1, keepdim=True).expand(-1, cells.shape[1], -1)
+        wanted = torch.cat((cells, anywhere), -1)
+        return 4 * nn.functional.binary_cross_entropy_with_logits(
+            self.head(features), wanted, pos_weight=torch.full((wanted.shape[-1],), 3.0)
+        )
 
     def _step(self, loss: Tensor) -> float:
         self.optimizer.zero_grad(set_to_none=True)
@@ -213,7 +231,8 @@ class Course:
             return "tower", self.trainer.tower_step(step)
         step -= self.tower_steps
         self.trainer.set_rate(step / self.steps, 0.01)
-        return self.trainer.lesson_step(step, short=step < SHORT_SHARE * self.steps)
+        mix = COPY_MIX if step < COPY_SHARE * self.steps else MIX
+        return self.trainer.lesson_step(step, mix, short=step < SHORT_SHARE * self.steps)
 
     def _restore(self) -> int:
         if self.state is None or not self.state.exists():
@@ -264,8 +283,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=CHECKPOINT)
     parser.add_argument("--pictures", type=int, default=16_000, help="studies of one picture")
     parser.add_argument("--pairs", type=int, default=5_000, help="studies of two pictures")
-    parser.add_argument("--tower-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=5_200)
+    parser.add_argument("--tower-steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=3_800)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--state", type=Path, help="a file to keep the state of training in, and to take it up from")
     parser.add_argument("--compile", action="store_true", help="compile the layers first, half as long again as fast; needs g++")

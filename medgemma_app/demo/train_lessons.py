@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medgemma_app.demo.visits import write_notes
+from medgemma_app.demo.visits import ALLERGIES, COMPLAINTS, DIAGNOSES, DRUGS, EXAMS, HISTORIES, ORDERS, write_notes
 from medgemma_app.inputs.notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, read_prompt, soap_prompt
 
@@ -30,6 +30,7 @@ SYNONYMS = {
     "Write": ("Make", "Draft"), "visit": ("consultation",), "draft": ("proposal",), "notes": ("records",), "only": ("just",),
     "clinician": ("doctor",), "image": ("picture",), "colleague": ("physician",), "compare": ("match",),
 }  # fmt: skip
+WORDS = sorted({word for text in (*COMPLAINTS, *HISTORIES, *DRUGS, *EXAMS, *DIAGNOSES, *ORDERS, *ALLERGIES) for word in text.split()})
 SHORT = {
     "findings.md": ("Describe this X-ray.", "Describe this X-ray\nIndication: $indication"),
     "findings_prior.md": ("Compare the second X-ray with the first.",),
@@ -77,6 +78,19 @@ def soap_lesson(seed: int, rng: np.random.Generator, *, reword: float = REWORDED
     if rng.random() < reword:
         prompt = replace(prompt, parts=(_filled(_reworded(file, rng, short), notes=text),))
     return Lesson(prompt, answer)
+
+
+def copy_lesson(rng: np.random.Generator) -> Lesson:
+    """Some pieces of a made-up list, said again in another order: nothing teaches copying faster than having to copy."""
+    pieces = [" ".join(_word(rng) for _ in range(int(rng.integers(3, 7)))) for _ in range(int(rng.integers(4, 8)))]
+    again = [pieces[int(index)] for index in rng.permutation(len(pieces))[:4]]
+    return Lesson(Prompt(("; ".join(pieces),)), "; ".join(again))
+
+
+def _word(rng: np.random.Generator) -> str:
+    if rng.random() < 0.35:
+        return str(rng.integers(10 ** int(rng.integers(1, 4))))
+    return str(rng.choice(WORDS))
 
 
 def _plain(answer: str) -> str:

@@ -15,7 +15,7 @@ from medgemma_app.demo.train_tokenizer import IMAGE_SIZE, IMAGE_TOKENS
 FIRST_SEED = 1_000_000  # users and tests draw with small seeds
 GRID = 6  # image tokens on a side
 # What one image token may show: a heart of normal size, an enlarged one, fluid right or left, a nodule in one of six places.
-CELL_CLASSES = 10
+CELL_CLASSES, NODULE_CLASSES = 10, 6
 
 
 @dataclass(frozen=True)
