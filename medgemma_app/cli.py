@@ -78,6 +78,7 @@ def findings(
     frame: Annotated[int | None, typer.Option(help="Which picture of a file that holds several, from 1.")] = None,
     window: Annotated[str | None, typer.Option(metavar="C/W", help="Window centre and width of a DICOM file.")] = None,
     slices: Annotated[int, typer.Option(help="Most slices of a series to show.")] = 85,
+    series: Annotated[int | None, typer.Option(help="Which series of a folder that holds several, by its number.")] = None,
     no_pad: Annotated[bool, typer.Option("--no-pad", help="Squash a picture to a square instead of padding it.")] = False,
     save_input: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture the model sees to this PNG file.")] = None,
     model: ModelName = DEFAULT_MODEL,
@@ -107,7 +108,7 @@ def findings(
         run = Run(model, revision, as_json, output, not no_stream, quiet, show_thinking)
 
         def read(name: str) -> Work:
-            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices)
+            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series)
             others = [read_image(file, pad=not no_pad) for file in view or []]
             before = None if prior is None else read_image(prior, pad=not no_pad)
             if save_input is not None:

@@ -110,16 +110,22 @@ def findings(
 
 
 def read_study(
-    source: Picture | Series, *, pad: bool = True, frame: int | None = None, window: str | None = None, slices: int = MOST_SLICES
+    source: Picture | Series,
+    *,
+    pad: bool = True,
+    frame: int | None = None,
+    window: str | None = None,
+    slices: int = MOST_SLICES,
+    series: int | None = None,
 ) -> Scan | Series:
-    """A picture file, or a folder of slices, read but not yet shown to a model. Raises InputError."""
+    """A picture file, or a folder of slices, read but not yet shown to a model; see ``read_image`` and ``read_series``."""
     if isinstance(source, Scan | Series):
         return source
     if not (isinstance(source, str | Path) and Path(source).is_dir()):
         return read_image(source, pad=pad, frame=frame, window=window)
     if frame is not None:
         raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
-    return read_series(source, slices=slices, pad=pad, window=window)
+    return read_series(source, slices=slices, pad=pad, window=window, series=series)
 
 
 def _findings_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
