@@ -153,13 +153,13 @@ def _age(value: str | None) -> str | None:
 
 def soap(
     model: MedGemma,
-    notes: str | Path | Notes,
+    notes: str | Path | Mapping[str, Any] | list[Any] | Notes,
     *,
     truncate: bool = False,
     options: Options | None = None,
     on_token: OnToken | None = None,
 ) -> SoapReport:
-    """A SOAP note from a notes file.
+    """A SOAP note from a notes file, or from notes already parsed.
 
     Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` their end is left out instead, and a
     warning says how much.

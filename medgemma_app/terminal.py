@@ -167,9 +167,8 @@ def say_cost(model: MedGemma, prompt: Prompt) -> None:
         return
     cost = model.expect(prompt)
     memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
-    say(
-        f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s"
-    )
+    pictures = f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens"
+    say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
 
 
 def say_issues(report: Report) -> None:

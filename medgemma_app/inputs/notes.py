@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir import as_bundle, clinical_lines, fhir_text, is_fhir
@@ -28,6 +28,7 @@ CLINICAL_ORDER = (
     "assessment", "diagnosis", "plan",
     "dialogue", "transcript", "text", "notes", "note",
 )  # fmt: skip
+Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 FEWEST_WORDS = 5
 LARGEST_BYTES = 10_000_000
 DEEPEST = 100
@@ -47,12 +48,12 @@ class Notes:
     facts: Mapping[str, Any]
 
 
-def load_notes(source: str | Path) -> str:
-    """The text of a notes file (JSON, UTF-8 or UTF-16); ``-`` reads standard input. Raises InputError."""
+def load_notes(source: str | Path | Parsed) -> str:
+    """The text of a notes file (JSON, UTF-8 or UTF-16), ``-`` for standard input, or of notes already parsed. Raises InputError."""
     return read_notes(source).text
 
 
-def read_notes(source: str | Path) -> Notes:
+def read_notes(source: str | Path | Parsed) -> Notes:
     """A notes file and its facts: name, sha256 of the bytes, format, words, and what of it the text leaves out.
 
     Raises InputError for a file that cannot be read, is not JSON, or holds fewer than 5 words.
@@ -72,8 +73,10 @@ def read_notes(source: str | Path) -> Notes:
     return Notes(text, {**facts, "left_out": list(left_out)})
 
 
-def _read(source: str | Path) -> tuple[bytes, str]:
-    if str(source) == "-":
+def _read(source: str | Path | Parsed) -> tuple[bytes, str]:
+    if not isinstance(source, str | Path):
+        raw, name = _written(source), "the notes"
+    elif str(source) == "-":
         raw, name = _standard_input(), "standard input"
     else:
         refuse_url(source)
@@ -83,6 +86,13 @@ def _read(source: str | Path) -> tuple[bytes, str]:
     if len(raw) > LARGEST_BYTES:
         raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give the notes of one visit")
     return raw, name
+
+
+def _written(value: Parsed) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError("the notes are no JSON value; give an object, a list of turns, or a file") from error
 
 
 def _standard_input() -> bytes:
