@@ -49,7 +49,7 @@ SAVE_EVERY = 200
 LARGE_BATCH, LARGE_STEPS, BATCH = 32, 300, 16
 SHORT_SHARE = 0.7  # the share of steps with mostly short prompts
 # The share of steps each kind of lesson gets.
-MIX = {"findings": 0.33, "pair": 0.15, "soap": 0.46, "copy": 0.06}
+MIX = {"findings": 0.27, "pair": 0.21, "soap": 0.48, "copy": 0.04}
 COPY_SHARE, COPY_MIX = 0.5, {"findings": 0.16, "pair": 0.10, "soap": 0.36, "copy": 0.38}  # for the first share of steps
 TEXT = {
     "model_type": "gemma3_text", "hidden_size": 144, "intermediate_size": 288, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=16_000, help="studies of one picture")
     parser.add_argument("--pairs", type=int, default=5_000, help="studies of two pictures")
     parser.add_argument("--tower-steps", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=3_800)
+    parser.add_argument("--steps", type=int, default=3_900)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--state", type=Path, help="a file to keep the state of training in, and to take it up from")
     parser.add_argument("--compile", action="store_true", help="compile the layers first, half as long again as fast; needs g++")
