@@ -16,6 +16,7 @@ from medgemma_app.inputs.notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, read_prompt, soap_prompt
 
 REWORDED = 0.25  # the share of prompts whose wording is changed
+INVENTED = 0.08  # the share of drugs whose names have to be copied, since no list holds them
 VERY_SHORT = 0.3  # the share of those that shrink to a few words
 UNSEEN = "I cannot see an image. Please provide one."
 BLANK = Image.new("RGB", (8, 8))  # stands in for a picture where only the text of a prompt is made
@@ -72,7 +73,7 @@ def unseen_lesson(rng: np.random.Generator, *, reword: float = REWORDED, short: 
 
 
 def soap_lesson(seed: int, rng: np.random.Generator, *, reword: float = REWORDED, short: float = VERY_SHORT, plain: float = 0.06) -> Lesson:
-    notes, answer = write_notes(seed)
+    notes, answer = write_notes(seed, invented=INVENTED)
     text = _plain(answer) if rng.random() < plain else notes_text(notes)
     prompt, file = soap_prompt(text)
     if rng.random() < reword:

@@ -54,16 +54,19 @@ KEYS = {
 }
 
 
-def write_notes(seed: int) -> tuple[dict[str, Any], str]:
-    """Notes of a made-up visit as notes.json would hold them, and the SOAP note that is right for them."""
-    return Visit(np.random.default_rng([seed, 3])).written()
+def write_notes(seed: int, *, invented: float = 0.0) -> tuple[dict[str, Any], str]:
+    """Notes of a made-up visit as notes.json would hold them, and the SOAP note that is right for them.
+
+    ``invented`` is the share of drugs with a name that is in no list: such names teach the demo to copy, and are the hardest to get right.
+    """
+    return Visit(np.random.default_rng([seed, 3]), invented).written()
 
 
 class Visit:
     """Builds the notes and the SOAP note side by side, so that every value stands in both."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, invented: float) -> None:
+        self.rng, self.invented = rng, invented
         self.notes: dict[str, Any] = {}
 
     def written(self) -> tuple[dict[str, Any], str]:
@@ -110,7 +113,7 @@ class Visit:
         return f"Medications: {'; '.join(drugs)}."
 
     def _prescription(self) -> str:
-        drug = self._invented_word() if self._chance(0.08) else self._one_of(DRUGS)
+        drug = self._invented_word() if self._chance(self.invented) else self._one_of(DRUGS)
         whole, decimal = self._number(0, 9), self._number(1, 9)
         dose = self._one_of((self._number(1, 9) * 5, self._number(1, 20) * 50, self._number(1, 99), f"{whole}.{decimal}"))
         return f"{drug} {dose} {self._one_of(UNITS)} {self._one_of(FREQUENCIES)}"
