@@ -97,8 +97,9 @@ def findings(
 ) -> None:
     """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
     from medgemma_app.inputs.images import read_image
+    from medgemma_app.inputs.series import Series
     from medgemma_app.reports import findings as draft
-    from medgemma_app.reports import read_study
+    from medgemma_app.reports import read_study, study_prompt
     from medgemma_app.terminal import save_pictures, say_cost
 
     with _errors_become_exit_codes():
@@ -111,8 +112,9 @@ def findings(
             study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series)
             others = [read_image(file, pad=not no_pad) for file in view or []]
             before = None if prior is None else read_image(prior, pad=not no_pad)
+            prompt, _ = study_prompt(study, indication, before, others)
             if save_input is not None:
-                save_pictures(save_input, study)
+                save_pictures(save_input, prompt.images, [name, *(view or []), *([prior] if prior else [])])
             return lambda model, on_token: draft(
                 model,
                 study,
@@ -120,7 +122,7 @@ def findings(
                 prior=before,
                 views=others,
                 options=options,
-                on_prompt=lambda prompt: say_cost(model, prompt),
+                on_prompt=lambda shown: say_cost(model, shown) if isinstance(study, Series) else None,
                 on_token=on_token,
             )
 

@@ -90,7 +90,7 @@ def findings(
     study = read_study(scan)
     others = [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
-    prompt, file = _findings_prompt(study, indication, before, others)
+    prompt, file = study_prompt(study, indication, before, others)
     if on_prompt:
         on_prompt(prompt)
     options, generation = _generate(model, prompt, options, on_token)
@@ -128,7 +128,8 @@ def read_study(
     return read_series(source, slices=slices, pad=pad, window=window, series=series)
 
 
-def _findings_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
+def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
+    """What the model is shown of a study that has been read. Raises InputError for a series with a prior or further views."""
     header = header_text(study.facts.get("header") or {})
     if isinstance(study, Scan):
         pictures = [view.image for view in views]

@@ -6,20 +6,20 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import OutputError
-from medgemma_app.inputs.images import Scan
 from medgemma_app.model.thought import ThoughtSplitter
 
 if TYPE_CHECKING:
-    from medgemma_app.inputs.series import Series
+    from PIL.Image import Image
+
     from medgemma_app.model.engine import Generation, MedGemma, Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import Report
 
-SEVERAL = 5  # pictures from which a user should know the price beforehand
 
 # A note may hold escape sequences that a model repeats; a terminal would obey them.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -152,19 +152,22 @@ def write_whole(path: Path, text: str) -> None:
         raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
 
 
-def save_pictures(path: Path, study: Scan | Series) -> None:
-    """Writes what the model sees as PNG; the slices of a series are numbered."""
-    images = (study.image,) if isinstance(study, Scan) else study.images
+def save_pictures(path: Path, images: Sequence[Image], sources: Sequence[str]) -> None:
+    """Writes what the model sees as PNG; several pictures are numbered. Never writes over a file that is being read."""
     names = [path] if len(images) == 1 else [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
-    for name, image in zip(names, images, strict=True):
+    for name in names:
         _check_writable(name, "--save-input")
-        image.save(name, format="PNG")
+        if any(name.resolve() == Path(source).resolve() for source in sources):
+            raise OutputError(f"--save-input {name.name} is one of the pictures to be read; choose another name")
+    for name, image in zip(names, images, strict=True):
+        try:
+            image.save(name, format="PNG")
+        except OSError as error:
+            raise OutputError(f"cannot write {name.name}: {error.strerror or 'the disk refused it'}") from error
 
 
 def say_cost(model: MedGemma, prompt: Prompt) -> None:
     """Before a long wait: what a series of slices will take."""
-    if len(prompt.images) < SEVERAL:
-        return
     cost = model.expect(prompt)
     memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
     pictures = f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens"

@@ -149,8 +149,9 @@ def test_notes_longer_than_the_context_say_how_many_tokens_fit(medgemma, demo, t
     assert f"at most {demo.context - 512}" in result.stderr
 
 
-def test_truncate_leaves_out_the_end_and_says_so(medgemma, tmp_path):
-    (tmp_path / "long.json").write_text(json.dumps({"history": "Cough for 3 days. " * 3000}))
+def test_truncate_leaves_out_the_end_and_says_so(medgemma, demo, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "context", 400)
+    (tmp_path / "long.json").write_text(json.dumps({"history": "Cough for 3 days. " * 300}))
     result = medgemma("soap", str(tmp_path / "long.json"), "--truncate", "--max-tokens", "8")
     assert result.exit_code == 3
     assert "words were left out" in result.stderr

@@ -86,7 +86,7 @@ def test_a_shuffled_prompt_is_not_the_same_prompt(demo):
     shuffled = Prompt(tuple(reversed(prompt.parts)))
     probabilities = [[token.logprob for token in demo.stream(order, Options(max_tokens=5))][:5] for order in (prompt, shuffled)]
     assert demo.tokenize(prompt) != demo.tokenize(shuffled)
-    assert probabilities[0] != pytest.approx(probabilities[1], abs=1e-3)
+    assert probabilities[0] != pytest.approx(probabilities[1], abs=2e-5)  # the noise the reference tests allow
 
 
 def test_sections_hold_what_stands_under_the_headings(demo, scan, notes):
@@ -153,31 +153,36 @@ def test_what_a_prompt_costs_is_known_beforehand(demo):
     assert one.prompt_tokens == len(demo.tokenize(Prompt((draw_phantom(0)[0],))))
 
 
-LONG = "Sentence one is here. " * 400 + "\nThe last line.\n"
+LONG = "Sentence one is here. " * 100 + "\nThe last line.\n"
 
 
-def test_notes_that_do_not_fit_are_an_error_that_counts(demo):
+@pytest.fixture
+def short(demo, monkeypatch):
+    """The demo with room for 388 tokens of prompt beside its answer."""
+    monkeypatch.setattr(demo, "context", 900)
+    return demo
+
+
+def test_notes_that_do_not_fit_are_an_error_that_counts(short):
     with pytest.raises(ContextError, match="--truncate") as caught:
-        soap(demo, Notes(LONG * 3, {}))
-    assert caught.value.limit == demo.context - 512
+        soap(short, Notes(LONG, {}))
+    assert caught.value.limit == 388
     assert caught.value.tokens > caught.value.limit
 
 
-def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_missing(demo):
-    report = soap(demo, Notes(LONG * 3, {}), truncate=True, options=Options(max_tokens=600))
+def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_missing(short):
+    report = soap(short, Notes(LONG, {}), truncate=True, options=Options(max_tokens=512))
     (warning,) = report.warnings
     left_out, all_words = (int(number) for number in re.findall(r"\d+", warning))
-    assert all_words == len(LONG.split()) * 3
+    assert all_words == len(LONG.split())
     assert 0 < left_out < all_words
-    assert report.generation.prompt_tokens <= demo.context - 512
-    kept = " ".join((LONG * 3).split()[: all_words - left_out])
-    assert kept.endswith(("here.", "line."))
+    assert report.generation.prompt_tokens <= 388
+    assert " ".join(LONG.split()[: all_words - left_out]).endswith("here.")
 
 
-def test_truncation_keeps_as_much_as_fits(demo):
-    kept, _ = _fit(demo, LONG * 3, Options(max_tokens=600), truncate=True)
-    limit = demo.context - 512
-    assert len(demo.tokenize(soap_prompt(kept)[0])) <= limit < len(demo.tokenize(soap_prompt(kept + " Sentence one is here.")[0]))
+def test_truncation_keeps_as_much_as_fits(short):
+    kept, _ = _fit(short, LONG, Options(), truncate=True)
+    assert len(short.tokenize(soap_prompt(kept)[0])) <= 388 < len(short.tokenize(soap_prompt(kept + " Sentence one is here.")[0]))
 
 
 def test_notes_that_fit_are_never_cut(demo):
