@@ -175,6 +175,8 @@ def soap(
     )
     origin = _origin("soap", model, options, file, {"notes": dict(read.facts)})
     sections = {name: validation.sections.get(name, "") for name in ("subjective", "objective", "assessment", "plan")}
+    if left_out := read.facts.get("left_out"):
+        warnings += (f"not told to the model: {', '.join(left_out)}",)
     return SoapReport(generation.text.strip(), sections, validation, generation, origin, warnings)
 
 

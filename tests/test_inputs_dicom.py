@@ -256,6 +256,14 @@ def test_high_throughput_jpeg_2000_is_read(tmp_path: Path) -> None:
     assert (shown(written(tmp_path, packed)) == shown(written(tmp_path, plain, "plain.dcm"))).all()
 
 
+def test_reading_a_compressed_frame_leaves_the_number_of_frames_alone(tmp_path: Path) -> None:
+    frames = np.stack([STORED, STORED[::-1], STORED[:, ::-1]])
+    ds = made(NumberOfFrames=3, PixelData=frames.tobytes())
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    facts = read_image(written(tmp_path, ds), frame=2).facts
+    assert (facts["frame"], facts["frames"]) == (2, 3)
+
+
 def test_a_palette_gives_its_colours(tmp_path: Path) -> None:
     elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour, top in (("Red", 255), ("Green", 128), ("Blue", 0)):

@@ -135,9 +135,16 @@ def _single_frame(header: Dataset, index: int) -> Dataset:
     frame = without_boxes(get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1)))
     if claimed_size(frame) != (header.Rows, header.Columns):  # its decoder would believe it, and might never end
         raise ValueError("the compressed frame has another size")
-    single = copy(header)
+    single = _apart(header)
     single.PixelData = encapsulate([frame])
     single.NumberOfFrames = 1
+    return single
+
+
+def _apart(header: Dataset) -> Dataset:
+    """A header of its own: a plain copy would share its elements with the first, and change them there too."""
+    single = copy(header)
+    single._dict = dict(header._dict)
     return single
 
 
