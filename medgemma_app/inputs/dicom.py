@@ -135,17 +135,20 @@ def _single_frame(header: Dataset, index: int) -> Dataset:
     frame = without_boxes(get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1)))
     if claimed_size(frame) != (header.Rows, header.Columns):  # its decoder would believe it, and might never end
         raise ValueError("the compressed frame has another size")
-    single = _apart(header)
+    single = _without(header, ("PixelData", "NumberOfFrames"))
     single.PixelData = encapsulate([frame])
     single.NumberOfFrames = 1
     return single
 
 
-def _apart(header: Dataset) -> Dataset:
-    """A header of its own: a plain copy would share its elements with the first, and change them there too."""
-    single = copy(header)
-    single._dict = dict(header._dict)
-    return single
+def _without(header: Dataset, keywords: tuple[str, ...]) -> Dataset:
+    """A header that lacks these elements; setting them in a plain copy would set them in the first header too."""
+    from pydicom.datadict import tag_for_keyword
+
+    tags = {tag_for_keyword(keyword) for keyword in keywords}
+    rest = copy(header)
+    rest._dict = {tag: element for tag, element in header._dict.items() if tag not in tags}
+    return rest
 
 
 def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
