@@ -6,6 +6,7 @@ import itertools
 import math
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from tiny import make_checkpoint, picture
@@ -243,6 +244,19 @@ def test_encode_image_is_repeatable_and_depends_on_the_picture(tiny_model):
     assert one.shape == (4, 48)
     assert (one == again).all()
     assert not np.allclose(one, other)
+
+
+def test_a_quantised_checkpoint_sees_the_same_picture(tiny_folder, tiny_model):
+    model = MedGemma.load(str(tiny_folder))
+    nn.quantize(
+        model._model,
+        group_size=32,
+        bits=8,
+        class_predicate=lambda _, module: hasattr(module, "to_quantized") and module.weight.shape[-1] % 32 == 0,
+    )
+    whole, quantised = (np.array(each.encode_image(picture(1))) for each in (tiny_model, model))
+    assert np.abs(quantised - whole).max() < 0.1 * np.abs(whole).max()
+    assert len(model.generate(PROMPT, Options(max_tokens=3)).token_ids) == 3
 
 
 def test_numbers_that_are_not_finite_are_an_error(tiny_folder):

@@ -38,7 +38,7 @@ def image_features(model: Model, pixel_values: mx.array) -> mx.array:
 
     One picture at a time, evaluated at once: 85 slices together would need 85 times the memory of one.
     """
-    dtype = model.vision_tower.vision_model.embeddings.position_embedding.weight.dtype
+    dtype = model.vision_tower.vision_model.embeddings.patch_embedding.weight.dtype  # a convolution, so never quantised
     features = []
     for pixels in pixel_values.transpose(0, 2, 3, 1).astype(dtype):
         hidden, _, _ = model.vision_tower(pixels[None])
