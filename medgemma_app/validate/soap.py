@@ -18,8 +18,12 @@ from medgemma_app.validate.common import (
 )
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
+from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
+from medgemma_app.validate.silence import omitted_allergy, omitted_complaint, omitted_medication, omitted_vital, unmentioned_denial, unmentioned_exam
+from medgemma_app.validate.values import implausible_vital, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
@@ -34,6 +38,18 @@ CHECKS: tuple[Check, ...] = (
     section_order,
     duplicate_section,
     foreign_script,
+    invented_value,
+    wrong_sex,
+    wrong_age,
+    implausible_vital,
+    unnamed_medication,
+    unnamed_diagnosis,
+    unmentioned_exam,
+    unmentioned_denial,
+    omitted_medication,
+    omitted_allergy,
+    omitted_vital,
+    omitted_complaint,
 )
 
 
