@@ -63,6 +63,8 @@ class Report:
     has_prior: bool = False
     indication: str | None = None
     source: str | None = None
+    header: str | None = None
+    spacing: bool | None = None
 
 
 Check: TypeAlias = Callable[[Report], Iterator[Issue]]

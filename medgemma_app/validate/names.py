@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from medgemma_app.validate.common import Issue, Report
 from medgemma_app.validate.conditions import LONGEST_NAME, NAMES, SUPPORT, by_ending
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
-from medgemma_app.validate.negation import covers, denied, sentences
+from medgemma_app.validate.negation import polarity, scopes, sentences
 from medgemma_app.validate.terms import heard, mentions, words
 
 MOST_ISSUES = 20
@@ -38,10 +38,10 @@ def unnamed_diagnosis(report: Report) -> Iterator[Issue]:
 def _affirmed(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, what a source may say for it) of the diagnoses a text does not deny."""
     for _, sentence in sentences(text):
-        said, no = words(sentence), denied(sentence)
+        said, no = words(sentence), scopes(sentence)
         listed = list(mentions(said, NAMES, LONGEST_NAME))
         inside = {at for _, first, last in listed for at in range(first, last)}
         ended = [(word.text, at, at + 1) for at, word in enumerate(said) if at not in inside and by_ending(word.text)]
         for name, first, _ in [*listed, *ended]:
-            if not covers(no, said[first].start):
+            if polarity(no, said[first].start) == "affirmed":
                 yield name, SUPPORT[NAMES[name]] if name in NAMES else (name,)

@@ -1,22 +1,46 @@
-"""Which words of a sentence are denied: a compact NegEx (Chapman et al. 2001) with ConText's scopes (Harkema et al. 2009)."""
+"""Which words of a sentence are denied or in doubt: a compact NegEx (Chapman et al. 2001) with ConText's scopes (Harkema et al. 2009)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-# What begins a denial; it reaches to the end of its clause.
-_BEFORE = (
-    r"no|not|denies|denied|deny|denying|without|negative for|absent|absence of|free of|never|nor|neither|rather than|ruled? out|rules out"
-    r"|rather than|resolved|clear of|don't|doesn't|didn't|isn't|aren't|wasn't|hasn't|haven't|n't|cannot|unlikely|family history of"
-    r"|mother|father|brother|sister|if|should|risk of|risks?|prevent|screen(?:ing)? for|versus|possible|possibly|concern for|could|may|might"
+Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful"]
+
+# What opens a scope; it reaches to the end of its clause.
+_NO = (
+    r"no|not|denie[sd]|deny|denying|without|negative for|absent|absence of|free of|free from|never|nor|neither|rather than|ruled? out"
+    r"|rules out|clear of|don't|doesn't|didn't|isn't|aren't|wasn't|weren't|hasn't|haven't|cannot|none|lack of|unremarkable for"
 )
-_AFTER = r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely)|: (?:no|none|negative|absent|denies|denied)"
+_MAYBE = (
+    r"if|should|risks?|prevent\w*|screen(?:ing)? for|versus|vs|possibl[ey]|probabl[ey]|concern(?:s|ed|ing)? for|could|may|might|suspect\w*"
+    r"|suggest\w*|unlikely|likely|question\w*|family history of|mother|father|brother|sister|history of|prior|previous\w*|resolved|evaluate"
+    r"|rule|exclude|differential|or|appears?|consider|due to|sequela|related|when|versus|consistent|compatible|XXXX|represent\w*"
+)
 # What ends it.
-_BUT = r"but|however|except|although|though|yet|aside from|other than|apart from|endorses|reports|admits|complains|states|presents|positive"
+_BUT = (
+    r"but|however|except|although|though|yet|aside from|other than|apart from|besides|endorses|reports|admits|complains|states|presents"
+    r"|positive|with the exception|there (?:is|are)"
+)
+# What denies the whole clause from behind.
+_LATER = re.compile(
+    r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely)\b"
+    r"|: (?:no|none|negative|absent|denies|denied)\b",
+    re.IGNORECASE,
+)
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.](?=\S)[^.!?;\n•]+)*")
-_SCOPE = re.compile(rf"\b(?:(?P<no>{_BEFORE})|(?P<but>{_BUT}))\b|(?P<nt>n['’]t\b)", re.IGNORECASE)
-_LATER = re.compile(_AFTER, re.IGNORECASE)
+_CUE = re.compile(rf"\b(?:(?P<no>{_NO})|(?P<maybe>{_MAYBE})|(?P<but>{_BUT}))\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A stretch of a sentence that is denied or in doubt."""
+
+    start: int
+    end: int
+    polarity: Polarity
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
@@ -24,21 +48,21 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
     return ((found.start(), found.group()) for found in _SENTENCE.finditer(text))
 
 
-def denied(sentence: str) -> list[tuple[int, int]]:
-    """The stretches of a sentence that a denial, a doubt or another person covers."""
+def scopes(sentence: str) -> list[Scope]:
+    """The denied and doubtful stretches of a sentence, in its order; a doubt inside a denial changes nothing."""
     if _LATER.search(sentence):
-        return [(0, len(sentence))]
-    stretches: list[tuple[int, int]] = []
-    begun: int | None = None
-    for found in _SCOPE.finditer(sentence):
-        if found["but"] and begun is not None:
-            stretches.append((begun, found.start()))
+        return [Scope(0, len(sentence), "denied")]
+    found: list[Scope] = []
+    begun: tuple[int, Polarity] | None = None
+    for cue in _CUE.finditer(sentence):
+        if begun and (cue["but"] or (cue["no"] and begun[1] == "doubtful")):
+            found.append(Scope(begun[0], cue.start(), begun[1]))
             begun = None
-        elif not found["but"] and begun is None:
-            begun = found.end()
-    return stretches if begun is None else [*stretches, (begun, len(sentence))]
+        if begun is None and not cue["but"]:
+            begun = (cue.end(), "denied" if cue["no"] else "doubtful")
+    return [*found, Scope(begun[0], len(sentence), begun[1])] if begun else found
 
 
-def covers(stretches: list[tuple[int, int]], at: int) -> bool:
-    """Whether a place lies in one of the stretches."""
-    return any(start <= at < end for start, end in stretches)
+def polarity(stretches: list[Scope], at: int) -> Polarity:
+    """Whether a place in a sentence is denied, doubtful or neither."""
+    return next((scope.polarity for scope in stretches if scope.start <= at < scope.end), "affirmed")

@@ -17,8 +17,10 @@ from medgemma_app.validate.common import (
     special_token,
 )
 from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
+from medgemma_app.validate.overlap import repeated_section
 from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
@@ -38,6 +40,8 @@ CHECKS: tuple[Check, ...] = (
     section_order,
     duplicate_section,
     foreign_script,
+    other_language,
+    repeated_section,
     invented_value,
     wrong_sex,
     wrong_age,

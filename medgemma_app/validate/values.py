@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -17,6 +18,7 @@ _VAGUE = {"", "percent", "concentration", "share", "count", "angle"}
 _MEASURED_BY_MASS = {"mass", "concentration", "units", "equivalents"}
 _LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
 _CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
+_KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
 MOST_ISSUES = 20
 # Wide enough for infants and for what is seen in resuscitation; outside of it a number is a slip of the pen.
 _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
@@ -38,7 +40,7 @@ def invented_value(report: Report) -> Iterator[Issue]:
     """
     if report.source is None:
         return
-    said = _Said(spoken_quantities(report.source))
+    said = _Said(spoken_quantities(_KNOWN_DOSES.sub(r"\g<0> 81 mg", report.source)))
     seen: set[tuple[str, float]] = set()
     for one in written_quantities(report.text):
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one):
