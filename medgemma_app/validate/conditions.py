@@ -27,7 +27,7 @@ congestive heart failure, heart failure, chf, hfref, hfpef, cardiomyopathy | eje
 coronary artery disease, cad, ischemic heart disease, coronary disease | heart attack, stent, bypass, coronary, clogged
 myocardial infarction, heart attack, nstemi, stemi, acute coronary syndrome | infarct
 angina | chest pain
-atrial fibrillation, afib, a fib, atrial flutter | irregular, fibrillation, a-fib
+atrial fibrillation, afib, a fib, atrial flutter | irregular, fibrillation
 supraventricular tachycardia, svt | palpitations, tachycardia
 peripheral arterial disease, peripheral artery disease, peripheral vascular disease, pad, pvd, claudication | circulation
 deep vein thrombosis, deep venous thrombosis, dvt, blood clot | clot, thrombosis
@@ -35,15 +35,15 @@ pulmonary embolism, pulmonary emboli, pulmonary embolus | clot, embolism
 aortic aneurysm, aortic dissection, aneurysm | aneurysms
 aortic stenosis | valve
 mitral regurgitation, valvular heart disease | valve, mitral, murmur
-pericarditis, myocarditis, endocarditis
+pericarditis, myocarditis, endocarditis | heart infection
 stroke, cerebrovascular accident, cva, transient ischemic attack, tia | mini stroke
 subarachnoid hemorrhage, intracranial hemorrhage, subdural hematoma | bleed
 epilepsy, seizure disorder, seizure, seizures | epileptic, convulsion
-migraine, migraines | headache
+migraine, migraines | headache, headaches
 parkinson, parkinsons, parkinsonism
 dementia, alzheimer, alzheimers | memory
 multiple sclerosis | ms
-peripheral neuropathy, neuropathy, diabetic neuropathy | numb, numbness, tingling, nerve
+peripheral neuropathy, neuropathy, diabetic neuropathy | numb, numbness, tingling, nerves
 carpal tunnel syndrome, carpal tunnel | median nerve
 concussion | hit head, head injury
 vertigo, bppv | dizzy, dizziness, spinning
@@ -53,7 +53,7 @@ copd, chronic obstructive pulmonary disease, emphysema, chronic bronchitis | obs
 pneumonia, community acquired pneumonia | lung infection, infiltrate, consolidation
 bronchitis, acute bronchitis | cough
 upper respiratory infection, uri, viral syndrome, viral illness, common cold | cold, viral, virus, congestion, sore throat, cough
-covid, covid-19, sars-cov-2 | coronavirus, pandemic
+covid, sars cov 2 | coronavirus, pandemic
 influenza, flu
 tuberculosis, tb
 pulmonary fibrosis, interstitial lung disease, sarcoidosis | scarring
@@ -75,15 +75,15 @@ diverticulitis, diverticulosis | diverticular, diverticula
 appendicitis | appendix
 cholecystitis, cholelithiasis, gallstones | gallbladder, gallstone
 pancreatitis | pancreas
-hepatitis | liver
-cirrhosis, fatty liver, liver disease | liver
+hepatitis | liver enzymes
+cirrhosis, fatty liver, liver disease | cirrhotic
 bowel obstruction, small bowel obstruction | obstruction
 hernia, inguinal hernia, hiatal hernia | bulge
 hemorrhoids | hemorrhoid, rectal
 constipation | bowel movement, constipated, stool
 gastroenteritis | diarrhea, vomiting, stomach bug
-chronic kidney disease, ckd, renal insufficiency, kidney disease | kidney
-acute kidney injury, renal failure, kidney failure, aki | kidney, creatinine
+chronic kidney disease, ckd, renal insufficiency, kidney disease | kidney problems, kidneys
+acute kidney injury, renal failure, kidney failure, aki | kidney function, creatinine
 nephrolithiasis, kidney stone, kidney stones, renal calculi, ureteral stone, urolithiasis, renal colic | stone, stones
 urinary tract infection, uti, cystitis, bladder infection | urine, urinating, pee, burning
 pyelonephritis, kidney infection | kidney
@@ -111,7 +111,7 @@ rheumatoid arthritis | rheumatoid, ra
 lupus, systemic lupus erythematosus, sle
 gout, gouty arthritis | uric
 fibromyalgia, polymyalgia rheumatica
-osteoporosis, osteopenia | bone density, dexa, bones
+osteoporosis, osteopenia | bone density, dexa
 degenerative disc disease, spinal stenosis, spondylosis | disc, degenerative, back, neck, spine
 herniated disc, disc herniation, lumbar radiculopathy, radiculopathy, sciatica | disc, radiating, radiates, shoots, nerve, back, neck, numb
 rotator cuff tear, rotator cuff tendinopathy, rotator cuff | shoulder
@@ -129,8 +129,8 @@ dislocation | dislocated, popped out
 septic arthritis, osteomyelitis | joint, bone
 scoliosis
 trigger finger | finger
-cellulitis | skin, redness, infection, red
-abscess | boil, pus, infection
+cellulitis | skin infection, redness, infected
+abscess | boil, pus
 eczema, atopic dermatitis, dermatitis | rash, itchy, skin
 psoriasis, psoriatic arthritis | rash, scaly, skin
 shingles, herpes zoster | rash
@@ -139,7 +139,7 @@ lyme disease | tick
 sepsis, septic shock, bacteremia
 hiv, aids | human immunodeficiency virus
 hepatitis c, hepatitis b | hepatitis
-depression, major depressive disorder, depressive disorder | depressed, mood, sad
+depression, major depressive disorder, depressive disorder | depressed, depressive
 anxiety, generalized anxiety disorder, anxiety disorder | anxious, nervous, worry, stress
 panic disorder | panic
 bipolar disorder, bipolar | manic
@@ -147,8 +147,8 @@ schizophrenia, psychosis
 ptsd, post-traumatic stress disorder | trauma
 adhd, attention deficit | attention
 insomnia | sleep, sleeping
-alcohol use disorder, alcoholism, alcohol abuse | drink, drinking, alcohol
-opioid use disorder, substance abuse | drug, drugs, opioid
+alcohol use disorder, alcoholism, alcohol abuse | alcoholic, alcohol
+opioid use disorder, substance abuse | drugs, opioid
 tobacco use disorder, nicotine dependence | smoke, smoking, smoker, cigarettes, tobacco
 glaucoma | eye pressure
 cataract, cataracts | eye
@@ -162,7 +162,7 @@ vitamin d deficiency | vitamin d
 vitamin b12 deficiency | b12
 dehydration | dehydrated, fluids
 anaphylaxis | allergic
-syncope | passed out, fainted, faint
+syncope, syncopal episode | passed out, fainted, faint
 cushing syndrome, addison disease, adrenal insufficiency | adrenal, cortisol
 """
 _ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|sarcoma|carcinoma)")

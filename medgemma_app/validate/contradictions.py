@@ -30,16 +30,20 @@ _PLACED: Mapping[str, str] = {
 }
 _THING = re.compile("|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b)" for name, words in _THINGS.items()), re.IGNORECASE)
 _PLACE = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _PLACED.items()), re.IGNORECASE)
-# A denial with one of these before the thing is no denial of every such thing.
-_PARTIAL = re.compile(
-    r"\b(?:large|big|significant|sizable|focal|new|acute|displaced|left|right|obvious|overt|definite|other|additional|further|suspicious"
-    r"|recurrent|residual|tension|frank|gross|interval|dominant|discrete|lobar|superimposed|associated|confluent|dense|compression|rib"
-    r"|hilar|mediastinal|concerning|pulmonary|parenchymal|active|prominent|bilateral|complicating|underlying|more|measurable|substantial|XXXX"
-    r"|alveolar|interstitial|apical|upper|lower|layering|healing|visible rib|spinal|intrathoracic|moderate|noncalcified|increas\w+|patchy)\W+"
-    r"(?:\w+\W+){0,2}$",
-    re.IGNORECASE,
+# A denial with one of these before the thing is no denial of every such thing. "No focal consolidation" is one of consolidation.
+_WORDS_BETWEEN = r"\W+(?:\w+\W+){0,2}$"
+_QUALIFIERS = (
+    r"large|big|significant|sizable|new|acute|displaced|left|right|obvious|overt|definite|other|additional|further|suspicious|recurrent"
+    r"|residual|tension|frank|gross|interval|dominant|discrete|lobar|superimposed|associated|confluent|dense|compression|rib|hilar"
+    r"|mediastinal|concerning|parenchymal|active|prominent|bilateral|complicating|underlying|more|measurable|substantial|XXXX|alveolar"
+    r"|interstitial|apical|upper|lower|layering|healing|spinal|intrathoracic|moderate|noncalcified|increas\w+|patchy|pulmonary"
 )
-_OLD = re.compile(r"\b(?:old|healed|healing|remote|prior|previous|chronic|post\w*|resolved|history|risk|trace|tiny|calcified|scar\w*)\b", re.I)
+_PARTIAL = re.compile(rf"\b(?:{_QUALIFIERS}|focal){_WORDS_BETWEEN}", re.IGNORECASE)
+_PARTIAL_OF_FOCAL = re.compile(rf"\b(?:{_QUALIFIERS}){_WORDS_BETWEEN}", re.IGNORECASE)
+_OTHERWISE = re.compile(r"\b(?:otherwise|elsewhere|remain\w*)\b", re.IGNORECASE)
+_OLD = re.compile(
+    r"\b(?:old|healed|healing|remote|prior|previous|chronic|post\w*|resolved|history|risk|trace|tiny|calcified|scar\w*)\b", re.I
+)
 _NORMAL_HEART = re.compile(
     r"\b(?:heart|cardiac silhouette|cardiac)(?: size)?(?: and \w+(?: \w+)?)? (?:is|are|appears?)? ?(?:within |at )?(?:the )?normal\b"
     r"|\bnormal (?:heart|cardiac)(?: size| silhouette)?\b|\bheart size(?: is)? normal\b",
@@ -51,6 +55,7 @@ _SIDE = re.compile(
     r"(?!(?:[- ]sided)? (?:heart|atri\w+|ventric\w+|main\w*|aort\w+|arch|paratracheal|side of the heart))",
     re.IGNORECASE,
 )
+_REACH = 60
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
@@ -58,8 +63,7 @@ _OPPOSITE = {"left": "right", "right": "left"}
 class _Mention:
     thing: str
     polarity: Polarity
-    partial: bool
-    sides: frozenset[str]
+    partial: bool  # of some such things only, or of an old one
     sentence: str
 
 
@@ -80,11 +84,16 @@ def _mentions(text: str) -> Iterator[_Mention]:
         for found in _THING.finditer(sentence):
             thing = (found.lastgroup or "").replace("_", " ")
             state = polarity(stretches, found.start())
-            partial = (_PARTIAL if state == "denied" else _OLD).search(sentence[: found.start()] if state == "denied" else sentence) is not None
-            yield _Mention(thing, state, partial, _sides(sentence), sentence)
+            before = sentence[max(0, found.start() - _REACH) : found.start()]
+            partial = _is_partial(thing, before) if state == "denied" else _OLD.search(sentence) is not None
+            yield _Mention(thing, state, partial, sentence)
         normal = _NORMAL_HEART.search(sentence)
         if normal and not _UPPER.search(sentence):
-            yield _Mention("cardiomegaly", "denied", False, frozenset(), sentence)
+            yield _Mention("cardiomegaly", "denied", False, sentence)
+
+
+def _is_partial(thing: str, before: str) -> bool:
+    return _OTHERWISE.search(before) is not None or (_PARTIAL_OF_FOCAL if thing == "consolidation" else _PARTIAL).search(before) is not None
 
 
 def contradicting_side(report: Report) -> Iterator[Issue]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
@@ -33,7 +34,7 @@ def other_language(report: Report) -> Iterator[Issue]:
 
 def _language(text: str) -> str:
     """The language whose common words a text uses most, "" where none stands out."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    counts = {language: sum(word in common for word in words) for language, common in _WORDS.items()}
+    words = Counter(_WORD.findall(text.lower()))
+    counts = {language: sum(words[word] for word in common) for language, common in _WORDS.items()}
     best = max(counts, key=lambda language: counts[language])
-    return best if len(words) >= _FEWEST and counts[best] >= _SHARE * len(words) else ""
+    return best if words.total() >= _FEWEST and counts[best] >= _SHARE * words.total() else ""

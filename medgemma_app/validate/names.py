@@ -18,7 +18,7 @@ def unnamed_medication(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    named = {found: word.text for word in words(report.text) if (found := drug(word.text))}
+    named = {found: word.text for word in heard(report.text).all if (found := drug(word.text))}
     for found, written in list(named.items())[:MOST_ISSUES]:
         if not any(source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))):
             yield Issue("unnamed-medication", "warning", f"the source does not name {written}; check it", written)
@@ -43,5 +43,5 @@ def _affirmed(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         inside = {at for _, first, last in listed for at in range(first, last)}
         ended = [(word.text, at, at + 1) for at, word in enumerate(said) if at not in inside and by_ending(word.text)]
         for name, first, _ in [*listed, *ended]:
-            if polarity(no, said[first].start) == "affirmed":
+            if polarity(no, said[first].start) in ("affirmed", "doubtful"):
                 yield name, SUPPORT[NAMES[name]] if name in NAMES else (name,)

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful"]
+Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful", "aside"]
 
 # What opens a scope; it reaches to the end of its clause.
 _NO = (
-    r"no|not|denie[sd]|deny|denying|without|negative for|absent|absence of|free of|free from|never|nor|neither|rather than|ruled? out"
+    r"no|not|denie[sd]|deny|denying|without|negative for|negative|absent|absence of|free of|free from|never|nor|neither|rather than|ruled? out"
     r"|rules out|clear of|don't|doesn't|didn't|isn't|aren't|wasn't|weren't|hasn't|haven't|cannot|none|lack of|unremarkable for"
 )
 _MAYBE = (
-    r"if|should|risks?|prevent\w*|screen(?:ing)? for|versus|vs|possibl[ey]|probabl[ey]|concern(?:s|ed|ing)? for|could|may|might|suspect\w*"
-    r"|suggest\w*|unlikely|likely|question\w*|family history of|mother|father|brother|sister|history of|prior|previous\w*|resolved|evaluate"
-    r"|rule|exclude|differential|or|appears?|consider|due to|sequela|related|when|versus|consistent|compatible|XXXX|represent\w*"
+    r"versus|vs|possibl[ey]|probabl[ey]|concern(?:s|ed|ing)? for|could|may|might|suspect\w*|suggest\w*|likely|question\w*|history of|prior"
+    r"|previous\w*|or|appears?|consider|due to|sequela|related|consistent|compatible|XXXX|represent\w*"
+)
+# What is said of another person, of another time, or of what is not known yet.
+_ASIDE = (
+    r"if|should|risks?|prevent\w*|screen(?:ing)? for|unlikely|family history|mother|father|brother|sister|resolved|evaluate|rule|exclude"
+    r"|differential|when|vaccin\w+|test(?:ed|ing)? for"
 )
 # What ends it.
 _BUT = (
@@ -31,7 +35,7 @@ _LATER = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.](?=\S)[^.!?;\n•]+)*")
-_CUE = re.compile(rf"\b(?:(?P<no>{_NO})|(?P<maybe>{_MAYBE})|(?P<but>{_BUT}))\b", re.IGNORECASE)
+_CUE = re.compile(rf"\b(?:(?P<no>{_NO})|(?P<aside>{_ASIDE})|(?P<maybe>{_MAYBE})|(?P<but>{_BUT}))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,12 @@ def scopes(sentence: str) -> list[Scope]:
     found: list[Scope] = []
     begun: tuple[int, Polarity] | None = None
     for cue in _CUE.finditer(sentence):
-        if begun and (cue["but"] or (cue["no"] and begun[1] == "doubtful")):
+        kind: Polarity | None = "denied" if cue["no"] else "aside" if cue["aside"] else "doubtful" if cue["maybe"] else None
+        if begun and (kind is None or (begun[1] == "doubtful" and kind != "doubtful")):
             found.append(Scope(begun[0], cue.start(), begun[1]))
             begun = None
-        if begun is None and not cue["but"]:
-            begun = (cue.end(), "denied" if cue["no"] else "doubtful")
+        if begun is None and kind:
+            begun = (cue.end(), kind)
     return [*found, Scope(begun[0], len(sentence), begun[1])] if begun else found
 
 

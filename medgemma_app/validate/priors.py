@@ -30,7 +30,8 @@ _CLAIMS = re.compile(
 _HINTS = re.compile(r"\b(?:stable|persist\w*|remains?|chronic change|new|no change|resolution of|progression)\b", re.IGNORECASE)
 # A sentence that asks for a comparison, or says that there is none, claims nothing.
 _ASKS = re.compile(
-    r"\b(?:no|without|absen(?:t|ce)|unavailable|not available|none|recommend\w*|suggest\w*|advis\w*|would|could|if|correlat\w*|follow\w*|obtain)\b"
+    r"\bno (?:available |known )?(?:compar\w+|prior|previous|earlier|old|outside)\b"
+    r"|\b(?:without|absen(?:t|ce)|unavailable|not available|none|recommend\w*|suggest\w*|advis\w*|would|could|if|correlat\w*|follow\w*|obtain)\b"
     r"[^.]{0,60}\b(?:compar\w*|prior|previous|earlier|old|outside)\b|\bcomparison\b[^.]{0,60}\b(?:recommended|helpful|advised|none|suggested)\b",
     re.IGNORECASE,
 )

@@ -49,7 +49,7 @@ UNITS = _table("""
     length: cm cms centimeter centimeters centimetre centimetres mm millimeter millimeters millimetre inch inches feet foot ft
     time: year years yr yrs month months week weeks wk wks day days hour hours hr hrs minute minutes min mins second seconds
     time: am pm o'clock decade decades yo y
-    count: tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops patch spray sprays times time x dose doses
+    count: tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops spray sprays times time x
     count: view views pack packs cigarettes drinks pounds' refills session sessions visit visits steps miles mile blocks
     share: out
     concentration: mmol mol mmoles ng pg iu/l u/l μmol µmol umol nmol pmol meq/l
@@ -176,6 +176,8 @@ def _unit(tokens: Sequence[Token], at: int) -> str:
 
 def _kind(tokens: Sequence[Token], number: Number, unit: str, bars: Container[str]) -> str:
     kind = UNITS.get(unit, "")
+    if tokens[number.first].text in ("once", "twice", "thrice"):
+        return "count"
     if kind == "time" and _is_age(tokens, number.last):
         return "age"
     if not kind and (_is_date(tokens, number) or _is_name(tokens, number)):

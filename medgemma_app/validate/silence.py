@@ -37,7 +37,9 @@ def unmentioned_denial(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    denials = ((name, sentence) for sentence in _denials(report.text) for name, _, _ in mentions(words(sentence), SYMPTOMS, LONGEST_SYMPTOM))
+    denials = (
+        (name, sentence) for sentence in _denials(report.text) for name, _, _ in mentions(words(sentence), SYMPTOMS, LONGEST_SYMPTOM)
+    )
     first = {SYMPTOMS[name]: (name, sentence) for name, sentence in denials}
     silent = [found for group, found in first.items() if not any(map(source.has, SUPPORT[group]))]
     for name, sentence in silent[:MOST_ISSUES]:
@@ -55,7 +57,7 @@ def _denials(text: str) -> Iterator[str]:
 def omitted_medication(report: Report) -> Iterator[Issue]:
     """A medication of the source is in the note, by any of its names."""
     note = heard(report.text)
-    said = dict.fromkeys(found for word in words(report.source or "") if (found := drug(word.text)))
+    said = dict.fromkeys(found for word in heard(report.source or "").all if (found := drug(word.text)))
     missing = (name for name in said if not any(map(note.has, (name, *OTHER_NAMES.get(name, ())))))
     for name in islice(missing, MOST_ISSUES):
         yield Issue("omitted-medication", "info", f"the source speaks of {name}, the note does not", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from medgemma_app.validate.clashes import clashing_findings, denied_and_reported
 from medgemma_app.validate.common import (
     Check,
     FinishReason,
@@ -16,6 +17,7 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
+from medgemma_app.validate.doses import dose_of_another
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
@@ -24,7 +26,14 @@ from medgemma_app.validate.overlap import repeated_section
 from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
-from medgemma_app.validate.silence import omitted_allergy, omitted_complaint, omitted_medication, omitted_vital, unmentioned_denial, unmentioned_exam
+from medgemma_app.validate.silence import (
+    omitted_allergy,
+    omitted_complaint,
+    omitted_medication,
+    omitted_vital,
+    unmentioned_denial,
+    unmentioned_exam,
+)
 from medgemma_app.validate.values import implausible_vital, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
@@ -43,11 +52,14 @@ CHECKS: tuple[Check, ...] = (
     other_language,
     repeated_section,
     invented_value,
+    dose_of_another,
     wrong_sex,
     wrong_age,
     implausible_vital,
     unnamed_medication,
     unnamed_diagnosis,
+    denied_and_reported,
+    clashing_findings,
     unmentioned_exam,
     unmentioned_denial,
     omitted_medication,

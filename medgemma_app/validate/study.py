@@ -58,7 +58,9 @@ def wrong_modality(report: Report) -> Iterator[Issue]:
         for other, claim in _CLAIMS.items():
             found = claim.search(sentence) if other != kind else None
             if found:
-                yield Issue("wrong-modality", "warning", f"the report speaks of another picture than the {kind} it is of", excerpt(sentence))
+                yield Issue(
+                    "wrong-modality", "warning", f"the report speaks of another picture than the {kind} it is of", excerpt(sentence)
+                )
                 return
 
 

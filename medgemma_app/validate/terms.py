@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import add
+from typing import NamedTuple
 
-_WORD = re.compile(r"[^\W_]+(?:['’][a-z]+)?")
+_WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 _CONSONANTS = str.maketrans({**dict.fromkeys("aeiouyw"), "c": "k", "q": "k", "z": "s", "x": "ks"})
 _REPEATS = re.compile(r"(.)\1+")
-_SHORTEST_SOUND = 3
-_PREFIX = 5
+_SHORTEST_SOUND = 4
+_PREFIX = 7
 LONGEST_WORD = 40
 _SHORTEST_JOINED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word in lower case with its place in the text."""
 
     text: str
@@ -27,13 +26,8 @@ class Word:
 
 
 def words(text: str) -> list[Word]:
-    """The words of a text; a possessive s is left out."""
-    return [Word(_bare(found.group()), found.start(), found.end()) for found in _WORD.finditer(text)]
-
-
-def _bare(word: str) -> str:
-    word = word.lower()
-    return word[:-2] if word.endswith(("'s", "’s")) else word
+    """The words of a text, without possessive and contracted endings."""
+    return [Word(found[1].lower(), found.start(), found.end(1)) for found in _WORD.finditer(text)]
 
 
 def mentions(text: Sequence[Word], names: Collection[str], longest: int) -> Iterator[tuple[str, int, int]]:
@@ -50,10 +44,11 @@ def mentions(text: Sequence[Word], names: Collection[str], longest: int) -> Iter
 
 
 class Heard:
-    """The words of a source, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
+    """The words of a text in their order, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
-        self._said = [word.text for word in words(text)]
+        self.all = words(text)
+        self._said = [word.text for word in self.all]
         self._words = set(self._said)
         self._text = f" {' '.join(self._said)} "
 
@@ -78,7 +73,7 @@ class Heard:
     def sounds_like(self, name: str) -> bool:
         """Whether something was said that sounds like a name, or begins like it."""
         joined = name.replace(" ", "")
-        if len(joined) > _PREFIX + 1 and joined[:_PREFIX] in self._prefixes:
+        if len(name) > _PREFIX and name[:_PREFIX] in self._prefixes:
             return True
         sound = _sound(joined)
         return len(sound) >= _SHORTEST_SOUND and sound in self._sounds

@@ -14,7 +14,7 @@ _DOSES = {"mass", "volume", "units", "equivalents"}
 _VITALS = {"blood pressure", "heart rate", "respiratory rate", "temperature", "oxygen saturation", "weight", "bmi"}
 _CHECKED = _DOSES | _VITALS | _LABS | {"concentration", "percent"}
 # A source may give a number alone ("forty of lasix"), or with a unit that several things share; and a lab value without one.
-_VAGUE = {"", "percent", "concentration", "share", "count", "angle"}
+_VAGUE = {"", "percent", "concentration", "angle"}
 _MEASURED_BY_MASS = {"mass", "concentration", "units", "equivalents"}
 _LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
 _CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
