@@ -59,8 +59,8 @@ SAYS_YES = {
 }
 MEDICATIONS = tuple(
     """metoprolol 25 mg;warfarin 5 mg;sertraline 50 mg;gabapentin 300 mg;amlodipine 5 mg;prednisone 20 mg;omeprazole 20 mg;Eliquis 5 mg
-    levothyroxine 50 mcg;ciprofloxacin 500 mg;Zoloft 50 mg;rosuvastatin 10 mg;hydrochlorothiazide 25 mg;insulin glargine 10 units;Xarelto 20 mg
-    tamsulosin 0.4 mg;albuterol;clonazepam 0.5 mg;methotrexate 15 mg;lamotrigine 100 mg;doxycycline 100 mg;empagliflozin 10 mg""".replace(
+    levothyroxine 50 mcg;ciprofloxacin 500 mg;Zoloft 50 mg;rosuvastatin 10 mg;insulin glargine 10 units;Xarelto 20 mg
+    hydrochlorothiazide 25 mg;tamsulosin 0.4 mg;albuterol;clonazepam 0.5 mg;methotrexate 15 mg;lamotrigine 100 mg;doxycycline 100 mg""".replace(
         "\n", ";"
     ).split(";")
 )
@@ -75,7 +75,8 @@ SWAP = {
     "him": "her", "himself": "herself", "herself": "himself", "gentleman": "lady", "mr": "ms", "mrs": "mr", "ms": "mr",
 }  # fmt: skip
 VALUE = re.compile(
-    r"(?P<before>(?:blood pressure|heart rate|pulse|respirat\w+|temperature|saturation|spo2|a1c|hemoglobin|creatinine|potassium|weight(?!-)|glucose)(?! monitor)"
+    r"(?P<before>(?:blood pressure|heart rate|pulse|respirat\w+|temperature"
+    r"|saturation|spo2|a1c|hemoglobin|creatinine|potassium|weight(?!-)|glucose)(?! monitor)"
     r"\W+(?:\w+ ){0,3})(?P<vital>[0-9]+(?:\.[0-9]+)?)|(?P<dose>[0-9]+(?:\.[0-9]+)?)(?= ?(?:mg|mcg|g|ml|units)\b)",
     re.IGNORECASE,
 )

@@ -53,7 +53,7 @@ copd, chronic obstructive pulmonary disease, emphysema, chronic bronchitis | obs
 pneumonia, community acquired pneumonia | lung infection, infiltrate, consolidation
 bronchitis, acute bronchitis | cough
 upper respiratory infection, uri, viral syndrome, viral illness, common cold | cold, viral, virus, congestion, sore throat, cough
-covid, sars cov 2 | coronavirus, pandemic
+covid, sars cov 2 | vaccine, vaccinated, coronavirus, pandemic
 influenza, flu
 tuberculosis, tb
 pulmonary fibrosis, interstitial lung disease, sarcoidosis | scarring

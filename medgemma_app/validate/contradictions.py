@@ -17,7 +17,8 @@ _THINGS: Mapping[str, str] = {
     "nodule": r"nodules?|mass(?:es)?",
     "edema": r"(?:pulmonary |interstitial |alveolar )?(?:o?edema)|congestive failure|vascular congestion",
     "fracture": r"fractures?",
-    "cardiomegaly": r"cardiomegaly|enlarged (?:heart|cardiac silhouette|cardiomediastinal silhouette)|(?:heart|cardiac silhouette)(?: size)? is (?:\w+ )?enlarged",
+    "cardiomegaly": r"cardiomegaly|enlarged (?:heart|cardiac silhouette|cardiomediastinal silhouette)"
+    r"|(?:heart|cardiac silhouette)(?: size)? is (?:\w+ )?enlarged",
     "free air": r"free (?:intraperitoneal |subdiaphragmatic |peritoneal )?air|pneumoperitoneum",
     "hernia": r"hernias?",
     "atelectasis": r"atelecta\w+",
@@ -102,7 +103,8 @@ def contradicting_side(report: Report) -> Iterator[Issue]:
     findings, impression = texts.get("findings", ""), texts.get("impression", "")
     if findings == impression:
         return
-    placed, every = _placed(findings), _sides(findings)
+    placed = _placed(findings)
+    every: set[str] = set().union(*placed.values())
     for _, sentence in sentences(impression):
         sides = _sides(sentence)
         if len(sides) != 1 or sides == {"both"}:
@@ -115,12 +117,14 @@ def contradicting_side(report: Report) -> Iterator[Issue]:
 
 
 def _placed(text: str) -> Mapping[str, set[str]]:
-    """Thing -> the sides a text gives it."""
+    """Thing -> the sides a text gives it; "" for a sentence that names none of them. What is denied is on no side."""
     placed: dict[str, set[str]] = {}
     for _, sentence in sentences(text):
-        sides = _sides(sentence)
-        for found in _PLACE.finditer(sentence) if sides else ():
-            placed.setdefault(found.lastgroup or "", set()).update(sides)
+        sides, stretches = _sides(sentence), scopes(sentence)
+        found = list(_PLACE.finditer(sentence)) if sides else []
+        said = [one.lastgroup or "" for one in found if polarity(stretches, one.start()) != "denied"]
+        for thing in said if found else [""]:
+            placed.setdefault(thing, set()).update(sides)
     return placed
 
 

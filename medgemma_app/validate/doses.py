@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.drugs import drug
-from medgemma_app.validate.numbers import spelled_out
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import heard
 
@@ -49,7 +48,7 @@ def _doses(source: str) -> Mapping[str, list[Quantity]]:
     numbers = spoken_quantities(source)
     starts = [one.start for one in numbers]
     around: dict[str, list[Quantity]] = {}
-    for end, name in _drugs(spelled_out(source))[:MOST_MENTIONS]:
+    for end, name in _drugs(source)[:MOST_MENTIONS]:
         around.setdefault(name, []).extend(numbers[bisect_left(starts, end - _AROUND) : bisect_left(starts, end + _AROUND)])
     return around
 

@@ -33,8 +33,8 @@ diabetes_medication oral_agent: metformin/glucophage glipizide/glucotrol glyburi
 diabetes_medication: sitagliptin/januvia linagliptin/tradjenta empagliflozin/jardiance dapagliflozin/farxiga canagliflozin/invokana
 diabetes_medication: semaglutide/ozempic/wegovy/rybelsus liraglutide/victoza/saxenda dulaglutide/trulicity tirzepatide/mounjaro
 insulin: glargine/lantus/basaglar lispro/humalog aspart/novolog detemir/levemir degludec/tresiba insulin humulin novolin
-pain_medication nsaid anti_inflammatory: ibuprofen/motrin/advil naproxen/aleve/naprosyn meloxicam/mobic diclofenac/voltaren ketorolac/toradol
-pain_medication nsaid anti_inflammatory: celecoxib/celebrex indomethacin/indocin nabumetone etodolac
+pain_medication nsaid anti_inflammatory: ibuprofen/motrin/advil naproxen/aleve/naprosyn meloxicam/mobic diclofenac/voltaren
+pain_medication nsaid anti_inflammatory: ketorolac/toradol celecoxib/celebrex indomethacin/indocin nabumetone etodolac
 pain_medication: acetaminophen/tylenol/paracetamol/apap excedrin lidocaine/lidoderm capsaicin
 pain_medication opioid narcotic: oxycodone/oxycontin/percocet/roxicodone hydrocodone/norco/vicodin/lortab tramadol/ultram morphine
 pain_medication opioid narcotic: hydromorphone/dilaudid fentanyl/duragesic codeine methadone buprenorphine/suboxone tapentadol/nucynta
@@ -84,9 +84,9 @@ urinary: solifenacin/vesicare phenazopyridine/pyridium
 erectile: sildenafil/viagra tadalafil/cialis vardenafil/levitra
 hormone birth_control: estradiol/estrace premarin/estrogen progesterone/medroxyprogesterone/provera/depo_provera norethindrone
 hormone birth_control: levonorgestrel/mirena ethinyl testosterone/androgel
-cancer chemotherapy hormone_blocker: tamoxifen/nolvadex letrozole/femara anastrozole/arimidex exemestane cisplatin carboplatin paclitaxel/taxol
-cancer chemotherapy: doxorubicin cyclophosphamide bevacizumab/avastin pembrolizumab/keytruda nivolumab imatinib/gleevec leuprolide/lupron
-cancer chemotherapy: fluorouracil/5fu capecitabine oxaliplatin
+cancer chemotherapy hormone_blocker: tamoxifen/nolvadex letrozole/femara anastrozole/arimidex exemestane cisplatin
+cancer chemotherapy: carboplatin paclitaxel/taxol doxorubicin cyclophosphamide bevacizumab/avastin pembrolizumab/keytruda nivolumab
+cancer chemotherapy: imatinib/gleevec leuprolide/lupron fluorouracil/5fu capecitabine oxaliplatin
 smoking: varenicline/chantix nicotine/nicorette
 weight_loss: phentermine orlistat
 eye_drops: latanoprost/xalatan timolol/timoptic brimonidine dorzolamide

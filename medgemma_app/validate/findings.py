@@ -30,7 +30,7 @@ from medgemma_app.validate.study import wrong_body_part, wrong_laterality, wrong
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("findings", "impression")
-CHECKS: tuple[Check, ...] = (
+FORM: tuple[Check, ...] = (
     special_token,
     refusal,
     gibberish,
@@ -41,6 +41,8 @@ CHECKS: tuple[Check, ...] = (
     section_order,
     duplicate_section,
     foreign_script,
+)
+CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
     invented_prior,
@@ -86,7 +88,7 @@ def validate_findings(
         header=header,
         spacing=spacing,
     )
-    return run(report, CHECKS)
+    return run(report, FORM, CONTENT)
 
 
 def _told(header: str | None, indication: str | None) -> str | None:

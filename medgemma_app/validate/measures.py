@@ -9,7 +9,8 @@ from medgemma_app.validate.common import Issue, Report, excerpt
 
 # "1.2 cm", "3 x 4 mm", "1.2 x 3.4 x 2 cm"
 _SIZE = re.compile(
-    r"\b([0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
+    r"\b([0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
+    r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")

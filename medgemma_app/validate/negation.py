@@ -11,8 +11,9 @@ Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful", "aside"]
 
 # What opens a scope; it reaches to the end of its clause.
 _NO = (
-    r"no|not|denie[sd]|deny|denying|without|negative for|negative|absent|absence of|free of|free from|never|nor|neither|rather than|ruled? out"
-    r"|rules out|clear of|don't|doesn't|didn't|isn't|aren't|wasn't|weren't|hasn't|haven't|cannot|none|lack of|unremarkable for"
+    r"no|not|denie[sd]|deny|denying|without|negative|absent|absence of|free of|free from|never|nor|neither|rather than|ruled? out"
+    r"|rules out|clear of|don't|doesn't|didn't|isn't|aren't|wasn't|weren't|hasn't"
+    r"|haven't|cannot|none|lack of|unremarkable for"
 )
 _MAYBE = (
     r"versus|vs|possibl[ey]|probabl[ey]|concern(?:s|ed|ing)? for|could|may|might|suspect\w*|suggest\w*|likely|question\w*|history of|prior"
@@ -34,6 +35,9 @@ _LATER = re.compile(
     r"|: (?:no|none|negative|absent|denies|denied)\b",
     re.IGNORECASE,
 )
+_OPEN = re.compile(
+    r"\b(?:can ?not|can['’]t|could not|not|difficult to|hard to) (?:be )?(?:\w+ly )?(?:exclude|rule|evaluate|assess|confirm)", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.](?=\S)[^.!?;\n•]+)*")
 _CUE = re.compile(rf"\b(?:(?P<no>{_NO})|(?P<aside>{_ASIDE})|(?P<maybe>{_MAYBE})|(?P<but>{_BUT}))\b", re.IGNORECASE)
 
@@ -54,6 +58,8 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
 
 def scopes(sentence: str) -> list[Scope]:
     """The denied and doubtful stretches of a sentence, in its order; a doubt inside a denial changes nothing."""
+    if _OPEN.search(sentence):
+        return [Scope(0, len(sentence), "doubtful")]
     if _LATER.search(sentence):
         return [Scope(0, len(sentence), "denied")]
     found: list[Scope] = []

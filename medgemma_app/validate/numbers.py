@@ -17,13 +17,13 @@ SMALL = {word: value for value, word in enumerate(_WORDS.split())} | {"oh": 0, "
 TENS = {word: value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}  # noqa: SIM905
 TENS |= {f"{word[:-1]}ies": value for word, value in TENS.items()}  # "in the sixties"
 _SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000}
-_PARTS = {"half": 0.5, "quarter": 0.25}
+_PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
 _MANY = {"once": 1, "twice": 2, "thrice": 3, "couple": 2, "dozen": 12}
 _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
 # Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
 MOST_PARTS = 3
-_VULGAR = {"½": " and a half ", "¼": " and a quarter ", "°": " ° ", "º": " ° ", "’": "'"}
+_ALIKE = str.maketrans("º˚’", "°°'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iter
     value, digits, first, last = row[index]
     if _text(tokens, last) == "and" and _text(tokens, last + 1) in ("a", "one") and _text(tokens, last + 2) in _PARTS:
         yield Number(value + _PARTS[tokens[last + 2].text], first, last + 3)
+    if _text(tokens, last) in _PARTS:
+        yield Number(value + _PARTS[tokens[last].text], first, last + 1)
     if _text(tokens, first - 1) in _POINTS and _spoken(tokens, first):
         yield Number(float(f"0.{digits}") if digits.isdigit() else value, first - 1, last)
     for _, more, start, end in row[index + 1 : index + 1 + MOST_PARTS]:
@@ -138,6 +140,6 @@ def _text(tokens: Sequence[Token], at: int) -> str:
     return tokens[at].text if 0 <= at < len(tokens) else ""
 
 
-def spelled_out(text: str) -> str:
-    """The text with signs that stand for words replaced by them, at the cost of the places in it."""
-    return "".join(_VULGAR.get(char, char) for char in text) if not text.isascii() else text
+def same_signs(text: str) -> str:
+    """The text with signs that look alike made one, every place in it kept."""
+    return text.translate(_ALIKE)

@@ -19,7 +19,7 @@ MOST_SECTIONS = 12
 
 def repeated_section(report: Report) -> Iterator[Issue]:
     """Most of one section is repeated word for word in another; a combined section counts once."""
-    bodies = list(dict.fromkeys(section.body for section in report.parsed.sections if len(_WORD.findall(section.body)) >= _FEWEST_WORDS))
+    bodies = [section.body for section in report.parsed.sections if len(_WORD.findall(section.body)) >= _FEWEST_WORDS]
     windows = [_windows(_WORD.findall(body.casefold())) for body in bodies[:MOST_SECTIONS]]
     for (first, one), (second, other) in combinations(enumerate(windows), 2):
         small, where = (one, first) if one.total() <= other.total() else (other, second)

@@ -18,12 +18,14 @@ _CLAIMS = re.compile(
     rf"\b(?:(?:as |when |in )?compar(?:ed|ison) (?:to|with)(?! (?:the )?(?:right|left|contralateral|opposite|other))"
     rf"|(?:since|from|than|with|to|on) (?:the |a |an |his |her |patient's )?{_EARLIER} (?:\w+ )?{_STUDY}"
     rf"|{_EARLIER} (?:chest )?{_STUDY}|(?:stable|unchanged?|changed?|increased?|decreased?|new|resolved|improved|appeared|developed) since"
-    r"|interval (?:change|increase|decrease|improve\w*|develop\w*|resol\w*|worsen\w*|progress\w*|remov\w*|place\w*|growth|enlarge\w*|clear\w*"
-    r"|heal\w*|appear\w*|reduc\w*)|in the interval|again (?:seen|noted|demonstrated|identified|visuali[sz]ed|present|shown|evident)"
+    r"|interval (?:change|increase|decrease|improve\w*|develop\w*|resol\w*|worsen\w*|progress\w*|remov\w*|place\w*|growth"
+    r"|enlarge\w*|clear\w*|heal\w*|appear\w*|reduc\w*)|in the interval"
+    r"|again (?:seen|noted|demonstrated|identified|visuali[sz]ed|present|shown|evident)"
     r"|re-?demonstrat\w*|unchanged|not (?:significantly |appreciably |substantially )?changed|no (?:\w+ )?change (?:from|since|in|compared)"
     r"|ha(?:s|ve) (?:\w+ly |not |since |now |been )?(?:increased|decreased|improved|worsened|resolved|progressed|enlarged|cleared|grown)"
     r"|(?:larger|smaller|better|worse|greater|less|more \w+|less \w+) than (?:before|previously|on (?:the )?(?:prior|previous))"
-    r"|previously (?:seen|noted|described|demonstrated|visuali[sz]ed|identified|reported|known)|no longer (?:seen|present|visible|visuali[sz]ed)"
+    r"|previously (?:seen|noted|described|demonstrated|visuali[sz]ed|identified|reported|known)"
+    r"|no longer (?:seen|present|visible|visuali[sz]ed)"
     r"|worsen(?:ed|ing)|improv(?:ed|ing)|resolv(?:ed|ing)|(?:increas|decreas|enlarg|progress)ing)\b",
     re.IGNORECASE,
 )
@@ -31,8 +33,8 @@ _HINTS = re.compile(r"\b(?:stable|persist\w*|remains?|chronic change|new|no chan
 # A sentence that asks for a comparison, or says that there is none, claims nothing.
 _ASKS = re.compile(
     r"\bno (?:available |known )?(?:compar\w+|prior|previous|earlier|old|outside)\b"
-    r"|\b(?:without|absen(?:t|ce)|unavailable|not available|none|recommend\w*|suggest\w*|advis\w*|would|could|if|correlat\w*|follow\w*|obtain)\b"
-    r"[^.]{0,60}\b(?:compar\w*|prior|previous|earlier|old|outside)\b|\bcomparison\b[^.]{0,60}\b(?:recommended|helpful|advised|none|suggested)\b",
+    r"|\b(?:without|absen(?:t|ce)|unavailable|not available|none|recommend\w*|suggest\w*|advis\w*|would|could|if|correlat\w*|follow\w*"
+    r"|obtain)\b[^.]{0,60}\b(?:compar\w*|prior|previous|earlier|old|outside)\b|\bcomparison\b[^.]{0,60}\b(?:recommended|helpful|advised|none|suggested)\b",
     re.IGNORECASE,
 )
 

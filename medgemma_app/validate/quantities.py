@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from medgemma_app.validate.numbers import SMALL, TENS, Number, Token, as_number, number_part, numbers, spelled_out, tokenize
+from medgemma_app.validate.numbers import SMALL, TENS, Number, Token, as_number, number_part, numbers, same_signs, tokenize
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ _LOWEST_PRESSURE = 30
 @lru_cache(maxsize=2)
 def spoken_quantities(text: str) -> tuple[Quantity, ...]:
     """Every reading of every number of a source, with its kind; "" where neither unit nor label says what it is."""
-    tokens = tokenize(spelled_out(text))
+    tokens = tokenize(same_signs(text))
     found = (_quantity(tokens, number, _BARS_IN_SPEECH) for number in numbers(tokens))
     return tuple(replace(one, near=_near(tokens, one)) if not one.kind or one.kind in _LABELS else one for one in found)
 
@@ -141,7 +141,7 @@ def spoken_quantities(text: str) -> tuple[Quantity, ...]:
 @lru_cache(maxsize=2)
 def written_quantities(text: str) -> tuple[Quantity, ...]:
     """The numbers a note writes in digits, one reading each; a label is in the same sentence as its number."""
-    tokens = tokenize(text)
+    tokens = tokenize(same_signs(text))
     digits = (number for number in numbers(tokens) if as_number(tokens[number.first].text) is not None)
     return tuple(_longest(_quantity(tokens, number, _BARS_IN_WRITING) for number in digits))
 

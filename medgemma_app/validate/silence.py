@@ -84,7 +84,7 @@ def omitted_complaint(report: Report) -> Iterator[Issue]:
     """The complaint a source names under that heading is in the note."""
     found = _COMPLAINT.search(report.source or "")
     if found:
-        note = heard(report.text)
-        said = [word.text for word in words(found[1]) if len(word.text) >= _FEWEST_LETTERS]
-        if said and not any(note.has(word) or note.sounds_like(word) for word in said):
+        note = {word.text[:_FEWEST_LETTERS] for word in heard(report.text).all}
+        said = {word.text[:_FEWEST_LETTERS] for word in words(found[1]) if len(word.text) >= _FEWEST_LETTERS}
+        if said and said.isdisjoint(note):
             yield Issue("omitted-complaint", "info", "the complaint in the source is not in the note", excerpt(found[1]))

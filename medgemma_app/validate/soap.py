@@ -38,7 +38,7 @@ from medgemma_app.validate.values import implausible_vital, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
-CHECKS: tuple[Check, ...] = (
+FORM: tuple[Check, ...] = (
     special_token,
     refusal,
     gibberish,
@@ -49,6 +49,8 @@ CHECKS: tuple[Check, ...] = (
     section_order,
     duplicate_section,
     foreign_script,
+)
+CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
     invented_value,
@@ -82,7 +84,7 @@ def validate_soap(
     """
     text, parsed = _read(text_or_sections)
     report = Report(text=text, parsed=parsed, required=REQUIRED, finish_reason=finish_reason, has_thought=has_thought, source=source)
-    return run(report, CHECKS)
+    return run(report, FORM, CONTENT)
 
 
 def _read(text_or_sections: str | Mapping[str, str]) -> tuple[str, Parsed]:

@@ -30,7 +30,8 @@ _ELSEWHERE = re.compile(
     r"\b(?:recommend\w*|suggest\w*|correlat\w*|further|prior|previous|compar\w*|if|could|would|may|consider|follow\w*)\b", re.I
 )
 _REGIONS = {
-    "chest": r"lungs?|heart|cardiac|cardio\w+|pleura\w*|mediastin\w+|hil(?:ar|um)|ribs?|diaphragm|pneumo\w+|thora\w+|aort\w+|chest|lobes?|pulmonary",
+    "chest": r"lungs?|heart|cardiac|cardio\w+|pleura\w*|mediastin\w+|hil(?:ar|um)|ribs?|diaphragm|pneumo\w+|thora\w+|aort\w+"
+    r"|chest|lobes?|pulmonary",
     "abdomen": r"liver|hepatic|spleen|bowel|kidneys?|renal|pancrea\w+|gallbladder|abdom\w+|colon|stomach|gastric",
     "head": r"brain|ventricles?|ventricular|intracranial|sulci|cerebr\w+|skull|sinuses|calvarium|midline shift|cranial",
     "spine": r"vertebra\w*|spin(?:e|al)|discs?|lumbar|cervical|lordosis|kyphosis|pedicles?|sacr\w+",

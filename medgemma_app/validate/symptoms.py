@@ -46,20 +46,24 @@ trauma, injury, falls | trauma, fall, fell, injure, injured, hit, hurt, accident
 """
 # What a note says of a normal examination, and which words in the source show that the part was examined or spoken of.
 _EXAMS = (
-    (r"lungs?(?: fields?)?(?: are| is|:)? clear|clear to auscultation|no (?:wheez|rales|rhonchi|crackles)|breath sounds (?:are )?(?:normal|equal)",
+    (r"lungs?(?: fields?)?(?: are| is|:)? clear|clear to auscultation|no (?:wheez|rales|rhonchi|crackles)"
+     r"|breath sounds (?:are )?(?:normal|equal)",
      "lung breath wheez rales rhonchi crackl auscult chest respirat"),
     (r"regular rate(?:,? and)? rhythm|\brrr\b|no (?:murmurs?|gallops?|rubs?)|normal s1|heart sounds (?:are )?normal",
      "heart cardi murmur rhythm s1 gallop auscult"),
     (r"abdomen(?: is|:)? (?:soft|non-?tender|benign)|soft,? non-?tender|bowel sounds (?:are )?(?:normal|present)|no (?:rebound|guarding)",
      "abd belly stomach bowel"),
-    (r"cranial nerves|no focal (?:neurologic\w* )?(?:deficits?|weakness)|alert and oriented|neurologically intact|reflexes (?:are )?(?:normal|intact)",
+    (r"cranial nerves|no focal (?:neurologic\w* )?(?:deficits?|weakness)|alert and oriented"
+     r"|neurologically intact|reflexes (?:are )?(?:normal|intact)",
      "neuro cranial nerve orient alert reflex strength sensation sensory numb"),
     (r"skin(?: is|:)? (?:warm|intact|dry|clear|normal)|no (?:rash|rashes|skin lesions)", "skin rash lesion wound bruis incision"),
-    (r"pupils (?:are )?equal|perrl\w*|mucous membranes (?:are )?moist|oropharynx (?:is )?clear|tympanic membranes? (?:are |is )?(?:clear|normal|intact)",
+    (r"pupils (?:are )?equal|perrl\w*|mucous membranes (?:are )?moist|oropharynx (?:is )?clear"
+     r"|tympanic membranes? (?:are |is )?(?:clear|normal|intact)",
      "throat ears eyes pupil mouth nose oral sinus"),
     (r"neck(?: is|:)? supple|no (?:cervical )?lymphadenopathy|no (?:jugular venous distention|jvd|thyromegaly|carotid bruits?)",
      "neck lymph jugular thyroid node carotid bruit gland"),
-    (r"no (?:cyanosis|clubbing|(?:pedal |peripheral |lower extremity |pitting )?edema)", "edema swell swollen legs ankle extremit feet fluid"),
+    (r"no (?:cyanosis|clubbing|(?:pedal |peripheral |lower extremity |pitting )?edema)",
+     "edema swell swollen legs ankle extremit feet fluid"),
     (r"normal gait|gait (?:is )?normal|full range of motion|range of motion (?:is )?(?:full|normal)",
      "gait walk motion bend flex raise moving"),
 )  # fmt: skip
