@@ -60,7 +60,7 @@ SAYS_YES = {
 MEDICATIONS = tuple(
     """metoprolol 25 mg;warfarin 5 mg;sertraline 50 mg;gabapentin 300 mg;amlodipine 5 mg;prednisone 20 mg;omeprazole 20 mg;Eliquis 5 mg
     levothyroxine 50 mcg;ciprofloxacin 500 mg;Zoloft 50 mg;rosuvastatin 10 mg;insulin glargine 10 units;Xarelto 20 mg
-    hydrochlorothiazide 25 mg;tamsulosin 0.4 mg;albuterol;clonazepam 0.5 mg;methotrexate 15 mg;lamotrigine 100 mg;doxycycline 100 mg""".replace(
+    hydrochlorothiazide 25 mg;tamsulosin 0.4 mg;albuterol;clonazepam 0.5 mg;lamotrigine 100 mg;doxycycline 100 mg""".replace(
         "\n", ";"
     ).split(";")
 )
