@@ -75,7 +75,7 @@ def test_a_dose_is_the_one_its_drug_was_given(plan):
 
 def test_the_dose_of_another_drug_is_a_warning():
     source = (
-        f"{DIALOGUE}\n{'we talked about the weather and about the family for a long while . ' * 6}\n[doctor] and lasix forty milligrams"
+        f"{DIALOGUE}\n{'we talked about the weather and about the family for a long while . ' * 8}\n[doctor] and lasix forty milligrams"
     )
     assert codes(note(plan="Lisinopril 40 mg daily."), source) == {"dose-mismatch"}
     assert codes(note(plan="Lasix 40 mg daily."), source) == set()

@@ -36,7 +36,7 @@ aortic aneurysm, aortic dissection, aneurysm | aneurysms
 aortic stenosis | valve
 mitral regurgitation, valvular heart disease | valve, mitral, murmur
 pericarditis, myocarditis, endocarditis | heart infection
-stroke, cerebrovascular accident, cva, transient ischemic attack, tia | mini stroke
+stroke, cerebrovascular accident, transient ischemic attack, tia | mini stroke
 subarachnoid hemorrhage, intracranial hemorrhage, subdural hematoma | bleed
 epilepsy, seizure disorder, seizure, seizures | epileptic, convulsion
 migraine, migraines | headache, headaches
@@ -167,7 +167,10 @@ cushing syndrome, addison disease, adrenal insufficiency | adrenal, cortisol
 """
 _ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|sarcoma|carcinoma)")
 # What ends so and is no diagnosis, or no more than a sign.
-_NO_DIAGNOSES = frozenset("diagnosis prognosis osmosis symptoma coma diploma stoma aroma hematoma lordosis kyphosis academia".split())  # noqa: SIM905
+_NO_DIAGNOSES = frozenset(
+    """diagnosis prognosis osmosis ecchymosis cyanosis stenosis ptosis fibrosis symptoma coma diploma stoma aroma hematoma lordosis kyphosis
+    academia""".split()  # noqa: SIM905
+)
 
 
 def _groups() -> tuple[Mapping[str, int], tuple[tuple[str, ...], ...]]:

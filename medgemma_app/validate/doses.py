@@ -13,7 +13,7 @@ from medgemma_app.validate.terms import heard
 _DOSES = {"mass", "units"}
 # Letters between a drug and its dose in a note, and how far around a drug a dialogue may speak of its dose.
 _DIRECTLY = 30
-_AROUND = 200
+_AROUND = 300
 MOST_ISSUES = 10
 MOST_MENTIONS = 500
 

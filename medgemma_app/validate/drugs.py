@@ -1,4 +1,4 @@
-"""Names of medications: generic and brand names as one, class words, and the stems that tell a drug's name.
+"""Names of medications: generic and brand names as one, and the stems that tell a drug's name.
 
 The names are those of the most prescribed drugs in the United States (ClinCalc DrugStats, from MEPS) and of usual hospital and
 over-the-counter drugs, brands as in RxNorm; the stems are the USAN Council's. A list of this size misses rare drugs: what it does
@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# One class a line: class words, a colon, then drugs, each with its other names after slashes; "_" joins words.
+# One class a line: its names for the reader, a colon, then drugs, each with its other names after slashes; "_" joins words.
+# A class word is no name: a note may say "statin" where the source names one, and a source that says "statin" names none.
 _CLASSES = """
 statin: atorvastatin/lipitor rosuvastatin/crestor simvastatin/zocor pravastatin/pravachol lovastatin pitavastatin/livalo
 cholesterol: ezetimibe/zetia fenofibrate/tricor gemfibrozil/lopid evolocumab/repatha alirocumab/praluent
@@ -62,7 +63,7 @@ inhaler bronchodilator: albuterol/proventil/ventolin/proair ipratropium/atrovent
 inhaler: budesonide/pulmicort/symbicort fluticasone/flonase/flovent/advair salmeterol mometasone/nasonex formoterol breo trelegy anoro
 asthma_medication: montelukast/singulair zafirlukast omalizumab/xolair theophylline roflumilast
 steroid corticosteroid: prednisone/deltasone methylprednisolone/medrol/solumedrol/depo_medrol prednisolone dexamethasone/decadron
-steroid corticosteroid: hydrocortisone/cortef triamcinolone/kenalog betamethasone/celestone clobetasol/temovate cortisone/cortisol
+steroid corticosteroid: hydrocortisone/cortef triamcinolone/kenalog betamethasone/celestone clobetasol/temovate
 allergy_medication antihistamine: cetirizine/zyrtec loratadine/claritin fexofenadine/allegra diphenhydramine/benadryl hydroxyzine/vistaril
 allergy_medication antihistamine: levocetirizine/xyzal azelastine epinephrine/epipen
 decongestant cough_medicine: pseudoephedrine/sudafed guaifenesin/mucinex/robitussin benzonatate/tessalon dextromethorphan/delsym
@@ -106,20 +107,13 @@ _STEM = re.compile(
 _NO_DRUGS = frozenset("april protocol nystatin cortisol alcohol control patrol testosterone cholesterol".split())  # noqa: SIM905
 
 
-def _drugs() -> tuple[Mapping[str, str], Mapping[str, frozenset[str]]]:
-    names: dict[str, str] = {}
-    classes: dict[str, set[str]] = {}
-    for line in _CLASSES.strip().splitlines():
-        spoken, _, drugs = line.partition(":")
-        for drug in drugs.split():
-            generic, *others = drug.replace("_", " ").split("/")
-            names.update(dict.fromkeys([generic, *others], generic))
-            classes.setdefault(generic, set()).update(word.replace("_", " ") for word in spoken.split())
-    return MappingProxyType(names), MappingProxyType({drug: frozenset(of) for drug, of in classes.items()})
+def _names() -> Mapping[str, str]:
+    rows = [drug.replace("_", " ").split("/") for line in _CLASSES.strip().splitlines() for drug in line.partition(":")[2].split()]
+    return MappingProxyType({name: row[0] for row in rows for name in row})
 
 
-DRUGS, CLASSES = _drugs()
-OTHER_NAMES = {generic: tuple(name for name, of in DRUGS.items() if of == generic) for generic in CLASSES}
+DRUGS = _names()
+OTHER_NAMES = {generic: tuple(name for name, of in DRUGS.items() if of == generic) for generic in dict.fromkeys(DRUGS.values())}
 
 
 def drug(word: str) -> str | None:

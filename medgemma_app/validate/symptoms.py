@@ -42,7 +42,7 @@ insomnia | sleep, sleeping
 bruising, bleeding | bruise, bleed, blood
 seizures, seizure | seize, epilepsy
 loss of consciousness | conscious, passed out, black out, blacked, concussion
-trauma, injury, falls | trauma, fall, fell, injure, injured, hit, hurt, accident, injuries
+trauma, injury, falls | trauma, happened, happen, fall, fell, injure, injured, hit, hurt, accident, injuries
 """
 # What a note says of a normal examination, and which words in the source show that the part was examined or spoken of.
 _EXAMS = (
