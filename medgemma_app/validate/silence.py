@@ -9,9 +9,10 @@ from itertools import islice
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import sentences
-from medgemma_app.validate.quantities import VITALS, spoken_quantities, written_quantities
+from medgemma_app.validate.quantities import spoken_quantities, written_quantities
 from medgemma_app.validate.symptoms import EXAMS, LONGEST_SYMPTOM, SUPPORT, SYMPTOMS
 from medgemma_app.validate.terms import heard, mentions, words
+from medgemma_app.validate.units import VITALS
 
 _DENIAL = re.compile(r"\b(?:den(?:ies|ied|ying)|negative for|no|without)\b", re.IGNORECASE)
 _VITAL_KINDS = frozenset(VITALS.values()) - {"height", "weight"}

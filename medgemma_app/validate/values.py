@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from medgemma_app.validate.common import Issue, Report, excerpt
-from medgemma_app.validate.quantities import LABS, Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.units import LABS
 
 _LABS = set(LABS.values())
 _DOSES = {"mass", "volume", "units", "equivalents"}
