@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
 
-.PHONY: demo test lint check reference measure-demo train clean
+.PHONY: demo test lint check reference measure-demo measure-validators train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -32,6 +32,10 @@ measure-demo: .venv/ready
 # Trains the demo checkpoint anew. Needs torch and up to two hours on two CPU cores.
 train: .venv/reference
 	$(BIN)/python -m medgemma_app.demo.train
+
+# False alarms on real texts and errors caught: make measure-validators CORPORA=folder (see tests/measure_validators.py).
+measure-validators: .venv/ready
+	$(BIN)/python tests/measure_validators.py "$(CORPORA)"
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -100,6 +100,8 @@ def findings(
         finish_reason=generation.finish_reason,
         indication=indication,
         has_thought=generation.thought is not None,
+        header=header_text(study.facts.get("header") or {}),
+        spacing=bool((study.facts.get("header") or {}).get("PixelSpacing")),
     )
     seen = [study, *others, *([before] if before else [])]
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}

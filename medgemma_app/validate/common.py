@@ -16,6 +16,9 @@ from medgemma_app.validate.sections import OTHER, Parsed
 Severity: TypeAlias = Literal["error", "warning", "info"]
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
+# Ten times what a report or the notes of a visit come to.
+LONGEST_TEXT = 40_000
+LONGEST_SOURCE = 150_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Report:
     has_prior: bool = False
     indication: str | None = None
     source: str | None = None
+    header: str | None = None
+    spacing: bool | None = None
 
 
 Check: TypeAlias = Callable[[Report], Iterator[Issue]]
@@ -86,10 +91,21 @@ _SPECIAL = re.compile(
 )
 
 
-def run(report: Report, checks: tuple[Check, ...]) -> Validation:
-    """All issues of a report in the order of the checks; where there is no answer, that is the only one."""
+def run(report: Report, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
+    """All issues of a report in the order of the checks; where there is no answer, that is the only one.
+
+    What a text of no natural length says is not checked; a remark says so.
+    """
+    fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
+    checks = (*form, *content) if fits else (*form, not_checked)
     issues = tuple(no_answer(report)) or tuple(issue for check in checks for issue in check(report))
     return Validation(issues, report.parsed.texts())
+
+
+def not_checked(report: Report) -> Iterator[Issue]:
+    """A text or a source too long to be compared in a moment: a book, or a loop."""
+    longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
+    yield Issue("not-checked", "info", f"the text or its source is too long: what they say was not compared (at most {longest})")
 
 
 def excerpt(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from medgemma_app.validate.common import (
     Check,
     FinishReason,
@@ -14,14 +16,21 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
+from medgemma_app.validate.contradictions import affirmed_and_denied, contradicting_side
 from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.measures import measurement_mismatch, unscaled_measurement
+from medgemma_app.validate.overlap import repeated_section
+from medgemma_app.validate.person import wrong_age, wrong_sex
+from medgemma_app.validate.priors import invented_prior, missed_comparison
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import FINDINGS_NAMES, parse
+from medgemma_app.validate.study import wrong_body_part, wrong_laterality, wrong_modality
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("findings", "impression")
-CHECKS: tuple[Check, ...] = (
+FORM: tuple[Check, ...] = (
     special_token,
     refusal,
     gibberish,
@@ -33,6 +42,23 @@ CHECKS: tuple[Check, ...] = (
     duplicate_section,
     foreign_script,
 )
+CONTENT: tuple[Check, ...] = (
+    other_language,
+    repeated_section,
+    invented_prior,
+    missed_comparison,
+    unscaled_measurement,
+    measurement_mismatch,
+    affirmed_and_denied,
+    contradicting_side,
+    wrong_modality,
+    wrong_body_part,
+    wrong_laterality,
+    wrong_sex,
+    wrong_age,
+)
+_SEX = re.compile(r"\b(?:fe)?male\b", re.IGNORECASE)
+_AGE = re.compile(r"\b[0-9]{1,3} years?\b", re.IGNORECASE)
 
 
 def validate_findings(
@@ -42,8 +68,14 @@ def validate_findings(
     finish_reason: FinishReason = "stop",
     indication: str | None = None,
     has_thought: bool = False,
+    header: str | None = None,
+    spacing: bool | None = None,
 ) -> Validation:
-    """What is wrong with a report of findings and impression; never raises, whatever the text."""
+    """What is wrong with a report of findings and impression; never raises, whatever the text.
+
+    ``header`` is what the model was told of the picture ("modality DX, body part CHEST, female, 58 years"); ``spacing`` says
+    whether the picture has a scale to measure by, None where nobody knows.
+    """
     report = Report(
         text=text,
         parsed=parse(text, FINDINGS_NAMES),
@@ -52,5 +84,14 @@ def validate_findings(
         has_thought=has_thought,
         has_prior=has_prior,
         indication=indication,
+        source=_told(header, indication),
+        header=header,
+        spacing=spacing,
     )
-    return run(report, CHECKS)
+    return run(report, FORM, CONTENT)
+
+
+def _told(header: str | None, indication: str | None) -> str | None:
+    """What is known of the patient, in words that say which is the sex and which the age."""
+    labelled = _AGE.sub(r"age: \g<0>", _SEX.sub(r"sex: \g<0>", header or ""))
+    return "\n".join(filter(None, (labelled, indication))) or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from medgemma_app.validate.clashes import clashing_findings, denied_and_reported
 from medgemma_app.validate.common import (
     Check,
     FinishReason,
@@ -16,14 +17,28 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
+from medgemma_app.validate.doses import dose_of_another
 from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
+from medgemma_app.validate.overlap import repeated_section
+from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
+from medgemma_app.validate.silence import (
+    omitted_allergy,
+    omitted_complaint,
+    omitted_medication,
+    omitted_vital,
+    unmentioned_denial,
+    unmentioned_exam,
+)
+from medgemma_app.validate.values import implausible_vital, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
-CHECKS: tuple[Check, ...] = (
+FORM: tuple[Check, ...] = (
     special_token,
     refusal,
     gibberish,
@@ -34,6 +49,25 @@ CHECKS: tuple[Check, ...] = (
     section_order,
     duplicate_section,
     foreign_script,
+)
+CONTENT: tuple[Check, ...] = (
+    other_language,
+    repeated_section,
+    invented_value,
+    dose_of_another,
+    wrong_sex,
+    wrong_age,
+    implausible_vital,
+    unnamed_medication,
+    unnamed_diagnosis,
+    denied_and_reported,
+    clashing_findings,
+    unmentioned_exam,
+    unmentioned_denial,
+    omitted_medication,
+    omitted_allergy,
+    omitted_vital,
+    omitted_complaint,
 )
 
 
@@ -50,7 +84,7 @@ def validate_soap(
     """
     text, parsed = _read(text_or_sections)
     report = Report(text=text, parsed=parsed, required=REQUIRED, finish_reason=finish_reason, has_thought=has_thought, source=source)
-    return run(report, CHECKS)
+    return run(report, FORM, CONTENT)
 
 
 def _read(text_or_sections: str | Mapping[str, str]) -> tuple[str, Parsed]:

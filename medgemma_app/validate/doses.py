@@ -1,0 +1,58 @@
+"""Doses bound to their drug: forty milligrams are right for one drug of a source and wrong for another."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+
+from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.drugs import drug
+from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.terms import heard
+
+_DOSES = {"mass", "units"}
+# Letters between a drug and its dose in a note, and how far around a drug a dialogue may speak of its dose.
+_DIRECTLY = 30
+_AROUND = 300
+MOST_ISSUES = 10
+MOST_MENTIONS = 500
+
+
+def dose_of_another(report: Report) -> Iterator[Issue]:
+    """Where the source gives a drug's dose, the note gives that drug this dose."""
+    written = [one for one in written_quantities(report.text) if one.kind in _DOSES] if report.source else []
+    said = _doses(report.source or "") if written else {}
+    found = 0
+    for name, dose in _dosed(report.text, written):
+        doses = said.get(name, ())
+        if any(one.kind in _DOSES for one in doses) and not any(round(one.value, 3) == round(dose.value, 3) for one in doses):
+            shown = excerpt(report.text[max(0, dose.start - 30) : dose.end + 15])
+            yield Issue("dose-mismatch", "warning", f"the source gives another dose of {name}; compare it with the notes", shown)
+            found += 1
+            if found >= MOST_ISSUES:
+                return
+
+
+def _dosed(text: str, written: list[Quantity]) -> Iterator[tuple[str, Quantity]]:
+    """(generic name, dose) where a dose follows its drug directly."""
+    drugs = _drugs(text)
+    starts = [end for end, _ in drugs]
+    for dose in written:
+        at = bisect_left(starts, dose.start + 1) - 1
+        if at >= 0 and dose.start - drugs[at][0] <= _DIRECTLY and "." not in text[drugs[at][0] : dose.start]:
+            yield drugs[at][1], dose
+
+
+def _doses(source: str) -> Mapping[str, list[Quantity]]:
+    """Generic name -> every number the source has around it."""
+    numbers = spoken_quantities(source)
+    starts = [one.start for one in numbers]
+    around: dict[str, list[Quantity]] = {}
+    for end, name in _drugs(source)[:MOST_MENTIONS]:
+        around.setdefault(name, []).extend(numbers[bisect_left(starts, end - _AROUND) : bisect_left(starts, end + _AROUND)])
+    return around
+
+
+def _drugs(text: str) -> list[tuple[int, str]]:
+    """(where it ends, generic name) of every drug of a text."""
+    return [(word.end, name) for word in heard(text).all if (name := drug(word.text))]

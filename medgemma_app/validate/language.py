@@ -1,0 +1,40 @@
+"""An answer in another language than it was asked for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+
+# The commonest words of each language that are no words of the others and no clinical abbreviations.
+_COMMON = {
+    "English": "the of and with is are no was has in for to on this that not there patient normal",
+    "Spanish": "el los las del una con por se es está sin para que y su paciente presenta derecho izquierdo",
+    "French": "le les des une avec pour est sont et dans du la pas sans sur patiente droit gauche aucun",
+    "German": "der die das und mit ist sind ein eine nicht kein keine im von bei zu patient rechts links",
+    "Italian": "il lo gli della con per è sono e una nel non di che paziente destro sinistro senza",
+    "Portuguese": "o os as da do com para não é uma sem em e no na paciente direito esquerdo",
+    "Dutch": "de het een en van met is niet geen voor op te zijn patiënt rechts links",
+}
+_WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
+_WORD = re.compile(r"[^\W\d_]+")
+_FEWEST = 12
+_SHARE = 0.12
+
+
+def other_language(report: Report) -> Iterator[Issue]:
+    """A report is in English, as the prompts are, or in the language of its source."""
+    text = without_tokens(report.text)
+    found = _language(text)
+    if found not in ("English", "", _language(report.source or "")):
+        yield Issue("other-language", "warning", f"the answer is in {found}; set --temperature above 0 to get another one", excerpt(text))
+
+
+def _language(text: str) -> str:
+    """The language whose common words a text uses most, "" where none stands out."""
+    words = Counter(_WORD.findall(text.lower()))
+    counts = {language: sum(words[word] for word in common) for language, common in _WORDS.items()}
+    best = max(counts, key=lambda language: counts[language])
+    return best if words.total() >= _FEWEST and counts[best] >= _SHARE * words.total() else ""

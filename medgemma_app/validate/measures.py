@@ -1,0 +1,47 @@
+"""Sizes in a radiology report: where they may stand, and that both sections give the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from medgemma_app.validate.common import Issue, Report, excerpt
+
+# "1.2 cm", "3 x 4 mm", "1.2 x 3.4 x 2 cm"
+_SIZE = re.compile(
+    r"\b([0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
+    r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
+_SAME = 0.5  # mm; and a tenth of the size, for rounding
+
+
+def unscaled_measurement(report: Report) -> Iterator[Issue]:
+    """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
+    if report.spacing is not False:
+        return
+    for section in report.required:
+        found = _SIZE.search(report.parsed.texts().get(section, ""))
+        if found:
+            message = "a size is given, and the picture has no scale to measure by; take it out"
+            yield Issue("unscaled-measurement", "warning", message, excerpt(found.group()))
+            return
+
+
+def measurement_mismatch(report: Report) -> Iterator[Issue]:
+    """A size in the impression is one of those in the findings, as far as these give any."""
+    texts = report.parsed.texts()
+    measured = [size for size, _ in _sizes(texts.get("findings", ""))]
+    for size, written in _sizes(texts.get("impression", "")) if measured else ():
+        if not any(abs(size - other) <= max(_SAME, 0.1 * other) for other in measured[:100]):
+            yield Issue("measurement-mismatch", "warning", "the impression gives a size that the findings do not", excerpt(written))
+            return
+
+
+def _sizes(text: str) -> Iterator[tuple[float, str]]:
+    """(millimetres, as written) of every size."""
+    for found in _SIZE.finditer(text):
+        factor = 10.0 if found[2].lower().startswith("c") else 1.0
+        for number in _NUMBER.findall(found[1]):
+            yield factor * float(number), found.group()

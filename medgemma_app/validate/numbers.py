@@ -1,0 +1,145 @@
+"""The numbers of a text, written in digits or spoken.
+
+A transcript says "one twenty eight over eighty eight", "ninety seven . seven" and "zero point four"; a note says 128/88, 97.7
+and 0.4. Where speech can be read in several ways, every reading is kept, because a note may have understood any of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+_TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n")
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+SMALL = {word: value for value, word in enumerate(_WORDS.split())} | {"oh": 0, "o": 0}
+TENS = {word: value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}  # noqa: SIM905
+TENS |= {f"{word[:-1]}ies": value for word, value in TENS.items()}  # "in the sixties"
+_SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000}
+_PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
+_MANY = {"once": 1, "twice": 2, "thrice": 3, "couple": 2, "dozen": 12}
+_POINTS = (".", "point")
+_OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
+# Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
+MOST_PARTS = 3
+_ALIKE = str.maketrans("º˚’", "°°'")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A number in digits, a word in lower case, or a mark, with its place in the text."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One reading of a number, and the tokens it is read from: ``tokens[first:last]``."""
+
+    value: float
+    first: int
+    last: int
+
+
+_Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, last token
+
+
+def tokenize(text: str) -> list[Token]:
+    """Numbers, words, marks and line ends; no token spans other white space."""
+    return [Token(found.group().lower(), found.start(), found.end()) for found in _TOKEN.finditer(text)]
+
+
+def numbers(tokens: Sequence[Token]) -> list[Number]:
+    """Every reading of every number, the longest reading of a place first."""
+    found: list[Number] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at].text not in _OPENERS and tokens[at].text[0] not in "0123456789.":
+            at += 1
+            continue
+        row = list(_row(tokens, at))
+        found.extend(reading for index in range(len(row)) for reading in _readings(tokens, row, index))
+        found.extend(_single(tokens, at) if not row else ())
+        at = row[-1][3] if row else at + 1
+    return found
+
+
+def as_number(token: str) -> float | None:
+    """The value of a token in digits."""
+    return float(token.replace(",", "")) if token.isascii() and token[-1:].isdigit() and not token[0].isalpha() else None
+
+
+def _single(tokens: Sequence[Token], at: int) -> Iterator[Number]:
+    word = tokens[at].text
+    if word in _PARTS or word in _MANY:
+        yield Number(_PARTS.get(word, _MANY.get(word, 0)), at, at + 1)
+
+
+def _row(tokens: Sequence[Token], at: int) -> Iterator[_Part]:
+    """Number after number with nothing between them but a hyphen, a point or an "and"."""
+    while part := number_part(tokens, at):
+        yield part
+        at = part[3] + (_text(tokens, part[3]) in _POINTS or (_text(tokens, part[3]) == "-" and _spoken(tokens, part[3] - 1)))
+
+
+def number_part(tokens: Sequence[Token], at: int) -> _Part | None:
+    """A number in digits, or in words as far as they make one number: "two hundred and six", "eighty one"."""
+    value = as_number(_text(tokens, at))
+    if value is not None:
+        return value, tokens[at].text.replace(",", ""), at, at + 1
+    total, end = (1, at + 1) if _text(tokens, at) == "a" and _text(tokens, at + 1) in _SCALES else _below_hundred(tokens, at)
+    if end == at:
+        return None
+    while (scale := _SCALES.get(_text(tokens, end))) and total < scale * scale:
+        rest, last = _below_hundred(tokens, end + 1 + (_text(tokens, end + 1) == "and"))
+        joined = last > end + 1 + (_text(tokens, end + 1) == "and")
+        total, end = total * scale + rest, last if joined else end + 1
+    return float(total), str(total), at, end
+
+
+def _below_hundred(tokens: Sequence[Token], at: int) -> tuple[int, int]:
+    """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts when there is none."""
+    word = _text(tokens, at)
+    if word in SMALL:
+        return SMALL[word], at + 1
+    if word not in TENS:
+        return 0, at
+    after = at + 1 + (_text(tokens, at + 1) == "-")
+    unit = SMALL.get(_text(tokens, after), 0)
+    return (10 * TENS[word] + unit, after + 1) if 0 < unit < 10 else (10 * TENS[word], at + 1)
+
+
+def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iterator[Number]:
+    """What a row of parts may say from one of them on: itself, joined with the next ones, or with decimals."""
+    value, digits, first, last = row[index]
+    if _text(tokens, last) == "and" and _text(tokens, last + 1) in ("a", "one") and _text(tokens, last + 2) in _PARTS:
+        yield Number(value + _PARTS[tokens[last + 2].text], first, last + 3)
+    if _text(tokens, last) in _PARTS:
+        yield Number(value + _PARTS[tokens[last].text], first, last + 1)
+    if _text(tokens, first - 1) in _POINTS and _spoken(tokens, first):
+        yield Number(float(f"0.{digits}") if digits.isdigit() else value, first - 1, last)
+    for _, more, start, end in row[index + 1 : index + 1 + MOST_PARTS]:
+        pointed = _text(tokens, start - 1) in _POINTS and "." not in digits
+        if not (pointed or _spoken(tokens, first)) or not more.isdigit() or len(digits) > 6:
+            break
+        digits += f".{more}" if pointed else more
+        yield Number(float(digits), first, end)
+    yield Number(value, first, last)
+    if _text(tokens, last) in ("to", "or") and _text(tokens, last + 2) in _SCALES and value < 10:
+        yield Number(value * _SCALES[tokens[last + 2].text], first, last)  # "three to four hundred"
+
+
+def _spoken(tokens: Sequence[Token], at: int) -> bool:
+    return _text(tokens, at) in SMALL or _text(tokens, at) in TENS or _text(tokens, at) in _SCALES
+
+
+def _text(tokens: Sequence[Token], at: int) -> str:
+    return tokens[at].text if 0 <= at < len(tokens) else ""
+
+
+def same_signs(text: str) -> str:
+    """The text with signs that look alike made one, every place in it kept."""
+    return text.translate(_ALIKE)

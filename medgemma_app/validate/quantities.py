@@ -1,0 +1,199 @@
+"""Numbers bound to what they measure: a dose in milligrams, a heart rate, a hemoglobin.
+
+The unit behind a number says most ("40 mg", "98 %", "3 weeks"); the nearest label before it says the rest ("heart rate is
+seventy two").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+
+from medgemma_app.validate.numbers import SMALL, TENS, Number, Token, as_number, number_part, numbers, same_signs, tokenize
+from medgemma_app.validate.units import FACTORS, LABS, UNITS, VITALS
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number, its kind ("" where nothing says), its unit as written, and its place in the text."""
+
+    kind: str
+    value: float
+    unit: str
+    start: int
+    end: int
+    first: int
+    last: int
+    near: frozenset[str] = frozenset()  # what else it may measure, where speech leaves it open
+
+
+_NAMED = {**VITALS, **LABS}
+_LABELS = frozenset(_NAMED.values())
+_LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
+_PAIR = ("over", "/")
+_PER = ("/", "per")
+_CONCENTRATION = {"dl", "deciliter", "deciliters", "l", "liter", "litre", "ml", "milliliter", "mm3", "mcl", "ul", "hour", "hr", "h"}
+# Of the units that several things share, those that a label may narrow down.
+_SHARED = {"", "angle", "percent", "concentration", "rate", "breaths", "temperature", "weight", "pressure", "equivalents", "units"}
+_FARTHEST_LABEL = 9
+_BARS_IN_SPEECH: frozenset[str] = frozenset()
+_BARS_IN_WRITING = frozenset("\n•.;")
+_LOWEST_PRESSURE = 30
+
+
+@lru_cache(maxsize=2)
+def spoken_quantities(text: str) -> tuple[Quantity, ...]:
+    """Every reading of every number of a source, with its kind; "" where neither unit nor label says what it is."""
+    tokens = tokenize(same_signs(text))
+    found = (_quantity(tokens, number, _BARS_IN_SPEECH) for number in numbers(tokens))
+    return tuple(replace(one, near=_near(tokens, one)) if not one.kind or one.kind in _LABELS else one for one in found)
+
+
+@lru_cache(maxsize=2)
+def written_quantities(text: str) -> tuple[Quantity, ...]:
+    """The numbers a note writes in digits, one reading each; a label is in the same sentence as its number."""
+    tokens = tokenize(same_signs(text))
+    digits = (number for number in numbers(tokens) if as_number(tokens[number.first].text) is not None)
+    return tuple(_longest(_quantity(tokens, number, _BARS_IN_WRITING) for number in digits))
+
+
+def _longest(found: Iterable[Quantity]) -> Iterator[Quantity]:
+    """Of readings that overlap, the first and longest."""
+    end = -1
+    for one in found:
+        if one.first >= end:
+            yield one
+            end = one.last
+
+
+def _quantity(tokens: Sequence[Token], number: Number, bars: Container[str]) -> Quantity:
+    unit = _unit(tokens, number.last)
+    kind = _kind(tokens, number, unit, bars)
+    end = tokens[number.last - 1].end
+    value = number.value * FACTORS.get(unit, 1.0)
+    return Quantity(kind, value, unit, tokens[number.first].start, end, number.first, number.last)
+
+
+def _unit(tokens: Sequence[Token], at: int) -> str:
+    """The unit behind a number: "40 mg", "40-mg", "40 to 50 mg", "98 / 99 %"."""
+    for offset in (0, 1):
+        word = _text(tokens, at + offset)
+        if word in UNITS and not (offset and _text(tokens, at) != "-"):
+            return word
+    other = number_part(tokens, at + 1) if _text(tokens, at) in ("to", "-", "or", "/") else None
+    unit = _text(tokens, other[3]) if other else ""
+    return unit if unit in UNITS else ""
+
+
+def _kind(tokens: Sequence[Token], number: Number, unit: str, bars: Container[str]) -> str:
+    kind = UNITS.get(unit, "")
+    if tokens[number.first].text in ("once", "twice", "thrice"):
+        return "count"
+    if kind == "time" and _is_age(tokens, number.last):
+        return "age"
+    if not kind and (_is_date(tokens, number) or _is_name(tokens, number)):
+        return "date" if _is_date(tokens, number) else "name"
+    if kind == "angle" and _text(tokens, number.last + 1) in ("f", "c", "fahrenheit", "celsius"):
+        return "temperature"
+    if (kind, _text(tokens, number.last + 1), _text(tokens, number.last + 2)) == ("weight", "/", "m2"):
+        return "bmi"
+    if kind == "length" and "hg" in (_text(tokens, number.last + 1), _text(tokens, number.last + 2)):
+        return "blood pressure"
+    if kind in ("mass", "units", "concentration", "equivalents") and _is_concentration(tokens, number.last):
+        kind = "concentration"
+    if _in_pair(tokens, number):
+        return "blood pressure"
+    if kind not in _SHARED:
+        return kind
+    return _narrowed(kind, _label(tokens, number, bars))
+
+
+def _narrowed(kind: str, label: str) -> str:
+    """What the unit and the label say together; a unit that fits the label only is as good as the label."""
+    alone = {"rate": "heart rate", "breaths": "respiratory rate", "pressure": "blood pressure"}
+    if kind in alone:
+        return alone[kind]
+    fits = {"temperature": "temperature", "weight": "weight"}
+    if kind in fits:
+        return fits[kind]
+    if kind in ("equivalents", "units"):
+        return label if label in LABS.values() else kind
+    if kind == "angle":
+        return "temperature" if label == "temperature" else kind
+    return label or kind
+
+
+def _is_name(tokens: Sequence[Token], number: Number) -> bool:
+    """Whether a number is part of a name, as in B-12 and COVID-19."""
+    mark, word = _text(tokens, number.first - 1), _text(tokens, number.first - 2)
+    return mark == "-" and word.isalpha() and tokens[number.first - 2].end == tokens[number.first - 1].start and not _is_spoken(word)
+
+
+def _is_spoken(word: str) -> bool:
+    return word in SMALL or word in TENS
+
+
+def _is_age(tokens: Sequence[Token], at: int) -> bool:
+    window = [_text(tokens, at + offset) for offset in range(4)]
+    return "old" in window or "yo" in window[:2] or (window[0] == "y" and window[1:3] in (["/", "o"], ["o", ""]))
+
+
+def _is_date(tokens: Sequence[Token], number: Number) -> bool:
+    """Whether a number is part of 03/2021 or 1/12/71."""
+    year = 1900 <= number.value < 2100
+    around = [(number.last, number.last + 1, number.last + 2), (number.first - 1, number.first - 2, number.first - 3)]
+    for mark, other, beyond in around:
+        value = as_number(_text(tokens, other)) if _text(tokens, mark) in ("/", "-") else None
+        if value is not None and (year or 1900 <= value < 2100 or _text(tokens, beyond) == _text(tokens, mark)):
+            return True
+    return False
+
+
+def _is_concentration(tokens: Sequence[Token], at: int) -> bool:
+    near = [_text(tokens, at + offset) for offset in range(4)]
+    return any(per in _PER and under in _CONCENTRATION for per, under in pairwise(near))
+
+
+def _in_pair(tokens: Sequence[Token], number: Number) -> bool:
+    """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty"."""
+    if number.value < _LOWEST_PRESSURE or number.value != int(min(number.value, 999)):
+        return False
+    if _text(tokens, number.last) in _PAIR and _pressure_at(tokens, number.last + 1):
+        return True
+    return _text(tokens, number.first - 1) in _PAIR and _pressure_at(tokens, number.first - 2)
+
+
+def _pressure_at(tokens: Sequence[Token], at: int) -> bool:
+    word = _text(tokens, at)
+    value = as_number(word)
+    return (value is not None and _LOWEST_PRESSURE <= value < 400) or (value is None and bool(list(numbers(tokens[max(at, 0) : at + 1]))))
+
+
+def _label(tokens: Sequence[Token], number: Number, bars: Container[str]) -> str:
+    """The nearest name of a vital sign or analyte before a number; other numbers may stand between."""
+    for at in range(number.first - 1, max(-1, number.first - 1 - _FARTHEST_LABEL), -1):
+        word = tokens[at].text
+        if word in bars:
+            return ""
+        if word == "rate" and _text(tokens, at - 1) in ("heart", "pulse"):
+            return "heart rate"
+        if word == "count" and _text(tokens, at - 1) in ("cell", "blood"):
+            return "white cells"
+        if word == "pressure" and _text(tokens, at - 1) not in ("blood", "arterial"):
+            continue
+        if word in _LETTERS and at >= number.first - 2 and number.value >= 8 and _text(tokens, at - 1) in ("", ",", ";", ".", "-", "•"):
+            return _LETTERS[word]
+        if word in VITALS or word in LABS:
+            return VITALS.get(word) or LABS[word]
+    return ""
+
+
+def _near(tokens: Sequence[Token], one: Quantity) -> frozenset[str]:
+    around = tokens[max(0, one.first - _FARTHEST_LABEL) : one.last + _FARTHEST_LABEL // 2]
+    return frozenset(_NAMED[token.text] for token in around if token.text in _NAMED)
+
+
+def _text(tokens: Sequence[Token], at: int) -> str:
+    return tokens[at].text if 0 <= at < len(tokens) else ""

@@ -1,0 +1,110 @@
+"""Doses, vital signs and lab values of a note: whether the source has them, and whether they can be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.units import LABS
+
+_LABS = set(LABS.values())
+_DOSES = {"mass", "volume", "units", "equivalents"}
+_VITALS = {"blood pressure", "heart rate", "respiratory rate", "temperature", "oxygen saturation", "weight", "bmi"}
+_CHECKED = _DOSES | _VITALS | _LABS | {"concentration", "percent"}
+# A source may give a number alone ("forty of lasix"), or with a unit that several things share; and a lab value without one.
+_VAGUE = {"", "percent", "concentration", "angle"}
+_MEASURED_BY_MASS = {"mass", "concentration", "units", "equivalents"}
+_LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
+_CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
+_KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
+MOST_ISSUES = 20
+# Wide enough for infants and for what is seen in resuscitation; outside of it a number is a slip of the pen.
+_PLAUSIBLE: Mapping[str, tuple[float, float]] = {
+    "heart rate": (20, 260),
+    "respiratory rate": (4, 90),
+    "oxygen saturation": (40, 100),
+    "temperature": (86, 110),
+    "blood pressure": (20, 300),
+    "a1c": (3, 20),
+    "bmi": (8, 100),
+}
+
+
+def invented_value(report: Report) -> Iterator[Issue]:
+    """A dose, vital sign or lab value is in the source, however it is written or spoken there.
+
+    An error where the source has no such number, or has another value of the same thing; where it has the number as
+    something else only, a warning.
+    """
+    if report.source is None:
+        return
+    said = _Said(spoken_quantities(_KNOWN_DOSES.sub(r"\g<0> 81 mg", report.source)))
+    seen: set[tuple[str, float]] = set()
+    for one in written_quantities(report.text):
+        if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one):
+            continue
+        seen.add((one.kind, one.value))
+        shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
+        severity, why = said.verdict(one)
+        yield Issue("invented-value", severity, f"{_name(one)} {why}; compare it with the notes", shown)
+        if len(seen) >= MOST_ISSUES:
+            return
+
+
+class _Said:
+    """What the source says, by value."""
+
+    def __init__(self, found: Sequence[Quantity]) -> None:
+        self.kinds = {one.kind for one in found}
+        self._at: dict[float, list[Quantity]] = {}
+        for one in found:
+            self._at.setdefault(round(one.value, 3), []).append(one)
+        self._converted = [one for one in found if one.kind in _CONVERTED][:200]
+
+    def has(self, one: Quantity) -> bool:
+        """Whether the source says this of the same thing, or says the number without saying of what."""
+        return any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50]) or any(
+            one.kind == other.kind and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind] and one.unit != other.unit
+            for other in self._converted
+        )
+
+    def verdict(self, one: Quantity) -> tuple[Literal["error", "warning"], str]:
+        if round(one.value, 3) not in self._at:
+            return "error", "is nowhere in the source"
+        if one.kind in self.kinds & (_VITALS | _LABS):
+            return "error", "is another one in the source"
+        return "warning", "is in the source as something else only"
+
+
+def _alike(one: Quantity, other: Quantity) -> bool:
+    if one.kind == other.kind or other.kind in _VAGUE or one.kind in other.near:
+        return True
+    both = {one.kind, other.kind}
+    if both <= _LIPIDS:
+        return True
+    by_mass = one.kind in _MEASURED_BY_MASS and (other.kind in _MEASURED_BY_MASS or (other.kind in _LABS and not other.unit))
+    return by_mass or (one.kind == "percent" and other.kind in _LABS | _VITALS) or both <= {"percent", "oxygen saturation"}
+
+
+def _canonical(one: Quantity) -> float:
+    """Temperatures in Fahrenheit, whatever the unit; weights are in pounds already."""
+    celsius = one.kind == "temperature" and one.value < 50
+    return one.value * 1.8 + 32 if celsius else one.value
+
+
+def _name(one: Quantity) -> str:
+    thing = {"mass": "dose", "volume": "dose", "units": "dose", "equivalents": "dose", "concentration": "value"}.get(one.kind, one.kind)
+    return f"the {thing} in the note"
+
+
+def implausible_vital(report: Report) -> Iterator[Issue]:
+    """A vital sign is one a living patient can have."""
+    for one in written_quantities(report.text):
+        low, high = _PLAUSIBLE.get(one.kind, (one.value, one.value))
+        if not low <= _canonical(one) <= high:
+            shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
+            yield Issue("implausible-vital", "warning", f"the {one.kind} cannot be right; compare it with the notes", shown)
+            return
