@@ -9,7 +9,7 @@ from pathlib import Path
 from medgemma_app.demo import draw_phantom, write_notes
 
 
-def main(folder: str, seed: str = "7") -> None:
+def main(folder: str, seed: str = "33") -> None:
     """Writes ``scan.png`` and ``notes.json`` into ``folder`` and says where."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
