@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from medgemma_app.inputs.images import load_image
     from medgemma_app.inputs.notes import load_notes
-    from medgemma_app.model.engine import Generation, MedGemma, Options, Token
+    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.model.generation import Generation, Options, Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
@@ -54,7 +55,8 @@ _HOMES = {
     "errors": ["ContextError", "GenerationCancelled", "GenerationError", "InputError", "MedGemmaError", "ModelError", "OptionError"],
     "inputs.images": ["load_image"],
     "inputs.notes": ["load_notes"],
-    "model.engine": ["Generation", "MedGemma", "Options", "Token"],
+    "model.engine": ["MedGemma"],
+    "model.generation": ["Generation", "Options", "Token"],
     "prompts": ["Prompt"],
     "reports": ["FindingsReport", "SoapReport", "findings", "soap"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],

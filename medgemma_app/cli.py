@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError
+from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:
-    from medgemma_app.model.engine import MedGemma, Options, Token
-    from medgemma_app.reports import Report
-    from medgemma_app.terminal import Answers, Progress
-
-    Work = Callable[[MedGemma, Callable[[Token], object]], Report]  # the inputs are read, the model is not
+    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.model.generation import Options
+    from medgemma_app.reports import Task
+    from medgemma_app.run import Make
 
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
-NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
-DEMO_NOTICE = "The demo model knows drawn phantoms and synthetic notes only: what it says means nothing clinically."
-TERMS = "MedGemma's weights come under the Health AI Developer Foundations terms of use."
-VALIDATION_FAILED = 3
-FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
 
 app = typer.Typer(
     name="medgemma",
@@ -49,8 +43,11 @@ TopK = Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0 i
 TopP = Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this probability.")]
 Seed = Annotated[int | None, typer.Option(help="Makes sampling repeatable.")]
 RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1 discourages repeating.")]
+Retries = Annotated[int, typer.Option(min=0, help="Answers to draw again when validation finds an error; the best is kept.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a study.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the answer to this file.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the answer to this file; to one named .jsonl, a line a study.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Skip the studies that the output file holds already.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Studies to decode together; by default what memory allows, up to 16.")]
 NoStream = Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no timings.")]
 ShowThinking = Annotated[bool, typer.Option("--show-thinking", help="Print the model's thought on stderr.")]
@@ -89,8 +86,11 @@ def findings(
     top_p: TopP = 1.0,
     seed: Seed = None,
     repetition_penalty: RepetitionPenalty = None,
+    retries: Retries = 0,
     as_json: Json = False,
     output: Output = None,
+    resume: Resume = False,
+    batch_size: BatchSize = None,
     no_stream: NoStream = False,
     quiet: Quiet = False,
     show_thinking: ShowThinking = False,
@@ -98,40 +98,54 @@ def findings(
     """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
     from medgemma_app.inputs.images import read_image
     from medgemma_app.inputs.series import Series
-    from medgemma_app.reports import findings as draft
-    from medgemma_app.reports import read_study, study_prompt
+    from medgemma_app.inputs.studies import find_studies
+    from medgemma_app.reports import findings_task, read_study, study_prompt
+    from medgemma_app.run import Run
     from medgemma_app.terminal import save_pictures, say_cost
 
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
-        if len(scan) > 1 and (prior or view or save_input):
+        studies = find_studies(scan)
+        if len(studies) > 1 and (prior or view or save_input):
             raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
-        run = Run(model, revision, as_json, output, not no_stream, quiet, show_thinking)
 
-        def read(name: str) -> Work:
+        def read(name: str) -> Make:
             study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series)
             others = [read_image(file, pad=not no_pad) for file in view or []]
             before = None if prior is None else read_image(prior, pad=not no_pad)
             prompt, _ = study_prompt(study, indication, before, others)
             if save_input is not None:
                 save_pictures(save_input, prompt.images, [name, *(view or []), *([prior] if prior else [])])
-            return lambda model, on_token: draft(
-                model,
-                study,
-                indication=indication,
-                prior=before,
-                views=others,
-                options=options,
-                on_prompt=lambda shown: say_cost(model, shown) if isinstance(study, Series) else None,
-                on_token=on_token,
-            )
 
-        run.studies(scan, read)
+            def make(model: MedGemma) -> Task:
+                if isinstance(study, Series):
+                    say_cost(model, prompt)
+                return findings_task(model, study, indication=indication, prior=before, views=others, options=options)
+
+            return make
+
+        run = Run(
+            kind="findings",
+            model_name=model,
+            revision=revision,
+            options=options,
+            as_json=as_json,
+            output=output,
+            stream=not no_stream,
+            quiet=quiet,
+            thinking=show_thinking,
+            retries=retries,
+            batch_size=batch_size,
+            resume=resume,
+        )
+        run.studies(studies, read)
 
 
 @app.command()
 def soap(
-    notes: Annotated[str, typer.Argument(metavar="NOTES|-", help="A JSON file of visit notes, or - for standard input.")],
+    notes: Annotated[
+        list[str], typer.Argument(metavar="NOTES|-", help="JSON files of visit notes, folders of them, or - for standard input.")
+    ],
     truncate: Annotated[bool, typer.Option("--truncate", help="Leave out the end of notes that do not fit.")] = False,
     model: ModelName = DEFAULT_MODEL,
     revision: Revision = None,
@@ -141,99 +155,57 @@ def soap(
     top_p: TopP = 1.0,
     seed: Seed = None,
     repetition_penalty: RepetitionPenalty = None,
+    retries: Retries = 0,
     as_json: Json = False,
     output: Output = None,
+    resume: Resume = False,
+    batch_size: BatchSize = None,
     no_stream: NoStream = False,
     quiet: Quiet = False,
     show_thinking: ShowThinking = False,
 ) -> None:
     """Draft a SOAP note (SUBJECTIVE, OBJECTIVE, ASSESSMENT, PLAN) from the notes of a visit."""
     from medgemma_app.inputs.notes import read_notes
-    from medgemma_app.reports import soap as draft
+    from medgemma_app.inputs.studies import find_notes
+    from medgemma_app.reports import soap_task
+    from medgemma_app.run import Run
 
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
-        run = Run(model, revision, as_json, output, not no_stream, quiet, show_thinking)
-        read = read_notes(notes)
-        run.studies([notes], lambda _: lambda model, on_token: draft(model, read, truncate=truncate, options=options, on_token=on_token))
+
+        def read(name: str) -> Make:
+            visit = read_notes(name)
+            return lambda model: soap_task(model, visit, truncate=truncate, options=options)
+
+        run = Run(
+            kind="soap",
+            model_name=model,
+            revision=revision,
+            options=options,
+            as_json=as_json,
+            output=output,
+            stream=not no_stream,
+            quiet=quiet,
+            thinking=show_thinking,
+            retries=retries,
+            batch_size=batch_size,
+            resume=resume,
+        )
+        run.studies(find_notes(notes), read)
 
 
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:
-    from medgemma_app.model.engine import Options
+    from medgemma_app.model.generation import Options
 
-    return Options(
+    options = Options(
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, repetition_penalty=repetition_penalty
     )
-
-
-@dataclass
-class Run:
-    """One call of the command: loads the model when the first input has been read, and writes every answer."""
-
-    model_name: str
-    revision: str | None
-    as_json: bool
-    output: Path | None
-    stream: bool
-    quiet: bool
-    thinking: bool
-    _model: MedGemma | None = None
-
-    def studies(self, names: Sequence[str], read: Callable[[str], Work]) -> None:
-        """Every study, in order; one that fails does not stop the next. Exits with the worst code."""
-        from medgemma_app.terminal import Answers
-
-        answers = Answers(self.output, as_json=self.as_json, several=len(names) > 1)
-        codes: list[int] = []
-        try:
-            for name in names:
-                with _errors_become_exit_codes(codes if len(names) > 1 else None):
-                    codes.append(self._study(name, read(name), answers))
-        finally:
-            answers.close()
-        raise typer.Exit(max(codes, key=FROM_BEST_TO_WORST.index))
-
-    def _study(self, name: str, work: Work, answers: Answers) -> int:
-        from medgemma_app.terminal import Progress, StreamPrinter, say_issues, say_timing
-
-        progress = Progress(quiet=self.quiet)
-        model = self._load(progress)
-        answers.head(name)
-        progress.show("reading the input")
-        printer = StreamPrinter(progress, answer=self.stream and answers.can_stream, thought=self.thinking)
-        try:
-            report = work(model, printer)
-        except GenerationCancelled as cancelled:
-            progress.clear()
-            answers.add_partial(cancelled.partial, printer.printed)
-            raise
-        progress.clear()
-        answers.add(report, printer.printed)
-        say_issues(report)
-        if not self.quiet:
-            say_timing(report.generation)
-        return 0 if report.validation.ok else VALIDATION_FAILED
-
-    def _load(self, progress: Progress) -> MedGemma:
-        from medgemma_app.terminal import say
-
-        if self._model is None:
-            from medgemma_app.model.engine import MedGemma
-
-            progress.show(f"loading {self.model_name}")
-            try:
-                self._model = MedGemma.load(self.model_name, revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
-            finally:
-                progress.clear()
-            say(NOTICE)
-            if self.model_name == "demo":
-                say(DEMO_NOTICE)
-        return self._model
+    return options.seeded()
 
 
 @contextmanager
-def _errors_become_exit_codes(codes: list[int] | None = None) -> Iterator[None]:
-    """An error becomes one line on stderr and the exit code of its class; with ``codes`` it is noted there and the run goes on."""
+def _errors_become_exit_codes() -> Iterator[None]:
+    """An error becomes one line on stderr and the exit code of its class."""
     from medgemma_app.terminal import say
 
     try:
@@ -245,9 +217,7 @@ def _errors_become_exit_codes(codes: list[int] | None = None) -> Iterator[None]:
         raise typer.Exit(130) from None
     except MedGemmaError as error:
         say(f"medgemma: {error}")
-        if codes is None:
-            raise typer.Exit(error.exit_code) from None
-        codes.append(error.exit_code)
+        raise typer.Exit(error.exit_code) from None
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medgemma_app.model.engine import Generation
+    from medgemma_app.model.generation import Generation
 
 
 class MedGemmaError(Exception):

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from medgemma_app.errors import ContextError, InputError
+from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 from medgemma_app.inputs.images import Scan, read_image
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.inputs.series import MOST_SLICES, Series, read_series
-from medgemma_app.model.engine import Generation, MedGemma, Options, Token
+from medgemma_app.model.engine import MedGemma
+from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, series_prompt, soap_prompt
-from medgemma_app.validate import Validation, validate_findings, validate_soap
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from medgemma_app.validate import Validation
+
     Picture = str | Path | Image | Scan
+    VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
+FINDINGS = ("findings", "impression")
+SOAP = ("subjective", "objective", "assessment", "plan")
+RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 BOUNDARY = re.compile(r"(?<=[.!?;])\s|\n|\Z")
 SEXES = {"F": "female", "M": "male"}
 AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
@@ -41,6 +48,7 @@ class Report:
     generation: Generation
     origin: Mapping[str, Any]
     warnings: tuple[str, ...] = ()  # of the input
+    tries: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready and complete."""
@@ -53,6 +61,7 @@ class Report:
             "warnings": list(self.warnings),
             "thought": made.thought,
             "finish_reason": made.finish_reason,
+            "tries": self.tries,
             "tokens": {"prompt": made.prompt_tokens, "generated": len(made.token_ids)},
             "seconds": round(made.seconds, 3),
             "peak_memory_bytes": made.peak_memory_bytes,
@@ -70,6 +79,15 @@ class SoapReport(Report):
     """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """A prompt that is ready, how it is to be answered, and what makes a report of the answer."""
+
+    prompt: Prompt
+    options: Options
+    report: Callable[[Generation, Options], Report]
+
+
 def findings(
     model: MedGemma,
     scan: Picture | Series,
@@ -78,37 +96,51 @@ def findings(
     prior: Picture | None = None,
     views: Sequence[Picture] = (),
     options: Options | None = None,
-    on_prompt: Callable[[Prompt], object] | None = None,
+    retries: int = 0,
     on_token: OnToken | None = None,
 ) -> FindingsReport:
     """A findings report of one radiograph or one series (a folder of DICOM slices).
 
     ``views`` are further views of the same study; with a ``prior`` the report compares. Raises InputError before any inference,
-    ContextError when the pictures do not fit, GenerationCancelled (with what there was) when stopped. ``on_prompt`` sees what the
-    model is about to be shown.
+    ContextError when the pictures do not fit, GenerationCancelled (with what there was) when stopped. ``retries``: see ``write``.
     """
-    study = read_study(scan)
-    others = [_scan(view) for view in views]
+    task = findings_task(model, scan, indication=indication, prior=prior, views=views, options=options)
+    return cast(FindingsReport, write(model, task, retries=retries, on_token=on_token))
+
+
+def findings_task(
+    model: MedGemma,
+    scan: Picture | Series,
+    *,
+    indication: str | None = None,
+    prior: Picture | None = None,
+    views: Sequence[Picture] = (),
+    options: Options | None = None,
+) -> Task:
+    """Reads the pictures; see ``findings``."""
+    study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     prompt, file = study_prompt(study, indication, before, others)
-    if on_prompt:
-        on_prompt(prompt)
-    options, generation = _generate(model, prompt, options, on_token)
-    validation = validate_findings(
-        generation.text,
-        has_prior=before is not None,
-        finish_reason=generation.finish_reason,
-        indication=indication,
-        has_thought=generation.thought is not None,
-        header=header_text(study.facts.get("header") or {}),
-        spacing=bool((study.facts.get("header") or {}).get("PixelSpacing")),
-    )
-    seen = [study, *others, *([before] if before else [])]
+    header = study.facts.get("header") or {}
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
-    origin = _origin("findings", model, options, file, {**facts, "indication": indication})
-    sections = {name: validation.sections.get(name, "") for name in ("findings", "impression")}
-    warnings = tuple(warning for one in seen for warning in one.warnings)
-    return FindingsReport(generation.text.strip(), sections, validation, generation, origin, warnings)
+    warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
+
+    def report(generation: Generation, options: Options) -> FindingsReport:
+        from medgemma_app.validate import validate_findings
+
+        validation = validate_findings(
+            generation.text,
+            has_prior=before is not None,
+            finish_reason=generation.finish_reason,
+            indication=indication,
+            has_thought=generation.thought is not None,
+            header=header_text(header),
+            spacing=bool(header.get("PixelSpacing")),
+        )
+        origin = _origin("findings", model, options, file, {**facts, "indication": indication})
+        return FindingsReport(generation.text.strip(), _sections(validation, FINDINGS), validation, generation, origin, warnings)
+
+    return Task(prompt, (options or Options()).seeded(), report)
 
 
 def read_study(
@@ -156,30 +188,109 @@ def _age(value: str | None) -> str | None:
 
 def soap(
     model: MedGemma,
-    notes: str | Path | Mapping[str, Any] | list[Any] | Notes,
+    notes: VisitNotes,
     *,
     truncate: bool = False,
     options: Options | None = None,
+    retries: int = 0,
     on_token: OnToken | None = None,
 ) -> SoapReport:
     """A SOAP note from a notes file, or from notes already parsed.
 
     Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` their end is left out instead, and a
-    warning says how much.
+    warning says how much. ``retries``: see ``write``.
     """
+    task = soap_task(model, notes, truncate=truncate, options=options)
+    return cast(SoapReport, write(model, task, retries=retries, on_token=on_token))
+
+
+def soap_task(model: MedGemma, notes: VisitNotes, *, truncate: bool = False, options: Options | None = None) -> Task:
+    """Reads the notes and fits them into the context; see ``soap``."""
     read = notes if isinstance(notes, Notes) else read_notes(notes)
     options = (options or Options()).seeded()
     kept, warnings = _fit(model, read.text, options, truncate)
     prompt, file = soap_prompt(kept)
-    options, generation = _generate(model, prompt, options, on_token)
-    validation = validate_soap(
-        generation.text, source=kept, finish_reason=generation.finish_reason, has_thought=generation.thought is not None
-    )
-    origin = _origin("soap", model, options, file, {"notes": dict(read.facts)})
-    sections = {name: validation.sections.get(name, "") for name in ("subjective", "objective", "assessment", "plan")}
     if left_out := read.facts.get("left_out"):
         warnings += (f"not told to the model: {', '.join(left_out)}",)
-    return SoapReport(generation.text.strip(), sections, validation, generation, origin, warnings)
+
+    def report(generation: Generation, options: Options) -> SoapReport:
+        from medgemma_app.validate import validate_soap
+
+        validation = validate_soap(
+            generation.text, source=kept, finish_reason=generation.finish_reason, has_thought=generation.thought is not None
+        )
+        origin = _origin("soap", model, options, file, {"notes": dict(read.facts)})
+        return SoapReport(generation.text.strip(), _sections(validation, SOAP), validation, generation, origin, warnings)
+
+    return Task(prompt, options, report)
+
+
+def write(model: MedGemma, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
+    """Answers a task. Where validation finds an error, up to ``retries`` more answers are drawn and the best one is kept.
+
+    ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
+    """
+    return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
+
+
+def write_many(
+    model: MedGemma, tasks: Iterable[Callable[[MedGemma], Task]], options: Options, *, batch_size: int, retries: int = 0
+) -> Iterator[Report | MedGemmaError]:
+    """Answers tasks that are decoded together: for each, in order, its report or the error it failed with.
+
+    A task is made when there is room for it. ``options`` are those of all tasks.
+    """
+    taken: deque[Task | MedGemmaError] = deque()
+
+    def prompts() -> Iterator[Prompt]:
+        for make in tasks:
+            try:
+                task = make(model)
+            except MedGemmaError as error:
+                taken.append(error)
+            else:
+                taken.append(task)
+                yield task.prompt
+
+    for answer in model.generate_many(prompts(), options, batch_size=batch_size):
+        while isinstance(task := taken.popleft(), MedGemmaError):
+            yield task
+        yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(answer, task.options), retries)
+    yield from (error for error in taken if isinstance(error, MedGemmaError))
+
+
+def _answer(model: MedGemma, task: Task, options: Options, on_token: OnToken | None) -> Report:
+    return task.report(model.generate(task.prompt, options, on_token=on_token), options)
+
+
+def _retried(model: MedGemma, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:
+    tries = 1
+    while not best.validation.ok and tries <= retries:
+        try:
+            again = _answer(model, task, _varied(task.options, tries), on_token)
+        except GenerationError:  # there is an answer already
+            break
+        best, tries = min(best, again, key=_faults), tries + 1
+    return replace(best, tries=tries)
+
+
+def _varied(options: Options, attempt: int) -> Options:
+    """What draws another answer: a little chance, and a penalty that tells a loop from a number said twice."""
+    return replace(
+        options,
+        temperature=options.temperature or RETRY_TEMPERATURE,
+        seed=(options.seed or 0) + attempt,
+        repetition_penalty=options.repetition_penalty or RETRY_PENALTY,
+    )
+
+
+def _faults(report: Report) -> tuple[int, int]:
+    severities = [issue.severity for issue in report.validation.issues]
+    return severities.count("error"), severities.count("warning")
+
+
+def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
+    return {name: validation.sections.get(name, "") for name in names}
 
 
 def _fit(model: MedGemma, text: str, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
@@ -204,11 +315,6 @@ def _fit(model: MedGemma, text: str, options: Options, truncate: bool) -> tuple[
 
 def _scan(source: Picture) -> Scan:
     return source if isinstance(source, Scan) else read_image(source)
-
-
-def _generate(model: MedGemma, prompt: Prompt, options: Options | None, on_token: OnToken | None) -> tuple[Options, Generation]:
-    options = (options or Options()).seeded()
-    return options, model.generate(prompt, options, on_token=on_token)
 
 
 def _origin(kind: str, model: MedGemma, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:

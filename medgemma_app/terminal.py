@@ -8,15 +8,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import OutputError
+from medgemma_app.errors import MedGemmaError, OutputError
 from medgemma_app.model.thought import ThoughtSplitter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.engine import Generation, MedGemma, Token
+    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.model.generation import Generation, Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import Report
 
@@ -81,8 +82,8 @@ class StreamPrinter:
 class Answers:
     """Where finished answers go: stdout at once, or a file that is replaced whole at the end."""
 
-    def __init__(self, path: Path | None, *, as_json: bool, several: bool) -> None:
-        self._path, self._json, self._several = path, as_json, several
+    def __init__(self, path: Path | None, *, as_json: bool) -> None:
+        self._path, self._json = path, as_json
         self._kept: list[str] = []
         if path is not None:
             _check_writable(path, "--output")
@@ -91,14 +92,16 @@ class Answers:
     def can_stream(self) -> bool:
         return self._path is None and not self._json
 
-    def head(self, name: str) -> None:
-        """Tells several studies apart in text."""
-        if self._several and not self._json:
-            self._write("\n" if self._kept else "", f"# {Path(name).name}\n")
-
     def add(self, report: Report, printed: str) -> None:
         """A finished report, of which ``printed`` has been streamed to stdout already."""
         self._write(json.dumps(report.to_dict(), ensure_ascii=False) if self._json else _unprinted(report.text, printed), "\n")
+
+    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
+        """One of several studies: a ``record``, or a report with a head that tells it from the others."""
+        if self._json:
+            self._write(json.dumps(record, ensure_ascii=False), "\n")
+        elif not isinstance(result, MedGemmaError):
+            self._write("\n" if self._kept else "", f"# {Path(name).name}\n", result.text, "\n")
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped: always to stdout, a file holds finished reports only."""
@@ -174,11 +177,20 @@ def say_cost(model: MedGemma, prompt: Prompt) -> None:
     say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
 
 
-def say_issues(report: Report) -> None:
+def say_issues(report: Report, prefix: str = "") -> None:
     for warning in report.warnings:
-        say(f"warning: {warning}")
+        say(f"{prefix}warning: {warning}")
     for issue in report.validation.issues:
-        say(f"{issue.severity}: {issue.code}: {issue.message}")
+        say(f"{prefix}{issue.severity}: {issue.code}: {issue.message}")
+
+
+def say_result(name: str, result: Report | MedGemmaError) -> None:
+    """What is to be said of one of several studies."""
+    shown = Path(name).name
+    if not isinstance(result, MedGemmaError):
+        say_issues(result, f"{shown}: ")
+    else:
+        say(f"medgemma: {result}" if shown in str(result) else f"medgemma: {shown}: {result}")
 
 
 def say_timing(generation: Generation) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
-from medgemma_app.cli import DEMO_NOTICE, NOTICE, app
+from medgemma_app.cli import app
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.notices import DEMO_NOTICE, NOTICE
 
 SEED = 3
 
@@ -115,20 +116,24 @@ def test_a_cut_report_is_printed_with_every_issue_named_and_exit_3(medgemma, sca
         ["findings", "{scan}", "--output", "{folder}"],
         ["findings", "{scan}", "--output", "{folder}/none/report.txt"],
         ["findings", "{scan}", "--prior", "none.png"],
-        ["findings", "{scan}", "{scan}", "--prior", "{scan}"],
+        ["findings", "{scan}", "{notes}", "--prior", "{scan}"],
+        ["findings", "{scan}", "--resume"],
+        ["findings", "{scan}", "--batch-size", "0"],
+        ["findings", "{scan}", "--retries", "-1"],
         ["findings", "{scan}", "--frame", "2"],
         ["findings", "{scan}", "--window", "40/80"],
         ["findings", "{scan}", "--save-input", "{folder}"],
         ["findings", "{scan}", "--view", "none.png"],
-        ["findings", "{folder}"],
+        ["findings", "{folder}/empty"],
+        ["soap", "{folder}/empty"],
         ["findings", "{notes}"],
         ["findings"],
         ["soap", "{scan}"],
-        ["soap", "{folder}"],
     ],
     ids=" ".join,
 )
 def test_bad_usage_and_bad_input_exit_2_and_write_nothing(medgemma, scan, notes, tmp_path, arguments):
+    (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.iterdir())
     result = medgemma(*(text.format(scan=scan, notes=notes, folder=tmp_path) for text in arguments))
     assert (result.exit_code, result.stdout) == (2, "")

@@ -132,7 +132,7 @@ def test_sampling_restricted_to_one_token_is_greedy(tiny_model, restriction):
 
 
 def test_top_k_samples_only_the_likeliest(tiny_model):
-    first = next(iter(tiny_model._results(PROMPT, tiny_model.tokenize(PROMPT), Options(max_tokens=1))))
+    first = next(iter(tiny_model._results(PROMPT, tiny_model.row(PROMPT, Options(max_tokens=1)))))
     likeliest = set(np.argsort(np.array(first.logprobs))[-3:].tolist())
     drawn = {tiny_model.generate(PROMPT, Options(max_tokens=1, temperature=5.0, top_k=3, seed=seed)).token_ids[0] for seed in range(25)}
     assert drawn == likeliest
@@ -274,3 +274,29 @@ def test_200_generations_do_not_grow_memory(tiny_model):
 
     settled = run(5)
     assert run(200) <= settled + 100_000
+
+
+def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeypatch):
+    phrase = tiny_model._processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
+    scripted(monkeypatch, tiny_model, phrase * 20)
+    generation = tiny_model.generate(PROMPT, Options(max_tokens=len(phrase) * 20))
+    assert generation.finish_reason == "repetition"
+    assert generation.text.count("lungs are clear") <= 5
+
+
+def test_a_picture_that_was_seen_costs_no_second_look(tiny_model, monkeypatch):
+    first = tiny_model.encode_image(picture(77))
+    monkeypatch.setattr(type(tiny_model), "_encode", lambda *_: pytest.fail("looked again"))
+    assert mx.array_equal(tiny_model.encode_image(picture(77).copy()), first)
+
+
+def test_only_the_last_pictures_are_kept(tiny_model):
+    for seed in range(20):
+        tiny_model.encode_image(picture(seed))
+    assert len(tiny_model._seen) == 16
+
+
+def test_a_token_that_has_no_text_is_an_error_in_one_line(tiny_model, monkeypatch):
+    scripted(monkeypatch, tiny_model, [tiny_model._model.config.text_config.vocab_size - 1])
+    with pytest.raises(GenerationError, match="tokenizer does not have"):
+        tiny_model.generate(PROMPT, Options(max_tokens=4))

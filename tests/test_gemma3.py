@@ -5,13 +5,14 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_vlm.models.base import ensure_fused_sdpa
 from mlx_vlm.models.cache import KVCache, RotatingKVCache
 from mlx_vlm.models.gemma3.gemma3 import Model
 from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
 from tiny import make_checkpoint, picture
 
 from medgemma_app import MedGemma, Options, Prompt
-from medgemma_app.model import gemma3
+from medgemma_app.model import gemma3, siglip
 
 IMAGE = 9
 
@@ -130,3 +131,16 @@ def test_alignment_leaves_every_other_model_alone(tiny_model, raw_model):
 def test_image_tokens_without_their_picture_are_an_error(tiny_model):
     with pytest.raises(ValueError, match="4 image tokens"):
         tiny_model._model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
+
+
+@pytest.mark.parametrize("attend", [siglip.attend_in_blocks, ensure_fused_sdpa], ids=["in blocks", "padded"])
+def test_frugal_attention_is_attention(monkeypatch, attend):
+    monkeypatch.setattr(siglip, "BLOCK", 5)
+    queries, keys, values = (mx.random.normal((1, 2, 12, 72)) for _ in range(3))
+    wanted = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=0.1)
+    assert mx.allclose(attend(queries, keys, values, 0.1, None), wanted, atol=1e-6)
+
+
+def test_the_embeddings_of_a_picture_are_those_of_mlx_vlm(tiny_model, raw_model):
+    frugal, raw = (model._encode(picture(3)) for model in (tiny_model, raw_model))
+    assert mx.allclose(frugal, raw, atol=1e-5)

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import medgemma_app
-from medgemma_app import ContextError, GenerationCancelled, InputError, Options, Prompt, findings, soap
+from medgemma_app import ContextError, Generation, GenerationCancelled, InputError, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.notes import Notes
 from medgemma_app.inputs.series import Series
 from medgemma_app.prompts import findings_prompt, soap_prompt
-from medgemma_app.reports import _fit, header_text
+from medgemma_app.reports import _fit, findings_task, header_text
 
 SEEDS = range(8)
 
@@ -133,10 +133,10 @@ def series():
 
 
 def test_a_series_is_read_slice_by_slice(demo, series):
-    prompts = []
-    report = findings(demo, series, options=Options(max_tokens=5), on_prompt=prompts.append)
-    assert prompts[0].images == series.images
-    assert "modality CT" in prompts[0].parts[0]
+    prompt = findings_task(demo, series).prompt
+    assert prompt.images == series.images
+    assert "modality CT" in prompt.parts[0]
+    report = findings(demo, series, options=Options(max_tokens=5))
     assert report.to_dict()["prompt"]["file"] == "findings_series.md"
     assert report.warnings == ("odd spacing",)
 
@@ -241,3 +241,25 @@ def test_a_real_checkpoint_writes_a_report_that_validates(real_model):
     assert report.generation.finish_reason == "stop"
     assert set(report.sections) == {"findings", "impression"}
     assert all(report.sections.values())
+
+
+def test_retries_keep_the_best_answer_and_say_how_many_there_were(demo, monkeypatch):
+    image, wanted = draw_phantom(3)
+    answers = iter(["FINDINGS:\nThe lungs", "FINDINGS: x", wanted, "FINDINGS:"])
+    asked = []
+
+    def generate(_, prompt, options, *, on_token=None):
+        asked.append(options)
+        return Generation(next(answers), None, (), "stop", 1, 0.0, 0)
+
+    monkeypatch.setattr(type(demo), "generate", generate)
+    report = findings(demo, image, retries=5)
+    assert (report.text, report.tries, report.validation.ok) == (wanted, 3, True)
+    assert [(options.temperature > 0, options.seed) for options in asked] == [(False, None), (True, 1), (True, 2)]
+    assert report.to_dict()["options"]["seed"] == 2
+    assert report.to_dict()["tries"] == 3
+
+
+def test_without_retries_a_bad_answer_is_kept_as_it_is(demo):
+    report = findings(demo, draw_phantom(3)[0], options=Options(max_tokens=3))
+    assert (report.tries, report.validation.ok) == (1, False)

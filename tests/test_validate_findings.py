@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgemma_app.validate import validate_findings
+from medgemma_app.validate.loops import LoopWatch
 
 FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 GOOD = f"FINDINGS:\n{FINDINGS}\n\nIMPRESSION:\nNo acute cardiopulmonary disease."
@@ -364,3 +365,23 @@ def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
     begun = time.perf_counter()
     assert not validate_findings(f"{text}x").ok
     assert time.perf_counter() - begun < 10
+
+
+def pieces(text, size=3):
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize(
+    "phrase", ["no acute disease. ", "normal ", "a b c d e f g h i j k l m n o p ", "1. Pleural effusion.\n", "\n", "- "]
+)
+def test_a_loop_is_seen_as_it_forms(phrase):
+    watch = LoopWatch()
+    seen = [watch.feed(piece) for piece in pieces("FINDINGS: The heart is normal. " + phrase * 400)]
+    assert True in seen
+    assert 3 * seen.index(True) < 40 + max(320, 11 * len(phrase))
+
+
+@pytest.mark.parametrize("text", ["FINDINGS:\n" + "_" * 200 + "\nnormal\n", "XXXX " * 80, "normal normal normal.\n" * 2])
+def test_what_real_texts_repeat_is_no_loop(text):
+    watch = LoopWatch()
+    assert not any(watch.feed(piece) for piece in pieces(text))

@@ -23,6 +23,8 @@ from mlx_vlm.models.gemma3.gemma3 import Model
 from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
 from mlx_vlm.models.rope_utils import initialize_rope
 
+from medgemma_app.model.siglip import image_features, save_memory
+
 
 def align(model: Model, config: Mapping[str, Any]) -> None:
     """Makes a loaded Gemma 3 compute what the reference computes. ``config`` is the checkpoint's config.json."""
@@ -30,21 +32,8 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     model.language_model.__class__ = AlignedLanguageModel
     model.language_model.model.__class__ = AlignedTextModel
     model.language_model.model.image_token = model.config.image_token_index
+    save_memory(model)
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
-
-
-def image_features(model: Model, pixel_values: mx.array) -> mx.array:
-    """Pixels [n, 3, side, side] in -1..1 -> projected SigLIP embeddings [n, tokens per image, text hidden size].
-
-    One picture at a time, evaluated at once: 85 slices together would need 85 times the memory of one.
-    """
-    dtype = model.vision_tower.vision_model.embeddings.patch_embedding.weight.dtype  # a convolution, so never quantised
-    features = []
-    for pixels in pixel_values.transpose(0, 2, 3, 1).astype(dtype):
-        hidden, _, _ = model.vision_tower(pixels[None])
-        features.append(model.multi_modal_projector(hidden))
-        mx.eval(features[-1])
-    return mx.concatenate(features)
 
 
 class AlignedModel(Model):  # type: ignore[misc]

@@ -20,6 +20,8 @@ _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
+_SPACE = re.compile(r"\s")
+_DRONE = 300  # characters in which nothing but the same few come back: no ruled line of a report is as long
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 
@@ -56,16 +58,59 @@ def loop(text: str) -> str | None:
 
 def _periodic(codes: list[int], window: int) -> tuple[int, int] | None:
     """(start, period) of the first stretch that repeats too often, as the codes of windows of so many words show it."""
-    last: dict[int, int] = {}
-    run = period = 0
+    stretch = _Stretch(window)
     for at, code in enumerate(codes):
-        distance = at - last.get(code, at)
-        last[code] = at
-        run = run + 1 if distance == period else 1
-        period = distance
-        if 0 < period <= _LONGEST_PERIOD and run + window > period * _allowed(period):
+        if period := stretch.feed(code):
             return at - period, period
     return None
+
+
+class _Stretch:
+    """The windows, one after the other, as long as each of them stood a constant number of words before."""
+
+    def __init__(self, window: int) -> None:
+        self._window, self._at, self._run, self._period = window, 0, 0, 0
+        self._last: dict[int, int] = {}
+
+    def feed(self, code: int) -> int:
+        """The number of words after which the text repeats itself, once it has done so too often; else 0."""
+        distance = self._at - self._last.get(code, self._at)
+        self._last[code] = self._at
+        self._at += 1
+        self._run = self._run + 1 if distance == self._period else 1
+        self._period = distance
+        too_often = 0 < distance <= _LONGEST_PERIOD and self._run + self._window > distance * _allowed(distance)
+        return distance if too_often else 0
+
+
+class LoopWatch:
+    """Sees a loop as it forms, in text that comes in pieces; the work for a piece does not grow with the text before it."""
+
+    def __init__(self) -> None:
+        self._pending: list[str] = []  # the word under way
+        self._tail = ""
+        self._words: list[str] = []
+        self._stretches = {window: _Stretch(window) for window in _SEARCHED}
+
+    def feed(self, piece: str) -> bool:
+        """True as soon as the text turns in circles with this piece."""
+        self._tail = (self._tail + piece)[-_DRONE:]
+        if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 9)):
+            return bool(set(self._tail.casefold()) - set("x "))
+        *whole, rest = _SPACE.split(piece)
+        if not whole:
+            self._pending.append(piece)
+            return False
+        text = "".join([*self._pending, " ".join(whole), "\n" if "\n" in piece else " "])
+        self._pending = [rest]
+        return any(self._add(word) for word in _WORD.findall(_NUMBERING.sub(" ", text).casefold()))
+
+    def _add(self, word: str) -> bool:
+        self._words.append(word)
+        for window, stretch in self._stretches.items():
+            if len(self._words) >= window and (period := stretch.feed(hash(tuple(self._words[-window:])))):
+                return bool(set(self._words[-period:]) - _BLANKS)
+        return False
 
 
 def _allowed(period: int) -> int:

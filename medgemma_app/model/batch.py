@@ -1,0 +1,128 @@
+"""Many prompts at once, decoded together by mlx-vlm's BatchGenerator, each as it would be alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+from mlx_vlm.generate.ar import BatchGenerator, _PositionedTargetSampler
+
+from medgemma_app.errors import GenerationError, MedGemmaError
+from medgemma_app.model.generation import FinishReason, Generation, Options
+from medgemma_app.model.row import Row, model_failed, penalties
+
+if TYPE_CHECKING:
+    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.prompts import Prompt
+
+# Prompts in one forward pass. More gain nothing, since a few fill any device, and wait longer for room.
+PREFILLED_TOGETHER = 4
+
+Numbered = tuple[int, "Prompt"]
+Ended = tuple[int, Generation | MedGemmaError]
+
+
+def generate_many(model: MedGemma, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
+    """What became of every prompt, in the order of the prompts, as soon as its turn has come."""
+    ended: dict[int, Generation | MedGemmaError] = {}
+    turn = 0
+    for number, result in _run(model, enumerate(prompts), options, size):
+        ended[number] = result
+        while turn in ended:
+            yield ended.pop(turn)
+            turn += 1
+
+
+def _run(model: MedGemma, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
+    """In the order in which they end. Where mlx gives up, for want of memory, half as many go on at a time."""
+    batch = Batch(model, options, size)
+    try:
+        while True:
+            yield from batch.fill(prompts)
+            if not batch.rows:
+                return
+            try:
+                yield from batch.step()
+            except RuntimeError as error:  # mlx reports everything so
+                unfinished = batch.prompts
+                batch.close()
+                if len(unfinished) == 1:
+                    yield unfinished.pop()[0], model_failed(error)
+                prompts, size = chain(unfinished, prompts), max(1, size // 2)
+                batch = Batch(model, options, size)
+    finally:
+        batch.close()
+        mx.clear_cache()
+
+
+class Batch:
+    """At most ``size`` rows at a time; one that ends makes room at once. ``options`` hold for all of them."""
+
+    def __init__(self, model: MedGemma, options: Options, size: int) -> None:
+        model._processor.tokenizer.stopping_criteria.reset(model._model.config.eos_token_id)
+        self._model, self._options, self._size = model, options, size
+        self.rows: dict[int, tuple[int, Prompt, Row]] = {}
+        self._generator = BatchGenerator(
+            model._model.language_model,
+            model._processor,
+            sampler=_sampler(options),
+            completion_batch_size=size,
+            prefill_batch_size=min(size, PREFILLED_TOGETHER),
+        )
+
+    @property
+    def prompts(self) -> list[Numbered]:
+        """The prompts whose rows have not ended."""
+        return [(number, prompt) for number, prompt, _ in self.rows.values()]
+
+    def fill(self, prompts: Iterator[Numbered]) -> Iterator[Ended]:
+        """Takes in prompts while there is room; gives back those that cannot be taken in."""
+        while len(self.rows) < self._size and (item := next(prompts, None)):
+            try:
+                self._add(*item)
+            except MedGemmaError as error:
+                yield item[0], error
+
+    def _add(self, number: int, prompt: Prompt) -> None:
+        row = self._model.row(prompt, self._options)
+        fed = {"inputs_embeds": self._model.embed(prompt, row.prompt_ids)}
+        uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [penalties(row.options)])[0]
+        self.rows[uid] = (number, prompt, row)
+
+    def step(self) -> Iterator[Ended]:
+        """One more token for every row; gives back the rows that ended with it."""
+        for response in self._generator.next()[1]:
+            number, _, row = self.rows[response.uid]
+            try:
+                ended = _take(row, response)
+            except GenerationError as error:
+                yield number, error
+            else:
+                if not ended:
+                    continue
+                yield number, row.generation()
+            if response.finish_reason is None:
+                self._generator.remove(response.uid)
+            del self.rows[response.uid]
+
+    def close(self) -> None:
+        self._generator.close()
+
+
+def _take(row: Row, response: Any) -> bool:
+    """Adds the row's next token; True when it was the last one."""
+    if response.finish_reason != "stop":  # the token of a stop is no part of the answer
+        row.add(response.token, response.token_logprob)
+    reason: FinishReason | None = "repetition" if row.looping else response.finish_reason
+    if reason:
+        row.end(reason)
+    return reason is not None
+
+
+def _sampler(options: Options) -> Any:
+    """Draws by seed and place in the answer alone, as mlx-vlm does for a single row; None is greedy."""
+    if options.temperature == 0:
+        return None
+    return _PositionedTargetSampler(temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed)

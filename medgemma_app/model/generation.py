@@ -1,0 +1,102 @@
+"""The values of a generation: Options go in, Tokens come out, a Generation is what they amount to."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from medgemma_app.errors import OptionError
+from medgemma_app.model.thought import split_thought
+
+FinishReason = Literal["stop", "length", "cancelled", "repetition"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to generate. Greedy by default, as MedGemma 1.5's own examples; every value is passed on, none is taken from the checkpoint.
+
+    ``top_k`` 0 and ``top_p`` 1.0 mean no restriction; ``repetition_penalty`` looks at everything generated so far.
+    Raises OptionError for a value outside its range.
+    """
+
+    max_tokens: int = 2000
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    repetition_penalty: float | None = None
+
+    def __post_init__(self) -> None:
+        _whole("max_tokens", self.max_tokens, least=1)
+        _whole("top_k", self.top_k, least=0)
+        _within("temperature", self.temperature, 0.0, 10.0)
+        _within("top_p", self.top_p, 0.0, 1.0, open_below=True)
+        if self.seed is not None:
+            _whole("seed", self.seed, least=0)
+        if self.repetition_penalty is not None:
+            _within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, open_below=True)
+
+    def seeded(self) -> Options:
+        """The same options with a seed wherever chance plays a part, so that a result can be repeated."""
+        if self.temperature == 0 or self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbelow(2**31))
+
+
+def _whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def _within(name: str, value: object, low: float, high: float, *, open_below: bool = False) -> None:
+    number = not isinstance(value, bool) and isinstance(value, (int, float))
+    if not (number and (low < value if open_below else low <= value) and value <= high):  # type: ignore[operator]
+        raise OptionError(f"{name} must be {'above' if open_below else 'at least'} {low:g} and at most {high:g}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token. ``text`` may be empty (a word or a character held back); the last item alone has a ``finish_reason``.
+
+    ``logprob`` is the natural logarithm of its probability before sampling. ``id`` and ``logprob`` are None
+    for the last item, which holds flushed text only.
+    """
+
+    id: int | None
+    text: str
+    logprob: float | None
+    finish_reason: FinishReason | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished generation: ``text`` is the answer, ``thought`` the trace before it (None when there was none)."""
+
+    text: str
+    thought: str | None
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a prompt will cost before an answer begins: ``cache_bytes`` come on top of the weights."""
+
+    prompt_tokens: int
+    cache_bytes: int
+    picture_seconds: float
+
+
+def fold(tokens: Sequence[Token], finish_reason: FinishReason, *, prompt_tokens: int, seconds: float, peak: int) -> Generation:
+    """Tokens in their order -> the generation they make up. ``peak`` is in bytes."""
+    text, thought = split_thought("".join(token.text for token in tokens))
+    ids = tuple(token.id for token in tokens if token.id is not None)
+    return Generation(text, thought, ids, finish_reason, prompt_tokens, seconds, peak)
