@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
 
-.PHONY: demo test lint check reference measure-demo measure-validators train clean
+.PHONY: demo test lint check reference measure-demo measure-validators bench train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -36,6 +36,10 @@ train: .venv/reference
 # False alarms on real texts and errors caught: make measure-validators CORPORA=folder (see tests/measure_validators.py).
 measure-validators: .venv/ready
 	$(BIN)/python tests/measure_validators.py "$(CORPORA)"
+
+# Speed and memory against mlx-vlm itself, in ratios; some minutes. make bench PARTS="overhead many" runs some of it.
+bench: .venv/ready
+	$(BIN)/python tests/bench.py --json .cache/bench.json $(PARTS)
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }

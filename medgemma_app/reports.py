@@ -15,13 +15,13 @@ from medgemma_app.errors import ContextError, GenerationError, InputError, MedGe
 from medgemma_app.inputs.images import Scan, read_image
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.inputs.series import MOST_SLICES, Series, read_series
-from medgemma_app.model.engine import MedGemma
 from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from medgemma_app.model.engine import MedGemma
     from medgemma_app.validate import Validation
 
     Picture = str | Path | Image | Scan

@@ -31,7 +31,9 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     model.__class__ = AlignedModel
     model.language_model.__class__ = AlignedLanguageModel
     model.language_model.model.__class__ = AlignedTextModel
-    model.language_model.model.image_token = model.config.image_token_index
+    text = model.language_model.model
+    text.image_token = model.config.image_token_index
+    text.one_of_each = {layer.self_attn.is_sliding: at for at, layer in enumerate(text.layers)}
     save_memory(model)
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
 
@@ -83,9 +85,14 @@ class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
         return LanguageModelOutput(logits=self.lm_head(hidden[:, -logits_to_keep:]))
 
     def _chunks(self, inputs: mx.array, cache: list[Any] | None) -> list[slice]:
-        if cache is None or inputs.shape[1] <= DEFAULT_PREFILL_STEP_SIZE:
+        """The last token goes by itself: of those before it, the cache alone is wanted, not what the last layer makes of them."""
+        length = inputs.shape[1]
+        if cache is None or length == 1:
             return [slice(None)]
-        return chunks(image_blocks(np.array(inputs), self.model.image_token), DEFAULT_PREFILL_STEP_SIZE)
+        before = [slice(0, length - 1)]
+        if length > DEFAULT_PREFILL_STEP_SIZE:
+            before = chunks(image_blocks(np.array(inputs[:, :-1]), self.model.image_token), DEFAULT_PREFILL_STEP_SIZE)
+        return [*before, slice(length - 1, length)]
 
 
 class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
@@ -93,7 +100,7 @@ class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
 
     def embed(self, inputs: mx.array) -> mx.array:
         embeddings = self.embed_tokens(inputs)
-        return embeddings * mx.array(self.config.hidden_size**0.5, embeddings.dtype)
+        return embeddings * self.config.hidden_size**0.5
 
     def __call__(
         self, inputs: mx.array, inputs_embeds: mx.array | None = None, mask: mx.array | None = None, cache: list[Any] | None = None
@@ -108,10 +115,9 @@ class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
     def _masks(self, inputs: mx.array, hidden: mx.array, caches: list[Any]) -> dict[bool, Any]:
         """One mask for the sliding layers (True) and one for the global layers (False)."""
         # A single token is the decoder's step: looking at its value here would make every step wait for the last.
-        blocks = image_blocks(np.array(inputs), self.image_token) if inputs.shape[1] > 1 else np.array([-1])
-        seen = {layer.self_attn.is_sliding: cache for layer, cache in zip(self.layers, caches, strict=True)}
-        windows = {sliding: self.window_size if sliding else None for sliding in seen}
-        return {sliding: attention_mask(hidden, cache, blocks, windows[sliding]) for sliding, cache in seen.items()}
+        blocks = image_blocks(np.array(inputs), self.image_token) if inputs.shape[1] > 1 else None
+        windows = {True: self.window_size, False: None}
+        return {sliding: attention_mask(hidden, caches[at], blocks, windows[sliding]) for sliding, at in self.one_of_each.items()}
 
 
 def _cut(embeddings: mx.array | None, chunk: slice) -> mx.array | None:
@@ -138,15 +144,14 @@ def chunks(blocks: np.ndarray, step: int) -> list[slice]:
     return found
 
 
-def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray, window: int | None) -> mx.array | str | None:
-    """What each new token may see: causal, or its own image; then, on sliding layers, nothing older than the window.
+def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray | None, window: int | None) -> mx.array | str | None:
+    """What each new token may see: causal, or its own image (``blocks``); then, on sliding layers, nothing older than the window.
 
     It has [new tokens, cached + new tokens] entries of one byte. Chunks never cut an image, so only the last square can differ from causal.
     """
-    has_image = bool((blocks > 0).any())
-    mask = create_attention_mask(hidden, cache, window_size=window, return_array=has_image)
-    if not has_image:
-        return mask
+    if blocks is None or not (blocks > 0).any():
+        return create_attention_mask(hidden, cache, window_size=window)
+    mask = create_attention_mask(hidden, cache, window_size=window, return_array=True)
     same = _same_image(mx.array(blocks), window)
     cached = mask.shape[-1] - same.shape[-1]
     return mask | mx.pad(same, [(0, 0), (0, 0), (0, 0), (cached, 0)])

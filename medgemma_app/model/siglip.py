@@ -50,6 +50,8 @@ def attend_in_blocks(queries: mx.array, keys: mx.array, values: mx.array, scale:
 
     Every block is evaluated before the next is begun; mlx would make room for all of them at once.
     """
+    if queries.shape[2] <= BLOCK:
+        return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
     blocks = []
     for start in range(0, queries.shape[2], BLOCK):
         block = queries[:, :, start : start + BLOCK]
