@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from medgemma_app.errors import GenerationCancelled, MedGemmaError, OptionError
+from medgemma_app.errors import GenerationCancelled, MedGemmaError, ModelError, OptionError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.terminal import Answers, Progress, StreamPrinter, say, say_issues, say_result, say_timing
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
-HEAD_START = 0.1  # seconds: most input errors are known by then, and nobody has to wait for the model to hear of them
+HEAD_START = 0.3  # seconds: most input errors are known by then, and nobody has to wait for the model to hear of them
 READ_AHEAD = 16  # inputs that are read, and kept, before their turn
 
 
@@ -74,7 +74,11 @@ class Run:
             reading = next(inputs)
             if wait([reading], timeout=HEAD_START).done:
                 reading.result()
-            model = self._load(progress)
+            try:
+                model = self._load(progress)
+            except ModelError:
+                reading.result()  # what is wrong with the input comes first, however long it took to find out
+                raise
             progress.show("reading the input")
             task = reading.result()(model)
             printer = StreamPrinter(progress, answer=self.stream and answers.can_stream and not self.retries, thought=self.thinking)

@@ -2,7 +2,7 @@
 
     python tests/bench.py [--json FILE] [PART ...]
 
-Parts: startup, process, overhead, eye, many, repeated, growth, steady. The two sides of a comparison take turns, so that a busy
+Parts: startup, process, overhead, many, repeated, eye, budget, growth, steady. The two sides of a comparison take turns, so that a busy
 machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
 """
 
@@ -11,28 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import mlx.core as mx
+from bench_memory import budget, eye, growth, steady
 from mlx_vlm import load, stream_generate
 
 from medgemma_app import MedGemma, Options
 from medgemma_app.demo import CHECKPOINT, draw_phantom, write_notes
-from medgemma_app.inputs.images import read_image
 from medgemma_app.inputs.notes import read_notes
-from medgemma_app.model import siglip
 from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
-from medgemma_app.reports import findings_task, write_many
 
 TOKENS = 30
 BIN = Path(sys.executable).parent
@@ -152,33 +149,6 @@ def overhead() -> Results:
     return rows
 
 
-def eye() -> Results:
-    """GiB above the weights that a layer of SigLIP needs at MedGemma's width in float32 (all 27 need no more), against mlx-vlm's."""
-    from mlx_vlm.models.gemma3.config import VisionConfig
-    from mlx_vlm.models.gemma3.vision import VisionModel
-
-    size = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "patch_size": 14, "image_size": 896}
-    tower = VisionModel(VisionConfig(model_type="siglip_vision_model", num_hidden_layers=1, **size))
-    pixels = mx.random.normal((1, 896, 896, 3))
-    mx.eval(tower.parameters(), pixels)
-
-    def look() -> tuple[mx.array, float]:
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        before = mx.get_active_memory()
-        hidden = tower(pixels)[0]
-        mx.eval(hidden)
-        return hidden, (mx.get_peak_memory() - before) / 2**30
-
-    raw, theirs = look()
-    for layer in tower.vision_model.encoder.layers:
-        layer.self_attn.__class__ = siglip.FrugalAttention
-    frugal, ours = look()
-    row = {"ours": ours, "theirs": theirs, "largest difference": mx.abs(raw - frugal).max().item()}
-    print(f"  {ours:.2f} against {theirs:.2f} GiB, largest difference of an embedding {row['largest difference']:.1e}")
-    return row
-
-
 def many() -> Results:
     """Studies a minute, decoded together, against a loop over `generate`; and how many of them are the same, token for token."""
     demo, rows = MedGemma.load("demo"), {}
@@ -188,7 +158,7 @@ def many() -> Results:
     }
     for kind, prompts in kinds.items():
         wanted = [demo.generate(prompt).token_ids for prompt in prompts]
-        for size in (1, 4, 16):
+        for size in (4, 16):
             rows[f"{kind}, {size}"] = compare_many(f"{kind}, {size} together", demo, prompts, wanted, size)
     return rows
 
@@ -234,57 +204,9 @@ def repeated() -> Results:
     return row
 
 
-def growth() -> Results:
-    """Seconds and peak memory of 1, 10, 100 and 1,000 studies in one process, from picture files to reports."""
-    with tempfile.TemporaryDirectory() as folder:
-        script = [sys.executable, __file__, "--studies", folder]
-        rows = {number: json.loads(subprocess.check_output([*script, str(number)])) for number in (1, 10, 100, 1000)}
-    for number, row in rows.items():
-        bar = "#" * round(40 * row["mib"] / max(other["mib"] for other in rows.values()))
-        print(f"  {number:5} studies {row['seconds']:8.2f} s {row['seconds'] / number:7.3f} s each {row['mib']:6.0f} MiB {bar}")
-    slope = (rows[1000]["seconds"] - rows[100]["seconds"]) / 900
-    more = (rows[1000]["mib"] - rows[100]["mib"]) / 900 * 1024
-    print(f"  from 100 to 1,000: {slope:.3f} s and {more:.1f} KiB a study")
-    return {str(number): row for number, row in rows.items()} | {"seconds a study": slope, "KiB a study": more}
-
-
-def studies(folder: str, number: str) -> None:
-    """One point of ``growth``, in a process of its own: the model is loaded before the clock starts."""
-    demo, options = MedGemma.load("demo"), Options()
-    names = [Path(folder) / f"{seed}.png" for seed in range(10)]
-    for seed, name in enumerate(names):
-        draw_phantom(seed)[0].save(name)
-    makes = (lambda model, at=at: findings_task(model, read_image(names[at % 10]), options=options) for at in islice(count(), int(number)))
-    start = time.perf_counter()
-    done = sum(report.validation.ok for report in write_many(demo, makes, options, batch_size=16))
-    row = {"seconds": time.perf_counter() - start, "valid": done, "mib": peak_mib()}
-    print(json.dumps(row))
-
-
-def peak_mib() -> float:
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def steady() -> Results:
-    """MiB that mlx holds after 10 and after 500 generations."""
-    demo, prompt = MedGemma.load("demo"), findings_prompt(draw_phantom(3)[0])[0]
-    held = {}
-    for number in range(1, 501):
-        demo._seen.clear()
-        demo.generate(prompt, Options(max_tokens=4))
-        if number in (10, 500):
-            held[str(number)] = (mx.get_active_memory() + mx.get_cache_memory()) / 2**20
-    print(f"  {held['10']:.2f} and {held['500']:.2f} MiB")
-    return held
-
-
 PARTS: dict[str, Callable[[], Results]] = {
-    part.__name__: part for part in (startup, process, overhead, eye, many, repeated, growth, steady)
+    part.__name__: part for part in (startup, process, overhead, many, repeated, eye, budget, growth, steady)
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--studies"]:
-        studies(*sys.argv[2:])
-    else:
-        main()
+    main()

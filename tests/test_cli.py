@@ -227,3 +227,12 @@ def test_a_reader_that_goes_away_causes_no_traceback(tiny_folder, scan):
 def test_python_m_medgemma_app_is_the_command():
     with start("--version") as run:
         assert run.communicate()[0].startswith("medgemma-app ")
+
+
+def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(tmp_path, monkeypatch):
+    """However long it takes to find out: the model is looked for meanwhile."""
+    (tmp_path / "scan.png").write_text("no picture")
+    monkeypatch.setattr("medgemma_app.run.HEAD_START", 0)
+    result = CliRunner().invoke(app, ["findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "scan.png is not a picture" in result.stderr

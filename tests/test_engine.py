@@ -279,6 +279,13 @@ def test_200_generations_do_not_grow_memory(tiny_model):
     assert run(200) <= settled + 100_000
 
 
+@pytest.mark.parametrize(("before", "after"), [(1 << 40, 256 << 20), (1 << 20, 1 << 20)])
+def test_mlx_keeps_little_freed_memory_once_a_model_is_loaded(tiny_folder, before, after):
+    mx.set_cache_limit(before)
+    MedGemma.load(str(tiny_folder))
+    assert mx.set_cache_limit(256 << 20) == after
+
+
 def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeypatch):
     phrase = tiny_model._processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, phrase * 20)

@@ -23,6 +23,7 @@ LARGEST_BATCH = 16
 PROMPT_TOKENS = 1024  # two pictures and what is said about them
 PICTURES_KEPT = 16  # 1.3 MB each for the 4B model
 PASS_BYTES = 1 << 30  # what the vision pass and the prefill of a prompt need for a moment
+FREED_BYTES = 256 << 20  # of freed memory that mlx may keep for itself; without a limit it keeps all it ever had
 
 
 class MedGemma:
@@ -40,8 +41,9 @@ class MedGemma:
     def load(cls, model: str, *, revision: str | None = None, align: bool = True, progress: bool = False) -> MedGemma:
         """Loads ``model``: a hub id, a folder, or "demo". ``progress`` shows a download on stderr.
 
-        ``align=False`` leaves mlx-vlm's departures from the reference as they are, to measure them.
-        Raises ModelError when it cannot be loaded; what is there already is loaded without a network.
+        ``align=False`` leaves mlx-vlm's departures from the reference as they are, to measure them. From here on mlx keeps at most
+        256 MB of freed memory in this process, or less where a lower limit was set already. Raises ModelError when the model cannot be
+        loaded; what is there already is loaded without a network.
         """
         from medgemma_app.model.checkpoint import find_checkpoint, load_checkpoint
 
@@ -51,6 +53,7 @@ class MedGemma:
             from medgemma_app.model.gemma3 import align as align_model
 
             align_model(loaded, checkpoint.config)
+        _limit_cache()
         return cls(loaded, processor, id=model, revision=checkpoint.revision, context=checkpoint.context, aligned=align)
 
     def tokenize(self, prompt: Prompt) -> list[int]:
@@ -209,7 +212,10 @@ class MedGemma:
             return {"pixel_values": self._pixels(list(prompt.images))}
         import mlx.core as mx
 
-        return {"cached_image_features": mx.stack([self.encode_image(image) for image in prompt.images])}
+        features = mx.stack([self.encode_image(image) for image in prompt.images])
+        mx.eval(features)
+        mx.clear_cache()  # what the vision pass needed is not what the text needs
+        return {"cached_image_features": features}
 
     def _pixels(self, images: list[Image]) -> mx.array:
         """RGB pictures -> [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
@@ -217,6 +223,12 @@ class MedGemma:
 
         rgb = [image.convert("RGB") for image in images]
         return mx.array(self._processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
+
+
+def _limit_cache() -> None:
+    import mlx.core as mx
+
+    mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
 
 
 def _content(image: Image) -> bytes:

@@ -35,7 +35,15 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     text.image_token = model.config.image_token_index
     text.one_of_each = {layer.self_attn.is_sliding: at for at, layer in enumerate(text.layers)}
     save_memory(model)
+    share_embedding(model.language_model)
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
+
+
+def share_embedding(model: LanguageModel) -> None:
+    """Gemma's output layer is its embedding; of a copy that a checkpoint carries, as MLX conversions do, one is let go."""
+    head, embedding = model.lm_head.parameters(), model.model.embed_tokens.parameters()
+    if head.keys() == embedding.keys() and all(bool(mx.array_equal(head[name], embedding[name])) for name in head):
+        model.lm_head.update(embedding)
 
 
 class AlignedModel(Model):  # type: ignore[misc]
