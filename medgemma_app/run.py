@@ -116,7 +116,7 @@ class Run:
                     put(name, result)
                     say_result(name, result)
                     self._codes.append(exit_code(result))
-                    progress.show(tally.count())
+                    progress.count(tally.count())
         finally:
             progress.clear()
             if names and not self.quiet:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from medgemma_app.reports import Report
 
 
+LOGGED_EVERY = 30  # seconds
 # A note may hold escape sequences that a model repeats; a terminal would obey them.
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -32,16 +34,25 @@ def say(line: str) -> None:
 
 
 class Progress:
-    """One line on stderr that overwrites itself; silent when stderr is no terminal."""
+    """One line on stderr that overwrites itself; in a log, where stderr is no terminal, now and then a line of its own."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._shown = False
         self._on = not quiet and sys.stderr.isatty()
+        self._log = not quiet and not sys.stderr.isatty()
+        self._logged = time.monotonic()
 
     def show(self, text: str) -> None:
         if self._on:
             print(f"\r\033[2K{text}", end="", file=sys.stderr, flush=True)
             self._shown = True
+
+    def count(self, text: str) -> None:
+        """How far a long run has come: shown at once on a terminal, every half a minute in a log."""
+        self.show(text)
+        if self._log and time.monotonic() - self._logged > LOGGED_EVERY:
+            say(text)
+            self._logged = time.monotonic()
 
     def clear(self) -> None:
         if self._shown:

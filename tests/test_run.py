@@ -134,6 +134,15 @@ def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
     assert find_notes([str(tmp_path), "-"]) == [str(tmp_path / "visit.json"), "-"]
 
 
+def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("medgemma_app.terminal.LOGGED_EVERY", -1)
+    result = medgemma("findings", folder / "0.png", folder / "1.png", "--output", tmp_path / "r.jsonl")
+    assert "1 of 2 studies in " in result.stderr
+    assert " left" in result.stderr
+    quiet = medgemma("findings", folder / "0.png", folder / "1.png", "--output", tmp_path / "q.jsonl", "--quiet")
+    assert " of 2 studies" not in quiet.stderr
+
+
 def test_the_tally_says_rate_and_time_left():
     tally = Tally(3)
     assert "left" in tally.count()
