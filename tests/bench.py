@@ -183,7 +183,7 @@ def compare_many(name: str, demo: MedGemma, prompts: list[Prompt], wanted: list[
 
 
 def repeated() -> Results:
-    """Seconds to the first token of a second question about a picture, against the first question; and the tokens before the picture."""
+    """Seconds to the first token of a second question about a picture, against the first; and what prompts have in common at their start."""
     demo, image = MedGemma.load("demo"), draw_phantom(3)[0]
     first, second = (Prompt((image, text)) for text in ("Describe this X-ray.", "Is the heart large?"))
 
@@ -195,13 +195,20 @@ def repeated() -> Results:
 
     row = compare("second question", lambda: asked(known=True), lambda: asked(known=False), 15)
     demo._seen.clear()
-    cold = demo.generate(second).token_ids
+    cold = list(demo.stream(second))
     demo.generate(first)
-    row["same"] = demo.generate(second).token_ids == cold
-    ids = demo.tokenize(findings_prompt(image)[0])
-    row["before the picture"] = ids.index(demo._model.config.image_token_index)
-    print(f"    the answer is the same: {row['same']}; {row['before the picture']} of {len(ids)} prompt tokens stand before the picture")
-    return row
+    row["same"] = list(demo.stream(second)) == cold  # log-probabilities included
+    print(f"    tokens and log-probabilities are the same: {row['same']}")
+    picture = demo.tokenize(findings_prompt(image)[0])
+    notes, others = (demo.tokenize(soap_prompt(read_notes(write_notes(seed)[0]).text)[0]) for seed in (1, 2))
+    begin = {"findings": (picture.index(demo._model.config.image_token_index), len(picture)), "SOAP": (shared(notes, others), len(notes))}
+    for kind, (common, whole) in begin.items():
+        print(f"    {kind}: the first {common} of {whole} prompt tokens are those of every study")
+    return row | begin
+
+
+def shared(one: list[int], other: list[int]) -> int:
+    return next(at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
 
 
 PARTS: dict[str, Callable[[], Results]] = {
