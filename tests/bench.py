@@ -183,7 +183,7 @@ def compare_many(name: str, demo: MedGemma, prompts: list[Prompt], wanted: list[
 
 
 def repeated() -> Results:
-    """Seconds to the first token of a second question about a picture, against the first; and what prompts have in common at their start."""
+    """Seconds to the first token of a second question about a picture, against the first; and what prompts share at their start."""
     demo, image = MedGemma.load("demo"), draw_phantom(3)[0]
     first, second = (Prompt((image, text)) for text in ("Describe this X-ray.", "Is the heart large?"))
 
