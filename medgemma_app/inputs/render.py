@@ -21,14 +21,15 @@ Pixels: TypeAlias = "NDArray[Any]"
 
 def render(pixels: Pixels, header: Dataset, name: str, window: voi.Window | None = None) -> tuple[Image, dict[str, Any] | None]:
     """Stored pixels -> the picture a viewer shows, and the facts of the window it is shown in."""
-    from PIL import Image, ImageChops
+    import numpy as np
+    from PIL import Image
 
     if pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
         return Image.fromarray(_colour(pixels, header)), None
     grey, shown = _grey(pixels, header, name, window)
-    picture = Image.fromarray(grey)
-    inverse = header.PhotometricInterpretation == "MONOCHROME1"
-    return ImageChops.invert(picture) if inverse else picture, shown
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        np.subtract(255, grey, out=grey)
+    return Image.fromarray(grey), shown
 
 
 def _colour(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from medgemma_app.inputs import voi
 from medgemma_app.inputs.dicom import NoPicture, decode_pixels, guarded, read_header
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
-from medgemma_app.inputs.images import as_shown, looks_like_dicom, sha256_of
+from medgemma_app.inputs.images import as_rgb, looks_like_dicom, sha256_of, squared
 from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
 
@@ -175,8 +175,8 @@ def _pictures(used: list[Slice], window: voi.Window | None, pad: bool) -> tuple[
     drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), window)]
     if all(is_blank(thumbnail(picture)) for picture in drawn):
         raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
-    shown = [as_shown(picture, pad=pad) for picture in drawn]
-    return tuple(picture for picture, _ in shown), shown[0][1]
+    shown = [squared(picture, pad=pad) for picture in drawn]
+    return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
 
 
 def _draw(path: Path, frames: list[Slice], window: voi.Window | None) -> list[Image]:
