@@ -23,7 +23,16 @@ LEFT_OUT = frozenset((
     "id", "meta", "implicitRules", "language", "identifier", "link", "subject", "patient", "encounter", "telecom", "address", "photo",
     "contact", "managingOrganization", "custodian", "system", "version", "userSelected", "fullUrl", "search", "request", "response",
 ))  # fmt: skip
-_OFFICE = ("Patient:", "Practitioner:", "Practitioner role:", "Organization:", "Location:", "Related person:", "Coverage:")
+# What is told, but is no content to write a note from: who is concerned, and how a record was handled.
+_OFFICE = frozenset(("Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage"))
+_HANDLING = frozenset((
+    "status", "docStatus", "clinicalStatus", "verificationStatus", "intent", "priority", "criticality", "use", "mode", "category", "class",
+    "period", "author", "authenticator", "performer", "requester", "recorder", "asserter", "informationSource", "participant", "location",
+    "serviceProvider", "date", "issued", "authoredOn", "dateAsserted", "recordedDate", "statusHistory", "classHistory", "length",
+))  # fmt: skip
+_VISIT = frozenset(("reasonCode", "reasonReference", "diagnosis", "text", "note", "extension", "contained"))  # what an encounter is about
+_DATE = re.compile(r"(\d{4}(-\d\d){0,2}(T[\d:.+Z-]*)?)?( to )?")  # or what is left of a period without its dates
+_WORD = re.compile(r"[^\W_]+")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
 _TYPED = re.compile(
     r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
@@ -44,9 +53,10 @@ def is_fhir(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("resourceType"), str)
 
 
-def clinical_lines(text: str) -> str:
-    """The lines of fhir_text that say more than who is concerned: there is no visit in a patient's address."""
-    return "\n".join(line for line in text.splitlines() if not line.startswith(_OFFICE))
+def fhir_content(value: Mapping[str, Any]) -> str:
+    """The values alone of what the resources say of an illness: no labels, no codes, no dates, nothing of who and how."""
+    teller = _Content(list(_resources(value)))
+    return "\n".join(teller.line(resource) for resource in teller.resources)
 
 
 def fhir_text(value: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -123,7 +133,16 @@ class _Teller:
     def line(self, resource: Mapping[str, Any]) -> str:
         """One resource: what kind it is, what it is about, and everything else it says."""
         told = ("resourceType", "contained") if _holds_resources(resource) else ("resourceType",)
-        return f"{_words(resource['resourceType']).capitalize()}: {self._fields(resource, told)}"
+        narrative = resource.get("text")
+        if not (isinstance(narrative, Mapping) and narrative.get("status") == "generated"):
+            return self._labelled(resource, self._fields(resource, told))
+        # A generated text may go where it repeats the elements, word for word.
+        elements, text = self._fields(resource, (*told, "text")), self._part("text", narrative)
+        more = _new_words(self.say(narrative), elements)
+        return self._labelled(resource, _joined([elements, text]) if more else elements)
+
+    def _labelled(self, resource: Mapping[str, Any], said: str) -> str:
+        return f"{_words(resource['resourceType']).capitalize()}: {said}"
 
     def say(self, value: Any) -> str:
         """Any FHIR element in words; numbers as the file wrote them."""
@@ -143,8 +162,7 @@ class _Teller:
         return _joined([_joined((self.say(value[key]) for key in heads), ": "), *rest])
 
     def _part(self, key: str, value: Any) -> str:
-        generated = key == "text" and isinstance(value, Mapping) and value.get("status") == "generated"
-        if key in LEFT_OUT or generated:  # a generated text repeats what the elements say
+        if key in LEFT_OUT:
             self.left_out |= set() if value is None else {key}
             return ""
         said = self.say(value)
@@ -177,16 +195,54 @@ class _Teller:
         rest = _joined(self._part(key, value[key]) for key in value if key not in ("contentType", "data"))
         if data is None:
             return _joined([kind, rest])
-        text = _decoded(str(data)) if kind.lower().startswith("text/") else None
+        text = _attached(kind, str(data))
         if text is None:
             self.left_out |= {f"{kind} attachment"}
             return _joined([f"{kind} attachment, not read", rest])
-        return _joined([html.unescape(_TAG.sub(" ", text)) if "html" in kind.lower() else text, rest])
+        return _joined([text, rest])
 
     def _extension(self, value: Mapping[str, Any]) -> str:
         """An extension's address says what it is."""
         label = _words(self.say(value["url"]).rstrip("/").rsplit("/", 1)[-1])
         return f"{label}: {self._fields(value, ('url',))}"
+
+
+class _Content(_Teller):
+    """Tells the values alone that a note could be written from."""
+
+    def _labelled(self, resource: Mapping[str, Any], said: str) -> str:
+        return "" if resource["resourceType"] in _OFFICE else said
+
+    def _fields(self, value: Mapping[str, Any], told: tuple[str, ...] = ()) -> str:
+        kind = value.get("resourceType")
+        skipped = {key for key in value if key in _HANDLING or key in LEFT_OUT or (kind == "Encounter" and key not in _VISIT)}
+        return _joined(self.say(value[key]) for key in value if key not in skipped | set(told))
+
+    def _part(self, key: str, value: Any) -> str:
+        return "" if key in LEFT_OUT | _HANDLING else self.say(value)
+
+    def say(self, value: Any) -> str:
+        said = super().say(value)
+        return "" if _DATE.fullmatch(said) else said
+
+    def _coding(self, value: Mapping[str, Any]) -> str:
+        return self.say(value.get("display"))
+
+    def _reference(self, value: Mapping[str, Any]) -> str:
+        said = super()._reference(value)
+        return "" if said == str(value["reference"]) else said
+
+    def _attachment(self, value: Mapping[str, Any]) -> str:
+        return _joined([_attached(super().say(value["contentType"]), str(value.get("data") or "")) or "", self.say(value.get("title"))])
+
+    def _extension(self, value: Mapping[str, Any]) -> str:
+        return self._fields(value, ("url",))
+
+
+def _new_words(narrative: str, elements: str) -> set[str]:
+    """The words that the elements lack."""
+    words, told = (set(_WORD.findall(text.lower())) for text in (narrative, elements))
+    return words - told
 
 
 def _fits(value: Mapping[str, Any], needed: str, allowed: str | None) -> bool:
@@ -200,6 +256,12 @@ def _named(concept: Mapping[str, Any] | None) -> str:
     coding = concept.get("coding")
     first = coding[0] if isinstance(coding, list) and coding and isinstance(coding[0], Mapping) else {}
     return next((name for name in (concept.get("text"), first.get("display"), first.get("code")) if isinstance(name, str)), "")
+
+
+def _attached(kind: str, data: str) -> str | None:
+    """The text of an attachment; None where it is none."""
+    text = _decoded(data) if kind.lower().startswith("text/") else None
+    return text and html.unescape(_TAG.sub(" ", text)) if "html" in kind.lower() else text
 
 
 def _decoded(data: str) -> str | None:
