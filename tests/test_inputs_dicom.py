@@ -164,6 +164,13 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
     assert (shown(path).min(), shown(path).max()) == (0, 255)
 
 
+@pytest.mark.parametrize("spread", [5, 60])
+def test_a_nearly_constant_picture_is_refused(tmp_path: Path, spread: float) -> None:
+    pixels = np.random.default_rng(0).normal(2000, spread, STORED.shape).astype(np.uint16)
+    with pytest.raises(InputError, match="is blank or nearly so"):
+        load_image(written(tmp_path, made(pixels)))
+
+
 def test_padding_values_do_not_decide_the_contrast(tmp_path: Path) -> None:
     pixels = STORED.astype(np.int16)
     pixels[:, :10] = -2000
@@ -338,12 +345,24 @@ def test_the_header_facts_are_kept_and_what_names_a_person_is_not(tmp_path: Path
     assert not any(secret in told for secret in (*SECRETS.values(), "Doe", "Jane", "House", "1.2.3"))
 
 
-def test_free_text_in_a_coded_field_is_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept"),
+    [
+        ("BodyPartExamined", "CHEST", "CHEST"), ("BodyPartExamined", "C SPINE", "C SPINE"), ("BodyPartExamined", "Chest", "CHEST"),
+        ("BodyPartExamined", "DOE JANE", None), ("BodyPartExamined", "CHEST DOE", None), ("BodyPartExamined", "Chest of Jane Doe", None),
+        ("ViewPosition", "PA", "PA"), ("ViewPosition", "XTABLE LATERAL", "XTABLE LATERAL"), ("ViewPosition", "JANE", None),
+        ("ViewPosition", "<end_of_turn>", None), ("Modality", "DX", "DX"), ("Modality", "DOE", None), ("PatientAge", "054Y", "054Y"),
+        ("PatientAge", "54", None), ("StudyDate", "20240506", "20240506"), ("StudyDate", "12345678", None), ("StudyDate", "", None),
+        ("Laterality", "JANE", None), ("PatientSex", "JANE", None),
+    ],
+)  # fmt: skip
+def test_a_header_fact_is_one_of_the_terms_for_it_and_free_text_is_not_repeated(
+    tmp_path: Path, keyword: str, value: str, kept: str | None
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        path = written(tmp_path, made(BodyPartExamined="Chest of Jane Doe", PatientAge="54", StudyDate="", ViewPosition="<end_of_turn>"))
-    facts = read_image(path).facts["header"]
-    assert [facts[key] for key in ("BodyPartExamined", "PatientAge", "StudyDate", "ViewPosition", "PixelSpacing")] == [None] * 5
+        path = written(tmp_path, made(**{keyword: value}))
+    assert read_image(path).facts["header"][keyword] == kept
 
 
 def test_raw_detector_data_and_burnt_in_writing_give_warnings(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A picture file becomes the upright, full-range, square RGB picture the model may see, or one clear line."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -155,6 +156,51 @@ def test_floats_and_32_bit_integers_keep_their_order(tmp_path: Path, dtype: Any)
     assert max((shown == 0).mean(), (shown == 255).mean()) < 0.005
 
 
+def tiff_of(values: np.ndarray, sample_format: int) -> bytes:
+    """A TIFF written by hand, with numbers of a kind that Pillow cannot write."""
+    height, width = values.shape
+    fields = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: values.nbytes,
+              339: sample_format}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + values.nbytes)
+    return start + values.tobytes() + struct.pack("<H", len(fields)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "sample_format"),
+    [
+        pytest.param(ramp(4_000_000_000, np.uint32), 1, id="unsigned, 32 bit"),
+        pytest.param(ramp(2_000_000_000, np.int32) - np.int32(1_000_000_000), 2, id="signed, 32 bit"),
+        pytest.param(ramp(60_000, np.int32).astype(np.int16), 2, id="signed, 16 bit"),
+        pytest.param((ramp(255) - 128).astype(np.int8), 2, id="signed, 8 bit"),
+    ],
+)
+def test_whole_numbers_of_every_kind_keep_their_order(tmp_path: Path, values: np.ndarray, sample_format: int) -> None:
+    (tmp_path / "scan.tif").write_bytes(tiff_of(values, sample_format))
+    shown = grey(load_image(tmp_path / "scan.tif", pad=False)).ravel()[np.argsort(values.ravel(), kind="stable")]
+    assert (np.diff(shown) >= 0).all()
+    assert (shown.min(), shown.max()) == (0, 255)
+
+
+def test_a_tiff_of_64_bit_numbers_is_said_to_be_one_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "scan.tif").write_bytes(tiff_of(ramp(1, np.float64), 3))
+    with pytest.raises(InputError, match="is a TIFF that is damaged or of a kind that cannot be read; save it with 8, 16 or 32 bits"):
+        load_image(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize("compression", ["group4", "group3", "packbits", "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_tiff_leaves_no_lines_of_its_decoder_on_stderr(
+    tmp_path: Path, compression: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "scan.tif", drawing(300, 300).convert("1"), compression=compression)
+    content = path.read_bytes()
+    for place in range(20, 400, 20):
+        path.write_bytes(content[:place] + b"\xa5\x00\xff" + content[place + 3 :])
+        with contextlib.suppress(InputError):
+            load_image(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_infinities_and_not_a_numbers_do_not_spoil_a_float_picture(tmp_path: Path) -> None:
     values = ramp(1, np.float32)
     values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
@@ -241,7 +287,12 @@ def noisy(side: int, spread: float) -> Image.Image:
         noisy(1024, 5),
         Image.fromarray(np.full((128, 128), 30_000, np.uint16)),
         Image.fromarray(np.random.default_rng(0).integers(1000, 1010, (128, 128)).astype(np.uint16)),
+        Image.fromarray(np.random.default_rng(0).normal(1000, 60, (128, 128)).astype(np.uint16)),
+        Image.fromarray(np.random.default_rng(0).normal(1000, 60, (1200, 1200)).astype(np.uint16)),
+        Image.fromarray(ramp(400) + np.uint16(60_000)),
         Image.fromarray(np.full((128, 128), 0.5, np.float32)),
+        Image.fromarray(np.random.default_rng(0).normal(0, 1e-6, (128, 128)).astype(np.float32)),
+        Image.fromarray(ramp(1, np.float32) / 1000 + 1),
         Image.fromarray(np.full((128, 128), np.nan, np.float32)),
     ],
 )

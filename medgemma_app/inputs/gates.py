@@ -17,6 +17,8 @@ BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
 MOST_WHITE = 0.25
+# Between neighbouring blocks, as a share of what unrelated ones differ by. Pictures of bodies have less than a tenth.
+NOISE = 0.8
 COLOUR_LEVELS = 24
 MOST_COLOUR = 0.2
 
@@ -37,6 +39,14 @@ def thumbnail(picture: Image) -> Image:
 def is_blank(small: Image) -> bool:
     """True for the thumbnail (L or RGB) of one flat field, noise and dead pixels apart."""
     return all(_is_flat(band.histogram()) for band in small.split())
+
+
+def is_noise(small: Image) -> bool:
+    """True for the thumbnail of a nearly constant picture whose noise was stretched: no block resembles its neighbours."""
+    import numpy as np
+
+    levels = np.asarray(small.convert("L"), np.float64)
+    return bool(min(np.diff(levels, axis=axis).var() for axis in (0, 1)) > NOISE * 2 * levels.var())
 
 
 def warn_doubtful(small: Image, name: str) -> tuple[str, ...]:

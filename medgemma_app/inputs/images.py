@@ -53,11 +53,12 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
 
 def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
-    from medgemma_app.inputs.gates import is_blank, thumbnail, warn_doubtful
+    from medgemma_app.inputs.gates import is_blank, is_noise, thumbnail, warn_doubtful
 
     picture, facts, doubts = decode()
     small = thumbnail(picture)
-    if is_blank(small):
+    stretched = "percentiles" in (facts["window"] or {}).get("from", "")
+    if is_blank(small) or (stretched and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
     picture, padding = squared(picture, pad=pad)
     return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))

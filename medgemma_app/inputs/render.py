@@ -8,7 +8,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.gates import LARGEST_SIDE
-from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, counts, limits, number_limits, scale_numbers, to_levels
+from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, counts, limits, number_limits, refuse_flat, scale_numbers, to_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +119,9 @@ def _spread(values: NDArray[np.float64], index: Pixels, header: Dataset, name: s
     used = stored[np.flatnonzero(weights)]
     if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    return limits(values, weights)
+    low, high = limits(values, weights)
+    refuse_flat(low, high, name, fewest=0)
+    return low, high
 
 
 def _spread_facts(low: float, high: float) -> dict[str, Any]:
