@@ -63,6 +63,16 @@ def facts_of(header: Dataset) -> dict[str, Any]:
     return {**facts, "PixelSpacing": spacing if len(spacing) == 2 and min(spacing) > 0 else None}
 
 
+def doubts_of(header: Dataset, name: str) -> tuple[str, ...]:
+    """What the header says that deserves a warning."""
+    facts, found = facts_of(header), []
+    if facts["PresentationIntentType"] == "FOR PROCESSING":
+        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
+    if facts["BurnedInAnnotation"] == "YES":
+        found.append(f"{name} has writing burnt into the picture, which may name a person")
+    return tuple(found)
+
+
 def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
     value = str(header.get(keyword) or "").strip().upper()
     return value if form.fullmatch(value) else None

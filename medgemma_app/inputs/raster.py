@@ -28,6 +28,10 @@ TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
 DARKEST_16BIT_COLOUR = 64  # of 255: colour below this used the lower bits of 16 only, and Pillow keeps the upper 8
 
 
+class SeveralPictures(InputError):
+    """A file that holds several pictures, of which none was chosen."""
+
+
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError."""
     with readable(name):
@@ -120,10 +124,10 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
     return {"frame": number, "frames": frames}
 
 
-def choose_frame(frame: int | None, frames: int, name: str) -> int:
+def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
     """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
     if frame is None and frames > 1:
-        raise InputError(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}")
+        raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
     if frame is not None and not 1 <= frame <= frames:
         raise InputError(f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}")
     return frame or 1
