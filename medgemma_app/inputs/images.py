@@ -117,11 +117,9 @@ def sha256_of(file: BinaryIO) -> str:
     """The digest of a file's bytes; leaves the file at its start."""
     import hashlib
 
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
-    return digest.hexdigest()
+    return digest
 
 
 def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
