@@ -117,9 +117,11 @@ def sha256_of(file: BinaryIO) -> str:
     """The digest of a file's bytes; leaves the file at its start."""
     import hashlib
 
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     file.seek(0)
-    return digest
+    return digest.hexdigest()
 
 
 def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
