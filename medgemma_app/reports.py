@@ -172,7 +172,8 @@ def read_study(
         if slices is None or not isinstance(source, str | Path):
             raise
         return read_series(source, slices=slices, pad=pad, window=window)
-    unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
+    other_frame = frame if scan.facts.get("frames") == 1 and frame != 1 else None
+    unused = [option for option, value in (("--frame", other_frame), ("--slices", slices), ("--series", series)) if value is not None]
     doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
     return replace(scan, warnings=(*scan.warnings, *doubts))
 

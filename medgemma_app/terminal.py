@@ -173,7 +173,7 @@ def say_cost(model: MedGemma, prompt: Prompt) -> None:
     """Before a long wait: what a series of slices will take."""
     cost = model.expect(prompt)
     memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
-    pictures = f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens"
+    pictures = f"{len(prompt.images)} picture{'' if len(prompt.images) == 1 else 's'}, {cost.prompt_tokens} prompt tokens"
     say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dicoms import made, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.images import load_image, read_image
+from medgemma_app.inputs.images import load_image, read_image, read_other
 
 
 def drawing(width: int = 120, height: int = 80) -> Image.Image:
@@ -259,6 +260,15 @@ def test_one_of_several_pictures_must_be_chosen(tmp_path: Path, kind: str) -> No
     for frame in (0, 4, -1):
         with pytest.raises(InputError, match=f"has no frame {frame}; it has 1 to 3"):
             load_image(path, frame=frame)
+
+
+def test_frame_and_window_hold_for_those_views_and_priors_that_they_can_hold_for(tmp_path: Path) -> None:
+    single = save(tmp_path / "single.png", drawing())
+    several = save(tmp_path / "several.tif", drawing(), save_all=True, append_images=[drawing(100, 80)])
+    assert [read_other(path, frame=2, window="40/400").facts["frame"] for path in (single, several)] == [1, 2]
+    assert read_other(written(tmp_path, made()), frame=2, window="2000/400").facts["window"]["from"] == "option"
+    with pytest.raises(InputError, match="has no frame 0; it has only frame 1"):
+        read_other(single, frame=0)
 
 
 def test_the_photograph_of_a_phone_is_the_first_of_its_pictures(tmp_path: Path) -> None:

@@ -125,12 +125,15 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
 
 
 def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
-    """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
+    """The number of the frame to show, counted from 1; of one picture that one, whichever is asked for.
+
+    Raises InputError when there is none such, or no one was chosen.
+    """
     if frame is None and frames > 1:
         raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
-    if frame is not None and not 1 <= frame <= frames:
+    if frame is not None and (frame < 1 or frame > frames > 1):
         raise InputError(f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}")
-    return frame or 1
+    return frame if frame and frames > 1 else 1
 
 
 def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:

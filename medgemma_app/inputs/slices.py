@@ -31,7 +31,7 @@ Kind: TypeAlias = Literal["slice", "picture", "damaged"] | None
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame of one file: where it lies in the body, in mm and direction cosines, and its order where that is not said."""
+    """One frame of one file: where it lies in the body, in mm and direction cosines, and its number where that is not said."""
 
     path: Path
     frame: int
@@ -41,7 +41,7 @@ class Slice:
     size: tuple[int, int]
     place: tuple[float, ...]
     directions: tuple[float, ...]
-    order: float
+    location: float | None
     instance: float
 
 
@@ -109,6 +109,8 @@ def _slices_of(path: Path, header: Dataset) -> list[Slice]:
 def _slice(path: Path, header: Any, frame: int) -> Slice:
     flat = headers.merged(header, frame)
     place, directions = (tuple(headers.numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
+    # What an old file of several frames says once cannot hold for each of them.
+    once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
     instance = (headers.numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
     return Slice(
         path=path,
@@ -117,9 +119,9 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
         number=int((headers.numbers(header, "SeriesNumber") or [0])[0]),
         modality=headers.facts_of(header)["Modality"],
         size=(int(header.Rows), int(header.Columns)),
-        place=place if len(place) == 3 else (),
+        place=place if len(place) == 3 and not once else (),
         directions=directions if len(directions) == 6 else (),
-        order=(headers.numbers(flat, "SliceLocation") or [instance])[0],
+        location=None if once else next(iter(headers.numbers(flat, "SliceLocation")), None),
         instance=instance,
     )
 
@@ -153,12 +155,12 @@ def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
 def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
     """Those of the size and orientation that most have, sorted by position, and what deserves a warning."""
     group = max(_alike(series), key=len)
-    positions = _positions(group)
+    positions = _positions(group) or [one.instance for one in group]
     stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
     doubts = []
     if len(group) < len(series):
         doubts.append(f"{name}: {_pictures(len(series) - len(group))} of another size or orientation left out")
-    if len({round(position, 2) for position in positions}) < len(group):
+    if 0 < len({round(position, 2) for position in _positions(group)}) < len(group):
         doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
     return stack, tuple(doubts)
 
@@ -184,9 +186,13 @@ def _parallel(one: Slice, other: Slice) -> bool:
 
 
 def _positions(group: Sequence[Slice]) -> list[float]:
-    """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1)."""
+    """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1).
+
+    Where places are not said, the slices' locations; none where these are not said either.
+    """
     if not all(one.place and one.directions for one in group):
-        return [one.order for one in group]
+        locations = [one.location for one in group if one.location is not None]
+        return locations if len(locations) == len(group) else []
     (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group]
