@@ -112,7 +112,8 @@ def findings(
             raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
 
         def read(name: str) -> Make:
-            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series)
+            several = bool(view or prior)
+            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series, several_files=several)
             others = [read_other(file, pad=not no_pad, frame=frame, window=window) for file in view or []]
             before = None if prior is None else read_other(prior, pad=not no_pad, frame=frame, window=window)
             prompt, _ = study_prompt(study, indication, before, others)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 from medgemma_app.inputs.images import Scan, read_image
 from medgemma_app.inputs.notes import Notes, read_notes
-from medgemma_app.inputs.raster import SeveralPictures
+from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 from medgemma_app.inputs.series import MOST_SLICES, Series, read_series
 from medgemma_app.model.engine import MedGemma
 from medgemma_app.model.generation import Generation, Options, Token
@@ -155,10 +155,12 @@ def read_study(
     window: str | None = None,
     slices: int | None = None,
     series: int | str | None = None,
+    several_files: bool = False,
 ) -> Scan | Series:
     """A picture file, or slices, read but not yet shown to a model; see ``read_image`` and ``read_series``.
 
-    Slices are a folder of them, or with ``slices`` a DICOM file of several frames.
+    Slices are a folder of them, or with ``slices`` a DICOM file of several frames. Where the study has ``several_files``, a
+    ``frame`` may be meant for another one.
     """
     if isinstance(source, Scan | Series):
         return source
@@ -168,12 +170,15 @@ def read_study(
         return read_series(source, slices=MOST_SLICES if slices is None else slices, pad=pad, window=window, series=series)
     try:
         scan = read_image(source, pad=pad, frame=frame, window=window)
+    except OnePicture:
+        if not several_files:
+            raise
+        scan = read_image(source, pad=pad, window=window)
     except SeveralPictures:
         if slices is None or not isinstance(source, str | Path):
             raise
         return read_series(source, slices=slices, pad=pad, window=window)
-    other_frame = frame if scan.facts.get("frames") == 1 and frame != 1 else None
-    unused = [option for option, value in (("--frame", other_frame), ("--slices", slices), ("--series", series)) if value is not None]
+    unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
     doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
     return replace(scan, warnings=(*scan.warnings, *doubts))
 

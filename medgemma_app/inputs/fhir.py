@@ -261,7 +261,7 @@ def _named(concept: Mapping[str, Any] | None) -> str:
 def _attached(kind: str, data: str) -> str | None:
     """The text of an attachment; None where it is none."""
     text = _decoded(data) if kind.lower().startswith("text/") else None
-    return text and html.unescape(_TAG.sub(" ", text)) if "html" in kind.lower() else text
+    return text and html.unescape(_TAG.sub(" ", text)).strip() if "html" in kind.lower() else text
 
 
 def _decoded(data: str) -> str | None:

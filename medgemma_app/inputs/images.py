@@ -53,10 +53,15 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
 
 def read_other(source: str | Path, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
     """A further view or a prior: ``frame`` holds for it where the file has several, ``window`` where it is DICOM. Raises InputError."""
+    from medgemma_app.inputs.raster import OnePicture
+
     refuse_url(source)
     with open_input(source, what=ONE_PICTURE) as file:
         window = window if looks_like_dicom(file) else None
-    return read_image(source, pad=pad, frame=frame, window=window)
+    try:
+        return read_image(source, pad=pad, frame=frame, window=window)
+    except OnePicture:
+        return read_image(source, pad=pad, window=window)
 
 
 def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:

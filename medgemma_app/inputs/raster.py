@@ -32,6 +32,10 @@ class SeveralPictures(InputError):
     """A file that holds several pictures, of which none was chosen."""
 
 
+class OnePicture(InputError):
+    """A file that holds one picture, where another one was asked for."""
+
+
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError."""
     with readable(name):
@@ -125,15 +129,13 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
 
 
 def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
-    """The number of the frame to show, counted from 1; of one picture that one, whichever is asked for.
-
-    Raises InputError when there is none such, or no one was chosen.
-    """
+    """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
     if frame is None and frames > 1:
         raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
-    if frame is not None and (frame < 1 or frame > frames > 1):
-        raise InputError(f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}")
-    return frame if frame and frames > 1 else 1
+    if frame is not None and not 1 <= frame <= frames:
+        wrong = f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}"
+        raise OnePicture(wrong) if frame > 1 == frames else InputError(wrong)
+    return frame or 1
 
 
 def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
