@@ -315,7 +315,7 @@ def test_a_picture_that_shows_nothing_is_refused(tmp_path: Path, picture: Image.
     "picture",
     [
         flat_with(200, 0, lambda pen: pen.ellipse((90, 90, 100, 100), fill=255)),
-        flat_with(2000, 255, lambda pen: pen.rectangle((1000, 1000, 1020, 1020), fill=0)),
+        flat_with(2000, 240, lambda pen: pen.rectangle((1000, 1000, 1020, 1020), fill=0)),
         flat_with(64, 128, lambda pen: pen.line((20, 20, 40, 40), fill=255)),
         Image.linear_gradient("L").resize((200, 200)).point(lambda level: 100 + level // 10),
         Image.fromarray((flat := np.full((512, 512), 1000, np.uint16)) + np.pad(np.full((8, 8), 3000, np.uint16), 252)),
@@ -333,10 +333,12 @@ def test_pictures_below_64_and_above_12000_pixels_a_side_are_refused(tmp_path: P
     assert load_image(save(tmp_path / "scan.png", drawing(64, 64))).size == (64, 64)
 
 
-def test_a_burnt_out_picture_and_a_colour_photograph_give_warnings(tmp_path: Path) -> None:
+def test_a_burnt_out_picture_gives_a_warning_or_is_refused_and_a_colour_photograph_gives_a_warning(tmp_path: Path) -> None:
     assert read_image(drawing()).warnings == ()
     burnt = flat_with(200, 255, lambda pen: pen.ellipse((20, 20, 120, 120), fill=90))
     assert "saturated" in read_image(save(tmp_path / "burnt.png", burnt)).warnings[0]
+    with pytest.raises(InputError, match=r"white\.png is saturated"):
+        load_image(save(tmp_path / "white.png", drawing().point(lambda level: min(255, 20 * level))))
     colour = Image.merge("RGB", (drawing(), drawing().rotate(90), drawing().rotate(180)))
     assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, and a radiograph is expected",)
     assert not read_image(save(tmp_path / "grey.png", drawing().convert("RGB"))).warnings

@@ -66,13 +66,15 @@ def read_other(source: str | Path, *, pad: bool = True, frame: int | None = None
 
 def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
-    from medgemma_app.inputs.gates import is_blank, is_noise, thumbnail, warn_doubtful
+    from medgemma_app.inputs.gates import is_blank, is_noise, is_saturated, thumbnail, warn_doubtful
 
     picture, facts, doubts = decode()
     small = thumbnail(picture)
     stretched = "percentiles" in (facts["window"] or {}).get("from", "")
     if is_blank(small) or (stretched and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+    if facts["window"] is None and is_saturated(small):  # a window may show little on purpose, and another can be chosen
+        raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
     picture, padding = squared(picture, pad=pad)
     return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
 
