@@ -135,6 +135,20 @@ def test_a_file_of_several_frames_is_a_series_where_slices_are_asked_for(tmp_pat
     assert not isinstance(read_study(path, slices=3, frame=2), Series)
 
 
+def test_frames_in_colour_are_a_series_without_a_window(tmp_path: Path) -> None:
+    colours = np.stack([STORED // 16, STORED[::-1] // 16, STORED[:, ::-1] // 16], axis=2).astype(np.uint8)
+    frames = np.stack([colours, colours[::-1]])
+    path = written(tmp_path, made(colours, PhotometricInterpretation="RGB", NumberOfFrames=2, PixelData=frames.tobytes(), Modality="US"))
+    series = read_series(path, pad=False)
+    assert [np.asarray(image).tolist() for image in series.images] == frames.tolist()
+    assert series.facts["window"] is None
+
+
+def test_a_window_shows_a_ct_series_in_grey(tmp_path: Path) -> None:
+    image = read_series(a_series(tmp_path, 3), window="40/400", pad=False).images[0]
+    assert image.getpixel((70, 69)) == (128, 128, 128)
+
+
 def test_options_for_a_series_that_one_picture_cannot_use_are_said_to_be_unused(tmp_path: Path) -> None:
     path = written(tmp_path, made())
     assert read_study(path, slices=3, series=1).warnings == ("scan.dcm is one picture: --slices and --series made no difference",)

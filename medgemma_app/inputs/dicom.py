@@ -39,6 +39,10 @@ class NoPicture(InputError):
     """A DICOM object without pixels: a report, a directory, a plan."""
 
 
+class ExtraMissing(InputError):
+    """pydicom is not installed."""
+
+
 class Damaged(InputError):
     """A file that begins like DICOM and cannot be read as such."""
 
@@ -49,7 +53,7 @@ def guarded(name: str) -> Iterator[None]:
     try:
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
-        raise InputError(f"{name} is a DICOM file, and reading it needs: {INSTALL}") from error
+        raise ExtraMissing(f"{name} is a DICOM file, and reading it needs: {INSTALL}") from error
     log = logging.getLogger("pydicom")
     before, log.disabled = log.disabled, True
     try:

@@ -113,7 +113,7 @@ def _scaled(source: Image | Values, shape: tuple[int, int], low: float, high: fl
     below = above = 0
     for top, strip in strips(source):
         np.take(table, strip, out=grey[top : top + len(strip)], mode="clip")
-        below += int(np.count_nonzero(strip < np.uint16(low)))
+        below += int(np.count_nonzero(strip < np.uint16(low))) if low else 0
         above += int(np.count_nonzero(strip > np.uint16(high)))
     return grey, max(below, above)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs import header as headers
@@ -21,6 +21,8 @@ from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    Shown = voi.View | Literal["Hounsfield"] | None
 
 MOST_SLICES = 85
 # Red, green and blue of a CT slice, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
@@ -54,7 +56,7 @@ def read_series(
     used = _evenly(stack, slices)
     view, facts, more = _middle(used[len(used) // 2], chosen)
     images, padding = _pictures(used, view, pad)
-    facts = {**facts, **_origin(stack, used), "window": view.facts() if view else CT_FACTS, "padding": padding}
+    facts = {**facts, **_origin(stack, used), "window": CT_FACTS if view == "Hounsfield" else view and view.facts(), "padding": padding}
     return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more))
 
 
@@ -77,8 +79,8 @@ def _evenly(stack: list[Slice], most: int) -> list[Slice]:
     return [stack[round(index * (len(stack) - 1) / (most - 1))] for index in range(most)]
 
 
-def _middle(one: Slice, window: voi.Window | None) -> tuple[voi.View | None, dict[str, Any], tuple[str, ...]]:
-    """What the middle slice decides for all: how they are shown (None for CT, which has its three windows), facts, and warnings."""
+def _middle(one: Slice, window: voi.Window | None) -> tuple[Shown, dict[str, Any], tuple[str, ...]]:
+    """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings."""
     name = shown_name(one.path)
     with open_input(one.path, what=ONE_SERIES) as file, guarded(name):
         header = read_header(file, name)
@@ -87,12 +89,14 @@ def _middle(one: Slice, window: voi.Window | None) -> tuple[voi.View | None, dic
         facts: dict[str, Any] = {"format": "DICOM series", **size, "header": headers.facts_of(flat)}
         if window is None and facts["header"]["Modality"] == "CT":
             inverse = facts["header"]["PhotometricInterpretation"] == "MONOCHROME1"
-            return None, facts, (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
+            return "Hounsfield", facts, (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
+        if not str(facts["header"]["PhotometricInterpretation"]).startswith("MONOCHROME"):
+            return None, facts, headers.doubts_of(flat, name)
         view = window or voi.header_view(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name)
         return view, facts, headers.doubts_of(flat, name)
 
 
-def _pictures(used: list[Slice], view: voi.View | None, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
+def _pictures(used: list[Slice], view: Shown, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
     drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), view)]
     if all(is_blank(thumbnail(picture)) for picture in drawn):
         raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
@@ -100,7 +104,7 @@ def _pictures(used: list[Slice], view: voi.View | None, pad: bool) -> tuple[tupl
     return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
 
 
-def _draw(path: Path, frames: list[Slice], view: voi.View | None) -> list[Image]:
+def _draw(path: Path, frames: list[Slice], view: Shown) -> list[Image]:
     """The slices of one file, which is read once."""
     name = shown_name(path)
     with open_input(path, what=ONE_SERIES) as file, guarded(name):
@@ -108,8 +112,8 @@ def _draw(path: Path, frames: list[Slice], view: voi.View | None) -> list[Image]
         return [_shown(decode_pixels(header, name, one.frame), headers.merged(header, one.frame), name, view) for one in frames]
 
 
-def _shown(pixels: Any, header: Any, name: str, view: voi.View | None) -> Image:
-    picture = _hounsfield(pixels, header, name) if view is None else render(pixels, header, name, view)[0]
+def _shown(pixels: Any, header: Any, name: str, view: Shown) -> Image:
+    picture = _hounsfield(pixels, header, name) if view == "Hounsfield" else render(pixels, header, name, view)[0]
     return square_pixels(picture, header)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
-from medgemma_app.inputs.dicom import Damaged, NoPicture, guarded, read_header
+from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, guarded, read_header
 from medgemma_app.inputs.files import open_input, shown_name
 from medgemma_app.inputs.images import looks_like_dicom
 
@@ -46,10 +46,12 @@ class Slice:
 
 
 def kind_of(path: Path) -> Kind:
-    """Whether a file is a slice of a volume or a picture by itself; None when it is no DICOM picture. Raises InputError."""
+    """Whether a file is a slice of a volume or a picture by itself; None when it is no DICOM picture. Raises ExtraMissing."""
     try:
         found = _read(path)
-    except Damaged:
+    except ExtraMissing:
+        raise
+    except InputError:
         return "damaged"
     return None if found is None else "slice" if found[1] else "picture"
 

@@ -51,8 +51,11 @@ def _pictures(folder: Path) -> list[str]:
 def _kind(file: Path) -> str | None:
     from medgemma_app.inputs.slices import kind_of
 
-    with file.open("rb") as opened:
-        dicom, head = looks_like_dicom(opened), opened.read(12)
+    try:
+        with file.open("rb") as opened:
+            dicom, head = looks_like_dicom(opened), opened.read(12)
+    except OSError:
+        return "damaged"
     if dicom:
         return kind_of(file)
     return "raster" if file.suffix.lower() in PICTURES or _begins_like_a_picture(head) else None
