@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, read_image
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
@@ -33,9 +34,6 @@ FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
 RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 BOUNDARY = re.compile(r"(?<=[.!?;])\s|\n|\Z")
-HEADER_LABELS = ("modality", "body part", "view", "laterality")
-SEXES = {"F": "female", "M": "male"}
-AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
 OnToken = Callable[[Token], object]
 
@@ -124,7 +122,7 @@ def findings_task(
     before = None if prior is None else _scan(prior)
     prompt, file = study_prompt(study, indication, before, others)
     header = dict(study.facts.get("header") or {})
-    if any(_side(view) != _side(study) for view in others):  # views of both sides
+    if any(side_of(view.facts.get("header") or {}) != side_of(header) for view in others):  # views of both sides
         header |= {"Laterality": None, "ImageLaterality": None}
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
@@ -188,44 +186,12 @@ def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | Non
     header = study.facts.get("header") or {}
     if isinstance(study, Scan):
         pictures = [view.image for view in views]
-        told = headers_text(study, prior, views) if prior or views else header_text(header)
+        shown = [*([prior] if prior else []), study, *views]
+        told = headers_text([one.facts.get("header") or {} for one in shown], of=header) if prior or views else header_text(header)
         return findings_prompt(study.image, indication=indication, prior=prior.image if prior else None, views=pictures, header=told)
     if prior or views:
         raise InputError("a series is read by itself; leave out the prior and the further views")
     return series_prompt(study.images, indication=indication, header=header_text(header))
-
-
-def headers_text(study: Scan, prior: Scan | None, views: Sequence[Scan]) -> str | None:
-    """What the model is told of several pictures' headers: how each was taken, by its place in the prompt, and of whom."""
-    shown = [*([prior] if prior else []), study, *views]
-    told = [(number, _taken(one.facts.get("header") or {})) for number, one in enumerate(shown, 1)]
-    parts = [f"image {number}: {how}" for number, how in told if how]
-    return "; ".join(filter(None, (*parts, _person(study.facts.get("header") or {})))) or None
-
-
-def header_text(header: Mapping[str, Any]) -> str | None:
-    """What the model is told of a DICOM header: how the picture was taken, and sex and age; never a name, an id or a date."""
-    return ", ".join(filter(None, (_taken(header), _person(header)))) or None
-
-
-def _taken(header: Mapping[str, Any]) -> str:
-    side = header.get("Laterality") or header.get("ImageLaterality")
-    known = (header.get("Modality"), header.get("BodyPartExamined"), header.get("ViewPosition"), side)
-    return ", ".join(f"{label} {value}" for label, value in zip(HEADER_LABELS, known, strict=True) if value)
-
-
-def _person(header: Mapping[str, Any]) -> str:
-    return ", ".join(word for word in (SEXES.get(header.get("PatientSex") or ""), _age(header.get("PatientAge"))) if word)
-
-
-def _side(scan: Scan | Series) -> str | None:
-    header = scan.facts.get("header") or {}
-    return header.get("Laterality") or header.get("ImageLaterality")
-
-
-def _age(value: str | None) -> str | None:
-    """DICOM's "058Y" -> "58 years"."""
-    return f"{int(value[:3])} {AGES[value[3]]}{'' if value[:3] == '001' else 's'}" if value else None
 
 
 def soap(

@@ -12,11 +12,12 @@ from PIL import Image
 import medgemma_app
 from medgemma_app import ContextError, Generation, GenerationCancelled, InputError, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.inputs.header_text import header_text
 from medgemma_app.inputs.images import Scan
 from medgemma_app.inputs.notes import Notes
 from medgemma_app.inputs.series import Series
 from medgemma_app.prompts import findings_prompt, soap_prompt
-from medgemma_app.reports import _fit, findings_task, header_text
+from medgemma_app.reports import _fit, findings_task
 
 SEEDS = range(8)
 
