@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_text, is_fhir
+from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_text
+from medgemma_app.inputs.fhir_words import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 
 # Known keys in the order a clinician reads them; every other key follows in the order of the file.
