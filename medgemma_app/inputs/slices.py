@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_FILES = 20_000
 MOST_NAMED = 20
+MOST_GROUPS = 100  # of different sizes and orientations in one series
 ONE_SERIES = "a folder of DICOM slices"
 # Cross-sections by their nature; of other kinds only what has a place in the body is a slice, and these never are.
 VOLUMES = frozenset(("CT", "MR", "PT"))
@@ -175,10 +176,10 @@ def _alike(series: Sequence[Slice]) -> list[list[Slice]]:
     groups: list[list[Slice]] = []
     for one in series:
         group = next((group for group in groups if _parallel(group[0], one)), None)
-        if group is None:
-            groups.append([one])
-        else:
+        if group is not None:
             group.append(one)
+        elif len(groups) < MOST_GROUPS:  # a hostile folder could make every comparison a new one
+            groups.append([one])
     return groups
 
 
