@@ -17,7 +17,7 @@ BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
 DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
-# Between neighbouring blocks, as a share of what unrelated ones differ by. Real pictures have less than a half, radiographs less than a tenth.
+# How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
 NOISE = 0.8
 COLOUR_LEVELS = 24
 MOST_COLOUR = 0.2
