@@ -72,10 +72,12 @@ def findings(
     indication: Annotated[str | None, typer.Option(help="Why the picture was taken.")] = None,
     prior: Annotated[str | None, typer.Option(metavar="FILE", help="An earlier picture of the same patient, to compare with.")] = None,
     view: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A further view of the same study; may be repeated.")] = None,
-    frame: Annotated[int | None, typer.Option(help="Which picture of a file that holds several, from 1.")] = None,
-    window: Annotated[str | None, typer.Option(metavar="C/W", help="Window centre and width of a DICOM file.")] = None,
-    slices: Annotated[int, typer.Option(help="Most slices of a series to show.")] = 85,
-    series: Annotated[int | None, typer.Option(help="Which series of a folder that holds several, by its number.")] = None,
+    frame: Annotated[int | None, typer.Option(help="Which picture of the files that hold several, from 1.")] = None,
+    window: Annotated[str | None, typer.Option(metavar="C/W", help="Window centre and width of the DICOM files.")] = None,
+    slices: Annotated[
+        int | None, typer.Option(help="Most slices of a series to show, 85 if not given; also shows a DICOM file of several frames as one.")
+    ] = None,
+    series: Annotated[str | None, typer.Option(help="Which series of a folder that holds several, by its number.")] = None,
     no_pad: Annotated[bool, typer.Option("--no-pad", help="Squash a picture to a square instead of padding it.")] = False,
     save_input: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture the model sees to this PNG file.")] = None,
     model: ModelName = DEFAULT_MODEL,
@@ -96,7 +98,7 @@ def findings(
     show_thinking: ShowThinking = False,
 ) -> None:
     """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
-    from medgemma_app.inputs.images import read_image
+    from medgemma_app.inputs.images import read_other
     from medgemma_app.inputs.series import Series
     from medgemma_app.inputs.studies import find_studies
     from medgemma_app.reports import findings_task, read_study, study_prompt
@@ -110,9 +112,10 @@ def findings(
             raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
 
         def read(name: str) -> Make:
-            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series)
-            others = [read_image(file, pad=not no_pad) for file in view or []]
-            before = None if prior is None else read_image(prior, pad=not no_pad)
+            several = bool(view or prior)
+            study = read_study(name, pad=not no_pad, frame=frame, window=window, slices=slices, series=series, several_files=several)
+            others = [read_other(file, pad=not no_pad, frame=frame, window=window) for file in view or []]
+            before = None if prior is None else read_other(prior, pad=not no_pad, frame=frame, window=window)
             prompt, _ = study_prompt(study, indication, before, others)
             if save_input is not None:
                 save_pictures(save_input, prompt.images, [name, *(view or []), *([prior] if prior else [])])

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, read_image
 from medgemma_app.inputs.notes import Notes, read_notes
+from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 from medgemma_app.inputs.series import MOST_SLICES, Series, read_series
 from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, series_prompt, soap_prompt
@@ -32,8 +34,6 @@ FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
 RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 BOUNDARY = re.compile(r"(?<=[.!?;])\s|\n|\Z")
-SEXES = {"F": "female", "M": "male"}
-AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
 OnToken = Callable[[Token], object]
 
@@ -121,7 +121,9 @@ def findings_task(
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     prompt, file = study_prompt(study, indication, before, others)
-    header = study.facts.get("header") or {}
+    header = dict(study.facts.get("header") or {})
+    if any(side_of(view.facts.get("header") or {}) != side_of(header) for view in others):  # views of both sides
+        header |= {"Laterality": None, "ImageLaterality": None}
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
 
@@ -149,41 +151,47 @@ def read_study(
     pad: bool = True,
     frame: int | None = None,
     window: str | None = None,
-    slices: int = MOST_SLICES,
-    series: int | None = None,
+    slices: int | None = None,
+    series: int | str | None = None,
+    several_files: bool = False,
 ) -> Scan | Series:
-    """A picture file, or a folder of slices, read but not yet shown to a model; see ``read_image`` and ``read_series``."""
+    """A picture file, or slices, read but not yet shown to a model; see ``read_image`` and ``read_series``.
+
+    Slices are a folder of them, or with ``slices`` a DICOM file of several frames. Where the study has ``several_files``, a
+    ``frame`` may be meant for another one.
+    """
     if isinstance(source, Scan | Series):
         return source
-    if not (isinstance(source, str | Path) and Path(source).is_dir()):
-        return read_image(source, pad=pad, frame=frame, window=window)
-    if frame is not None:
-        raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
-    return read_series(source, slices=slices, pad=pad, window=window, series=series)
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        if frame is not None:
+            raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
+        return read_series(source, slices=MOST_SLICES if slices is None else slices, pad=pad, window=window, series=series)
+    try:
+        scan = read_image(source, pad=pad, frame=frame, window=window)
+    except OnePicture:
+        if not several_files:
+            raise
+        scan = read_image(source, pad=pad, window=window)
+    except SeveralPictures:
+        if slices is None or not isinstance(source, str | Path):
+            raise
+        return read_series(source, slices=slices, pad=pad, window=window)
+    unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
+    doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
+    return replace(scan, warnings=(*scan.warnings, *doubts))
 
 
 def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
     """What the model is shown of a study that has been read. Raises InputError for a series with a prior or further views."""
-    header = header_text(study.facts.get("header") or {})
+    header = study.facts.get("header") or {}
     if isinstance(study, Scan):
         pictures = [view.image for view in views]
-        return findings_prompt(study.image, indication=indication, prior=prior.image if prior else None, views=pictures, header=header)
+        shown = [*([prior] if prior else []), study, *views]
+        told = headers_text([one.facts.get("header") or {} for one in shown], of=header) if prior or views else header_text(header)
+        return findings_prompt(study.image, indication=indication, prior=prior.image if prior else None, views=pictures, header=told)
     if prior or views:
         raise InputError("a series is read by itself; leave out the prior and the further views")
-    return series_prompt(study.images, indication=indication, header=header)
-
-
-def header_text(header: Mapping[str, Any]) -> str | None:
-    """What the model is told of a DICOM header: how the picture was taken, and sex and age; never a name, an id or a date."""
-    named = [("Modality", "modality "), ("BodyPartExamined", "body part "), ("ViewPosition", "view "), ("Laterality", "laterality ")]
-    told = [f"{label}{header[keyword]}" for keyword, label in named if header.get(keyword)]
-    told += [word for word in (SEXES.get(header.get("PatientSex") or ""), _age(header.get("PatientAge"))) if word]
-    return ", ".join(told) or None
-
-
-def _age(value: str | None) -> str | None:
-    """DICOM's "058Y" -> "58 years"."""
-    return f"{int(value[:3])} {AGES[value[3]]}{'' if value[:3] == '001' else 's'}" if value else None
+    return series_prompt(study.images, indication=indication, header=header_text(header))
 
 
 def soap(

@@ -17,7 +17,7 @@ import typer
 
 from medgemma_app.errors import GenerationCancelled, MedGemmaError, ModelError, OptionError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
-from medgemma_app.terminal import Answers, Progress, StreamPrinter, say, say_issues, say_result, say_timing
+from medgemma_app.terminal import Answers, Progress, StreamPrinter, say, say_issues, say_pictures, say_result, say_timing
 
 if TYPE_CHECKING:
     from medgemma_app.model.engine import MedGemma
@@ -92,6 +92,7 @@ class Run:
             answers.add(report, printer.printed)
         say_issues(report)
         if not self.quiet:
+            say_pictures(report)
             say_timing(report.generation)
         self._codes.append(exit_code(report))
 

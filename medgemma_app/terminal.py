@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ def say_cost(model: MedGemma, prompt: Prompt) -> None:
     """Before a long wait: what a series of slices will take."""
     cost = model.expect(prompt)
     memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
-    pictures = f"{len(prompt.images)} pictures, {cost.prompt_tokens} prompt tokens"
+    pictures = f"{len(prompt.images)} picture{'' if len(prompt.images) == 1 else 's'}, {cost.prompt_tokens} prompt tokens"
     say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
 
 
@@ -202,6 +202,33 @@ def say_result(name: str, result: Report | MedGemmaError) -> None:
         say_issues(result, f"{shown}: ")
     else:
         say(f"medgemma: {result}" if shown in str(result) else f"medgemma: {shown}: {result}")
+
+
+def say_pictures(report: Report) -> None:
+    """What the model saw of each file, and how it was made to fit."""
+    read = report.origin["input"]
+    for facts in (read.get("prior"), read.get("scan"), *read.get("views", ())):
+        if facts:
+            say(f"saw {facts.get('name', 'the picture')}: {', '.join(_seen(facts))}")
+
+
+def _seen(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{facts['width']} x {facts['height']} pixels of {facts['bit_depth']} bits"
+    if facts.get("frames", 1) > 1:
+        yield f"frame {facts['frame']} of {facts['frames']}"
+    if "slices_used" in facts:
+        yield f"{len(facts['slices_used'])} of {facts['slices_found']} slices"
+    window = facts["window"] or {}
+    if "center" in window:
+        yield f"window {window['center']:g}/{window['width']:g} ({window['from']})"
+    elif window:
+        limits = f" ({window['low']:g} to {window['high']:g})" if "low" in window else ""
+        yield f"shown by {window['from']}{limits}"
+    padding = facts["padding"]
+    if padding is None:
+        yield "squashed to a square"
+    elif any(padding.values()):
+        yield "padded to a square"
 
 
 def say_timing(generation: Generation) -> None:

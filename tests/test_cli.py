@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -168,6 +169,17 @@ def test_the_picture_the_model_sees_can_be_saved(medgemma, scan, tmp_path):
         medgemma("findings", scan, *options, "--save-input", str(tmp_path / "seen.png"), "--max-tokens", "1")
         with Image.open(tmp_path / "seen.png") as seen:
             assert seen.size == size
+
+
+def test_what_the_model_saw_of_each_picture_is_said(medgemma, tmp_path):
+    picture = Image.fromarray(np.linspace(0, 4000, 200 * 300).reshape(200, 300).astype(np.uint16))
+    picture.save(tmp_path / "scan.tif", save_all=True, append_images=[picture.rotate(180)])
+    said = medgemma("findings", str(tmp_path / "scan.tif"), "--frame", "2").stderr
+    assert (
+        "saw scan.tif: 300 x 200 pixels of 16 bits, frame 2 of 2, shown by percentiles 0.1 and 99.9 (4 to 3995), padded to a square" in said
+    )
+    said = medgemma("findings", str(tmp_path / "scan.tif"), "--frame", "2", "--no-pad").stderr
+    assert "squashed to a square" in said
 
 
 def test_views_and_a_prior_reach_the_record(medgemma, scan):

@@ -1,5 +1,6 @@
 """A picture file becomes the upright, full-range, square RGB picture the model may see, or one clear line."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dicoms import made, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.images import load_image, read_image
+from medgemma_app.inputs.images import load_image, read_image, read_other
 
 
 def drawing(width: int = 120, height: int = 80) -> Image.Image:
@@ -155,6 +157,51 @@ def test_floats_and_32_bit_integers_keep_their_order(tmp_path: Path, dtype: Any)
     assert max((shown == 0).mean(), (shown == 255).mean()) < 0.005
 
 
+def tiff_of(values: np.ndarray, sample_format: int) -> bytes:
+    """A TIFF written by hand, with numbers of a kind that Pillow cannot write."""
+    height, width = values.shape
+    fields = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: values.nbytes,
+              339: sample_format}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + values.nbytes)
+    return start + values.tobytes() + struct.pack("<H", len(fields)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "sample_format"),
+    [
+        pytest.param(ramp(4_000_000_000, np.uint32), 1, id="unsigned, 32 bit"),
+        pytest.param(ramp(2_000_000_000, np.int32) - np.int32(1_000_000_000), 2, id="signed, 32 bit"),
+        pytest.param(ramp(60_000, np.int32).astype(np.int16), 2, id="signed, 16 bit"),
+        pytest.param((ramp(255) - 128).astype(np.int8), 2, id="signed, 8 bit"),
+    ],
+)
+def test_whole_numbers_of_every_kind_keep_their_order(tmp_path: Path, values: np.ndarray, sample_format: int) -> None:
+    (tmp_path / "scan.tif").write_bytes(tiff_of(values, sample_format))
+    shown = grey(load_image(tmp_path / "scan.tif", pad=False)).ravel()[np.argsort(values.ravel(), kind="stable")]
+    assert (np.diff(shown) >= 0).all()
+    assert (shown.min(), shown.max()) == (0, 255)
+
+
+def test_a_tiff_of_64_bit_numbers_is_said_to_be_one_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "scan.tif").write_bytes(tiff_of(ramp(1, np.float64), 3))
+    with pytest.raises(InputError, match="is a TIFF that is damaged or of a kind that cannot be read; save it with 8, 16 or 32 bits"):
+        load_image(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize("compression", ["group4", "group3", "packbits", "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_tiff_leaves_no_lines_of_its_decoder_on_stderr(
+    tmp_path: Path, compression: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "scan.tif", drawing(300, 300).convert("1"), compression=compression)
+    content = path.read_bytes()
+    for place in range(20, 400, 20):
+        path.write_bytes(content[:place] + b"\xa5\x00\xff" + content[place + 3 :])
+        with contextlib.suppress(InputError):
+            load_image(path)
+    assert capfd.readouterr().err == ""
+
+
 def test_infinities_and_not_a_numbers_do_not_spoil_a_float_picture(tmp_path: Path) -> None:
     values = ramp(1, np.float32)
     values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
@@ -215,6 +262,15 @@ def test_one_of_several_pictures_must_be_chosen(tmp_path: Path, kind: str) -> No
             load_image(path, frame=frame)
 
 
+def test_frame_and_window_hold_for_those_views_and_priors_that_they_can_hold_for(tmp_path: Path) -> None:
+    single = save(tmp_path / "single.png", drawing())
+    several = save(tmp_path / "several.tif", drawing(), save_all=True, append_images=[drawing(100, 80)])
+    assert [read_other(path, frame=2, window="40/400").facts["frame"] for path in (single, several)] == [1, 2]
+    assert read_other(written(tmp_path, made()), frame=2, window="2000/400").facts["window"]["from"] == "option"
+    with pytest.raises(InputError, match="has no frame 0; it has only frame 1"):
+        read_other(single, frame=0)
+
+
 def test_the_photograph_of_a_phone_is_the_first_of_its_pictures(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.mpo", drawing().convert("RGB"), save_all=True, append_images=[drawing(60, 40).convert("RGB")])
     assert read_image(path).facts["frames"] == 1
@@ -241,7 +297,12 @@ def noisy(side: int, spread: float) -> Image.Image:
         noisy(1024, 5),
         Image.fromarray(np.full((128, 128), 30_000, np.uint16)),
         Image.fromarray(np.random.default_rng(0).integers(1000, 1010, (128, 128)).astype(np.uint16)),
+        Image.fromarray(np.random.default_rng(0).normal(1000, 60, (128, 128)).astype(np.uint16)),
+        Image.fromarray(np.random.default_rng(0).normal(1000, 60, (1200, 1200)).astype(np.uint16)),
+        Image.fromarray(ramp(400) + np.uint16(60_000)),
         Image.fromarray(np.full((128, 128), 0.5, np.float32)),
+        Image.fromarray(np.random.default_rng(0).normal(0, 1e-6, (128, 128)).astype(np.float32)),
+        Image.fromarray(ramp(1, np.float32) / 1000 + 1),
         Image.fromarray(np.full((128, 128), np.nan, np.float32)),
     ],
 )
@@ -254,7 +315,7 @@ def test_a_picture_that_shows_nothing_is_refused(tmp_path: Path, picture: Image.
     "picture",
     [
         flat_with(200, 0, lambda pen: pen.ellipse((90, 90, 100, 100), fill=255)),
-        flat_with(2000, 255, lambda pen: pen.rectangle((1000, 1000, 1020, 1020), fill=0)),
+        flat_with(2000, 240, lambda pen: pen.rectangle((1000, 1000, 1020, 1020), fill=0)),
         flat_with(64, 128, lambda pen: pen.line((20, 20, 40, 40), fill=255)),
         Image.linear_gradient("L").resize((200, 200)).point(lambda level: 100 + level // 10),
         Image.fromarray((flat := np.full((512, 512), 1000, np.uint16)) + np.pad(np.full((8, 8), 3000, np.uint16), 252)),
@@ -272,10 +333,12 @@ def test_pictures_below_64_and_above_12000_pixels_a_side_are_refused(tmp_path: P
     assert load_image(save(tmp_path / "scan.png", drawing(64, 64))).size == (64, 64)
 
 
-def test_a_burnt_out_picture_and_a_colour_photograph_give_warnings(tmp_path: Path) -> None:
+def test_a_burnt_out_picture_gives_a_warning_or_is_refused_and_a_colour_photograph_gives_a_warning(tmp_path: Path) -> None:
     assert read_image(drawing()).warnings == ()
     burnt = flat_with(200, 255, lambda pen: pen.ellipse((20, 20, 120, 120), fill=90))
     assert "saturated" in read_image(save(tmp_path / "burnt.png", burnt)).warnings[0]
+    with pytest.raises(InputError, match=r"white\.png is saturated"):
+        load_image(save(tmp_path / "white.png", drawing().point(lambda level: min(255, 20 * level))))
     colour = Image.merge("RGB", (drawing(), drawing().rotate(90), drawing().rotate(180)))
     assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, and a radiograph is expected",)
     assert not read_image(save(tmp_path / "grey.png", drawing().convert("RGB"))).warnings

@@ -29,6 +29,11 @@ def write(folder: Path, content: Any) -> Path:
         pytest.param(SAID, SAID, id="a string"),
         pytest.param({"plan": "rest", "age": 41, "complaint": SAID}, f"Age: 41\nComplaint: {SAID}\nPlan: rest", id="clinical order"),
         pytest.param({"zodiac": SAID, "chief_complaint": "cough"}, f"Chief complaint: cough\nZodiac: {SAID}", id="unknown keys are kept"),
+        pytest.param({"transcript": SAID, "vitalSigns": "pulse 80", "PastMedicalHistory": "none", "chief-complaint": "cough", "HPI": "dry"},
+                     f"Chief complaint: cough\nHPI: dry\nPast medical history: none\nVital signs: pulse 80\nTranscript: {SAID}",
+                     id="keys in other spellings"),
+        pytest.param({"results": {"pH": "7.31", "pO2_mmHg": "80"}, "text": SAID}, f"Results: pH: 7.31; pO2 mmHg: 80\nText: {SAID}",
+                     id="names of measurements"),
         pytest.param({"exam": {"heart": "regular", "lungs": SAID}}, f"Exam: Heart: regular; Lungs: {SAID}", id="an object in an object"),
         pytest.param({"medications": ["aspirin 81 mg", SAID]}, f"Medications: aspirin 81 mg; {SAID}", id="a list"),
         pytest.param(
@@ -189,10 +194,53 @@ def test_a_bare_list_of_resources_is_read_as_a_bundle(tmp_path: Path) -> None:
     assert load_notes(write(tmp_path, resources)) == load_notes(write(tmp_path, {**BUNDLE, "entry": BUNDLE["entry"][:-1]}))
 
 
-def test_demographics_alone_are_no_notes(tmp_path: Path) -> None:
-    patient = {"resourceType": "Patient", "gender": "female", "birthDate": "1970-02-03", "name": [{"family": "Doe", "given": ["Jane"]}]}
+HANDLED: dict[str, Any] = {
+    "resourceType": "Encounter", "status": "finished", "class": {"code": "AMB", "display": "ambulatory"}, "type": [concept("Check-up")],
+    "period": {"start": "2024-05-06T10:00:00+01:00", "end": "2024-05-07"}, "serviceProvider": {"display": "Hospital of the Holy Spirit"},
+    "participant": [{"individual": {"display": "Dr Gregory House"}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"resourceType": "Patient", "gender": "female", "birthDate": "1970-02-03", "name": [{"family": "Doe", "given": ["Jane"]}]},
+        HANDLED,
+        {"resourceType": "Condition", "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "I10"}]},
+         "clinicalStatus": {"coding": [{"code": "active"}]}, "onsetDateTime": "2010", "recordedDate": "2011-03"},
+        {"resourceType": "DiagnosticReport", "status": "final", "result": [{"reference": f"Observation/{n}"} for n in range(5)]},
+        {"resourceType": "DocumentReference", "content": [{"attachment": {"contentType": "application/pdf", "data": "JVBERi0="}}]},
+    ],
+    ids=lambda resource: resource["resourceType"],
+)  # fmt: skip
+def test_a_fhir_record_of_who_and_when_alone_is_no_note(tmp_path: Path, resource: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="fewer than 5 words"):
-        load_notes(write(tmp_path, patient))
+        load_notes(write(tmp_path, resource))
+    bundle = {
+        "resourceType": "Bundle",
+        "entry": [{"resource": resource}, {"resource": {"resourceType": "Condition", "code": concept(SAID)}}],
+    }
+    assert SAID in load_notes(write(tmp_path, bundle))
+
+
+@pytest.mark.parametrize(
+    ("narrative", "told"),
+    [
+        ("<div><b>Body temperature</b>: 37.20 Cel</div>", ""),
+        (
+            "<div><p>Body temperature: 37.20 Cel</p><p>shivering &amp; pale</p></div>",
+            "; text: Body temperature: 37.20 Cel  shivering & pale",
+        ),
+    ],
+)
+def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(tmp_path: Path, narrative: str, told: str) -> None:
+    resource = (
+        b'{"resourceType": "Observation", "code": {"text": "Body temperature"}, "valueQuantity": {"value": 37.20, "unit": "Cel"}, "text": '
+    )
+    path = write(tmp_path, resource + json.dumps({"status": "generated", "div": narrative}).encode() + b"}")
+    notes = read_notes(path)
+    assert notes.text == f"Observation: Body temperature: 37.20 Cel{told}"
+    assert notes.facts["left_out"] == []
 
 
 def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from contextlib import closing
 
 import pytest
+from dicoms import a_series
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
@@ -127,7 +128,7 @@ def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
     for name in ("b.PNG", "a.jpg", ".hidden.png", "readme.txt", "visit.json"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "ct").mkdir()
-    (tmp_path / "ct" / "IM0001").write_bytes(bytes(128) + b"DICM")
+    a_series(tmp_path / "ct", 2)
     names = [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "ct")]
     assert find_studies([str(tmp_path)]) == names
     assert find_studies([names[1], names[1], "missing"]) == [names[1], "missing"]

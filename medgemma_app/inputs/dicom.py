@@ -39,13 +39,21 @@ class NoPicture(InputError):
     """A DICOM object without pixels: a report, a directory, a plan."""
 
 
+class ExtraMissing(InputError):
+    """pydicom is not installed."""
+
+
+class Damaged(InputError):
+    """A file that begins like DICOM and cannot be read as such."""
+
+
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
     """Damage becomes one InputError, and pydicom's warnings and log lines are held back: they quote header values."""
     try:
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
-        raise InputError(f"{name} is a DICOM file, and reading it needs: {INSTALL}") from error
+        raise ExtraMissing(f"{name} is a DICOM file, and reading it needs: {INSTALL}") from error
     log = logging.getLogger("pydicom")
     before, log.disabled = log.disabled, True
     try:
@@ -54,7 +62,7 @@ def guarded(name: str) -> Iterator[None]:
             yield
     except (*DAMAGE, BytesLengthException, InvalidDicomError):
         # "from None": the decoder's own message may quote the header.
-        raise InputError(f"{name} is a damaged DICOM file or none at all; export it again, or export it as PNG") from None
+        raise Damaged(f"{name} is a damaged DICOM file or none at all; export it again, or export it as PNG") from None
     finally:
         log.disabled = before
 
@@ -69,7 +77,7 @@ def decode_dicom(
     chosen = None if window is None else voi.parse_window(window)
     with guarded(name):
         header = read_header(file, name)
-        number = choose_frame(frame, int(header.get("NumberOfFrames") or 1), name)
+        number = choose_frame(frame, int(header.get("NumberOfFrames") or 1), name, instead=", or show all as slices with --slices")
         flat = headers.merged(header, number - 1)
         pixels = decode_pixels(header, name, number - 1)
         picture, shown = render(pixels, flat, name, chosen)
@@ -82,11 +90,13 @@ def decode_dicom(
 def read_header(file: BinaryIO, name: str, *, tags: tuple[str, ...] = headers.READ, pixels: bool = True) -> Dataset:
     """The elements of ``tags`` only, with the transfer syntax guessed where the file does not say. Raises InputError."""
     from pydicom import dcmread
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     _refuse_bomb(file, name)
     header = dcmread(file, force=True, specific_tags=list(tags), stop_before_pixels=not pixels)
     if "Rows" not in header or "Columns" not in header:
+        if "Image Storage" in UID(str(header.file_meta.get("MediaStorageSOPClassUID"))).name:
+            raise ValueError("a picture that is cut short before its size")
         raise NoPicture(f"{name} holds no picture; give a DICOM image (not a report, directory, plan or waveform)")
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
@@ -164,11 +174,6 @@ def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
 
 
 def _doubts(header: Dataset, name: str, shown: dict[str, Any] | None) -> tuple[str, ...]:
-    found = []
-    if headers.facts_of(header)["PresentationIntentType"] == "FOR PROCESSING":
-        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
-    if headers.facts_of(header)["BurnedInAnnotation"] == "YES":
-        found.append(f"{name} has writing burnt into the picture, which may name a person")
-    if shown is not None and header.get("WindowWidth") is not None and "percentiles" in shown["from"]:
-        found.append(f"{name} has a window that cannot be applied; percentiles of its values are shown instead")
-    return tuple(found)
+    useless = shown is not None and header.get("WindowWidth") is not None and "percentiles" in shown["from"]
+    found = (f"{name} has a window that cannot be applied; percentiles of its values are shown instead",) * useless
+    return (*headers.doubts_of(header, name), *found)

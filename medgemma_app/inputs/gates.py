@@ -16,7 +16,9 @@ LARGEST_SIDE = 12_000  # the padded square of such a picture takes 0.6 GB
 BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
-MOST_WHITE = 0.25
+DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
+# How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
+NOISE = 0.8
 COLOUR_LEVELS = 24
 MOST_COLOUR = 0.2
 
@@ -39,11 +41,28 @@ def is_blank(small: Image) -> bool:
     return all(_is_flat(band.histogram()) for band in small.split())
 
 
+def is_saturated(small: Image) -> bool:
+    """True for the thumbnail of a picture that is next to all white: exported in the wrong range, most often."""
+    return _white(small) > MOST_WHITE
+
+
+def _white(small: Image) -> float:
+    return small.convert("L").histogram()[255] / (small.width * small.height)
+
+
+def is_noise(small: Image) -> bool:
+    """True for the thumbnail of a nearly constant picture whose noise was stretched: no block resembles its neighbours."""
+    import numpy as np
+
+    levels = np.asarray(small.convert("L"), np.float64)
+    return bool(min(np.diff(levels, axis=axis).var() for axis in (0, 1)) > NOISE * 2 * levels.var())
+
+
 def warn_doubtful(small: Image, name: str) -> tuple[str, ...]:
     """What a reader should know from the thumbnail: burnt-out pictures, and colour where a radiograph is expected."""
     found = []
-    if small.convert("L").histogram()[255] > MOST_WHITE * small.width * small.height:
-        found.append(f"{name} is saturated: more than {MOST_WHITE:.0%} of it is pure white")
+    if _white(small) > DOUBTFUL_WHITE:
+        found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)

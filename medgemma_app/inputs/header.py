@@ -1,7 +1,7 @@
 """What a DICOM header may tell: the elements that are read at all, and the facts that leave this package.
 
 Only the elements named here are parsed, so that names, ids and dates of birth never enter memory as values. A fact is
-kept only when it has the form its kind demands: free text in a coded field could name a patient.
+kept only when it is a term that DICOM or practice has for it, or a number: free text in a coded field could name a patient.
 """
 
 from __future__ import annotations
@@ -11,22 +11,33 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from medgemma_app.inputs.terms import BODY_PARTS, MODALITIES, VIEWS
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9 _]{0,15}")
+
+def _one_of(words: str) -> re.Pattern[str]:
+    return re.compile("|".join(words.split()))
+
+
+def _made_of(words: str) -> re.Pattern[str]:
+    one = "|".join(words.split())
+    return re.compile(rf"(?=.{{1,24}}\Z)(?:{one})(?:[ _-]+(?:{one})){{0,4}}")
+
+
 # keyword -> the form of a value that is safe to show (DICOM PS3.5, value representations CS, AS, DA)
 FACTS = {
-    "Modality": re.compile(r"[A-Z]{2,16}"),
-    "BodyPartExamined": _CODE,
-    "ViewPosition": _CODE,
-    "Laterality": re.compile(r"[LRUB]"),
-    "ImageLaterality": re.compile(r"[LRUB]"),
-    "PatientSex": re.compile(r"[MFO]"),
+    "Modality": _one_of(MODALITIES),
+    "BodyPartExamined": _made_of(BODY_PARTS),
+    "ViewPosition": _made_of(VIEWS),
+    "Laterality": _one_of("L R U B"),
+    "ImageLaterality": _one_of("L R U B"),
+    "PatientSex": _one_of("M F O"),
     "PatientAge": re.compile(r"\d{3}[DWMY]"),
-    "StudyDate": re.compile(r"\d{8}"),
-    "PhotometricInterpretation": _CODE,
-    "BurnedInAnnotation": re.compile(r"YES|NO"),
+    "StudyDate": re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"),
+    "PhotometricInterpretation": re.compile(r"MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(?:FULL|FULL_422|PARTIAL_42[02]|ICT|RCT)"),
+    "BurnedInAnnotation": _one_of("YES NO"),
     "PresentationIntentType": re.compile(r"FOR PRESENTATION|FOR PROCESSING"),
 }
 _PIXELS = (
@@ -52,8 +63,18 @@ def facts_of(header: Dataset) -> dict[str, Any]:
     return {**facts, "PixelSpacing": spacing if len(spacing) == 2 and min(spacing) > 0 else None}
 
 
+def doubts_of(header: Dataset, name: str) -> tuple[str, ...]:
+    """What the header says that deserves a warning."""
+    facts, found = facts_of(header), []
+    if facts["PresentationIntentType"] == "FOR PROCESSING":
+        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
+    if facts["BurnedInAnnotation"] == "YES":
+        found.append(f"{name} has writing burnt into the picture, which may name a person")
+    return tuple(found)
+
+
 def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
-    value = str(header.get(keyword) or "").strip()
+    value = str(header.get(keyword) or "").strip().upper()
     return value if form.fullmatch(value) else None
 
 

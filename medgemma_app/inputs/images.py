@@ -6,8 +6,8 @@ Pillow and numpy are imported inside functions: the command line must start with
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -17,7 +17,8 @@ from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STRIP = 16
+    Decoded = tuple[Image, dict[str, Any], tuple[str, ...]]  # as 8-bit L or RGB, its facts, and what deserves a warning
+
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 
 
@@ -41,16 +42,44 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
     ``frame`` counts from 1; ``window`` is "C/W" in the units of a DICOM file. Raises InputError.
     """
     if not isinstance(source, str | Path):
-        return _finish(*_from_picture(source, window), name="the picture", pad=pad)
+        return _shown(lambda: (*_from_picture(source, window), ()), "the picture", pad)
     refuse_url(source)
     name = shown_name(source)
     with open_input(source, what=ONE_PICTURE) as file:
         digest = sha256_of(file)
-        picture, facts, doubts = _decode(file, name, frame, window)
-    return _finish(picture, {"name": name, "sha256": digest, **facts}, doubts, name=name, pad=pad)
+        scan = _shown(lambda: _decode(file, name, frame, window), name, pad)
+    return replace(scan, facts={"name": name, "sha256": digest, **scan.facts})
 
 
-def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
+def read_other(source: str | Path, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
+    """A further view or a prior: ``frame`` holds for it where the file has several, ``window`` where it is DICOM. Raises InputError."""
+    from medgemma_app.inputs.raster import OnePicture
+
+    refuse_url(source)
+    with open_input(source, what=ONE_PICTURE) as file:
+        window = window if looks_like_dicom(file) else None
+    try:
+        return read_image(source, pad=pad, frame=frame, window=window)
+    except OnePicture:
+        return read_image(source, pad=pad, window=window)
+
+
+def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
+    """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
+    from medgemma_app.inputs.gates import is_blank, is_noise, is_saturated, thumbnail, warn_doubtful
+
+    picture, facts, doubts = decode()
+    small = thumbnail(picture)
+    stretched = "percentiles" in (facts["window"] or {}).get("from", "")
+    if is_blank(small) or (stretched and is_noise(small)):
+        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+    if facts["window"] is None and is_saturated(small):  # a window may show little on purpose, and another can be chosen
+        raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
+    picture, padding = squared(picture, pad=pad)
+    return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
+
+
+def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> Decoded:
     """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and what deserves a warning."""
     if looks_like_dicom(file):
         from medgemma_app.inputs.dicom import decode_dicom
@@ -97,29 +126,19 @@ def sha256_of(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _finish(picture: Image, facts: dict[str, Any], doubts: tuple[str, ...] = (), *, name: str, pad: bool) -> Scan:
-    from medgemma_app.inputs.gates import is_blank, thumbnail, warn_doubtful
-
-    small = thumbnail(picture)
-    if is_blank(small):
-        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    shown, padding = as_shown(picture, pad=pad)
-    return Scan(shown, {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
-
-
-def as_shown(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
-    """L or RGB -> RGB, in the middle of a black square of its longer side, and the widths of the four borders in pixels.
-
-    A radiograph is large: it is pasted in strips, so that no second copy of it is made on the way.
-    """
-    from PIL import Image
-
-    if not pad or picture.width == picture.height:
-        shown = Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture
-        return shown, dict.fromkeys(("left", "top", "right", "bottom"), 0) if pad else None
+def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
+    """L or RGB in the middle of a black square of its longer side, and the widths of the four borders in pixels."""
+    if not pad:
+        return picture, None
     side = max(picture.size)
     left, top = (side - picture.width) // 2, (side - picture.height) // 2
-    square = Image.new("RGB", (side, side))
-    for row in range(0, picture.height, STRIP):
-        square.paste(picture.crop((0, row, picture.width, min(row + STRIP, picture.height))), (left, top + row))
-    return square, {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}
+    borders = {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}
+    # What a crop takes from outside the picture is black.
+    return picture.crop((-left, -top, side - left, side - top)) if any(borders.values()) else picture, borders
+
+
+def as_rgb(picture: Image) -> Image:
+    """L or RGB as RGB."""
+    from PIL import Image
+
+    return Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture

@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir import as_bundle, clinical_lines, fhir_text, is_fhir
+from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_text
+from medgemma_app.inputs.fhir_words import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 
 # Known keys in the order a clinician reads them; every other key follows in the order of the file.
 CLINICAL_ORDER = (
-    "demographics", "patient", "age", "sex", "gender",
-    "chief complaint", "complaint", "reason for visit", "history of present illness", "hpi", "history",
-    "past medical history", "surgical history", "family history", "social history", "review of systems",
-    "medications", "medication", "allergies",
-    "vitals", "vital signs", "exam", "physical exam", "examination", "results", "labs", "imaging",
-    "assessment", "diagnosis", "plan",
-    "dialogue", "transcript", "text", "notes", "note",
+    "demographics", "patient", "patient name", "name", "age", "patient age", "sex", "patient sex", "gender", "dob", "date of birth",
+    "date", "visit date", "visit type",
+    "chief complaint", "chief complaints", "cc", "complaint", "complaints", "presenting complaint", "reason for visit", "reason",
+    "subjective", "history of present illness", "history of presenting illness", "present illness", "hpi", "symptoms", "history",
+    "past medical history", "medical history", "pmh", "past surgical history", "surgical history", "psh", "family history", "fh",
+    "social history", "sh", "review of systems", "ros",
+    "medications", "medication", "current medications", "home medications", "medication list", "meds", "allergies", "allergy",
+    "immunizations",
+    "objective", "vitals", "vital signs", "exam", "physical exam", "physical examination", "examination", "exam findings",
+    "results", "labs", "lab results", "laboratory results", "laboratory", "imaging", "imaging results",
+    "assessment", "impression", "diagnosis", "diagnoses", "assessment and plan", "plan",
+    "dialogue", "dialog", "conversation", "transcript", "turns", "text", "free text", "notes", "note", "comments",
 )  # fmt: skip
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 FEWEST_WORDS = 5
@@ -36,6 +42,7 @@ ONE_NOTES_FILE = "one notes file (JSON)"
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 # A word is a run of letters and digits; scripts that write without spaces count by the character.
 _WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+_BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -62,8 +69,7 @@ def read_notes(source: str | Path | Parsed) -> Notes:
     value = as_bundle(parse_notes(raw, name))
     left_out: tuple[str, ...] = ()
     if is_fhir(value):
-        text, left_out = fhir_text(value)
-        said = clinical_lines(text)
+        (text, left_out), said = fhir_text(value), fhir_content(value)
     else:
         text, said = notes_text(value), " ".join(_leaves(value))
     text = _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -166,14 +172,21 @@ def notes_text(value: Any) -> str:
 
 
 def _rank(key: str) -> int:
-    name = key.replace("_", " ").strip().lower()
+    name = _words(key)
     return CLINICAL_ORDER.index(name) if name in CLINICAL_ORDER else len(CLINICAL_ORDER)
 
 
+def _words(key: str) -> str:
+    """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
+    return _BETWEEN_WORDS.sub(" ", key).strip().lower()
+
+
 def _line(key: str, value: Any, *, nested: bool = False) -> str:
-    label = key.replace("_", " ").strip()
+    known = _words(key) in CLINICAL_ORDER and not key.isupper()
+    label = _words(key) if known else key.replace("_", " ").strip()
+    label = label.capitalize() if label.islower() else label  # pH and pO2 stay as they are
     said = "\n" + notes_text(value) if _is_dialogue(value) else f" {_inline(value, nested=nested)}"
-    return f"{label[:1].upper()}{label[1:]}:{said}"
+    return f"{label}:{said}"
 
 
 def _is_dialogue(value: Any) -> bool:

@@ -22,8 +22,18 @@ DECODER_ERRORS = (
     ArithmeticError, AssertionError, RuntimeError, MemoryError, EOFError, struct.error, zlib.error,
 )  # fmt: skip
 WHITE_IS_ZERO = 0
-TIFF_PHOTOMETRIC, TIFF_BITS = 262, 258
+UNSIGNED, SIGNED = 1, 2
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
 DARKEST_16BIT_COLOUR = 64  # of 255: colour below this used the lower bits of 16 only, and Pillow keeps the upper 8
+
+
+class SeveralPictures(InputError):
+    """A file that holds several pictures, of which none was chosen."""
+
+
+class OnePicture(InputError):
+    """A file that holds one picture, where another one was asked for."""
 
 
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
@@ -51,26 +61,56 @@ def readable(name: str) -> Iterator[None]:
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[str, Any]]:
-    from PIL import Image
-
     from medgemma_app.inputs.gates import refuse_size
 
-    Image.init()  # else a format whose plugin is not loaded yet is a KeyError
-    picture = Image.open(file, formats=FORMATS)
+    picture = _open(file, name)
     facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **_choose_frame(picture, name, frame)}
-    refuse_size(*picture.size, name)
-    picture.load()
+    refuse_size(picture.width, picture.height, name)
+    with _quiet_libtiff():
+        picture.load()
     flat, more = flatten(picture, name)
     if facts["bit_depth"] == 16 and flat.mode == "RGB" and not any(flat.convert("L").histogram()[DARKEST_16BIT_COLOUR:]):
         raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
     return flat, {**facts, **more, "bit_depth": facts["bit_depth"] or more["bit_depth"]}
 
 
+def _open(file: BinaryIO, name: str) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()  # else a format whose plugin is not loaded yet is a KeyError
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if file.read(4) in TIFF_MARKS:
+            raise InputError(f"{name} is a TIFF that is damaged or of a kind that cannot be read; save it with 8, 16 or 32 bits") from None
+        raise
+
+
+@contextmanager
+def _quiet_libtiff() -> Iterator[None]:
+    """libtiff prints what it finds damaged on stderr by itself, and Pillow has no way to stop it."""
+    import ctypes
+
+    from PIL import _imaging
+
+    try:
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    except (OSError, AttributeError):  # a Pillow that was built another way
+        yield
+        return
+    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    before = set_handler(None)
+    try:
+        yield
+    finally:
+        set_handler(before)
+
+
 def _bit_depth(picture: Any, file: BinaryIO) -> int | None:
     """Bits a channel as the file says; None where only the mode tells."""
     if picture.format == "TIFF":
-        bits = picture.tag_v2.get(TIFF_BITS, (1,))
-        return max(int(channel) for channel in bits)
+        return _bits(picture)
     if picture.format != "PNG":
         return None
     here = file.tell()
@@ -88,12 +128,13 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
     return {"frame": number, "frames": frames}
 
 
-def choose_frame(frame: int | None, frames: int, name: str) -> int:
+def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
     """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
     if frame is None and frames > 1:
-        raise InputError(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}")
+        raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
     if frame is not None and not 1 <= frame <= frames:
-        raise InputError(f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}")
+        wrong = f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}"
+        raise OnePicture(wrong) if frame > 1 == frames else InputError(wrong)
     return frame or 1
 
 
@@ -102,9 +143,11 @@ def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
     upright = _upright(picture)
     facts: dict[str, Any] = {"width": upright.width, "height": upright.height, "mode": picture.mode, "window": None}
     if upright.mode.startswith(("I", "F")):
-        grey, window = _scaled(upright, name)
+        grey, window = _scaled(upright, name, unsigned=_bits(picture) == 32 and _samples(picture) == UNSIGNED)
         depth = 16 if upright.mode.startswith("I;") else 32
         return _positive(grey, picture), {**facts, "bit_depth": depth, "window": window}
+    if picture.mode == "L" and _samples(picture) == SIGNED:  # Pillow reads them as unsigned
+        upright = upright.point([(level + 128) % 256 for level in range(256)])
     return _to_8bit(upright), {**facts, "bit_depth": 1 if picture.mode == "1" else 8}
 
 
@@ -116,7 +159,17 @@ def _upright(picture: Image) -> Image:
     return ImageOps.exif_transpose(picture) if turned else picture
 
 
-def _scaled(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
+def _bits(picture: Any) -> int:
+    """Bits a channel as a TIFF says; 1 where it says nothing, as TIFF has it."""
+    return max(int(channel) for channel in getattr(picture, "tag_v2", {}).get(TIFF_BITS, (1,)))
+
+
+def _samples(picture: Any) -> int:
+    """Whether the numbers of a TIFF are signed, if it says so."""
+    return int(getattr(picture, "tag_v2", {}).get(TIFF_SAMPLES, (UNSIGNED,))[0])
+
+
+def _scaled(picture: Image, name: str, *, unsigned: bool) -> tuple[Image, dict[str, Any]]:
     import numpy as np
     from PIL import Image
 
@@ -128,7 +181,8 @@ def _scaled(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
     elif picture.mode.startswith("I;16"):  # in the byte order of another machine
         grey, low, high = scale_16bit(np.asarray(picture).astype(np.uint16), shape, name)
     else:
-        grey, low, high = scale_numbers(np.asarray(picture), name)
+        values = np.asarray(picture)
+        grey, low, high = scale_numbers(values.view(np.uint32) if unsigned else values, name)
     return Image.fromarray(grey), {"from": "percentiles 0.1 and 99.9", "low": low, "high": high}
 
 

@@ -8,7 +8,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.gates import LARGEST_SIDE
-from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, counts, limits, number_limits, scale_numbers, to_levels
+from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, counts, limits, number_limits, refuse_flat, scale_numbers, to_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "NDArray[Any]"
 
 
-def render(pixels: Pixels, header: Dataset, name: str, window: voi.Window | None = None) -> tuple[Image, dict[str, Any] | None]:
+def render(pixels: Pixels, header: Dataset, name: str, view: voi.View | None = None) -> tuple[Image, dict[str, Any] | None]:
     """Stored pixels -> the picture a viewer shows, and the facts of the window it is shown in."""
-    from PIL import Image, ImageChops
+    import numpy as np
+    from PIL import Image
 
     if pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
         return Image.fromarray(_colour(pixels, header)), None
-    grey, shown = _grey(pixels, header, name, window)
-    picture = Image.fromarray(grey)
-    inverse = header.PhotometricInterpretation == "MONOCHROME1"
-    return ImageChops.invert(picture) if inverse else picture, shown
+    grey, shown = _grey(pixels, header, name, view)
+    if header.PhotometricInterpretation == "MONOCHROME1":
+        np.subtract(255, grey, out=grey)
+    return Image.fromarray(grey), shown
 
 
 def _colour(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
@@ -43,11 +44,11 @@ def _colour(pixels: Pixels, header: Dataset) -> NDArray[np.uint8]:
     return (pixels >> max(0, bits - 8)).astype(np.uint8)[..., :3]
 
 
-def _grey(pixels: Pixels, header: Dataset, name: str, window: voi.Window | None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def _grey(pixels: Pixels, header: Dataset, name: str, view: voi.View | None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     if _too_many_values(pixels):
-        return _grey_numbers(pixels, header, name, window)
+        return _grey_numbers(pixels, header, name, view)
     values = voi.modality_values(stored_values(pixels.dtype), header)
-    table, shown = _display_table(values, as_index(pixels), header, name, window)
+    table, shown = _display_table(values, as_index(pixels), header, name, view)
     return apply_table(as_index(pixels), table, pixels.shape), shown
 
 
@@ -68,28 +69,24 @@ def as_index(pixels: Pixels) -> Pixels:
     return pixels.view(f"u{pixels.dtype.itemsize}")
 
 
-def _grey_numbers(pixels: Pixels, header: Dataset, name: str, window: voi.Window | None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def _grey_numbers(pixels: Pixels, header: Dataset, name: str, view: voi.View | None) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     values = voi.modality_values(pixels, header)
-    chosen = window or voi.header_window(header)
+    chosen = view or voi.header_view(header)
     if chosen is not None:
-        return to_levels(voi.windowed(values, chosen), 0, 1), chosen.facts()
+        return to_levels(voi.viewed(values, chosen), 0, 1), chosen.facts()
     grey, low, high = scale_numbers(values, name)
     return grey, _spread_facts(low, high)
 
 
 def _display_table(
-    values: NDArray[np.float64], index: Pixels, header: Dataset, name: str, window: voi.Window | None
+    values: NDArray[np.float64], index: Pixels, header: Dataset, name: str, view: voi.View | None
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """The grey level of every stored value: by the window asked for, the header's table or window, or the percentiles."""
+    """The grey level of every stored value: as asked for, by the header's table or window, or by the percentiles."""
     import numpy as np
 
-    table = voi.voi_table(header)
-    if window is None and table is not None:
-        entries, top = voi.look_up(values, table)
-        return to_levels(entries, 0, top), {"from": "VOI LUT"}
-    chosen = window or voi.header_window(header)
+    chosen = view or voi.header_view(header)
     if chosen is not None:
-        return to_levels(voi.windowed(values, chosen), 0, 1), chosen.facts()
+        return to_levels(voi.viewed(values, chosen), 0, 1), chosen.facts()
     full = (1 << int(header.BitsStored)) - 1
     if full <= 255 and np.array_equal(values, np.arange(256)):  # 8-bit pictures are shown as they are, as from any other file
         return to_levels(values, 0, full), {"from": "full range", "low": 0, "high": full}
@@ -118,7 +115,9 @@ def _spread(values: NDArray[np.float64], index: Pixels, header: Dataset, name: s
     used = stored[np.flatnonzero(weights)]
     if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    return limits(values, weights)
+    low, high = limits(values, weights)
+    refuse_flat(low, high, name, fewest=0)
+    return low, high
 
 
 def _spread_facts(low: float, high: float) -> dict[str, Any]:

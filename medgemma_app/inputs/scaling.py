@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 CLIPPED = 0.001  # of the pixels, at either end
 MOST_CLIPPED = 0.004  # when the percentiles come from a sample of the rows
 FEWEST_LEVELS = 16  # of more than 8 bits: stretching fewer would show noise as if it were a picture
-STRIP = 16
-SAMPLE, SAMPLE_STEP = 8, 64  # rows: 8 of every 64 are counted first where a picture has more than a million pixels
+SMALLEST_SPREAD = 0.01  # of the largest value, for the same reason
+STRIP = 64
+SAMPLE, SAMPLE_STEP = 8, 128  # rows: 8 of every 128 are counted first where a picture has more than a million pixels
 LARGE = 1_000_000
 
 
@@ -86,7 +87,7 @@ def apply_table(source: Image | Values, table: Grey, shape: tuple[int, int]) -> 
 def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tuple[Grey, float, float]:
     """Unsigned 16-bit pixels -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
 
-    An eighth of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
+    A sixteenth of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
     """
     import numpy as np
 
@@ -94,7 +95,7 @@ def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tu
     pixels = shape[0] * shape[1]
     if pixels > LARGE:
         low, high = limits(values, counts(source, SAMPLE, SAMPLE_STEP))
-        if high - low >= FEWEST_LEVELS:
+        if not is_flat(low, high):
             grey, clipped = _scaled(source, shape, low, high)
             if clipped <= MOST_CLIPPED * pixels:
                 return grey, low, high
@@ -112,7 +113,7 @@ def _scaled(source: Image | Values, shape: tuple[int, int], low: float, high: fl
     below = above = 0
     for top, strip in strips(source):
         np.take(table, strip, out=grey[top : top + len(strip)], mode="clip")
-        below += int(np.count_nonzero(strip < np.uint16(low)))
+        below += int(np.count_nonzero(strip < np.uint16(low))) if low else 0
         above += int(np.count_nonzero(strip > np.uint16(high)))
     return grey, max(below, above)
 
@@ -146,6 +147,11 @@ def number_limits(values: Values, name: str) -> tuple[float, float]:
 
 
 def refuse_flat(low: float, high: float, name: str, *, fewest: int = FEWEST_LEVELS) -> None:
-    """Raises InputError when the values differ by less than ``fewest``, or not at all."""
-    if high - low < fewest or high == low:
+    """Raises InputError when there is next to nothing between the two values; see ``is_flat``."""
+    if is_flat(low, high, fewest=fewest):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+
+
+def is_flat(low: float, high: float, *, fewest: int = FEWEST_LEVELS) -> bool:
+    """True when two values differ by less than ``fewest``, by less than 1% of the larger, or not at all."""
+    return high - low < max(fewest, SMALLEST_SPREAD * max(abs(low), abs(high))) or high == low

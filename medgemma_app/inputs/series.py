@@ -1,34 +1,33 @@
-"""A folder of DICOM slices -> pictures in the order of their position, as MedGemma was shown CT and MR volumes."""
+"""DICOM slices -> pictures in the order of their position, as MedGemma was shown CT and MR volumes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
-from medgemma_app.inputs.dicom import NoPicture, decode_pixels, guarded, read_header
+from medgemma_app.inputs.dicom import decode_pixels, guarded, read_header
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
-from medgemma_app.inputs.images import as_shown, looks_like_dicom, sha256_of
+from medgemma_app.inputs.images import as_rgb, sha256_of, squared
 from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
+from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    Shown = voi.View | Literal["Hounsfield"] | None
+
 MOST_SLICES = 85
-MOST_FILES = 20_000
 # Red, green and blue of a CT slice, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
 CT_FACTS = {"from": "Hounsfield windows as RGB", "ranges": [list(pair) for pair in CT_WINDOWS]}
-ONE_SLICE = "a folder of DICOM slices"
-_HEADER = ("Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
 @dataclass(frozen=True)
@@ -40,114 +39,36 @@ class Series:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Slice:
-    """One frame of one file: ``position`` in mm along the stack's normal, or its number where there is no position."""
-
-    path: Path
-    frame: int
-    series: str
-    number: int | None
-    kind: tuple[Any, ...]
-    position: float
-    instance: float
-
-
 def read_series(
-    folder: str | Path, *, slices: int = MOST_SLICES, pad: bool = True, window: str | None = None, series: int | None = None
+    source: str | Path, *, slices: int = MOST_SLICES, pad: bool = True, window: str | None = None, series: int | str | None = None
 ) -> Series:
-    """At most ``slices`` evenly spaced pictures of the series in ``folder``, CT as three Hounsfield windows in RGB.
+    """At most ``slices`` evenly spaced pictures of a series, a folder or one file of several frames; CT as three Hounsfield windows in RGB.
 
-    ``window`` is "C/W" for other modalities; ``series`` is the DICOM series number where the folder holds several.
-    Raises InputError.
+    ``window`` is "C/W", and shows CT in grey too; ``series`` is the DICOM series number where there are several ("3.2": the
+    second of those with number 3). Raises InputError.
     """
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
     chosen = None if window is None else voi.parse_window(window)
-    found, ignored = _find(_folder(folder))
-    stack, doubts = _stack(found, shown_name(folder), series)
+    path, name = _checked(source), shown_name(source)
+    found, ignored = find_slices(path) if path.is_dir() else (frames_of(path), 0)
+    stack, doubts = stacked(one_series(found, name, None if series is None else str(series)), name)
     used = _evenly(stack, slices)
-    shown, facts = _middle(used[len(used) // 2], chosen)
-    images, padding = _pictures(used, shown, pad)
-    facts = {**facts, **_origin(stack, used), "window": shown.facts() if shown else CT_FACTS, "padding": padding}
-    return Series(images, {"name": shown_name(folder), **facts, "files_ignored": ignored}, doubts)
+    view, facts, more = _middle(used[len(used) // 2], chosen)
+    images, padding = _pictures(used, view, pad)
+    facts = {**facts, **_origin(stack, used), "window": CT_FACTS if view == "Hounsfield" else view and view.facts(), "padding": padding}
+    return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more))
 
 
-def _folder(source: str | Path) -> Path:
+def _checked(source: str | Path) -> Path:
     refuse_url(source)
     name = shown_name(source)
     try:
-        if not Path(source).is_dir():
-            raise InputError(f"{name} is not a folder; give {ONE_SLICE}")
+        if not Path(source).exists():
+            raise InputError(f"{name} does not exist; check the path")
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be opened; give {ONE_SLICE}") from error
+        raise InputError(f"{name} cannot be opened; give {ONE_SERIES}") from error
     return Path(source)
-
-
-def _find(folder: Path) -> tuple[list[Slice], int]:
-    """Every slice directly in the folder, and how many files hold none."""
-    name = shown_name(folder)
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from error
-    if len(paths) > MOST_FILES:
-        raise InputError(f"{name} holds more than {MOST_FILES} files; give a folder with one series")
-    slices = [_slices_of(path) for path in paths]
-    found = [one for some in slices for one in some]
-    if not found:
-        raise InputError(f"{name} holds no DICOM picture; give {ONE_SLICE}")
-    return found, sum(not some for some in slices)
-
-
-def _slices_of(path: Path) -> list[Slice]:
-    """The slices in one file, none when it is no DICOM picture. A damaged one is an error: a gap must not go unseen."""
-    name = shown_name(path)
-    with open_input(path, what=ONE_SLICE) as file:
-        if not looks_like_dicom(file):
-            return []
-        try:
-            with guarded(name):
-                header = read_header(file, name, tags=(*_HEADER, *headers.PLACE), pixels=False)
-                frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be a lie
-                return [_place(path, header, frame) for frame in range(frames)]
-        except NoPicture:
-            return []
-
-
-def _place(path: Path, header: Any, frame: int) -> Slice:
-    flat = headers.merged(header, frame)
-    where, turned = headers.numbers(flat, "ImagePositionPatient"), headers.numbers(flat, "ImageOrientationPatient")
-    instance = (headers.numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
-    placed = len(where) == 3 and len(turned) == 6
-    along = _along(where, turned) if placed else (headers.numbers(flat, "SliceLocation") or [instance])[0]
-    kind = (int(header.Rows), int(header.Columns), *(round(cosine, 1) for cosine in turned))
-    number = headers.numbers(header, "SeriesNumber")
-    return Slice(path, frame, str(header.get("SeriesInstanceUID")), int(number[0]) if number else None, kind, along, instance)
-
-
-def _along(where: Sequence[float], turned: Sequence[float]) -> float:
-    """The slice's distance along its normal: the cross product of its row and column directions (PS3.3 C.7.6.2.1.1)."""
-    (a, b, c), (d, e, f) = turned[:3], turned[3:]
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    return sum(place * part for place, part in zip(where, normal, strict=True))
-
-
-def _stack(found: list[Slice], name: str, series: int | None) -> tuple[list[Slice], tuple[str, ...]]:
-    """The slices of one series, of the size and orientation most of them have, sorted by position."""
-    wanted = [one for one in found if series is None or one.number == series]
-    ids = Counter(one.series for one in wanted)
-    if len(ids) != 1:
-        numbers = sorted({str(one.number) for one in found})
-        raise InputError(f"{name} holds {len({one.series for one in found})} series; choose one by its number: {', '.join(numbers)}")
-    kind = Counter(one.kind for one in wanted).most_common(1)[0][0]
-    stack = sorted((one for one in wanted if one.kind == kind), key=lambda one: (one.position, one.instance))
-    doubts = []
-    if len(stack) < len(wanted):
-        doubts.append(f"{name}: {len(wanted) - len(stack)} pictures of another size or orientation were left out")
-    if len({round(one.position, 2) for one in stack}) < len(stack):
-        doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
-    return stack, tuple(doubts)
 
 
 def _evenly(stack: list[Slice], most: int) -> list[Slice]:
@@ -158,37 +79,41 @@ def _evenly(stack: list[Slice], most: int) -> list[Slice]:
     return [stack[round(index * (len(stack) - 1) / (most - 1))] for index in range(most)]
 
 
-def _middle(one: Slice, window: voi.Window | None) -> tuple[voi.Window | None, dict[str, Any]]:
-    """What the middle slice decides for all: the window they are shown in (None for CT, which has its three), and the facts."""
+def _middle(one: Slice, window: voi.Window | None) -> tuple[Shown, dict[str, Any], tuple[str, ...]]:
+    """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings."""
     name = shown_name(one.path)
-    with open_input(one.path, what=ONE_SLICE) as file, guarded(name):
+    with open_input(one.path, what=ONE_SERIES) as file, guarded(name):
         header = read_header(file, name)
         flat = headers.merged(header, one.frame)
         size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": int(flat.BitsStored)}
         facts: dict[str, Any] = {"format": "DICOM series", **size, "header": headers.facts_of(flat)}
         if window is None and facts["header"]["Modality"] == "CT":
-            return None, facts
-        return window or voi.header_window(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name), facts
+            inverse = facts["header"]["PhotometricInterpretation"] == "MONOCHROME1"
+            return "Hounsfield", facts, (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
+        if not str(facts["header"]["PhotometricInterpretation"]).startswith("MONOCHROME"):
+            return None, facts, headers.doubts_of(flat, name)
+        view = window or voi.header_view(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name)
+        return view, facts, headers.doubts_of(flat, name)
 
 
-def _pictures(used: list[Slice], window: voi.Window | None, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
-    drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), window)]
+def _pictures(used: list[Slice], view: Shown, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
+    drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), view)]
     if all(is_blank(thumbnail(picture)) for picture in drawn):
         raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
-    shown = [as_shown(picture, pad=pad) for picture in drawn]
-    return tuple(picture for picture, _ in shown), shown[0][1]
+    shown = [squared(picture, pad=pad) for picture in drawn]
+    return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
 
 
-def _draw(path: Path, frames: list[Slice], window: voi.Window | None) -> list[Image]:
+def _draw(path: Path, frames: list[Slice], view: Shown) -> list[Image]:
     """The slices of one file, which is read once."""
     name = shown_name(path)
-    with open_input(path, what=ONE_SLICE) as file, guarded(name):
+    with open_input(path, what=ONE_SERIES) as file, guarded(name):
         header = read_header(file, name)
-        return [_shown(decode_pixels(header, name, one.frame), headers.merged(header, one.frame), name, window) for one in frames]
+        return [_shown(decode_pixels(header, name, one.frame), headers.merged(header, one.frame), name, view) for one in frames]
 
 
-def _shown(pixels: Any, header: Any, name: str, window: voi.Window | None) -> Image:
-    picture = _hounsfield(pixels, header, name) if window is None else render(pixels, header, name, window)[0]
+def _shown(pixels: Any, header: Any, name: str, view: Shown) -> Image:
+    picture = _hounsfield(pixels, header, name) if view == "Hounsfield" else render(pixels, header, name, view)[0]
     return square_pixels(picture, header)
 
 
@@ -206,7 +131,7 @@ def _origin(stack: list[Slice], used: list[Slice]) -> dict[str, Any]:
     """Which slices of how many, and a digest of every file they came from."""
     digests = {}
     for path in dict.fromkeys(one.path for one in used):
-        with open_input(path, what=ONE_SLICE) as file:
+        with open_input(path, what=ONE_SERIES) as file:
             digests[shown_name(path)] = sha256_of(file)
     numbers = {one: number for number, one in enumerate(stack, 1)}
     return {"files": digests, "slices_found": len(stack), "slices_used": [numbers[one] for one in used]}

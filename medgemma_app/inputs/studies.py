@@ -10,12 +10,13 @@ from medgemma_app.inputs.files import shown_name
 from medgemma_app.inputs.images import looks_like_dicom
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
+BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")
 
 
 def find_studies(names: Sequence[str]) -> list[str]:
-    """Files are studies. A folder is one study where it holds DICOM; else its pictures are one each, its folders likewise.
+    """Files are studies. The DICOM slices of a folder are one study, its other pictures one each; folders in it likewise.
 
-    Raises InputError for a folder that holds neither.
+    Beside slices only DICOM pictures count: other files are previews of them. Raises InputError for a folder that holds nothing of it.
     """
     return _once(names, _pictures)
 
@@ -39,16 +40,29 @@ def _once(names: Sequence[str], inside: Callable[[Path], list[str]]) -> list[str
 
 
 def _pictures(folder: Path) -> list[str]:
-    files = [file for file in _visible(folder) if file.is_file()]
-    if any(_is_dicom(file) for file in files):
-        return [str(folder)]
-    pictures = [str(file) for file in files if file.suffix.lower() in PICTURES]
-    return pictures + [name for below in _visible(folder) if below.is_dir() for name in _pictures(below)]
+    visible = list(_visible(folder))
+    kinds = {file: _kind(file) for file in visible if file.is_file()}
+    volume = "slice" in kinds.values()
+    wanted = {"picture"} if volume else {"picture", "damaged", "raster"}
+    pictures = [str(file) for file, kind in kinds.items() if kind in wanted]
+    return [str(folder)] * volume + pictures + [name for below in visible if below.is_dir() for name in _pictures(below)]
 
 
-def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return looks_like_dicom(opened)
+def _kind(file: Path) -> str | None:
+    from medgemma_app.inputs.slices import kind_of
+
+    try:
+        with file.open("rb") as opened:
+            dicom, head = looks_like_dicom(opened), opened.read(12)
+    except OSError:
+        return "damaged"
+    if dicom:
+        return kind_of(file)
+    return "raster" if file.suffix.lower() in PICTURES or _begins_like_a_picture(head) else None
+
+
+def _begins_like_a_picture(head: bytes) -> bool:
+    return head.startswith(BEGINNINGS) or head[:4] + head[8:] == b"RIFFWEBP"
 
 
 def _visible(folder: Path) -> Iterable[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import OptionError
 from medgemma_app.inputs.header import numbers
@@ -35,6 +35,19 @@ class Window:
         return {"from": self.source, "center": self.center, "width": self.width, "function": self.function}
 
 
+@dataclass(frozen=True)
+class Table:
+    """A look-up table of the header, in place of a window."""
+
+    item: Dataset
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": "VOI LUT"}
+
+
+View: TypeAlias = Window | Table
+
+
 def parse_window(text: str) -> Window:
     """ "C/W" -> Window. Raises OptionError."""
     found = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
@@ -43,8 +56,13 @@ def parse_window(text: str) -> Window:
     return Window(float(found[1]), float(found[2]), source="option")
 
 
-def header_window(header: Dataset) -> Window | None:
-    """The first of the header's windows; None when it has none, or none that can be applied."""
+def header_view(header: Dataset) -> View | None:
+    """The first of the header's tables, else of its windows; None when it has none, or none that can be applied."""
+    table = _item(header, "VOILUTSequence")
+    return _header_window(header) if table is None else Table(table)
+
+
+def _header_window(header: Dataset) -> Window | None:
     centers, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     smallest = 1 if function == "LINEAR" else 0
@@ -63,11 +81,6 @@ def modality_values(stored: NDArray[Any], header: Dataset) -> Values:
     slope, intercept = numbers(header, "RescaleSlope"), numbers(header, "RescaleIntercept")
     values: Values = stored.astype(np.float64)
     return values * slope[0] + intercept[0] if slope and intercept and slope[0] else values
-
-
-def voi_table(header: Dataset) -> Dataset | None:
-    """The first of the header's value-of-interest tables."""
-    return _item(header, "VOILUTSequence")
 
 
 def _item(header: Dataset, keyword: str) -> Dataset | None:
@@ -99,8 +112,16 @@ def _entries(item: Dataset, count: int) -> Values:
     return table
 
 
-def windowed(values: Values, window: Window) -> Values:
-    """Modality values -> 0 to 1 as PS3.3 C.11.2.1.2 and C.11.2.1.3 define it."""
+def viewed(values: Values, view: View) -> Values:
+    """Modality values -> 0 to 1 as a viewer shows them."""
+    if isinstance(view, Window):
+        return _windowed(values, view)
+    entries, top = look_up(values, view.item)
+    return entries / top
+
+
+def _windowed(values: Values, window: Window) -> Values:
+    """As PS3.3 C.11.2.1.2 and C.11.2.1.3 define it."""
     import numpy as np
 
     if window.function == "SIGMOID":

@@ -1,0 +1,201 @@
+"""DICOM files -> the slices in them, grouped into series and sorted by position. Headers only: no pixel is decoded here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs import header as headers
+from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, guarded, read_header
+from medgemma_app.inputs.files import open_input, shown_name
+from medgemma_app.inputs.images import looks_like_dicom
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MOST_FILES = 20_000
+MOST_NAMED = 20
+MOST_GROUPS = 100  # of different sizes and orientations in one series
+ONE_SERIES = "a folder of DICOM slices"
+# Cross-sections by their nature; of other kinds only what has a place in the body is a slice, and these never are.
+VOLUMES = frozenset(("CT", "MR", "PT"))
+PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "BMD", "DG", "TG"))
+TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise
+_HEADER = ("Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+
+Kind: TypeAlias = Literal["slice", "picture", "damaged"] | None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one file: where it lies in the body, in mm and direction cosines, and its number where that is not said."""
+
+    path: Path
+    frame: int
+    series: str
+    number: int
+    modality: str | None
+    size: tuple[int, int]
+    place: tuple[float, ...]
+    directions: tuple[float, ...]
+    location: float | None
+    instance: float
+
+
+def kind_of(path: Path) -> Kind:
+    """Whether a file is a slice of a volume or a picture by itself; None when it is no DICOM picture. Raises ExtraMissing."""
+    try:
+        found = _read(path)
+    except ExtraMissing:
+        raise
+    except InputError:
+        return "damaged"
+    return None if found is None else "slice" if found[1] else "picture"
+
+
+def _is_slice(header: Dataset) -> bool:
+    modality = headers.facts_of(header)["Modality"]
+    placed = bool(headers.numbers(headers.merged(header, 0), "ImagePositionPatient"))
+    return modality in VOLUMES or (modality not in PROJECTIONS and placed)
+
+
+def find_slices(folder: Path) -> tuple[list[Slice], int]:
+    """Every slice directly in the folder, and how many files hold none. Raises InputError."""
+    name = shown_name(folder)
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from error
+    if len(paths) > MOST_FILES:
+        raise InputError(f"{name} holds more than {MOST_FILES} files; give a folder with one series")
+    read = [(path, found) for path in paths if (found := _read(path))]
+    slices = [_slices_of(path, header) for path, (header, is_slice) in read if is_slice]
+    if not slices:
+        if read:
+            raise InputError(f"{name} holds pictures that are no slices of a volume; give each by itself, further views with --view")
+        raise InputError(f"{name} holds no DICOM picture; give {ONE_SERIES}")
+    return [one for some in slices for one in some], len(paths) - len(slices)
+
+
+def frames_of(path: Path) -> list[Slice]:
+    """The frames of one file, as the slices that they are said to be. Raises InputError."""
+    found = _read(path)
+    if found is None:
+        raise InputError(f"{shown_name(path)} is no DICOM picture; give {ONE_SERIES}")
+    return _slices_of(path, found[0])
+
+
+def _read(path: Path) -> tuple[Dataset, bool] | None:
+    """The header of a DICOM picture and whether it is a slice. None for other files; a damaged one is an error: no gap must go unseen."""
+    name = shown_name(path)
+    with open_input(path, what=ONE_SERIES) as file:
+        if not looks_like_dicom(file):
+            return None
+        try:
+            with guarded(name):
+                header = read_header(file, name, tags=(*_HEADER, *headers.PLACE), pixels=False)
+                return header, _is_slice(header)
+        except NoPicture:
+            return None
+
+
+def _slices_of(path: Path, header: Dataset) -> list[Slice]:
+    with guarded(shown_name(path)):
+        frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be a lie
+        return [_slice(path, header, frame) for frame in range(frames)]
+
+
+def _slice(path: Path, header: Any, frame: int) -> Slice:
+    flat = headers.merged(header, frame)
+    place, directions = (tuple(headers.numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
+    # What an old file of several frames says once cannot hold for each of them.
+    once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
+    instance = (headers.numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
+    return Slice(
+        path=path,
+        frame=frame,
+        series=str(header.get("SeriesInstanceUID")),
+        number=int((headers.numbers(header, "SeriesNumber") or [0])[0]),
+        modality=headers.facts_of(header)["Modality"],
+        size=(int(header.Rows), int(header.Columns)),
+        place=place if len(place) == 3 and not once else (),
+        directions=directions if len(directions) == 6 else (),
+        location=None if once else next(iter(headers.numbers(flat, "SliceLocation")), None),
+        instance=instance,
+    )
+
+
+def one_series(found: Sequence[Slice], name: str, label: str | None) -> list[Slice]:
+    """The slices of the series with that label, or of the only one there is. Raises InputError that names them all."""
+    series = _labelled(found)
+    if label in series:
+        return series[label]
+    if label is None and len(series) == 1:
+        return next(iter(series.values()))
+    named = [f"{label} ({', '.join(filter(None, (some[0].modality, _pictures(len(some)))))})" for label, some in series.items()]
+    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    raise InputError(f"{name} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
+
+
+def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
+    """The series by their DICOM numbers; those that share one are told apart as 3.1, 3.2 in the order of their ids."""
+    series: dict[tuple[int, str], list[Slice]] = {}
+    first = {one.series: one.number for one in reversed(found)}
+    for one in found:
+        series.setdefault((first[one.series], one.series), []).append(one)
+    shared, seen = Counter(number for number, _ in series), Counter[int]()
+    labels = {}
+    for number, uid in sorted(series):
+        seen[number] += 1
+        labels[f"{number}.{seen[number]}" if shared[number] > 1 else str(number)] = series[number, uid]
+    return labels
+
+
+def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
+    """Those of the size and orientation that most have, sorted by position, and what deserves a warning."""
+    group = max(_alike(series), key=len)
+    positions = _positions(group) or [one.instance for one in group]
+    stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
+    doubts = []
+    if len(group) < len(series):
+        doubts.append(f"{name}: {_pictures(len(series) - len(group))} of another size or orientation left out")
+    if 0 < len({round(position, 2) for position in _positions(group)}) < len(group):
+        doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
+    return stack, tuple(doubts)
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'' if count == 1 else 's'}"
+
+
+def _alike(series: Sequence[Slice]) -> list[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for one in series:
+        group = next((group for group in groups if _parallel(group[0], one)), None)
+        if group is not None:
+            group.append(one)
+        elif len(groups) < MOST_GROUPS:  # a hostile folder could make every comparison a new one
+            groups.append([one])
+    return groups
+
+
+def _parallel(one: Slice, other: Slice) -> bool:
+    same = one.size == other.size and len(one.directions) == len(other.directions)
+    return same and all(abs(a - b) <= TOLERANCE for a, b in zip(one.directions, other.directions, strict=True))
+
+
+def _positions(group: Sequence[Slice]) -> list[float]:
+    """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1).
+
+    Where places are not said, the slices' locations; none where these are not said either.
+    """
+    if not all(one.place and one.directions for one in group):
+        locations = [one.location for one in group if one.location is not None]
+        return locations if len(locations) == len(group) else []
+    (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+    return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group]

@@ -1,0 +1,220 @@
+"""DICOM slices become pictures in the order of their position, shown as one volume; what is no volume is said to be none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dicoms import COLUMNS, STORED, a_series, lut, made, written
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.inputs.images import read_image
+from medgemma_app.inputs.series import Series, read_series
+from medgemma_app.inputs.studies import find_studies
+from medgemma_app.reports import read_study
+
+
+def test_a_ct_series_is_sorted_by_position_and_shown_in_three_windows(tmp_path: Path) -> None:
+    series = read_series(a_series(tmp_path), pad=False)
+    assert len(series.images) == 12
+    for k, image in enumerate(series.images):
+        assert image.getpixel((30, 4 * k + 5)) == (round((300 + 1024) / 2048 * 255), 255, 255)
+        assert image.getpixel((70, 69)) == (round((40 + 1024) / 2048 * 255), round((40 + 135) / 350 * 255), round(40 / 80 * 255))
+        assert image.getpixel((0, 0)) == (3, 0, 0)
+    assert series.facts["slices_used"] == list(range(1, 13))
+    assert series.facts["header"]["Modality"] == "CT"
+
+
+def test_slices_are_taken_evenly_from_first_to_last(tmp_path: Path) -> None:
+    facts = read_series(a_series(tmp_path), slices=4).facts
+    assert (facts["slices_found"], facts["slices_used"]) == (12, [1, 5, 8, 12])
+    assert len(facts["files"]) == 4
+
+
+def test_an_mr_series_is_shown_in_one_window(tmp_path: Path) -> None:
+    series = read_series(a_series(tmp_path, Modality="MR", WindowCenter=0, WindowWidth=400))
+    assert series.facts["window"]["width"] == 400
+    assert all(image.size == (COLUMNS, COLUMNS) for image in series.images)
+    percentiles = read_series(a_series(tmp_path, Modality="MR")).facts["window"]
+    assert "percentiles" in percentiles["from"]
+
+
+def test_a_series_of_32_bit_numbers_is_shown(tmp_path: Path) -> None:
+    for k in range(3):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+        written(tmp_path, made(STORED.astype(np.uint32) * 1000 + k, Modality="MR", **place), str(k))
+    assert [image.convert("L").getextrema() for image in read_series(tmp_path, pad=False).images] == [(0, 255)] * 3
+
+
+def test_a_multi_frame_file_is_a_series_in_itself(tmp_path: Path) -> None:
+    frames = np.stack([STORED // 2 + 100 * k for k in range(5)])
+    written(
+        tmp_path,
+        made(NumberOfFrames=5, PixelData=frames.tobytes(), Modality="MR", SeriesInstanceUID="1.2", WindowCenter=1500, WindowWidth=3000),
+    )
+    middles = [image.getpixel((48, 40))[0] for image in read_series(tmp_path, pad=False).images]
+    assert middles == sorted(set(middles))
+    assert len(middles) == 5
+
+
+def test_other_files_are_counted_and_other_series_must_be_chosen(tmp_path: Path) -> None:
+    a_series(tmp_path)
+    (tmp_path / "readme.txt").write_text("not a slice")
+    written(tmp_path, made(SeriesInstanceUID="1.9", SeriesNumber=7, Modality="MR"), "other")
+    with pytest.raises(InputError, match=r"holds 2 series; choose one with --series: 3 \(CT, 12 pictures\), 7 \(MR, 1 picture\)"):
+        read_series(tmp_path)
+    assert read_series(tmp_path, series=3).facts["files_ignored"] == 1
+
+
+def test_a_localizer_in_the_series_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    a_series(tmp_path)
+    scout = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 0, -1], "SeriesInstanceUID": "1.2.3.4"}
+    written(tmp_path, made(Modality="CT", SeriesNumber=3, **scout), "scout")
+    series = read_series(tmp_path)
+    assert len(series.images) == 12
+    assert "1 picture of another size or orientation left out" in series.warnings[0]
+
+
+def test_noise_in_the_direction_cosines_loses_no_slice_and_no_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        tilted = np.array([0.9500, 0.0, -0.3122, 0.0, 1.0, 0.0]) + rng.normal(0, 2e-3, 6)
+        place = {"ImagePositionPatient": [100, 200, 2 * k], "ImageOrientationPatient": [round(cosine, 6) for cosine in tilted]}
+        written(tmp_path, made(STORED, Modality="MR", SeriesInstanceUID="1.2", WindowCenter=4000, WindowWidth=9000 + k, **place), f"{k}")
+    series = read_series(tmp_path)
+    assert (len(series.images), series.warnings) == (12, ())
+    assert list(series.facts["files"]) == [str(k) for k in range(12)]
+
+
+def test_series_that_share_a_number_or_have_none_can_be_chosen(tmp_path: Path) -> None:
+    for uid, number, rows in (("1.2.1", 3, STORED), ("1.2.2", 3, STORED[:-8]), ("1.2.3", None, STORED[:-16])):
+        elements = {"Modality": "MR", "SeriesInstanceUID": uid} | ({} if number is None else {"SeriesNumber": number})
+        written(tmp_path, made(rows, **elements), uid)
+    for wanted in (None, "3", 5):
+        with pytest.raises(InputError, match=r"holds 3 series; .*: 0 \(MR, 1 picture\), 3\.1 \(MR, 1 picture\), 3\.2 \(MR, 1 picture\)"):
+            read_series(tmp_path, series=wanted)
+    assert [read_series(tmp_path, series=label).facts["height"] for label in ("3.1", "3.2", "0", 0)] == [80, 72, 64, 64]
+
+
+def pixels_of(series: Series) -> np.ndarray:
+    return np.asarray(series.images[0].convert("L")).astype(int)
+
+
+@pytest.mark.parametrize(
+    "elements", [{}, {"WindowCenter": 2000, "WindowWidth": 1500}, {"VOILUTSequence": [lut(0, 16, np.arange(4096)[::-1] ** 2 // 256)]}]
+)
+def test_a_slice_is_shown_as_the_same_file_by_itself(tmp_path: Path, elements: dict[str, Any]) -> None:
+    shown = {}
+    for kind in ("MONOCHROME1", "MONOCHROME2"):
+        (tmp_path / kind).mkdir()
+        path = written(tmp_path / kind, made(Modality="MR", PhotometricInterpretation=kind, **elements))
+        shown[kind] = pixels_of(read_series(path.parent, pad=False))
+        assert np.abs(shown[kind] - np.asarray(read_image(path, pad=False).image.convert("L"))).max() <= 1
+    assert (shown["MONOCHROME1"] == 255 - shown["MONOCHROME2"]).all()
+
+
+def test_hounsfield_values_are_shown_with_high_ones_bright_and_a_mark_to_the_contrary_is_told(tmp_path: Path) -> None:
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.mkdir(), marked.mkdir()
+    series = read_series(a_series(marked, 3, PhotometricInterpretation="MONOCHROME1"))
+    assert (pixels_of(series) == pixels_of(read_series(a_series(plain, 3)))).all()
+    assert "marked MONOCHROME1" in series.warnings[0]
+
+
+def test_a_file_of_several_frames_is_a_series_where_slices_are_asked_for(tmp_path: Path) -> None:
+    frames = np.stack([STORED // 2 + 100 * k for k in range(5)])
+    path = written(tmp_path, made(NumberOfFrames=5, PixelData=frames.tobytes(), Modality="US", WindowCenter=1500, WindowWidth=3000))
+    with pytest.raises(InputError, match="choose one with --frame 1 to --frame 5, or show all as slices with --slices"):
+        read_study(path)
+    series = read_study(path, slices=3)
+    assert isinstance(series, Series) and (series.facts["slices_used"], series.warnings) == ([1, 3, 5], ())
+    assert not isinstance(read_study(path, slices=3, frame=2), Series)
+
+
+def test_frames_in_colour_are_a_series_without_a_window(tmp_path: Path) -> None:
+    colours = np.stack([STORED // 16, STORED[::-1] // 16, STORED[:, ::-1] // 16], axis=2).astype(np.uint8)
+    frames = np.stack([colours, colours[::-1]])
+    path = written(tmp_path, made(colours, PhotometricInterpretation="RGB", NumberOfFrames=2, PixelData=frames.tobytes(), Modality="US"))
+    series = read_series(path, pad=False)
+    assert [np.asarray(image).tolist() for image in series.images] == frames.tolist()
+    assert series.facts["window"] is None
+
+
+def test_a_window_shows_a_ct_series_in_grey(tmp_path: Path) -> None:
+    image = read_series(a_series(tmp_path, 3), window="40/400", pad=False).images[0]
+    assert image.getpixel((70, 69)) == (128, 128, 128)
+
+
+def test_options_for_a_series_that_one_picture_cannot_use_are_said_to_be_unused(tmp_path: Path) -> None:
+    path = written(tmp_path, made())
+    assert read_study(path, slices=3, series=1).warnings == ("scan.dcm is one picture: --slices and --series made no difference",)
+    assert read_study(path, frame=2, several_files=True).facts["frame"] == 1
+
+
+def test_radiographs_in_a_folder_are_studies_of_their_own(tmp_path: Path) -> None:
+    for name, modality in (("pa", "DX"), ("lateral", "CR"), ("breast", "MG"), ("loop", "US")):
+        written(tmp_path, made(Modality=modality), name)
+    content = (tmp_path / "pa").read_bytes()
+    (tmp_path / "broken").write_bytes(content[: content.index(b"\x28\0\x10\0US")])  # cut short before its size
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")  # nothing in it
+    Image.fromarray(STORED).save(tmp_path / "unnamed", "PNG")
+    (tmp_path / "readme").write_text("BM is no picture")
+    names = sorted(str(tmp_path / name) for name in ("pa", "lateral", "breast", "loop", "broken", "unnamed"))
+    assert find_studies([str(tmp_path)]) == names
+    with pytest.raises(InputError, match="is a damaged DICOM file"):
+        read_series(tmp_path)
+    (tmp_path / "broken").unlink()
+    with pytest.raises(InputError, match="no slices of a volume; give each by itself, further views with --view"):
+        read_series(tmp_path)
+
+
+def test_slices_and_radiographs_in_one_folder_are_kept_apart(tmp_path: Path) -> None:
+    a_series(tmp_path, 3)
+    radiograph = written(tmp_path, made(Modality="DX", ImagePositionPatient=[0, 0, 0]), "radiograph")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    Image.fromarray(STORED).save(tmp_path / "preview.png")
+    assert find_studies([str(tmp_path)]) == [str(tmp_path), str(radiograph)]
+    facts = read_series(tmp_path).facts
+    assert (facts["slices_found"], facts["files_ignored"]) == (3, 3)
+
+
+@pytest.mark.parametrize("length", [3000, 500], ids=["in the pixels", "in the header"])
+def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path, length: int) -> None:
+    a_series(tmp_path)
+    (tmp_path / "005").write_bytes((tmp_path / "005").read_bytes()[:length])
+    with pytest.raises(InputError, match=r"^005 is a damaged DICOM file"):
+        read_series(tmp_path)
+
+
+def test_what_is_no_series_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("not a slice")
+    for source, message in (
+        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is no DICOM picture"), (tmp_path / "none", "does not exist"),
+        ("http://example.org/", "nothing is fetched"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            read_series(source)
+    with pytest.raises(OptionError, match="at least 1"):
+        read_series(tmp_path, slices=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(130, 900), st.integers(0, 255)), min_size=1, max_size=4))
+def test_any_damage_to_a_slice_gives_a_series_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    folder = a_series(tmp_path_factory.mktemp("series"), 3)
+    content = bytearray((folder / "001").read_bytes())
+    for position, value in changes:
+        content[position] = value
+    (folder / "001").write_bytes(content)
+    try:
+        series = read_series(folder)
+    except InputError:
+        return
+    assert 1 <= len(series.images) <= 3
+    json.dumps(series.facts, allow_nan=False)
