@@ -98,8 +98,7 @@ def findings(
     show_thinking: ShowThinking = False,
 ) -> None:
     """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
-    from medgemma_app.inputs.images import read_other
-    from medgemma_app.inputs.series import Series
+    from medgemma_app.inputs.images import Series, read_other
     from medgemma_app.inputs.studies import find_studies
     from medgemma_app.reports import findings_task, read_study, study_prompt
     from medgemma_app.run import Run

@@ -7,22 +7,20 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 from medgemma_app.inputs.header_text import header_text, headers_text, side_of
-from medgemma_app.inputs.images import Scan, read_image
-from medgemma_app.inputs.notes import Notes, read_notes
+from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
-from medgemma_app.inputs.series import MOST_SLICES, Series, read_series
 from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from medgemma_app.inputs.notes import Notes
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.validate import Validation
 
@@ -165,7 +163,7 @@ def read_study(
     if isinstance(source, str | Path) and Path(source).is_dir():
         if frame is not None:
             raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
-        return read_series(source, slices=MOST_SLICES if slices is None else slices, pad=pad, window=window, series=series)
+        return _slices(source, slices, pad, window, series)
     try:
         scan = read_image(source, pad=pad, frame=frame, window=window)
     except OnePicture:
@@ -175,10 +173,16 @@ def read_study(
     except SeveralPictures:
         if slices is None or not isinstance(source, str | Path):
             raise
-        return read_series(source, slices=slices, pad=pad, window=window)
+        return _slices(source, slices, pad, window)
     unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
     doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
     return replace(scan, warnings=(*scan.warnings, *doubts))
+
+
+def _slices(source: str | Path, most: int | None, pad: bool, window: str | None, series: int | str | None = None) -> Series:
+    from medgemma_app.inputs.series import MOST_SLICES, read_series  # of no use to an ordinary picture
+
+    return read_series(source, slices=MOST_SLICES if most is None else most, pad=pad, window=window, series=series)
 
 
 def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
@@ -214,6 +218,8 @@ def soap(
 
 def soap_task(model: MedGemma, notes: VisitNotes, *, truncate: bool = False, options: Options | None = None) -> Task:
     """Reads the notes and fits them into the context; see ``soap``."""
+    from medgemma_app.inputs.notes import Notes, read_notes
+
     read = notes if isinstance(notes, Notes) else read_notes(notes)
     options = (options or Options()).seeded()
     kept, warnings = _fit(model, read.text, options, truncate)
@@ -337,6 +343,8 @@ def _origin(kind: str, model: MedGemma, options: Options, file: PromptFile, inpu
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of what an input error costs
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -13,9 +13,8 @@ import medgemma_app
 from medgemma_app import ContextError, Generation, GenerationCancelled, InputError, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.header_text import header_text
-from medgemma_app.inputs.images import Scan
+from medgemma_app.inputs.images import Scan, Series
 from medgemma_app.inputs.notes import Notes
-from medgemma_app.inputs.series import Series
 from medgemma_app.prompts import findings_prompt, soap_prompt
 from medgemma_app.reports import _fit, findings_task
 

@@ -31,6 +31,15 @@ class Scan:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Series:
+    """The slices as the model sees them (RGB), JSON-ready facts about where they came from, and what deserves a warning."""
+
+    images: tuple[Image, ...]
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
 def load_image(source: str | Path | Image, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:
     """The RGB picture in ``source``: upright, full range, padded with black to a centred square. Raises InputError."""
     return read_image(source, pad=pad, frame=frame, window=window).image

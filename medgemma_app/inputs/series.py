@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +12,7 @@ from medgemma_app.inputs import voi
 from medgemma_app.inputs.dicom import decode_pixels, guarded, read_header
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
-from medgemma_app.inputs.images import as_rgb, sha256_of, squared
+from medgemma_app.inputs.images import Series, as_rgb, sha256_of, squared
 from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
 from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked
@@ -28,15 +26,6 @@ MOST_SLICES = 85
 # Red, green and blue of a CT slice, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
 CT_FACTS = {"from": "Hounsfield windows as RGB", "ranges": [list(pair) for pair in CT_WINDOWS]}
-
-
-@dataclass(frozen=True)
-class Series:
-    """The slices as the model sees them (RGB), JSON-ready facts about where they came from, and what deserves a warning."""
-
-    images: tuple[Image, ...]
-    facts: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()
 
 
 def read_series(
