@@ -16,14 +16,15 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, replace
 from queue import Queue
 from threading import Lock
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from mlx_vlm.generate.ar import _PositionedTargetSampler
 from mlx_vlm.server import ChatRequest, chat_completions_endpoint
 from mlx_vlm.server.app import _protocol_deps
@@ -40,7 +41,7 @@ from mlx_vlm.server.runtime import runtime
 
 from medgemma_app.errors import GenerationError, MedGemmaError
 from medgemma_app.model.engine import MedGemma
-from medgemma_app.model.generation import Options, Token
+from medgemma_app.model.generation import FinishReason, Options, Token
 from medgemma_app.model.row import Row, model_failed, no_numbers, penalties
 from medgemma_app.prompts import Prompt
 
@@ -106,11 +107,16 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     served: ServedModel
 
     def __init__(self, model: str, *, revision: str | None = None, progress: bool = False, most: int | None = None) -> None:
-        self._wanted = {"model": model, "revision": revision, "progress": progress}
-        self._most = most
+        self._wanted: dict[str, Any] = {"model": model, "revision": revision, "progress": progress}
+        self.most = most or 0
         self._draws = Draws()
         self._active: dict[int, dict[str, Any]] = {}
         super().__init__(model)
+
+    @property
+    def is_ready(self) -> bool:
+        """The model is loaded."""
+        return self._ready.is_set() and self._load_error is None
 
     def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: Answer | None = None) -> Answer:
         """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
@@ -119,6 +125,11 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         fed = {"ids": ids, "images": images}
         self.requests.put(QueuedGenerationRequest(rqueue=answer, raw_inputs=fed, prompt_tokens=len(ids), args=arguments))
         return answer
+
+    def stop(self) -> None:
+        """Ends everything that runs or waits, with a GenerationError."""
+        self._stop = True
+        self.requests.put(None)
 
     def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, Answer]:
         """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
@@ -132,16 +143,16 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     # What mlx-vlm calls in its own thread.
 
     def _initialize_model(self) -> None:
-        self.served = served = ServedModel.load(**self._wanted)  # type: ignore[arg-type, assignment]
-        served.engine = self
-        self._most = self._most or served.batch_size(Options().max_tokens)
+        served = cast(ServedModel, ServedModel.load(**self._wanted))
+        self.served, served.engine = served, self
+        self.most = self.most or served.batch_size(Options().max_tokens)
         self.model, self.processor, self.config = served._model, served._processor, served._model.config
         self.tokenizer = self.processor.tokenizer
         self.stop_tokens = set(resolve_eos_token_ids(self.config.eos_token_id, self.tokenizer))
         self.draft_model = self.draft_kind = None
 
     def _collect_pending_requests(self, *, active: bool, capacity: int | None = None, **how: Any) -> tuple[list[Any], bool]:
-        room = max(0, (self._most or 1) - len(self._active))
+        room = max(0, self.most - len(self._active))
         requests, stop = super()._collect_pending_requests(active=active, capacity=room, **how)
         return [request for request in requests if self._take_in(request)], stop
 
@@ -232,6 +243,18 @@ class ServedModel(MedGemma):
 
     engine: Engine
     _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
+    _answer: Answer | None = None
+    _cancelled = False
+
+    def session(self) -> ServedModel:
+        """The same model, for one request: what ``cancel`` ends is what this one generates."""
+        return copy(self)
+
+    def cancel(self) -> None:
+        """Ends the generation under way before its next token, and every later one, with a GenerationError."""
+        self._cancelled = True
+        if self._answer is not None:
+            self._answer.close()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         with self._tokenizing:
@@ -246,7 +269,10 @@ class ServedModel(MedGemma):
 
     def _tokens(self, prompt: Prompt, row: Row) -> Generator[Token, None, None]:
         with closing(self.engine.submit(row.prompt_ids, prompt.images, row.options)) as answer:
-            reason = None
+            self._answer = answer
+            reason: FinishReason | None = None
+            if self._cancelled:
+                answer.close()
             for item in answer:
                 if item.finish_reason != "stop":  # the token of a stop is no part of the answer
                     yield row.add(item.token, item.logprobs)
@@ -278,4 +304,9 @@ async def complete(asked: Asked, request: Request, **body: Any) -> Any:
     asking = [{"role": "user", "content": "see the request"}]
     # An empty context_management keeps the endpoint from summing up long conversations by itself.
     chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
-    return await chat_completions_endpoint(chat, request)
+    try:
+        return await chat_completions_endpoint(chat, request)
+    except HTTPException as error:
+        if isinstance(error.__context__, MedGemmaError):  # which the endpoint has wrapped in a 500 of its own
+            raise error.__context__ from None
+        raise
