@@ -15,7 +15,7 @@ from medgemma_app.model.serving import Engine
 from medgemma_app.serve.place import Place
 from medgemma_app.serve.server import Server
 
-PATIENCE = 20
+PATIENCE = 30
 
 
 @contextmanager
