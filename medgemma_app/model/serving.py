@@ -133,6 +133,12 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._stop = True
         self.requests.put(None)
 
+    def ended(self, timeout: float) -> bool:
+        """Stops; True when that is done, within ``timeout`` seconds."""
+        self.stop()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, Answer]:
         """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
         asked = _asked.get()
