@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,8 @@ class Server(uvicorn.Server):
         except MedGemmaError as error:
             self.failure, self.should_exit = error, True
         else:
+            # mlx-vlm's chat endpoint collects garbage after every answer: with the libraries' own objects, 0.2 s here in which nothing decodes.
+            gc.freeze()
             say(f"ready: {model}")
 
     @property
