@@ -70,7 +70,8 @@ class Server(uvicorn.Server):
         except MedGemmaError as error:
             self.failure, self.should_exit = error, True
         else:
-            # mlx-vlm's chat endpoint collects garbage after every answer: with the libraries' own objects, 0.2 s here in which nothing decodes.
+            # mlx-vlm's chat endpoint collects garbage after every answer. Over all that its libraries have loaded this takes 0.2 s
+            # here, in which nothing decodes; what is there by now is not looked at again.
             gc.freeze()
             say(f"ready: {model}")
 
