@@ -231,7 +231,7 @@ def test_a_log_line_says_what_its_author_wrote_and_nothing_of_a_patient(capsys):
             raise ValueError(SECRET)
         except ValueError:
             logger.exception("Error in generation thread: %s", SECRET)
-    assert capsys.readouterr().err == "medgemma: Error in generation thread: %s (ValueError)\n"
+    assert capsys.readouterr().err == "medgemma: Error in generation thread: ... (ValueError)\n"
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ class PlainHandler(logging.Handler):
         kind = record.exc_info[0] if record.exc_info else None
         if kind is not None and issubclass(kind, MedGemmaError):
             return  # the client is told, or the user, where it arrives
-        say(f"medgemma: {str(record.msg).splitlines()[0] if record.msg else record.name}{f' ({kind.__name__})' if kind else ''}")
+        said = re.sub(r"%\S", "...", str(record.msg).partition("\n")[0])
+        say(f"medgemma: {said}{f' ({kind.__name__})' if kind else ''}")
 
 
 @contextmanager
