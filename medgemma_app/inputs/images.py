@@ -55,8 +55,13 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
     refuse_url(source)
     name = shown_name(source)
     with open_input(source, what=ONE_PICTURE) as file:
-        digest = sha256_of(file)
-        scan = _shown(lambda: _decode(file, name, frame, window), name, pad)
+        return read_open_image(file, name, pad=pad, frame=frame, window=window)
+
+
+def read_open_image(file: BinaryIO, name: str, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
+    """As ``read_image``, for a file that is open already or in memory; ``name`` is what messages call it."""
+    digest = sha256_of(file)
+    scan = _shown(lambda: _decode(file, name, frame, window), name, pad)
     return replace(scan, facts={"name": name, "sha256": digest, **scan.facts})
 
 
