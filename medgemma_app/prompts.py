@@ -7,6 +7,7 @@ one file serves with and without an indication.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,27 @@ if TYPE_CHECKING:
 # In a wheel the files lie inside the package; in a checkout, and so in an editable install, beside it.
 FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent / "prompts")
 
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """The text with every half of a surrogate pair as U+FFFD."""
+    return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """One user turn: text and pictures (RGB) in the order the model sees them, and a system text before it."""
+    """One user turn: text and pictures (RGB) in the order the model sees them, and a system text before it.
+
+    What cannot be encoded (half a surrogate pair, as a terminal makes of a stray byte) becomes U+FFFD.
+    """
 
     parts: tuple[str | Image, ...]
     system: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(encodable(part) if isinstance(part, str) else part for part in self.parts))
+        object.__setattr__(self, "system", self.system and encodable(self.system))
 
     @property
     def images(self) -> tuple[Image, ...]:

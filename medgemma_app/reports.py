@@ -15,7 +15,7 @@ from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 from medgemma_app.model.generation import Generation, Options, Token
-from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, series_prompt, soap_prompt
+from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,6 +118,7 @@ def findings_task(
     """Reads the pictures; see ``findings``."""
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
+    indication = indication and encodable(indication)
     prompt, file = study_prompt(study, indication, before, others)
     header = dict(study.facts.get("header") or {})
     if any(side_of(view.facts.get("header") or {}) != side_of(header) for view in others):  # views of both sides

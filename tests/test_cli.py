@@ -248,3 +248,9 @@ def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(
     result = CliRunner().invoke(app, ["findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none")])
     assert result.exit_code == 2
     assert "scan.png is not a picture" in result.stderr
+
+
+def test_a_stray_byte_in_an_option_does_no_harm(medgemma, scan):
+    result = medgemma("findings", scan, "--indication", "caf\udce9 pain", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["input"]["indication"] == "caf\ufffd pain"
