@@ -104,9 +104,14 @@ def test_a_sign_of_a_cut_needs_no_full_stops_elsewhere(end):
     assert "truncated" in codes(report(findings="Heart normal\nLungs clear", impression=end))
 
 
-@pytest.mark.parametrize("end", ["Small effusion left of the medias", "See the left hemidi"])
-def test_a_report_that_never_ends_its_lines_may_end_anywhere(end):
+@pytest.mark.parametrize("end", ["Small effusion left of the hilum", "Left apical scarring", "COPD", "Seen by Dr. Lee"])
+def test_a_report_that_never_ends_its_lines_may_end_with_any_word(end):
     assert codes(report(findings="- Heart size is normal\n- Both lungs are clear", impression=end)) == set()
+
+
+@pytest.mark.parametrize("end", ["See the left hemidi", "Small r", "Follow up in 6", "Nodule, no", "Left basilar consolidati", "Heart si"])
+def test_a_word_that_is_none_is_a_cut_whatever_the_other_lines_end_with(end):
+    assert "truncated" in codes(report(findings="- Heart size is normal\n- Both lungs are clear", impression=end))
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "cancelled"])
@@ -343,9 +348,9 @@ TRAPS = ["a ", "A", "\n", "(", "[]", "**a", "<unused", "S:\n", "x. FINDINGS: ", 
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
     text = trap * (1_000_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert not validate_findings(f"{text}x").ok
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def pieces(text, size=3):

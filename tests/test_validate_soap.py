@@ -173,6 +173,6 @@ def test_any_text_or_sections_get_an_answer(text):
 @pytest.mark.parametrize("trap", ["S:\n", "A/P: ", "- a\n"])
 def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
     text = trap * (1_000_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert not validate_soap(text).ok
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10

@@ -240,6 +240,6 @@ def test_any_text_and_any_source_get_an_answer(text, source):
 @pytest.mark.parametrize("trap", ["one ", "1/", "5 mg ", "denies chest pain ", "lisinopril 5 mg ", "no ", "a" * 29 + " ", "9", "twenty "])
 def test_the_longest_texts_that_are_compared_take_seconds(trap):
     text, source = trap * (39_000 // len(trap)), trap * (149_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     validate_soap(note(subjective=text), source=source)
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20

@@ -108,6 +108,7 @@ _SEEN = _compiled(
 )
 _ENGLISH = re.compile(r"\b(?:the|are|to|this|you|my|your|it|and|by|I|an)\b")
 _FEWEST_WORDS = 3
+_RULE = re.compile(r"\n\s{0,9}[-*_]{3,9}[ \t]{0,9}\n")  # what stands below one is a remark
 _UNANSWERED = re.compile(
     r"\W*(?:(?:not|none|no)\W(?:[a-z]+ )?(?:available|provided|documented|discussed|stated|given|applicable|specified|determined)"
     r"|unable to (?:determine|assess|comment)|n\W?a|unknown|tbd)(?: (?:in|from|at|by|on|during|with)\b[^.\n]{0,40})?\W*",
@@ -156,7 +157,7 @@ def declines(sentence: str) -> bool:
 def _nothing_seen(report: Report) -> str:
     """Findings, in English, without a single word for anything that a picture may show, or an impression that speaks of people instead."""
     for key in report.required[:2] if "findings" in report.required else ():
-        for body in report.parsed.bodies(key):
+        for body in (_RULE.split(whole, maxsplit=1)[0] for whole in report.parsed.bodies(key)):
             silent = len(body.split()) >= _FEWEST_WORDS and _ENGLISH.search(body) and not _SEEN.search(body)
             if silent and (key == "findings" or (_PERSON.search(body) and not _OF_THE_VISIT.search(body))):
                 return body
