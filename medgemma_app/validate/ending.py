@@ -68,6 +68,7 @@ _ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?|[A-Za-z]/[A-Za-z]")
 LONGEST_TAIL = 70
 _SHORTEST_PROSE = 3
 _MOST_SENTENCES = 3
+_LONGEST_PHRASE = 8
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
@@ -76,10 +77,17 @@ _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _SIGNATURE = re.compile(
     r"^\W*(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|transcribed|reported by|dr\.? |disclaimer)\b"
     r"|^\W*(?:note: )?(?:this|ai-generated|draft)\b"
-    r"|\b(?:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|MBBS)\.?$",
+    r"|\b(?-i:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|MBBS)\.?$",
     re.IGNORECASE,
 )
 _LINES_OF_SIGNATURE = 3
+# A subject whose verb is yet to come, or a verb whose object is.
+_SUBJECT = re.compile(
+    r"(?:^|[.,:;•*-]\s+)(?:the |this )?patient$"
+    r"|\b(?:I|we|he|she|they|patient)(?: also| has| have| had| was| were| is| are)* (?:discussed|recommended|advised|explained|reviewed"
+    r"|verbalized|denies|reports|states|endorses|notes|takes|presents|would|will|continues|mentions|says|complains|appears|seems|shows|demonstrates|reveals)$",
+    re.IGNORECASE,
+)
 # A number behind one of these counts something that should follow: "in 6" what? Years and times of day stand alone.
 _COUNTS = re.compile(
     r"\b(?:in|for|every|after|within|over|x|next|past|last|another|at least|up to)\s+[0-9]{1,3}(?:\.[0-9]{1,2})?$", re.IGNORECASE
@@ -143,7 +151,7 @@ def _lines(text: str) -> list[str]:
 def _broken(last: str, bare: str) -> bool:
     """Signs that need no comparison: a mark or a word that wants more, a count of nothing, a bracket or bold passage left open."""
     word = bare.rsplit(maxsplit=1)[-1]
-    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE or _COUNTS.search(bare) is not None
+    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE or any(sign.search(bare) for sign in (_COUNTS, _SUBJECT))
     return wants_more or last.count("(") > last.count(")") or last.count("**") % 2 == 1
 
 
@@ -189,9 +197,10 @@ def _last_body(report: Report) -> str:
 def _is_phrase(report: Report) -> bool:
     """Whether the last section is short and ends in a phrase that a reader takes for complete."""
     body = _last_body(report)
-    if len(_SENTENCE_END.findall(body)) > _MOST_SENTENCES:
+    closed = len(_SENTENCE_END.findall(body))
+    words = _SENTENCE_END.split(body.rstrip(_CLOSERS).rpartition("\n")[2])[-1].split()
+    if closed > _MOST_SENTENCES or (closed and len(words) > _LONGEST_PHRASE):
         return False
-    words = body.rstrip(_CLOSERS).rpartition("\n")[2].split()
     return bool(words) and (_ABBREVIATION.fullmatch(words[-1]) is not None or _can_end(words[-1].casefold()))
 
 
