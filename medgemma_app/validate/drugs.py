@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 # One class a line: its names for the reader, a colon, then drugs, each with its other names after slashes; "_" joins words.
@@ -116,6 +117,7 @@ DRUGS = _names()
 OTHER_NAMES = {generic: tuple(name for name, of in DRUGS.items() if of == generic) for generic in dict.fromkeys(DRUGS.values())}
 
 
+@lru_cache(maxsize=4096)
 def drug(word: str) -> str | None:
     """The generic name that a word in lower case stands for; an unknown drug, known by its stem, stands for itself."""
     if word in DRUGS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report
-from medgemma_app.validate.conditions import LONGEST_NAME, NAMES, SUPPORT, by_ending
+from medgemma_app.validate.conditions import LEXICON, NAMES, SUPPORT, by_ending
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import polarity, scopes, sentences
-from medgemma_app.validate.terms import heard, mentions, words
+from medgemma_app.validate.terms import heard, words
 
 MOST_ISSUES = 20
 
@@ -18,7 +18,7 @@ def unnamed_medication(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    named = {found: word.text for word in heard(report.text).all if (found := drug(word.text))}
+    named = {found: word for word in heard(report.text).said if (found := drug(word))}
     for found, written in list(named.items())[:MOST_ISSUES]:
         if not any(source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))):
             yield Issue("unnamed-medication", "warning", f"the source does not name {written}; check it", written)
@@ -39,7 +39,7 @@ def _affirmed(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, what a source may say for it) of the diagnoses a text does not deny."""
     for _, sentence in sentences(text):
         said, no = words(sentence), scopes(sentence)
-        listed = list(mentions(said, NAMES, LONGEST_NAME))
+        listed = list(LEXICON.mentions(said))
         inside = {at for _, first, last in listed for at in range(first, last)}
         ended = [(word.text, at, at + 1) for at, word in enumerate(said) if at not in inside and by_ending(word.text)]
         for name, first, _ in [*listed, *ended]:

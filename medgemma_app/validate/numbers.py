@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 _TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n")
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -26,8 +26,7 @@ MOST_PARTS = 3
 _ALIKE = str.maketrans("º˚’", "°°'")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A number in digits, a word in lower case, or a mark, with its place in the text."""
 
     text: str
@@ -49,7 +48,7 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 
 def tokenize(text: str) -> list[Token]:
     """Numbers, words, marks and line ends; no token spans other white space."""
-    return [Token(found.group().lower(), found.start(), found.end()) for found in _TOKEN.finditer(text)]
+    return [Token(found.group().lower(), *found.span()) for found in _TOKEN.finditer(text)]
 
 
 def numbers(tokens: Sequence[Token]) -> list[Number]:

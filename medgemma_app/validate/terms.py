@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from operator import add
 from typing import NamedTuple
@@ -25,42 +25,55 @@ class Word(NamedTuple):
     end: int
 
 
-def words(text: str) -> list[Word]:
-    """The words of a text, without possessive and contracted endings."""
-    return [Word(found[1].lower(), found.start(), found.end(1)) for found in _WORD.finditer(text)]
+@lru_cache(maxsize=1024)
+def words(text: str) -> Sequence[Word]:
+    """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
+    return tuple(Word(found[1].lower(), *found.span(1)) for found in _WORD.finditer(text))
 
 
-def mentions(text: Sequence[Word], names: Collection[str], longest: int) -> Iterator[tuple[str, int, int]]:
-    """(name, first word, after its last word) of every listed name, longest names first, none inside another."""
-    at = 0
-    while at < len(text):
-        for count in range(min(longest, len(text) - at), 0, -1):
-            name = " ".join(word.text for word in text[at : at + count])
-            if name in names:
-                yield name, at, at + count
-                at += count - 1
-                break
-        at += 1
+class Lexicon:
+    """Names of one or more words, to be found in texts."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._longest: dict[str, int] = {}  # first word -> most words of a name that begins with it
+        for name in self._names:
+            first, *more = name.split(" ")
+            self._longest[first] = max(self._longest.get(first, 0), 1 + len(more))
+
+    def mentions(self, text: Sequence[Word]) -> Iterator[tuple[str, int, int]]:
+        """(name, first word, after its last word) of every name, longest names first, none inside another."""
+        end = 0
+        for at, word in enumerate(text):
+            for count in range(min(self._longest.get(word.text, 0), len(text) - at), 0, -1) if at >= end else ():
+                name = " ".join(one.text for one in text[at : at + count])
+                if name in self._names:
+                    end = at + count
+                    yield name, at, end
+                    break
 
 
 class Heard:
     """The words of a text in their order, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
-        self.all = words(text)
-        self._said = [word.text for word in self.all]
-        self._words = set(self._said)
-        self._text = f" {' '.join(self._said)} "
+        self.said: list[str] = _WORD.findall(text.lower())
+        self._words = set(self.said)
+        self._text = f" {' '.join(self.said)} "
+        self._by_initial: dict[str, set[str]] = {}
 
     @cached_property
     def _joined(self) -> set[str]:
         """Words alone and run together with their neighbours."""
-        said, pairs = self._said, list(map(add, self._said, self._said[1:]))
+        said, pairs = self.said, list(map(add, self.said, self.said[1:]))
         return self._words.union(pairs, map(add, pairs, said[2:]))
 
-    @cached_property
-    def _sounds(self) -> set[str]:
-        return {_sound(word) for word in self._joined if len(word) <= LONGEST_WORD}
+    def _sounds(self, initial: str) -> set[str]:
+        """The sounds that begin with a letter."""
+        if initial not in self._by_initial:
+            alike = (word for word in self._joined if word[0] in (initial, "p" if initial == "f" else "") and len(word) <= LONGEST_WORD)
+            self._by_initial[initial] = set(map(_sound, alike))
+        return self._by_initial[initial]
 
     @cached_property
     def _prefixes(self) -> set[str]:
@@ -76,7 +89,7 @@ class Heard:
         if len(name) > _PREFIX and name[:_PREFIX] in self._prefixes:
             return True
         sound = _sound(joined)
-        return len(sound) >= _SHORTEST_SOUND and sound in self._sounds
+        return len(sound) >= _SHORTEST_SOUND and sound in self._sounds(sound[0])
 
 
 @lru_cache(maxsize=2)
