@@ -9,6 +9,7 @@ from operator import add
 from typing import NamedTuple
 
 _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
+_LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 _CONSONANTS = str.maketrans({**dict.fromkeys("aeiouyw"), "c": "k", "q": "k", "z": "s", "x": "ks"})
 _REPEATS = re.compile(r"(.)\1+")
 _SHORTEST_SOUND = 4
@@ -57,8 +58,9 @@ class Heard:
     """The words of a text in their order, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
-        self.said: list[str] = _WORD.findall(text.lower())
-        self._words = set(self.said)
+        lower = text.lower()
+        self.said: list[str] = _WORD.findall(lower)
+        self._words = {*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))}
         self._text = f" {' '.join(self.said)} "
         self._by_initial: dict[str, set[str]] = {}
 

@@ -62,17 +62,18 @@ class _Said:
         self._at: dict[float, list[Quantity]] = {}
         for one in found:
             self._at.setdefault(round(one.value, 3), []).append(one)
-        self._converted = [one for one in found if one.kind in _CONVERTED][:200]
+        self._others = [one for one in found if one.kind in _CONVERTED][:200]
 
     def has(self, one: Quantity) -> bool:
-        """Whether the source says this of the same thing, or says the number without saying of what."""
-        return any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50]) or any(
-            one.kind == other.kind and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind] and one.unit != other.unit
-            for other in self._converted
+        """Whether the source says this of the same thing, in this unit or another, or says the number without saying of what."""
+        return (
+            any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50])
+            or any(not other.unit and _alike(one, other) for other in self._at.get(round(one.number, 3), ())[:50])
+            or any(_converted(one, other) for other in self._others)
         )
 
     def verdict(self, one: Quantity) -> tuple[Literal["error", "warning"], str]:
-        if round(one.value, 3) not in self._at:
+        if round(one.value, 3) not in self._at and round(one.number, 3) not in self._at:
             return "error", "is nowhere in the source"
         if one.kind in self.kinds & (_VITALS | _LABS):
             return "error", "is another one in the source"
@@ -87,6 +88,12 @@ def _alike(one: Quantity, other: Quantity) -> bool:
         return True
     by_mass = one.kind in _MEASURED_BY_MASS and (other.kind in _MEASURED_BY_MASS or (other.kind in _LABS and not other.unit))
     return by_mass or (one.kind == "percent" and other.kind in _LABS | _VITALS) or both <= {"percent", "oxygen saturation"}
+
+
+def _converted(one: Quantity, other: Quantity) -> bool:
+    """Whether the same is measured on another scale, kilograms or degrees Celsius, with the same result."""
+    scales = one.unit != other.unit or (one.kind == "temperature" and (one.value < 50) != (other.value < 50))
+    return one.kind == other.kind and scales and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind]
 
 
 def _canonical(one: Quantity) -> float:
