@@ -24,6 +24,7 @@ _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
 # Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
 MOST_PARTS = 3
+_RESUMED = 6  # tokens until a number that broke off goes on
 _SPELLED = re.compile(r"\ba (?:one|1) c\b|\b(?:b p|h r|b m i|l d l|h d l|t s h|p s a|i n r|b n p|w b c|e f)\b", re.IGNORECASE)
 _ALIKE = str.maketrans("º˚’", "°°'")
 
@@ -133,6 +134,9 @@ def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iter
         digits += f".{int(more) // scale}" if pointed else more
         yield Number(float(digits) * scale, first, end)
     yield Number(value, first, last)
+    if spoken and value >= 100 and not value % 100 and _text(tokens, last) == ",":
+        resumed = filter(None, (number_part(tokens, at) for at in range(last + 1, last + _RESUMED)))
+        yield from (Number(value + part[0], first, part[3]) for part in resumed if part[0] < 100)  # "three hundred , twenty, uh, 25"
     if spoken and value > 100 and 0 < value % 100 < 10:
         yield Number(value - value % 100, first, last - 1 - (_text(tokens, last - 2) == "and"))  # "three hundred three times a day"
     if _text(tokens, last) in ("to", "or") and _text(tokens, last + 2) in _SCALES and value < 10:
