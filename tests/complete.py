@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 
 STYLES = ("{}:\n", "**{}:**\n", "**{}**\n", "## {}\n\n", "### {}:\n", "{}\n", "**{}:** ", "{}: ", "# **{}**\n\n", "{} -\n")
@@ -120,6 +121,15 @@ def reports(seed: int, count: int) -> Iterator[str]:
         head = rng.choice(["", "CHEST X-RAY, PA AND LATERAL\n\n", "Here is the report:\n\n", "INDICATION: Cough.\n\n"])
         parts = [("Findings", _listed(FINDINGS, bullet, stop)), ("Impression", _listed(impression, bullet, stop))]
         yield head + "\n\n".join(style.format(_case(name, rng)) + body for name, body in parts) + tail
+
+
+def cut_in_a_word(text: str, rng: random.Random) -> str:
+    """The text up to a letter within one of the words of its last two thirds, before any signature."""
+    words = [word for word in re.finditer(r"[A-Za-z]{4,}", text) if len(text) // 3 < word.start() < len(text) - 60] or [
+        re.search("[a-z]+", text)
+    ]
+    word = rng.choice(words)
+    return text[: rng.randrange(word.start() + 1, word.end())]
 
 
 def _case(name: str, rng: random.Random) -> str:

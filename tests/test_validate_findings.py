@@ -269,6 +269,7 @@ def test_a_disclaimer_around_a_report_is_no_refusal():
         "1 2 3 4 5",
         "@@ a# $$% ^^& ok (*)(*) {}{}{}",
         "x" + "ab" * 40,
+        "asdf qwer zxcv poiu lkjh mnbv wqzx.",
         "The lungs are cleаr.",
         "эффузия the 心脏 lungs клиника is",
         "心" * 5 + " ok",

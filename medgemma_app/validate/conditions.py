@@ -167,7 +167,7 @@ anaphylaxis | allergic
 syncope, syncopal episode | passed out, fainted, faint
 cushing syndrome, addison disease, adrenal insufficiency | adrenal, cortisol
 """
-_ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|sarcoma|carcinoma)")
+_ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|lepsy|asthenia|derma|neuralgia|trophy)")
 # What ends so and is no diagnosis, or no more than a sign.
 _NO_DIAGNOSES = frozenset(
     """diagnosis prognosis osmosis ecchymosis cyanosis stenosis ptosis fibrosis symptoma coma diploma stoma aroma hematoma lordosis kyphosis

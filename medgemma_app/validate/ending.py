@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
-from medgemma_app.validate.terms import words
+from medgemma_app.validate.terms import WORD_ENDS, words
 
 # Words that need another one after them. Left out are those that end a sentence in clinical English:
 # "follow up", "ruled out", "turned on", "carried over", "vitamin A".
@@ -38,17 +38,6 @@ _LAST_WORDS = frozenset(
     adult age symptom time day week month year hour daily weekly pain plan patient regimen strain knee diabetes test
     result lab issue problem concern relief diet exercise home work care health ago draft
     """.split()  # noqa: SIM905
-)
-# The last two letters of English and medical words: a line that stops at "withou" or "Weig" stops within a word.
-_WORD_ENDS = frozenset(
-    first + second
-    for first, seconds in (
-        pair.split(":")
-        for pair in """a:bcdhklmnprstwxy b:eosy c:aehikosty d:aesy e:acdefgklmnoprstwxyz f:efty g:aehmnosy h:aemnosty i:abcdeglmnoprstx
-        k:esy l:abdefiklmopsty m:abeinopsy n:acdegkosty o:bdefgklmnoprstwxy p:aehosty r:abdeklmnopsty s:acehkmopsty t:aehosty
-        u:bdeglmprstx v:aey w:lns x:at y:lmns z:aey""".split()  # noqa: SIM905
-    )
-    for second in seconds
 )
 # The words of up to three letters, and the abbreviations in small letters, that may end a line.
 _SHORT_WORDS = frozenset(
@@ -164,7 +153,7 @@ def _within_a_word(report: Report, bare: str) -> bool:
     opens_line = not re.search(r"[^\W\d]", before)
     if len(word) < _SHORTEST_BEGINNING or (len(word) == _SHORTEST_BEGINNING and not written.isupper()):
         return word not in _SHORT_WORDS and (written.islower() or opens_line)
-    return (word[-2:] not in _WORD_ENDS and not written.isupper()) or _begins_another(report, word, bare)
+    return (word[-2:] not in WORD_ENDS and not written.isupper()) or _begins_another(report, word, bare)
 
 
 def _begins_another(report: Report, word: str, bare: str) -> bool:

@@ -17,6 +17,18 @@ _PREFIX = 7
 LONGEST_WORD = 40
 _SHORTEST_JOINED = 4
 
+# The last two letters of English and medical words of four letters and more: none ends as "withou" or "zxcv" does.
+WORD_ENDS = frozenset(
+    first + second
+    for first, seconds in (
+        pair.split(":")
+        for pair in """a:bcdhklmnprstwxy b:eosy c:aehikosty d:aesy e:acdefgklmnoprstwxyz f:efty g:aehmnosy h:aemnosty i:abcdeglmnoprstx
+        k:esy l:abdefiklmopsty m:abeinopsy n:acdegkosty o:bdefgklmnoprstwxy p:aehosty r:abdeklmnopsty s:acehkmopsty t:aehosty
+        u:bdeglmprstx v:aey w:lns x:at y:lmns z:aey""".split()  # noqa: SIM905
+    )
+    for second in seconds
+)
+
 
 class Word(NamedTuple):
     """A word in lower case with its place in the text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from medgemma_app.validate.common import Issue, Report, excerpt
@@ -108,10 +109,15 @@ def _name(one: Quantity) -> str:
 
 
 def implausible_vital(report: Report) -> Iterator[Issue]:
-    """A vital sign is one a living patient can have."""
-    for one in written_quantities(report.text):
-        low, high = _PLAUSIBLE.get(one.kind, (one.value, one.value))
-        if not low <= _canonical(one) <= high:
-            shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
-            yield Issue("implausible-vital", "warning", f"the {one.kind} cannot be right; compare it with the notes", shown)
-            return
+    """A vital sign is one a living patient can have, and a blood pressure falls between the beats."""
+    found = [one for one in written_quantities(report.text) if one.kind in _PLAUSIBLE]
+    pairs = {two.start for one, two in pairwise(found) if _rises(report.text, one, two)}
+    wrong = [one for one in found if one.start in pairs or not _PLAUSIBLE[one.kind][0] <= _canonical(one) <= _PLAUSIBLE[one.kind][1]]
+    for one in wrong[:MOST_ISSUES]:
+        shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
+        yield Issue("implausible-vital", "warning", f"the {one.kind} cannot be right; compare it with the notes", shown)
+
+
+def _rises(text: str, systolic: Quantity, diastolic: Quantity) -> bool:
+    between = text[systolic.end : diastolic.start].strip()
+    return systolic.kind == diastolic.kind == "blood pressure" and between == "/" and systolic.value < diastolic.value
