@@ -343,7 +343,23 @@ def test_any_text_gets_issues_of_one_line_and_a_short_excerpt(text, finish_reaso
         assert len(issue.excerpt) <= 80
 
 
-TRAPS = ["a ", "A", "\n", "(", "[]", "**a", "<unused", "S:\n", "x. FINDINGS: ", "FINDINGS ", "I cannot see ", "\xa0!", "ement", "аb", "1. "]
+TRAPS = [
+    "a ",
+    "\ud800\u0301",
+    "\u202eא ",
+    "\n",
+    "(",
+    "[]",
+    "**a",
+    "<unused",
+    "S:\n",
+    "x. FINDINGS: ",
+    "I cannot see ",
+    "\xa0!",
+    "ement",
+    "аb",
+    "1. ",
+]
 
 
 @pytest.mark.parametrize("trap", TRAPS)
