@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError
+from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError, OptionError
 from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Studies to decode to
 NoStream = Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no timings.")]
 ShowThinking = Annotated[bool, typer.Option("--show-thinking", help="Print the model's thought on stderr.")]
+
+
+class Kind(StrEnum):
+    """What a text is checked as."""
+
+    findings = "findings"
+    soap = "soap"
 
 
 def _print_version(wanted: bool) -> None:
@@ -194,6 +202,31 @@ def soap(
             resume=resume,
         )
         run.studies(find_notes(notes), read)
+
+
+@app.command()
+def check(
+    report: Annotated[list[str], typer.Argument(metavar="REPORT|-", help="Reports: text, or what findings and soap print as JSON.")],
+    source: Annotated[str | None, typer.Option(metavar="NOTES", help="The notes file a SOAP note was written from.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Told from the headings if not given.")] = None,
+    indication: Annotated[str | None, typer.Option(help="Why the picture was taken.")] = None,
+    header: Annotated[str | None, typer.Option(help='Of the picture: "modality DX, body part CHEST, female, 58 years".')] = None,
+    has_prior: Annotated[bool | None, typer.Option("--has-prior", help="The report was written with an earlier picture.")] = None,
+    spacing: Annotated[bool | None, typer.Option("--spacing/--no-spacing", help="Whether the picture has a scale to measure by.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check reports from anywhere, without a model: an issue a line, exit code 3 where one is an error."""
+    from medgemma_app.check import check_all
+    from medgemma_app.inputs.notes import read_notes
+
+    with _errors_become_exit_codes():
+        if source == "-" and "-" in report:
+            raise OptionError("standard input is either the report or its notes; name a file for the other")
+        options = {"indication": indication, "header": header, "has_prior": has_prior, "spacing": spacing}
+        told = {name: value for name, value in options.items() if value is not None}
+        if source is not None:
+            told["source"] = read_notes(source).text
+        raise typer.Exit(check_all(report, told, kind=None if kind is None else kind.value, as_json=as_json))
 
 
 @app.command()

@@ -31,6 +31,14 @@ PRIORS = (
     "Heart size is again noted to be at the upper limit.",
     "The consolidation has resolved.",
     "Stable when compared to the study of last year.",
+    "The right lower lobe infiltrate has cleared since the prior exam.",
+    "In the interval, a chest tube has been placed.",
+    "Compared to 03/02/2021, the cardiac silhouette is larger.",
+    "Unchanged left basilar scarring.",
+    "The edema is less pronounced than on the earlier film.",
+    "New small left pleural effusion since the last study.",
+    "Previously noted atelectasis persists.",
+    "Interval removal of the endotracheal tube.",
 )
 AFFIRMED = {
     "pneumothorax": "There is a small left apical pneumothorax.",
@@ -70,6 +78,19 @@ DIAGNOSES = tuple(
     coronary artery disease;major depressive disorder;chronic kidney disease;type 2 diabetes mellitus;migraine;asthma;lupus;appendicitis
     heart failure;sarcoidosis;endocarditis;hyperlipidemia;sleep apnea;cellulitis;stroke""".replace("\n", ";").split(";")
 )
+# Neither list was looked at when the validators' own were written.
+RARE_MEDICATIONS = tuple(
+    """dupilumab 300 mg;mesalamine 800 mg;ursodiol 300 mg;pentoxifylline 400 mg;bosentan 125 mg;octreotide 100 mcg;teriflunomide 14 mg
+    sevelamer 800 mg;cinacalcet 30 mg;methenamine 1 g;trospium 20 mg;fingolimod 0.5 mg;apremilast 30 mg;baricitinib 2 mg;pirfenidone 267 mg
+    deferasirox 500 mg;glatiramer 40 mg;lanthanum 500 mg;sacubitril;nintedanib 150 mg""".replace("\n", ";").split(";")
+)
+RARE_DIAGNOSES = tuple(
+    """myasthenia gravis;ankylosing spondylitis;Guillain-Barre syndrome;hemochromatosis;trigeminal neuralgia;Raynaud phenomenon
+    amyotrophic lateral sclerosis;polycythemia vera;aplastic anemia;Meniere disease;temporal arteritis;Bell palsy;narcolepsy;cystic fibrosis
+    Marfan syndrome;primary biliary cholangitis;hidradenitis suppurativa;Wilson disease;sickle cell disease;scleroderma""".replace(
+        "\n", ";"
+    ).split(";")
+)
 SWAP = {
     "male": "female", "female": "male", "man": "woman", "woman": "man", "he": "she", "she": "he", "his": "her", "her": "his",
     "him": "her", "himself": "herself", "herself": "himself", "gentleman": "lady", "mr": "ms", "mrs": "mr", "ms": "mr",
@@ -91,6 +112,12 @@ def _with(row: Row, *, findings: str = "", impression: str = "") -> str:
     return report_text(
         {**row, "findings": f"{row['findings']} {findings}".strip(), "impression": f"{row['impression']} {impression}".strip()}
     )
+
+
+def as_markdown(row: Row) -> Row:
+    """A note with its headings and bullets as models write them."""
+    headed = re.sub(r"(?m)^([A-Z][A-Z ]{3,40})$", lambda found: f"**{found[1].title().replace(' And ', ' and ')}:**", row["note"])
+    return {**row, "note": re.sub(r"(?m)^• ?", "* ", headed)}
 
 
 def has_prior(row: Row) -> bool:
@@ -170,17 +197,27 @@ def _unheard(row: Row, names: tuple[str, ...], rng: random.Random) -> str:
     return rng.choice([name for name in map(str.strip, names) if not any(word in said for word in name.lower().split() if word.isalpha())])
 
 
-def invented_medication(row: Row, rng: random.Random) -> Case:
+def invented_medication(row: Row, rng: random.Random, names: tuple[str, ...] = MEDICATIONS) -> Case:
     """A medication that nobody spoke of."""
-    drug = _unheard(row, MEDICATIONS, rng)
+    drug = _unheard(row, names, rng)
     return Case(
         _anywhere(row["note"], rng.choice([f"Start {drug} daily.", f"The patient takes {drug}.", f"Allergic to {drug.split()[0]}."]), rng)
     )
 
 
-def invented_diagnosis(row: Row, rng: random.Random) -> Case:
+def rare_medication(row: Row, rng: random.Random) -> Case:
+    """A rarer one."""
+    return invented_medication(row, rng, RARE_MEDICATIONS)
+
+
+def rare_diagnosis(row: Row, rng: random.Random) -> Case:
+    """A rarer one."""
+    return invented_diagnosis(row, rng, RARE_DIAGNOSES)
+
+
+def invented_diagnosis(row: Row, rng: random.Random, names: tuple[str, ...] = DIAGNOSES) -> Case:
     """A diagnosis that nobody spoke of."""
-    name = _unheard(row, DIAGNOSES, rng)
+    name = _unheard(row, names, rng)
     return Case(
         _anywhere(row["note"], rng.choice([f"History of {name}.", f"{name.capitalize()}.", f"Findings consistent with {name}."]), rng)
     )
@@ -274,6 +311,8 @@ NOTES: tuple[tuple[str, Injector, tuple[str, ...], float], ...] = (
     ("value invented", added_value, ("invented-value",), 0.9),
     ("medication invented", invented_medication, ("unnamed-medication",), 0.7),
     ("diagnosis invented", invented_diagnosis, ("unnamed-diagnosis",), 0.7),
+    ("rare medication invented", rare_medication, ("unnamed-medication",), 0.7),
+    ("rare diagnosis invented", rare_diagnosis, ("unnamed-diagnosis",), 0.7),
     ("sex swapped", swapped_sex, ("wrong-sex",), 0.9),
     ("age changed", changed_age, ("wrong-age",), 0.9),
     ("contradiction", note_contradiction, ("contradiction",), 0.6),

@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from injections import NOTES, REPORTS, Injector, Row, has_prior, report_text
+import complete
+from injections import NOTES, REPORTS, Injector, Row, as_markdown, has_prior, report_text
+from refusals import UNSEEN, lines
 
 from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
@@ -35,8 +37,11 @@ def main(folder: str) -> None:
     print("| | wanted | tuned on | held out |\n|---|---|---|---|")
     examples = [*_false_alarms("real radiology reports", reports, _judge_report, report_text, (0.01, 0.05))]
     examples += _false_alarms("real notes with their dialogue", notes, _judge_note, lambda row: row["note"], (0.02, 0.25))
+    restyled = [as_markdown(row) for row in notes]
+    examples += _false_alarms("the same notes as Markdown", restyled, _judge_note, lambda row: row["note"], (0.02, 0.25))
     examples += _catches("reports", reports, _judge_report, report_text, REPORTS)
     examples += _catches("notes", notes, _judge_note, lambda row: row["note"], NOTES)
+    examples += _written_here()
     print("\nWorst examples:\n" + "\n".join(f"- {line}" for line in examples))
 
 
@@ -94,6 +99,29 @@ def _catches(
             shares.append(_share(caught))
         print(f"| {name}: {title} caught | at least {wanted:.0%} | {' | '.join(shares)} |")
     yield from (f"{count} x {line}" for line, count in Counter(missed).most_common(2 * EXAMPLES))
+
+
+def _written_here() -> Iterable[str]:
+    """Texts of our own in place of a model's: complete ones, the same cut in a word, and refusals."""
+    rng = random.Random(SEED)
+    for name, validate, texts in (
+        ("notes", validate_soap, complete.notes(1, 480)),
+        ("reports", validate_findings, complete.reports(2, 480)),
+    ):
+        whole = list(texts)
+        wrong = [text for text in whole if validate(text).errors]
+        cuts = [validate(complete.cut_in_a_word(text, rng)).errors for text in whole for _ in range(ROUNDS)]
+        print(f"| complete {name} in a model's forms: any error | at most 1% | | {_share([text in wrong for text in whole])} |")
+        print(f"| the same, cut in a word: any error | at least 95% | | {_share(list(map(bool, cuts)))} |")
+        yield from (f"complete {name}: {text[-60:]!r}" for text in wrong[:EXAMPLES])
+    unseen = lines(UNSEEN)
+    forms = (("alone", "{0}"), ("in a report", "FINDINGS:\n{0}\n\nIMPRESSION:\n{0}"))
+    for name, form in forms:
+        caught = [not validate_findings(form.format(sentence)).ok for sentence in unseen]
+        print(f"| refusals in words the rules were not written by, {name}: any error | at least 95% | | {_share(caught)} |")
+    note = "SUBJECTIVE:\nCough.\n\nOBJECTIVE:\nLungs clear.\n\nASSESSMENT:\n{0}\n\nPLAN:\n{0}"
+    caught = [not validate_soap(note.format(sentence)).ok for sentence in unseen]
+    print(f"| ... in the last sections of a note: any error | at least 95% | | {_share(caught)} |")
 
 
 def _share(hits: Sequence[bool]) -> str:

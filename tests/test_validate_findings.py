@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import LIMITS, SEEN, UNSEEN, lines
 
 from medgemma_app.validate import validate_findings
 from medgemma_app.validate.loops import LoopWatch
@@ -103,9 +104,14 @@ def test_a_sign_of_a_cut_needs_no_full_stops_elsewhere(end):
     assert "truncated" in codes(report(findings="Heart normal\nLungs clear", impression=end))
 
 
-@pytest.mark.parametrize("end", ["Small effusion left of the medias", "See the left hemidi"])
-def test_a_report_that_never_ends_its_lines_may_end_anywhere(end):
+@pytest.mark.parametrize("end", ["Small effusion left of the hilum", "Left apical scarring", "COPD", "Seen by Dr. Lee"])
+def test_a_report_that_never_ends_its_lines_may_end_with_any_word(end):
     assert codes(report(findings="- Heart size is normal\n- Both lungs are clear", impression=end)) == set()
+
+
+@pytest.mark.parametrize("end", ["See the left hemidi", "Small r", "Follow up in 6", "Nodule, no", "Left basilar consolidati", "Heart si"])
+def test_a_word_that_is_none_is_a_cut_whatever_the_other_lines_end_with(end):
+    assert "truncated" in codes(report(findings="- Heart size is normal\n- Both lungs are clear", impression=end))
 
 
 @pytest.mark.parametrize("finish_reason", ["length", "cancelled"])
@@ -217,50 +223,30 @@ def test_angle_brackets_of_a_comparison_are_no_control_token():
     assert codes(report(impression="Nodule <6 mm and >3 mm; ratio <0.5. Read by <radiologist>.")) == set()
 
 
-REFUSALS = [
-    "I cannot see an image.",
-    "I'm unable to provide a medical diagnosis.",
-    "As an AI language model, I cannot interpret medical images.",
-    "I'm sorry, but I can't help with that.",
-    "I am not able to view the X-ray.",
-    "I’m just an AI assistant and not a doctor.",
-    "I do not have the ability to analyze images.",
-    "No image was provided.",
-    "Please upload the image.",
-    "I cannot fulfill this request.",
-    "I won't be able to interpret this chest X-ray.",
-    "It would be inappropriate for me to provide a diagnosis.",
-    "My capabilities do not include describing images.",
-    "You have not provided any notes.",
-    "There doesn't appear to be an image attached.",
-    "I need the X-ray image to write the report.",
-]
+def refusals_in(sentence):
+    """Whether a sentence that declines is seen alone, with more behind it, and as a section of a report."""
+    ways = (sentence, f"{sentence} They will look at your picture and explain it.", report(impression=sentence), report(findings=sentence))
+    return ["refusal" in codes(text) for text in ways]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_refusal_is_seen_alone_and_in_a_section(refusal):
-    assert "refusal" in codes(f"{refusal} Please consult a radiologist. They will look at your picture and explain it.")
-    assert "refusal" in codes(report(impression=refusal))
+def test_a_refusal_is_seen_alone_and_in_a_section():
+    assert [refusal for refusal in lines(SEEN) if not all(refusals_in(refusal))] == []
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        "The patient is unable to raise the arms.",
-        "Pneumonia cannot be excluded.",
-        "I cannot rule out a small effusion.",
-        "I cannot exclude a fracture of the rib.",
-        "We could not compare with the outside films.",
-        "I do not see a pneumothorax on this film.",
-        "No radiographs were provided for comparison.",
-        "I would not give this more than mild weight.",
-        "I have discussed these findings with the ward.",
-        "The lateral view was not obtained.",
-        "No image-guided biopsy is needed.",
-    ],
-)
+def test_most_refusals_in_words_that_the_rules_were_not_written_by_are_seen_in_a_section():
+    seen = [any(refusals_in(refusal)[2:]) for refusal in lines(UNSEEN)]
+    assert sum(seen) >= 0.8 * len(seen)
+
+
+@pytest.mark.parametrize("answers", [("N/A", "Not available."), ("Not provided.", "Unable to determine.")])
+def test_a_report_that_says_nothing_in_any_section_is_a_refusal(answers):
+    assert codes(report(*answers)) == {"refusal"}
+    assert codes(report(impression=answers[0])) == set()
+
+
+@pytest.mark.parametrize("sentence", lines(LIMITS))
 def test_a_limit_of_the_examination_is_no_refusal(sentence):
-    assert codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence)) == set()
+    assert "refusal" not in codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence))
 
 
 def test_a_caution_within_a_longer_impression_is_no_refusal():
@@ -283,6 +269,7 @@ def test_a_disclaimer_around_a_report_is_no_refusal():
         "1 2 3 4 5",
         "@@ a# $$% ^^& ok (*)(*) {}{}{}",
         "x" + "ab" * 40,
+        "asdf qwer zxcv poiu lkjh mnbv wqzx.",
         "The lungs are cleаr.",
         "эффузия the 心脏 lungs клиника is",
         "心" * 5 + " ok",
@@ -356,15 +343,31 @@ def test_any_text_gets_issues_of_one_line_and_a_short_excerpt(text, finish_reaso
         assert len(issue.excerpt) <= 80
 
 
-TRAPS = ["a ", "A", "\n", "(", "[]", "**a", "<unused", "S:\n", "x. FINDINGS: ", "FINDINGS ", "I cannot see ", "\xa0!", "ement", "аb", "1. "]
+TRAPS = [
+    "a ",
+    "\ud800\u0301",
+    "\u202eא ",
+    "\n",
+    "(",
+    "[]",
+    "**a",
+    "<unused",
+    "S:\n",
+    "x. FINDINGS: ",
+    "I cannot see ",
+    "\xa0!",
+    "ement",
+    "аb",
+    "1. ",
+]
 
 
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
     text = trap * (1_000_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert not validate_findings(f"{text}x").ok
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def pieces(text, size=3):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import LIMITS_OF_VISITS, lines
 
 from medgemma_app.validate import parse_soap, validate_soap
 
@@ -64,7 +65,7 @@ def note(**changed):
         note(plan="Rest. Fluids. Warm tea. Salt water. Sleep.\n\nJane Roe, MD"),
         note(plan="Rest. Fluids. Warm tea. Salt water. Sleep.\nSignature: ________"),
         note(objective="Not documented."),
-        note(subjective="Not documented.", objective="Not documented.", assessment="Not documented.", plan="Not documented."),
+        note(subjective="Not documented.", objective="Not documented.", assessment="Not documented."),
         note(subjective="S/P cholecystectomy. The patient is unable to walk and cannot see out of the left eye. I am sorry, she says."),
         note(objective="BP: 128/82\nP: 72\nR: 16\nT: 98.6"),
         note(plan="Medications:\n- Inhaler\n\nFollow-up: 2 weeks"),
@@ -134,6 +135,14 @@ def test_a_refusal_opens_the_text_or_fills_a_section(refusal):
     assert "refusal" in codes(note(assessment=refusal))
 
 
+def test_a_note_that_says_in_no_section_what_the_visit_was_is_a_refusal():
+    assert codes(note(**dict.fromkeys(SECTIONS, "Not documented."))) == {"refusal"}
+
+
+def test_what_clinicians_cannot_do_or_ask_for_is_no_refusal():
+    assert [line for line in lines(LIMITS_OF_VISITS) if "refusal" in codes(note(subjective=line, plan=line))] == []
+
+
 def test_a_thought_without_an_answer_asks_for_more_tokens():
     (issue,) = validate_soap("", has_thought=True).issues
     assert issue.code == "thought-only"
@@ -164,6 +173,6 @@ def test_any_text_or_sections_get_an_answer(text):
 @pytest.mark.parametrize("trap", ["S:\n", "A/P: ", "- a\n"])
 def test_a_megabyte_of_any_trap_gets_an_answer_in_seconds(trap):
     text = trap * (1_000_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert not validate_soap(text).ok
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10

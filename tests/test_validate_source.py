@@ -81,7 +81,7 @@ def test_the_dose_of_another_drug_is_a_warning():
     assert codes(note(plan="Lasix 40 mg daily."), source) == set()
 
 
-@pytest.mark.parametrize("objective", ["Pulse 720.", "BP 1280/88.", "SpO2 108%.", "Temperature 9.7 F.", "Respirations 160."])
+@pytest.mark.parametrize("objective", ["Pulse 720.", "BP 1280/88.", "SpO2 108%.", "BP 80/120.", "Temperature 9.7 F.", "Respirations 160."])
 def test_a_vital_sign_no_living_patient_has_is_a_warning(objective):
     assert "implausible-vital" in {issue.code for issue in validate_soap(note(objective=objective)).warnings}
 
@@ -119,9 +119,24 @@ def test_a_medication_may_have_another_of_its_names(plan):
     assert "unnamed-medication" not in codes(note(plan=plan), f"{DIALOGUE}\n{FORM}")
 
 
-@pytest.mark.parametrize("plan", ["Start metoprolol.", "Begin Zoloft.", "Allergic to codeine.", "Start somethingprazole."])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "Start metoprolol.",
+        "Begin Zoloft.",
+        "Allergic to codeine.",
+        "Start somethingprazole.",
+        "Bosentan 125 mg daily.",
+        "Allergic to shellfish.",
+    ],
+)
 def test_a_medication_the_source_does_not_name_is_a_warning(plan):
-    assert codes(note(plan=plan)) == {"unnamed-medication"}
+    assert "unnamed-medication" in codes(note(plan=plan))
+
+
+def test_an_insulin_is_insulin_and_a_brand_of_two_drugs_names_both():
+    source = f"{DIALOGUE} you take lantus and percocet"
+    assert codes(note(plan="Continue insulin. Continue acetaminophen. Increased 20 mg lisinopril."), source) == set()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +146,9 @@ def test_a_diagnosis_may_follow_from_the_words_of_patients(assessment):
     assert codes(note(assessment=assessment)) == set()
 
 
-@pytest.mark.parametrize("assessment", ["Atrial fibrillation.", "History of gout.", "Likely pulmonary embolism.", "Uveitis."])
+@pytest.mark.parametrize(
+    "assessment", ["Atrial fibrillation.", "History of gout.", "Likely pulmonary embolism.", "Uveitis.", "Marfan syndrome."]
+)
 def test_a_diagnosis_the_source_gives_no_reason_for_is_a_warning(assessment):
     assert codes(note(assessment=assessment)) == {"unnamed-diagnosis"}
 
@@ -240,6 +257,6 @@ def test_any_text_and_any_source_get_an_answer(text, source):
 @pytest.mark.parametrize("trap", ["one ", "1/", "5 mg ", "denies chest pain ", "lisinopril 5 mg ", "no ", "a" * 29 + " ", "9", "twenty "])
 def test_the_longest_texts_that_are_compared_take_seconds(trap):
     text, source = trap * (39_000 // len(trap)), trap * (149_000 // len(trap))
-    begun = time.perf_counter()
+    begun = time.process_time()
     validate_soap(note(subjective=text), source=source)
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20

@@ -62,7 +62,7 @@ def test_stable_without_a_prior_and_no_comparison_with_one_are_remarks():
     assert (missed.code, missed.severity) == ("missed-comparison", "info")
 
 
-@pytest.mark.parametrize("size", ["1.2 cm", "8 mm", "3 x 4 cm", "12-mm", "2 centimeters"])
+@pytest.mark.parametrize("size", ["1.2 cm", "8 mm", "five millimeter", "3 x 4 cm", "12-mm", "2 centimeters"])
 def test_a_size_needs_a_picture_with_a_scale(size):
     text = report(findings=f"A {size} nodule is seen.")
     assert warnings(text, spacing=False) == {"unscaled-measurement"}
@@ -155,6 +155,7 @@ def test_findings_given_again_as_the_impression_are_a_warning_and_one_sentence_o
     [
         "El corazón es de tamaño normal. Los pulmones están claros, sin derrame. No se observa neumotórax en la radiografía del paciente.",
         "Das Herz ist nicht vergrößert. Die Lunge ist frei, kein Erguss und kein Pneumothorax. Die Knochen sind intakt.",
+        "Сердце нормальных размеров. Лёгкие чистые, без выпота.",
         "Le cœur est de taille normale. Les poumons sont clairs, sans épanchement. Pas de pneumothorax dans le champ.",
     ],
 )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.negation import polarity, scopes, sentences
-from medgemma_app.validate.symptoms import LONGEST_SYMPTOM, SYMPTOMS
-from medgemma_app.validate.terms import mentions, words
+from medgemma_app.validate.symptoms import LEXICON
+from medgemma_app.validate.terms import words
 
 _REPORTS = re.compile(r"\b(?:reports?|endorses?|complains? of|admits(?: to)?|positive for|presents with|describes)\b", re.IGNORECASE)
 _DENIES = re.compile(r"\b(?:denies|denied|denying|negative for)\b", re.IGNORECASE)
@@ -56,7 +56,7 @@ def _named(sentence: str, cue: re.Pattern[str], wanted: str) -> Iterator[str]:
     if found:
         stretches = scopes(sentence)
         said = [word for word in words(sentence) if word.start >= found.end()]
-        for name, first, _ in mentions(said, SYMPTOMS, LONGEST_SYMPTOM):
+        for name, first, _ in LEXICON.mentions(said):
             if polarity(stretches, said[first].start) == wanted:
                 yield name.removesuffix("s")
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from medgemma_app.validate.terms import Lexicon
+
 # Names with commas between; after a bar, what in a source is reason enough to make the diagnosis.
 _GROUPS = """
 hypertension, hypertensive, high blood pressure, htn, elevated blood pressure | blood pressure
@@ -165,7 +167,7 @@ anaphylaxis | allergic
 syncope, syncopal episode | passed out, fainted, faint
 cushing syndrome, addison disease, adrenal insufficiency | adrenal, cortisol
 """
-_ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|sarcoma|carcinoma)")
+_ENDINGS = re.compile(r"[a-z]{3,24}(?:itis|osis|emia|oma|opathy|ectasis|plegia|lepsy|asthenia|derma|neuralgia|trophy)")
 # What ends so and is no diagnosis, or no more than a sign.
 _NO_DIAGNOSES = frozenset(
     """diagnosis prognosis osmosis ecchymosis cyanosis stenosis ptosis fibrosis symptoma coma diploma stoma aroma hematoma lordosis kyphosis
@@ -185,7 +187,7 @@ def _groups() -> tuple[Mapping[str, int], tuple[tuple[str, ...], ...]]:
 
 
 NAMES, SUPPORT = _groups()
-LONGEST_NAME = max(name.count(" ") for name in NAMES) + 1
+LEXICON = Lexicon(NAMES)
 
 
 def by_ending(word: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.drugs import drug
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import heard
+from medgemma_app.validate.terms import words
 
 _DOSES = {"mass", "units"}
 # Letters between a drug and its dose in a note, and how far around a drug a dialogue may speak of its dose.
@@ -55,4 +55,4 @@ def _doses(source: str) -> Mapping[str, list[Quantity]]:
 
 def _drugs(text: str) -> list[tuple[int, str]]:
     """(where it ends, generic name) of every drug of a text."""
-    return [(word.end, name) for word in heard(text).all if (name := drug(word.text))]
+    return [(word.end, name) for word in words(text) if (name := drug(word.text))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 # One class a line: its names for the reader, a colon, then drugs, each with its other names after slashes; "_" joins words.
@@ -30,7 +31,7 @@ blood_thinner antiplatelet: clopidogrel/plavix ticagrelor/brilinta prasugrel/eff
 antiplatelet nsaid: aspirin/asa/ecotrin/bayer
 antiarrhythmic: amiodarone digoxin/lanoxin flecainide dofetilide adenosine
 thyroid thyroid_medication: levothyroxine/synthroid/levoxyl/unithroid liothyronine/cytomel methimazole/tapazole propylthiouracil
-diabetes_medication oral_agent: metformin/glucophage glipizide/glucotrol glyburide glimepiride/amaryl pioglitazone/actos
+diabetes_medication oral_agent: metformin/glucophage glipizide/glucotrol glyburide glimepiride/amaryl pioglitazone/actos acarbose
 diabetes_medication: sitagliptin/januvia linagliptin/tradjenta empagliflozin/jardiance dapagliflozin/farxiga canagliflozin/invokana
 diabetes_medication: semaglutide/ozempic/wegovy/rybelsus liraglutide/victoza/saxenda dulaglutide/trulicity tirzepatide/mounjaro
 insulin: glargine/lantus/basaglar lispro/humalog aspart/novolog detemir/levemir degludec/tresiba insulin humulin novolin
@@ -53,7 +54,7 @@ anticonvulsant: levetiracetam/keppra phenytoin/dilantin topiramate/topamax gabap
 stimulant: methylphenidate/ritalin/concerta adderall/amphetamine lisdexamfetamine/vyvanse atomoxetine/strattera modafinil/provigil
 migraine triptan: sumatriptan/imitrex rizatriptan/maxalt zolmitriptan erenumab/aimovig ubrogepant/ubrelvy
 dementia: donepezil/aricept memantine/namenda rivastigmine/exelon
-parkinson: levodopa/sinemet/carbidopa pramipexole/mirapex ropinirole/requip amantadine benztropine/cogentin
+parkinson: levodopa/sinemet/carbidopa pramipexole/mirapex ropinirole/requip amantadine benztropine/cogentin riluzole
 antacid ppi acid_reflux: omeprazole/prilosec pantoprazole/protonix esomeprazole/nexium lansoprazole/prevacid famotidine/pepcid
 antacid: ranitidine/zantac sucralfate/carafate tums/calcium_carbonate maalox mylanta rabeprazole/aciphex dexlansoprazole/dexilant
 nausea antiemetic: ondansetron/zofran promethazine/phenergan metoclopramide/reglan prochlorperazine/compazine meclizine/antivert
@@ -102,7 +103,8 @@ _STEM = re.compile(
     r"[a-z]{3,}(?:pril|sartan|olol|statin|gliptin|gliflozin|glutide|prazole|conazole|oxacin|cillin|mycin|cycline|azepam|azolam|triptan"
     r"|dipine|parin|xaban|gatran|setron|tidine|lukast|dronate|fibrate|thiazide|semide|zosin|terol|asone|olone|onide|profen|coxib|oxetine"
     r"|pramine|triptyline|peridone|apine|barbital|ciclovir|cyclovir|navir|tegravir|buvir|vudine|ximab|zumab|lumab|tinib|ciclib|rubicin"
-    r"|platin|taxel|relin|afil|steride|caine|curium|formin)"
+    r"|platin|taxel|relin|afil|steride|caine|curium|formin|arone|bradine|stigmine|salamine|salazine|pressin|oprost|[ui]mab|glitazone|vaptan"
+    r"|gepant|penem|bactam|micin|giline|capone|glinide|codone|morphone|curonium)"
 )
 _NO_DRUGS = frozenset("april protocol nystatin cortisol alcohol control patrol testosterone cholesterol".split())  # noqa: SIM905
 
@@ -114,8 +116,21 @@ def _names() -> Mapping[str, str]:
 
 DRUGS = _names()
 OTHER_NAMES = {generic: tuple(name for name, of in DRUGS.items() if of == generic) for generic in dict.fromkeys(DRUGS.values())}
+# "Insulin" is what a note may call any of them, and a brand of two drugs names both.
+_ALSO = {
+    "insulin": " ".join(line.partition(":")[2].replace("/", " ") for line in _CLASSES.splitlines() if line.startswith("insulin:")),
+    "acetaminophen": "percocet norco vicodin lortab excedrin",
+    "hydrochlorothiazide": "dyazide maxzide zestoretic hyzaar",
+    "formoterol": "symbicort",
+    "salmeterol": "advair",
+    "valsartan": "entresto",
+    "naloxone": "suboxone",
+    "metformin": "janumet",
+}
+OTHER_NAMES.update({generic: (*OTHER_NAMES[generic], *names.split()) for generic, names in _ALSO.items()})
 
 
+@lru_cache(maxsize=4096)
 def drug(word: str) -> str | None:
     """The generic name that a word in lower case stands for; an unknown drug, known by its stem, stands for itself."""
     if word in DRUGS:

@@ -7,39 +7,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.terms import WORD_ENDS, words
 
 # Words that need another one after them. Left out are those that end a sentence in clinical English:
 # "follow up", "ruled out", "turned on", "carried over", "vitamin A".
 _NEEDS_MORE = frozenset(
-    """a an the and or nor but with without of for from to into in at by as than that which who whose while because if when where
-    is are was were be been being am has have had will would should could can may might must his her its their our my your
-    between within during per via versus vs due either very more consistent suggestive compatible""".split()  # noqa: SIM905
+    """
+    a an the and or nor but with without of for from to into in at by as than that which who whose while because if
+    when where is are was were be been being am has have had will would should could can may might must his her its
+    their our my your between within during per via versus vs due either very more consistent suggestive compatible
+    no any every each including another upon until unless whether although she he they we i
+    """.split()  # noqa: SIM905
 )
 # A phrase without a full stop is complete where its last word can end one, as in "No acute disease".
 _LAST_SYLLABLES = tuple(
-    """ment tion sion itis oma osis emia ema thorax thorace ity itie megaly pathy ance ence ness ing ure ectomy otomy phy scopy
-    therapy graph gram logy able ible ally less cted ated ized sed ked ned red wed ded ged ied med ted ved phragm contour stinum""".split()  # noqa: SIM905
+    """
+    ment tion sion itis oma osis emia ema thorax thorace ity itie megaly pathy ance ence ness ing ure ectomy otomy
+    phy scopy therapy graph gram logy able ible ally eal nal mal ral tal val sal less cted ated ized sed ked ned red
+    wed ded ged ied med ted ved phragm contour stinum
+    """.split()  # noqa: SIM905
 )
 _LAST_WORDS = frozenset(
-    """disease change process chest spine aorta study exam infiltrate mass nodule lesion lobe base side lung heart film view report limit
-    size silhouette volume diaphragm fluid air tissue hernia osteophyte prior region image body bodie scar rib catheter tube cyst stone
-    line tip lead device level zone apex apice angle space airspace shadow marking vessel bone abdomen colon artifact syndrome injury
-    injurie shift stripe infarct artery vein trachea carina hilum ventricle atrium stomach pneumonia atelectasis surgery history
-    clear unclear normal intact positive negative low seen given shown midline borderline none present prn
-    right left today above below visit clinic well adult age symptom time day week month year hour daily weekly pain plan patient
-    regimen strain knee diabetes test result lab issue problem concern relief diet exercise home work care health ago""".split()  # noqa: SIM905
+    """
+    disease change process chest spine aorta study exam infiltrate mass nodule lesion lobe base side lung heart film
+    view report limit size silhouette volume diaphragm fluid air tissue hernia osteophyte prior region image body
+    bodie scar rib catheter tube cyst stone line tip lead device level zone apex apice angle space airspace shadow
+    marking vessel bone abdomen colon artifact syndrome injury injurie shift stripe infarct artery vein trachea
+    carina hilum ventricle atrium stomach pneumonia atelectasis surgery history clear unclear normal intact positive
+    negative low seen given shown midline borderline none present prn right left today above below visit clinic well
+    adult age symptom time day week month year hour daily weekly pain plan patient regimen strain knee diabetes test
+    result lab issue problem concern relief diet exercise home work care health ago draft
+    """.split()  # noqa: SIM905
 )
-_ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?")
+# The words of up to three letters, and the abbreviations in small letters, that may end a line.
+_SHORT_WORDS = frozenset(
+    """
+    up it on off out go us me so do am pm mg ml kg lb lbs cm mm wk wks hr hrs mo mos yr yrs po pr im iv sl bid tid
+    qid prn qd qhs hs qam qpm mcg max min neg pos abd ext tab tabs cap caps day leg arm eye ear hip rib toe jaw lip
+    gut fat flu gas cut red low new old one two six ten all few now not own put run see sit try use way wet who why
+    yes yet you age ago air bad bed big bit box boy car cup did die dry due eat end far fit fix fun get got her him
+    hot ice ill job key kit lab lay led let lie lot man men met mom dad nap net nut oil pad pan pay pen pet pin pit
+    pop pot pus ray raw rid row rub sad sat sex shy son sub sun tan tea tip top tub vet web win zip low her its our x
+    y
+    """.split()  # noqa: SIM905
+)
+_INFLECTIONS = frozenset("s es d ed r er ing ly y al".split())  # noqa: SIM905
+_SHORTEST_BEGINNING = 3
+_ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?|[A-Za-z]/[A-Za-z]")
 LONGEST_TAIL = 70
 _SHORTEST_PROSE = 3
 _MOST_SENTENCES = 3
+_LONGEST_PHRASE = 8
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
 _NOT_A_RULE = re.compile(r"\w|^\s*[-*•+]\s*$")
 _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _SIGNATURE = re.compile(
-    r"^(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|reported by|dr\.? )|, ?(?:MD|DO|NP|PA|RN)$", re.IGNORECASE
+    r"^\W*(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|transcribed|reported by|dr\.? |disclaimer)\b"
+    r"|^\W*(?:note: )?(?:this|ai-generated|draft)\b"
+    r"|\b(?-i:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|MBBS)\.?$",
+    re.IGNORECASE,
+)
+_LINES_OF_SIGNATURE = 3
+# A subject whose verb is yet to come, or a verb whose object is.
+_SUBJECT = re.compile(
+    r"(?:^|[.,:;•*-]\s+)(?:the |this )?patient$"
+    r"|\b(?:I|we|he|she|they|patient)(?: also| has| have| had| was| were| is| are)* (?:discussed|recommended|advised|explained|reviewed"
+    r"|verbalized|denies|reports|states|endorses|notes|takes|presents|would|will|continues|mentions|says|complains|appears|seems|shows|demonstrates|reveals)$",
+    re.IGNORECASE,
+)
+# A number behind one of these counts something that should follow: "in 6" what? Years and times of day stand alone.
+_COUNTS = re.compile(
+    r"\b(?:in|for|every|after|within|over|x|next|past|last|another|at least|up to)\s+[0-9]{1,3}(?:\.[0-9]{1,2})?$", re.IGNORECASE
 )
 _BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
 _CONSISTENT = 0.8
@@ -78,21 +118,50 @@ def _hangs(report: Report) -> bool:
 
 def _stops(report: Report) -> bool:
     """Whether the last line breaks off: by a sign of its own, before a section that never came, or unlike all other lines."""
-    lines = [line for line in without_tokens(report.text).splitlines() if _NOT_A_RULE.search(line)]
+    lines = _lines(without_tokens(report.text))
     last = " ".join(lines[-1].split()) if lines else ""
     bare = last.rstrip(_CLOSERS)
-    if not bare or _CLOSED.search(bare) or _SIGNATURE.search(last) or _LONE_BULLET.fullmatch(last):
-        return _LONE_BULLET.fullmatch(last) is not None
-    if _broken(last, bare) or _is_value(last, bare):
-        return _broken(last, bare)
+    if _LONE_BULLET.fullmatch(last):
+        return True
+    if not bare or _CLOSED.search(bare) or any(_SIGNATURE.search(line.strip()) for line in lines[-_LINES_OF_SIGNATURE:]):
+        return False
+    if _broken(last, bare) or _within_a_word(report, bare):
+        return True
+    if _is_value(last, bare):
+        return False
     return _unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report))
 
 
+def _lines(text: str) -> list[str]:
+    """The lines that are more than a rule or a fence."""
+    return [line for line in text.splitlines() if _NOT_A_RULE.search(line)]
+
+
 def _broken(last: str, bare: str) -> bool:
-    """Signs that need no comparison: a mark or a word that wants more, a bracket or bold passage left open."""
+    """Signs that need no comparison: a mark or a word that wants more, a count of nothing, a bracket or bold passage left open."""
     word = bare.rsplit(maxsplit=1)[-1]
-    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE
+    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE or any(sign.search(bare) for sign in (_COUNTS, _SUBJECT))
     return wants_more or last.count("(") > last.count(")") or last.count("**") % 2 == 1
+
+
+def _within_a_word(report: Report, bare: str) -> bool:
+    """Whether the last word is none: too short, of an ending no word has, or the beginning of one that the text or its source has."""
+    before, _, written = bare.rpartition(" ")
+    word = written.lstrip("*_(\"'“").casefold()
+    if not (word.isascii() and word.isalpha()) or before[-1:].isdigit():
+        return False
+    opens_line = not re.search(r"[^\W\d]", before)
+    if len(word) < _SHORTEST_BEGINNING or (len(word) == _SHORTEST_BEGINNING and not written.isupper()):
+        return word not in _SHORT_WORDS and (written.islower() or opens_line)
+    return (word[-2:] not in WORD_ENDS and not written.isupper()) or _begins_another(report, word, bare)
+
+
+def _begins_another(report: Report, word: str, bare: str) -> bool:
+    """Whether a word is nowhere else in the text or its source, and a longer one with this beginning is."""
+    text = report.text[: report.text.rfind(bare.rpartition(" ")[2])]
+    said = {one.text for part in (text, report.source or "") for one in words(part)}
+    longer = any(one.startswith(word) and one[len(word) :] not in _INFLECTIONS for one in said)
+    return longer and word not in said and not _can_end(word)
 
 
 def _is_value(last: str, bare: str) -> bool:
@@ -111,15 +180,16 @@ def _unfinished(report: Report) -> bool:
 
 
 def _last_body(report: Report) -> str:
-    return without_tokens(report.parsed.sections[-1].body if report.parsed.sections else report.text)
+    return "\n".join(_lines(without_tokens(report.parsed.sections[-1].body if report.parsed.sections else report.text)))
 
 
 def _is_phrase(report: Report) -> bool:
     """Whether the last section is short and ends in a phrase that a reader takes for complete."""
     body = _last_body(report)
-    if len(_SENTENCE_END.findall(body)) > _MOST_SENTENCES:
+    closed = len(_SENTENCE_END.findall(body))
+    words = _SENTENCE_END.split(body.rstrip(_CLOSERS).rpartition("\n")[2])[-1].split()
+    if closed > _MOST_SENTENCES or (closed and len(words) > _LONGEST_PHRASE):
         return False
-    words = body.rstrip(_CLOSERS).rpartition("\n")[2].split()
     return bool(words) and (_ABBREVIATION.fullmatch(words[-1]) is not None or _can_end(words[-1].casefold()))
 
 

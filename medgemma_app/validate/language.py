@@ -20,6 +20,7 @@ _COMMON = {
 }
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _WORD = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile(r"[a-z\u00aa-\u024f\u0370-\u03ff]")
 _FEWEST = 12
 _SHARE = 0.12
 
@@ -33,8 +34,10 @@ def other_language(report: Report) -> Iterator[Issue]:
 
 
 def _language(text: str) -> str:
-    """The language whose common words a text uses most, "" where none stands out."""
+    """The language whose common words a text uses most, "another alphabet" where most words are in one, "" where none stands out."""
     words = Counter(_WORD.findall(text.lower()))
+    if 2 * sum(count for word, count in words.items() if not _LATIN.search(word)) > words.total():
+        return "another alphabet"
     counts = {language: sum(words[word] for word in common) for language, common in _WORDS.items()}
     best = max(counts, key=lambda language: counts[language])
     return best if words.total() >= _FEWEST and counts[best] >= _SHARE * words.total() else ""

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.numbers import SMALL
 
 # "1.2 cm", "3 x 4 mm", "1.2 x 3.4 x 2 cm"
+_SPELLED = {word: value for word, value in SMALL.items() if value and word not in ("o", "oh")}
 _SIZE = re.compile(
-    r"\b([0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
+    rf"\b((?:{'|'.join(_SPELLED)})(?=[ -])"
+    r"|[0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
     r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
     re.IGNORECASE,
 )
@@ -43,5 +46,6 @@ def _sizes(text: str) -> Iterator[tuple[float, str]]:
     """(millimetres, as written) of every size."""
     for found in _SIZE.finditer(text):
         factor = 10.0 if found[2].lower().startswith("c") else 1.0
-        for number in _NUMBER.findall(found[1]):
+        spelled = _SPELLED.get(found[1].lower())
+        for number in _NUMBER.findall(found[1]) if spelled is None else (spelled,):
             yield factor * float(number), found.group()

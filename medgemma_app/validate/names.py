@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report
-from medgemma_app.validate.conditions import LONGEST_NAME, NAMES, SUPPORT, by_ending
+from medgemma_app.validate.conditions import LEXICON, NAMES, SUPPORT, by_ending
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import polarity, scopes, sentences
-from medgemma_app.validate.terms import heard, mentions, words
+from medgemma_app.validate.terms import heard, words
 
 MOST_ISSUES = 20
+_PLACES = re.compile(
+    r"\b(?P<dosed>[a-z]{6,30})(?: of)? [0-9][0-9.,]{0,7} ?(?:mg|mcg|g|gm|units?|milligrams?|micrograms?|grams?|iu)\b(?!/)"
+    r"|\ballerg(?:ic|y) to (?:the )?(?P<allergen>[a-z]{5,30})\b",
+    re.IGNORECASE,
+)
+# Words that stand there and name nothing.
+_NO_NAMES = frozenset(
+    """dosage dosages tablet tablets capsule capsules another increase increased decrease decreased reduced lowered currently approximately
+    strength additional total around medication medications between higher previous starting greater glucose protein carbohydrates sodium
+    multiple several certain seasonal environmental unknown medicine anything insulin maximum weekly nightly once-daily twice""".split()  # noqa: SIM905
+)
+_EPONYM = re.compile(r"\b(?P<name>[A-Z][a-z]{2,20}(?:-[A-Z][a-z]{2,20})?)(?:['’]s)? (?:syndrome|disease|palsy|phenomenon)\b")
 
 
 def unnamed_medication(report: Report) -> Iterator[Issue]:
@@ -18,10 +31,19 @@ def unnamed_medication(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    named = {found: word.text for word in heard(report.text).all if (found := drug(word.text))}
+    named = {found: word for word in heard(report.text).said if (found := drug(word))}
+    named.update((word, word) for word in _by_place(report.text) if drug(word) is None)
     for found, written in list(named.items())[:MOST_ISSUES]:
         if not any(source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))):
             yield Issue("unnamed-medication", "warning", f"the source does not name {written}; check it", written)
+
+
+def _by_place(text: str) -> Iterator[str]:
+    """What must be a medication, or an allergen, by where it stands: before a dose, or after "allergic to"."""
+    for found in _PLACES.finditer(text):
+        word = (found["dosed"] or found["allergen"]).lower()
+        if word not in _NO_NAMES:
+            yield word
 
 
 def unnamed_diagnosis(report: Report) -> Iterator[Issue]:
@@ -39,9 +61,11 @@ def _affirmed(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, what a source may say for it) of the diagnoses a text does not deny."""
     for _, sentence in sentences(text):
         said, no = words(sentence), scopes(sentence)
-        listed = list(mentions(said, NAMES, LONGEST_NAME))
+        listed = list(LEXICON.mentions(said))
         inside = {at for _, first, last in listed for at in range(first, last)}
         ended = [(word.text, at, at + 1) for at, word in enumerate(said) if at not in inside and by_ending(word.text)]
-        for name, first, _ in [*listed, *ended]:
+        named = {word.start: at for at, word in enumerate(said)}
+        ended += [(one["name"].lower(), named[one.start()], 0) for one in _EPONYM.finditer(sentence) if one.start() in named]
+        for name, first, _ in [*listed, *(one for one in ended if one[1] not in inside)]:
             if polarity(no, said[first].start) in ("affirmed", "doubtful"):
-                yield name, SUPPORT[NAMES[name]] if name in NAMES else (name,)
+                yield name, SUPPORT[NAMES[name]] if name in NAMES else (name, *name.split("-"))

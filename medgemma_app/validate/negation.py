@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful", "aside"]
@@ -56,12 +57,13 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
     return ((found.start(), found.group()) for found in _SENTENCE.finditer(text))
 
 
-def scopes(sentence: str) -> list[Scope]:
+@lru_cache(maxsize=1024)
+def scopes(sentence: str) -> Sequence[Scope]:
     """The denied and doubtful stretches of a sentence, in its order; a doubt inside a denial changes nothing."""
     if _OPEN.search(sentence):
-        return [Scope(0, len(sentence), "doubtful")]
+        return (Scope(0, len(sentence), "doubtful"),)
     if _LATER.search(sentence):
-        return [Scope(0, len(sentence), "denied")]
+        return (Scope(0, len(sentence), "denied"),)
     found: list[Scope] = []
     begun: tuple[int, Polarity] | None = None
     for cue in _CUE.finditer(sentence):
@@ -71,9 +73,9 @@ def scopes(sentence: str) -> list[Scope]:
             begun = None
         if begun is None and kind:
             begun = (cue.end(), kind)
-    return [*found, Scope(begun[0], len(sentence), begun[1])] if begun else found
+    return (*found, Scope(begun[0], len(sentence), begun[1])) if begun else tuple(found)
 
 
-def polarity(stretches: list[Scope], at: int) -> Polarity:
+def polarity(stretches: Sequence[Scope], at: int) -> Polarity:
     """Whether a place in a sentence is denied, doubtful or neither."""
     return next((scope.polarity for scope in stretches if scope.start <= at < scope.end), "affirmed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 _TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n")
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
@@ -19,15 +19,17 @@ TENS |= {f"{word[:-1]}ies": value for word, value in TENS.items()}  # "in the si
 _SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000}
 _PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
 _MANY = {"once": 1, "twice": 2, "thrice": 3, "couple": 2, "dozen": 12}
+_DIGITS = frozenset("123456789")
 _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
 # Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
 MOST_PARTS = 3
+_RESUMED = 6  # tokens until a number that broke off goes on
+_SPELLED = re.compile(r"\ba (?:one|1) c\b|\b(?:b p|h r|b m i|l d l|h d l|t s h|p s a|i n r|b n p|w b c|e f)\b", re.IGNORECASE)
 _ALIKE = str.maketrans("º˚’", "°°'")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A number in digits, a word in lower case, or a mark, with its place in the text."""
 
     text: str
@@ -49,7 +51,7 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 
 def tokenize(text: str) -> list[Token]:
     """Numbers, words, marks and line ends; no token spans other white space."""
-    return [Token(found.group().lower(), found.start(), found.end()) for found in _TOKEN.finditer(text)]
+    return [Token(found.group().lower(), *found.span()) for found in _TOKEN.finditer(text)]
 
 
 def numbers(tokens: Sequence[Token]) -> list[Number]:
@@ -115,19 +117,28 @@ def _below_hundred(tokens: Sequence[Token], at: int) -> tuple[int, int]:
 def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iterator[Number]:
     """What a row of parts may say from one of them on: itself, joined with the next ones, or with decimals."""
     value, digits, first, last = row[index]
+    spoken = _spoken(tokens, first) or _text(tokens, first) == "a"
     if _text(tokens, last) == "and" and _text(tokens, last + 1) in ("a", "one") and _text(tokens, last + 2) in _PARTS:
         yield Number(value + _PARTS[tokens[last + 2].text], first, last + 3)
     if _text(tokens, last) in _PARTS:
         yield Number(value + _PARTS[tokens[last].text], first, last + 1)
     if _text(tokens, first - 1) in _POINTS and _spoken(tokens, first):
         yield Number(float(f"0.{digits}") if digits.isdigit() else value, first - 1, last)
+    if spoken and digits.isdigit() and index + 1 < len(row) and row[index + 1][1] in _DIGITS and row[index + 1][2] == last:
+        yield Number(float(f"{digits}.{row[index + 1][1]}"), first, row[index + 1][3])  # "ninety nine one", of a temperature
     for _, more, start, end in row[index + 1 : index + 1 + MOST_PARTS]:
         pointed = _text(tokens, start - 1) in _POINTS and "." not in digits
-        if not (pointed or _spoken(tokens, first)) or not more.isdigit() or len(digits) > 6:
+        if not (pointed or spoken) or not more.isdigit() or len(digits) > 6:
             break
-        digits += f".{more}" if pointed else more
-        yield Number(float(digits), first, end)
+        scale = _SCALES.get(_text(tokens, end - 1), 1) if pointed else 1  # "twelve point four thousand"
+        digits += f".{int(more) // scale}" if pointed else more
+        yield Number(float(digits) * scale, first, end)
     yield Number(value, first, last)
+    if spoken and value >= 100 and not value % 100 and _text(tokens, last) == ",":
+        resumed = filter(None, (number_part(tokens, at) for at in range(last + 1, last + _RESUMED)))
+        yield from (Number(value + part[0], first, part[3]) for part in resumed if part[0] < 100)  # "three hundred , twenty, uh, 25"
+    if spoken and value > 100 and 0 < value % 100 < 10:
+        yield Number(value - value % 100, first, last - 1 - (_text(tokens, last - 2) == "and"))  # "three hundred three times a day"
     if _text(tokens, last) in ("to", "or") and _text(tokens, last + 2) in _SCALES and value < 10:
         yield Number(value * _SCALES[tokens[last + 2].text], first, last)  # "three to four hundred"
 
@@ -141,5 +152,5 @@ def _text(tokens: Sequence[Token], at: int) -> str:
 
 
 def same_signs(text: str) -> str:
-    """The text with signs that look alike made one, every place in it kept."""
-    return text.translate(_ALIKE)
+    """The text with signs that look alike made one and spelled names together ("l d l", "a one c"), every place in it kept."""
+    return _SPELLED.sub(lambda found: found[0].replace("one", "1").replace(" ", "").ljust(len(found[0])), text.translate(_ALIKE))

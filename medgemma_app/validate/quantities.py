@@ -28,6 +28,11 @@ class Quantity:
     last: int
     near: frozenset[str] = frozenset()  # what else it may measure, where speech leaves it open
 
+    @property
+    def number(self) -> float:
+        """The value in its own unit."""
+        return self.value / FACTORS.get(self.unit, 1.0)
+
 
 _NAMED = {**VITALS, **LABS}
 _LABELS = frozenset(_NAMED.values())
@@ -179,7 +184,7 @@ def _label(tokens: Sequence[Token], number: Number, bars: Container[str]) -> str
             return ""
         if word == "rate" and _text(tokens, at - 1) in ("heart", "pulse"):
             return "heart rate"
-        if word == "count" and _text(tokens, at - 1) in ("cell", "blood"):
+        if word == "count" and _text(tokens, at - 1) in ("cell", "blood", "white"):
             return "white cells"
         if word == "pressure" and _text(tokens, at - 1) not in ("blood", "arterial"):
             continue

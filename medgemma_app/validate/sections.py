@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -120,6 +120,7 @@ _BOLD = re.compile(r"(\*\*|__)([^*_]{1,60})\1")
 _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
 _AFTER = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)")
+_TREATMENT = re.compile(r"(?im)^[^\w\n]{0,12}(?:medical )?(?:treatment|plan|management|recommendations?)(?: plan)?[*_]{0,3}:")
 _INLINE = re.compile(
     r"(?<=[a-z)X][.!?;][ \t])(?=(?:\*\*)?(?:FINDINGS|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN)(?: (?:AND|&) PLAN)?(?:\*\*)?:)"
 )
@@ -148,7 +149,17 @@ def parse(text: str, names: Names) -> Parsed:
             sections.append((found[0], found[1], [found[2]]))
         else:
             (sections[-1][2] if sections else preamble).append(line)
-    return Parsed(_block(preamble), tuple(Section(name.keys, head, _block(body), name.rank) for head, name, body in sections))
+    return Parsed(_block(preamble), _with_plans(Section(name.keys, head, _block(body), name.rank) for head, name, body in sections))
+
+
+def _with_plans(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """An assessment that says of each problem how it is treated is the plan too, where there is no other."""
+    found = tuple(sections)
+    if any("plan" in section.keys for section in found):
+        return found
+    return tuple(
+        replace(one, keys=("assessment", "plan")) if one.keys == ("assessment",) and _TREATMENT.search(one.body) else one for one in found
+    )
 
 
 def from_mapping(sections: Mapping[str, str], names: Names) -> Parsed:

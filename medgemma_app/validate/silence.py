@@ -10,8 +10,8 @@ from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import sentences
 from medgemma_app.validate.quantities import spoken_quantities, written_quantities
-from medgemma_app.validate.symptoms import EXAMS, LONGEST_SYMPTOM, SUPPORT, SYMPTOMS
-from medgemma_app.validate.terms import heard, mentions, words
+from medgemma_app.validate.symptoms import EXAMS, LEXICON, SUPPORT, SYMPTOMS
+from medgemma_app.validate.terms import heard, words
 from medgemma_app.validate.units import VITALS
 
 _DENIAL = re.compile(r"\b(?:den(?:ies|ied|ying)|negative for|no|without)\b", re.IGNORECASE)
@@ -38,9 +38,7 @@ def unmentioned_denial(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    denials = (
-        (name, sentence) for sentence in _denials(report.text) for name, _, _ in mentions(words(sentence), SYMPTOMS, LONGEST_SYMPTOM)
-    )
+    denials = ((name, sentence) for sentence in _denials(report.text) for name, _, _ in LEXICON.mentions(words(sentence)))
     first = {SYMPTOMS[name]: (name, sentence) for name, sentence in denials}
     silent = [found for group, found in first.items() if not any(map(source.has, SUPPORT[group]))]
     for name, sentence in silent[:MOST_ISSUES]:
@@ -58,7 +56,7 @@ def _denials(text: str) -> Iterator[str]:
 def omitted_medication(report: Report) -> Iterator[Issue]:
     """A medication of the source is in the note, by any of its names."""
     note = heard(report.text)
-    said = dict.fromkeys(found for word in heard(report.source or "").all if (found := drug(word.text)))
+    said = dict.fromkeys(found for word in heard(report.source or "").said if (found := drug(word)))
     missing = (name for name in said if not any(map(note.has, (name, *OTHER_NAMES.get(name, ())))))
     for name in islice(missing, MOST_ISSUES):
         yield Issue("omitted-medication", "info", f"the source speaks of {name}, the note does not", name)
@@ -85,7 +83,7 @@ def omitted_complaint(report: Report) -> Iterator[Issue]:
     """The complaint a source names under that heading is in the note."""
     found = _COMPLAINT.search(report.source or "")
     if found:
-        note = {word.text[:_FEWEST_LETTERS] for word in heard(report.text).all}
+        note = {word[:_FEWEST_LETTERS] for word in heard(report.text).said}
         said = {word.text[:_FEWEST_LETTERS] for word in words(found[1]) if len(word.text) >= _FEWEST_LETTERS}
         if said and said.isdisjoint(note):
             yield Issue("omitted-complaint", "info", "the complaint in the source is not in the note", excerpt(found[1]))

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from medgemma_app.validate.terms import Lexicon
+
 # Names with commas between; after a bar, what else in a source is about them.
 _SYMPTOMS = """
 fever, fevers, chills, febrile | temperature, feverish
@@ -84,4 +86,4 @@ def _groups() -> tuple[Mapping[str, int], tuple[tuple[str, ...], ...]]:
 
 
 SYMPTOMS, SUPPORT = _groups()
-LONGEST_SYMPTOM = max(name.count(" ") for name in SYMPTOMS) + 1
+LEXICON = Lexicon(SYMPTOMS)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from operator import add
 from typing import NamedTuple
 
 _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
+_LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 _CONSONANTS = str.maketrans({**dict.fromkeys("aeiouyw"), "c": "k", "q": "k", "z": "s", "x": "ks"})
 _REPEATS = re.compile(r"(.)\1+")
 _SHORTEST_SOUND = 4
 _PREFIX = 7
 LONGEST_WORD = 40
 _SHORTEST_JOINED = 4
+
+# The last two letters of English and medical words of four letters and more: none ends as "withou" or "zxcv" does.
+WORD_ENDS = frozenset(
+    first + second
+    for first, seconds in (
+        pair.split(":")
+        for pair in """a:bcdhklmnprstwxy b:eosy c:aehikosty d:aesy e:acdefgklmnoprstwxyz f:efty g:aehmnosy h:aemnosty i:abcdeglmnoprstx
+        k:esy l:abdefiklmopsty m:abeinopsy n:acdegkosty o:bdefgklmnoprstwxy p:aehosty r:abdeklmnopsty s:acehkmopsty t:aehosty
+        u:bdeglmprstx v:aey w:lns x:at y:lmns z:aey""".split()  # noqa: SIM905
+    )
+    for second in seconds
+)
 
 
 class Word(NamedTuple):
@@ -25,42 +38,56 @@ class Word(NamedTuple):
     end: int
 
 
-def words(text: str) -> list[Word]:
-    """The words of a text, without possessive and contracted endings."""
-    return [Word(found[1].lower(), found.start(), found.end(1)) for found in _WORD.finditer(text)]
+@lru_cache(maxsize=1024)
+def words(text: str) -> Sequence[Word]:
+    """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
+    return tuple(Word(found[1].lower(), *found.span(1)) for found in _WORD.finditer(text))
 
 
-def mentions(text: Sequence[Word], names: Collection[str], longest: int) -> Iterator[tuple[str, int, int]]:
-    """(name, first word, after its last word) of every listed name, longest names first, none inside another."""
-    at = 0
-    while at < len(text):
-        for count in range(min(longest, len(text) - at), 0, -1):
-            name = " ".join(word.text for word in text[at : at + count])
-            if name in names:
-                yield name, at, at + count
-                at += count - 1
-                break
-        at += 1
+class Lexicon:
+    """Names of one or more words, to be found in texts."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._longest: dict[str, int] = {}  # first word -> most words of a name that begins with it
+        for name in self._names:
+            first, *more = name.split(" ")
+            self._longest[first] = max(self._longest.get(first, 0), 1 + len(more))
+
+    def mentions(self, text: Sequence[Word]) -> Iterator[tuple[str, int, int]]:
+        """(name, first word, after its last word) of every name, longest names first, none inside another."""
+        end = 0
+        for at, word in enumerate(text):
+            for count in range(min(self._longest.get(word.text, 0), len(text) - at), 0, -1) if at >= end else ():
+                name = " ".join(one.text for one in text[at : at + count])
+                if name in self._names:
+                    end = at + count
+                    yield name, at, end
+                    break
 
 
 class Heard:
     """The words of a text in their order, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
-        self.all = words(text)
-        self._said = [word.text for word in self.all]
-        self._words = set(self._said)
-        self._text = f" {' '.join(self._said)} "
+        lower = text.lower()
+        self.said: list[str] = _WORD.findall(lower)
+        self._words = {*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))}
+        self._text = f" {' '.join(self.said)} "
+        self._by_initial: dict[str, set[str]] = {}
 
     @cached_property
     def _joined(self) -> set[str]:
         """Words alone and run together with their neighbours."""
-        said, pairs = self._said, list(map(add, self._said, self._said[1:]))
+        said, pairs = self.said, list(map(add, self.said, self.said[1:]))
         return self._words.union(pairs, map(add, pairs, said[2:]))
 
-    @cached_property
-    def _sounds(self) -> set[str]:
-        return {_sound(word) for word in self._joined if len(word) <= LONGEST_WORD}
+    def _sounds(self, initial: str) -> set[str]:
+        """The sounds that begin with a letter."""
+        if initial not in self._by_initial:
+            alike = (word for word in self._joined if word[0] in (initial, "p" if initial == "f" else "") and len(word) <= LONGEST_WORD)
+            self._by_initial[initial] = set(map(_sound, alike))
+        return self._by_initial[initial]
 
     @cached_property
     def _prefixes(self) -> set[str]:
@@ -76,7 +103,7 @@ class Heard:
         if len(name) > _PREFIX and name[:_PREFIX] in self._prefixes:
             return True
         sound = _sound(joined)
-        return len(sound) >= _SHORTEST_SOUND and sound in self._sounds
+        return len(sound) >= _SHORTEST_SOUND and sound in self._sounds(sound[0])
 
 
 @lru_cache(maxsize=2)

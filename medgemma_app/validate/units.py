@@ -41,9 +41,9 @@ FACTORS = {
 }
 VITALS = _table("""
     blood pressure: pressure pressures bp systolic diastolic
-    heart rate: pulse hr heartrate
-    respiratory rate: respirations respiration respiratory rr resp resps
-    temperature: temperature temp temps
+    heart rate: pulse hr heartrate tachycardic bradycardic
+    respiratory rate: respirations respiration respiratory rr resp resps tachypneic
+    temperature: temperature temp temps febrile
     oxygen saturation: saturation saturations sat sats satting saturating spo2 sao2 o2 ox oximetry oxygen oxygenation
     weight: weight weighs weighing weighed wt
     bmi: bmi
@@ -58,8 +58,8 @@ LABS = _table("""
     creatinine: creatinine cr
     urea: bun urea
     egfr: gfr egfr
-    sodium: sodium
-    potassium: potassium
+    sodium: sodium na
+    potassium: potassium k
     chloride: chloride
     bicarbonate: bicarbonate bicarb
     calcium: calcium
@@ -86,7 +86,11 @@ LABS = _table("""
     ejection fraction: ef lvef fraction
     crp: crp
     esr: esr
-    lactate: lactate
+    lactate: lactate lactic
+    acidity: ph
+    carbon dioxide: pco2 co2
+    anion gap: gap
+    vitamin b12: b12 cobalamin
     d-dimer: dimer
     lipase: lipase
     uric acid: uric

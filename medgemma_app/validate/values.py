@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from medgemma_app.validate.common import Issue, Report, excerpt
@@ -62,17 +63,18 @@ class _Said:
         self._at: dict[float, list[Quantity]] = {}
         for one in found:
             self._at.setdefault(round(one.value, 3), []).append(one)
-        self._converted = [one for one in found if one.kind in _CONVERTED][:200]
+        self._others = [one for one in found if one.kind in _CONVERTED][:200]
 
     def has(self, one: Quantity) -> bool:
-        """Whether the source says this of the same thing, or says the number without saying of what."""
-        return any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50]) or any(
-            one.kind == other.kind and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind] and one.unit != other.unit
-            for other in self._converted
+        """Whether the source says this of the same thing, in this unit or another, or says the number without saying of what."""
+        return (
+            any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50])
+            or any(not other.unit and _alike(one, other) for other in self._at.get(round(one.number, 3), ())[:50])
+            or any(_converted(one, other) for other in self._others)
         )
 
     def verdict(self, one: Quantity) -> tuple[Literal["error", "warning"], str]:
-        if round(one.value, 3) not in self._at:
+        if round(one.value, 3) not in self._at and round(one.number, 3) not in self._at:
             return "error", "is nowhere in the source"
         if one.kind in self.kinds & (_VITALS | _LABS):
             return "error", "is another one in the source"
@@ -89,6 +91,12 @@ def _alike(one: Quantity, other: Quantity) -> bool:
     return by_mass or (one.kind == "percent" and other.kind in _LABS | _VITALS) or both <= {"percent", "oxygen saturation"}
 
 
+def _converted(one: Quantity, other: Quantity) -> bool:
+    """Whether the same is measured on another scale, kilograms or degrees Celsius, with the same result."""
+    scales = one.unit != other.unit or (one.kind == "temperature" and (one.value < 50) != (other.value < 50))
+    return one.kind == other.kind and scales and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind]
+
+
 def _canonical(one: Quantity) -> float:
     """Temperatures in Fahrenheit, whatever the unit; weights are in pounds already."""
     celsius = one.kind == "temperature" and one.value < 50
@@ -101,10 +109,15 @@ def _name(one: Quantity) -> str:
 
 
 def implausible_vital(report: Report) -> Iterator[Issue]:
-    """A vital sign is one a living patient can have."""
-    for one in written_quantities(report.text):
-        low, high = _PLAUSIBLE.get(one.kind, (one.value, one.value))
-        if not low <= _canonical(one) <= high:
-            shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
-            yield Issue("implausible-vital", "warning", f"the {one.kind} cannot be right; compare it with the notes", shown)
-            return
+    """A vital sign is one a living patient can have, and a blood pressure falls between the beats."""
+    found = [one for one in written_quantities(report.text) if one.kind in _PLAUSIBLE]
+    pairs = {two.start for one, two in pairwise(found) if _rises(report.text, one, two)}
+    wrong = [one for one in found if one.start in pairs or not _PLAUSIBLE[one.kind][0] <= _canonical(one) <= _PLAUSIBLE[one.kind][1]]
+    for one in wrong[:MOST_ISSUES]:
+        shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
+        yield Issue("implausible-vital", "warning", f"the {one.kind} cannot be right; compare it with the notes", shown)
+
+
+def _rises(text: str, systolic: Quantity, diastolic: Quantity) -> bool:
+    between = text[systolic.end : diastolic.start].strip()
+    return systolic.kind == diastolic.kind == "blood pressure" and between == "/" and systolic.value < diastolic.value

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.terms import WORD_ENDS
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
@@ -13,11 +14,14 @@ _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720
 LONGEST_WORD = 60
 _FOREIGN_SHARE = 0.2
 _LETTER_SHARE = 0.5
+_LONG = 4
+_FEWEST_WORDS = 5
+_WORDLIKE_SHARE = 0.4
 
 
 def gibberish(report: Report) -> Iterator[Issue]:
     """The text is no language: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
-    text = without_tokens(report.text)
+    text = without_tokens("\n".join([report.parsed.preamble, *(section.body for section in report.parsed.sections)]))
     reason, sample = _nonsense(text, _WORD.findall(text))
     if reason:
         yield Issue("gibberish", "error", f"the text is not readable: {reason}; discard it", excerpt(sample))
@@ -32,9 +36,16 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
         ("most of it is symbols", text if letters < _LETTER_SHARE * marks else ""),
         ("a word never ends", next((word for word in words if len(word) > LONGEST_WORD), "")),
         ("a word mixes alphabets", next((word for word in words if _mixed(word)), "")),
+        ("its words are none", text if _invented(words) else ""),
         ("it mixes languages", foreign[0] if foreign and _FOREIGN_SHARE <= len(foreign) / len(words) <= 1 - _FOREIGN_SHARE else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
+
+
+def _invented(words: list[str]) -> bool:
+    """Whether hardly a word ends as words in Latin letters do: keys struck at random."""
+    long = [word.lower() for word in words if len(word) >= _LONG and word.isascii() and not word.isupper()]
+    return len(long) >= _FEWEST_WORDS and sum(word[-2:] in WORD_ENDS for word in long) < _WORDLIKE_SHARE * len(long)
 
 
 def foreign_script(report: Report) -> Iterator[Issue]:

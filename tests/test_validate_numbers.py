@@ -1,0 +1,112 @@
+"""Numbers as they are spoken, and as a note writes them: what is the same and what is not."""
+
+from medgemma_app.validate import validate_soap
+
+SAME = """
+BP 120/80. | your blood pressure is one twenty over eighty .
+BP 120/80 mmHg. | blood pressure of a hundred and twenty over eighty
+BP 142/91. | b p was one hundred forty two over ninety one
+BP 108/64. | it was one oh eight over sixty four
+Temp 98.6 F. | temperature ninety eight point six
+Temperature 98.6°F. | temp is ninety-eight point six
+Temp 101.3. | one oh one point three fever
+Temp 37.0 C. | temperature was 98.6
+Temp 38.5 °C. | temperature one hundred one point three
+SpO2 98%. | oxygen is ninety eight percent on room air
+SpO2 94% on RA. | o two sat of ninety four
+HR 72 bpm. | heart rate is seventy-two
+Pulse 104. | pulse one oh four
+Weight 180 lb. | you weigh one eighty
+Weight 81.6 kg. | you weigh one hundred and eighty pounds
+Weight 150 lbs. | sixty eight kilograms
+Height 5'6". | you are five foot six
+Height 168 cm. | five feet six inches tall
+Height 5 ft 6 in. | you're five six
+A1c 7.2%. | hemoglobin a one c was seven point two
+A1c of 7.2. | a1c is seven two
+Metformin 250 mg BID. | metformin two fifty milligrams twice a day
+Metformin 1000 mg twice daily. | metformin a thousand milligrams two times a day
+Metformin 1,000 mg. | metformin one thousand
+Metformin 1 g daily. | metformin a thousand milligrams
+Lisinopril 2.5 mg daily. | lisinopril two and a half milligrams
+Lisinopril 2.5 mg. | lisinopril two point five
+Levothyroxine 112 mcg. | levothyroxine one twelve
+Levothyroxine 0.1 mg. | levothyroxine one hundred micrograms
+Warfarin 7.5 mg. | coumadin seven and a half
+Amoxicillin 875 mg. | amoxicillin eight seventy five
+Prednisone 40 mg for 5 days. | prednisone forty milligrams for five days
+Ibuprofen 400-600 mg. | ibuprofen four hundred to six hundred milligrams
+Ibuprofen 400 to 600 mg q6h. | ibuprofen four to six hundred
+Tylenol 650 mg. | tylenol six fifty
+Insulin 10 units. | insulin ten units
+Insulin glargine 12 units. | lantus a dozen units
+Aspirin 81 mg. | a baby aspirin
+Aspirin 325 mg. | aspirin three twenty five
+Hemoglobin 11.2 g/dL. | hemoglobin eleven point two
+WBC 12.4. | white count twelve point four
+WBC 12,400. | white count of twelve point four thousand
+Platelets 150,000. | platelets one hundred fifty thousand
+Creatinine 1.2 mg/dL. | creatinine one point two
+Creatinine 0.9. | creatinine point nine
+Glucose 145. | sugar was one forty five
+LDL 130. | l d l one thirty
+EF 35%. | ejection fraction thirty five percent
+EF 55-60%. | ejection fraction of fifty five to sixty percent
+Blood pressure 130s/80s. | blood pressures in the one thirties over eighties
+Albuterol 90 mcg 2 puffs. | albuterol ninety micrograms two puffs
+Vitamin D 2000 IU daily. | vitamin d two thousand units
+Gabapentin 300 mg TID. | gabapentin three hundred three times a day
+Hydrocodone 5/325 mg. | norco five three twenty five
+Pain 7/10. | pain is a seven out of ten
+Potassium 4.1. | potassium four point one
+TSH 2.35. | t s h two point three five
+PSA 4. | psa was four
+INR 2.5. | inr two point five
+BMI 31. | b m i thirty one
+BP 120/80. | BP: 120 / 80
+BP 118/76 mmHg, HR 80, RR 18, T 98.4 F, SpO2 97%. | Vitals: BP 118/76, P 80, R 18, T 98.4, O2 sat 97% RA
+Lasix 80 mg. | eighty of lasix
+Temperature 99.1. | ninety nine one
+Heart rate 88. | heart rate in the high eighties, eighty eight
+Dexamethasone 0.5 mg. | dexamethasone half a milligram
+Synthroid 0.088 mg. | synthroid eighty eight micrograms
+Omeprazole 20 mg. | twenty milligram prilosec
+Respiratory rate 20. | respirations are twenty
+Weight 72.5 kg. | weight seventy two and a half kilos
+"""
+OTHER = """
+BP 150/95. | your blood pressure is one twenty over eighty .
+Temp 102.4 F. | temperature ninety eight point six
+Heart rate 110. | heart rate is seventy-two
+SpO2 88%. | oxygen is ninety eight percent on room air
+Metformin 500 mg. | metformin two fifty milligrams twice a day
+Lisinopril 25 mg. | lisinopril two and a half milligrams
+A1c 8.4%. | hemoglobin a one c was seven point two
+Weight 210 lb. | you weigh one eighty
+Creatinine 2.1. | creatinine one point two
+Warfarin 5 mg. | coumadin seven and a half
+Potassium 5.6. | potassium four point one
+RR 28. | respirations are twenty
+EF 25%. | ejection fraction fifty five percent
+Insulin 40 units. | insulin ten units
+Prednisone 60 mg. | prednisone forty milligrams for five days
+Hemoglobin 8.1. | hemoglobin eleven point two
+"""
+
+
+def pairs(table):
+    return [tuple(line.split(" | ")) for line in table.strip().splitlines()]
+
+
+def judged(written, spoken):
+    """The codes, but for remarks, of a note that has the one and a source that has the other."""
+    note = f"SUBJECTIVE:\nCough.\n\nOBJECTIVE:\n{written}\n\nASSESSMENT:\nBronchitis.\n\nPLAN:\nRest."
+    return {issue.code for issue in validate_soap(note, source=f"a cough . {spoken} . it is bronchitis").issues if issue.severity != "info"}
+
+
+def test_a_number_is_the_same_however_it_is_spoken():
+    assert [pair for pair in pairs(SAME) if judged(*pair)] == []
+
+
+def test_another_number_is_not_the_same_however_it_is_spoken():
+    assert [pair for pair in pairs(OTHER) if not judged(*pair) & {"invented-value", "dose-mismatch"}] == []
