@@ -33,7 +33,7 @@ class MedGemma:
     context: int
     aligned: bool | None
     counts = True  # tokens can be counted before they are fed
-    packages = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")  # that have a part in what is generated
+    packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")  # that have a part in what is generated
 
     def __init__(self, model: Any, processor: Any, *, id: str, revision: str | None, context: int, aligned: bool) -> None:
         from medgemma_app.model.chat import ChatTemplate

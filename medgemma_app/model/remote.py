@@ -102,6 +102,8 @@ class RemoteMedGemma(MedGemma):
     ``context`` is what the server says its model takes, and huge where it says nothing: it then refuses by itself what does not fit.
     """
 
+    packages = ("medgemma-app", "openai", "pillow")
+
     def __init__(self, client: openai.OpenAI, endpoint: Endpoint, card: dict[str, Any], *, server: str | None) -> None:
         limit = card.get("max_model_len")
         self.id, self.revision, self.aligned = card["id"], None, None
