@@ -156,11 +156,11 @@ class Run:
         finally:
             progress.clear()
         say(NOTICE)
+        self.model_name = model.id
         if self.endpoint is not None:
             say(f"{model.id} at {self.endpoint.host}")
-        if self.model_name == "demo":
+        if model.id == "demo":
             say(DEMO_NOTICE)
-        self.model_name = model.id
         return model
 
     def _loaded(self) -> MedGemma:

@@ -55,7 +55,7 @@ def pieces(*chunks):
 
 
 def test_pictures_travel_losslessly_and_the_parts_keep_their_order():
-    first, second = picture(1), picture(2, side=33)
+    first, second = picture(1), picture(2, side=33).convert("L").convert("RGB")
     system, turn = messages(Prompt((first, "one", second, "two"), system="be brief"))
     assert system == {"role": "system", "content": "be brief"}
     kinds = [part["type"] for part in turn["content"]]
@@ -63,8 +63,8 @@ def test_pictures_travel_losslessly_and_the_parts_keep_their_order():
     for part, sent in zip(turn["content"][::2], (first, second), strict=True):
         kind, data = part["image_url"]["url"].split(",")
         with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as seen:
-            assert (kind, seen.format, seen.mode, seen.size) == ("data:image/png;base64", "PNG", "RGB", sent.size)
-            assert seen.tobytes() == sent.tobytes()
+            assert (kind, seen.format, seen.size) == ("data:image/png;base64", "PNG", sent.size)
+            assert seen.convert("RGB").tobytes() == sent.tobytes()
 
 
 def test_a_prompt_goes_out_as_messages_and_not_as_a_rendered_turn(connect, server):

@@ -40,7 +40,8 @@ def inert(text: str) -> str:
 
 
 def _data_url(image: Image) -> str:
-    """The picture's RGB pixels as they are, in a PNG."""
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "PNG", compress_level=1)
+    """The picture's RGB pixels as they are, in a PNG; where all are grey in one channel, which is a third less to send."""
+    rgb, file = image.convert("RGB"), io.BytesIO()
+    red, green, blue = rgb.split()
+    (red if red.tobytes() == green.tobytes() == blue.tobytes() else rgb).save(file, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
