@@ -20,7 +20,7 @@ from medgemma_app import GenerationError, MedGemma, Options, Prompt
 from medgemma_app.cli import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import EndpointError, ModelError
-from medgemma_app.model import remote
+from medgemma_app.model import client, remote
 
 NOTE = write_notes(3)[1]
 PROMPT = Prompt(("Zebulon Quux coughs.",))
@@ -186,7 +186,7 @@ def test_a_server_that_stays_busy_is_given_up(connect, server, retry_after):
     server.chat = refusal(503, **retry_after)
     with pytest.raises(EndpointError, match=r"is busy \(503\) and stayed so; try again later"):
         connect().generate(PROMPT)
-    assert len(server.requests) == (1 if retry_after.get("retry_after") == "3600" else 1 + remote.RETRIES)
+    assert len(server.requests) == (1 if retry_after.get("retry_after") == "3600" else 1 + client.RETRIES)
 
 
 def test_a_wrong_model_is_told_which_ones_there_are(server, notes):

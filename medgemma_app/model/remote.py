@@ -14,8 +14,9 @@ import httpx2
 import openai
 
 from medgemma_app.errors import EndpointError, GenerationError, InputError, MedGemmaError, ModelError
+from medgemma_app.model.client import CONNECT_SECONDS, openai_client
 from medgemma_app.model.engine import MedGemma
-from medgemma_app.model.faults import Silent, room, translated
+from medgemma_app.model.faults import room, translated
 from medgemma_app.model.generation import Expectation, Generation, Options, Token, collect
 from medgemma_app.model.messages import messages
 from medgemma_app.model.reply import Reply
@@ -28,38 +29,9 @@ if TYPE_CHECKING:
 
     from medgemma_app.model.endpoint import Endpoint
 
-RETRIES = 4  # of a request that a busy server has refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
-CONNECT_SECONDS = 10.0
 UNLIMITED = 1 << 31  # where a server does not say what its model takes
 # A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
 LEAST_PICTURE_TOKENS = 16
-# What a request says of itself. The openai client would add what the environment holds for another service, and what machine this is.
-HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}
-
-
-class Client(httpx2.Client):
-    """Neither proxies nor redirects: what is sent goes to the one host that was checked."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=endpoint.jobs)
-        super().__init__(
-            transport=httpx2.HTTPTransport(limits=limits),  # finds certificates by the environment; proxies are the client's business
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx2.Timeout(endpoint.timeout, connect=CONNECT_SECONDS, pool=None),
-        )
-        self._key = endpoint.key
-
-    def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        for name in set(request.headers) - HEADERS:
-            del request.headers[name]
-        request.headers.pop("authorization", None)
-        if self._key is not None:
-            request.headers["authorization"] = f"Bearer {self._key}"
-        try:
-            return super().send(request, **how)
-        except httpx2.ReadTimeout:
-            raise Silent from None
 
 
 def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
@@ -67,11 +39,9 @@ def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
 
     Raises EndpointError when it cannot be reached or refuses the key, ModelError when it has no such model.
     """
-    client = openai.OpenAI(
-        base_url=endpoint.url, api_key=endpoint.key or "none", http_client=Client(endpoint), max_retries=RETRIES, timeout=openai.NOT_GIVEN
-    )
+    client = openai_client(endpoint)
     with translated(replace(endpoint, timeout=CONNECT_SECONDS)):
-        answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS})
+        answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS, "max_retries": 2})
         card = _choose(_cards(answer.json()), model, endpoint)
     return RemoteMedGemma(client, endpoint, card, server=answer.headers.get("server"))
 
