@@ -231,6 +231,28 @@ def soap(
         run.studies(find_notes(notes), read)
 
 
+@app.command()
+def serve(
+    model: ModelName = DEFAULT_MODEL,
+    revision: Revision = None,
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8080,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="MEDGEMMA_API_KEY", show_envvar=True, help="What clients must send; the environment keeps it out of ps."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Keep the model loaded and answer over HTTP: /v1/findings, /v1/soap, /v1/chat/completions."""
+    with _errors_become_exit_codes():
+        from medgemma_app.serve.place import Place
+
+        place = Place(host=host, port=port, key=api_key or None)
+        from medgemma_app.serve.server import serve as run
+
+        raise typer.Exit(run(model, revision=revision, place=place, progress=not quiet and sys.stderr.isatty()))
+
+
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:
     from medgemma_app.model.generation import Options
 

@@ -45,8 +45,13 @@ def read_image(source: str | Path | Image, *, pad: bool = True, frame: int | Non
     refuse_url(source)
     name = shown_name(source)
     with open_input(source, what=ONE_PICTURE) as file:
-        digest = sha256_of(file)
-        picture, facts, doubts = _decode(file, name, frame, window)
+        return read_open_image(file, name, pad=pad, frame=frame, window=window)
+
+
+def read_open_image(file: BinaryIO, name: str, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
+    """As ``read_image``, for a file that is open already or in memory; ``name`` is what messages call it."""
+    digest = sha256_of(file)
+    picture, facts, doubts = _decode(file, name, frame, window)
     return _finish(picture, {"name": name, "sha256": digest, **facts}, doubts, name=name, pad=pad)
 
 

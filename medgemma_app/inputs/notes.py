@@ -58,7 +58,13 @@ def read_notes(source: str | Path | Parsed) -> Notes:
 
     Raises InputError for a file that cannot be read, is not JSON, or holds fewer than 5 words.
     """
-    raw, name = _read(source)
+    return read_raw_notes(*_read(source))
+
+
+def read_raw_notes(raw: bytes, name: str) -> Notes:
+    """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
+    if len(raw) > LARGEST_BYTES:
+        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give the notes of one visit")
     value = as_bundle(parse_notes(raw, name))
     left_out: tuple[str, ...] = ()
     if is_fhir(value):
@@ -83,8 +89,6 @@ def _read(source: str | Path | Parsed) -> tuple[bytes, str]:
         name = shown_name(source)
         with open_input(source, what=ONE_NOTES_FILE) as file:
             raw = file.read(LARGEST_BYTES + 1)
-    if len(raw) > LARGEST_BYTES:
-        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give the notes of one visit")
     return raw, name
 
 

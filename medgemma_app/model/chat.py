@@ -7,13 +7,17 @@ is fed to the tokenizer in two pieces, so that it is spelled out in ordinary tok
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import ModelError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from medgemma_app.prompts import Prompt
+
+    Turns = Sequence[tuple[str, Sequence[str | Image]]]  # who speaks, and the parts of what is said
 
 # Gemma's tokenizer marks these as ordinary added tokens although they steer the model: <unused94> opens a thought.
 _STEERING = re.compile(r"<unused\d+>|<mask>|\[multimodal\]")
@@ -37,17 +41,21 @@ class ChatTemplate:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed: <bos>, the turn, every picture as its soft tokens, and the opening of the answer."""
+        return self.encode_turns([("user", prompt.parts)], prompt.system)
+
+    def encode_turns(self, turns: Turns, system: str | None = None) -> list[int]:
+        """As ``encode``, for a conversation: turns of "user" and "assistant" that take turns, the user's first and last."""
         ids: list[int] = []
-        for piece in self._pieces(prompt):
+        for piece in self._pieces(turns, system):
             ids += self.tokenizer.encode(piece.replace(self._boi, self._picture), add_special_tokens=False)
         bos = self.tokenizer.bos_token_id
         return ids if ids[:1] == [bos] else [bos, *ids]
 
-    def _pieces(self, prompt: Prompt) -> Iterator[str]:
-        """The rendered turn, cut inside every control string that comes from a text."""
-        rendered = self._render(prompt, blank=False)
+    def _pieces(self, turns: Turns, system: str | None) -> Iterator[str]:
+        """The rendered turns, cut inside every control string that comes from a text."""
+        rendered = self._render(turns, system, blank=False)
         # Rendered again with the control strings' first characters blanked out: where the two differ, a text speaks.
-        template_only = self._render(prompt, blank=True)
+        template_only = self._render(turns, system, blank=True)
         start = 0
         for match in self._pattern.finditer(rendered):
             if rendered[match.start()] != template_only[match.start()]:
@@ -55,12 +63,14 @@ class ChatTemplate:
                 start = match.start() + 1
         yield rendered[start:]
 
-    def _render(self, prompt: Prompt, *, blank: bool) -> str:
+    def _render(self, turns: Turns, system: str | None, *, blank: bool) -> str:
         def text(part: str) -> dict[str, str]:
             return {"type": "text", "text": part.translate(self._blanked) if blank else part}
 
-        content = [text(part) if isinstance(part, str) else {"type": "image"} for part in prompt.parts]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if prompt.system:
-            messages.insert(0, {"role": "system", "content": [text(prompt.system)]})
+        messages: list[dict[str, Any]] = [
+            {"role": role, "content": [text(part) if isinstance(part, str) else {"type": "image"} for part in parts]}
+            for role, parts in turns
+        ]
+        if system:
+            messages.insert(0, {"role": "system", "content": [text(system)]})
         return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))

@@ -164,13 +164,17 @@ class MedGemma:
     def row(self, prompt: Prompt, options: Options) -> Row:
         """An empty row for ``prompt``, its tokens counted: what ``stream`` and a batch fill. Raises ContextError."""
         ids = self.tokenize(prompt)
+        return Row(self._processor, ids, self.fitted(ids, options))
+
+    def fitted(self, ids: list[int], options: Options) -> Options:
+        """``options`` with no more tokens than the context has room for after ``ids``. Raises ContextError where it has none."""
         room = self.context - len(ids)
         if room < 1:
             message = (
                 f"the prompt has {len(ids)} tokens and the model takes at most {self.context - 1}; shorten the notes or give fewer pictures"
             )
             raise ContextError(message, tokens=len(ids), limit=self.context - 1)
-        return Row(self._processor, ids, replace(options, max_tokens=min(options.max_tokens, room)))
+        return replace(options, max_tokens=min(options.max_tokens, room))
 
     def _tokens(self, prompt: Prompt, row: Row) -> Generator[Token, None, None]:
         """mlx-vlm's results -> tokens. It gives N + 1 results for N tokens; the last one repeats an id and carries the reason."""

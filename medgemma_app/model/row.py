@@ -29,7 +29,7 @@ class Row:
     def add(self, id: int, logprob: float) -> Token:
         """The next generated token. Raises GenerationError when the model has computed no number, or a token that has no text."""
         if not math.isfinite(logprob):
-            raise GenerationError("the model computes no finite numbers; a float16 checkpoint overflows, use bfloat16 or a quantised one")
+            raise no_numbers()
         try:
             self._text.add_token(id)
         except IndexError as error:
@@ -75,6 +75,11 @@ def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
         return penalise(tokens[prompt_tokens:], logits)
 
     return [only_generated]
+
+
+def no_numbers() -> GenerationError:
+    """NaN or infinity where a log-probability should be."""
+    return GenerationError("the model computes no finite numbers; a float16 checkpoint overflows, use bfloat16 or a quantised one")
 
 
 def no_such_token() -> GenerationError:

@@ -1,0 +1,312 @@
+"""mlx_vlm.server's engine and chat endpoint, with the model as this project loads it, its prompts and its pictures.
+
+The engine is mlx-vlm's ``ResponseGenerator``: one thread that owns the model and decodes all requests together. Here it is given
+what it is fed (ids and embeddings from ``MedGemma``), and three of its habits are put right, because answers would depend on them:
+
+- one sampler, that of the first request, draws for all requests that run beside it: here every request draws for itself;
+- a request is cancelled by a number that is given again to a later one: here by its own queue;
+- what fails before a request is taken in fails all that are running: here that request alone.
+
+Prefix caching, speculative decoding and quantised caches stay off, whatever mlx-vlm's environment variables say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import closing
+from contextvars import ContextVar
+from copy import copy
+from dataclasses import dataclass, field, replace
+from queue import Queue
+from threading import Lock
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import mlx.core as mx
+from fastapi import APIRouter, HTTPException, Request
+from mlx_vlm.generate.ar import _PositionedTargetSampler
+from mlx_vlm.server import ChatRequest, chat_completions_endpoint
+from mlx_vlm.server.app import _protocol_deps
+from mlx_vlm.server.generation import (
+    GenerationArguments,
+    GenerationContext,
+    QueuedGenerationRequest,
+    ResponseGenerator,
+    StreamingToken,
+    resolve_eos_token_ids,
+)
+from mlx_vlm.server.openai import register_routes
+from mlx_vlm.server.runtime import runtime
+
+from medgemma_app.errors import GenerationError, MedGemmaError
+from medgemma_app.model.engine import MedGemma
+from medgemma_app.model.generation import FinishReason, Options, Token
+from medgemma_app.model.row import Row, model_failed, no_numbers, penalties
+from medgemma_app.prompts import Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.model.chat import Turns
+
+
+class Answer(Queue[Any]):
+    """The tokens of one request as the engine makes them. Closing it ends the request before the next token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = self._ended = False
+
+    def __iter__(self) -> Answer:
+        return self
+
+    def __next__(self) -> StreamingToken:
+        """Raises GenerationError where the model fails, or the engine is stopped."""
+        item = None if self._ended else self.get()
+        while isinstance(item, GenerationContext):
+            item = self.get()
+        if not isinstance(item, StreamingToken):
+            self._ended = True
+            if isinstance(item, Exception):
+                raise item if isinstance(item, MedGemmaError) else model_failed(item)
+            raise StopIteration
+        if not math.isfinite(item.logprobs):
+            raise no_numbers()
+        return item
+
+    def close(self) -> None:
+        self.closed = self._ended = True
+        self.put(None)  # whoever waits for the next token is let go at once
+
+
+@dataclass
+class Asked:
+    """What a chat request asks, and its answer once the engine has been given it."""
+
+    ids: list[int]
+    images: tuple[Image, ...]
+    options: Options
+    answer: Answer = field(default_factory=Answer)
+
+
+# The chat endpoint hands the engine a prompt that it has rendered itself; what was really asked goes past it with the request's context.
+_asked: ContextVar[Asked] = ContextVar("asked")
+
+
+@dataclass
+class Arguments(GenerationArguments):  # type: ignore[misc]
+    """mlx-vlm's own arguments, of which the engine here reads ``max_tokens`` and ``logprobs``; ``options`` say the rest."""
+
+    options: Options = field(default_factory=Options)
+
+
+class Engine(ResponseGenerator):  # type: ignore[misc]
+    """Loads ``model`` in a thread of its own and decodes at most ``most`` requests together, by default what memory allows."""
+
+    served: ServedModel
+
+    def __init__(self, model: str, *, revision: str | None = None, progress: bool = False, most: int | None = None) -> None:
+        self._wanted: dict[str, Any] = {"model": model, "revision": revision, "progress": progress}
+        self.most = most or 0
+        self._draws = Draws()
+        self._active: dict[int, dict[str, Any]] = {}
+        super().__init__(model)
+
+    @property
+    def is_ready(self) -> bool:
+        """The model is loaded."""
+        return self._ready.is_set() and self._load_error is None
+
+    def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: Answer | None = None) -> Answer:
+        """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
+        answer = answer or Answer()
+        arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options)
+        fed = {"ids": ids, "images": images}
+        self.requests.put(QueuedGenerationRequest(rqueue=answer, raw_inputs=fed, prompt_tokens=len(ids), args=arguments))
+        return answer
+
+    def stop(self) -> None:
+        """Ends everything that runs or waits, with a GenerationError."""
+        self._stop = True
+        self.requests.put(None)
+
+    def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, Answer]:
+        """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
+        asked = _asked.get()
+        self.submit(asked.ids, asked.images, asked.options, asked.answer)
+        return GenerationContext(uid=-1, prompt_tokens=len(asked.ids)), asked.answer
+
+    def validate_context_budget(self, *_: Any, **__: Any) -> None:
+        """Was seen to when the prompt was read."""
+
+    # What mlx-vlm calls in its own thread.
+
+    def _initialize_model(self) -> None:
+        served = cast(ServedModel, ServedModel.load(**self._wanted))
+        self.served, served.engine = served, self
+        self.most = self.most or served.batch_size(Options().max_tokens)
+        self.model, self.processor, self.config = served._model, served._processor, served._model.config
+        self.tokenizer = self.processor.tokenizer
+        self.stop_tokens = set(resolve_eos_token_ids(self.config.eos_token_id, self.tokenizer))
+        self.draft_model = self.draft_kind = None
+
+    def _collect_pending_requests(self, *, active: bool, capacity: int | None = None, **how: Any) -> tuple[list[Any], bool]:
+        room = max(0, self.most - len(self._active))
+        requests, stop = super()._collect_pending_requests(active=active, capacity=room, **how)
+        return [request for request in requests if self._take_in(request)], stop
+
+    def _take_in(self, request: QueuedGenerationRequest) -> bool:
+        """Looks at the pictures and embeds the prompt; what fails here fails this request alone."""
+        fed, answer = request.raw_inputs, request.rqueue
+        if answer.closed:
+            return False
+        try:
+            if self._stop:
+                raise stopping()
+            fed["inputs_embeds"] = self.served.embed(Prompt(fed["images"]), fed["ids"])
+            mx.eval(fed["inputs_embeds"])
+        except (MedGemmaError, RuntimeError) as error:
+            answer.put(error)
+            return False
+        return True
+
+    def _gpu_embed(self, raw_inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[mx.array, dict[str, Any]]:
+        return mx.array([raw_inputs["ids"]]), {"inputs_embeds": raw_inputs["inputs_embeds"]}
+
+    def _make_sampler(self, args: Arguments) -> Draws:
+        return self._draws
+
+    def _make_logits_processors(self, args: Arguments, input_ids: mx.array | None = None) -> list[Callable[..., mx.array]]:
+        top_k = self.served._top_k(args.options)
+        return [self._draws.of(replace(args.options, top_k=top_k)), *penalties(args.options)]
+
+    def _apply_cancellations(self, batch_gen: Any, active: dict[int, dict[str, Any]]) -> None:
+        self._active = active
+        for uid, info in list(active.items()):
+            answer = info["rqueue"]
+            if (answer.closed or self._stop) and batch_gen.remove(uid):
+                del active[uid]
+                answer.put(stopping())
+
+    def _stream_text(self, info: dict[str, Any], token: int, finish_reason: Any) -> str:
+        """The text of a token as everywhere in this package; mlx-vlm's server has a second way of its own."""
+        row = info.setdefault("row", Row(self.processor, [], Options()))
+        try:
+            text = "" if finish_reason == "stop" else str(row.add(token, 0.0).text)
+        except GenerationError as error:
+            info["rqueue"].put(error)
+            info["rqueue"].closed = True
+            return ""
+        return text + row.end(finish_reason).text if finish_reason else text
+
+
+class Draws:
+    """Draws the next token of every row by that row's own options.
+
+    A batch has one sampler for all rows but a list of logits processors for each. They are called row by row, right before
+    the sampler: so a row's first processor says how it is to be drawn.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[_PositionedTargetSampler | None] = []
+
+    def of(self, options: Options) -> Callable[[mx.array, mx.array], mx.array]:
+        """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
+        greedy = options.temperature == 0
+        row = None if greedy else _PositionedTargetSampler(
+            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
+        )  # fmt: skip
+
+        def note(tokens: mx.array, logits: mx.array) -> mx.array:
+            self._rows.append(row)
+            return logits
+
+        return note
+
+    def sample_target(self, logprobs: mx.array, *, row_ids: list[int], positions: list[int]) -> mx.array:
+        """[rows, vocabulary] -> [rows]."""
+        rows, self._rows = self._rows[-len(positions) :], []
+        if not any(rows):
+            return mx.argmax(logprobs, axis=-1)
+        drawn = [
+            mx.argmax(logprobs[at : at + 1], axis=-1)
+            if row is None
+            else row.sample_target(logprobs[at : at + 1], row_ids=[0], positions=[positions[at]])
+            for at, row in enumerate(rows)
+        ]
+        return mx.concatenate(drawn)
+
+
+class ServedModel(MedGemma):
+    """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
+
+    engine: Engine
+    _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
+    _answer: Answer | None = None
+    _cancelled = False
+
+    def session(self) -> ServedModel:
+        """The same model, for one request: what ``cancel`` ends is what this one generates."""
+        return copy(self)
+
+    def cancel(self) -> None:
+        """Ends the generation under way before its next token, and every later one, with a GenerationError."""
+        self._cancelled = True
+        if self._answer is not None:
+            self._answer.close()
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        with self._tokenizing:
+            return super().tokenize(prompt)
+
+    def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
+        """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
+        with self._tokenizing:
+            ids = self._chat.encode_turns(turns, system)
+        images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
+        return Asked(ids, images, self.fitted(ids, options))
+
+    def _tokens(self, prompt: Prompt, row: Row) -> Generator[Token, None, None]:
+        with closing(self.engine.submit(row.prompt_ids, prompt.images, row.options)) as answer:
+            self._answer = answer
+            reason: FinishReason | None = None
+            if self._cancelled:
+                answer.close()
+            for item in answer:
+                if item.finish_reason != "stop":  # the token of a stop is no part of the answer
+                    yield row.add(item.token, item.logprobs)
+                if reason := "repetition" if row.looping else item.finish_reason:
+                    break
+        if reason is None:
+            raise stopping()
+        yield row.end(reason)
+
+
+def stopping() -> GenerationError:
+    """The engine is being shut down."""
+    return GenerationError("the server stopped before the answer was complete; ask again when it is back")
+
+
+def serve_chats(engine: Engine) -> None:
+    """Has mlx-vlm's chat endpoint ask ``engine``, and nothing else, in this process.
+
+    The endpoint takes what it depends on from the module it stands in, by ``register_routes``; the routes themselves are not used.
+    """
+    own = {"get_cached_model": lambda *_, **__: (engine.model, engine.processor, engine.config), "apply_chat_template": lambda *_, **__: ""}
+    register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
+    runtime.response_generator = engine
+
+
+async def complete(asked: Asked, request: Request, **body: Any) -> Any:
+    """mlx-vlm's answer to a chat request, whole or as a stream of events. ``body`` has no words of the user's."""
+    _asked.set(asked)
+    asking = [{"role": "user", "content": "see the request"}]
+    # An empty context_management keeps the endpoint from summing up long conversations by itself.
+    chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
+    try:
+        return await chat_completions_endpoint(chat, request)
+    except HTTPException as error:
+        if isinstance(error.__context__, MedGemmaError):  # which the endpoint has wrapped in a 500 of its own
+            raise error.__context__ from None
+        raise

@@ -1,0 +1,104 @@
+"""A report or a chat under way, and what happens to it when the client goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from medgemma_app.errors import MedGemmaError
+from medgemma_app.serve.faults import Refused, error_body, status_of
+
+if TYPE_CHECKING:
+    from medgemma_app.model.generation import Token
+    from medgemma_app.reports import Report
+
+    Write = Callable[[Callable[[Token], object] | None], Report]
+
+GONE = 499  # what nginx logs for a client that left; nobody reads it
+STREAM = "text/event-stream"
+
+
+def wants_stream(request: Request, stream: bool) -> bool:
+    """By the body, or by what the client accepts."""
+    return stream or STREAM in request.headers.get("accept", "").lower()
+
+
+async def whole(request: Request, work: Awaitable[Any], cancel: Callable[[], None]) -> Any:
+    """What ``work`` gives; when the client goes, ``cancel`` is called and Refused raised, which nobody reads."""
+    running, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(request.receive))
+    try:
+        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        raise Refused(GONE, "the client has gone")
+    finally:
+        gone.cancel()
+        if not running.done():
+            cancel()
+            with suppress(MedGemmaError, Refused):
+                await running
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Events(StreamingResponse):
+    """Server-sent events that end, and call ``cancel``, as soon as the client goes: not at the next thing there is to send."""
+
+    def __init__(self, events: AsyncIterator[Any], cancel: Callable[[], None]) -> None:
+        super().__init__(events, media_type=STREAM, headers={"Cache-Control": "no-store"})
+        self._cancel = cancel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending, gone = asyncio.create_task(self.stream_response(send)), asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._cancel()
+            for task in (gone, sending):
+                task.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await sending
+
+
+def report_response(report: Report) -> Response:
+    """A report, valid or not: it says so itself."""
+    return Response(_json(report.to_dict()), media_type="application/json")
+
+
+async def report_events(write: Write, pool: Executor, *, tokens: bool) -> AsyncIterator[str]:
+    """An event for every token as it is generated, and one for the report; or one for the error that came instead."""
+    loop = asyncio.get_running_loop()
+    arriving: asyncio.Queue[Token | None] = asyncio.Queue()
+
+    def arrived(token: Token) -> None:
+        loop.call_soon_threadsafe(arriving.put_nowait, token)
+
+    written = loop.run_in_executor(pool, write, arrived if tokens else None)
+    written.add_done_callback(lambda _: arriving.put_nowait(None))
+    while (token := await arriving.get()) is not None:
+        yield _event("token", asdict(token))
+    try:
+        yield _event("report", (await written).to_dict())
+    except MedGemmaError as error:
+        yield _event("error", error_body(str(error), status_of(error)))
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {_json(data)}\n\n"
+
+
+def _json(value: Any) -> str:
+    """ASCII, so that no text of a model can break a line or an encoding."""
+    return json.dumps(value)

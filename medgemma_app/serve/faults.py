@@ -1,0 +1,60 @@
+"""What can be wrong with a request -> a status and one line that says what to do; never a word of what the request holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+
+
+class Refused(HTTPException):
+    """A request that is not answered. ``retry_after`` are the seconds after which it may be."""
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers if retry_after is None else {"Retry-After": str(retry_after)})
+
+
+def refusal(error: HTTPException | MedGemmaError) -> JSONResponse:
+    """The response to an error, in the form of OpenAI's own."""
+    if isinstance(error, HTTPException):
+        status, message, headers = error.status_code, str(error.detail), error.headers
+    else:
+        status, message, headers = status_of(error), str(error), None
+    return JSONResponse(error_body(message, status), status, headers)
+
+
+def status_of(error: MedGemmaError) -> int:
+    """400 for what does not fit the context (as other servers have it), 422 for what cannot be used, 500 for what failed here."""
+    if isinstance(error, ContextError):
+        return 400
+    return 422 if isinstance(error, InputError) else 503 if isinstance(error, GenerationError) else 500
+
+
+def error_body(message: str, status: int) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "code": status}}
+
+
+async def handle(_: Request, error: Exception) -> JSONResponse:
+    """What FastAPI calls for the errors it is told to."""
+    assert isinstance(error, HTTPException | MedGemmaError)
+    return refusal(error)
+
+
+def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
+    """``fields`` as ``kind``. Raises Refused with the first thing that is wrong; what was sent is not repeated."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(step) for step in first["loc"])
+    if first["type"] == "extra_forbidden":
+        place = ".".join(str(step) for step in first["loc"][:-1]) or "the request"
+        raise Refused(422, f"{place} has a field that is not known here; see /openapi.json for those that are") from None
+    raise Refused(422, f"{place or 'the request'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None

@@ -1,0 +1,127 @@
+"""What /openapi.json says of the routes beyond what FastAPI finds out by itself."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from pydantic import BaseModel
+
+from medgemma_app.serve.bodies import FORM, JSON
+
+STREAM = "text/event-stream"
+TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
+ISSUE = {
+    "type": "object",
+    "properties": {
+        "code": TEXT,
+        "severity": {"enum": ["error", "warning", "info"]},
+        "message": TEXT,
+        "excerpt": {"type": ["string", "null"]},
+    },
+    "required": ["code", "severity", "message"],
+}
+REPORT = {
+    "type": "object",
+    "description": "A draft, what validation says of it, and what is needed to trace it.",
+    "properties": {
+        "kind": {"enum": ["findings", "soap"]},
+        "text": TEXT,
+        "sections": {"type": "object", "additionalProperties": TEXT},
+        "valid": {"type": "boolean"},
+        "issues": {"type": "array", "items": ISSUE},
+        "warnings": {"type": "array", "items": TEXT},
+        "thought": {"type": ["string", "null"]},
+        "finish_reason": {"enum": ["stop", "length", "repetition"]},
+        "tokens": {"type": "object", "properties": {"prompt": WHOLE, "generated": WHOLE}},
+    },
+    "required": ["kind", "text", "sections", "valid", "issues", "warnings", "thought", "finish_reason", "tokens"],
+}
+ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"message": TEXT, "type": {"enum": ["invalid_request_error", "server_error"]}, "code": WHOLE},
+            "required": ["message", "type", "code"],
+        }
+    },
+    "required": ["error"],
+}
+
+
+def _error(what: str) -> dict[str, Any]:
+    return {"description": what, "content": {JSON: {"schema": ERROR}}}
+
+
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _error("Asked by a name or a web page that is not of this machine.")}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    **FORBIDDEN,
+    401: _error("The key is missing or wrong."),
+    503: _error("Busy, still loading, or stopping; see Retry-After."),
+}
+HEALTH: dict[int | str, dict[str, Any]] = dict(FORBIDDEN)
+READY: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still being loaded."}}
+_BODIES: dict[int | str, dict[str, Any]] = {
+    **REFUSALS,
+    400: _error("Not JSON, not a form, or more than fits the model's context."),
+    404: _error("Another model than the one served."),
+    408: _error("The body did not arrive in time."),
+    413: _error("The body is too large."),
+    415: _error("A content type that is not taken."),
+    422: _error("A field or an input that cannot be used."),
+}
+
+
+def version() -> str:
+    try:
+        return metadata.version("medgemma-app")
+    except metadata.PackageNotFoundError:
+        return "0"  # run from a source folder that was never installed
+
+
+def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
+    """Of a route that takes JSON or a form, in which ``files`` may be files, and gives a report or a stream that ends with one."""
+    schema = _schema(request)
+    form = {**schema, "properties": {name: _part(name, value, files) for name, value in schema["properties"].items()}}
+    body = {"required": True, "content": {JSON: {"schema": schema}, FORM: {"schema": form}}}
+    given = {
+        "description": "The report; or its tokens as events, then the report.",
+        "content": {JSON: {"schema": REPORT}, STREAM: {"schema": TEXT}},
+    }
+    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+
+
+def chatting(request: type[BaseModel]) -> dict[str, Any]:
+    """Of the chat route."""
+    given = {
+        "description": "OpenAI's chat completion, or its chunks.",
+        "content": {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": TEXT}},
+    }
+    body = {"required": True, "content": {JSON: {"schema": _schema(request)}}}
+    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+
+
+def _part(name: str, value: dict[str, Any], files: list[str]) -> dict[str, Any]:
+    if name not in files:
+        return value
+    file = {"type": "string", "format": "binary"}
+    return {"type": "array", "items": file, "maxItems": value.get("maxItems")} if name == "views" else file
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """With every definition in its place: requestBody has nowhere else to put them."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return placed(definitions[value["$ref"].rsplit("/", 1)[1]])
+        return {name: placed(inner) for name, inner in value.items() if name != "discriminator"}
+
+    found: dict[str, Any] = placed(schema)
+    return found

@@ -1,0 +1,161 @@
+"""What the routes take, as pydantic checks it and as OpenAPI describes it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.files import refuse_url
+from medgemma_app.model.generation import Options
+from medgemma_app.serve.bodies import Upload
+
+MOST_VIEWS = 8
+_DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # pydantic itself refuses halves of surrogate pairs
+
+
+def decoded(value: object, name: str = "the picture") -> Upload:
+    """Base64, bare or as a data URL -> bytes. Raises InputError for an address: nothing is fetched and no file here is read."""
+    if isinstance(value, Upload):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a picture is base64 text or a data URL")
+    if (opening := _DATA_URL.match(value)) is None:
+        if value[:5].lower() == "data:":
+            raise InputError(f"{name} is a data URL without base64; encode it so")
+        refuse_url(value)
+    try:
+        return Upload(name, base64.b64decode(value[opening.end() if opening else 0 :], validate=True))
+    except (binascii.Error, ValueError):
+        raise InputError(f"{name} is not base64; send the bytes of a picture file so, or a data URL of them") from None
+
+
+def _plain(text: str) -> str:
+    if _NO_TEXT.search(text):
+        raise ValueError("control characters are no text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+Picture = Annotated[
+    Upload,
+    BeforeValidator(decoded),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "A picture file in base64, or a data URL of one."}),
+]
+NotesValue = Annotated[
+    Any, WithJsonSchema({"type": ["object", "array", "string"], "description": "The notes of a visit, as in a notes file."})
+]
+
+
+def _described(**facts: Any) -> Any:
+    """A bound that OpenAPI tells; Options itself checks it, in the words of the command line."""
+    return Field(json_schema_extra=facts)
+
+
+class Strict(BaseModel):
+    """No field that is not known, and no value of another type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class Sampling(Strict):
+    """How to generate."""
+
+    max_tokens: Annotated[int, _described(minimum=1)] = 2000
+    temperature: Annotated[float, _described(minimum=0, maximum=10)] = 0.0
+    top_k: Annotated[int, _described(minimum=0)] = 0
+    top_p: Annotated[float, _described(exclusiveMinimum=0, maximum=1)] = 1.0
+    seed: Annotated[int | None, _described(minimum=0)] = None
+    repetition_penalty: Annotated[float | None, _described(exclusiveMinimum=0, maximum=10)] = None
+
+    def chosen(self) -> Options:
+        """Raises OptionError."""
+        return Options(**{name: getattr(self, name) for name in Sampling.model_fields}).seeded()
+
+
+class Drafting(Strict):
+    """What every request for a report may say."""
+
+    model: str | None = None
+    options: Sampling = Sampling()
+    retries: int = Field(0, ge=0, le=10)
+    stream: bool = False
+
+
+class FindingsRequest(Drafting):
+    """A radiograph, and what is known about it."""
+
+    scan: Picture
+    views: Annotated[list[Picture], Field(max_length=MOST_VIEWS)] = []
+    prior: Picture | None = None
+    indication: Text | None = None
+    frame: int | None = None
+    window: Text | None = None
+    pad: bool = True
+
+
+class SoapRequest(Drafting):
+    """The notes of a visit."""
+
+    notes: NotesValue
+    truncate: bool = False
+
+
+class TextPart(Strict):
+    type: Literal["text"]
+    text: Text
+
+
+class ImageUrl(Strict):
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(Strict):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class Said(Strict):
+    """What the system says, or said the assistant: text."""
+
+    role: Literal["system", "developer", "assistant"]
+    content: Text | list[TextPart]
+
+
+class Asking(Strict):
+    """What the user says: text and pictures in their order."""
+
+    role: Literal["user"]
+    content: Text | Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1)]
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+
+
+class ChatBody(Sampling):
+    """OpenAI's chat request, as far as it has a meaning here; a field that has none, and would change the answer, is refused."""
+
+    model: str
+    messages: Annotated[list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1)]
+    max_completion_tokens: Annotated[int | None, _described(minimum=1)] = None
+    logprobs: bool = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] = 1
+    min_p: Annotated[float, Field(ge=0, le=0)] = 0.0
+    # Said by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
+    repetition_context_size: int | None = None
+    return_token_ids: bool = False
+    user: str | None = None
+
+    def chosen(self) -> Options:
+        options = super().chosen()
+        return options if self.max_completion_tokens is None else replace(options, max_tokens=self.max_completion_tokens)

@@ -1,0 +1,108 @@
+"""From the first import to the exit code of ``medgemma serve``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.serving import Engine
+from medgemma_app.notices import DEMO_NOTICE, NOTICE
+from medgemma_app.serve.app import build
+from medgemma_app.serve.place import Place
+from medgemma_app.terminal import say
+
+GRACE = 10.0  # seconds that what runs has to finish in when the server is told to stop
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def serve(model: str, *, revision: str | None, place: Place, progress: bool) -> int:
+    """Serves ``model`` until it is told to stop; gives the exit code. Raises ModelError when it cannot be loaded."""
+    with place.listen() as listening:
+        port = listening.getsockname()[1]
+        say(NOTICE)
+        if model == "demo":
+            say(DEMO_NOTICE)
+        if not place.loopback:
+            say(f"other machines can reach {place.host}, unencrypted: put a proxy that speaks TLS before it")
+        engine = Engine(model, revision=revision, progress=progress)
+        server = Server(engine, place)
+        say(f"loading {model}; listening on {place.url(port)}")
+        threading.Thread(target=server.announce, args=(model,), daemon=True).start()
+        with plain_logs():
+            server.run(sockets=[listening])
+    if server.failure is not None:
+        raise server.failure
+    return INTERRUPTED if server.signal == signal.SIGINT else 0
+
+
+class Server(uvicorn.Server):
+    """Stops at the first signal, giving what runs time to finish; at the second, at once."""
+
+    def __init__(self, engine: Engine, place: Place) -> None:
+        config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
+        # What has not finished is ended after the grace, with an error that says so; uvicorn itself cuts what then still hangs.
+        super().__init__(
+            uvicorn.Config(build(engine, key=place.key, loopback=place.loopback), **config, timeout_graceful_shutdown=int(GRACE) + 5)
+        )
+        self._engine = engine
+        self.signal: int | None = None
+        self.failure: MedGemmaError | None = None
+
+    def announce(self, model: str) -> None:
+        """Waits for the model; a server without one stops."""
+        try:
+            self._engine.wait_until_ready()
+        except MedGemmaError as error:
+            self.failure, self.should_exit = error, True
+        else:
+            say(f"ready: {model}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn's own, does not raise the signal again at the end: the exit code is ours."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.signal, self.should_exit = sig, True
+        ending = threading.Timer(GRACE, self._engine.stop)
+        ending.daemon = True
+        ending.start()
+
+
+class PlainHandler(logging.Handler):
+    """One line a record: what its author wrote, and never what was put into it, which may be words of a patient."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
+        say(f"medgemma: {str(record.msg).splitlines()[0] if record.msg else record.name}{kind}")
+
+
+@contextmanager
+def plain_logs() -> Iterator[None]:
+    """Errors of uvicorn and mlx-vlm on stderr, and nothing else of theirs."""
+    handler = PlainHandler(logging.ERROR)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
