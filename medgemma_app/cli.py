@@ -43,7 +43,7 @@ ModelName = Annotated[
         "--model",
         envvar="MEDGEMMA_MODEL",
         show_default=DEFAULT_MODEL,
-        help="A hub id, a folder, or demo; with --endpoint, the server's name for it.",
+        help="A hub id, a folder, or demo; of a server, its name there.",
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
@@ -233,7 +233,7 @@ def soap(
 
 @app.command()
 def serve(
-    model: ModelName = DEFAULT_MODEL,
+    model: ModelName = None,
     revision: Revision = None,
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8080,
@@ -250,7 +250,7 @@ def serve(
         place = Place(host=host, port=port, key=api_key or None)
         from medgemma_app.serve.server import serve as run
 
-        raise typer.Exit(run(model, revision=revision, place=place, progress=not quiet and sys.stderr.isatty()))
+        raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, place=place, progress=not quiet and sys.stderr.isatty()))
 
 
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:

@@ -93,7 +93,7 @@ class Reply:
         return replace(
             made,
             token_ids=ids if ids and len(ids) == len(generated) else None,
-            generated_tokens=counted if self._generated is None else self._generated,
+            generated_tokens=self._generated if counted is None else counted,  # servers count the token of a stop too
         )
 
 
