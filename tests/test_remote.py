@@ -34,16 +34,7 @@ def server():
 
 @pytest.fixture
 def connect(server):
-    """Connects to the scripted server, and closes the connections afterwards."""
-    opened = []
-
-    def connect(**how):
-        opened.append(MedGemma.connect(server.url, **how))
-        return opened[-1]
-
-    yield connect
-    for model in opened:
-        model._client.close()
+    return lambda **how: MedGemma.connect(server.url, **how)
 
 
 def answer(model, text="Say something.", **options):
@@ -138,7 +129,7 @@ def test_what_a_server_reports_is_passed_on(connect, server):
     ]  # fmt: skip
     assert tokens[-1].finish_reason == "stop"
     made = answer(model)
-    assert (made.text, made.token_ids, made.prompt_tokens, made.generated_tokens) == ("Clear.", (7, 8, 9, 4), 12, 3)
+    assert (made.text, made.token_ids, made.prompt_tokens, made.generated_tokens) == ("Clear.", (7, 8, 9, 4), 12, 4)
 
 
 def test_a_thought_is_split_off_whether_or_not_the_server_has_done_so(connect, server):
@@ -233,7 +224,7 @@ def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(c
         server.chat = lambda handler, body, message=message: handler.json(400, {"error": {"message": message}})
         with pytest.raises(ContextError) as caught:
             soap(model, {"history": "Cough for 3 days. " * 20})
-        assert (caught.value.tokens, caught.value.limit) == (5000, 4095)
+        assert (caught.value.tokens, caught.value.limit) == (5000, 4096)
 
 
 def test_an_answer_gets_as_many_tokens_as_are_left(connect, server):

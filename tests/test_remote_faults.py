@@ -40,15 +40,7 @@ def server():
 
 @pytest.fixture
 def connect(server):
-    opened = []
-
-    def connect(**how):
-        opened.append(MedGemma.connect(server.url, **how))
-        return opened[-1]
-
-    yield connect
-    for model in opened:
-        model._client.close()
+    return lambda **how: MedGemma.connect(server.url, **how)
 
 
 @pytest.fixture

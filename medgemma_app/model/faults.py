@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from medgemma_app.model.endpoint import Endpoint
     from medgemma_app.model.reply import Reply
 
-# How vLLM and mlx_vlm.server say that a prompt with its answer does not fit.
-_PROMPT = re.compile(r"(\d+) (?:(?:input|prompt) tokens|prompt \+|(?:tokens )?in the messages)")
-_LIMIT = re.compile(r"(?:context length is|MAX_KV_SIZE is) (\d+)")
+# How vLLM, mlx_vlm.server and medgemma serve say that a prompt, or a prompt with its answer, does not fit.
+_TOO_LONG = (
+    re.compile(r"context length is (?P<limit>\d+).*?(?P<prompt>\d+) (?:input tokens|(?:tokens )?in the messages)"),
+    re.compile(r"(?P<prompt>\d+) prompt \+.*?MAX_KV_SIZE is (?P<limit>\d+)"),
+    re.compile(r"prompt has (?P<prompt>\d+) tokens and the model takes at most (?P<limit>\d+)"),
+)
 _BUSY = {429, 503}
 
 
@@ -32,9 +35,8 @@ class Silent(openai.OpenAIError):
 
 def room(error: openai.BadRequestError) -> tuple[int, int] | None:
     """(tokens of the prompt, tokens that the model takes) where a refusal gives them."""
-    said = str(error.message)
-    prompt, limit = _PROMPT.search(said), _LIMIT.search(said)
-    return (int(prompt[1]), int(limit[1])) if prompt and limit else None
+    found = next((match for match in (form.search(str(error.message)) for form in _TOO_LONG) if match), None)
+    return found and (int(found["prompt"]), int(found["limit"]))
 
 
 @contextmanager
@@ -86,8 +88,8 @@ def _refusal(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaError:
         return EndpointError(f"{host} has no such model or no chat completions ({status}); does the URL end in /v1?")
     if isinstance(error, openai.BadRequestError) and (found := room(error)):
         tokens, limit = found
-        message = f"the prompt has {tokens} tokens and the model takes at most {limit - 1}; shorten the notes or give fewer pictures"
-        return ContextError(message, tokens=tokens, limit=limit - 1)
+        message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
+        return ContextError(message, tokens=tokens, limit=limit)
     if status == 413:
         return GenerationError(f"{host} refuses so large a picture (413); raise its limit")
     if status < 500:

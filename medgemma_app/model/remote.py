@@ -6,6 +6,7 @@ Imported when it is first used: it needs the extra ``remote``.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -40,10 +41,14 @@ def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
     Raises EndpointError when it cannot be reached or refuses the key, ModelError when it has no such model.
     """
     client = openai_client(endpoint)
-    with translated(replace(endpoint, timeout=CONNECT_SECONDS)):
-        answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS, "max_retries": 2})
-        card = _choose(_cards(answer.json()), model, endpoint)
-    return RemoteMedGemma(client, endpoint, card, server=answer.headers.get("server"))
+    try:
+        with translated(replace(endpoint, timeout=CONNECT_SECONDS)):
+            answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS, "max_retries": 2})
+            card = _choose(_cards(answer.json()), model, endpoint)
+        return RemoteMedGemma(client, endpoint, card, server=answer.headers.get("server"))
+    except MedGemmaError:
+        client.close()
+        raise
 
 
 def _cards(said: Any) -> list[dict[str, Any]]:
@@ -80,6 +85,7 @@ class RemoteMedGemma(MedGemma):
         self.context = limit if isinstance(limit, int) else UNLIMITED
         self.endpoint, self.server = endpoint.host, server
         self._client, self._where = client, endpoint
+        weakref.finalize(self, client.close)
         self._logprobs = True
         self._picture_tokens: int | None = None
         self._looking = threading.Lock()

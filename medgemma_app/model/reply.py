@@ -30,7 +30,7 @@ class Reply:
         self.prompt_tokens: int | None = None
         self._generated: int | None = None
         self._watch = LoopWatch()
-        self._thinking, self._held = False, ""
+        self._reports, self._thinking, self._held = False, False, ""
         self._start = time.perf_counter()
 
     def add(self, chunk: ChatCompletionChunk) -> list[Token]:
@@ -48,18 +48,19 @@ class Reply:
         return tokens
 
     def _read(self, choice: Any) -> list[Token]:
-        text = self._text(choice.delta)
         ids = [int(id) for id in getattr(choice, "token_ids", None) or ()]
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
+        self._held += self._text(choice.delta)
         count = max(len(ids), len(logprobs))
+        self._reports = self._reports or count > 0
         if choice.finish_reason is not None:
             self.reason = _reason(choice.finish_reason)
             count -= count > 0 and self.reason == "stop"  # the token of a stop is no part of the answer
-            if not count:
-                self._held = text
-                return []
-        elif not count and text:
+        elif not self._reports and self._held:
             count = 1
+        if not count:  # text without a token: it was held back and goes with the next one, or with the end
+            return []
+        text, self._held = self._held, ""
         given = [(ids[at] if ids else None, logprobs[at] if logprobs else None) for at in range(count)]
         return [Token(id, text if at == count else "", logprob) for at, (id, logprob) in enumerate(given, 1)]
 
