@@ -129,9 +129,12 @@ async def _form(request: Request, raw: bytes) -> dict[str, Any]:
     except (MultiPartException, MultipartParseError, KeyError, UnicodeDecodeError, LookupError, ValueError):
         raise Refused(400, "the form cannot be read; send its parts as RFC 7578 has them, with a boundary") from None
     fields: dict[str, Any] = {}
-    for name in form:
-        values = [await _value(name, value) for value in form.getlist(name)]
-        fields[name] = values if len(values) > 1 or name == "views" else values[0]
+    try:
+        for name in form:
+            values = [await _value(name, value) for value in form.getlist(name)]
+            fields[name] = values if len(values) > 1 or name == "views" else values[0]
+    finally:
+        await form.close()
     return fields
 
 

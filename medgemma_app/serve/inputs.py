@@ -24,11 +24,11 @@ MOST_PIXELS = 300_000_000  # of all pictures of a request: 3 bytes each while it
 
 def findings_of(asked: FindingsRequest, model: ServedModel) -> Task:
     """Raises InputError for a picture that cannot be used."""
-    room = Room()
+    options, room = asked.options.chosen(), Room()
     scan = room.read(asked.scan, "the scan", pad=asked.pad, frame=asked.frame, window=asked.window)
     views = [room.read(view, f"view {number}", pad=asked.pad) for number, view in enumerate(asked.views, 1)]
     prior = room.read(asked.prior, "the prior", pad=asked.pad) if asked.prior else None
-    return findings_task(model, scan, indication=asked.indication, prior=prior, views=views, options=asked.options.chosen())
+    return findings_task(model, scan, indication=asked.indication, prior=prior, views=views, options=options)
 
 
 def soap_of(asked: SoapRequest, raw: bytes, model: ServedModel) -> Task:
@@ -53,9 +53,9 @@ def ask_chat(model: ServedModel, body: ChatBody) -> Asked:
     roles = [message.role for message in said]
     if roles != [("user", "assistant")[at % 2] for at in range(len(roles))] or len(roles) % 2 == 0:
         raise InputError("messages must be those of the system, then of user and assistant by turns, the user's first and last")
-    room = Room()
+    options, room = body.chosen(), Room()
     turns = [(message.role, _parts(message.content, room)) for message in said]
-    return model.ask(turns, "\n\n".join(system) or None, body.chosen())
+    return model.ask(turns, "\n\n".join(system) or None, options)
 
 
 def _parts(content: Any, room: Room | None) -> list[Any]:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import refuse_url
 from medgemma_app.model.generation import Options
 from medgemma_app.serve.bodies import Upload
 
 MOST_VIEWS = 8
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # pydantic itself refuses halves of surrogate pairs
 
 
@@ -29,7 +29,8 @@ def decoded(value: object, name: str = "the picture") -> Upload:
     if (opening := _DATA_URL.match(value)) is None:
         if value[:5].lower() == "data:":
             raise InputError(f"{name} is a data URL without base64; encode it so")
-        refuse_url(value)
+        if _ADDRESS.match(value):
+            raise InputError(f"{name} is an address, and nothing is fetched: send the bytes of its file in base64, or a data URL of them")
     try:
         return Upload(name, base64.b64decode(value[opening.end() if opening else 0 :], validate=True))
     except (binascii.Error, ValueError):

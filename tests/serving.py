@@ -1,0 +1,74 @@
+"""A server in this process, on a port of its own, and what a client sends it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx2
+
+from medgemma_app.model.serving import Engine
+from medgemma_app.serve.place import Place
+from medgemma_app.serve.server import Server
+
+PATIENCE = 20
+
+
+@contextmanager
+def running(model, **options):
+    """A client of a server that has loaded ``model``; ``client.engine`` is the server's."""
+    place = Place(host="127.0.0.1", port=0, key=options.get("key"))
+    engine = Engine(model)
+    server = Server(engine, place)
+    with place.listen() as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        engine.wait_until_ready(PATIENCE)
+        until(lambda: server.started)
+        try:
+            with httpx2.Client(base_url=place.url(listening.getsockname()[1]), timeout=PATIENCE, trust_env=False) as client:
+                client.engine = engine
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def until(true):
+    """Waits for ``true()``, and fails when it does not become so."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
+
+
+def png(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def encoded(image):
+    return base64.b64encode(png(image)).decode()
+
+
+def chat(*parts, model="demo", **more):
+    """A chat request of texts and pictures in their order."""
+    content = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded(part)}"}}
+        for part in parts
+    ]
+    return {"model": model, "messages": [{"role": "user", "content": content}], **more}
+
+
+def events(text):
+    """Server-sent events -> (name, data) pairs."""
+    found = [block.splitlines() for block in text.split("\n\n") if block]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in found]
