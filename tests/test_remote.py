@@ -19,7 +19,7 @@ from tiny import picture
 
 from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import ContextError
+from medgemma_app.errors import ContextError, EndpointError, GenerationError, ModelError
 from medgemma_app.model.messages import inert, messages
 
 REPORT = draw_phantom(3)[1]
@@ -277,11 +277,20 @@ def test_embeddings_are_not_to_be_had_from_a_server(connect):
         connect().encode_image(picture(1))
 
 
-def test_a_text_only_server_is_noticed_before_the_picture_is_reported_on(connect, server):
-    server.chat = says("Clear.", picture_tokens=5)  # a word in its place
-    with pytest.raises(InputError.__base__, match="does not look at pictures"):
+def refusing_pictures(handler, body):
+    if pictures(body):
+        handler.json(400, {"error": {"message": "med is not a multimodal model"}})
+    else:
+        says("Clear.")(handler, body)
+
+
+@pytest.mark.parametrize("chat", [says("Clear.", picture_tokens=5), refusing_pictures], ids=["a word in its place", "refused"])
+def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, server, chat):
+    server.chat = chat
+    with pytest.raises(EndpointError, match="does not look at pictures"):
         connect().generate(Prompt((picture(1), "Describe it.")))
-    assert [pictures(body) for body in server.requests] == [1, 0]
+    assert [pictures(body) for body in server.requests] == [0, 1]
+    assert json.dumps(messages(Prompt((picture(1),)))[0]["content"][0]) not in json.dumps(server.requests)
 
 
 def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
@@ -291,7 +300,7 @@ def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
     server.chat = chat
     model = connect()
     assert model.generate(Prompt((picture(1), "Describe it."))).text == "Clear."
-    with pytest.raises(InputError.__base__, match="did not look at all pictures") as caught:
+    with pytest.raises(GenerationError, match="did not look at all pictures") as caught:
         model.generate(Prompt((picture(1), picture(2), "Compare them.")))
     assert caught.value.partial.text == "Clear."
 
@@ -304,5 +313,5 @@ def test_the_client_is_loaded_for_a_server_only():
 def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     monkeypatch.delitem(sys.modules, "medgemma_app.model.remote", raising=False)
-    with pytest.raises(InputError.__base__, match=r"pip install 'medgemma-app\[remote\]'"):
+    with pytest.raises(ModelError, match=r"pip install 'medgemma-app\[remote\]'"):
         MedGemma.connect(server.url)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 import openai
+from PIL import Image
 
 from medgemma_app.errors import EndpointError, GenerationError, InputError, MedGemmaError, ModelError
 from medgemma_app.model.client import CONNECT_SECONDS, openai_client
@@ -26,13 +27,13 @@ from medgemma_app.prompts import Prompt
 if TYPE_CHECKING:
     import mlx.core as mx
     from openai.types.chat import ChatCompletionChunk
-    from PIL.Image import Image
 
     from medgemma_app.model.endpoint import Endpoint
 
 UNLIMITED = 1 << 31  # where a server does not say what its model takes
 # A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
 LEAST_PICTURE_TOKENS = 16
+PROBE = Image.linear_gradient("L")  # of nobody
 
 
 def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
@@ -98,7 +99,7 @@ class RemoteMedGemma(MedGemma):
             raise InputError(f"{self.endpoint} does not count tokens; shorten the notes without --truncate")
         return ids
 
-    def encode_image(self, image: Image) -> mx.array:
+    def encode_image(self, image: Image.Image) -> mx.array:
         """Not to be had from a server."""
         raise InputError("a server gives no embeddings of a picture; load the model on this machine for them")
 
@@ -139,7 +140,7 @@ class RemoteMedGemma(MedGemma):
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         if prompt.images:
-            self._look(prompt.images[0])
+            self._look()
         with translated(self._where, reply):
             yield from self._tokens_of(prompt, reply)
             if reply.reason is None:
@@ -188,11 +189,15 @@ class RemoteMedGemma(MedGemma):
             raise ValueError(f"not a stream: {kind}")
         return stream
 
-    def _look(self, picture: Image) -> None:
+    def _look(self) -> None:
         """Once: whether a picture makes a prompt longer. A text-only model, or a server that drops pictures, answers all the same."""
         with self._looking, translated(self._where):
             if self._picture_tokens is None:
-                self._picture_tokens = self._prompt_tokens(Prompt((picture, "?"))) - self._prompt_tokens(Prompt(("?",)))
+                without = self._prompt_tokens(Prompt(("?",)))
+                try:
+                    self._picture_tokens = self._prompt_tokens(Prompt((PROBE.convert("RGB"), "?"))) - without
+                except (openai.BadRequestError, openai.UnprocessableEntityError):  # as vLLM says it of a text-only model
+                    self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
             raise EndpointError(f"{self.endpoint} does not look at pictures; is {self.id} a text-only model?")
 
