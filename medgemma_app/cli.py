@@ -241,6 +241,7 @@ def serve(
         str | None,
         typer.Option(envvar="MEDGEMMA_API_KEY", show_envvar=True, help="What clients must send; the environment keeps it out of ps."),
     ] = None,
+    grace: Annotated[float, typer.Option(min=0, max=3600, help="Seconds that what runs may take to end when told to stop.")] = 10,
     quiet: Quiet = False,
 ) -> None:
     """Keep the model loaded and answer over HTTP: /v1/findings, /v1/soap, /v1/chat/completions."""
@@ -250,7 +251,9 @@ def serve(
         place = Place(host=host, port=port, key=api_key or None)
         from medgemma_app.serve.server import serve as run
 
-        raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, place=place, progress=not quiet and sys.stderr.isatty()))
+        raise typer.Exit(
+            run(model or DEFAULT_MODEL, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty())
+        )
 
 
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:

@@ -15,7 +15,7 @@ from medgemma_app.model.serving import Engine
 from medgemma_app.serve.place import Place
 from medgemma_app.serve.server import Server
 
-PATIENCE = 20
+PATIENCE = 30
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def running(model, **options):
     """A client of a server that has loaded ``model``; ``client.engine`` is the server's."""
     place = Place(host="127.0.0.1", port=0, key=options.get("key"))
     engine = Engine(model)
-    server = Server(engine, place)
+    server = Server(engine, place, grace=1)
     with place.listen() as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -37,7 +37,7 @@ class Options:
         if self.seed is not None:
             _whole("seed", self.seed, least=0)
         if self.repetition_penalty is not None:
-            _within("repetition_penalty", self.repetition_penalty, 0.0, 10.0, open_below=True)
+            _within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)  # less would overflow
 
     def seeded(self) -> Options:
         """The same options with a seed wherever chance plays a part, so that a result can be repeated."""

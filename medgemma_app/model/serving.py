@@ -124,6 +124,8 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options)
         fed = {"ids": ids, "images": images}
         self.requests.put(QueuedGenerationRequest(rqueue=answer, raw_inputs=fed, prompt_tokens=len(ids), args=arguments))
+        if self._stop:  # its thread may have ended, and nobody else would say so
+            answer.put(stopping())
         return answer
 
     def stop(self) -> None:

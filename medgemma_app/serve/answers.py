@@ -86,7 +86,13 @@ async def report_events(write: Write, pool: Executor, *, tokens: bool) -> AsyncI
         loop.call_soon_threadsafe(arriving.put_nowait, token)
 
     written = loop.run_in_executor(pool, write, arrived if tokens else None)
-    written.add_done_callback(lambda _: arriving.put_nowait(None))
+
+    def ended(work: asyncio.Future[Report]) -> None:
+        if not work.cancelled():
+            work.exception()  # one that nobody has asked for would be logged
+        arriving.put_nowait(None)
+
+    written.add_done_callback(ended)
     while (token := await arriving.get()) is not None:
         yield _event("token", asdict(token))
     try:

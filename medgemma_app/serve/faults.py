@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+
+_NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
 
 
 class Refused(HTTPException):
@@ -53,8 +56,10 @@ def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    place = ".".join(str(step) for step in first["loc"])
-    if first["type"] == "extra_forbidden":
-        place = ".".join(str(step) for step in first["loc"][:-1]) or "the request"
+    unknown = first["type"] == "extra_forbidden"  # the last step of the place is then a word of the client's
+    steps = [str(step) for step in first["loc"][: -1 if unknown else None]]
+    place = ".".join(step for step in steps if _NAME.fullmatch(step)) or "the request"
+    if unknown:
         raise Refused(422, f"{place} has a field that is not known here; see /openapi.json for those that are") from None
-    raise Refused(422, f"{place or 'the request'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    said = first["msg"].removeprefix("Value error, ")
+    raise Refused(422, f"{place}: {said[:1].lower()}{said[1:]}") from None

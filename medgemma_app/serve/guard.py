@@ -39,21 +39,22 @@ class Guard:
             await self.app(scope, receive, send)
             return
         try:
-            self._check(scope["path"], Headers(scope=scope))
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
         except Refused as refused:
             await drained(receive)
             await refusal(refused)(scope, receive, send)
             return
-        self.held += 1
+        posts = scope["method"] == "POST"
+        self.held += posts
         scope[AT_END] = []
         try:
             await self.app(scope, receive, send)
         finally:
-            self.held -= 1
+            self.held -= posts
             for end in scope[AT_END]:
                 end()
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, method: str, path: str, headers: Headers) -> None:
         if not self._same_place(headers):
             raise Refused(403, "this server answers programs on its own machine, by the name 127.0.0.1 or localhost")
         if path in OPEN:
@@ -62,7 +63,7 @@ class Guard:
             raise Refused(401, "the key is missing or wrong; send it as Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
         if not self.ready():
             raise Refused(503, "the model is still being loaded; ask again", retry_after=LOADING_SECONDS)
-        if self.held >= self.most:
+        if method == "POST" and self.held >= self.most:
             raise Refused(503, f"{self.most} requests are running or waiting already; ask again", retry_after=BUSY_SECONDS)
 
     def _same_place(self, headers: Headers) -> bool:

@@ -11,6 +11,8 @@ from medgemma_app.serve.bodies import FORM, JSON
 
 STREAM = "text/event-stream"
 TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
+EVENT = {"type": "object", "properties": {"event": {"enum": ["token", "report", "error"]}, "data": TEXT}, "required": ["event", "data"]}
+CHUNK = {"type": "object", "properties": {"data": TEXT}, "required": ["data"]}
 ISSUE = {
     "type": "object",
     "properties": {
@@ -87,7 +89,7 @@ def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
     body = {"required": True, "content": {JSON: {"schema": schema}, FORM: {"schema": form}}}
     given = {
         "description": "The report; or its tokens as events, then the report.",
-        "content": {JSON: {"schema": REPORT}, STREAM: {"schema": TEXT}},
+        "content": {JSON: {"schema": REPORT}, STREAM: {"schema": EVENT}},
     }
     return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
 
@@ -96,7 +98,7 @@ def chatting(request: type[BaseModel]) -> dict[str, Any]:
     """Of the chat route."""
     given = {
         "description": "OpenAI's chat completion, or its chunks.",
-        "content": {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": TEXT}},
+        "content": {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": CHUNK}},
     }
     body = {"required": True, "content": {JSON: {"schema": _schema(request)}}}
     return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}

@@ -17,7 +17,7 @@ from medgemma_app.serve.bodies import Upload
 MOST_VIEWS = 8
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # pydantic itself refuses halves of surrogate pairs
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of surrogate pairs
 
 
 def decoded(value: object, name: str = "the picture") -> Upload:
@@ -39,10 +39,16 @@ def decoded(value: object, name: str = "the picture") -> Upload:
 
 def _plain(text: str) -> str:
     if _NO_TEXT.search(text):
-        raise ValueError("control characters are no text")
+        raise ValueError("it holds characters that are no text; leave them out")
     return text
 
 
+def _whole(value: object) -> object:
+    """5.0 is a whole number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_plain)]
 Picture = Annotated[
     Upload,
@@ -68,12 +74,12 @@ class Strict(BaseModel):
 class Sampling(Strict):
     """How to generate."""
 
-    max_tokens: Annotated[int, _described(minimum=1)] = 2000
+    max_tokens: Annotated[Whole, _described(minimum=1)] = 2000
     temperature: Annotated[float, _described(minimum=0, maximum=10)] = 0.0
-    top_k: Annotated[int, _described(minimum=0)] = 0
+    top_k: Annotated[Whole, _described(minimum=0)] = 0
     top_p: Annotated[float, _described(exclusiveMinimum=0, maximum=1)] = 1.0
-    seed: Annotated[int | None, _described(minimum=0)] = None
-    repetition_penalty: Annotated[float | None, _described(exclusiveMinimum=0, maximum=10)] = None
+    seed: Annotated[Whole | None, _described(minimum=0)] = None
+    repetition_penalty: Annotated[float | None, _described(minimum=0.1, maximum=10)] = None
 
     def chosen(self) -> Options:
         """Raises OptionError."""
@@ -85,7 +91,7 @@ class Drafting(Strict):
 
     model: str | None = None
     options: Sampling = Sampling()
-    retries: int = Field(0, ge=0, le=10)
+    retries: Whole = Field(0, ge=0, le=10)
     stream: bool = False
 
 
@@ -96,7 +102,7 @@ class FindingsRequest(Drafting):
     views: Annotated[list[Picture], Field(max_length=MOST_VIEWS)] = []
     prior: Picture | None = None
     indication: Text | None = None
-    frame: int | None = None
+    frame: Whole | None = None
     window: Text | None = None
     pad: bool = True
 
@@ -146,14 +152,14 @@ class ChatBody(Sampling):
 
     model: str
     messages: Annotated[list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1)]
-    max_completion_tokens: Annotated[int | None, _described(minimum=1)] = None
+    max_completion_tokens: Annotated[Whole | None, _described(minimum=1)] = None
     logprobs: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] = 1
     min_p: Annotated[float, Field(ge=0, le=0)] = 0.0
     # Said by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
-    repetition_context_size: int | None = None
+    repetition_context_size: Whole | None = None
     return_token_ids: bool = False
     user: str | None = None
 

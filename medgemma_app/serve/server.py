@@ -20,12 +20,15 @@ from medgemma_app.serve.app import build
 from medgemma_app.serve.place import Place
 from medgemma_app.terminal import say
 
-GRACE = 10.0  # seconds that what runs has to finish in when the server is told to stop
+LAST_WORDS = 5  # seconds for saying to clients that their answers are ended
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def serve(model: str, *, revision: str | None, place: Place, progress: bool) -> int:
-    """Serves ``model`` until it is told to stop; gives the exit code. Raises ModelError when it cannot be loaded."""
+def serve(model: str, *, revision: str | None, place: Place, grace: float, progress: bool) -> int:
+    """Serves ``model`` until it is told to stop, and for ``grace`` seconds more what then runs; gives the exit code.
+
+    Raises ModelError when it cannot be loaded.
+    """
     with place.listen() as listening:
         port = listening.getsockname()[1]
         say(NOTICE)
@@ -34,7 +37,7 @@ def serve(model: str, *, revision: str | None, place: Place, progress: bool) -> 
         if not place.loopback:
             say(f"other machines can reach {place.host}, unencrypted: put a proxy that speaks TLS before it")
         engine = Engine(model, revision=revision, progress=progress)
-        server = Server(engine, place)
+        server = Server(engine, place, grace)
         say(f"loading {model}; listening on {place.url(port)}")
         threading.Thread(target=server.announce, args=(model,), daemon=True).start()
         with plain_logs():
@@ -47,13 +50,15 @@ def serve(model: str, *, revision: str | None, place: Place, progress: bool) -> 
 class Server(uvicorn.Server):
     """Stops at the first signal, giving what runs time to finish; at the second, at once."""
 
-    def __init__(self, engine: Engine, place: Place) -> None:
+    def __init__(self, engine: Engine, place: Place, grace: float) -> None:
         config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
         # What has not finished is ended after the grace, with an error that says so; uvicorn itself cuts what then still hangs.
         super().__init__(
-            uvicorn.Config(build(engine, key=place.key, loopback=place.loopback), **config, timeout_graceful_shutdown=int(GRACE) + 5)
+            uvicorn.Config(
+                build(engine, key=place.key, loopback=place.loopback), **config, timeout_graceful_shutdown=int(grace) + LAST_WORDS
+            )
         )
-        self._engine = engine
+        self._engine, self._grace = engine, grace
         self.signal: int | None = None
         self.failure: MedGemmaError | None = None
 
@@ -83,7 +88,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.signal, self.should_exit = sig, True
-        ending = threading.Timer(GRACE, self._engine.stop)
+        ending = threading.Timer(self._grace, self._engine.stop)
         ending.daemon = True
         ending.start()
 

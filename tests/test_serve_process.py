@@ -1,0 +1,86 @@
+"""The command itself: what it says, how it stops, and that nothing of a request is on its stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx2
+import pytest
+from serving import chat, encoded, events, until
+from tiny import picture
+
+from medgemma_app.demo import draw_phantom
+from medgemma_app.notices import DEMO_NOTICE, NOTICE
+
+SECRET = "Whittlethorpe"
+
+
+class Command:
+    """``medgemma serve``, on a port that is free."""
+
+    def __init__(self, model, *more):
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "MEDGEMMA_API_KEY": "k"}
+        arguments = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", "0", *more]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")))
+        self._reader.start()
+
+    def client(self):
+        until(lambda: any(line.startswith("ready") for line in self.lines))
+        url = re.search(r"http://\S+", "".join(self.lines))[0]
+        return httpx2.Client(base_url=url, headers={"authorization": "Bearer k"}, timeout=30, trust_env=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        self._reader.join()
+
+
+def test_a_server_says_where_it_listens_keeps_quiet_about_requests_and_finishes_what_runs():
+    with Command("demo") as command, command.client() as client:
+        client.post("/v1/soap", json={"notes": SECRET})
+        client.post("/v1/chat/completions", json=chat(SECRET, max_tokens=1, nonsense=SECRET))
+        client.post("/v1/chat/completions", json=chat(SECRET, max_tokens=1))
+        body = {"scan": encoded(draw_phantom(0)[0]), "indication": SECRET, "stream": True}
+        with client.stream("POST", "/v1/findings", json=body) as stream:
+            chunks = stream.iter_text()
+            text = next(chunks)
+            command.process.send_signal(signal.SIGTERM)
+            text += "".join(chunks)
+        assert events(text)[-1][1]["finish_reason"] == "stop"
+        assert command.process.wait(20) == 0
+        assert command.process.stdout.read() == ""
+        assert [line.strip() for line in command.lines[:2]] == [NOTICE, DEMO_NOTICE]
+        assert len(command.lines) == 4, command.lines
+        assert SECRET not in "".join(command.lines)
+
+
+@pytest.mark.parametrize(
+    ("grace", "signals", "code"),
+    [(0.2, [signal.SIGINT], 130), (3600, [signal.SIGINT, signal.SIGTERM], 143)],
+    ids=["once, when the grace is over", "twice, at once"],
+)
+def test_a_server_ends_what_still_runs(tiny_folder, grace, signals, code):
+    """The tiny model's weights are random, and it does not stop by itself."""
+    with Command(str(tiny_folder), "--grace", str(grace)) as command, command.client() as client:
+        body = {"scan": encoded(picture(1, 64)), "stream": True, "options": {"max_tokens": 4000}}
+        with client.stream("POST", "/v1/findings", json=body) as stream:
+            chunks = stream.iter_text()
+            text = next(chunks)
+            for number in signals:
+                command.process.send_signal(number)
+                time.sleep(0.2)
+            if code == 130:
+                text += "".join(chunks)
+                assert events(text)[-1][1]["error"]["message"].startswith("the server stopped before the answer was complete")
+        assert command.process.wait(20) == code
