@@ -79,6 +79,8 @@ def loaded_by(*arguments):
         (["--help"], 0),
         (["--version"], 0),
         (["findings", "--help"], 0),
+        (["serve", "--help"], 0),
+        (["serve", "--host", "0.0.0.0"], 2),
         (["findngs"], 2),
         (["findings", "no-such-file.png"], 2),
         (["findings", "https://example.org/scan.png"], 2),

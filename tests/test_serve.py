@@ -11,7 +11,7 @@ from serving import chat, encoded, events, png, running
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 
-TOKENS = 24
+TOKENS = 16
 UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
 
 
@@ -27,7 +27,7 @@ def local(demo):
     options = [Options(max_tokens=TOKENS), Options(max_tokens=TOKENS, temperature=0.7, seed=5, top_k=30, repetition_penalty=1.1)]
     asked = []
     for seed in range(8):
-        chosen = options[seed == 3]
+        chosen = options[seed == 1]
         image, notes = draw_phantom(seed)[0], write_notes(seed)[0]
         said = {name: value for name, value in vars(chosen).items() if value is not None}
         asked.append(("/v1/findings", {"scan": encoded(image), "indication": "cough", "options": said}, (findings, image, chosen)))
@@ -44,7 +44,7 @@ def token_ids(stream):
     return tuple(data["id"] for name, data in events(stream.text) if name == "token" and data["id"] is not None)
 
 
-@pytest.mark.parametrize(("requests", "at_once"), [(8, 1), (16, 16)], ids=["one by one", "16 at once"])
+@pytest.mark.parametrize(("requests", "at_once"), [(4, 1), (16, 16)], ids=["one by one", "16 at once"])
 def test_a_report_over_http_is_the_local_one_token_for_token(client, local, requests, at_once):
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda asked: client.post(asked[0], json={**asked[1], "stream": True}), local[:requests]))

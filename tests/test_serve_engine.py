@@ -42,8 +42,8 @@ def together(client, rows):
 
 def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_model, client):
     """Random weights: the smallest difference of a mask or of a position shows. Sampled and greedy rows stand side by side."""
-    options = [Options(max_tokens=30), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
-    rows = [(prompt, options[at % 3 == 2]) for at, prompt in enumerate(PROMPTS * 2)]
+    options = [Options(max_tokens=20), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
+    rows = [(prompt, options[at % 4 == 2]) for at, prompt in enumerate(PROMPTS + PROMPTS[:2])]
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
 
 
@@ -64,6 +64,20 @@ def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
             assert isinstance(after, GenerationError)
         else:
             assert after.token_ids == before.token_ids
+
+
+def test_a_pass_that_fails_ends_what_runs_and_the_engine_goes_on(client, monkeypatch):
+    engine, rows = client.engine, [(prompt, Options(max_tokens=5)) for prompt in PROMPTS[:3]]
+    wanted = together(client, rows)
+
+    def failing(*_):
+        monkeypatch.undo()
+        raise RuntimeError("[metal::malloc] out of memory")
+
+    monkeypatch.setattr(engine, "_step", failing)
+    with pytest.raises(GenerationError, match="out of memory"):
+        engine.served.session().generate(*rows[0])
+    assert [row.token_ids for row in together(client, rows)] == [row.token_ids for row in wanted]
 
 
 LEAVING = [("/v1/findings", True), ("/v1/findings", False), ("/v1/chat/completions", True), ("/v1/chat/completions", False)]

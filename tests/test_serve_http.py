@@ -249,7 +249,7 @@ def test_every_answer_is_as_openapi_describes_it(described, path, valid):
 
     @given(case=described[path]["POST"].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=20,
+        max_examples=12,
         deadline=None,
         database=None,
         derandomize=True,

@@ -1,4 +1,4 @@
-"""mlx_vlm.server's engine and chat endpoint, with the model as this project loads it, its prompts and its pictures.
+"""mlx_vlm.server's engine, with the model as this project loads it, its prompts and its pictures.
 
 The engine is mlx-vlm's ``ResponseGenerator``: one thread that owns the model and decodes all requests together. Here it is given
 what it is fed (ids and embeddings from ``MedGemma``), and three of its habits are put right, because answers would depend on them:
@@ -12,86 +12,34 @@ Prefix caching, speculative decoding and quantised caches stay off, whatever mlx
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator
 from contextlib import closing
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field, replace
-from queue import Queue
 from threading import Lock
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
-from fastapi import APIRouter, HTTPException, Request
-from mlx_vlm.generate.ar import _PositionedTargetSampler
-from mlx_vlm.server import ChatRequest, chat_completions_endpoint
-from mlx_vlm.server.app import _protocol_deps
 from mlx_vlm.server.generation import (
     GenerationArguments,
     GenerationContext,
     QueuedGenerationRequest,
     ResponseGenerator,
-    StreamingToken,
     resolve_eos_token_ids,
 )
-from mlx_vlm.server.openai import register_routes
-from mlx_vlm.server.runtime import runtime
 
 from medgemma_app.errors import GenerationError, MedGemmaError
+from medgemma_app.model.answer import ASKED, Answer, Asked, stopping
+from medgemma_app.model.draws import Draws
 from medgemma_app.model.engine import MedGemma
 from medgemma_app.model.generation import FinishReason, Options, Token
-from medgemma_app.model.row import Row, model_failed, no_numbers, penalties
+from medgemma_app.model.row import Row, penalties
 from medgemma_app.prompts import Prompt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_app.model.chat import Turns
-
-
-class Answer(Queue[Any]):
-    """The tokens of one request as the engine makes them. Closing it ends the request before the next token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = self._ended = False
-
-    def __iter__(self) -> Answer:
-        return self
-
-    def __next__(self) -> StreamingToken:
-        """Raises GenerationError where the model fails, or the engine is stopped."""
-        item = None if self._ended else self.get()
-        while isinstance(item, GenerationContext):
-            item = self.get()
-        if not isinstance(item, StreamingToken):
-            self._ended = True
-            if isinstance(item, Exception):
-                raise item if isinstance(item, MedGemmaError) else model_failed(item)
-            raise StopIteration
-        if not math.isfinite(item.logprobs):
-            raise no_numbers()
-        return item
-
-    def close(self) -> None:
-        self.closed = self._ended = True
-        self.put(None)  # whoever waits for the next token is let go at once
-
-
-@dataclass
-class Asked:
-    """What a chat request asks, and its answer once the engine has been given it."""
-
-    ids: list[int]
-    images: tuple[Image, ...]
-    options: Options
-    answer: Answer = field(default_factory=Answer)
-
-
-# The chat endpoint hands the engine a prompt that it has rendered itself; what was really asked goes past it with the request's context.
-_asked: ContextVar[Asked] = ContextVar("asked")
 
 
 @dataclass
@@ -133,9 +81,15 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._stop = True
         self.requests.put(None)
 
+    def ended(self, timeout: float) -> bool:
+        """Stops; True when that is done, within ``timeout`` seconds."""
+        self.stop()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
     def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, Answer]:
         """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
-        asked = _asked.get()
+        asked = ASKED.get()
         self.submit(asked.ids, asked.images, asked.options, asked.answer)
         return GenerationContext(uid=-1, prompt_tokens=len(asked.ids)), asked.answer
 
@@ -203,43 +157,6 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         return text + row.end(finish_reason).text if finish_reason else text
 
 
-class Draws:
-    """Draws the next token of every row by that row's own options.
-
-    A batch has one sampler for all rows but a list of logits processors for each. They are called row by row, right before
-    the sampler: so a row's first processor says how it is to be drawn.
-    """
-
-    def __init__(self) -> None:
-        self._rows: list[_PositionedTargetSampler | None] = []
-
-    def of(self, options: Options) -> Callable[[mx.array, mx.array], mx.array]:
-        """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
-        greedy = options.temperature == 0
-        row = None if greedy else _PositionedTargetSampler(
-            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
-        )  # fmt: skip
-
-        def note(tokens: mx.array, logits: mx.array) -> mx.array:
-            self._rows.append(row)
-            return logits
-
-        return note
-
-    def sample_target(self, logprobs: mx.array, *, row_ids: list[int], positions: list[int]) -> mx.array:
-        """[rows, vocabulary] -> [rows]."""
-        rows, self._rows = self._rows[-len(positions) :], []
-        if not any(rows):
-            return mx.argmax(logprobs, axis=-1)
-        drawn = [
-            mx.argmax(logprobs[at : at + 1], axis=-1)
-            if row is None
-            else row.sample_target(logprobs[at : at + 1], row_ids=[0], positions=[positions[at]])
-            for at, row in enumerate(rows)
-        ]
-        return mx.concatenate(drawn)
-
-
 class ServedModel(MedGemma):
     """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
 
@@ -283,32 +200,3 @@ class ServedModel(MedGemma):
         if reason is None:
             raise stopping()
         yield row.end(reason)
-
-
-def stopping() -> GenerationError:
-    """The engine is being shut down."""
-    return GenerationError("the server stopped before the answer was complete; ask again when it is back")
-
-
-def serve_chats(engine: Engine) -> None:
-    """Has mlx-vlm's chat endpoint ask ``engine``, and nothing else, in this process.
-
-    The endpoint takes what it depends on from the module it stands in, by ``register_routes``; the routes themselves are not used.
-    """
-    own = {"get_cached_model": lambda *_, **__: (engine.model, engine.processor, engine.config), "apply_chat_template": lambda *_, **__: ""}
-    register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
-    runtime.response_generator = engine
-
-
-async def complete(asked: Asked, request: Request, **body: Any) -> Any:
-    """mlx-vlm's answer to a chat request, whole or as a stream of events. ``body`` has no words of the user's."""
-    _asked.set(asked)
-    asking = [{"role": "user", "content": "see the request"}]
-    # An empty context_management keeps the endpoint from summing up long conversations by itself.
-    chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
-    try:
-        return await chat_completions_endpoint(chat, request)
-    except HTTPException as error:
-        if isinstance(error.__context__, MedGemmaError):  # which the endpoint has wrapped in a 500 of its own
-            raise error.__context__ from None
-        raise

@@ -20,7 +20,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.serving import Engine, complete, serve_chats
+from medgemma_app.model.chats import complete, serve_chats
+from medgemma_app.model.serving import Engine
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import openapi
 from medgemma_app.serve.answers import Events, report_events, report_response, wants_stream, whole

@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
+PHRASES = {"Not Found", "Method Not Allowed"}  # what the router says by itself
+ROUTES = {404: "there is no such route; /openapi.json has those that there are", 405: "this route takes another method; see /openapi.json"}
 
 
 class Refused(HTTPException):
@@ -26,7 +28,8 @@ class Refused(HTTPException):
 def refusal(error: HTTPException | MedGemmaError) -> JSONResponse:
     """The response to an error, in the form of OpenAI's own."""
     if isinstance(error, HTTPException):
-        status, message, headers = error.status_code, str(error.detail), error.headers
+        status, headers = error.status_code, error.headers
+        message = ROUTES.get(status, str(error.detail)) if error.detail in PHRASES else str(error.detail)
     else:
         status, message, headers = status_of(error), str(error), None
     return JSONResponse(error_body(message, status), status, headers)

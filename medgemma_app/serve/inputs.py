@@ -17,7 +17,8 @@ from medgemma_app.serve.schemas import ChatBody, FindingsRequest, ImagePart, Soa
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.serving import Asked, ServedModel
+    from medgemma_app.model.answer import Asked
+    from medgemma_app.model.serving import ServedModel
 
 MOST_PIXELS = 300_000_000  # of all pictures of a request: 3 bytes each while it is answered
 

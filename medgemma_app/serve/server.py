@@ -29,22 +29,22 @@ def serve(model: str, *, revision: str | None, place: Place, grace: float, progr
 
     Raises ModelError when it cannot be loaded.
     """
-    with place.listen() as listening:
-        port = listening.getsockname()[1]
+    with place.listen() as listening, plain_logs():
         say(NOTICE)
         if model == "demo":
             say(DEMO_NOTICE)
         if not place.loopback:
             say(f"other machines can reach {place.host}, unencrypted: put a proxy that speaks TLS before it")
+        say(f"loading {model}; listening on {place.url(listening.getsockname()[1])}")
         engine = Engine(model, revision=revision, progress=progress)
         server = Server(engine, place, grace)
-        say(f"loading {model}; listening on {place.url(port)}")
         threading.Thread(target=server.announce, args=(model,), daemon=True).start()
-        with plain_logs():
-            server.run(sockets=[listening])
+        server.run(sockets=[listening])
+    if not engine.ended(LAST_WORDS):
+        os._exit(server.code)  # it is deep in a pass over a prompt, and a process that leaves under a running thread of mlx aborts
     if server.failure is not None:
         raise server.failure
-    return INTERRUPTED if server.signal == signal.SIGINT else 0
+    return server.code
 
 
 class Server(uvicorn.Server):
@@ -70,6 +70,11 @@ class Server(uvicorn.Server):
             self.failure, self.should_exit = error, True
         else:
             say(f"ready: {model}")
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return 1 if self.failure is not None else INTERRUPTED if self.signal == signal.SIGINT else 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,8 +102,10 @@ class PlainHandler(logging.Handler):
     """One line a record: what its author wrote, and never what was put into it, which may be words of a patient."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = f" ({record.exc_info[0].__name__})" if record.exc_info and record.exc_info[0] else ""
-        say(f"medgemma: {str(record.msg).splitlines()[0] if record.msg else record.name}{kind}")
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is not None and issubclass(kind, MedGemmaError):
+            return  # the client is told, or the user, where it arrives
+        say(f"medgemma: {str(record.msg).splitlines()[0] if record.msg else record.name}{f' ({kind.__name__})' if kind else ''}")
 
 
 @contextmanager
