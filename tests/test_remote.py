@@ -21,6 +21,7 @@ from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ContextError, EndpointError, GenerationError, ModelError
 from medgemma_app.model.messages import inert, messages
+from medgemma_app.terminal import say_cost
 
 REPORT = draw_phantom(3)[1]
 NOTE = write_notes(3)[1]
@@ -270,6 +271,11 @@ def test_the_key_is_sent_and_shown_nowhere_and_nothing_else_of_the_environment(c
     monkeypatch.delenv("MEDGEMMA_API_KEY")
     connect()
     assert "authorization" not in server.headers[-1]
+
+
+def test_what_a_series_costs_is_the_servers_business(connect, capsys):
+    say_cost(connect(), Prompt((picture(1), picture(2), "Describe them.")))
+    assert capsys.readouterr().err.startswith("2 pictures; what they take is the server's business")
 
 
 def test_embeddings_are_not_to_be_had_from_a_server(connect):

@@ -71,7 +71,9 @@ def _checked(url: str, allow_remote: bool) -> str:
         raise OptionError("the endpoint must be a URL such as http://127.0.0.1:8000/v1, without a password, a query or spaces")
     local = _is_loopback(host)
     if not (local or allow_remote):
-        raise OptionError(f"the picture and the notes would leave this machine for {host}; if they may, say so with --allow-remote")
+        raise OptionError(
+            f"the picture and the notes would leave this machine for {host}; if they may, say so with --allow-remote (allow_remote=True)"
+        )
     if not local and parts.scheme != "https":
         raise OptionError(
             f"the picture and the notes would leave this machine for {host} in the clear; use https, or a tunnel: "
