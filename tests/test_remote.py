@@ -213,6 +213,12 @@ def test_a_server_that_counts_tokens_decides_what_fits(connect, server):
     assert any("left out" in warning for warning in soap(model, notes, truncate=True).warnings)
 
 
+@pytest.mark.parametrize("counted", [None, [None], "12", {"1": 2}, ["1"]], ids=str)
+def test_a_server_that_counts_in_another_way_does_not_count(connect, server, counted):
+    server.tokenize = lambda body: counted
+    assert connect().counts is False
+
+
 def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(connect, server):
     model = connect()
     with pytest.raises(InputError, match="does not count tokens"):

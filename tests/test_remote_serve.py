@@ -54,7 +54,7 @@ def test_one_study_is_streamed_token_by_token(demo, url, folder):
 
 @pytest.mark.parametrize(
     ("count", "options"),
-    [(16, Options(max_tokens=6)), (4, Options(max_tokens=6, temperature=0.8, seed=5, top_k=40))],
+    [(8, Options(max_tokens=6)), (4, Options(max_tokens=6, temperature=0.8, seed=5, top_k=40))],
     ids=["greedy", "sampled"],
 )
 def test_many_at_once_are_what_a_batch_here_gives(demo, remote, count, options):

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 UNLIMITED = 1 << 31  # where a server does not say what its model takes
 # A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
 LEAST_PICTURE_TOKENS = 16
-PROBE = Image.linear_gradient("L")  # of nobody
 
 
 def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
@@ -83,7 +82,7 @@ class RemoteMedGemma(MedGemma):
     def __init__(self, client: openai.OpenAI, endpoint: Endpoint, card: dict[str, Any], *, server: str | None) -> None:
         limit = card.get("max_model_len")
         self.id, self.revision, self.aligned = card["id"], None, None
-        self.context = limit if isinstance(limit, int) else UNLIMITED
+        self.context = limit if isinstance(limit, int) and limit > 0 else UNLIMITED
         self.endpoint, self.server = endpoint.host, server
         self._client, self._where = client, endpoint
         weakref.finalize(self, client.close)
@@ -193,9 +192,9 @@ class RemoteMedGemma(MedGemma):
         """Once: whether a picture makes a prompt longer. A text-only model, or a server that drops pictures, answers all the same."""
         with self._looking, translated(self._where):
             if self._picture_tokens is None:
-                without = self._prompt_tokens(Prompt(("?",)))
+                without, nobody = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
-                    self._picture_tokens = self._prompt_tokens(Prompt((PROBE.convert("RGB"), "?"))) - without
+                    self._picture_tokens = self._prompt_tokens(Prompt((nobody, "?"))) - without
                 except (openai.BadRequestError, openai.UnprocessableEntityError):  # as vLLM says it of a text-only model
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
@@ -223,7 +222,8 @@ class RemoteMedGemma(MedGemma):
                 said = self._client.post(address, cast_to=httpx2.Response, body={"model": self.id, **what}).json()
             except (openai.APIStatusError, ValueError):
                 return None
-        return [int(id) for id in said["tokens"]] if isinstance(said, dict) and isinstance(said.get("tokens"), list) else None
+        ids = said.get("tokens") if isinstance(said, dict) else None
+        return ids if isinstance(ids, list) and all(isinstance(id, int) for id in ids) else None
 
 
 def _beyond_openai(options: Options) -> dict[str, Any]:
