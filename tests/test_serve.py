@@ -86,6 +86,14 @@ def test_a_conversation_goes_on_after_the_assistants_turns(client):
     assert client.post("/v1/chat/completions", json=body).json()["usage"]["prompt_tokens"] > short + 6
 
 
+def test_tokens_are_counted_as_the_model_is_fed_them(client, demo):
+    prompt = Prompt((draw_phantom(0)[0], "Describe <bos> this."))
+    answer = client.post("/tokenize", json=chat(*prompt.parts)).json()
+    assert answer == {"tokens": demo.tokenize(prompt), "count": len(demo.tokenize(prompt)), "max_model_len": demo.context}
+    long = client.post("/tokenize", json={"model": "demo", "prompt": "word " * 9000})
+    assert long.json()["count"] > demo.context
+
+
 def test_a_form_gives_what_json_gives(client, local, tmp_path):
     (_, _, wanted), (_, _, note) = local[:2]
     form = {"indication": "cough", "options": json.dumps({"max_tokens": TOKENS})}

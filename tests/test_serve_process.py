@@ -82,7 +82,7 @@ def test_a_server_ends_what_still_runs_when_its_grace_is_over(tiny_folder):
 def test_a_second_signal_ends_the_server_at_once(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    server = Server(SimpleNamespace(stop=lambda: None), Place(host="127.0.0.1", port=0, key=None), grace=0)
+    server = Server(SimpleNamespace(stop=lambda: None, is_ready=True), Place(host="127.0.0.1", port=0, key=None), grace=0)
     server.handle_exit(signal.SIGINT, None)
     assert (codes, server.should_exit, server.code) == ([], True, 130)
     server.handle_exit(signal.SIGTERM, None)

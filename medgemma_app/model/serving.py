@@ -179,10 +179,19 @@ class ServedModel(MedGemma):
         with self._tokenizing:
             return super().tokenize(prompt)
 
+    def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
+        """As ``tokenize``, for a conversation."""
+        with self._tokenizing:
+            return self._chat.encode_turns(turns, system)
+
+    def tokenize_text(self, text: str) -> list[int]:
+        """The bare text's tokens, with no turn around them."""
+        with self._tokenizing:
+            return list(self._chat.tokenizer.encode(text))
+
     def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
         """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
-        with self._tokenizing:
-            ids = self._chat.encode_turns(turns, system)
+        ids = self.tokenize_turns(turns, system)
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
         return Asked(ids, images, self.fitted(ids, options))
 

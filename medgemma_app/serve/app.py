@@ -28,8 +28,8 @@ from medgemma_app.serve.answers import Events, report_events, report_response, w
 from medgemma_app.serve.bodies import read_fields, read_json
 from medgemma_app.serve.faults import Refused, checked, handle
 from medgemma_app.serve.guard import AT_END, Guard
-from medgemma_app.serve.inputs import ask_chat, findings_of, soap_of
-from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest
+from medgemma_app.serve.inputs import ask_chat, findings_of, ids_of, soap_of
+from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
 
 if TYPE_CHECKING:
     from medgemma_app.model.serving import ServedModel
@@ -140,6 +140,15 @@ class Service:
             return await whole(request, working, asked.answer.close)
         return Events((await working).body_iterator, asked.answer.close)
 
+    async def tokenize(self, request: Request) -> dict[str, Any]:
+        """The tokens that the model would be fed, as vLLM gives them."""
+        fields = await read_json(request)
+        body = await self.read(lambda: checked(TokenizeBody, fields))
+        self.check_model(body.model)
+        await self._slot(request)
+        ids = await self.read(lambda: ids_of(self.engine.served, body))
+        return {"count": len(ids), "max_model_len": self.engine.served.context, "tokens": ids}
+
 
 def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> Guard:
     """The application, guarded; see ``Guard`` for ``key`` and ``loopback``."""
@@ -153,6 +162,7 @@ def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> G
     app.post("/v1/findings", **openapi.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
     app.post("/v1/soap", **openapi.drafting(SoapRequest, ["notes"]))(service.soap)
     app.post("/v1/chat/completions", **openapi.chatting(ChatBody))(service.chat)
+    app.post("/tokenize", **openapi.tokenizing(TokenizeBody))(service.tokenize)
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback, most=MOST_HELD)

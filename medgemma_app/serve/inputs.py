@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError
@@ -12,7 +13,7 @@ from medgemma_app.inputs.notes import Notes, parse_notes, read_raw_notes
 from medgemma_app.inputs.raster import decode_raster
 from medgemma_app.reports import Task, findings_task, soap_task
 from medgemma_app.serve.bodies import Upload
-from medgemma_app.serve.schemas import ChatBody, FindingsRequest, ImagePart, SoapRequest, decoded
+from medgemma_app.serve.schemas import Asking, ChatBody, FindingsRequest, ImagePart, Said, SoapRequest, TokenizeBody, decoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,16 +48,27 @@ def _notes(notes: Any, raw: bytes) -> Notes:
 
 def ask_chat(model: ServedModel, body: ChatBody) -> Asked:
     """Raises InputError for turns that do not alternate and for pictures that cannot be used."""
-    said = list(body.messages)
-    system = []
+    options = body.chosen()
+    return model.ask(*_turns(body.messages), options)
+
+
+def ids_of(model: ServedModel, body: TokenizeBody) -> list[int]:
+    """Raises InputError as ``ask_chat`` does."""
+    if (body.messages is None) == (body.prompt is None):
+        raise InputError("give either messages or a prompt to count")
+    return model.tokenize_text(body.prompt) if body.prompt is not None else model.tokenize_turns(*_turns(body.messages or []))
+
+
+def _turns(messages: Sequence[Said | Asking]) -> tuple[list[tuple[str, list[Any]]], str | None]:
+    """Who says what, and what the system does."""
+    said, system = list(messages), []
     while said and said[0].role in ("system", "developer"):
         system.append("".join(_parts(said.pop(0).content, None)))
     roles = [message.role for message in said]
     if roles != [("user", "assistant")[at % 2] for at in range(len(roles))] or len(roles) % 2 == 0:
         raise InputError("messages must be those of the system, then of user and assistant by turns, the user's first and last")
-    options, room = body.chosen(), Room()
-    turns = [(message.role, _parts(message.content, room)) for message in said]
-    return model.ask(turns, "\n\n".join(system) or None, options)
+    room = Room()
+    return [(message.role, _parts(message.content, room)) for message in said], "\n\n".join(system) or None
 
 
 def _parts(content: Any, room: Room | None) -> list[Any]:

@@ -96,11 +96,21 @@ def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
 
 def chatting(request: type[BaseModel]) -> dict[str, Any]:
     """Of the chat route."""
-    given = {
-        "description": "OpenAI's chat completion, or its chunks.",
-        "content": {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": CHUNK}},
-    }
+    return _json_route(
+        request, "OpenAI's chat completion, or its chunks.", {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": CHUNK}}
+    )
+
+
+def tokenizing(request: type[BaseModel]) -> dict[str, Any]:
+    """Of the route that counts tokens."""
+    counted = {"count": WHOLE, "max_model_len": WHOLE, "tokens": {"type": "array", "items": WHOLE}}
+    schema = {"type": "object", "properties": counted, "required": list(counted)}
+    return _json_route(request, "Their number, and the ids.", {JSON: {"schema": schema}})
+
+
+def _json_route(request: type[BaseModel], what: str, content: dict[str, Any]) -> dict[str, Any]:
     body = {"required": True, "content": {JSON: {"schema": _schema(request)}}}
+    given = {"description": what, "content": content}
     return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
 
 

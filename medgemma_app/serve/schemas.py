@@ -147,11 +147,22 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
+Messages = Annotated[list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1)]
+
+
+class TokenizeBody(Strict):
+    """vLLM's request for the tokens of ``messages``, as a chat would be fed them, or of a bare ``prompt``."""
+
+    model: str
+    messages: Messages | None = None
+    prompt: Text | None = None
+
+
 class ChatBody(Sampling):
     """OpenAI's chat request, as far as it has a meaning here; a field that has none, and would change the answer, is refused."""
 
     model: str
-    messages: Annotated[list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1)]
+    messages: Messages
     max_completion_tokens: Annotated[Whole | None, _described(minimum=1)] = None
     logprobs: bool = False
     stream: bool = False

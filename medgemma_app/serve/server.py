@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.serving import Engine
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.serve.app import build
+from medgemma_app.serve.openapi import version
 from medgemma_app.serve.place import Place
 from medgemma_app.terminal import say
 
@@ -42,7 +45,7 @@ def serve(model: str, *, revision: str | None, place: Place, grace: float, progr
         server.run(sockets=[listening])
     if not engine.ended(LAST_WORDS):
         os._exit(server.code)  # it is deep in a pass over a prompt, and a process that leaves under a running thread of mlx aborts
-    if server.failure is not None:
+    if server.failure is not None and server.signal is None:
         raise server.failure
     return server.code
 
@@ -52,6 +55,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, engine: Engine, place: Place, grace: float) -> None:
         config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
+        config["headers"] = [("Server", f"medgemma-app/{version()}")]
         # What has not finished is ended after the grace, with an error that says so; uvicorn itself cuts what then still hangs.
         super().__init__(
             uvicorn.Config(
@@ -67,14 +71,21 @@ class Server(uvicorn.Server):
         try:
             self._engine.wait_until_ready()
         except MedGemmaError as error:
-            self.failure, self.should_exit = error, True
-        else:
+            self.failure = error
+        finally:
+            self.should_exit = self.should_exit or not self._engine.is_ready
+        if self.failure is None:
+            # mlx-vlm's chat endpoint collects garbage after every answer. Over all that its libraries have loaded this takes 0.2 s
+            # here, in which nothing decodes; what is there by now is not looked at again.
+            gc.freeze()
             say(f"ready: {model}")
 
     @property
     def code(self) -> int:
         """The exit code."""
-        return 1 if self.failure is not None else INTERRUPTED if self.signal == signal.SIGINT else 0
+        if self.signal is not None:
+            return INTERRUPTED if self.signal == signal.SIGINT else 0
+        return 0 if self._engine.is_ready else 1
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -105,7 +116,8 @@ class PlainHandler(logging.Handler):
         kind = record.exc_info[0] if record.exc_info else None
         if kind is not None and issubclass(kind, MedGemmaError):
             return  # the client is told, or the user, where it arrives
-        say(f"medgemma: {str(record.msg).splitlines()[0] if record.msg else record.name}{f' ({kind.__name__})' if kind else ''}")
+        said = re.sub(r"%\S", "...", str(record.msg).partition("\n")[0])
+        say(f"medgemma: {said}{f' ({kind.__name__})' if kind else ''}")
 
 
 @contextmanager
