@@ -12,6 +12,7 @@ from medgemma_app import ContextError, MedGemma, Options, Prompt, findings, soap
 from medgemma_app.cli import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.prompts import findings_prompt
+from medgemma_app.reports import soap_task
 
 SEEDS = range(40, 43)
 
@@ -83,3 +84,10 @@ def test_what_does_not_fit_is_the_same_error_as_here(remote):
     with pytest.raises(ContextError) as caught:
         remote.generate(Prompt(("cough for 3 days " * 3000,)))
     assert caught.value.tokens > caught.value.limit == 4095
+
+
+def test_notes_are_cut_where_they_are_cut_here(demo, remote):
+    notes = {"history": "Cough for 3 days. " * 1500}
+    with pytest.raises(ContextError, match="--truncate"):
+        soap_task(remote, notes)
+    assert soap_task(remote, notes, truncate=True).prompt == soap_task(demo, notes, truncate=True).prompt
