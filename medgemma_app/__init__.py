@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medgemma_app.errors import (
         ContextError,
+        EndpointError,
         GenerationCancelled,
         GenerationError,
         InputError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContextError",
+    "EndpointError",
     "FindingsReport",
     "Generation",
     "GenerationCancelled",
@@ -52,7 +54,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": ["ContextError", "GenerationCancelled", "GenerationError", "InputError", "MedGemmaError", "ModelError", "OptionError"],
+    "errors": [
+        "ContextError",
+        "EndpointError",
+        "GenerationCancelled",
+        "GenerationError",
+        "InputError",
+        "MedGemmaError",
+        "ModelError",
+        "OptionError",
+    ],
     "inputs.images": ["load_image"],
     "inputs.notes": ["load_notes"],
     "model.engine": ["MedGemma"],

@@ -168,7 +168,7 @@ def _written(record: Mapping[str, Any], name: str) -> Written:
 
 def _picture(inputs: Any) -> dict[str, Any]:
     """What a findings report was told of its picture."""
-    from medgemma_app.reports import header_text
+    from medgemma_app.inputs.header_text import header_text
 
     told = inputs if isinstance(inputs, Mapping) else {}
     scan, indication = told.get("scan"), told.get("indication")

@@ -19,12 +19,14 @@ from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError, 
 from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:
+    from medgemma_app.model.endpoint import Endpoint
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.model.generation import Options
     from medgemma_app.reports import Task
     from medgemma_app.run import Make
 
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
+DEFAULT_JOBS, DEFAULT_TIMEOUT = 8, 300.0
 
 app = typer.Typer(
     name="medgemma",
@@ -36,7 +38,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ModelName = Annotated[str, typer.Option("--model", envvar="MEDGEMMA_MODEL", help="A hub id, a folder, or demo.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        envvar="MEDGEMMA_MODEL",
+        show_default=DEFAULT_MODEL,
+        help="A hub id, a folder, or demo; of a server, its name there.",
+    ),
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
 MaxTokens = Annotated[int, typer.Option(help="Most tokens to generate.")]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
@@ -49,6 +59,19 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object a study.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the answer to this file; to one named .jsonl, a line a study.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Skip the studies that the output file holds already.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Studies to decode together; by default what memory allows, up to 16.")]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option("--endpoint", envvar="MEDGEMMA_ENDPOINT", metavar="URL", help="Ask this OpenAI-compatible server; load nothing."),
+]
+AllowRemote = Annotated[
+    bool,
+    typer.Option("--allow-remote", envvar="MEDGEMMA_ALLOW_REMOTE", help="Pictures and notes may leave this machine, by https."),
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", metavar="FILE", help="Holds the server's key; without it, MEDGEMMA_API_KEY does.")
+]
+Jobs = Annotated[int | None, typer.Option(help=f"Requests to keep in flight; {DEFAULT_JOBS} by default. Needs --endpoint.")]
+Timeout = Annotated[float | None, typer.Option(help=f"Longest silence of the server, in seconds; {DEFAULT_TIMEOUT:g} by default.")]
 NoStream = Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no timings.")]
 ShowThinking = Annotated[bool, typer.Option("--show-thinking", help="Print the model's thought on stderr.")]
@@ -88,8 +111,13 @@ def findings(
     series: Annotated[str | None, typer.Option(help="Which series of a folder that holds several, by its number.")] = None,
     no_pad: Annotated[bool, typer.Option("--no-pad", help="Squash a picture to a square instead of padding it.")] = False,
     save_input: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the picture the model sees to this PNG file.")] = None,
-    model: ModelName = DEFAULT_MODEL,
+    model: ModelName = None,
     revision: Revision = None,
+    endpoint: EndpointUrl = None,
+    allow_remote: AllowRemote = False,
+    api_key_file: KeyFile = None,
+    jobs: Jobs = None,
+    timeout: Timeout = None,
     max_tokens: MaxTokens = 2000,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -114,6 +142,7 @@ def findings(
 
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
+        server = _endpoint(endpoint, allow_remote, api_key_file, jobs, timeout, local_only=(revision, batch_size))
         studies = find_studies(scan)
         if len(studies) > 1 and (prior or view or save_input):
             raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
@@ -136,8 +165,9 @@ def findings(
 
         run = Run(
             kind="findings",
-            model_name=model,
+            model_name=model or (None if server else DEFAULT_MODEL),
             revision=revision,
+            endpoint=server,
             options=options,
             as_json=as_json,
             output=output,
@@ -157,8 +187,13 @@ def soap(
         list[str], typer.Argument(metavar="NOTES|-", help="JSON files of visit notes, folders of them, or - for standard input.")
     ],
     truncate: Annotated[bool, typer.Option("--truncate", help="Leave out the end of notes that do not fit.")] = False,
-    model: ModelName = DEFAULT_MODEL,
+    model: ModelName = None,
     revision: Revision = None,
+    endpoint: EndpointUrl = None,
+    allow_remote: AllowRemote = False,
+    api_key_file: KeyFile = None,
+    jobs: Jobs = None,
+    timeout: Timeout = None,
     max_tokens: MaxTokens = 2000,
     temperature: Temperature = 0.0,
     top_k: TopK = 0,
@@ -182,6 +217,7 @@ def soap(
 
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
+        server = _endpoint(endpoint, allow_remote, api_key_file, jobs, timeout, local_only=(revision, batch_size))
 
         def read(name: str) -> Make:
             visit = read_notes(name)
@@ -189,8 +225,9 @@ def soap(
 
         run = Run(
             kind="soap",
-            model_name=model,
+            model_name=model or (None if server else DEFAULT_MODEL),
             revision=revision,
+            endpoint=server,
             options=options,
             as_json=as_json,
             output=output,
@@ -231,7 +268,7 @@ def check(
 
 @app.command()
 def serve(
-    model: ModelName = DEFAULT_MODEL,
+    model: ModelName = None,
     revision: Revision = None,
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8080,
@@ -249,7 +286,9 @@ def serve(
         place = Place(host=host, port=port, key=api_key or None)
         from medgemma_app.serve.server import serve as run
 
-        raise typer.Exit(run(model, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty()))
+        raise typer.Exit(
+            run(model or DEFAULT_MODEL, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty())
+        )
 
 
 def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed: int | None, repetition_penalty: float | None) -> Options:
@@ -259,6 +298,33 @@ def _options(max_tokens: int, temperature: float, top_k: int, top_p: float, seed
         max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, repetition_penalty=repetition_penalty
     )
     return options.seeded()
+
+
+def _endpoint(
+    url: str | None,
+    allow_remote: bool,
+    key_file: Path | None,
+    jobs: int | None,
+    timeout: float | None,
+    *,
+    local_only: tuple[str | None, int | None],
+) -> Endpoint | None:
+    """The server to ask, checked before any file is read. Raises OptionError for a URL that is refused."""
+    from medgemma_app.model.endpoint import Endpoint, read_key
+
+    if not url:
+        if jobs is not None or timeout is not None or key_file is not None:
+            raise OptionError("--jobs, --timeout and --api-key-file belong to a server; name it by --endpoint")
+        return None
+    if any(value is not None for value in local_only):
+        raise OptionError("--revision and --batch-size are the server's business; leave them out with --endpoint")
+    return Endpoint(
+        url=url,
+        allow_remote=allow_remote,
+        key=read_key(key_file),
+        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+        jobs=DEFAULT_JOBS if jobs is None else jobs,
+    )
 
 
 @contextmanager

@@ -54,7 +54,15 @@ class ModelError(MedGemmaError):
 
 
 class GenerationError(MedGemmaError):
-    """The model failed while it was generating."""
+    """The model failed while it was generating; ``partial`` holds what a server had sent until then."""
+
+    def __init__(self, message: str, *, partial: Generation | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class EndpointError(GenerationError):
+    """The server cannot be reached or refuses whatever it is asked: see to it, then go on."""
 
 
 class GenerationCancelled(MedGemmaError):
@@ -63,5 +71,5 @@ class GenerationCancelled(MedGemmaError):
     exit_code = 130
 
     def __init__(self, partial: Generation) -> None:
-        super().__init__(f"cancelled after {len(partial.token_ids)} tokens")
+        super().__init__("cancelled" if partial.generated_tokens is None else f"cancelled after {partial.generated_tokens} tokens")
         self.partial = partial

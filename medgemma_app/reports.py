@@ -32,7 +32,6 @@ FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
 RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 BOUNDARY = re.compile(r"(?<=[.!?;])\s|\n|\Z")
-PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
 OnToken = Callable[[Token], object]
 
 
@@ -60,7 +59,7 @@ class Report:
             "thought": made.thought,
             "finish_reason": made.finish_reason,
             "tries": self.tries,
-            "tokens": {"prompt": made.prompt_tokens, "generated": len(made.token_ids)},
+            "tokens": {"prompt": made.prompt_tokens, "generated": made.generated_tokens},
             "seconds": round(made.seconds, 3),
             "peak_memory_bytes": made.peak_memory_bytes,
             **self.origin,
@@ -315,7 +314,7 @@ def _fit(model: MedGemma, text: str, options: Options, truncate: bool) -> tuple[
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part)[0]))
 
-    if (count := tokens(text)) <= limit:
+    if not (model.counts or truncate) or (count := tokens(text)) <= limit:  # a server that does not count refuses what does not fit
         return text, ()
     if not truncate:
         message = f"the notes make {count} tokens and the model takes at most {limit}; shorten them, or leave out their end with --truncate"
@@ -335,11 +334,11 @@ def _scan(source: Picture) -> Scan:
 def _origin(kind: str, model: MedGemma, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": kind,
-        "model": {"id": model.id, "revision": model.revision, "aligned": model.aligned},
+        "model": model.described(),
         "options": asdict(options),
         "input": dict(inputs),
         "prompt": {"file": file.name, "sha256": file.sha256},
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in model.packages},
     }
 
 

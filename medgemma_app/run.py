@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from medgemma_app.errors import GenerationCancelled, MedGemmaError, ModelError, OptionError
+from medgemma_app.errors import GenerationCancelled, GenerationError, MedGemmaError, OptionError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.terminal import Answers, Progress, StreamPrinter, say, say_issues, say_pictures, say_result, say_timing
 
 if TYPE_CHECKING:
+    from medgemma_app.model.endpoint import Endpoint
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.model.generation import Options
     from medgemma_app.reports import Report, Task
@@ -38,8 +39,9 @@ class Run:
     """What the user asked for, by whichever command."""
 
     kind: str
-    model_name: str
+    model_name: str | None
     revision: str | None
+    endpoint: Endpoint | None
     options: Options
     as_json: bool
     output: Path | None
@@ -50,6 +52,7 @@ class Run:
     batch_size: int | None
     resume: bool
     _codes: list[int] = field(default_factory=list)
+    _model: MedGemma | None = None
 
     def studies(self, names: Sequence[str], read: Read) -> None:
         """Every study, in order. Exits with the worst of their codes."""
@@ -76,7 +79,7 @@ class Run:
                 reading.result()
             try:
                 model = self._load(progress)
-            except ModelError:
+            except MedGemmaError:
                 reading.result()  # what is wrong with the input comes first, however long it took to find out
                 raise
             progress.show("reading the input")
@@ -84,9 +87,10 @@ class Run:
             printer = StreamPrinter(progress, answer=self.stream and answers.can_stream and not self.retries, thought=self.thinking)
             try:
                 report = write(model, task, retries=self.retries, on_token=printer)
-            except GenerationCancelled as cancelled:
+            except (GenerationCancelled, GenerationError) as stopped:
                 progress.clear()
-                answers.add_partial(cancelled.partial, printer.printed)
+                if stopped.partial is not None:
+                    answers.add_partial(stopped.partial, printer.printed)
                 raise
             progress.clear()
             answers.add(report, printer.printed)
@@ -100,7 +104,9 @@ class Run:
         """Into a file of results, which may hold some of them already."""
         from medgemma_app.results import Results
 
-        with closing(Results(path, kind=self.kind, model=self.model_name, resume=self.resume)) as results:
+        if self.model_name is None:  # only the server knows
+            self._load(Progress(quiet=self.quiet))
+        with closing(Results(path, kind=self.kind, model=cast(str, self.model_name), resume=self.resume)) as results:
             left = [name for name in names if name not in results.done]
             if self.resume:
                 say(f"{len(names) - len(left)} of {len(names)} studies are in {path.name} already")
@@ -140,22 +146,34 @@ class Run:
         """What a line of a file of results says of a study."""
         if isinstance(result, MedGemmaError):
             rest = {"error": str(result), "kind": self.kind, "model": {"id": self.model_name}}
+            if isinstance(result, GenerationError) and result.partial is not None:
+                rest["partial"] = result.partial.text
         else:
             rest = result.to_dict()
         return {"study": name, "exit_code": exit_code(result), **rest}
 
     def _load(self, progress: Progress) -> MedGemma:
-        from medgemma_app.model.engine import MedGemma
-
-        progress.show(f"loading {self.model_name}")
+        if self._model is not None:
+            return self._model
+        progress.show(f"loading {self.model_name}" if self.endpoint is None else f"asking {self.endpoint.host}")
         try:
-            model = MedGemma.load(self.model_name, revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
+            self._model = model = self._loaded()
         finally:
             progress.clear()
         say(NOTICE)
-        if self.model_name == "demo":
+        self.model_name = model.id
+        if self.endpoint is not None:
+            say(f"{model.id} at {self.endpoint.host}")
+        if model.id == "demo":
             say(DEMO_NOTICE)
         return model
+
+    def _loaded(self) -> MedGemma:
+        if self.endpoint is not None:
+            return self.endpoint.connect(self.model_name)
+        from medgemma_app.model.engine import MedGemma
+
+        return MedGemma.load(cast(str, self.model_name), revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
 
 
 class Tally:

@@ -70,7 +70,7 @@ class StreamPrinter:
         self.printed = ""  # of the answer, so far
 
     def __call__(self, token: Token) -> None:
-        self._tokens += token.id is not None
+        self._tokens += token.finish_reason is None
         pieces = self._splitter.feed(token.text)
         if token.finish_reason is not None:
             pieces += self._splitter.finish()
@@ -183,6 +183,9 @@ def save_pictures(path: Path, images: Sequence[Image], sources: Sequence[str]) -
 def say_cost(model: MedGemma, prompt: Prompt) -> None:
     """Before a long wait: what a series of slices will take."""
     cost = model.expect(prompt)
+    if cost is None:
+        say(f"{len(prompt.images)} pictures; what they take is the server's business")
+        return
     memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
     pictures = f"{len(prompt.images)} picture{'' if len(prompt.images) == 1 else 's'}, {cost.prompt_tokens} prompt tokens"
     say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
@@ -232,6 +235,7 @@ def _seen(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def say_timing(generation: Generation) -> None:
-    tokens = len(generation.token_ids)
-    memory = generation.peak_memory_bytes / 2**30
-    say(f"{generation.prompt_tokens} prompt tokens, {tokens} generated in {generation.seconds:.1f} s, peak memory {memory:.2f} GiB")
+    memory = generation.peak_memory_bytes
+    peak = "" if memory is None else f", peak memory {memory / 2**30:.2f} GiB"
+    prompt, made = (("?" if count is None else count) for count in (generation.prompt_tokens, generation.generated_tokens))
+    say(f"{prompt} prompt tokens, {made} generated in {generation.seconds:.1f} s{peak}")

@@ -90,6 +90,7 @@ def loaded_by(*arguments):
         (["findings", __file__, "--output", "/no/such/folder/report.txt"], 2),
         (["soap", "no-such-file.json"], 2),
         (["soap", __file__], 2),
+        (["soap", __file__, "--endpoint", "https://example.org/v1"], 2),
         (["soap", "-"], 2),
     ],
     ids=str,
@@ -97,7 +98,7 @@ def loaded_by(*arguments):
 def test_help_and_input_errors_answer_without_loading_the_model_library(arguments, status):
     code, modules, stderr = loaded_by(*arguments)
     assert code == status
-    assert not modules & {"mlx", "mlx_vlm", "transformers", "torch"}
+    assert not modules & {"mlx", "mlx_vlm", "transformers", "torch", "openai", "httpx2"}
     assert "Traceback" not in stderr
 
 

@@ -10,8 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import ContextError, GenerationCancelled, GenerationError, InputError, MedGemmaError
-from medgemma_app.model.generation import Expectation, Generation, Options, Token
+from medgemma_app.errors import ContextError, MedGemmaError
+from medgemma_app.model.generation import Expectation, Generation, Options, Token, collect
 from medgemma_app.model.row import Row, model_failed, no_such_token, penalties
 from medgemma_app.prompts import Prompt
 
@@ -28,6 +28,13 @@ FREED_BYTES = 256 << 20  # of freed memory that mlx may keep for itself; without
 
 class MedGemma:
     """A loaded checkpoint. Use ``MedGemma.load``; one generation at a time."""
+
+    id: str
+    revision: str | None
+    context: int
+    aligned: bool | None
+    counts = True  # tokens can be counted before they are fed
+    packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")  # that have a part in what is generated
 
     def __init__(self, model: Any, processor: Any, *, id: str, revision: str | None, context: int, aligned: bool) -> None:
         from medgemma_app.model.chat import ChatTemplate
@@ -56,6 +63,32 @@ class MedGemma:
         _limit_cache()
         return cls(loaded, processor, id=model, revision=checkpoint.revision, context=checkpoint.context, aligned=align)
 
+    @staticmethod
+    def connect(
+        url: str,
+        *,
+        model: str | None = None,
+        allow_remote: bool = False,
+        api_key: str | None = None,
+        timeout: float = 300.0,
+        jobs: int = 8,
+    ) -> MedGemma:
+        """A model behind an OpenAI-compatible server, with the same face; ``model`` is needed where the server has several.
+
+        Nothing but this machine itself may be reached unless ``allow_remote`` says that the picture and the notes may leave it.
+        ``api_key`` is by default the one in MEDGEMMA_API_KEY; ``timeout`` is the longest silence in seconds; ``generate_many`` keeps
+        ``jobs`` requests in flight. Raises OptionError for a URL that is refused, EndpointError when nothing answers there, ModelError
+        when it has no such model or the extra "remote" is not installed.
+        """
+        from medgemma_app.model.endpoint import Endpoint, read_key
+
+        key = read_key(None) if api_key is None else api_key
+        return Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs).connect(model)
+
+    def described(self) -> dict[str, Any]:
+        """What a report says of the model."""
+        return {"id": self.id, "revision": self.revision, "aligned": self.aligned}
+
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed for ``prompt``, every picture as its image soft tokens."""
         return self._chat.encode(prompt)
@@ -77,7 +110,7 @@ class MedGemma:
 
         return image_features(self._model, self._pixels([image]))[0]
 
-    def expect(self, prompt: Prompt) -> Expectation:
+    def expect(self, prompt: Prompt) -> Expectation | None:
         """What ``prompt`` will cost: its tokens, the cache they fill, and how long its pictures take, by timing the first."""
         tokens = len(self.tokenize(prompt))
         start = time.perf_counter()
@@ -109,17 +142,7 @@ class MedGemma:
 
         mx.reset_peak_memory()
         row = self.row(prompt, options or Options())
-        with closing(self._tokens(prompt, row)) as tokens:
-            try:
-                for token in tokens:
-                    if on_token:
-                        on_token(token)
-            except (GenerationError, InputError):
-                raise
-            except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
-                row.end("cancelled")
-                raise GenerationCancelled(row.generation()) from error
-        return row.generation()
+        return collect(self._tokens(prompt, row), row, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
         """One Token as each is generated. Closing the generator stops the work before the next token and frees it.

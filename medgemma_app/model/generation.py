@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
-from medgemma_app.errors import OptionError
+from medgemma_app.errors import GenerationCancelled, GenerationError, InputError, OptionError
 from medgemma_app.model.thought import split_thought
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
@@ -61,7 +62,7 @@ class Token:
     """One generated token. ``text`` may be empty (a word or a character held back); the last item alone has a ``finish_reason``.
 
     ``logprob`` is the natural logarithm of its probability before sampling. ``id`` and ``logprob`` are None
-    for the last item, which holds flushed text only.
+    for the last item, which holds flushed text only, and where a server does not report them.
     """
 
     id: int | None
@@ -75,15 +76,19 @@ class Token:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished generation: ``text`` is the answer, ``thought`` the trace before it (None when there was none)."""
+    """A finished generation: ``text`` is the answer, ``thought`` the trace before it (None when there was none).
+
+    ``token_ids``, the numbers of tokens and the peak memory are None where a server does not report them.
+    """
 
     text: str
     thought: str | None
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] | None
     finish_reason: FinishReason
-    prompt_tokens: int
+    prompt_tokens: int | None
     seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
+    generated_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,33 @@ class Expectation:
     picture_seconds: float
 
 
-def fold(tokens: Sequence[Token], finish_reason: FinishReason, *, prompt_tokens: int, seconds: float, peak: int) -> Generation:
+def fold(
+    tokens: Sequence[Token], finish_reason: FinishReason, *, prompt_tokens: int | None, seconds: float, peak: int | None
+) -> Generation:
     """Tokens in their order -> the generation they make up. ``peak`` is in bytes."""
     text, thought = split_thought("".join(token.text for token in tokens))
     ids = tuple(token.id for token in tokens if token.id is not None)
-    return Generation(text, thought, ids, finish_reason, prompt_tokens, seconds, peak)
+    return Generation(text, thought, ids, finish_reason, prompt_tokens, seconds, peak, len(ids))
+
+
+class Answer(Protocol):
+    """An answer under way, by whichever engine."""
+
+    def end(self, reason: FinishReason) -> Token: ...
+
+    def generation(self) -> Generation: ...
+
+
+def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:
+    """A stream, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
+    with closing(tokens):
+        try:
+            for token in tokens:
+                if on_token:
+                    on_token(token)
+        except (GenerationError, InputError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
+            answer.end("cancelled")
+            raise GenerationCancelled(answer.generation()) from error
+    return answer.generation()

@@ -1,0 +1,95 @@
+"""Studies a minute through a server, with one request in flight and with sixteen: python tests/bench_serve.py [STUDIES [ROUNDS]]
+
+Starts ``medgemma serve`` with the demo on a free port of this machine and asks it for findings reports and SOAP notes in turn,
+on seeds that training never saw. The rounds alternate, so that whatever else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from socket import socket
+
+from medgemma_app import MedGemma, Options
+from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.errors import EndpointError
+from medgemma_app.reports import Task, findings_task, soap_task, write_many
+
+FIRST_SEED = 900_000
+IN_FLIGHT = (1, 16)
+
+
+@contextmanager
+def served(model: str = "demo", *, seconds: float = 60) -> Iterator[str]:
+    """The URL of a ``medgemma serve`` that is ready and ends with the context."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            url = f"http://127.0.0.1:{port}/v1"
+            _await(url, server, time.monotonic() + seconds)
+            yield url
+        finally:
+            server.terminate()
+
+
+def _await(url: str, server: subprocess.Popen[bytes], deadline: float) -> None:
+    while True:
+        try:
+            MedGemma.connect(url)
+            return
+        except EndpointError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def studies(count: int) -> list[Callable[[MedGemma], Task]]:
+    """Findings and notes in turn."""
+
+    def task(seed: int) -> Callable[[MedGemma], Task]:
+        if seed % 2:
+            return lambda model: soap_task(model, write_notes(seed)[0])
+        return lambda model: findings_task(model, draw_phantom(seed)[0])
+
+    return [task(FIRST_SEED + number) for number in range(count)]
+
+
+def studies_a_minute(url: str, count: int, jobs: int) -> float:
+    model = MedGemma.connect(url)
+    start = time.perf_counter()
+    reports = list(write_many(model, studies(count), Options(), batch_size=jobs))
+    seconds = time.perf_counter() - start
+    failed = [report for report in reports if isinstance(report, Exception)]
+    if failed:
+        raise SystemExit(f"{len(failed)} of {count} studies failed: {failed[0]}")
+    return 60 * count / seconds
+
+
+def measure(count: int = 48, rounds: int = 3) -> dict[str, list[float]]:
+    """Studies a minute of every round, by the number of requests in flight."""
+    with served() as url:
+        studies_a_minute(url, 4, 4)  # the first requests compile and look whether pictures are seen
+        results: dict[str, list[float]] = {str(jobs): [] for jobs in IN_FLIGHT}
+        for _ in range(rounds):
+            for jobs in IN_FLIGHT:
+                results[str(jobs)].append(round(studies_a_minute(url, count, jobs), 1))
+    return results
+
+
+def main() -> None:
+    results = measure(*map(int, sys.argv[1:3]))
+    for jobs, rates in results.items():
+        print(f"{jobs:>2} in flight: {statistics.median(rates):.1f} studies a minute (rounds: {rates})")
+    one, many = (statistics.median(results[str(jobs)]) for jobs in IN_FLIGHT)
+    print(f"{many / one:.2f} times as many")
+
+
+if __name__ == "__main__":
+    main()
