@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,7 @@ PROMPT, ANSWER, IMAGE_TOKEN = 320, 200, 7  # tokens: a picture and what is said 
 GB = 1e9
 
 
+@cache
 def eye() -> Results:
     """GiB above the weights that a layer of SigLIP needs at MedGemma's width in float32 (all 27 need no more), against mlx-vlm's."""
     tower = VisionModel(VisionConfig(model_type="siglip_vision_model", num_hidden_layers=1, **EYE))

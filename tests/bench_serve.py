@@ -1,4 +1,4 @@
-"""Studies a minute through a server, with one request in flight and with sixteen: python tests/bench_serve.py [STUDIES [ROUNDS]]
+"""The server's part of ``make bench``: studies a minute with one request in flight and with sixteen.
 
 Starts ``medgemma serve`` with the demo on a free port of this machine and asks it for findings reports and SOAP notes in turn,
 on seeds that training never saw. The rounds alternate, so that whatever else the machine does falls on both.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
+from typing import Any
 
 from medgemma_app import MedGemma, Options
 from medgemma_app.demo import draw_phantom, write_notes
@@ -72,24 +73,13 @@ def studies_a_minute(url: str, count: int, jobs: int) -> float:
     return 60 * count / seconds
 
 
-def measure(count: int = 48, rounds: int = 3) -> dict[str, list[float]]:
-    """Studies a minute of every round, by the number of requests in flight."""
+def serve(count: int = 32, rounds: int = 3) -> dict[str, Any]:
+    """Studies a minute through `medgemma serve`, with sixteen requests in flight against one."""
     with served() as url:
         studies_a_minute(url, 4, 4)  # the first requests compile and look whether pictures are seen
-        results: dict[str, list[float]] = {str(jobs): [] for jobs in IN_FLIGHT}
-        for _ in range(rounds):
-            for jobs in IN_FLIGHT:
-                results[str(jobs)].append(round(studies_a_minute(url, count, jobs), 1))
-    return results
-
-
-def main() -> None:
-    results = measure(*map(int, sys.argv[1:3]))
-    for jobs, rates in results.items():
-        print(f"{jobs:>2} in flight: {statistics.median(rates):.1f} studies a minute (rounds: {rates})")
-    one, many = (statistics.median(results[str(jobs)]) for jobs in IN_FLIGHT)
-    print(f"{many / one:.2f} times as many")
-
-
-if __name__ == "__main__":
-    main()
+        rates = [[studies_a_minute(url, count, jobs) for jobs in IN_FLIGHT] for _ in range(rounds)]
+    ratios = sorted(many / one for one, many in rates)
+    one, many = (statistics.median(column) for column in zip(*rates, strict=True))
+    row = {"ratio": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1], "one": one, "sixteen": many}
+    print(f"  {row['ratio']:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; {many:.0f} against {one:.0f}, {rounds} rounds)")
+    return row

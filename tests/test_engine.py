@@ -269,14 +269,14 @@ def test_numbers_that_are_not_finite_are_an_error(tiny_folder):
         model.generate(PROMPT, Options(max_tokens=2))
 
 
-def test_200_generations_do_not_grow_memory(tiny_model):
+def test_generations_do_not_grow_memory(tiny_model):
     def run(times):
         for _ in range(times):
             tiny_model.generate(PROMPT, Options(max_tokens=3))
         return mx.get_active_memory() + mx.get_cache_memory()
 
     settled = run(5)
-    assert run(200) <= settled + 100_000
+    assert run(60) <= settled + 100_000
 
 
 @pytest.mark.parametrize(("before", "after"), [(1 << 40, 256 << 20), (1 << 20, 1 << 20)])
