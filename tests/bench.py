@@ -2,8 +2,8 @@
 
     python tests/bench.py [--json FILE] [PART ...]
 
-Parts: startup, process, overhead, many, serve, repeated, eye, budget, growth, steady. The two sides of a comparison take turns, so that a busy
-machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
+Parts: startup, process, overhead, many, serve, repeated, eye, budget, growth, steady. The two sides of a comparison take turns, so
+that a busy machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
 """
 
 from __future__ import annotations
