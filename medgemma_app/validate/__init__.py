@@ -1,9 +1,16 @@
 """Text -> issues. Pure functions: no model, no mlx, no file."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from medgemma_app.validate.common import FinishReason, Issue, Severity, Validation
-from medgemma_app.validate.findings import validate_findings
 from medgemma_app.validate.sections import parse_findings, parse_soap
-from medgemma_app.validate.soap import validate_soap
+
+if TYPE_CHECKING:
+    from medgemma_app.validate.findings import validate_findings
+    from medgemma_app.validate.soap import validate_soap
 
 __all__ = [
     "FinishReason",
@@ -15,3 +22,11 @@ __all__ = [
     "validate_findings",
     "validate_soap",
 ]
+_HOMES = {"validate_findings": "findings", "validate_soap": "soap"}
+
+
+def __getattr__(name: str) -> Any:
+    """The validators compile some hundred patterns: not before there is a text, since a stream needs only the watch for loops."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
