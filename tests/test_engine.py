@@ -291,7 +291,7 @@ def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeyp
     scripted(monkeypatch, tiny_model, phrase * 20)
     generation = tiny_model.generate(PROMPT, Options(max_tokens=len(phrase) * 20))
     assert generation.finish_reason == "repetition"
-    assert generation.text.count("lungs are clear") <= 5
+    assert generation.text.count("lungs are clear") <= 8
 
 
 def test_a_picture_that_was_seen_costs_no_second_look(tiny_model, monkeypatch):

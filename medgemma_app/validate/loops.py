@@ -16,6 +16,7 @@ _SEARCHED = (4, 16, 64, 256)
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3))  # up to so many words in the phrase: so many times
 _ALLOWED_LONG = 2
 _LONGEST_PERIOD = 400
+_PATIENCE = 24  # words that a loop must have before a generation is stopped for it
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
@@ -66,10 +67,11 @@ def _periodic(codes: list[int], window: int) -> tuple[int, int] | None:
 
 
 class _Stretch:
-    """The windows, one after the other, as long as each of them stood a constant number of words before."""
+    """The windows, one after the other, as long as each stood a constant number of words before; ``least`` words make a loop."""
 
-    def __init__(self, window: int) -> None:
-        self._window, self._at, self._run, self._period = window, 0, 0, 0
+    def __init__(self, window: int, *, least: int = 0) -> None:
+        self._window, self._least = window, least
+        self._at, self._run, self._period = 0, 0, 0
         self._last: dict[int, int] = {}
 
     def feed(self, code: int) -> int:
@@ -79,18 +81,21 @@ class _Stretch:
         self._at += 1
         self._run = self._run + 1 if distance == self._period else 1
         self._period = distance
-        too_often = 0 < distance <= _LONGEST_PERIOD and self._run + self._window > distance * _allowed(distance)
+        too_often = 0 < distance <= _LONGEST_PERIOD and self._run + self._window > max(distance * _allowed(distance), self._least)
         return distance if too_often else 0
 
 
 class LoopWatch:
-    """Sees a loop as it forms, in text that comes in pieces; the work for a piece does not grow with the text before it."""
+    """Sees a loop as it forms, in text that comes in pieces; the work for a piece does not grow with the text before it.
+
+    More patient than ``loop``: what is stopped cannot be judged again, and some words more cost nothing.
+    """
 
     def __init__(self) -> None:
         self._pending: list[str] = []  # the word under way
         self._tail = ""
         self._words: list[str] = []
-        self._stretches = {window: _Stretch(window) for window in _SEARCHED}
+        self._stretches = {window: _Stretch(window, least=_PATIENCE) for window in _SEARCHED}
 
     def feed(self, piece: str) -> bool:
         """True as soon as the text turns in circles with this piece."""
