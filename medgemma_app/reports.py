@@ -311,7 +311,7 @@ def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
 
 def _fit(model: MedGemma, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
-    from medgemma_app.inputs.notes import count_words
+    from medgemma_app.inputs.notes_text import count_words
 
     limit, text = model.context - min(options.max_tokens, ANSWER_TOKENS), notes.text
 

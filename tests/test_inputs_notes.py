@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import load_notes, notes_text, read_notes
+from medgemma_app.inputs.notes import load_notes, read_notes
+from medgemma_app.inputs.notes_text import notes_text
 
 SAID = "cough for three days, no fever"
 
