@@ -125,6 +125,16 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
     assert (shown(path).min(), shown(path).max()) == (0, 255)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_white_picture_is_refused_but_not_in_a_window_of_its_own(tmp_path: Path, dtype: Any) -> None:
+    white = np.full((ROWS, COLUMNS), np.iinfo(dtype).max, dtype)
+    white[:5] = np.linspace(0, np.iinfo(dtype).max, 5 * COLUMNS).reshape(5, COLUMNS)
+    with pytest.raises(InputError, match=r"scan\.dcm is saturated"):
+        load_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize)))
+    window = {"WindowCenter": np.iinfo(dtype).max // 2, "WindowWidth": np.iinfo(dtype).max}
+    assert "is saturated" in read_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize, **window))).warnings[0]
+
+
 @pytest.mark.parametrize("spread", [5, 60])
 def test_a_nearly_constant_picture_is_refused(tmp_path: Path, spread: float) -> None:
     pixels = np.random.default_rng(0).normal(2000, spread, STORED.shape).astype(np.uint16)
