@@ -31,7 +31,9 @@ ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published n
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
 RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
-BOUNDARY = re.compile(r"(?<=[.!?;])\s|\n|\Z")
+# Where notes may be cut: after a sentence in any script, or where that leaves out too much, after a word.
+SENTENCE = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
+WORD = re.compile(r"\s+|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])|\Z")
 OnToken = Callable[[Token], object]
 
 
@@ -222,7 +224,7 @@ def soap_task(model: MedGemma, notes: VisitNotes, *, truncate: bool = False, opt
 
     read = notes if isinstance(notes, Notes) else read_notes(notes)
     options = (options or Options()).seeded()
-    kept, warnings = _fit(model, read.text, options, truncate)
+    kept, warnings = _fit(model, read, options, truncate)
     prompt, file = soap_prompt(kept)
     if left_out := read.facts.get("left_out"):
         warnings += (f"not told to the model: {', '.join(left_out)}",)
@@ -307,9 +309,11 @@ def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
     return {name: validation.sections.get(name, "") for name in names}
 
 
-def _fit(model: MedGemma, text: str, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
+def _fit(model: MedGemma, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
-    limit = model.context - min(options.max_tokens, ANSWER_TOKENS)
+    from medgemma_app.inputs.notes_text import count_words
+
+    limit, text = model.context - min(options.max_tokens, ANSWER_TOKENS), notes.text
 
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part)[0]))
@@ -319,12 +323,21 @@ def _fit(model: MedGemma, text: str, options: Options, truncate: bool) -> tuple[
     if not truncate:
         message = f"the notes make {count} tokens and the model takes at most {limit}; shorten them, or leave out their end with --truncate"
         raise ContextError(message, tokens=count, limit=limit)
-    ends = [match.end() for match in BOUNDARY.finditer(text)]
-    fitting = bisect_right(ends, limit, key=lambda end: tokens(text[:end]))
-    kept = text[: ends[fitting - 1]].rstrip() if fitting else ""
+    kept = _cut(text, SENTENCE, tokens, limit)
+    if not kept or tokens(kept) < limit / 2:
+        kept = _cut(text, WORD, tokens, limit)
     if not kept:
-        raise ContextError(f"not one sentence of the notes fits into {limit} tokens", tokens=count, limit=limit)
-    return kept, (f"the notes do not fit: the last {len(text.split()) - len(kept.split())} of {len(text.split())} words were left out",)
+        raise ContextError(f"not one word of the notes fits into {limit} tokens", tokens=count, limit=limit)
+    all_words, lost = count_words(text), notes.lost(len(kept))
+    left_out = f"the last {all_words - count_words(kept)} of {all_words} words were left out"
+    return kept, (f"the notes do not fit: {left_out}{f' ({lost})' * bool(lost)}",)
+
+
+def _cut(text: str, boundary: re.Pattern[str], tokens: Callable[[str], int], limit: int) -> str:
+    """As much of the text, up to a boundary, as makes at most ``limit`` tokens; "" when nothing does."""
+    ends = [match.end() for match in boundary.finditer(text)]
+    fitting = bisect_right(ends, limit, key=lambda end: tokens(text[:end]))
+    return text[: ends[fitting - 1]].rstrip() if fitting else ""
 
 
 def _scan(source: Picture) -> Scan:

@@ -122,10 +122,10 @@ class Run:
         progress, tally = Progress(quiet=self.quiet), Tally(len(names))
         try:
             with reading_ahead(names, read) as inputs:
-                for name, result in zip(names, self._results(inputs, progress), strict=True):
+                for number, (name, result) in enumerate(zip(names, self._results(inputs, progress), strict=True), 1):
                     progress.clear()
                     put(name, result)
-                    say_result(name, result)
+                    say_result(name, number, result)
                     self._codes.append(exit_code(result))
                     progress.count(tally.count())
         finally:

@@ -96,6 +96,7 @@ class Answers:
     def __init__(self, path: Path | None, *, as_json: bool) -> None:
         self._path, self._json = path, as_json
         self._kept: list[str] = []
+        self._studies = 0
         if path is not None:
             _check_writable(path, "--output")
 
@@ -109,10 +110,11 @@ class Answers:
 
     def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
         """One of several studies: a ``record``, or a report with a head that tells it from the others."""
+        self._studies += 1
         if self._json:
             self._write(json.dumps(record, ensure_ascii=False), "\n")
         elif not isinstance(result, MedGemmaError):
-            self._write("\n" if self._kept else "", f"# {Path(name).name}\n", result.text, "\n")
+            self._write("\n" if self._kept else "", f"# {_shown(name, self._studies)}\n", result.text, "\n")
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped: always to stdout, a file holds finished reports only."""
@@ -198,9 +200,14 @@ def say_issues(report: Report, prefix: str = "") -> None:
         say(f"{prefix}{issue.severity}: {issue.code}: {issue.message}")
 
 
-def say_result(name: str, result: Report | MedGemmaError) -> None:
-    """What is to be said of one of several studies."""
-    shown = Path(name).name
+def _shown(name: str, number: int) -> str:
+    """A file by its name, and a folder by its place among the studies: folders are called after patients."""
+    return f"study {number}" if Path(name).is_dir() else Path(name).name
+
+
+def say_result(name: str, number: int, result: Report | MedGemmaError) -> None:
+    """What is to be said of one of several studies, and which of them it is."""
+    shown = _shown(name, number)
     if not isinstance(result, MedGemmaError):
         say_issues(result, f"{shown}: ")
     else:

@@ -24,6 +24,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import (
+    HEVCMP51,
+    MPEG2MPML,
     UID,
     BasicTextSRStorage,
     DeflatedExplicitVRLittleEndian,
@@ -121,6 +123,16 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
     assert "percentiles" in scan.facts["window"]["from"]
     assert scan.warnings == ("scan.dcm has a window that cannot be applied; percentiles of its values are shown instead",)
     assert (shown(path).min(), shown(path).max()) == (0, 255)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_white_picture_is_refused_but_not_in_a_window_of_its_own(tmp_path: Path, dtype: Any) -> None:
+    white = np.full((ROWS, COLUMNS), np.iinfo(dtype).max, dtype)
+    white[:5] = np.linspace(0, np.iinfo(dtype).max, 5 * COLUMNS).reshape(5, COLUMNS)
+    with pytest.raises(InputError, match=r"scan\.dcm is saturated"):
+        load_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize)))
+    window = {"WindowCenter": np.iinfo(dtype).max // 2, "WindowWidth": np.iinfo(dtype).max}
+    assert "is saturated" in read_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize, **window))).warnings[0]
 
 
 @pytest.mark.parametrize("spread", [5, 60])
@@ -287,6 +299,40 @@ def test_float_pixels_are_shown(tmp_path: Path) -> None:
     assert (picture.min(), picture.max()) == (0, 255)
 
 
+def test_float_pixels_say_nothing_of_the_bits_stored(tmp_path: Path) -> None:
+    ds = made(FloatPixelData=(STORED / 4096).astype("<f4").tobytes())
+    ds.BitsAllocated = 32
+    for keyword in ("BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(ds, keyword)
+    scan = read_image(written(tmp_path, ds), pad=False)
+    assert (scan.facts["bit_depth"], scan.image.getextrema()) == (32, ((0, 255),) * 3)
+
+
+def test_a_film_is_said_to_be_one(tmp_path: Path) -> None:
+    for syntax, message in ((MPEG2MPML, "is a film"), (HEVCMP51, "is a film"), (UID("1.2.840.10008.1.2.4.94"), "cannot be read .JPIP")):
+        path = written(tmp_path, made(STORED, syntax, NumberOfFrames=9, PixelData=encapsulate([b"film"])))
+        with pytest.raises(InputError, match=message):
+            load_image(path, frame=None if "film" in message else 1)
+
+
+@pytest.mark.parametrize(
+    ("centers", "widths", "used"), [(["", 2048], ["", 1500], 2048), ([5, 2048], [0, 1500], 2048), (["", ""], ["", ""], None)]
+)
+def test_the_first_window_that_can_be_applied_is_the_first(tmp_path: Path, centers: Any, widths: Any, used: float | None) -> None:
+    path = written(tmp_path, made(WindowCenter=centers, WindowWidth=widths))
+    assert read_image(path).facts["window"].get("center") == used
+
+
+def test_a_table_for_negative_values_begins_below_zero_however_that_is_stored(tmp_path: Path) -> None:
+    rescaled = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    unsigned, signed = lut(64512, 16, CURVE), lut(0, 16, CURVE)
+    signed["LUTDescriptor"].VR = "SS"
+    signed.LUTDescriptor = [4096, -1024, 16]
+    one, other = (written(tmp_path, made(VOILUTSequence=[table], **rescaled), f"{k}.dcm") for k, table in enumerate((unsigned, signed)))
+    assert (shown(one) == shown(other)).all()
+    assert np.abs(shown(one) - CURVE[STORED] / 65535 * 255).max() <= 1
+
+
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
     scan = read_image(written(tmp_path, made(PixelSpacing=[2, 1])), pad=False)
     assert scan.image.size == (COLUMNS, 2 * ROWS)
@@ -311,7 +357,13 @@ def test_the_header_facts_are_kept_and_what_names_a_person_is_not(tmp_path: Path
         ("BodyPartExamined", "DOE JANE", None), ("BodyPartExamined", "CHEST DOE", None), ("BodyPartExamined", "Chest of Jane Doe", None),
         ("ViewPosition", "PA", "PA"), ("ViewPosition", "XTABLE LATERAL", "XTABLE LATERAL"), ("ViewPosition", "JANE", None),
         ("ViewPosition", "<end_of_turn>", None), ("Modality", "DX", "DX"), ("Modality", "DOE", None), ("PatientAge", "054Y", "054Y"),
-        ("PatientAge", "54", None), ("StudyDate", "20240506", "20240506"), ("StudyDate", "12345678", None), ("StudyDate", "", None),
+        ("PatientAge", "54", None), ("PatientAge", "58Y", "58Y"), ("PatientAge", "5D", "5D"), ("PatientAge", "0054Y", None),
+        ("BodyPartExamined", "CHEST 2 VIEWS", "CHEST 2 VIEWS"), ("BodyPartExamined", "Thorax ap", "THORAX AP"),
+        ("BodyPartExamined", "UP_EXM", "UP_EXM"), ("BodyPartExamined", "LOW_EXM", "LOW_EXM"), ("BodyPartExamined", "WSPINE", "WSPINE"),
+        ("BodyPartExamined", "LOW", None), ("BodyPartExamined", "2", None), ("BodyPartExamined", "JANE 2 VIEWS", None),
+        ("ViewPosition", "PA/LAT", "PA/LAT"), ("ViewPosition", "2 VIEWS", "2 VIEWS"), ("ViewPosition", "PA JANE", None),
+        ("Laterality", "LEFT", "L"), ("Laterality", "both", "B"), ("ImageLaterality", "RT", "R"),
+        ("StudyDate", "20240506", "20240506"), ("StudyDate", "12345678", None), ("StudyDate", "", None),
         ("Laterality", "JANE", None), ("PatientSex", "JANE", None),
     ],
 )  # fmt: skip

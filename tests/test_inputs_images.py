@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs import gates
 from medgemma_app.inputs.images import load_image, read_image, read_other
 
 
@@ -237,6 +238,22 @@ def test_a_turned_picture_is_shown_upright(tmp_path: Path, orientation: int, suf
     assert np.abs(grey(scan.image) - grey(drawing())).mean() < 4
 
 
+def grey_profile(gamma: float) -> bytes:
+    """The smallest ICC profile of a grey scale (ICC.1, 7.2 and 8.3.3): white point and curve."""
+    curve = struct.pack(">4sII", b"curv", 0, 1) + struct.pack(">Hxx", round(gamma * 256))
+    white = struct.pack(">4sIiii", b"XYZ ", 0, *(round(number * 65536) for number in (0.9642, 1.0, 0.8249)))
+    start = 128 + 4 + 2 * 12
+    tags = (
+        struct.pack(">I", 2)
+        + struct.pack(">4sII", b"wtpt", start, len(white))
+        + struct.pack(">4sII", b"kTRC", start + len(white), len(curve))
+    )
+    illuminant = white[8:]
+    size = start + len(white) + len(curve)
+    head = struct.pack(">I4sI4s4s4s12x4s28x12s48x", size, b"\0" * 4, 0x02400000, b"mntr", b"GRAY", b"XYZ ", b"acsp", illuminant)
+    return head + tags + white + curve
+
+
 def test_a_colour_profile_is_followed_and_a_broken_one_passed_over(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for name, icc in (
@@ -339,6 +356,10 @@ def test_a_burnt_out_picture_gives_a_warning_or_is_refused_and_a_colour_photogra
     assert "saturated" in read_image(save(tmp_path / "burnt.png", burnt)).warnings[0]
     with pytest.raises(InputError, match=r"white\.png is saturated"):
         load_image(save(tmp_path / "white.png", drawing().point(lambda level: min(255, 20 * level))))
+    deep = np.full((200, 200), 65535, np.uint16)
+    deep[90:100, 50:150] = np.arange(100) * 600
+    with pytest.raises(InputError, match=r"deep\.png is saturated"):
+        load_image(save(tmp_path / "deep.png", Image.fromarray(deep)))
     colour = Image.merge("RGB", (drawing(), drawing().rotate(90), drawing().rotate(180)))
     assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, and a radiograph is expected",)
     assert not read_image(save(tmp_path / "grey.png", drawing().convert("RGB"))).warnings
@@ -419,6 +440,58 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_window_needs_a_dicom_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a DICOM file, and a window needs one"):
         load_image(save(tmp_path / "scan.png", drawing()), window="40/400")
+
+
+def png_of_16_bits(values: np.ndarray, channels: int) -> bytes:
+    """Grey as RGB, RGBA or grey with alpha; the alpha is opaque."""
+    bands = [values] * (channels - 1 + channels % 2) + [np.full_like(values, 65535)] * (1 - channels % 2)
+    pixels = np.stack(bands, axis=2).astype(">u2")
+    colour = {2: 4, 3: 2, 4: 6}[channels]
+    return png_of(*values.shape[::-1], b"".join(b"\0" + row.tobytes() for row in pixels), depth=16, colour=colour)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_grey_in_16_bit_colour_is_stretched_as_far_as_its_upper_bits_go_and_said_to_be(tmp_path: Path, channels: int) -> None:
+    (tmp_path / "scan.png").write_bytes(png_of_16_bits(ramp(20_000), channels))
+    scan = read_image(tmp_path / "scan.png", pad=False)
+    assert (np.diff(grey(scan.image).ravel()) >= 0).all()
+    assert (grey(scan.image).min(), grey(scan.image).max()) == (0, 255)
+    assert scan.facts["window"] == {"from": "percentiles 0.1 and 99.9 of the upper 8 bits", "low": 0.0, "high": 78.0}
+    assert scan.warnings == ("scan.png has 16 bits a channel, of which the upper 8 are read; save it as 16-bit grey to show them all",)
+    (tmp_path / "narrow.png").write_bytes(png_of_16_bits(ramp(4_000) + np.uint16(30_000), channels))
+    with pytest.raises(InputError, match="uses only the lower part of 16-bit colour"):
+        load_image(tmp_path / "narrow.png")
+
+
+def test_16_bit_colour_is_shown_as_it_is_with_a_warning(tmp_path: Path) -> None:
+    values = np.stack([ramp(65535), ramp(65535)[::-1], ramp(65535)], axis=2).astype(">u2")
+    (tmp_path / "scan.png").write_bytes(png_of(128, 128, b"".join(b"\0" + row.tobytes() for row in values), depth=16, colour=2))
+    scan = read_image(tmp_path / "scan.png", pad=False)
+    assert (np.asarray(scan.image) == values >> 8).all()
+    assert scan.warnings[0] == "scan.png has 16 bits a channel, of which the upper 8 are read"
+
+
+@pytest.mark.parametrize(("first", "second"), [(np.uint16, np.uint8), (np.uint8, np.uint16)])
+def test_the_bit_depth_is_that_of_the_page_which_is_shown(tmp_path: Path, first: Any, second: Any) -> None:
+    pages = [Image.fromarray(ramp(np.iinfo(dtype).max, dtype)) for dtype in (first, second)]
+    path = save(tmp_path / "scan.tif", pages[0], save_all=True, append_images=pages[1:])
+    assert [read_image(path, frame=k + 1).facts["bit_depth"] for k in (0, 1)] == [8 * np.dtype(dtype).itemsize for dtype in (first, second)]
+
+
+def test_a_profile_for_grey_holds_with_and_without_alpha(tmp_path: Path) -> None:
+    linear = grey_profile(1.0)
+    plain = save(tmp_path / "plain.png", drawing(), icc_profile=linear)
+    alpha = save(tmp_path / "alpha.png", Image.merge("LA", (drawing(), Image.new("L", (120, 80), 255))), icc_profile=linear)
+    assert np.abs(grey(load_image(plain, pad=False)) - grey(drawing())).max() > 20
+    assert load_image(alpha).tobytes() == load_image(plain).tobytes()
+
+
+def test_a_picture_of_more_than_89_megapixels_is_refused_whatever_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Image.MAX_IMAGE_PIXELS == gates.MOST_PIXELS
+    monkeypatch.setattr(gates, "MOST_PIXELS", 5000)
+    for path in (save(tmp_path / "scan.png", drawing()), written(tmp_path, made())):
+        with pytest.raises(InputError, match="has more pixels than can be used"):
+            load_image(path)
 
 
 def test_16_bit_colour_that_uses_its_lower_bits_only_is_refused(tmp_path: Path) -> None:

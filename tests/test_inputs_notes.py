@@ -1,7 +1,9 @@
 """Notes in any of their forms become text that says everything they say, or one clear line about what is wrong."""
 
+import base64
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import load_notes, notes_text, read_notes
+from medgemma_app.inputs.notes import load_notes, read_notes
+from medgemma_app.inputs.notes_text import notes_text
 
 SAID = "cough for three days, no fever"
 
@@ -46,7 +49,9 @@ def write(folder: Path, content: Any) -> Path:
         pytest.param({"dialogue": [{"speaker": "Patient", "text": SAID}]}, f"Dialogue:\nPatient: {SAID}", id="turns in an object"),
         pytest.param([{"role": "patient", "content": SAID, "time": "00:12"}], f"patient: {SAID} (Time: 00:12)", id="turns with a time"),
         pytest.param(["one two three", "four five"], "one two three\nfour five", id="a list of lines"),
-        pytest.param({"text": SAID, "smoker": False, "children": None}, f"Text: {SAID}\nSmoker: false\nChildren: ", id="false and null"),
+        pytest.param({"text": SAID, "smoker": False, "children": None}, f"Smoker: false\nChildren: \nText: {SAID}", id="false and null"),
+        pytest.param({"transcript": SAID, "text": "x", "pregnancy status": "pregnant", "plan": "rest"},
+                     f"Plan: rest\nPregnancy status: pregnant\nTranscript: {SAID}\nText: x", id="long texts stand last"),
     ],
 )  # fmt: skip
 def test_every_form_of_notes_becomes_labelled_text(tmp_path: Path, content: Any, text: str) -> None:
@@ -56,7 +61,7 @@ def test_every_form_of_notes_becomes_labelled_text(tmp_path: Path, content: Any,
 @pytest.mark.parametrize("number", ["37.20", "1e3", "-0", "98.60000000000000001", "123456789012345678901234567890"])
 def test_numbers_reach_the_model_as_the_file_wrote_them(tmp_path: Path, number: str) -> None:
     path = write(tmp_path, f'{{"text": "{SAID}", "value": {number}}}'.encode())
-    assert load_notes(path).endswith(f"Value: {number}")
+    assert load_notes(path).startswith(f"Value: {number}\n")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
@@ -91,6 +96,11 @@ def test_a_script_without_spaces_has_words(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b" ", "not JSON"),
         (b'{"complaint": "", "history": "", "medications": "", "plan": "", "exam": ""}', "fewer than 5 words"),
+        (b'{"name": "Jane Mary Doe", "mrn": "AB 12 CD", "dob": "3 May 1980", "address": "12 Long Lane Old Town"}', "fewer than 5 words"),
+        (b'{"patient": {"name": "Jane Mary Anne Doe", "firstName": "Jane", "phone": "five five five"}}', "fewer than 5 words"),
+        (b'[{"speaker": "Doctor One", "text": ""}, {"speaker": "Patient Two Three Four", "text": ""}]', "fewer than 5 words"),
+        (b"[1, 2, 3, 4, 5, 1e6, NaN, true, true, false]", "fewer than 5 words"),
+        (b'"1 2 3 4 5 6/7"', "fewer than 5 words"),
         (b"[]", "fewer than 5 words"),
         (b"null", "fewer than 5 words"),
         (b"12345", "fewer than 5 words"),
@@ -106,6 +116,10 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_file(tmp_path: Path, c
     assert str(caught.value).startswith("notes.json ")
     assert "\n" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_the_name_of_a_drug_is_no_name_of_a_person(tmp_path: Path) -> None:
+    assert load_notes(write(tmp_path, {"medications": [{"name": "aspirin"}, {"name": "insulin glargine at bed time"}]}))
 
 
 def test_missing_files_folders_and_addresses_are_refused(tmp_path: Path) -> None:
@@ -226,20 +240,22 @@ def test_a_fhir_record_of_who_and_when_alone_is_no_note(tmp_path: Path, resource
 @pytest.mark.parametrize(
     ("narrative", "told"),
     [
-        ("<div><b>Body temperature</b>: 37.20 Cel</div>", ""),
+        ("<div><b>Oral body temperature in bed</b>: 37.20 Cel</div>", ""),
         (
-            "<div><p>Body temperature: 37.20 Cel</p><p>shivering &amp; pale</p></div>",
-            "; text: Body temperature: 37.20 Cel  shivering & pale",
+            "<div><p>Oral body temperature in bed: 37.20 Cel</p><p>shivering &amp; pale</p></div>",
+            "; text: Oral body temperature in bed: 37.20 Cel  shivering & pale",
         ),
     ],
 )
 def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(tmp_path: Path, narrative: str, told: str) -> None:
     resource = (
-        b'{"resourceType": "Observation", "code": {"text": "Body temperature"}, "valueQuantity": {"value": 37.20, "unit": "Cel"}, "text": '
+        b'{"resourceType": "Observation", "code": {"text": "Oral body temperature in bed"}, '
+        b'"valueQuantity": {"value": 37.20, "unit": "Cel"},'
+        b' "text": '
     )
     path = write(tmp_path, resource + json.dumps({"status": "generated", "div": narrative}).encode() + b"}")
     notes = read_notes(path)
-    assert notes.text == f"Observation: Body temperature: 37.20 Cel{told}"
+    assert notes.text == f"Observation: Oral body temperature in bed: 37.20 Cel{told}"
     assert notes.facts["left_out"] == []
 
 
@@ -250,13 +266,88 @@ def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:
     assert text.count(SAID) == 2
 
 
+def asked(reference: str, *contained: dict[str, Any], url: str | None = None, **more: Any) -> dict[str, Any]:
+    """An entry that asks for a drug by reference."""
+    request = {"resourceType": "MedicationRequest", "medicationReference": {"reference": reference}, "contained": list(contained), **more}
+    return {"resource": request} | ({"fullUrl": url} if url else {})
+
+
+def drug(name: str, number: str = "1", url: str | None = None, **more: Any) -> dict[str, Any]:
+    resource = {"resourceType": "Medication", "id": number, "code": concept(name), **more}
+    return {"resource": resource} | ({"fullUrl": url} if url else {})
+
+
+A, B = "https://a.org/fhir/", "https://b.org/fhir/"
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        pytest.param([asked("#med", drug("Warfarin", "med")["resource"]), asked("#med", drug("Methotrexate", "med")["resource"])],
+                     ["Warfarin", "Methotrexate"], id="an id after # holds in its own resource"),
+        pytest.param([asked("#1"), drug("Warfarin")], ["#1"], id="and means nothing outside it"),
+        pytest.param([drug("Warfarin", url=f"{A}Medication/1"), drug("Heparin", url=f"{B}Medication/1"),
+                      asked("Medication/1", url=f"{A}MedicationRequest/5"), asked("Medication/1", url=f"{B}MedicationRequest/5")],
+                     ["Warfarin", "Heparin"], id="a relative reference is to the same server"),
+        pytest.param([drug("Warfarin", url=f"{A}Medication/1"), drug("Heparin", url=f"{B}Medication/1"), asked("Medication/1")],
+                     ["Medication/1"], id="two that may be meant are none"),
+        pytest.param([drug("Warfarin", "9"), asked("Medication/9/_history/1")], ["Warfarin"], id="a version"),
+        pytest.param([drug("Warfarin", "9", meta={"versionId": "1"}), drug("Heparin", "9", meta={"versionId": "2"}),
+                      asked("Medication/9/_history/2")], ["Heparin"], id="one of several versions"),
+        pytest.param([drug("Warfarin", "9", f"{A}Medication/9"), asked(f"{A}Medication/9")], ["Warfarin"], id="an address"),
+        pytest.param([drug("Warfarin", "9"), asked(f"{A}Medication/9")], ["Warfarin"], id="an address of what says none"),
+        pytest.param([drug("Warfarin", "9", f"{A}Medication/9"), asked(f"{B}Medication/9")], [f"{B}Medication/9"], id="elsewhere"),
+        pytest.param([drug("Warfarin", url="urn:uuid:1-2"), asked("urn:uuid:1-2")], ["Warfarin"], id="a UUID"),
+    ],
+)  # fmt: skip
+def test_a_reference_is_told_by_the_name_of_the_one_resource_it_can_mean(
+    tmp_path: Path, entries: list[dict[str, Any]], told: list[str]
+) -> None:
+    note = {"resource": {"resourceType": "Condition", "code": concept(SAID)}}
+    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [note, *entries]}))
+    assert [line.split(": ")[1] for line in text.splitlines() if line.startswith("Medication request")] == told
+
+
+def attached(content: bytes, kind: str | None = "text/plain", **more: Any) -> dict[str, Any]:
+    attachment = {"data": base64.b64encode(content).decode(), **({"contentType": kind} if kind else {}), **more}
+    return {"resourceType": "DocumentReference", "content": [{"attachment": attachment}]}
+
+
+@pytest.mark.parametrize(
+    ("resource", "told"),
+    [
+        (attached("Fieber 38 \xb0C".encode("latin-1"), "text/plain; charset=ISO-8859-1"), "Fieber 38 \xb0C"),
+        (attached("Fieber".encode("utf-16"), 'text/plain; charset="utf-16"'), "Fieber"),
+        (attached(b"Fieber", "text/plain; charset=no-such"), "text/plain; charset=no-such attachment, not read"),
+        (attached(b"<html><style>p {}</style><p>SpO2<90%, HR>100 &amp; K<sup>+</sup> 3.<b>5</b></p></html>", "application/xhtml+xml"),
+         "SpO2<90%, HR>100 & K^+  3.5"),
+        (attached(b"<script>alert(1)</script>Hello<!-- <b> --> <![foo[ there <!-- you<a ", "text/html"), "Hello <![foo[ there <!-- you<a"),
+        (attached(b"words of no stated kind", None), "words of no stated kind"),
+        (attached(b"<div>words of <b>HTML</b></div>", None), "words of HTML"),
+        (attached(b"%PDF-1.4 \x00\x01" * 9, None, title="scan"), "attachment, not read; title: scan"),
+        ({"resourceType": "Media", "content": {"url": "Binary/b"}}, "a note in a binary"),
+        ({"resourceType": "Media", "content": {"contentType": "text/plain", "url": "Binary/b", "hash": "x"}}, "a note in a binary"),
+        ({"resourceType": "Media", "content": {"contentType": "text/rtf", "url": "Binary/c"}}, "text/rtf; url: Binary/c"),
+        ({"resourceType": "Provenance", "signature": [{"sigFormat": "a/b", "data": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"}]}, "a/b"),
+    ],
+)  # fmt: skip
+def test_an_attachment_is_told_as_text_or_named_as_not_read(tmp_path: Path, resource: dict[str, Any], told: str) -> None:
+    binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"a note in a binary").decode()}
+    note = {"resourceType": "Condition", "code": concept(SAID)}
+    text = load_notes(write(tmp_path, [note, binary, resource]))
+    assert next(line for line in text.splitlines() if line.startswith(("Doc", "Media", "Prov"))).endswith(f": {told}")
+    assert text.count("a note in a binary") == 1
+    assert not any(data in text for data in re.findall(r'"data": "([^"]+)"', json.dumps([binary, resource])))
+
+
 NAMES = st.sampled_from((
     "text", "note", "speaker", "role", "code", "coding", "value", "valueQuantity", "unit", "reference", "display", "url", "contained",
     "entry", "resource", "contentType", "data", "div", "low", "start", "numerator", "id", "status", "extension",
+    "fullUrl", "meta", "title",
 ))  # fmt: skip
-KINDS = st.sampled_from(["Bundle", "Observation", "X"])
+KINDS = st.sampled_from(["Bundle", "Observation", "X", "Binary"])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Bundle", "X/1", "#1", "text/plain"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["Bundle", "X/1", "#1", "text/html", "Binary/1"]),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=5)

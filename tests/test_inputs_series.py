@@ -100,6 +100,52 @@ def test_series_that_share_a_number_or_have_none_can_be_chosen(tmp_path: Path) -
     assert [read_series(tmp_path, series=label).facts["height"] for label in ("3.1", "3.2", "0", 0)] == [80, 72, 64, 64]
 
 
+@pytest.mark.parametrize("elements", [{}, {"Modality": "MR"}, {"BurnedInAnnotation": "YES"}])
+def test_a_series_is_called_by_its_number_and_never_by_its_folder(tmp_path: Path, elements: dict[str, Any]) -> None:
+    folder = tmp_path / "Doe_Jane_MRN12345"
+    folder.mkdir()
+    a_series(folder, 3, **elements)
+    written(folder, made(STORED[:-8], Modality=elements.get("Modality", "CT"), SeriesInstanceUID="1.2.3.4", SeriesNumber=3), "scout")
+    series = read_series(folder)
+    assert series.facts["name"] == f"series 3 ({elements.get('Modality', 'CT')})"
+    assert "1 picture of another size" in series.warnings[0]
+    said = json.dumps([series.facts, series.warnings])
+    written(folder, made(SeriesInstanceUID="1.9", Modality="MR"), "other")
+    with pytest.raises(InputError, match=r"^the folder holds 2 series") as caught:
+        read_series(folder)
+    assert not any(word in said + str(caught.value) for word in ("Doe", "12345"))
+
+
+def test_writing_burnt_into_a_ct_slice_is_warned_of(tmp_path: Path) -> None:
+    assert "burnt into" in read_series(a_series(tmp_path, 3, BurnedInAnnotation="YES")).warnings[0]
+
+
+def test_slices_without_the_id_of_a_series_are_told_apart_by_what_they_say(tmp_path: Path) -> None:
+    for k in range(6):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        said = ({"SeriesNumber": 7 + k % 3}, {"StudyInstanceUID": f"1.{k % 3}"}, {"FrameOfReferenceUID": f"1.{k % 3}"}, {})
+        for folder, elements in enumerate(said):
+            (tmp_path / str(folder)).mkdir(exist_ok=True)
+            written(tmp_path / str(folder), made(Modality="MR", **place, **elements), str(k))
+    for folder, labels in enumerate((("7", "8", "9"), ("0.1", "0.2", "0.3"), ("0.1", "0.2", "0.3"))):
+        with pytest.raises(InputError, match="holds 3 series"):
+            read_series(tmp_path / str(folder))
+        assert [read_series(tmp_path / str(folder), series=label).facts["slices_found"] for label in labels] == [2, 2, 2]
+    with pytest.raises(InputError, match="holds 6 pictures that do not say which series they are of"):
+        read_series(tmp_path / "3")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_that_do_not_say_how_they_are_turned_are_sorted_along_the_axis_on_which_they_vary(tmp_path: Path, axis: int) -> None:
+    for k in range(5):
+        place = [0.1 * k % 0.3, 0.1 * k % 0.3, 0.1 * k % 0.3]
+        place[axis] = 5.0 * k
+        written(tmp_path, made(Modality="MR", SeriesInstanceUID="1.2", InstanceNumber=9 - k, ImagePositionPatient=place), f"{k}")
+    series = read_series(tmp_path)
+    assert list(series.facts["files"]) == [str(k) for k in range(5)]
+    assert "do not say how they are turned" in series.warnings[0]
+
+
 def pixels_of(series: Series) -> np.ndarray:
     return np.asarray(series.images[0].convert("L")).astype(int)
 

@@ -14,7 +14,7 @@ from medgemma_app import ContextError, Generation, GenerationCancelled, InputErr
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.header_text import header_text
 from medgemma_app.inputs.images import Scan, Series
-from medgemma_app.inputs.notes import Notes
+from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.prompts import findings_prompt, soap_prompt
 from medgemma_app.reports import _fit, findings_task
 
@@ -208,12 +208,31 @@ def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_m
 
 
 def test_truncation_keeps_as_much_as_fits(short):
-    kept, _ = _fit(short, LONG, Options(), truncate=True)
+    kept, _ = _fit(short, Notes(LONG, {}), Options(), truncate=True)
     assert len(short.tokenize(soap_prompt(kept)[0])) <= 388 < len(short.tokenize(soap_prompt(kept + " Sentence one is here.")[0]))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["\u767a\u71b1\u304c\u3042\u308b\u3002" * 300, "\u767a\u71b1" * 900, "word " * 900, "One. " + "word " * 900],
+    ids=["ideographic stops", "no stops", "words", "one sentence"],
+)
+def test_notes_without_ends_of_sentences_are_cut_where_a_word_ends(short, text):
+    kept, (warning,) = _fit(short, Notes(text, {}), Options(), truncate=True)
+    assert text.startswith(kept) and (kept + " ").endswith(("word ", "\u3002 ", "\u71b1 ", "\u767a "))
+    assert 190 < len(short.tokenize(soap_prompt(kept)[0])) <= 388
+    left_out, all_words = map(int, re.findall(r"\d+", warning))
+    assert 0 < left_out < all_words
+
+
+def test_truncation_names_the_parts_that_are_missing(short):
+    notes = read_notes({"plan": "rest", "history": "Cough for days. " * 200, "pregnancy status": "yes", "jane doe 1970": "x", "note": "y"})
+    _, (warning,) = _fit(short, notes, Options(), truncate=True)
+    assert warning.endswith(" words were left out (all of Plan, Pregnancy status, Note, 1 more; part of History)")
+
+
 def test_notes_that_fit_are_never_cut(demo):
-    assert _fit(demo, "cough for 3 days", Options(), truncate=True) == ("cough for 3 days", ())
+    assert _fit(demo, Notes("cough for 3 days", {}), Options(), truncate=True) == ("cough for 3 days", ())
 
 
 def test_a_report_can_be_traced_and_repeated_from_its_record(demo, scan):

@@ -135,6 +135,23 @@ def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
     assert find_notes([str(tmp_path), "-"]) == [str(tmp_path / "visit.json"), "-"]
 
 
+def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_path):
+    series = tmp_path / "Doe_Jane"
+    series.mkdir()
+    a_series(series, 2, BurnedInAnnotation="YES")
+    studies = (folder / "0.png", series)
+    text = medgemma("findings", *studies, "--max-tokens", "2")
+    assert "# 0.png\n" in text.stdout and "# study 2\n" in text.stdout
+    assert "study 2: warning: " in text.stderr
+    medgemma("findings", *studies, "--max-tokens", "2", "--output", tmp_path / "r.jsonl")
+    record = lines(tmp_path / "r.jsonl")[1]
+    assert record.pop("study") == str(series)
+    assert not any("Doe" in said for said in (text.stdout, text.stderr, json.dumps(record)))
+    (series / "001").write_bytes((series / "001").read_bytes()[:500])
+    failed = medgemma("findings", *studies, "--max-tokens", "2")
+    assert "study 2: 001 is a damaged DICOM file" in failed.stderr and "Doe" not in failed.stderr
+
+
 def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("medgemma_app.terminal.LOGGED_EVERY", -1)
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--output", tmp_path / "r.jsonl")

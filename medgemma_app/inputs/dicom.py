@@ -22,6 +22,7 @@ from medgemma_app.inputs.render import Pixels, render, square_pixels
 if TYPE_CHECKING:
     from PIL.Image import Image
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 INSTALL = "pip install 'medgemma-app[dicom]'"
 LARGEST_INFLATED = 1 << 30
@@ -77,6 +78,7 @@ def decode_dicom(
     chosen = None if window is None else voi.parse_window(window)
     with guarded(name):
         header = read_header(file, name)
+        _refuse_film(header, name)
         number = choose_frame(frame, int(header.get("NumberOfFrames") or 1), name, instead=", or show all as slices with --slices")
         flat = headers.merged(header, number - 1)
         pixels = decode_pixels(header, name, number - 1)
@@ -105,6 +107,13 @@ def read_header(file: BinaryIO, name: str, *, tags: tuple[str, ...] = headers.RE
     return header
 
 
+def _refuse_film(header: Dataset, name: str) -> None:
+    from pydicom.uid import MPEGTransferSyntaxes
+
+    if header.file_meta.TransferSyntaxUID in MPEGTransferSyntaxes:
+        raise InputError(f"{name} is a film (MPEG or HEVC), and films are not read; export the picture that matters")
+
+
 def _refuse_bomb(file: BinaryIO, name: str) -> None:
     """A deflated file is inflated by pydicom in one go: see first that it stays within a gigabyte."""
     from pydicom.filereader import read_dataset
@@ -121,14 +130,14 @@ def _refuse_bomb(file: BinaryIO, name: str) -> None:
 
 def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
     """One frame as stored: [rows, columns], or [rows, columns, 3] as RGB. Raises InputError when no decoder is installed."""
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels import pixel_array
     from pydicom.uid import RLELossless
 
     refuse_size(int(header.Columns), int(header.Rows), name)
     syntax = header.file_meta.TransferSyntaxUID
     plugin = ""
     if syntax.is_encapsulated:
-        available = get_decoder(syntax).available_plugins
+        available = _decoders(syntax, name)
         plugin = next((known for known in PLUGINS if known in available), "")
         if not plugin:
             raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
@@ -136,6 +145,17 @@ def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
             header, index = _single_frame(header, index), 0
     pixels: Pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _decoders(syntax: UID, name: str) -> tuple[str, ...]:
+    """Those installed for a compression. Raises InputError for one that no decoder knows."""
+    from pydicom.pixels import get_decoder
+
+    try:
+        available: tuple[str, ...] = get_decoder(syntax).available_plugins
+    except NotImplementedError as error:
+        raise InputError(f"{name} is encoded in a way that cannot be read ({syntax.name}); export it uncompressed") from error
+    return available
 
 
 def _single_frame(header: Dataset, index: int) -> Dataset:
@@ -168,7 +188,7 @@ def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
         "width": int(header.Columns),
         "height": int(header.Rows),
         "mode": headers.facts_of(flat)["PhotometricInterpretation"],
-        "bit_depth": int(header.BitsStored),
+        "bit_depth": headers.bits_of(header),
         "header": headers.facts_of(flat),
     }
 

@@ -6,9 +6,10 @@ needs (addresses, telephones) is left out, and named to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from medgemma_app.inputs.fhir_references import Told
 from medgemma_app.inputs.fhir_words import ContentTeller, Teller, holds_resources, is_fhir
 
 ORDER = (
@@ -27,37 +28,46 @@ def as_bundle(value: Any) -> Any:
 
 def fhir_content(value: Mapping[str, Any]) -> str:
     """The values alone of what the resources say of an illness: no labels, no codes, no dates, nothing of who and how."""
-    teller = ContentTeller(list(_resources(value)))
-    return "\n".join(teller.line(resource) for resource in teller.resources)
+    teller = ContentTeller(_resources(value))
+    return "\n".join(map(teller.line, _ranked(teller.record)))
 
 
-def fhir_text(value: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The text of a Bundle or a resource, and the names of the elements that the text leaves out."""
-    teller = Teller(list(_resources(value)))
+def fhir_lines(value: Mapping[str, Any]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """The kind and the text of every resource of a Bundle, or of one resource, and the names of the elements that they leave out."""
+    teller = Teller(_resources(value))
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
-    ranked = sorted(teller.resources, key=lambda resource: _rank(resource["resourceType"]))
-    return "\n".join(teller.line(resource) for resource in ranked), tuple(sorted(teller.left_out))
+    lines = [(teller.kind(one), teller.line(one)) for one in _ranked(teller.record)]
+    return [(kind, line) for kind, line in lines if line], tuple(sorted(teller.left_out))
 
 
-def _resources(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _resources(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Told | None = None) -> list[Told]:
     """Every resource: of a bundle, of bundles in it, and those contained in others."""
     entries = value.get("entry")
     if value["resourceType"] == "Bundle" and isinstance(entries, list):
-        inner = [_resource_in(entry) for entry in entries]
-    else:
-        yield value
-        inner = value["contained"] if holds_resources(value) else []
-    for resource in inner:
-        yield from _resources(resource)
+        return [told for inner in entries for told in _resources(*_entry(inner))]
+    address = (entry or {}).get("fullUrl")
+    contained = value["contained"] if holds_resources(value) else ()
+    told = Told(
+        value,
+        address if isinstance(address, str) else container.address if container else None,
+        tuple(key for key in entry or () if key != "resource"),
+        container.contained if container else contained,
+    )
+    return [told, *(below for inner in contained for below in _resources(inner, container=told))]
 
 
-def _resource_in(entry: Any) -> Mapping[str, Any]:
-    """The resource of a bundle's entry; what holds none is told as it is."""
+def _entry(entry: Any) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """The resource of a bundle's entry, and the entry; what holds none is told as it is."""
     if isinstance(entry, Mapping) and is_fhir(entry.get("resource")):
-        return {**entry["resource"], "fullUrl": entry.get("fullUrl")}
-    return {"resourceType": "Entry", "value": entry}
+        return entry["resource"], entry
+    return {"resourceType": "Entry", "value": entry}, None
+
+
+def _ranked(record: list[Told]) -> list[Told]:
+    return sorted(record, key=lambda told: _rank(told.resource["resourceType"]))
 
 
 def _rank(kind: str) -> int:
-    return ORDER.index(kind) if kind in ORDER else len(ORDER)
+    """Binaries come last: what an attachment refers to is told with it."""
+    return ORDER.index(kind) if kind in ORDER else len(ORDER) + (kind == "Binary")

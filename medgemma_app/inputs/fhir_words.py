@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import html
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from medgemma_app.inputs.attachments import attachment_text, html_text, is_encoded
+from medgemma_app.inputs.fhir_references import References, Resource, Told
+
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 LEFT_OUT = frozenset((
     "id", "meta", "implicitRules", "language", "identifier", "link", "subject", "patient", "encounter", "telecom", "address", "photo",
-    "contact", "managingOrganization", "custodian", "system", "version", "userSelected", "fullUrl", "search", "request", "response",
+    "contact", "managingOrganization", "custodian", "system", "version", "userSelected", "fullUrl", "search", "request", "response", "hash",
 ))  # fmt: skip
 # What is told, but is no content to write a note from: who is concerned, and how a record was handled.
 _OFFICE = frozenset(("Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage"))
@@ -29,7 +29,7 @@ _TYPED = re.compile(
     r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
     r"|serviced|scheduled|product|collected|allowed|rate|dose)[A-Z]\w*"
 )
-_TAG = re.compile(r"<[^<>]*>")
+_ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
 
 
 def is_fhir(value: Any) -> bool:
@@ -53,13 +53,12 @@ def _joined(parts: Iterable[str], between: str = "; ") -> str:
 class Teller:
     """Tells resources in words, remembers what it leaves out, and names what resources refer to."""
 
-    def __init__(self, resources: list[Mapping[str, Any]]) -> None:
-        self.resources = resources
+    def __init__(self, record: list[Told]) -> None:
+        self.record = record
         self.left_out: set[str] = set()
-        self._known: dict[str, Mapping[str, Any]] = {}
-        for one in resources:
-            names = (one.get("fullUrl"), f"{one['resourceType']}/{one.get('id')}", f"#{one.get('id')}")
-            self._known |= {name: one for name in names if isinstance(name, str)}
+        self._references = References(record)
+        self._by = Told({})  # the resource that is being told
+        self._told: list[Resource] = []  # binaries that an attachment has told
         # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
         self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
             ("coding", None, self._concept),
@@ -71,24 +70,32 @@ class Teller:
             ("numerator", "numerator denominator", lambda one: f"{self.say(one['numerator'])}/{self.say(one.get('denominator'))}"),
             ("low", "low high", lambda one: f"{self.say(one['low'])} to {self.say(one.get('high'))}"),
             ("start", "start end", lambda one: f"{self.say(one['start'])} to {self.say(one.get('end'))}"),
-            ("div", "div status", lambda one: html.unescape(_TAG.sub(" ", self.say(one["div"]))).strip()),
+            ("div", "div status", lambda one: html_text(self.say(one["div"]))),
             ("contentType", None, self._attachment),
+            ("data", _ATTACHMENT, self._attachment),
             ("url", None, self._extension),
         )
 
-    def line(self, resource: Mapping[str, Any]) -> str:
-        """One resource: what kind it is, what it is about, and everything else it says."""
-        told = ("resourceType", "contained") if holds_resources(resource) else ("resourceType",)
+    def kind(self, told: Told) -> str:
+        return _words(told.resource["resourceType"]).capitalize()
+
+    def line(self, told: Told) -> str:
+        """One resource: what kind it is, what it is about, and everything else it says; "" for a binary told before."""
+        self._by, resource = told, told.resource
+        self.left_out |= set(told.beside)
+        if resource["resourceType"] == "Binary":
+            return "" if any(resource is one for one in self._told) else self._labelled(told, self._attachment(resource))
+        skipped = ("resourceType", "contained") if holds_resources(resource) else ("resourceType",)
         narrative = resource.get("text")
         if not (isinstance(narrative, Mapping) and narrative.get("status") == "generated"):
-            return self._labelled(resource, self._fields(resource, told))
+            return self._labelled(told, self._fields(resource, skipped))
         # A generated text may go where it repeats the elements, word for word.
-        elements, text = self._fields(resource, (*told, "text")), self._part("text", narrative)
+        elements, text = self._fields(resource, (*skipped, "text")), self._part("text", narrative)
         more = _new_words(self.say(narrative), elements)
-        return self._labelled(resource, _joined([elements, text]) if more else elements)
+        return self._labelled(told, _joined([elements, text]) if more else elements)
 
-    def _labelled(self, resource: Mapping[str, Any], said: str) -> str:
-        return f"{_words(resource['resourceType']).capitalize()}: {said}"
+    def _labelled(self, told: Told, said: str) -> str:
+        return f"{self.kind(told)}: {said}"
 
     def say(self, value: Any) -> str:
         """Any FHIR element in words; numbers as the file wrote them."""
@@ -108,7 +115,7 @@ class Teller:
         return _joined([_joined((self.say(value[key]) for key in heads), ": "), *rest])
 
     def _part(self, key: str, value: Any) -> str:
-        if key in LEFT_OUT:
+        if key in LEFT_OUT or key.endswith("Base64Binary") or (key == "data" and is_encoded(value)):
             self.left_out |= set() if value is None else {key}
             return ""
         said = self.say(value)
@@ -131,24 +138,40 @@ class Teller:
         return _joined([self.say(value.get("comparator")) + self.say(value["value"]), unit], " ")
 
     def _reference(self, value: Mapping[str, Any]) -> str:
-        """The name of what is referred to: as given, or as its resource has it."""
-        target = self._known.get(str(value["reference"]), {})
-        concept = next((target[key] for key in HEADS if isinstance(target.get(key), Mapping) and "reference" not in target[key]), None)
-        return self.say(value.get("display")) or _named(concept) or self.say(value["reference"])
+        """The name of what is referred to: as given, or as its resource has it where it is one."""
+        reference = str(value["reference"])
+        names = {_named(_head(target)) for target in self._references.meant(reference, self._by)}
+        return self.say(value.get("display")) or (names.pop() if len(names) == 1 else "") or self.say(reference)
 
     def _attachment(self, value: Mapping[str, Any]) -> str:
-        kind, data = self.say(value["contentType"]), value.get("data")
-        rest = _joined(self._part(key, value[key]) for key in value if key not in ("contentType", "data"))
-        if data is None:
+        told = ("resourceType", "contentType", "data")
+        held, kind = self._binary(value) or value, self.say(value.get("contentType"))
+        rest = _joined(self._part(key, value[key]) for key in value if key not in (*told, *(("url",) if held is not value else ())))
+        if held.get("data") is None:
             return _joined([kind, rest])
-        text = _attached(kind, str(data))
+        text = self._text(held, kind)
         if text is None:
-            self.left_out |= {f"{kind} attachment"}
-            return _joined([f"{kind} attachment, not read", rest])
+            kind = self.say(held.get("contentType")) or kind
+            self.left_out |= {f"{kind} attachment".lstrip()}
+            return _joined([f"{kind} attachment, not read".lstrip(), rest])
         return _joined([text, rest])
 
+    def _binary(self, attachment: Mapping[str, Any]) -> Resource | None:
+        """The binary that an attachment refers to, where the record holds that one."""
+        url = attachment.get("url")
+        found = list(self._references.meant(url, self._by)) if isinstance(url, str) and attachment.get("data") is None else []
+        if len(found) != 1 or found[0].get("resourceType") != "Binary":
+            return None
+        self._told.append(found[0])
+        return found[0]
+
+    def _text(self, held: Mapping[str, Any], kind: str = "") -> str | None:
+        return attachment_text(str(held.get("contentType") or kind), str(held.get("data") or ""))
+
     def _extension(self, value: Mapping[str, Any]) -> str:
-        """An extension's address says what it is."""
+        """An extension's address says what it is; other things with an address are attachments, if that is all they hold."""
+        if {"url"} < set(value) - {"id", "extension"} <= set(_ATTACHMENT.split()) or self._binary(value):
+            return self._attachment(value)
         label = _words(self.say(value["url"]).rstrip("/").rsplit("/", 1)[-1])
         return f"{label}: {self._fields(value, ('url',))}"
 
@@ -156,8 +179,8 @@ class Teller:
 class ContentTeller(Teller):
     """Tells the values alone that a note could be written from."""
 
-    def _labelled(self, resource: Mapping[str, Any], said: str) -> str:
-        return "" if resource["resourceType"] in _OFFICE else said
+    def _labelled(self, told: Told, said: str) -> str:
+        return "" if told.resource["resourceType"] in _OFFICE else said
 
     def _fields(self, value: Mapping[str, Any], told: tuple[str, ...] = ()) -> str:
         kind = value.get("resourceType")
@@ -179,7 +202,8 @@ class ContentTeller(Teller):
         return "" if said == str(value["reference"]) else said
 
     def _attachment(self, value: Mapping[str, Any]) -> str:
-        return _joined([_attached(super().say(value["contentType"]), str(value.get("data") or "")) or "", self.say(value.get("title"))])
+        held = self._binary(value) or value
+        return _joined([self._text(held, super().say(value.get("contentType"))) or "", self.say(value.get("title"))])
 
     def _extension(self, value: Mapping[str, Any]) -> str:
         return self._fields(value, ("url",))
@@ -195,6 +219,10 @@ def _fits(value: Mapping[str, Any], needed: str, allowed: str | None) -> bool:
     return needed in value and (allowed is None or set(value) <= set(allowed.split()))
 
 
+def _head(resource: Resource) -> Mapping[str, Any] | None:
+    return next((resource[key] for key in HEADS if isinstance(resource.get(key), Mapping) and "reference" not in resource[key]), None)
+
+
 def _named(concept: Mapping[str, Any] | None) -> str:
     """The text or first display of a concept, without following references: they may run in circles."""
     if concept is None:
@@ -202,16 +230,3 @@ def _named(concept: Mapping[str, Any] | None) -> str:
     coding = concept.get("coding")
     first = coding[0] if isinstance(coding, list) and coding and isinstance(coding[0], Mapping) else {}
     return next((name for name in (concept.get("text"), first.get("display"), first.get("code")) if isinstance(name, str)), "")
-
-
-def _attached(kind: str, data: str) -> str | None:
-    """The text of an attachment; None where it is none."""
-    text = _decoded(data) if kind.lower().startswith("text/") else None
-    return text and html.unescape(_TAG.sub(" ", text)).strip() if "html" in kind.lower() else text
-
-
-def _decoded(data: str) -> str | None:
-    try:
-        return base64.b64decode(data, validate=False).decode("utf-8")
-    except (binascii.Error, ValueError):
-        return None

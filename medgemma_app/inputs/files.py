@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from medgemma_app.errors import InputError
 
+THE_FOLDER = "the folder"  # what messages call it: its name may be a patient's
 LARGEST_FILE = 2_000_000_000
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|\w+/)")
 
@@ -49,7 +50,7 @@ def refuse_bad_path(path: Path, name: str, what: str) -> None:
     if not path.exists():
         raise InputError(f"{name} does not exist; check the path")
     if path.is_dir():
-        raise InputError(f"{name} is a folder; give {what}")
+        raise InputError(f"what was given is a folder; give {what}")
     if not path.is_file():
         raise InputError(f"{name} is a pipe or a device; give {what}")
     size = path.stat().st_size

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SMALLEST_SIDE = 64
+MOST_PIXELS = 89_478_485  # beyond this Pillow warns of a decompression bomb
 LARGEST_SIDE = 12_000  # the padded square of such a picture takes 0.6 GB
 # A picture is blank when, averaged over blocks of a 256th of its shorter side, fewer than 4 blocks differ from the
 # middle one by more than 8 of 255 levels. Averaging removes noise and dead pixels; a small drawing stays.
@@ -27,6 +28,8 @@ def refuse_size(width: int, height: int, name: str) -> None:
     """Raises InputError for a picture too small to show anything or too large to hold; call it before decoding."""
     if min(width, height) < SMALLEST_SIDE:
         raise InputError(f"{name} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed")
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters")
     if max(width, height) > LARGEST_SIDE:
         raise InputError(f"{name} is {width} x {height} pixels; at most {LARGEST_SIDE} a side can be used: export it smaller")
 

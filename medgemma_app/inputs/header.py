@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.inputs.terms import BODY_PARTS, MODALITIES, VIEWS
+from medgemma_app.inputs.terms import BODY_PARTS, MODALITIES, SIDES, VIEWS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -23,18 +23,18 @@ def _one_of(words: str) -> re.Pattern[str]:
 
 def _made_of(words: str) -> re.Pattern[str]:
     one = "|".join(words.split())
-    return re.compile(rf"(?=.{{1,24}}\Z)(?:{one})(?:[ _-]+(?:{one})){{0,4}}")
+    return re.compile(rf"(?=.{{1,32}}\Z)(?:{one})(?:[ _/-]+(?:{one})){{0,5}}")
 
 
 # keyword -> the form of a value that is safe to show (DICOM PS3.5, value representations CS, AS, DA)
 FACTS = {
     "Modality": _one_of(MODALITIES),
-    "BodyPartExamined": _made_of(BODY_PARTS),
+    "BodyPartExamined": _made_of(f"{BODY_PARTS} {VIEWS}"),
     "ViewPosition": _made_of(VIEWS),
-    "Laterality": _one_of("L R U B"),
-    "ImageLaterality": _one_of("L R U B"),
+    "Laterality": _one_of(" ".join(SIDES)),
+    "ImageLaterality": _one_of(" ".join(SIDES)),
     "PatientSex": _one_of("M F O"),
-    "PatientAge": re.compile(r"\d{3}[DWMY]"),
+    "PatientAge": re.compile(r"\d{1,3}[DWMY]"),
     "StudyDate": re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"),
     "PhotometricInterpretation": re.compile(r"MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(?:FULL|FULL_422|PARTIAL_42[02]|ICT|RCT)"),
     "BurnedInAnnotation": _one_of("YES NO"),
@@ -52,13 +52,17 @@ _PALETTES = tuple(
     for colour in ("Red", "Green", "Blue")
     for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
-PLACE = ("SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")
+PLACE = (
+    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
+)  # fmt: skip
 READ = (*FACTS, *_PIXELS, *_PALETTES)
 
 
 def facts_of(header: Dataset) -> dict[str, Any]:
     """The safe facts of a header, None where it is silent or says something of another form; lengths in mm."""
     facts: dict[str, Any] = {keyword: _coded(header, keyword, form) for keyword, form in FACTS.items()}
+    facts |= {keyword: SIDES.get(facts[keyword]) for keyword in ("Laterality", "ImageLaterality")}
     spacing = numbers(header, "PixelSpacing") or numbers(header, "ImagerPixelSpacing")
     return {**facts, "PixelSpacing": spacing if len(spacing) == 2 and min(spacing) > 0 else None}
 
@@ -78,16 +82,30 @@ def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
     return value if form.fullmatch(value) else None
 
 
+def bits_of(header: Dataset) -> int:
+    """Bits stored a pixel; pictures of floats say only how many are allocated (PS3.3 C.7.6.24)."""
+    return int(header.get("BitsStored") or header.BitsAllocated)
+
+
 def numbers(header: Dataset, keyword: str) -> list[float]:
     """The finite numbers of an element with one or several values; none when any of them is no number."""
+    found = several_numbers(header, keyword)
+    return [] if None in found else [number for number in found if number is not None]
+
+
+def several_numbers(header: Dataset, keyword: str) -> list[float | None]:
+    """The finite numbers of an element, with None in the place of what is none."""
     value = header.get(keyword)
     several = isinstance(value, Sequence) and not isinstance(value, str)
-    values = value if several else [] if value in (None, "") else [value]
+    return [_number(item) for item in (value if several else [] if value in (None, "") else [value])]
+
+
+def _number(value: Any) -> float | None:
     try:
-        found = [float(item) for item in values]
+        number = float(value)
     except (TypeError, ValueError):
-        return []
-    return found if all(map(math.isfinite, found)) else []
+        return None
+    return number if math.isfinite(number) else None
 
 
 def merged(header: Dataset, frame: int) -> Dataset:

@@ -38,4 +38,4 @@ def _person(header: Facts) -> str:
 
 def _age(value: str | None) -> str | None:
     """DICOM's "058Y" -> "58 years"."""
-    return f"{int(value[:3])} {AGES[value[3]]}{'' if value[:3] == '001' else 's'}" if value else None
+    return f"{int(value[:-1])} {AGES[value[-1]]}{'' if int(value[:-1]) == 1 else 's'}" if value else None

@@ -84,10 +84,12 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
 
     picture, facts, doubts = decode()
     small = thumbnail(picture)
-    stretched = "percentiles" in (facts["window"] or {}).get("from", "")
+    window = (facts["window"] or {}).get("from", "")
+    stretched = "percentiles" in window
     if is_blank(small) or (stretched and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    if facts["window"] is None and is_saturated(small):  # a window may show little on purpose, and another can be chosen
+    by_choice = window in ("header", "option", "VOI LUT")  # it may show little on purpose, and another can be chosen
+    if not by_choice and is_saturated(small):
         raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
     picture, padding = squared(picture, pad=pad)
     return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
@@ -99,10 +101,13 @@ def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) ->
         from medgemma_app.inputs.dicom import decode_dicom
 
         return decode_dicom(file, name, frame=frame, window=window)
-    from medgemma_app.inputs.raster import decode_raster
+    from medgemma_app.inputs.raster import decode_raster, is_halved
 
     _refuse_window(window, name)
-    return *decode_raster(file, name, frame=frame), ()
+    picture, facts = decode_raster(file, name, frame=frame)
+    advice = "; save it as 16-bit grey to show them all" if facts["window"] else ""
+    doubts = (f"{name} has 16 bits a channel, of which the upper 8 are read{advice}",)
+    return picture, facts, doubts if is_halved(facts) else ()
 
 
 def _from_picture(picture: Image, window: str | None) -> tuple[Image, dict[str, Any]]:

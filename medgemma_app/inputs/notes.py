@@ -9,40 +9,27 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_text
+from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_lines
 from medgemma_app.inputs.fhir_words import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
+from medgemma_app.inputs.notes_text import clinical_words, is_dialogue, labelled_lines
 
-# Known keys in the order a clinician reads them; every other key follows in the order of the file.
-CLINICAL_ORDER = (
-    "demographics", "patient", "patient name", "name", "age", "patient age", "sex", "patient sex", "gender", "dob", "date of birth",
-    "date", "visit date", "visit type",
-    "chief complaint", "chief complaints", "cc", "complaint", "complaints", "presenting complaint", "reason for visit", "reason",
-    "subjective", "history of present illness", "history of presenting illness", "present illness", "hpi", "symptoms", "history",
-    "past medical history", "medical history", "pmh", "past surgical history", "surgical history", "psh", "family history", "fh",
-    "social history", "sh", "review of systems", "ros",
-    "medications", "medication", "current medications", "home medications", "medication list", "meds", "allergies", "allergy",
-    "immunizations",
-    "objective", "vitals", "vital signs", "exam", "physical exam", "physical examination", "examination", "exam findings",
-    "results", "labs", "lab results", "laboratory results", "laboratory", "imaging", "imaging results",
-    "assessment", "impression", "diagnosis", "diagnoses", "assessment and plan", "plan",
-    "dialogue", "dialog", "conversation", "transcript", "turns", "text", "free text", "notes", "note", "comments",
-)  # fmt: skip
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 FEWEST_WORDS = 5
+MOST_LABELS = 12  # that a message names
 LARGEST_BYTES = 10_000_000
 DEEPEST = 100
 ONE_NOTES_FILE = "one notes file (JSON)"
-SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
-# A word is a run of letters and digits; scripts that write without spaces count by the character.
-_WORD = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
-_BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
+_CLEAN_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -53,6 +40,25 @@ class Notes:
 
     text: str
     facts: Mapping[str, Any]
+    labels: tuple[tuple[int, str], ...] = ()  # of its lines, where they are labelled: where each begins, and what it is called
+
+    def lost(self, end: int) -> str:
+        """The labels of what stands after ``end``, and of the line that it cuts: "all of Plan; part of Exam"; "" without labels."""
+        starts = [start for start, _ in self.labels]
+        first = bisect_left(starts, end)
+        whole = [label for _, label in self.labels[first:]]
+        following = starts[first] if first < len(starts) else len(self.text)
+        cut = [self.labels[first - 1][1]] if first and self.text[end:following].strip() else []
+        return "; ".join(f"{what} of {_listed(labels)}" for what, labels in (("all", whole), ("part", cut)) if labels)
+
+
+def _listed(labels: list[str]) -> str:
+    """Each label once, with how often it stands there; those that may hold more than a label are only counted."""
+    counted = Counter(label if _CLEAN_LABEL.fullmatch(label) else "" for label in labels)
+    others = counted.pop("", 0)
+    named = [label if times == 1 else f"{label} ({times})" for label, times in counted.items()]
+    others += sum(counted[label] for label in list(counted)[MOST_LABELS:])
+    return ", ".join(named[:MOST_LABELS] + ([f"{others} more"] if others else []))
 
 
 def load_notes(source: str | Path | Parsed) -> str:
@@ -75,14 +81,21 @@ def read_raw_notes(raw: bytes, name: str) -> Notes:
     value = as_bundle(parse_notes(raw, name))
     left_out: tuple[str, ...] = ()
     if is_fhir(value):
-        (text, left_out), said = fhir_text(value), fhir_content(value)
+        (lines, left_out), said = fhir_lines(value), fhir_content(value)
     else:
-        text, said = notes_text(value), " ".join(_leaves(value))
-    text = _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
-    if len(_WORD.findall(said)) < FEWEST_WORDS:
+        lines, said = labelled_lines(value), value
+    text, labels = _joined(lines)
+    if clinical_words(said) < FEWEST_WORDS:
         raise InputError(f"{name} holds fewer than {FEWEST_WORDS} words; there is nothing to write a note from")
     facts = {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "format": _format(value), "words": len(text.split())}
-    return Notes(text, {**facts, "left_out": list(left_out)})
+    return Notes(text, {**facts, "left_out": list(left_out)}, labels)
+
+
+def _joined(lines: list[tuple[str, str]]) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """Labelled lines as one text that any program can show, and where in it each begins."""
+    said = [_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.replace("\r\n", "\n").replace("\r", "\n")) for _, line in lines]
+    starts = accumulate((len(line) + 1 for line in said), initial=0)
+    return "\n".join(said), tuple((start, label) for start, (label, _) in zip(starts, lines, strict=False) if label)
 
 
 def _read(source: str | Path | Parsed) -> tuple[bytes, str]:
@@ -151,76 +164,7 @@ def _inside(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    """Every value, without the labels: an empty form must not pass for notes."""
-    if isinstance(value, Mapping | list):
-        for inner in _inside(value):
-            yield from _leaves(inner)
-    else:
-        yield _inline(value)
-
-
 def _format(value: Any) -> str:
     if is_fhir(value):
         return f"FHIR {value['resourceType']}"
-    return "dialogue" if _is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
-
-
-def notes_text(value: Any) -> str:
-    """Parsed JSON -> text: a string as it is, an object as ``Label: value`` lines, a list as one line an entry."""
-    if isinstance(value, Mapping):
-        return "\n".join(_line(key, value[key]) for key in sorted(value, key=_rank))
-    if isinstance(value, list):
-        return "\n".join(_turn(item) for item in value)
-    return _inline(value)
-
-
-def _rank(key: str) -> int:
-    name = _words(key)
-    return CLINICAL_ORDER.index(name) if name in CLINICAL_ORDER else len(CLINICAL_ORDER)
-
-
-def _words(key: str) -> str:
-    """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
-    return _BETWEEN_WORDS.sub(" ", key).strip().lower()
-
-
-def _line(key: str, value: Any, *, nested: bool = False) -> str:
-    known = _words(key) in CLINICAL_ORDER and not key.isupper()
-    label = _words(key) if known else key.replace("_", " ").strip()
-    label = label.capitalize() if label.islower() else label  # pH and pO2 stay as they are
-    said = "\n" + notes_text(value) if _is_dialogue(value) else f" {_inline(value, nested=nested)}"
-    return f"{label}:{said}"
-
-
-def _is_dialogue(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_turn_keys(item) for item in value)
-
-
-def _turn_keys(item: Any) -> tuple[str, str] | None:
-    """The keys of who speaks and of what is said, where an item is a turn of a dialogue."""
-    if not isinstance(item, Mapping):
-        return None
-    who, what = ([key for key in keys if key in item] for keys in (SPEAKERS, SPEECH))
-    return (who[0], what[0]) if who and what else None
-
-
-def _turn(item: Any) -> str:
-    keys = _turn_keys(item)
-    if not keys:
-        return _inline(item)
-    more = "; ".join(_line(key, value) for key, value in item.items() if key not in keys)
-    return f"{_inline(item[keys[0]])}: {_inline(item[keys[1]])}" + (f" ({more})" if more else "")
-
-
-def _inline(value: Any, *, nested: bool = False) -> str:
-    """A value on one line: lists and objects with semicolons, inside one another in brackets; null as nothing."""
-    if isinstance(value, Mapping):
-        parts = [_line(key, item, nested=True) for key, item in value.items()]
-    elif isinstance(value, list):
-        parts = [_inline(item, nested=True) for item in value]
-    elif value is None:
-        return ""
-    else:
-        return value.strip() if isinstance(value, str) else json.dumps(value)
-    return f"({'; '.join(parts)})" if nested and parts else "; ".join(parts)
+    return "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"

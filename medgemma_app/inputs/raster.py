@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,7 +25,8 @@ WHITE_IS_ZERO = 0
 UNSIGNED, SIGNED = 1, 2
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
-DARKEST_16BIT_COLOUR = 64  # of 255: colour below this used the lower bits of 16 only, and Pillow keeps the upper 8
+# Pillow keeps the upper 8 bits of 16-bit colour: colour darker than this, and grey with fewer levels, used the lower bits only.
+FEWEST_UPPER = 64
 
 
 class SeveralPictures(InputError):
@@ -64,14 +65,40 @@ def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[s
     from medgemma_app.inputs.gates import refuse_size
 
     picture = _open(file, name)
-    facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **_choose_frame(picture, name, frame)}
+    chosen = _choose_frame(picture, name, frame)
+    facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **chosen}  # the pages of a TIFF may differ
     refuse_size(picture.width, picture.height, name)
     with _quiet_libtiff():
         picture.load()
     flat, more = flatten(picture, name)
-    if facts["bit_depth"] == 16 and flat.mode == "RGB" and not any(flat.convert("L").histogram()[DARKEST_16BIT_COLOUR:]):
-        raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
+    if is_halved({**more, **facts}):
+        flat, more["window"] = _upper_bits(flat, name)
     return flat, {**facts, **more, "bit_depth": facts["bit_depth"] or more["bit_depth"]}
+
+
+def is_halved(facts: Mapping[str, Any]) -> bool:
+    """True for 16-bit colour, or grey with alpha, of which Pillow gives the upper 8 bits."""
+    return facts["bit_depth"] == 16 and not str(facts["mode"]).startswith(("I", "F"))
+
+
+def _upper_bits(picture: Image, name: str) -> tuple[Image, dict[str, Any] | None]:
+    """The picture as it is, but stretched where its channels are all equal. Raises InputError where the lower bits are what matters."""
+    import numpy as np
+    from PIL import Image, ImageChops
+
+    from medgemma_app.inputs.scaling import apply_table, counts, limits, to_levels
+
+    channels = picture.split()
+    is_grey = not any(ImageChops.difference(channels[0], other).getbbox() for other in channels[1:])
+    grey = channels[0] if is_grey else picture.convert("L")
+    low, high = limits(np.arange(1 << 16), counts(grey))
+    if (high - low if is_grey else high) < FEWEST_UPPER:
+        raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
+    if not is_grey:
+        return picture, None
+    table = to_levels(np.arange(256), low, high)
+    shown = Image.fromarray(apply_table(grey, table, (grey.height, grey.width)))
+    return shown, {"from": "percentiles 0.1 and 99.9 of the upper 8 bits", "low": low, "high": high}
 
 
 def _open(file: BinaryIO, name: str) -> Any:
@@ -198,7 +225,11 @@ def _to_8bit(picture: Image) -> Image:
     from PIL import Image
 
     profile = picture.info.get("icc_profile")
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and picture.mode in ("L", "LA"):
+        grey, alpha = picture.convert("LA").split()
+        grey, profile = _to_srgb(grey, profile) if profile else grey, None  # a profile for grey does not fit RGB
+        picture = Image.composite(grey, Image.new("L", picture.size), alpha)
+    elif picture.has_transparency_data:
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         picture = Image.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
     elif picture.mode in ("1", "P", "PA", "YCbCr", "HSV"):

@@ -10,7 +10,7 @@ from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.dicom import decode_pixels, guarded, read_header
-from medgemma_app.inputs.files import open_input, refuse_url, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
 from medgemma_app.inputs.images import Series, as_rgb, sha256_of, squared
 from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
@@ -39,24 +39,26 @@ def read_series(
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
     chosen = None if window is None else voi.parse_window(window)
-    path, name = _checked(source), shown_name(source)
+    path = _checked(source)
     found, ignored = find_slices(path) if path.is_dir() else (frames_of(path), 0)
-    stack, doubts = stacked(one_series(found, name, None if series is None else str(series)), name)
+    where = THE_FOLDER if path.is_dir() else shown_name(path)
+    label, chosen_slices = one_series(found, where, None if series is None else str(series))
+    name = label if path.is_dir() else where  # folders are called after patients
+    stack, doubts = stacked(chosen_slices, name)
     used = _evenly(stack, slices)
     view, facts, more = _middle(used[len(used) // 2], chosen)
-    images, padding = _pictures(used, view, pad)
+    images, padding = _pictures(used, view, pad, name)
     facts = {**facts, **_origin(stack, used), "window": CT_FACTS if view == "Hounsfield" else view and view.facts(), "padding": padding}
     return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more))
 
 
 def _checked(source: str | Path) -> Path:
     refuse_url(source)
-    name = shown_name(source)
     try:
         if not Path(source).exists():
-            raise InputError(f"{name} does not exist; check the path")
+            raise InputError(f"{shown_name(source)} does not exist; check the path")
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be opened; give {ONE_SERIES}") from error
+        raise InputError(f"{shown_name(source)} cannot be opened; give {ONE_SERIES}") from error
     return Path(source)
 
 
@@ -74,21 +76,22 @@ def _middle(one: Slice, window: voi.Window | None) -> tuple[Shown, dict[str, Any
     with open_input(one.path, what=ONE_SERIES) as file, guarded(name):
         header = read_header(file, name)
         flat = headers.merged(header, one.frame)
-        size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": int(flat.BitsStored)}
+        size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": headers.bits_of(flat)}
         facts: dict[str, Any] = {"format": "DICOM series", **size, "header": headers.facts_of(flat)}
         if window is None and facts["header"]["Modality"] == "CT":
             inverse = facts["header"]["PhotometricInterpretation"] == "MONOCHROME1"
-            return "Hounsfield", facts, (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
+            marked = (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
+            return "Hounsfield", facts, (*headers.doubts_of(flat, name), *marked)
         if not str(facts["header"]["PhotometricInterpretation"]).startswith("MONOCHROME"):
             return None, facts, headers.doubts_of(flat, name)
         view = window or voi.header_view(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name)
         return view, facts, headers.doubts_of(flat, name)
 
 
-def _pictures(used: list[Slice], view: Shown, pad: bool) -> tuple[tuple[Image, ...], dict[str, int] | None]:
+def _pictures(used: list[Slice], view: Shown, pad: bool, name: str) -> tuple[tuple[Image, ...], dict[str, int] | None]:
     drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), view)]
     if all(is_blank(thumbnail(picture)) for picture in drawn):
-        raise InputError(f"{shown_name(used[0].path.parent)} is blank or nearly so in every slice; give a series that shows something")
+        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
     shown = [squared(picture, pad=pad) for picture in drawn]
     return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import header as headers
 from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, guarded, read_header
-from medgemma_app.inputs.files import open_input, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, open_input, shown_name
 from medgemma_app.inputs.images import looks_like_dicom
 
 if TYPE_CHECKING:
@@ -65,19 +65,18 @@ def _is_slice(header: Dataset) -> bool:
 
 def find_slices(folder: Path) -> tuple[list[Slice], int]:
     """Every slice directly in the folder, and how many files hold none. Raises InputError."""
-    name = shown_name(folder)
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from error
+        raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
     if len(paths) > MOST_FILES:
-        raise InputError(f"{name} holds more than {MOST_FILES} files; give a folder with one series")
+        raise InputError(f"{THE_FOLDER} holds more than {MOST_FILES} files; give a folder with one series")
     read = [(path, found) for path in paths if (found := _read(path))]
     slices = [_slices_of(path, header) for path, (header, is_slice) in read if is_slice]
     if not slices:
         if read:
-            raise InputError(f"{name} holds pictures that are no slices of a volume; give each by itself, further views with --view")
-        raise InputError(f"{name} holds no DICOM picture; give {ONE_SERIES}")
+            raise InputError(f"{THE_FOLDER} holds pictures that are no slices of a volume; give each by itself, further views with --view")
+        raise InputError(f"{THE_FOLDER} holds no DICOM picture; give {ONE_SERIES}")
     return [one for some in slices for one in some], len(paths) - len(slices)
 
 
@@ -118,7 +117,7 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
     return Slice(
         path=path,
         frame=frame,
-        series=str(header.get("SeriesInstanceUID")),
+        series=_series_of(header),
         number=int((headers.numbers(header, "SeriesNumber") or [0])[0]),
         modality=headers.facts_of(header)["Modality"],
         size=(int(header.Rows), int(header.Columns)),
@@ -129,13 +128,25 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
     )
 
 
-def one_series(found: Sequence[Slice], name: str, label: str | None) -> list[Slice]:
-    """The slices of the series with that label, or of the only one there is. Raises InputError that names them all."""
+def _series_of(header: Dataset) -> str:
+    """What tells one series from another: its id, else its number, its study and its frame of reference; "" without any of them."""
+    said = [str(header.get(keyword) or "") for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber")]
+    return str(header.get("SeriesInstanceUID") or "") or (" ".join(said) if any(said) else "")
+
+
+def one_series(found: Sequence[Slice], name: str, label: str | None) -> tuple[str, list[Slice]]:
+    """What to call the series with that label, or the only one there is, and its slices. Raises InputError that names them all."""
+    unknown = {one.path for one in found if not one.series}
+    if len(unknown) > 1:
+        raise InputError(
+            f"{name} holds {_pictures(len(unknown))} that do not say which series they are of; export them again with its number"
+        )
     series = _labelled(found)
-    if label in series:
-        return series[label]
     if label is None and len(series) == 1:
-        return next(iter(series.values()))
+        label = next(iter(series))
+    if label in series:
+        modality = series[label][0].modality
+        return f"series {label}{f' ({modality})' if modality else ''}", series[label]
     named = [f"{label} ({', '.join(filter(None, (some[0].modality, _pictures(len(some)))))})" for label, some in series.items()]
     more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
     raise InputError(f"{name} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
@@ -158,12 +169,17 @@ def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
 def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
     """Those of the size and orientation that most have, sorted by position, and what deserves a warning."""
     group = max(_alike(series), key=len)
-    positions = _positions(group) or [one.instance for one in group]
+    places, guessed = _positions(group)
+    positions = places or [one.instance for one in group]
     stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
     doubts = []
     if len(group) < len(series):
         doubts.append(f"{name}: {_pictures(len(series) - len(group))} of another size or orientation left out")
-    if 0 < len({round(position, 2) for position in _positions(group)}) < len(group):
+    if guessed:
+        doubts.append(
+            f"{name}: the pictures do not say how they are turned; they are sorted along the axis on which they lie furthest apart"
+        )
+    if 0 < len({round(position, 2) for position in places}) < len(group):
         doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
     return stack, tuple(doubts)
 
@@ -188,14 +204,18 @@ def _parallel(one: Slice, other: Slice) -> bool:
     return same and all(abs(a - b) <= TOLERANCE for a, b in zip(one.directions, other.directions, strict=True))
 
 
-def _positions(group: Sequence[Slice]) -> list[float]:
+def _positions(group: Sequence[Slice]) -> tuple[list[float], bool]:
     """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1).
 
-    Where places are not said, the slices' locations; none where these are not said either.
+    Where directions are not said, along the axis on which the places vary most, and True; where places are not said either, the
+    slices' locations; none where these are not said.
     """
-    if not all(one.place and one.directions for one in group):
+    if not all(one.place for one in group):
         locations = [one.location for one in group if one.location is not None]
-        return locations if len(locations) == len(group) else []
-    (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group]
+        return locations if len(locations) == len(group) else [], False
+    if all(one.directions for one in group):
+        (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
+        normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+        return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group], False
+    axis = max(range(3), key=lambda axis: max(one.place[axis] for one in group) - min(one.place[axis] for one in group))
+    return [one.place[axis] for one in group], len(group) > 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import shown_name
+from medgemma_app.inputs.files import THE_FOLDER
 from medgemma_app.inputs.images import looks_like_dicom
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
@@ -33,7 +33,7 @@ def _once(names: Sequence[str], inside: Callable[[Path], list[str]]) -> list[str
         if name == "-" or not Path(name).is_dir():
             found.append(name)
         elif not (held := inside(Path(name))):
-            raise InputError(f"the folder {shown_name(name)} holds nothing to read; give files, or a folder that holds them")
+            raise InputError(f"{THE_FOLDER} holds nothing to read; give files, or a folder that holds them")
         else:
             found += held
     return list(dict.fromkeys(found))
@@ -69,4 +69,4 @@ def _visible(folder: Path) -> Iterable[Path]:
     try:
         return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except OSError as error:
-        raise InputError(f"the folder {shown_name(folder)} cannot be read: {error.strerror}") from error
+        raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error

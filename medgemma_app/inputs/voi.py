@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import OptionError
-from medgemma_app.inputs.header import numbers
+from medgemma_app.inputs.header import numbers, several_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,12 +63,14 @@ def header_view(header: Dataset) -> View | None:
 
 
 def _header_window(header: Dataset) -> Window | None:
-    centers, widths = numbers(header, "WindowCenter"), numbers(header, "WindowWidth")
+    """The first window that can be applied."""
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
-    smallest = 1 if function == "LINEAR" else 0
-    if not centers or not widths or widths[0] < smallest or widths[0] == 0 or function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         return None
-    return Window(centers[0], widths[0], function)
+    centers, widths = (several_numbers(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    smallest = 1 if function == "LINEAR" else 0
+    pairs = ((center, width) for center, width in zip(centers, widths, strict=False) if center is not None and width)
+    return next((Window(center, width, function) for center, width in pairs if width >= smallest), None)
 
 
 def modality_values(stored: NDArray[Any], header: Dataset) -> Values:
@@ -93,6 +95,8 @@ def look_up(values: NDArray[Any], item: Dataset) -> tuple[Values, float]:
     import numpy as np
 
     entries, first, bits = (int(number) for number in item.LUTDescriptor[:3])
+    if first >= 1 << 15 and values.min() < 0:  # of signed values, and stored as an unsigned number
+        first -= 1 << 16
     table = _entries(item, entries or 1 << 16)
     index = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)
     return table[index], float((1 << max(bits, int(table.max()).bit_length())) - 1)
