@@ -221,7 +221,7 @@ def test_a_server_that_counts_in_another_way_does_not_count(connect, server, cou
 
 def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(connect, server):
     model = connect()
-    with pytest.raises(InputError, match="does not count tokens"):
+    with pytest.raises(InputError, match="did not count the tokens"):
         soap(model, {"history": "Cough for 3 days. " * 20}, truncate=True)
     for message in (
         "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",

@@ -95,7 +95,7 @@ class RemoteMedGemma(MedGemma):
         """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
         ids = self._tokenized({"messages": messages(prompt)})
         if ids is None:
-            raise InputError(f"{self.endpoint} does not count tokens; shorten the notes without --truncate")
+            raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
         return ids
 
     def encode_image(self, image: Image.Image) -> mx.array:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
+GONE = 499  # what nginx logs for a client that left; nobody reads it
 PHRASES = {"Not Found", "Method Not Allowed"}  # what the router says by itself
 ROUTES = {404: "there is no such route; /openapi.json has those that there are", 405: "this route takes another method; see /openapi.json"}
 
