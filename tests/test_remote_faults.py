@@ -197,9 +197,9 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
         lambda handler: handler.raw(200, b'{"data": [', "application/json"),
         lambda handler: handler.raw(200, b"\xff\xfe", "application/json"),
         lambda handler: handler.raw(200, b"[" * 100_000, "application/json"),
-        *([1], {"data": 1}, {"data": [1]}, {"data": [{}]}, {"data": [{"id": 1}]}),
+        *([1], {"data": 1}, {"data": [1]}, {"data": [{}]}, {"data": [{"id": 1}]}, {"data": [{"id": "a\n\x1b[1mb"}]}),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_server_that_is_no_openai_server(server, models):
     server.models = models

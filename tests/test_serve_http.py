@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import socket
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -21,6 +22,7 @@ from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import OptionError
 from medgemma_app.model.endpoint import KEY_VARIABLE
 from medgemma_app.serve import bodies
+from medgemma_app.serve.app import build
 from medgemma_app.serve.faults import Refused
 from medgemma_app.serve.guard import Guard
 from medgemma_app.serve.place import Place, chosen_key
@@ -88,7 +90,9 @@ BAD = [
     (CHAT, said("assistant"), 422, "messages must be those of the system"),
     (CHAT, said("system"), 422, "messages must be those of the system"),
     (CHAT, said("tool"), 422, "messages.0: input tag 'tool'"),
-    (CHAT, said("user", tools=[]), 422, "the request has a field that is not known here"),
+    (CHAT, said("user", tools=[]), 422, "the request has a field that is not known here (tools); see /openapi.json"),
+    (SOAP, {"notes": "x", "max_tokens": 5}, 422, "the request has a field that is not known here (max_tokens);"),
+    (SOAP, {"notes": "x", SECRET: 5}, 422, "the request has a field that is not known here; see /openapi.json"),
     (CHAT, said("user", n=2), 422, "n: input should be 1"),
     (CHAT, {**said("user"), "model": "other"}, 404, "this server serves demo and no other model"),
     (TOKENIZE, {"model": "demo"}, 422, "give either messages or a prompt to count"),
@@ -285,6 +289,14 @@ def test_a_log_line_says_what_its_author_wrote_and_nothing_of_a_patient(capsys):
         except ValueError:
             logger.exception("Error in generation thread: %s", SECRET)
     assert capsys.readouterr().err == "medgemma: Error in generation thread: ... (ValueError)\n"
+
+
+def test_the_description_says_where_a_key_is_asked_for():
+    engine = SimpleNamespace(is_ready=True)
+    described = build(engine, key="k").app.openapi()
+    assert described["components"]["securitySchemes"][next(iter(described["security"][0]))] == {"type": "http", "scheme": "bearer"}
+    assert [path for path, route in described["paths"].items() if next(iter(route.values())).get("security") == []] == ["/health", "/ready"]
+    assert "security" not in build(engine).app.openapi()
 
 
 @pytest.fixture(scope="module")

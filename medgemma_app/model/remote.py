@@ -54,9 +54,14 @@ def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
 def _cards(said: Any) -> list[dict[str, Any]]:
     """What a server says of its models. Raises ValueError for what no OpenAI-compatible server says."""
     cards = said.get("data") if isinstance(said, dict) else None
-    if not isinstance(cards, list) or not all(isinstance(card, dict) and isinstance(card.get("id"), str) for card in cards):
+    if not isinstance(cards, list) or not all(isinstance(card, dict) and _is_name(card.get("id")) for card in cards):
         raise ValueError("not a list of models")
     return cards
+
+
+def _is_name(said: Any) -> bool:
+    """One that can be said in a line."""
+    return isinstance(said, str) and said.isprintable()
 
 
 def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
