@@ -273,17 +273,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8080,
     api_key: Annotated[
-        str | None,
-        typer.Option(envvar="MEDGEMMA_API_KEY", show_envvar=True, help="What clients must send; the environment keeps it out of ps."),
+        str | None, typer.Option(help="What clients must send; MEDGEMMA_API_KEY and --api-key-file keep it out of the list of processes.")
     ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds what clients must send.")] = None,
     grace: Annotated[float, typer.Option(min=0, max=3600, help="Seconds that what runs may take to end when told to stop.")] = 10,
     quiet: Quiet = False,
 ) -> None:
     """Keep the model loaded and answer over HTTP: /v1/findings, /v1/soap, /v1/chat/completions."""
     with _errors_become_exit_codes():
-        from medgemma_app.serve.place import Place
+        from medgemma_app.serve.place import Place, chosen_key
 
-        place = Place(host=host, port=port, key=api_key or None)
+        place = Place(host=host, port=port, key=chosen_key(api_key, api_key_file))
         from medgemma_app.serve.server import serve as run
 
         raise typer.Exit(

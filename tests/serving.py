@@ -20,10 +20,10 @@ PATIENCE = 30
 
 @contextmanager
 def running(model, **options):
-    """A client of a server that has loaded ``model``; ``client.engine`` is the server's."""
+    """A client of a server that has loaded ``model``; ``client.engine`` is the server's, ``client.server`` the server."""
     place = Place(host="127.0.0.1", port=0, key=options.get("key"))
     engine = Engine(model)
-    server = Server(engine, place, grace=1)
+    server = Server(engine, place, grace=options.get("grace", 1))
     with place.listen() as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -31,7 +31,7 @@ def running(model, **options):
         until(lambda: server.started)
         try:
             with httpx2.Client(base_url=place.url(listening.getsockname()[1]), timeout=PATIENCE, trust_env=False) as client:
-                client.engine = engine
+                client.engine, client.server = engine, server
                 yield client
         finally:
             server.should_exit = True

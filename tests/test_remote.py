@@ -221,7 +221,7 @@ def test_a_server_that_counts_in_another_way_does_not_count(connect, server, cou
 
 def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(connect, server):
     model = connect()
-    with pytest.raises(InputError, match="does not count tokens"):
+    with pytest.raises(InputError, match="did not count the tokens"):
         soap(model, {"history": "Cough for 3 days. " * 20}, truncate=True)
     for message in (
         "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
@@ -317,16 +317,17 @@ def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
     assert caught.value.partial.text == "Clear."
 
 
-def loaded_after(code):
-    code = f"import sys; from medgemma_app import MedGemma, findings, soap\n{code}\nprint(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-
-
 def test_the_client_is_loaded_for_a_server_only_and_no_model_library_with_it(server):
     server.chat = says(NOTE)
-    asked = loaded_after(f"soap(MedGemma.connect({server.url!r}), {{'history': 'cough for 3 days and fever'}})")
-    assert asked & {"openai", "httpx2", "mlx", "mlx.core", "mlx_vlm", "transformers"} == {"openai", "httpx2"}
-    assert not loaded_after("import medgemma_app.run") & {"openai", "httpx2"}
+    code = f"""
+import sys, medgemma_app.run
+from medgemma_app import MedGemma, soap
+print(*sys.modules)
+soap(MedGemma.connect({server.url!r}), {{"history": "cough for 3 days and fever"}})
+print(*sys.modules)"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    before, after = (set(line.split()) & {"openai", "httpx2", "mlx", "mlx.core", "mlx_vlm", "transformers"} for line in said.splitlines())
+    assert (before, after) == (set(), {"openai", "httpx2"})
 
 
 def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypatch):

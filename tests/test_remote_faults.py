@@ -141,7 +141,7 @@ def test_a_connection_that_is_cut_within_a_chunk_keeps_what_came_before(connect,
         (401, EndpointError, "refuses the key (401); set MEDGEMMA_API_KEY"),
         (403, EndpointError, "refuses the key (403)"),
         (404, EndpointError, "no such model"),
-        (413, GenerationError, "refuses so large a picture"),
+        (413, GenerationError, "refuses so large a request"),
         (422, GenerationError, "refuses the request (422)"),
         (500, GenerationError, "failed (500); see its log"),
     ],
@@ -197,9 +197,9 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
         lambda handler: handler.raw(200, b'{"data": [', "application/json"),
         lambda handler: handler.raw(200, b"\xff\xfe", "application/json"),
         lambda handler: handler.raw(200, b"[" * 100_000, "application/json"),
-        *([1], {"data": 1}, {"data": [1]}, {"data": [{}]}, {"data": [{"id": 1}]}),
+        *([1], {"data": 1}, {"data": [1]}, {"data": [{}]}, {"data": [{"id": 1}]}, {"data": [{"id": "a\n\x1b[1mb"}]}),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_server_that_is_no_openai_server(server, models):
     server.models = models
@@ -315,16 +315,20 @@ def test_the_environment_names_the_server(server, notes):
 
 
 def test_ctrl_c_keeps_what_was_printed_exits_130_and_the_server_hears_of_it(server, notes):
-    server.chat = lambda handler, body: handler.stream(_slowly())
-    command = [sys.executable, "-m", "medgemma_app", "soap", notes, "--endpoint", server.url, "--max-tokens", "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as run:
-        first = run.stdout.read(1)
-        run.send_signal(signal.SIGINT)
-        rest, stderr = run.communicate(timeout=30)
-    assert run.returncode == 130
-    assert (first + rest).startswith(b"word0 ")
-    assert b"cancelled" in stderr
-    assert b"Traceback" not in stderr
+    def chat(handler, body):
+        def interrupted():
+            for number, piece in enumerate(_slowly()):
+                if number == 5:
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                yield piece
+
+        handler.stream(interrupted())
+
+    server.chat = chat
+    result = medgemma("soap", notes, "--max-tokens", "100000", server=server)
+    assert result.exit_code == 130
+    assert result.stdout.startswith("word0 ")
+    assert result.stderr.endswith("medgemma: cancelled\n")
     assert server.gone.wait(10)
 
 

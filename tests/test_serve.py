@@ -11,7 +11,7 @@ from serving import chat, encoded, events, png, running
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 
-TOKENS = 16
+TOKENS = 12
 UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
 
 
@@ -44,7 +44,7 @@ def token_ids(stream):
     return tuple(data["id"] for name, data in events(stream.text) if name == "token" and data["id"] is not None)
 
 
-@pytest.mark.parametrize(("requests", "at_once"), [(4, 1), (16, 16)], ids=["one by one", "16 at once"])
+@pytest.mark.parametrize(("requests", "at_once"), [(3, 1), (16, 16)], ids=["one by one", "16 at once"])
 def test_a_report_over_http_is_the_local_one_token_for_token(client, local, requests, at_once):
     with ThreadPoolExecutor(at_once) as pool:
         answers = list(pool.map(lambda asked: client.post(asked[0], json={**asked[1], "stream": True}), local[:requests]))

@@ -7,9 +7,11 @@ import base64
 import json
 import logging
 import socket
+from types import SimpleNamespace
 
 import httpx2
 import pytest
+from fastapi import Request
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 from serving import chat, encoded, png, running
@@ -18,9 +20,12 @@ from typer.testing import CliRunner
 from medgemma_app.cli import app as command
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import OptionError
+from medgemma_app.model.endpoint import KEY_VARIABLE
 from medgemma_app.serve import bodies
+from medgemma_app.serve.app import build
+from medgemma_app.serve.faults import Refused
 from medgemma_app.serve.guard import Guard
-from medgemma_app.serve.place import Place
+from medgemma_app.serve.place import Place, chosen_key
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])
@@ -85,12 +90,18 @@ BAD = [
     (CHAT, said("assistant"), 422, "messages must be those of the system"),
     (CHAT, said("system"), 422, "messages must be those of the system"),
     (CHAT, said("tool"), 422, "messages.0: input tag 'tool'"),
-    (CHAT, said("user", tools=[]), 422, "the request has a field that is not known here"),
+    (CHAT, said("user", tools=[]), 422, "the request has a field that is not known here (tools); see /openapi.json"),
+    (SOAP, {"notes": "x", "max_tokens": 5}, 422, "the request has a field that is not known here (max_tokens);"),
+    (SOAP, {"notes": "x", SECRET: 5}, 422, "the request has a field that is not known here; see /openapi.json"),
     (CHAT, said("user", n=2), 422, "n: input should be 1"),
     (CHAT, {**said("user"), "model": "other"}, 404, "this server serves demo and no other model"),
     (TOKENIZE, {"model": "demo"}, 422, "give either messages or a prompt to count"),
     (TOKENIZE, {"model": "demo", "prompt": SECRET, "messages": said("user")["messages"]}, 422, "give either messages or a prompt"),
     (CHAT, chat("word " * 9000), 400, "the prompt has"),
+    (CHAT, chat("word " * 1_000_000), 422, "the text has 5000000 letters"),
+    (TOKENIZE, {"model": "demo", "prompt": "word " * 1_000_000}, 422, "the text has 5000000 letters"),
+    (SOAP, {"notes": "word " * 1_000_000, "truncate": True}, 422, "the text has"),
+    (FINDINGS, {"scan": SCAN, "indication": "word " * 1_000_000}, 422, "the text has"),
 ]
 
 
@@ -130,6 +141,25 @@ def test_a_body_that_is_too_large_is_refused_and_the_client_hears_why(client, mo
     answer = client.post(FINDINGS, content=content if declared else iter([content[:150_000], content[150_000:]]), headers=JSON)
     assert answer.status_code == 413
     assert answer.json()["error"]["message"].startswith("the request is larger than")
+
+
+def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_are_no_failures():
+    """Either would be a line about an exception on stderr, and a 500."""
+
+    async def read(cancel, *messages):
+        async def receive():
+            return messages[0] if messages else await asyncio.sleep(60)
+
+        reading = asyncio.ensure_future(bodies.read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))
+        await asyncio.sleep(0)
+        if cancel:
+            reading.cancel()
+        with pytest.raises(Refused) as caught:
+            await reading
+        return caught.value.status_code
+
+    assert asyncio.run(read(False, {"type": "http.disconnect"})) == 499
+    assert asyncio.run(read(True)) == 503
 
 
 def test_what_would_load_fetch_or_tell_is_not_there(client):
@@ -216,6 +246,33 @@ def test_other_machines_are_let_in_only_with_a_key(bad):
     assert not Place(host="0.0.0.0", port=0, key="k").loopback
 
 
+def test_the_key_comes_from_the_command_line_or_a_file_or_else_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "key").write_text("from-file\n")
+    monkeypatch.setenv(KEY_VARIABLE, "from-environment")
+    keys = chosen_key("given", None), chosen_key(None, tmp_path / "key"), chosen_key(None, None)
+    assert keys == ("given", "from-file", "from-environment")
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert chosen_key(None, None) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--api-key", ""],
+        ["--api-key", SECRET],
+        ["--api-key", "k", "--api-key-file", "k"],
+        ["--api-key-file", "none"],
+        ["--host", "0.0.0.0"],
+    ],
+    ids=" ".join,
+)
+def test_a_server_does_not_start_with_a_key_that_is_none(arguments):
+    result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", "0", *arguments])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "key" in result.stderr
+    assert SECRET not in result.stderr
+
+
 def test_a_port_that_is_taken_is_a_usage_error():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", str(taken.getsockname()[1])])
@@ -232,6 +289,14 @@ def test_a_log_line_says_what_its_author_wrote_and_nothing_of_a_patient(capsys):
         except ValueError:
             logger.exception("Error in generation thread: %s", SECRET)
     assert capsys.readouterr().err == "medgemma: Error in generation thread: ... (ValueError)\n"
+
+
+def test_the_description_says_where_a_key_is_asked_for():
+    engine = SimpleNamespace(is_ready=True)
+    described = build(engine, key="k").app.openapi()
+    assert described["components"]["securitySchemes"][next(iter(described["security"][0]))] == {"type": "http", "scheme": "bearer"}
+    assert [path for path, route in described["paths"].items() if next(iter(route.values())).get("security") == []] == ["/health", "/ready"]
+    assert "security" not in build(engine).app.openapi()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import threading
 from types import SimpleNamespace
 
 import httpx2
-from serving import chat, encoded, events, until
+from serving import chat, encoded, events, running, until
 from tiny import picture
 
 from medgemma_app.demo import draw_phantom
@@ -25,9 +25,9 @@ SECRET = "Whittlethorpe"
 class Command:
     """``medgemma serve``, on a port that is free."""
 
-    def __init__(self, model, *more):
+    def __init__(self, model):
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "MEDGEMMA_API_KEY": "k"}
-        arguments = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", "0", *more]
+        arguments = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", "0"]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.lines = []
         self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")))
@@ -68,15 +68,15 @@ def test_a_server_says_where_it_listens_keeps_quiet_about_requests_and_finishes_
 
 def test_a_server_ends_what_still_runs_when_its_grace_is_over(tiny_folder):
     """The tiny model's weights are random, and it does not stop by itself."""
-    with Command(str(tiny_folder), "--grace", "0.2") as command, command.client() as client:
+    with running(str(tiny_folder), grace=0.2) as client:
         body = {"scan": encoded(picture(1, 64)), "stream": True, "options": {"max_tokens": 4000}}
         with client.stream("POST", "/v1/findings", json=body) as stream:
             chunks = stream.iter_text()
             text = next(chunks)
-            command.process.send_signal(signal.SIGINT)
+            client.server.handle_exit(signal.SIGINT, None)
             text += "".join(chunks)
         assert events(text)[-1][1]["error"]["message"].startswith("the server stopped before the answer was complete")
-        assert command.process.wait(20) == 130
+        assert client.server.code == 130
 
 
 def test_a_second_signal_ends_the_server_at_once(monkeypatch):

@@ -42,7 +42,7 @@ class Endpoint:
             raise OptionError("jobs must be a whole number from 1 to 1024")
         object.__setattr__(self, "url", _checked(self.url, self.allow_remote))
         if self.key is not None:
-            _check_key(self.key, "the API key")
+            check_key(self.key, "the API key")
 
     def connect(self, model: str | None) -> RemoteMedGemma:
         """The model of that name, or the server's only one; see ``MedGemma.connect``."""
@@ -95,16 +95,17 @@ def read_key(path: Path | None) -> str | None:
     """The key in a file, or else the one in the environment; None without one. It is never part of a message."""
     if path is None:
         key = os.environ.get(KEY_VARIABLE, "").strip()
-        return _check_key(key, KEY_VARIABLE) if key else None
+        return check_key(key, KEY_VARIABLE) if key else None
     try:
         with path.open("rb") as file:
             key = file.read(_LONGEST_KEY + 1).decode("ascii", errors="replace").strip()
     except OSError as error:
         raise InputError(f"cannot read the key file {path.name}: {error.strerror}") from error
-    return _check_key(key, path.name)
+    return check_key(key, path.name)
 
 
-def _check_key(key: str, where: str) -> str:
+def check_key(key: str, where: str) -> str:
+    """The key; raises OptionError, which does not show it."""
     if not 0 < len(key) <= _LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
         raise OptionError(f"{where} must hold one key: a single line of ASCII without spaces")
     return key

@@ -91,7 +91,7 @@ def _refusal(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaError:
         message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
         return ContextError(message, tokens=tokens, limit=limit)
     if status == 413:
-        return GenerationError(f"{host} refuses so large a picture (413); raise its limit")
+        return GenerationError(f"{host} refuses so large a request (413); raise its limit")
     if status < 500:
         return GenerationError(f"{host} refuses the request ({status}); does its model take pictures, and so long a prompt?")
     return GenerationError(f"{host} failed ({status}); see its log")

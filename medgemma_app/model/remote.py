@@ -54,9 +54,14 @@ def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
 def _cards(said: Any) -> list[dict[str, Any]]:
     """What a server says of its models. Raises ValueError for what no OpenAI-compatible server says."""
     cards = said.get("data") if isinstance(said, dict) else None
-    if not isinstance(cards, list) or not all(isinstance(card, dict) and isinstance(card.get("id"), str) for card in cards):
+    if not isinstance(cards, list) or not all(isinstance(card, dict) and _is_name(card.get("id")) for card in cards):
         raise ValueError("not a list of models")
     return cards
+
+
+def _is_name(said: Any) -> bool:
+    """One that can be said in a line."""
+    return isinstance(said, str) and said.isprintable()
 
 
 def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
@@ -95,7 +100,7 @@ class RemoteMedGemma(MedGemma):
         """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
         ids = self._tokenized({"messages": messages(prompt)})
         if ids is None:
-            raise InputError(f"{self.endpoint} does not count tokens; shorten the notes without --truncate")
+            raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
         return ids
 
     def encode_image(self, image: Image.Image) -> mx.array:

@@ -28,7 +28,7 @@ from mlx_vlm.server.generation import (
     resolve_eos_token_ids,
 )
 
-from medgemma_app.errors import GenerationError, MedGemmaError
+from medgemma_app.errors import GenerationError, InputError, MedGemmaError
 from medgemma_app.model.answer import ASKED, Answer, Asked, stopping
 from medgemma_app.model.draws import Draws
 from medgemma_app.model.engine import MedGemma
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_app.model.chat import Turns
+
+MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
 
 
 @dataclass
@@ -176,18 +178,27 @@ class ServedModel(MedGemma):
             self._answer.close()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
+        self._bounded(*prompt.parts, prompt.system)
         with self._tokenizing:
             return super().tokenize(prompt)
 
     def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
         """As ``tokenize``, for a conversation."""
+        self._bounded(system, *(part for _, parts in turns for part in parts))
         with self._tokenizing:
             return self._chat.encode_turns(turns, system)
 
     def tokenize_text(self, text: str) -> list[int]:
         """The bare text's tokens, with no turn around them."""
+        self._bounded(text)
         with self._tokenizing:
             return list(self._chat.tokenizer.encode(text))
+
+    def _bounded(self, *parts: object) -> None:
+        """Raises InputError for texts that are hopelessly long: while they were tokenised, everyone else would wait."""
+        letters = sum(len(part) for part in parts if isinstance(part, str))
+        if letters > MOST_LETTERS_A_TOKEN * self.context:
+            raise InputError(f"the text has {letters} letters, and the model takes at most {self.context - 1} tokens; shorten it")
 
     def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
         """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""

@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.serve.faults import Refused, error_body, status_of
+from medgemma_app.serve.faults import GONE, Refused, error_body, status_of
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Token
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Write = Callable[[Callable[[Token], object] | None], Report]
 
-GONE = 499  # what nginx logs for a client that left; nobody reads it
 STREAM = "text/event-stream"
 
 

@@ -156,13 +156,15 @@ def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> G
     app = FastAPI(
         title="medgemma-app", version=openapi.version(), description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None
     )
-    app.get("/health", responses=openapi.HEALTH)(service.health)
-    app.get("/ready", responses=openapi.READY)(service.readiness)
+    app.get("/health", responses=openapi.HEALTH, openapi_extra=openapi.OPEN)(service.health)
+    app.get("/ready", responses=openapi.READY, openapi_extra=openapi.OPEN)(service.readiness)
     app.get("/v1/models", responses=openapi.REFUSALS)(service.models)
     app.post("/v1/findings", **openapi.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
     app.post("/v1/soap", **openapi.drafting(SoapRequest, ["notes"]))(service.soap)
     app.post("/v1/chat/completions", **openapi.chatting(ChatBody))(service.chat)
     app.post("/tokenize", **openapi.tokenizing(TokenizeBody))(service.tokenize)
+    if key is not None:
+        openapi.with_key(app.openapi())
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback, most=MOST_HELD)

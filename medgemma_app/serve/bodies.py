@@ -12,15 +12,17 @@ from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import shown_name
-from medgemma_app.serve.faults import Refused
+from medgemma_app.serve.faults import GONE, Refused
 
 LARGEST_BODY = 64_000_000
 MOST_PARTS = 100
 SECONDS = 120.0  # for a body to arrive
+LAST = {"Connection": "close"}
 JSON, FORM = "application/json", "multipart/form-data"
 
 
@@ -57,7 +59,10 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 async def read_body(request: Request) -> bytes:
-    """Raises Refused (413, 408). What is too large is read to its end all the same, up to a point: else the client never sees why."""
+    """Raises Refused (408, 413, 499, 503).
+
+    What is too large is read to its end all the same, up to a point: else the client never sees why.
+    """
     chunks: list[bytes] = []
     size = 0
     try:
@@ -71,11 +76,13 @@ async def read_body(request: Request) -> bytes:
                 if size > 4 * LARGEST_BODY:
                     break
     except TimeoutError:
-        raise Refused(408, f"the request did not arrive within {SECONDS:g} seconds", headers={"Connection": "close"}) from None
+        raise Refused(408, f"the request did not arrive within {SECONDS:g} seconds", headers=LAST) from None
+    except ClientDisconnect:
+        raise Refused(GONE, "the client has gone") from None
+    except asyncio.CancelledError:  # by uvicorn, which has waited for what runs long enough
+        raise Refused(503, "the server stopped before the request had arrived; ask again when it is back", headers=LAST) from None
     if size > LARGEST_BODY:
-        raise Refused(
-            413, f"the request is larger than {LARGEST_BODY // 10**6} MB; export the picture smaller", headers={"Connection": "close"}
-        )
+        raise Refused(413, f"the request is larger than {LARGEST_BODY // 10**6} MB; export the picture smaller", headers=LAST)
     return b"".join(chunks)
 
 

@@ -14,8 +14,17 @@ from starlette.exceptions import HTTPException
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
+GONE = 499  # what nginx logs for a client that left; nobody reads it
 PHRASES = {"Not Found", "Method Not Allowed"}  # what the router says by itself
 ROUTES = {404: "there is no such route; /openapi.json has those that there are", 405: "this route takes another method; see /openapi.json"}
+# Fields that clients send elsewhere, or in another place: of all that are unknown, these may be named, as they are no words of a patient.
+_ELSEWHERE = {
+    "chat_template", "chat_template_kwargs", "frequency_penalty", "function_call", "functions", "guided_json", "ignore_eos", "image",
+    "image_url", "images", "length_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata",
+    "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
+    "response_format", "seed", "series", "slices", "stop", "stop_token_ids", "store", "system", "temperature", "tool_choice", "tools",
+    "top_k", "top_logprobs", "top_p",
+}  # fmt: skip
 
 
 class Refused(HTTPException):
@@ -63,6 +72,7 @@ def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
     steps = [str(step) for step in first["loc"][: -1 if unknown else None]]
     place = ".".join(step for step in steps if _NAME.fullmatch(step)) or "the request"
     if unknown:
-        raise Refused(422, f"{place} has a field that is not known here; see /openapi.json for those that are") from None
+        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _ELSEWHERE else ""
+        raise Refused(422, f"{place} has a field that is not known here{named}; see /openapi.json for those that are") from None
     said = first["msg"].removeprefix("Value error, ")
     raise Refused(422, f"{place}: {said[:1].lower()}{said[1:]}") from None

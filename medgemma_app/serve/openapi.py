@@ -62,6 +62,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     401: _error("The key is missing or wrong."),
     503: _error("Busy, still loading, or stopping; see Retry-After."),
 }
+OPEN: dict[str, Any] = {"security": []}
 HEALTH: dict[int | str, dict[str, Any]] = dict(FORBIDDEN)
 READY: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still being loaded."}}
 _BODIES: dict[int | str, dict[str, Any]] = {
@@ -80,6 +81,12 @@ def version() -> str:
         return metadata.version("medgemma-app")
     except metadata.PackageNotFoundError:
         return "0"  # run from a source folder that was never installed
+
+
+def with_key(described: dict[str, Any]) -> None:
+    """Adds to the description of the whole that a key is asked for, on all routes but those that say otherwise."""
+    described["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    described["security"] = [{"key": []}]
 
 
 def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 
 from medgemma_app.errors import InputError, OptionError
+from medgemma_app.model.endpoint import KEY_VARIABLE, check_key, read_key
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -19,10 +21,12 @@ class Place:
     key: str | None
 
     def __post_init__(self) -> None:
-        if self.key is not None and not all("!" <= letter <= "~" for letter in self.key):
-            raise OptionError("the key must be ASCII without spaces; choose another one")
+        if self.key is not None:
+            check_key(self.key, "--api-key")
         if not self.loopback and self.key is None:
-            raise OptionError(f"--host {self.host} lets other machines ask; set MEDGEMMA_API_KEY to a key that they must send")
+            raise OptionError(
+                f"--host {self.host} lets other machines ask; set {KEY_VARIABLE} to a key that they must send, or give --api-key-file"
+            )
 
     @property
     def loopback(self) -> bool:
@@ -40,3 +44,12 @@ class Place:
     def url(self, port: int) -> str:
         """Of the ``port`` that is really listened on."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+
+def chosen_key(given: str | None, file: Path | None) -> str | None:
+    """The key on the command line or in ``file``, else that of the environment; None without one. Raises InputError, OptionError."""
+    if given is None:
+        return read_key(file)
+    if file is not None:
+        raise OptionError("--api-key and --api-key-file both name a key; give one of them")
+    return given
