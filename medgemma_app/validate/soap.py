@@ -34,7 +34,7 @@ from medgemma_app.validate.silence import (
     unmentioned_denial,
     unmentioned_exam,
 )
-from medgemma_app.validate.values import implausible_vital, invented_value
+from medgemma_app.validate.values import implausible_vital, invented_height, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
@@ -54,6 +54,7 @@ CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
     invented_value,
+    invented_height,
     dose_of_another,
     wrong_sex,
     wrong_age,
