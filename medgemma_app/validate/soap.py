@@ -19,6 +19,7 @@ from medgemma_app.validate.common import (
 )
 from medgemma_app.validate.doses import dose_of_another
 from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.frequencies import frequency_of_another
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
@@ -56,6 +57,7 @@ CONTENT: tuple[Check, ...] = (
     invented_value,
     invented_height,
     dose_of_another,
+    frequency_of_another,
     wrong_sex,
     wrong_age,
     implausible_vital,
