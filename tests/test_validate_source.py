@@ -135,7 +135,7 @@ def test_an_age_the_source_does_not_give_is_no_contradiction():
     assert "wrong-age" not in codes(note(subjective="A 44-year-old with cough."), "[doctor] hello . a cough ? my 5-year-old son has it too")
 
 
-@pytest.mark.parametrize("plan", ["Zestril daily.", "Continue lisinopril.", "Apixaban 5 mg.", "Give amoxicilin."])
+@pytest.mark.parametrize("plan", ["Zestril daily.", "Continue lisinopril.", "Apixaban 5 mg.", "Give amoxicilin.", "Amoxic 500 mg."])
 def test_a_medication_may_have_another_of_its_names(plan):
     assert "unnamed-medication" not in codes(note(plan=plan), f"{DIALOGUE}\n{FORM}")
 

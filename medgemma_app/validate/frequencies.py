@@ -6,8 +6,7 @@ The abbreviations are those of prescriptions in the United States and Britain (b
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.drugs import drug
@@ -27,11 +26,11 @@ _FREQUENCY = re.compile(
     r"|\b(?:daily|a day|per day|qd|od|every day|nightly|qhs|qam|qpm|(?:every|in the|each|at) (?:morning|evening|night|bedtime))\b",
     re.IGNORECASE,
 )
-_OFTEN = re.compile(r"\b(?:meals?|breakfast|morning|evening|night|bedtime|needed|prn|taper|directed|schedule)\b", re.IGNORECASE)
+_OPEN = re.compile(r"\b(?:meals?|breakfast|morning|evening|night|bedtime|needed|prn|taper|directed|schedule)\b", re.IGNORECASE)
 _DIRECTLY = 60  # letters between a drug and how often it is taken, in a note
 _AROUND = 300  # and in a dialogue
 _END = re.compile(r"\.\s|[\n;•]")
-MOST_ISSUES = 10
+MOST_DOSES, MOST_AROUND = 20, 10
 MOST_MENTIONS = 500
 
 
@@ -40,18 +39,20 @@ def frequency_of_another(report: Report) -> Iterator[Issue]:
 
     Once a day is what goes without saying.
     """
-    written = list(_written(report.text)) if report.source else []
     source = report.source or ""
-    said = [(found.start(), times) for found in _FREQUENCY.finditer(source) for times in _times(found)] if written else []
+    written = [one for one in _written(report.text) if one[3] > 1][:MOST_DOSES] if source else []
     mentions = _drugs(source)[:MOST_MENTIONS] if written else []
-    anywhere = {times for _, times in said}
-    for name, start, end, times in written[:MOST_MENTIONS]:
-        around, open_ = _around(source, said, [at for at, _, of in mentions if of == name][:20])
-        if times == 1 or open_ or times in around or (not around and times in anywhere):
-            continue
-        message = f"the source does not say that {name} is taken so often; compare it with the notes"
-        yield Issue("frequency-mismatch", "warning", message, excerpt(report.text[start:end]))
-        return
+    for name, start, end, times in written:
+        around = [source[max(0, at - _AROUND) : at + _AROUND] for at, _, of in mentions if of == name][:MOST_AROUND]
+        said = {one for part in around for one in _said(part)}
+        if times not in said and not any(map(_OPEN.search, around)) and (said or times not in _said(source)):
+            message = f"the source does not say that {name} is taken so often; compare it with the notes"
+            yield Issue("frequency-mismatch", "warning", message, excerpt(report.text[start:end]))
+            return
+
+
+def _said(text: str) -> set[int]:
+    return {times for found in _FREQUENCY.finditer(text) for times in _times(found)}
 
 
 def _written(text: str) -> Iterator[tuple[str, int, int, int]]:
@@ -63,14 +64,6 @@ def _written(text: str) -> Iterator[tuple[str, int, int, int]]:
         found = list(_FREQUENCY.finditer(text, end, stop.start() + 1 if stop else limit))
         if len(found) == 1 and len(times := _times(found[0])) == 1:
             yield name, start, found[0].end(), times[0]
-
-
-def _around(source: str, said: Sequence[tuple[int, int]], mentions: Sequence[int]) -> tuple[set[int], bool]:
-    """The frequencies around the mentions of a drug, and whether there is something that can stand for any."""
-    found: set[int] = set()
-    for at in mentions:
-        found.update(times for _, times in said[bisect_left(said, (at - _AROUND, 0)) : bisect_left(said, (at + _AROUND, 0))])
-    return found, any(_OFTEN.search(source, max(0, at - _AROUND), at + _AROUND) for at in mentions)
 
 
 def _times(found: re.Match[str]) -> list[int]:

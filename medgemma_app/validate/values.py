@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -76,15 +77,19 @@ class _Said:
     def __init__(self, source: str) -> None:
         found = spoken_quantities(with_known_doses(source))
         self.kinds = {one.kind for one in found}
-        self.heights = heights(source, found)
+        self._found, self._source = found, source
         self._at: dict[float, list[Quantity]] = {}
         for one in (*found, *multiples(found)):
             self._at.setdefault(round(one.value, 3), []).append(one)
         self._others = [one for one in found if one.kind in _CONVERTED][:200]
 
+    @cached_property
+    def _heights(self) -> set[float]:
+        return heights(self._source, self._found)
+
     def has(self, one: Quantity) -> bool:
         """Whether the source says this of the same thing, in this unit or another, or says the number without saying of what."""
-        if one.kind == "bmi" and is_bmi_of(one.value, self.heights, [other.value for other in self._others if other.kind == "weight"]):
+        if one.kind == "bmi" and is_bmi_of(one.value, self._heights, [other.value for other in self._others if other.kind == "weight"]):
             return True
         return (
             any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50])
@@ -108,9 +113,10 @@ def with_known_doses(source: str) -> str:
 
 def invented_height(report: Report) -> Iterator[Issue]:
     """The height of the patient is the one the source gives."""
-    heard = heights(report.source, spoken_quantities(with_known_doses(report.source))) if report.source else set()
-    for start, end, inches in stated_heights(report.text) if heard else ():
-        if not is_same_height(inches, heard):
+    stated = list(stated_heights(report.text)) if report.source else []
+    heard = heights(report.source or "", spoken_quantities(with_known_doses(report.source or ""))) if stated else set()
+    for start, end, inches in stated:
+        if heard and not is_same_height(inches, heard):
             shown = excerpt(report.text[max(0, start - 30) : end + 15])
             yield Issue("invented-value", "error", "the height in the note is another one in the source; compare it with the notes", shown)
             return
