@@ -36,7 +36,7 @@ Warfarin 7.5 mg. | coumadin seven and a half
 Amoxicillin 875 mg. | amoxicillin eight seventy five
 Prednisone 40 mg for 5 days. | prednisone forty milligrams for five days
 Ibuprofen 400-600 mg. | ibuprofen four hundred to six hundred milligrams
-Ibuprofen 400 to 600 mg q6h. | ibuprofen four to six hundred
+Ibuprofen 400 to 600 mg. | ibuprofen four to six hundred
 Tylenol 650 mg. | tylenol six fifty
 Insulin 10 units. | insulin ten units
 Insulin glargine 12 units. | lantus a dozen units
