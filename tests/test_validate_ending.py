@@ -24,3 +24,27 @@ def test_most_texts_that_are_cut_in_a_word_are_errors(name, validate, texts):
     rng = random.Random(7)
     caught = [not {issue.code for issue in validate(complete.cut_in_a_word(text, rng)).errors}.isdisjoint(NO_END) for text in texts]
     assert sum(caught) >= 0.93 * len(caught)
+
+
+NOTE = "S: Well. Tolerating meds.\nO: BP 120/80. Lungs clear.\nA: HTN, controlled.\nP: "
+REPORT = "FINDINGS: Clear lungs. Normal heart. No effusion. Bones are intact.\nIMPRESSION: "
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["RTC 2 wks", "Return if worse", "Cont current tx", "PT x 6 wks", "Lisinopril 20 qd", "GP to chase", "BP log", "Time spent 25 minutes"],
+)
+def test_a_telegram_of_a_note_has_no_full_stop_at_its_end(end):
+    assert validate_soap(NOTE + end).errors == ()
+
+
+@pytest.mark.parametrize(
+    "end", ["No acute dz", "RLL pna", "Rib fx", "T8 wedge #", "Fatty liver", "Renal calculus, 5 mm", "Cavitating lesion, ?TB"]
+)
+def test_a_telegram_of_a_report_has_no_full_stop_at_its_end(end):
+    assert validate_findings(REPORT + end).errors == ()
+
+
+@pytest.mark.parametrize("end", ["Return to", "Acute bronchit", "Contin", "The wound should heal by"])
+def test_a_telegram_that_breaks_off_is_cut_all_the_same(end):
+    assert {issue.code for issue in validate_soap(NOTE + end).errors} == {"truncated"}

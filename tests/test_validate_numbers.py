@@ -36,7 +36,7 @@ Warfarin 7.5 mg. | coumadin seven and a half
 Amoxicillin 875 mg. | amoxicillin eight seventy five
 Prednisone 40 mg for 5 days. | prednisone forty milligrams for five days
 Ibuprofen 400-600 mg. | ibuprofen four hundred to six hundred milligrams
-Ibuprofen 400 to 600 mg q6h. | ibuprofen four to six hundred
+Ibuprofen 400 to 600 mg. | ibuprofen four to six hundred
 Tylenol 650 mg. | tylenol six fifty
 Insulin 10 units. | insulin ten units
 Insulin glargine 12 units. | lantus a dozen units
@@ -73,6 +73,16 @@ Synthroid 0.088 mg. | synthroid eighty eight micrograms
 Omeprazole 20 mg. | twenty milligram prilosec
 Respiratory rate 20. | respirations are twenty
 Weight 72.5 kg. | weight seventy two and a half kilos
+Troponin 0.04 ng/mL. | troponin point oh four
+Levothyroxine 125 mcg. | synthroid point one two five milligrams
+eGFR 45 mL/min/1.73 m². | g f r is forty five
+Platelets 250 x10^9/L. | platelets are two hundred and fifty thousand
+WBC 11.4. | white count is eleven thousand four hundred
+Metoprolol 25 mg. | take half a tablet of the metoprolol fifty milligrams
+Metformin 1000 mg BID. | metformin , take two five hundred milligram tablets twice a day
+Ht 5'4", Wt 180 lb. | you weigh one hundred and eighty pounds , five foot four
+Height 178 cm, weight 82 kg, BMI 25.9. | weight eighty two kilos , one hundred seventy eight centimeters tall
+Augmentin 875/125 mg. | augmentin eight seventy five one twenty five
 """
 OTHER = """
 BP 150/95. | your blood pressure is one twenty over eighty .
@@ -91,6 +101,17 @@ EF 25%. | ejection fraction fifty five percent
 Insulin 40 units. | insulin ten units
 Prednisone 60 mg. | prednisone forty milligrams for five days
 Hemoglobin 8.1. | hemoglobin eleven point two
+Height 187 cm. | one hundred seventy eight centimeters tall
+Height 6'4". | you are five foot four
+BMI 31.2. | weight eighty two kilos , five foot ten
+Metoprolol 100 mg. | take half a tablet of the metoprolol fifty milligrams
+"""
+DERIVED = """
+Ibuprofen 600 mg q6h, maximum 2400 mg/day. | ibuprofen six hundred every six hours
+Goal BP <130/80. | your blood pressure is high
+Return for a temperature above 101.5 F. | come back if there is fever
+Creatinine 1.1 mg/dL (97 µmol/L). | creatinine one point one
+Augmentin 875-125 mg. | augmentin eight seventy five
 """
 
 
@@ -110,3 +131,9 @@ def test_a_number_is_the_same_however_it_is_spoken():
 
 def test_another_number_is_not_the_same_however_it_is_spoken():
     assert [pair for pair in pairs(OTHER) if not judged(*pair) & {"invented-value", "dose-mismatch"}] == []
+
+
+def test_a_limit_a_total_and_a_conversion_are_to_be_looked_at_and_no_errors():
+    form = "SUBJECTIVE:\nCough.\n\nOBJECTIVE:\n{}\n\nASSESSMENT:\nBronchitis.\n\nPLAN:\nRest."
+    judged = [(pair, validate_soap(form.format(pair[0]), source=f"a cough . {pair[1]} . it is bronchitis")) for pair in pairs(DERIVED)]
+    assert [pair for pair, found in judged if found.errors or "invented-value" not in {issue.code for issue in found.warnings}] == []

@@ -81,6 +81,27 @@ def test_the_dose_of_another_drug_is_a_warning():
     assert codes(note(plan="Lasix 40 mg daily."), source) == set()
 
 
+SPOKEN = "lisinopril twenty milligrams twice a day , and amoxicillin five hundred every eight hours . tylenol . it is bronchitis , a cough"
+
+
+@pytest.mark.parametrize(
+    ("plan", "wrong"),
+    [
+        ("Lisinopril 20 mg BID.", False),
+        ("Lisinopril 20 mg 2x/day.", False),
+        ("Lisinopril 20 mg q12h.", False),
+        ("Amoxicillin 500 mg TDS.", False),
+        ("Amoxicillin 500 mg three times daily for 7 days.", False),
+        ("Lisinopril 5 mg daily.", False),
+        ("Lisinopril 20 mg four times a day.", True),
+        ("Amoxicillin 500 mg q.i.d.", True),
+        ("Tylenol every 4 hours.", True),
+    ],
+)
+def test_a_drug_is_taken_as_often_as_the_source_says(plan, wrong):
+    assert ("frequency-mismatch" in codes(note(plan=plan), SPOKEN)) is wrong
+
+
 @pytest.mark.parametrize("objective", ["Pulse 720.", "BP 1280/88.", "SpO2 108%.", "BP 80/120.", "Temperature 9.7 F.", "Respirations 160."])
 def test_a_vital_sign_no_living_patient_has_is_a_warning(objective):
     assert "implausible-vital" in {issue.code for issue in validate_soap(note(objective=objective)).warnings}
@@ -114,7 +135,7 @@ def test_an_age_the_source_does_not_give_is_no_contradiction():
     assert "wrong-age" not in codes(note(subjective="A 44-year-old with cough."), "[doctor] hello . a cough ? my 5-year-old son has it too")
 
 
-@pytest.mark.parametrize("plan", ["Zestril daily.", "Continue lisinopril.", "Apixaban 5 mg.", "Give amoxicilin."])
+@pytest.mark.parametrize("plan", ["Zestril daily.", "Continue lisinopril.", "Apixaban 5 mg.", "Give amoxicilin.", "Amoxic 500 mg."])
 def test_a_medication_may_have_another_of_its_names(plan):
     assert "unnamed-medication" not in codes(note(plan=plan), f"{DIALOGUE}\n{FORM}")
 

@@ -50,6 +50,20 @@ _NORMAL_HEART = re.compile(
     r"|\bnormal (?:heart|cardiac)(?: size| silhouette)?\b|\bheart size(?: is)? normal\b",
     re.IGNORECASE,
 )
+# What says of a whole part that nothing is wrong denies what would be: infiltrates in clear lungs, breaks in intact bones.
+_SOUND = (
+    (
+        "consolidation",
+        re.compile(r"\blungs(?: fields| and pleural spaces)?:? (?:(?:are|appear|remain|both|grossly) ){0,2}clear\b|\bclear lungs\b", re.I),
+    ),
+    (
+        "fracture",
+        re.compile(r"\b(?:bones|osseous structures|bony (?:thorax|structures)|ribs):? (?:(?:are|appear|grossly) ){0,2}intact\b", re.I),
+    ),
+)
+_OF_ONE_SIDE = re.compile(
+    r"\b(?:right|left|[rl]|otherwise|elsewhere|remainder|rest|remaining|except|visuali[sz]ed|upper|lower|apart|but|where)\b", re.I
+)
 _UPPER = re.compile(r"\bupper|borderline|otherwise|top\b", re.IGNORECASE)
 _SIDE = re.compile(
     r"\b(?:(?P<left>left|lll|lul)|(?P<right>right|rll|rul|rml)|(?P<both>bilateral\w*|both|bibasilar|biapical|bibasal))\b"
@@ -91,6 +105,9 @@ def _mentions(text: str) -> Iterator[_Mention]:
         normal = _NORMAL_HEART.search(sentence)
         if normal and not _UPPER.search(sentence):
             yield _Mention("cardiomegaly", "denied", False, sentence)
+        for thing, sound in _SOUND:
+            if sound.search(sentence) and not _OF_ONE_SIDE.search(sentence):
+                yield _Mention(thing, "denied", False, sentence)
 
 
 def _is_partial(thing: str, before: str) -> bool:

@@ -6,9 +6,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
 from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.derived import multiples
 from medgemma_app.validate.drugs import drug
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import words
+from medgemma_app.validate.values import with_known_doses
 
 _DOSES = {"mass", "units"}
 # Letters between a drug and its dose in a note, and how far around a drug a dialogue may speak of its dose.
@@ -45,7 +47,9 @@ def _dosed(text: str, written: list[Quantity]) -> Iterator[tuple[str, Quantity]]
 
 def _doses(source: str) -> Mapping[str, list[Quantity]]:
     """Generic name -> every number the source has around it."""
-    numbers = spoken_quantities(source)
+    source = with_known_doses(source)
+    said = spoken_quantities(source)
+    numbers = sorted((*said, *multiples(said)), key=lambda one: one.start)
     starts = [one.start for one in numbers]
     around: dict[str, list[Quantity]] = {}
     for end, name in _drugs(source)[:MOST_MENTIONS]:

@@ -24,7 +24,7 @@ beta_blocker antihypertensive: metoprolol/lopressor/toprol atenolol/tenormin car
 beta_blocker antihypertensive: nebivolol/bystolic sotalol nadolol
 antihypertensive: hydralazine clonidine/catapres doxazosin/cardura prazosin minoxidil terazosin/hytrin isosorbide/imdur nitroglycerin/nitro
 antianginal: ranolazine/ranexa
-diuretic water_pill: furosemide/lasix hydrochlorothiazide/hctz/microzide torsemide/demadex bumetanide/bumex chlorthalidone
+diuretic water_pill: furosemide/frusemide/lasix hydrochlorothiazide/hctz/microzide torsemide/demadex bumetanide/bumex chlorthalidone
 diuretic water_pill: spironolactone/aldactone metolazone triamterene/dyazide/maxzide eplerenone acetazolamide/diamox
 blood_thinner anticoagulant: warfarin/coumadin apixaban/eliquis rivaroxaban/xarelto dabigatran/pradaxa enoxaparin/lovenox heparin
 blood_thinner antiplatelet: clopidogrel/plavix ticagrelor/brilinta prasugrel/effient dipyridamole
@@ -37,7 +37,7 @@ diabetes_medication: semaglutide/ozempic/wegovy/rybelsus liraglutide/victoza/sax
 insulin: glargine/lantus/basaglar lispro/humalog aspart/novolog detemir/levemir degludec/tresiba insulin humulin novolin
 pain_medication nsaid anti_inflammatory: ibuprofen/motrin/advil naproxen/aleve/naprosyn meloxicam/mobic diclofenac/voltaren
 pain_medication nsaid anti_inflammatory: ketorolac/toradol celecoxib/celebrex indomethacin/indocin nabumetone etodolac
-pain_medication: acetaminophen/tylenol/paracetamol/apap excedrin lidocaine/lidoderm capsaicin
+pain_medication: acetaminophen/tylenol/paracetamol/apap excedrin lidocaine/lignocaine/lidoderm capsaicin
 pain_medication opioid narcotic: oxycodone/oxycontin/percocet/roxicodone hydrocodone/norco/vicodin/lortab tramadol/ultram morphine
 pain_medication opioid narcotic: hydromorphone/dilaudid fentanyl/duragesic codeine methadone buprenorphine/suboxone tapentadol/nucynta
 opioid_antagonist: naloxone/narcan naltrexone/vivitrol
@@ -60,17 +60,17 @@ antacid: ranitidine/zantac sucralfate/carafate tums/calcium_carbonate maalox myl
 nausea antiemetic: ondansetron/zofran promethazine/phenergan metoclopramide/reglan prochlorperazine/compazine meclizine/antivert
 laxative stool_softener: docusate/colace senna/senokot polyethylene_glycol/miralax bisacodyl/dulcolax psyllium/metamucil lactulose
 antidiarrheal: loperamide/imodium pepto_bismol/bismuth lomotil dicyclomine/bentyl
-inhaler bronchodilator: albuterol/proventil/ventolin/proair ipratropium/atrovent/duoneb tiotropium/spiriva levalbuterol/xopenex
+inhaler bronchodilator: albuterol/salbutamol/proventil/ventolin/proair ipratropium/atrovent/duoneb tiotropium/spiriva levalbuterol/xopenex
 inhaler: budesonide/pulmicort/symbicort fluticasone/flonase/flovent/advair salmeterol mometasone/nasonex formoterol breo trelegy anoro
 asthma_medication: montelukast/singulair zafirlukast omalizumab/xolair theophylline roflumilast
 steroid corticosteroid: prednisone/deltasone methylprednisolone/medrol/solumedrol/depo_medrol prednisolone dexamethasone/decadron
 steroid corticosteroid: hydrocortisone/cortef triamcinolone/kenalog betamethasone/celestone clobetasol/temovate
 allergy_medication antihistamine: cetirizine/zyrtec loratadine/claritin fexofenadine/allegra diphenhydramine/benadryl hydroxyzine/vistaril
-allergy_medication antihistamine: levocetirizine/xyzal azelastine epinephrine/epipen
+allergy_medication antihistamine: levocetirizine/xyzal azelastine epinephrine/adrenaline/epipen
 decongestant cough_medicine: pseudoephedrine/sudafed guaifenesin/mucinex/robitussin benzonatate/tessalon dextromethorphan/delsym
-antibiotic penicillin: amoxicillin/amoxil augmentin/clavulanate penicillin ampicillin/unasyn piperacillin/zosyn dicloxacillin nafcillin
+antibiotic penicillin: amoxicillin/amoxil augmentin/clavulanate/co_amoxiclav penicillin ampicillin/unasyn piperacillin/zosyn nafcillin
 antibiotic cephalosporin: cephalexin/keflex ceftriaxone/rocephin cefdinir/omnicef cefuroxime/ceftin cefazolin/ancef cefepime
-antibiotic: azithromycin/zithromax/z_pak clarithromycin/biaxin erythromycin doxycycline/vibramycin minocycline tetracycline
+antibiotic: dicloxacillin azithromycin/zithromax/z_pak clarithromycin/biaxin erythromycin doxycycline/vibramycin minocycline tetracycline
 antibiotic: ciprofloxacin/cipro levofloxacin/levaquin moxifloxacin metronidazole/flagyl clindamycin/cleocin vancomycin linezolid
 antibiotic: sulfamethoxazole/trimethoprim/bactrim/septra sulfa nitrofurantoin/macrobid/macrodantin gentamicin tobramycin meropenem
 antibiotic: rifampin isoniazid mupirocin/bactroban bacitracin/neosporin rifaximin/xifaxan fosfomycin

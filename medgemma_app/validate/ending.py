@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.conditions import NAMES
+from medgemma_app.validate.drugs import DRUGS
+from medgemma_app.validate.symptoms import SYMPTOMS
 from medgemma_app.validate.terms import WORD_ENDS, words
 
 # Words that need another one after them. Left out are those that end a sentence in clinical English:
@@ -48,19 +52,34 @@ _SHORT_WORDS = frozenset(
     yes yet you age ago air bad bed big bit box boy car cup did die dry due eat end far fit fix fun get got her him
     hot ice ill job key kit lab lay led let lie lot man men met mom dad nap net nut oil pad pan pay pen pet pin pit
     pop pot pus ray raw rid row rub sad sat sex shy son sub sun tan tea tip top tub vet web win zip low her its our x
-    y
+    y nil log mri abx ekg ecg qod uti icu ent sob
     """.split()  # noqa: SIM905
 )
+# Abbreviations in small letters: "dz", "fx", "atx" and "pna", "htn", of consonants that no word begins with.
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
+_ABBREVIATED = re.compile(rf"(?!s[cpt][hlr]|thr|chr|phr|phl|shr|sch)[{_CONSONANTS}]{{3}}a?|[{_CONSONANTS}]{{1,2}}[xz]|pn[ax]|atx")
 _INFLECTIONS = frozenset("s es d ed r er ing ly y al".split())  # noqa: SIM905
 _SHORTEST_BEGINNING = 3
-_ABBREVIATION = re.compile(r"(?:XXXX)+|(?!X+$)[A-Z]{2,5}s?|[A-Za-z]/[A-Za-z]")
+_TERMS = sorted({word for name in (*NAMES, *SYMPTOMS, *DRUGS) for word in name.split()})
+_SHORTEST_STUB = 6
+_ABBREVIATION = re.compile(
+    r"(?:XXXX)+|\??(?!X+$)[A-Z]{2,5}s?|[A-Za-z]/[A-Za-z]|#|q\.?[0-9-]{0,3}\.?(?:h|hs|d|am|pm|mo|wk)|[bt]ds|[oq]d", re.ASCII
+)
 LONGEST_TAIL = 70
 _SHORTEST_PROSE = 3
 _MOST_SENTENCES = 3
 _LONGEST_PHRASE = 8
+_SHORTEST_FRAGMENT, _LONGEST_FRAGMENT = 2, 6
+# A fragment without an article or an auxiliary verb is in the style of telegrams, which have no full stops: "RTC 2 wks".
+_OF_SENTENCES = re.compile(
+    r"\b(?:the|an?|is|are|was|were|be|been|has|have|had|will|would|should|there|this|that|which|patient)\b", re.IGNORECASE
+)
+_TELEGRAPHIC = 0.34  # of the sentences before it, so many at most are whole ones
+_MEASURED = re.compile(r"[0-9][ -]?(?:mm|cm|mg|mcg|m?[lL]|units?|wks?|weeks?|days?|mos?|months?|yrs?|years?|hrs?|hours?|min|minutes?|d|h)$")
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
+_SENTENCE_BREAK = re.compile(r"(?<=[.!?;])\s|\n")
 _NOT_A_RULE = re.compile(r"\w|^\s*[-*•+]\s*$")
 _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _SIGNATURE = re.compile(
@@ -152,8 +171,18 @@ def _within_a_word(report: Report, bare: str) -> bool:
         return False
     opens_line = not re.search(r"[^\W\d]", before)
     if len(word) < _SHORTEST_BEGINNING or (len(word) == _SHORTEST_BEGINNING and not written.isupper()):
-        return word not in _SHORT_WORDS and (written.islower() or opens_line)
-    return (word[-2:] not in WORD_ENDS and not written.isupper()) or _begins_another(report, word, bare)
+        return word not in _SHORT_WORDS and not _ABBREVIATED.fullmatch(word) and (written.islower() or opens_line)
+    if word[-2:] not in WORD_ENDS and not written.isupper():
+        return True
+    return _begins_a_term(word) or _begins_another(report, word, bare)
+
+
+def _begins_a_term(word: str) -> bool:
+    """Whether a word is the beginning of a clinical term and none itself: "bronchit"; not a short form, as "cardio" or "derm"."""
+    at = bisect_left(_TERMS, word)
+    term = _TERMS[at] if at < len(_TERMS) else ""
+    is_stub = len(word) >= _SHORTEST_STUB and not word.endswith("o") and word != term and term.startswith(word)
+    return is_stub and term[len(word) :] not in _INFLECTIONS and not _can_end(word)
 
 
 def _begins_another(report: Report, word: str, bare: str) -> bool:
@@ -187,10 +216,22 @@ def _is_phrase(report: Report) -> bool:
     """Whether the last section is short and ends in a phrase that a reader takes for complete."""
     body = _last_body(report)
     closed = len(_SENTENCE_END.findall(body))
-    words = _SENTENCE_END.split(body.rstrip(_CLOSERS).rpartition("\n")[2])[-1].split()
+    last = _SENTENCE_END.split(body.rstrip(_CLOSERS).rpartition("\n")[2])[-1]
+    words = _BULLET.sub("", last, count=1).split()
+    if not closed and _SHORTEST_FRAGMENT <= len(words) <= _LONGEST_FRAGMENT and _is_telegraphic(report.text, last):
+        return True
     if closed > _MOST_SENTENCES or (closed and len(words) > _LONGEST_PHRASE):
         return False
-    return bool(words) and (_ABBREVIATION.fullmatch(words[-1]) is not None or _can_end(words[-1].casefold()))
+    is_unit = _MEASURED.search(last) is not None
+    return bool(words) and (is_unit or _ABBREVIATION.fullmatch(words[-1]) is not None or _can_end(words[-1].casefold()))
+
+
+def _is_telegraphic(text: str, last: str) -> bool:
+    """Whether a fragment is no sentence, and hardly a sentence of the text is a whole one."""
+    if _OF_SENTENCES.search(last):
+        return False
+    said = [part for part in _SENTENCE_BREAK.split(text) if len(part.split()) >= _SHORTEST_PROSE]
+    return sum(_OF_SENTENCES.search(part) is not None for part in said) <= _TELEGRAPHIC * len(said)
 
 
 def _can_end(word: str) -> bool:

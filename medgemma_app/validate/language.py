@@ -23,6 +23,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-z\u00aa-\u024f\u0370-\u03ff]")
 _FEWEST = 12
 _SHARE = 0.12
+_DISTINCT = 4  # "O: no ... A:" is no Portuguese
 
 
 def other_language(report: Report) -> Iterator[Issue]:
@@ -38,6 +39,8 @@ def _language(text: str) -> str:
     words = Counter(_WORD.findall(text.lower()))
     if 2 * sum(count for word, count in words.items() if not _LATIN.search(word)) > words.total():
         return "another alphabet"
-    counts = {language: sum(words[word] for word in common) for language, common in _WORDS.items()}
-    best = max(counts, key=lambda language: counts[language])
-    return best if words.total() >= _FEWEST and counts[best] >= _SHARE * words.total() else ""
+    counts = {
+        language: sum(words[word] for word in common) for language, common in _WORDS.items() if len(words.keys() & common) >= _DISTINCT
+    }
+    best = max(counts, key=lambda language: counts[language], default="")
+    return best if best and words.total() >= _FEWEST and counts[best] >= _SHARE * words.total() else ""

@@ -21,6 +21,8 @@ _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
+_COUNTER = re.compile(r"[0-9]+")
+_COUNTING = 12
 _SPACE = re.compile(r"\s")
 _DRONE = 300  # characters in which nothing but the same few come back: no ruled line of a report is as long
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
@@ -125,11 +127,17 @@ def _allowed(period: int) -> int:
 def refrain(text: str) -> str | None:
     """A sentence that, with others like it, comes back so often that they make up half the text, or None.
 
-    Four times will do, but eight for a short one: all four sections of a note may say "Not documented."
+    Four times will do, but eight for a short one: all four sections of a note may say "Not documented." Sentences that differ in
+    their numbers only ("in 4 weeks", "in 5 weeks") are a loop that counts, if there are more of them than any table has.
     """
     sentences = [" ".join(part.split()) for part in _SENTENCE_END.split(text.casefold())]
+    return _refrain(sentences, 4, 8) or _refrain([_COUNTER.sub("0", sentence) for sentence in sentences], _COUNTING, 2 * _COUNTING)
+
+
+def _refrain(sentences: list[str], fewest: int, fewest_short: int) -> str | None:
+    """The sentence that makes up most, if it and its likes make up half; ``fewest`` times, ``fewest_short`` if of up to three words."""
     counts = Counter(sentence for sentence in sentences if sentence)
-    repeated = {sentence: count for sentence, count in counts.items() if count >= (4 if sentence.count(" ") > 2 else 8)}
+    repeated = {sentence: count for sentence, count in counts.items() if count >= (fewest if sentence.count(" ") > 2 else fewest_short)}
     covered = sum(len(sentence) * count for sentence, count in repeated.items())
     if not repeated or 2 * covered < sum(len(sentence) * count for sentence, count in counts.items()):
         return None

@@ -34,7 +34,9 @@ def unnamed_medication(report: Report) -> Iterator[Issue]:
     named = {found: word for word in heard(report.text).said if (found := drug(word))}
     named.update((word, word) for word in _by_place(report.text) if drug(word) is None)
     for found, written in list(named.items())[:MOST_ISSUES]:
-        if not any(source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))):
+        if not source.shortened(written) and not any(
+            source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))
+        ):
             yield Issue("unnamed-medication", "warning", f"the source does not name {written}; check it", written)
 
 

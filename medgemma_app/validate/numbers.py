@@ -97,6 +97,9 @@ def number_part(tokens: Sequence[Token], at: int) -> _Part | None:
         return None
     while (scale := _SCALES.get(_text(tokens, end))) and total < scale * scale:
         rest, last = _below_hundred(tokens, end + 1 + (_text(tokens, end + 1) == "and"))
+        if scale == _SCALES["thousand"] and rest and _text(tokens, last) == "hundred":
+            more, after = _below_hundred(tokens, last + 1)
+            rest, last = 100 * rest + more, after  # "eleven thousand four hundred"
         joined = last > end + 1 + (_text(tokens, end + 1) == "and")
         total, end = total * scale + rest, last if joined else end + 1
     return float(total), str(total), at, end
@@ -123,7 +126,7 @@ def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iter
     if _text(tokens, last) in _PARTS:
         yield Number(value + _PARTS[tokens[last].text], first, last + 1)
     if _text(tokens, first - 1) in _POINTS and _spoken(tokens, first):
-        yield Number(float(f"0.{digits}") if digits.isdigit() else value, first - 1, last)
+        yield from _decimals(row[index : index + MOST_PARTS], first - 1)
     if spoken and digits.isdigit() and index + 1 < len(row) and row[index + 1][1] in _DIGITS and row[index + 1][2] == last:
         yield Number(float(f"{digits}.{row[index + 1][1]}"), first, row[index + 1][3])  # "ninety nine one", of a temperature
     for _, more, start, end in row[index + 1 : index + 1 + MOST_PARTS]:
@@ -141,6 +144,16 @@ def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iter
         yield Number(value - value % 100, first, last - 1 - (_text(tokens, last - 2) == "and"))  # "three hundred three times a day"
     if _text(tokens, last) in ("to", "or") and _text(tokens, last + 2) in _SCALES and value < 10:
         yield Number(value * _SCALES[tokens[last + 2].text], first, last)  # "three to four hundred"
+
+
+def _decimals(row: Sequence[_Part], start: int) -> Iterator[Number]:
+    """What follows a point: "four", "oh four", "one two five"."""
+    digits = ""
+    for _, more, _, last in row:
+        if not more.isdigit():
+            break
+        digits += more
+        yield Number(float(f"0.{digits}"), start, last)
 
 
 def _spoken(tokens: Sequence[Token], at: int) -> bool:

@@ -38,6 +38,7 @@ _NAMED = {**VITALS, **LABS}
 _LABELS = frozenset(_NAMED.values())
 _LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
 _PAIR = ("over", "/")
+_DOSES = ("mass", "units")
 _PER = ("/", "per")
 _CONCENTRATION = {"dl", "deciliter", "deciliters", "l", "liter", "litre", "ml", "milliliter", "mm3", "mcl", "ul", "hour", "hr", "h"}
 # Of the units that several things share, those that a label may narrow down.
@@ -98,7 +99,7 @@ def _kind(tokens: Sequence[Token], number: Number, unit: str, bars: Container[st
         return "count"
     if kind == "time" and _is_age(tokens, number.last):
         return "age"
-    if not kind and (_is_date(tokens, number) or _is_name(tokens, number)):
+    if not kind and (_is_date(tokens, number) or _is_name(tokens, number) or _is_scale(tokens, number)):
         return "date" if _is_date(tokens, number) else "name"
     if kind == "angle" and _text(tokens, number.last + 1) in ("f", "c", "fahrenheit", "celsius"):
         return "temperature"
@@ -108,7 +109,10 @@ def _kind(tokens: Sequence[Token], number: Number, unit: str, bars: Container[st
         return "blood pressure"
     if kind in ("mass", "units", "concentration", "equivalents") and _is_concentration(tokens, number.last):
         kind = "concentration"
-    if _in_pair(tokens, number):
+    if kind == "volume" and _text(tokens, number.last + 1) in _PER and _text(tokens, number.last + 2) in ("min", "minute"):
+        label = _label(tokens, number, bars)
+        return label if label in LABS.values() else kind  # through the kidneys, or of oxygen
+    if kind not in _DOSES and _in_pair(tokens, number):
         return "blood pressure"
     if kind not in _SHARED:
         return kind
@@ -134,6 +138,12 @@ def _is_name(tokens: Sequence[Token], number: Number) -> bool:
     """Whether a number is part of a name, as in B-12 and COVID-19."""
     mark, word = _text(tokens, number.first - 1), _text(tokens, number.first - 2)
     return mark == "-" and word.isalpha() and tokens[number.first - 2].end == tokens[number.first - 1].start and not _is_spoken(word)
+
+
+def _is_scale(tokens: Sequence[Token], number: Number) -> bool:
+    """Whether a number belongs to a unit, as in x10^9/L and mL/min/1.73 m²."""
+    of_power = "^" in (_text(tokens, number.first - 1), _text(tokens, number.last))
+    return of_power or (_text(tokens, number.first - 1) == "/" and _text(tokens, number.last) in ("m", "m2", "m²"))
 
 
 def _is_spoken(word: str) -> bool:

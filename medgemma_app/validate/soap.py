@@ -19,6 +19,7 @@ from medgemma_app.validate.common import (
 )
 from medgemma_app.validate.doses import dose_of_another
 from medgemma_app.validate.ending import truncated
+from medgemma_app.validate.frequencies import frequency_of_another
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
@@ -34,7 +35,7 @@ from medgemma_app.validate.silence import (
     unmentioned_denial,
     unmentioned_exam,
 )
-from medgemma_app.validate.values import implausible_vital, invented_value
+from medgemma_app.validate.values import implausible_vital, invented_height, invented_value
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
@@ -54,7 +55,9 @@ CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
     invented_value,
+    invented_height,
     dose_of_another,
+    frequency_of_another,
     wrong_sex,
     wrong_age,
     implausible_vital,

@@ -12,6 +12,10 @@ _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 _LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 _CONSONANTS = str.maketrans({**dict.fromkeys("aeiouyw"), "c": "k", "q": "k", "z": "s", "x": "ks"})
 _REPEATS = re.compile(r"(.)\1+")
+# British spellings that American ones stand for: "anaemia", "oedema", "diarrhoea", "dyspnoea", "oesophagus".
+_BRITISH = re.compile(
+    r"ae(?=m)|(?<=p)ae(?=d)|(?<=n)ae(?=c|s)|(?<=c)ae(?=c|s)|(?<=f)ae(?=c)|oe(?=dem|soph|str)|(?<=rrh)oe|(?<=pn)oe|(?<=f)oe(?=t)"
+)
 _SHORTEST_SOUND = 4
 _PREFIX = 7
 LONGEST_WORD = 40
@@ -41,7 +45,17 @@ class Word(NamedTuple):
 @lru_cache(maxsize=1024)
 def words(text: str) -> Sequence[Word]:
     """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
-    return tuple(Word(found[1].lower(), *found.span(1)) for found in _WORD.finditer(text))
+    found = tuple(Word(one[1].lower(), *one.span(1)) for one in _WORD.finditer(text))
+    return tuple(Word(_american(one.text), one.start, one.end) for one in found) if _BRITISH.search(text.lower()) else found
+
+
+def _is_british(lower: str) -> bool:
+    return "ae" in lower or "oe" in lower
+
+
+def _american(lower: str) -> str:
+    """Words in lower case, or a text of them, in American spelling."""
+    return _BRITISH.sub("e", lower) if _is_british(lower) else lower
 
 
 class Lexicon:
@@ -71,7 +85,7 @@ class Heard:
 
     def __init__(self, text: str) -> None:
         lower = text.lower()
-        self.said: list[str] = _WORD.findall(lower)
+        self.said: list[str] = _WORD.findall(_american(lower))
         self._words = {*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))}
         self._text = f" {' '.join(self.said)} "
         self._by_initial: dict[str, set[str]] = {}
@@ -96,6 +110,10 @@ class Heard:
     def has(self, name: str) -> bool:
         """Whether a name of one or more words was said as written, or run together."""
         return f" {name} " in self._text if " " in name else name in self._words or (len(name) > _SHORTEST_JOINED and name in self._joined)
+
+    def shortened(self, name: str) -> bool:
+        """Whether a name is the beginning of a word that was said, as "azithro" is."""
+        return any(word.startswith(name) for word in self._words)
 
     def sounds_like(self, name: str) -> bool:
         """Whether something was said that sounds like a name, or begins like it."""

@@ -47,7 +47,7 @@ VITALS = _table("""
     oxygen saturation: saturation saturations sat sats satting saturating spo2 sao2 o2 ox oximetry oxygen oxygenation
     weight: weight weighs weighing weighed wt
     bmi: bmi
-    height: height
+    height: height ht tall
 """)
 LABS = _table("""
     a1c: a1c hba1c hgba1c

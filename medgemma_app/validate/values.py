@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.derived import (
+    heights,
+    is_bmi_of,
+    is_conversion,
+    is_limit,
+    is_same_height,
+    is_total,
+    multiples,
+    stated_heights,
+    thousands,
+)
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.units import LABS
 
@@ -21,6 +33,8 @@ _MEASURED_BY_MASS = {"mass", "concentration", "units", "equivalents"}
 _LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
 _CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
+_Verdict: TypeAlias = tuple[Literal["error", "warning"], str]
+_DERIVED: _Verdict = ("warning", "is not in the source, and may follow from it")
 MOST_ISSUES = 20
 # Wide enough for infants and for what is seen in resuscitation; outside of it a number is a slip of the pen.
 _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
@@ -38,18 +52,20 @@ def invented_value(report: Report) -> Iterator[Issue]:
     """A dose, vital sign or lab value is in the source, however it is written or spoken there.
 
     An error where the source has no such number, or has another value of the same thing; where it has the number as
-    something else only, a warning.
+    something else only, and where the note gives it as a limit, a total or a conversion, a warning.
     """
     if report.source is None:
         return
-    said = _Said(spoken_quantities(_KNOWN_DOSES.sub(r"\g<0> 81 mg", report.source)))
+    said = _Said(report.source)
     seen: set[tuple[str, float]] = set()
-    for one in written_quantities(report.text):
+    written = written_quantities(report.text)
+    for before, one in zip((None, *written), written, strict=False):
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one):
             continue
         seen.add((one.kind, one.value))
         shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
-        severity, why = said.verdict(one)
+        derived = is_limit(report.text, one) or is_total(report.text, one) or is_conversion(report.text, before, one)
+        severity, why = _DERIVED if derived else said.verdict(one)
         yield Issue("invented-value", severity, f"{_name(one)} {why}; compare it with the notes", shown)
         if len(seen) >= MOST_ISSUES:
             return
@@ -58,27 +74,52 @@ def invented_value(report: Report) -> Iterator[Issue]:
 class _Said:
     """What the source says, by value."""
 
-    def __init__(self, found: Sequence[Quantity]) -> None:
+    def __init__(self, source: str) -> None:
+        found = spoken_quantities(with_known_doses(source))
         self.kinds = {one.kind for one in found}
+        self._found, self._source = found, source
         self._at: dict[float, list[Quantity]] = {}
-        for one in found:
+        for one in (*found, *multiples(found)):
             self._at.setdefault(round(one.value, 3), []).append(one)
         self._others = [one for one in found if one.kind in _CONVERTED][:200]
 
+    @cached_property
+    def _heights(self) -> set[float]:
+        return heights(self._source, self._found)
+
     def has(self, one: Quantity) -> bool:
         """Whether the source says this of the same thing, in this unit or another, or says the number without saying of what."""
+        if one.kind == "bmi" and is_bmi_of(one.value, self._heights, [other.value for other in self._others if other.kind == "weight"]):
+            return True
         return (
             any(_alike(one, other) for other in self._at.get(round(one.value, 3), ())[:50])
             or any(not other.unit and _alike(one, other) for other in self._at.get(round(one.number, 3), ())[:50])
             or any(_converted(one, other) for other in self._others)
+            or any(other.kind in (one.kind, "") for value in thousands(one) for other in self._at.get(round(value, 3), ())[:50])
         )
 
-    def verdict(self, one: Quantity) -> tuple[Literal["error", "warning"], str]:
+    def verdict(self, one: Quantity) -> _Verdict:
         if round(one.value, 3) not in self._at and round(one.number, 3) not in self._at:
             return "error", "is nowhere in the source"
         if one.kind in self.kinds & (_VITALS | _LABS):
             return "error", "is another one in the source"
         return "warning", "is in the source as something else only"
+
+
+def with_known_doses(source: str) -> str:
+    """The source with the dose of a baby aspirin in digits."""
+    return _KNOWN_DOSES.sub(r"\g<0> 81 mg", source)
+
+
+def invented_height(report: Report) -> Iterator[Issue]:
+    """The height of the patient is the one the source gives."""
+    stated = list(stated_heights(report.text)) if report.source else []
+    heard = heights(report.source or "", spoken_quantities(with_known_doses(report.source or ""))) if stated else set()
+    for start, end, inches in stated:
+        if heard and not is_same_height(inches, heard):
+            shown = excerpt(report.text[max(0, start - 30) : end + 15])
+            yield Issue("invented-value", "error", "the height in the note is another one in the source; compare it with the notes", shown)
+            return
 
 
 def _alike(one: Quantity, other: Quantity) -> bool:

@@ -1,0 +1,91 @@
+"""Values that no source has word for word: limits, totals, conversions, and what follows from a height, a weight or a count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from medgemma_app.validate.quantities import Quantity
+
+_LIMIT = re.compile(
+    r"(?:[<>≤≥]=?|\b(?:goals?|targets?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least|(?:greater|less|more|higher|lower) than|above"
+    r"|below|under|exceed(?:s|ing)?|ref(?:erence)?(?: range)?|threshold|restriction))(?: (?:of|is|to|bp|dose|daily)){0,2}\W{0,3}"
+    r"(?:[0-9]{2,3}(?:\.[0-9])? ?[/-] ?)?$",
+    re.IGNORECASE,
+)
+_A_DAY = re.compile(r"^ ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
+_COUNTED = (0.5, 1.5, 2, 3, 4)
+_DOSES = ("mass", "volume", "units")
+_CONVERTED_APART = ("weight", "temperature")  # these are computed
+_FARTHEST_COUNT = 6  # tokens between "two" and "500 mg" in "take two of the"
+_EARLIER = 4
+_PER_THOUSAND = ("white cells", "platelets")
+_FEET = re.compile(r"\b([3-7]) ?(?:['’′]|-?(?:feet|foot|ft)\b\.?) ?(?:(1[01]|[0-9])(?![0-9]))?", re.IGNORECASE)
+_METRIC = re.compile(r"\b(1[0-9]{2}(?:\.[0-9])?) ?cm\b|\b([12]\.[0-9]{1,2}) ?(?:m|meters?|metres?)\b", re.IGNORECASE)
+_OF_HEIGHT = re.compile(r"\b(?:height|ht|tall)\b", re.IGNORECASE)
+_SAME_HEIGHT, _SAME_BMI = 1.0, 0.35  # inches; kg/m2, for what was rounded on the way
+_TALLEST = (36, 90)
+
+
+def is_limit(text: str, one: Quantity) -> bool:
+    """Whether a value is one to reach or to stay below, which nobody measured: "goal BP <130/80"."""
+    return _LIMIT.search(text[max(0, one.start - 40) : one.start]) is not None
+
+
+def is_total(text: str, one: Quantity) -> bool:
+    """Whether a dose is that of a whole day."""
+    return one.kind in _DOSES and _A_DAY.match(text[one.end : one.end + 15]) is not None
+
+
+def is_conversion(text: str, before: Quantity | None, one: Quantity) -> bool:
+    """Whether a value stands in brackets behind another, in another unit, or is the second part of a combined dose."""
+    if before is None or one.kind in _CONVERTED_APART:
+        return False
+    between = text[before.end : one.start]
+    in_brackets = "(" in between and ")" not in between and len(between) < 2 * _FARTHEST_COUNT and one.unit not in ("", before.unit)
+    return in_brackets or (one.kind == "mass" and between.strip() in ("/", "-"))
+
+
+def multiples(found: Sequence[Quantity]) -> Iterator[Quantity]:
+    """Doses counted out: "two five hundred milligram tablets", "half of the fifty"."""
+    for at, one in enumerate(found):
+        if one.kind in _DOSES:
+            for count in found[max(0, at - _EARLIER) : at]:
+                if count.value in _COUNTED and count.kind in ("", "count") and 0 <= one.first - count.last <= _FARTHEST_COUNT:
+                    yield replace(one, value=one.value * count.value)
+
+
+def thousands(one: Quantity) -> tuple[float, ...]:
+    """The other ways to count blood cells: 11.4 and 11,400."""
+    return (one.value * 1000, one.value / 1000) if one.kind in _PER_THOUSAND else ()
+
+
+def heights(text: str, found: Sequence[Quantity] = ()) -> set[float]:
+    """Heights in inches: of a text in digits, and of the quantities of a source as they are spoken ("five foot four", "five four")."""
+    written = {12.0 * int(one[1]) + int(one[2] or 0) for one in _FEET.finditer(text)}
+    written |= {float(one[1] or 100 * float(one[2])) / 2.54 for one in _METRIC.finditer(text)}
+    for one, two in pairwise(found):
+        if one.value in (4, 5, 6) and one.unit in ("", "foot", "feet", "ft") and two.value < 12 and two.first - one.last <= 2:
+            written.add(12 * one.value + two.value)
+    written |= {one.value / 2.54 for one in found if one.kind in ("height", "length") and 120 <= one.value <= 215}
+    return {height for height in written if _TALLEST[0] <= height <= _TALLEST[1]}
+
+
+def stated_heights(text: str) -> Iterator[tuple[int, int, float]]:
+    """(start, end, inches) of the heights that a note calls so."""
+    for pattern in (_FEET, _METRIC):
+        for one in pattern.finditer(text):
+            if _OF_HEIGHT.search(text[max(0, one.start() - 12) : one.end() + 6]):
+                yield *one.span(), min(heights(one.group()), default=0.0)
+
+
+def is_same_height(one: float, heard: set[float]) -> bool:
+    """Whether one of the heights, as it was heard, is this one when rounded."""
+    return any(abs(one - other) <= _SAME_HEIGHT for other in heard)
+
+
+def is_bmi_of(bmi: float, heard: set[float], pounds: Sequence[float]) -> bool:
+    """Whether a body mass index follows from one of the heights and one of the weights."""
+    return any(abs(bmi - 703.07 * weight / height**2) <= _SAME_BMI for height in heard for weight in pounds)
