@@ -19,9 +19,9 @@ from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError, 
 from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:
-    from medgemma_app.model.endpoint import Endpoint
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.model.generation import Options
+    from medgemma_app.model.remote.endpoint import Endpoint
     from medgemma_app.reports import Task
     from medgemma_app.run import Make
 
@@ -310,7 +310,7 @@ def _endpoint(
     local_only: tuple[str | None, int | None],
 ) -> Endpoint | None:
     """The server to ask, checked before any file is read. Raises OptionError for a URL that is refused."""
-    from medgemma_app.model.endpoint import Endpoint, read_key
+    from medgemma_app.model.remote.endpoint import Endpoint, read_key
 
     if not url:
         if jobs is not None or timeout is not None or key_file is not None:

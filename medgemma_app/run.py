@@ -22,9 +22,9 @@ from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.terminal import Answers, Progress, StreamPrinter, say, say_issues, say_pictures, say_result, say_timing
 
 if TYPE_CHECKING:
-    from medgemma_app.model.endpoint import Endpoint
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.model.generation import Options
+    from medgemma_app.model.remote.endpoint import Endpoint
     from medgemma_app.reports import Report, Task
 
     Make = Callable[[MedGemma], Task]  # an input that has been read; the model is needed to count its tokens

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.model.endpoint import KEY_VARIABLE, Endpoint, read_key
+from medgemma_app.model.remote.endpoint import KEY_VARIABLE, Endpoint, read_key
 
 LOCAL = {
     "http://127.0.0.1:8000/v1": "http://127.0.0.1:8000/v1",

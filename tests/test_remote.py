@@ -20,7 +20,7 @@ from tiny import picture
 from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ContextError, EndpointError, GenerationError, ModelError
-from medgemma_app.model.messages import inert, messages
+from medgemma_app.model.remote.messages import inert, messages
 from medgemma_app.terminal import say_cost
 
 REPORT = draw_phantom(3)[1]
@@ -332,6 +332,6 @@ print(*sys.modules)"""
 
 def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    monkeypatch.delitem(sys.modules, "medgemma_app.model.remote", raising=False)
+    monkeypatch.delitem(sys.modules, "medgemma_app.model.remote.model", raising=False)
     with pytest.raises(ModelError, match=r"pip install 'medgemma-app\[remote\]'"):
         MedGemma.connect(server.url)

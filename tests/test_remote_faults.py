@@ -20,7 +20,8 @@ from medgemma_app import GenerationError, MedGemma, Options, Prompt
 from medgemma_app.cli import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import EndpointError, ModelError
-from medgemma_app.model import client, remote
+from medgemma_app.model.remote import client
+from medgemma_app.model.remote import model as remote
 
 NOTE = write_notes(3)[1]
 PROMPT = Prompt(("Zebulon Quux coughs.",))

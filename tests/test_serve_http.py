@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from medgemma_app.cli import app as command
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import OptionError
-from medgemma_app.model.endpoint import KEY_VARIABLE
+from medgemma_app.model.remote.endpoint import KEY_VARIABLE
 from medgemma_app.serve import bodies
 from medgemma_app.serve.app import build
 from medgemma_app.serve.faults import Refused

@@ -80,7 +80,7 @@ class MedGemma:
         ``jobs`` requests in flight. Raises OptionError for a URL that is refused, EndpointError when nothing answers there, ModelError
         when it has no such model or the extra "remote" is not installed.
         """
-        from medgemma_app.model.endpoint import Endpoint, read_key
+        from medgemma_app.model.remote.endpoint import Endpoint, read_key
 
         key = read_key(None) if api_key is None else api_key
         return Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs).connect(model)

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.serving import Engine
+from medgemma_app.model.serving.engine import Engine
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.serve.app import build
 from medgemma_app.serve.openapi import version

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import openai
 
-from medgemma_app.model.faults import Silent
+from medgemma_app.model.remote.faults import Silent
 
 if TYPE_CHECKING:
-    from medgemma_app.model.endpoint import Endpoint
+    from medgemma_app.model.remote.endpoint import Endpoint
 
 RETRIES = 4  # of a request that a busy server has refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
 CONNECT_SECONDS = 10.0

@@ -16,19 +16,19 @@ import openai
 from PIL import Image
 
 from medgemma_app.errors import EndpointError, GenerationError, InputError, MedGemmaError, ModelError
-from medgemma_app.model.client import CONNECT_SECONDS, openai_client
 from medgemma_app.model.engine import MedGemma
-from medgemma_app.model.faults import room, translated
 from medgemma_app.model.generation import Expectation, Generation, Options, Token, collect
-from medgemma_app.model.messages import messages
-from medgemma_app.model.reply import Reply
+from medgemma_app.model.remote.client import CONNECT_SECONDS, openai_client
+from medgemma_app.model.remote.faults import room, translated
+from medgemma_app.model.remote.messages import messages
+from medgemma_app.model.remote.reply import Reply
 from medgemma_app.prompts import Prompt
 
 if TYPE_CHECKING:
     import mlx.core as mx
     from openai.types.chat import ChatCompletionChunk
 
-    from medgemma_app.model.endpoint import Endpoint
+    from medgemma_app.model.remote.endpoint import Endpoint
 
 UNLIMITED = 1 << 31  # where a server does not say what its model takes
 # A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
@@ -137,7 +137,7 @@ class RemoteMedGemma(MedGemma):
 
         An answer that was broken off is asked for once more. Raises EndpointError when the server is gone or refuses everything.
         """
-        from medgemma_app.model.flight import in_flight
+        from medgemma_app.model.remote.flight import in_flight
 
         chosen = (options or Options()).seeded()
         return in_flight(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from medgemma_app.errors import InputError, ModelError, OptionError
 
 if TYPE_CHECKING:
-    from medgemma_app.model.remote import RemoteMedGemma
+    from medgemma_app.model.remote.model import RemoteMedGemma
 
 KEY_VARIABLE = "MEDGEMMA_API_KEY"
 # No space, no backslash, no letters beyond ASCII: nothing that another parser might read otherwise.
@@ -47,7 +47,7 @@ class Endpoint:
     def connect(self, model: str | None) -> RemoteMedGemma:
         """The model of that name, or the server's only one; see ``MedGemma.connect``."""
         try:
-            from medgemma_app.model.remote import connect
+            from medgemma_app.model.remote.model import connect
         except ModuleNotFoundError as error:
             if error.name not in {"openai", "httpx2"}:
                 raise

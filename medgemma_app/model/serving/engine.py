@@ -29,11 +29,11 @@ from mlx_vlm.server.generation import (
 )
 
 from medgemma_app.errors import GenerationError, InputError, MedGemmaError
-from medgemma_app.model.answer import ASKED, Answer, Asked, stopping
-from medgemma_app.model.draws import Draws
 from medgemma_app.model.engine import MedGemma
 from medgemma_app.model.generation import FinishReason, Options, Token
 from medgemma_app.model.row import Row, penalties
+from medgemma_app.model.serving.answer import ASKED, Answer, Asked, stopping
+from medgemma_app.model.serving.draws import Draws
 from medgemma_app.prompts import Prompt
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import httpx2
 import openai
 
 from medgemma_app.errors import ContextError, EndpointError, GenerationError, MedGemmaError
-from medgemma_app.model.endpoint import KEY_VARIABLE
+from medgemma_app.model.remote.endpoint import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from medgemma_app.model.endpoint import Endpoint
-    from medgemma_app.model.reply import Reply
+    from medgemma_app.model.remote.endpoint import Endpoint
+    from medgemma_app.model.remote.reply import Reply
 
 # How vLLM, mlx_vlm.server and medgemma serve say that a prompt, or a prompt with its answer, does not fit.
 _TOO_LONG = (

@@ -12,8 +12,8 @@ from mlx_vlm.server.openai import register_routes
 from mlx_vlm.server.runtime import runtime
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.answer import ASKED, Asked
-from medgemma_app.model.serving import Engine
+from medgemma_app.model.serving.answer import ASKED, Asked
+from medgemma_app.model.serving.engine import Engine
 
 
 def serve_chats(engine: Engine) -> None:
