@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -86,8 +84,6 @@ class Run:
                 raise
             progress.show("reading the input")
             task = reading.result()(model)
-            # The validators take a tenth of a second to import; the main thread mostly waits for the model now.
-            Thread(target=import_module, args=[f"medgemma_app.validate.{self.kind}"], daemon=True).start()
             printer = StreamPrinter(progress, answer=self.stream and answers.can_stream and not self.retries, thought=self.thinking)
             try:
                 report = write(model, task, retries=self.retries, on_token=printer)

@@ -37,8 +37,8 @@ GB = 1e9
 
 @cache
 def eye() -> Results:
-    """GiB above the weights that a layer of SigLIP needs at MedGemma's width in float32 (all 27 need no more), against mlx-vlm's."""
-    tower = VisionModel(VisionConfig(model_type="siglip_vision_model", num_hidden_layers=1, **EYE))
+    """GiB above the weights that two layers of SigLIP need at MedGemma's width in float32, against mlx-vlm's."""
+    tower = VisionModel(VisionConfig(model_type="siglip_vision_model", num_hidden_layers=2, **EYE))
     pixels = mx.random.normal((1, 896, 896, 3))
     mx.eval(tower.parameters(), pixels)
 

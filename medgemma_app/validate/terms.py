@@ -46,7 +46,7 @@ class Word(NamedTuple):
 def words(text: str) -> Sequence[Word]:
     """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
     found = tuple(Word(one[1].lower(), *one.span(1)) for one in _WORD.finditer(text))
-    return tuple(Word(_american(one.text), one.start, one.end) for one in found) if _BRITISH.search(text.lower()) else found
+    return tuple(Word(_american(one.text), one.start, one.end) for one in found) if _is_british(text.lower()) else found
 
 
 def _is_british(lower: str) -> bool:
