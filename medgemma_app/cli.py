@@ -136,7 +136,8 @@ def findings(
     """Draft a findings report (FINDINGS, IMPRESSION) from a radiograph or a series."""
     from medgemma_app.inputs.images import Series, read_other
     from medgemma_app.inputs.studies import find_studies
-    from medgemma_app.reports import findings_task, read_study, study_prompt
+    from medgemma_app.inputs.study import read_study
+    from medgemma_app.reports import findings_task, study_prompt
     from medgemma_app.run import Run
     from medgemma_app.terminal import save_pictures, say_cost
 

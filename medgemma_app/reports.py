@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
 from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, Series, read_image
-from medgemma_app.inputs.raster import OnePicture, SeveralPictures
+from medgemma_app.inputs.study import read_study
 from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from medgemma_app.inputs.notes import Notes
+    from medgemma_app.inputs.study import Picture
     from medgemma_app.model.engine import MedGemma
     from medgemma_app.validate import Validation
 
-    Picture = str | Path | Image | Scan
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
@@ -143,48 +141,6 @@ def findings_task(
         return FindingsReport(generation.text.strip(), _sections(validation, FINDINGS), validation, generation, origin, warnings)
 
     return Task(prompt, (options or Options()).seeded(), report)
-
-
-def read_study(
-    source: Picture | Series,
-    *,
-    pad: bool = True,
-    frame: int | None = None,
-    window: str | None = None,
-    slices: int | None = None,
-    series: int | str | None = None,
-    several_files: bool = False,
-) -> Scan | Series:
-    """A picture file, or slices, read but not yet shown to a model; see ``read_image`` and ``read_series``.
-
-    Slices are a folder of them, or with ``slices`` a DICOM file of several frames. Where the study has ``several_files``, a
-    ``frame`` may be meant for another one.
-    """
-    if isinstance(source, Scan | Series):
-        return source
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        if frame is not None:
-            raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
-        return _slices(source, slices, pad, window, series)
-    try:
-        scan = read_image(source, pad=pad, frame=frame, window=window)
-    except OnePicture:
-        if not several_files:
-            raise
-        scan = read_image(source, pad=pad, window=window)
-    except SeveralPictures:
-        if slices is None or not isinstance(source, str | Path):
-            raise
-        return _slices(source, slices, pad, window)
-    unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
-    doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
-    return replace(scan, warnings=(*scan.warnings, *doubts))
-
-
-def _slices(source: str | Path, most: int | None, pad: bool, window: str | None, series: int | str | None = None) -> Series:
-    from medgemma_app.inputs.series import MOST_SLICES, read_series  # of no use to an ordinary picture
-
-    return read_series(source, slices=MOST_SLICES if most is None else most, pad=pad, window=window, series=series)
 
 
 def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:

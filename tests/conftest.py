@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails 
 real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
 
 import pytest  # noqa: E402
+from scripted_server import serving  # noqa: E402
 from tiny import make_checkpoint  # noqa: E402
 
 from medgemma_app import MedGemma  # noqa: E402
@@ -40,3 +41,15 @@ def real_model():
     if real_checkpoint is None:
         pytest.skip("MEDGEMMA_MODEL names no real checkpoint")
     return MedGemma.load(real_checkpoint)
+
+
+@pytest.fixture
+def server():
+    """A server of our own that does what a test tells it to."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def connect(server):
+    return lambda **how: MedGemma.connect(server.url, **how)

@@ -15,7 +15,7 @@ from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.images import Series, read_image
 from medgemma_app.inputs.series import read_series
 from medgemma_app.inputs.studies import find_studies
-from medgemma_app.reports import read_study
+from medgemma_app.inputs.study import read_study
 
 
 def test_a_ct_series_is_sorted_by_position_and_shown_in_three_windows(tmp_path: Path) -> None:

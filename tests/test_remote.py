@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scripted_server import MODEL, chunk, pictures, says, serving, usage
+from scripted_server import MODEL, chunk, pictures, says, usage
 from tiny import picture
 
 from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
@@ -25,17 +25,6 @@ from medgemma_app.terminal import say_cost
 
 REPORT = draw_phantom(3)[1]
 NOTE = write_notes(3)[1]
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def connect(server):
-    return lambda **how: MedGemma.connect(server.url, **how)
 
 
 def answer(model, text="Say something.", **options):

@@ -34,17 +34,6 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def connect(server):
-    return lambda **how: MedGemma.connect(server.url, **how)
-
-
-@pytest.fixture
 def notes(tmp_path):
     (tmp_path / "notes.json").write_text(json.dumps(write_notes(3)[0]))
     return str(tmp_path / "notes.json")

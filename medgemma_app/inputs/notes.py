@@ -31,7 +31,7 @@ DEEPEST = 100
 ONE_NOTES_FILE = "one notes file (JSON)"
 _CLEAN_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_raw_notes(raw: bytes, name: str) -> Notes:
 
 def _joined(lines: list[tuple[str, str]]) -> tuple[str, tuple[tuple[int, str], ...]]:
     """Labelled lines as one text that any program can show, and where in it each begins."""
-    said = [_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.replace("\r\n", "\n").replace("\r", "\n")) for _, line in lines]
+    said = [NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.replace("\r\n", "\n").replace("\r", "\n")) for _, line in lines]
     starts = accumulate((len(line) + 1 for line in said), initial=0)
     return "\n".join(said), tuple((start, label) for start, (label, _) in zip(starts, lines, strict=False) if label)
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import NO_TEXT
 from medgemma_app.model.generation import Options
 from medgemma_app.serve.bodies import Upload
 
 MOST_VIEWS = 8
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # control characters, and halves of surrogate pairs
 
 
 def decoded(value: object, name: str = "the picture") -> Upload:
@@ -38,7 +38,7 @@ def decoded(value: object, name: str = "the picture") -> Upload:
 
 
 def _plain(text: str) -> str:
-    if _NO_TEXT.search(text):
+    if NO_TEXT.search(text):
         raise ValueError("it holds characters that are no text; leave them out")
     return text
 
