@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import complete
 from injections import NOTES, REPORTS, Injector, Row, as_markdown, has_prior, report_text
-from refusals import UNSEEN, lines
+from refusals import lines
 
 from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
@@ -29,6 +29,7 @@ ROUNDS = 3
 EXAMPLES = 4
 HELD_OUT = 3
 Judge: TypeAlias = Callable[..., Validation]
+Judged: TypeAlias = Callable[[str], Validation]
 
 
 def main(folder: str) -> None:
@@ -114,14 +115,18 @@ def _written_here() -> Iterable[str]:
         print(f"| complete {name} in a model's forms: any error | at most 1% | | {_share([text in wrong for text in whole])} |")
         print(f"| the same, cut in a word: any error | at least 95% | | {_share(list(map(bool, cuts)))} |")
         yield from (f"complete {name}: {text[-60:]!r}" for text in wrong[:EXAMPLES])
-    unseen = lines(UNSEEN)
-    forms = (("alone", "{0}"), ("in a report", "FINDINGS:\n{0}\n\nIMPRESSION:\n{0}"))
-    for name, form in forms:
-        caught = [not validate_findings(form.format(sentence)).ok for sentence in unseen]
-        print(f"| refusals in words the rules were not written by, {name}: any error | at least 95% | | {_share(caught)} |")
+    declined, clinical = lines("declined_unseen"), lines("clinical_unseen")
     note = "SUBJECTIVE:\nCough.\n\nOBJECTIVE:\nLungs clear.\n\nASSESSMENT:\n{0}\n\nPLAN:\n{0}"
-    caught = [not validate_soap(note.format(sentence)).ok for sentence in unseen]
-    print(f"| ... in the last sections of a note: any error | at least 95% | | {_share(caught)} |")
+    forms: tuple[tuple[str, Judged, str], ...] = (
+        ("as the sections of a report", validate_findings, "FINDINGS:\n{0}\n\nIMPRESSION:\n{0}"),
+        ("as assessment and plan of a note", validate_soap, note),
+    )
+    for name, validate, form in forms:
+        caught = [not validate(form.format(sentence)).ok for sentence in declined]
+        print(f"| refusals of an author who did not know the rules, {name}: any error | at least 95% | | {_share(caught)} |")
+    for name, validate, form in forms:
+        taken = ["refusal" in {issue.code for issue in validate(form.format(sentence)).issues} for sentence in clinical]
+        print(f"| sentences of clinicians that sound alike, {name}: refusal | at most 2% | | {_share(taken)} |")
 
 
 def _share(hits: Sequence[bool]) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import LIMITS, SEEN, UNSEEN, lines
+from refusals import lines, trained
 
 from medgemma_app.validate import validate_findings
 from medgemma_app.validate.loops import LoopWatch
+from medgemma_app.validate.refusals import _weights
 
 FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 GOOD = f"FINDINGS:\n{FINDINGS}\n\nIMPRESSION:\nNo acute cardiopulmonary disease."
@@ -223,19 +224,23 @@ def test_angle_brackets_of_a_comparison_are_no_control_token():
     assert codes(report(impression="Nodule <6 mm and >3 mm; ratio <0.5. Read by <radiologist>.")) == set()
 
 
-def refusals_in(sentence):
-    """Whether a sentence that declines is seen alone, with more behind it, and as a section of a report."""
-    ways = (sentence, f"{sentence} They will look at your picture and explain it.", report(impression=sentence), report(findings=sentence))
-    return ["refusal" in codes(text) for text in ways]
+@pytest.mark.parametrize("refusal", ["I can't do that.", "I'm sorry, but I cannot interpret this image.", "Please upload the X-ray."])
+def test_a_refusal_is_seen_alone_and_in_a_section(refusal):
+    for text in (refusal, f"{refusal} They will look at your picture.", report(impression=refusal), report(refusal, refusal)):
+        assert "refusal" in codes(text)
 
 
-def test_a_refusal_is_seen_alone_and_in_a_section():
-    assert [refusal for refusal in lines(SEEN) if not all(refusals_in(refusal))] == []
+def test_most_refusals_that_the_weights_were_not_learned_from_are_seen_and_hardly_a_sentence_of_clinicians():
+    declined, clinical = lines("declined_unseen"), lines("clinical_unseen")
+    assert sum(not validate_findings(report(impression=line)).ok for line in declined) >= 0.95 * len(declined)
+    assert sum("refusal" in codes(report(impression=line)) for line in clinical) <= 0.02 * len(clinical)
 
 
-def test_most_refusals_in_words_that_the_rules_were_not_written_by_are_seen_in_a_section():
-    seen = [any(refusals_in(refusal)[2:]) for refusal in lines(UNSEEN)]
-    assert sum(seen) >= 0.8 * len(seen)
+def test_the_weights_are_those_that_the_sentences_give():
+    kept = {stem: weight for stem, weight in _weights().items() if abs(weight) > 0.2}
+    learned = trained()
+    assert len(kept) > 800
+    assert [stem for stem, weight in kept.items() if abs(learned[stem if stem != "*" else ""] - weight) > 0.1] == []
 
 
 @pytest.mark.parametrize("answers", [("N/A", "Not available."), ("Not provided.", "Unable to determine.")])
@@ -244,9 +249,10 @@ def test_a_report_that_says_nothing_in_any_section_is_a_refusal(answers):
     assert codes(report(impression=answers[0])) == set()
 
 
-@pytest.mark.parametrize("sentence", lines(LIMITS))
-def test_a_limit_of_the_examination_is_no_refusal(sentence):
-    assert "refusal" not in codes(report(findings=f"{sentence} {FINDINGS}", impression=sentence))
+def test_a_limit_of_the_examination_is_no_refusal():
+    assert "refusal" not in codes(report(impression="Limited study. Pneumonia cannot be excluded, and a lateral view is recommended."))
+    texts = [report(findings=f"{line} {FINDINGS}", impression=line) for line in lines("clinical")]
+    assert sum("refusal" in codes(text) for text in texts) <= 0.01 * len(texts)
 
 
 def test_a_caution_within_a_longer_impression_is_no_refusal():
@@ -260,6 +266,7 @@ def test_a_caution_within_a_longer_impression_is_no_refusal():
 def test_a_disclaimer_around_a_report_is_no_refusal():
     disclaimer = "**Disclaimer:** I am an AI and cannot provide a medical diagnosis."
     assert codes(f"{disclaimer}\n\n{GOOD}\n\n{disclaimer}") == set()
+    assert codes(f"{GOOD}\n\nPlease note that I am an AI, and that this is no medical advice; ask a radiologist.") == set()
 
 
 @pytest.mark.parametrize(

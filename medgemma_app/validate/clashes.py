@@ -54,10 +54,9 @@ def _named(sentence: str, cue: re.Pattern[str], wanted: str) -> Iterator[str]:
     """The symptoms behind a cue, in the singular."""
     found = cue.search(sentence)
     if found:
-        stretches = scopes(sentence)
-        said = [word for word in words(sentence) if word.start >= found.end()]
+        said, starts, _ = words(sentence)
         for name, first, _ in LEXICON.mentions(said):
-            if polarity(stretches, said[first].start) == wanted:
+            if starts[first] >= found.end() and polarity(scopes(sentence), starts[first]) == wanted:
                 yield name.removesuffix("s")
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.derived import multiples
-from medgemma_app.validate.drugs import drug
+from medgemma_app.validate.drugs import mentions
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import words
 from medgemma_app.validate.values import with_known_doses
 
 _DOSES = {"mass", "units"}
@@ -37,12 +36,12 @@ def dose_of_another(report: Report) -> Iterator[Issue]:
 
 def _dosed(text: str, written: list[Quantity]) -> Iterator[tuple[str, Quantity]]:
     """(generic name, dose) where a dose follows its drug directly."""
-    drugs = _drugs(text)
-    starts = [end for end, _ in drugs]
+    drugs = mentions(text)
+    ends = [end for _, end, _ in drugs]
     for dose in written:
-        at = bisect_left(starts, dose.start + 1) - 1
-        if at >= 0 and dose.start - drugs[at][0] <= _DIRECTLY and "." not in text[drugs[at][0] : dose.start]:
-            yield drugs[at][1], dose
+        at = bisect_left(ends, dose.start + 1) - 1
+        if at >= 0 and dose.start - ends[at] <= _DIRECTLY and "." not in text[ends[at] : dose.start]:
+            yield drugs[at][2], dose
 
 
 def _doses(source: str) -> Mapping[str, list[Quantity]]:
@@ -52,11 +51,6 @@ def _doses(source: str) -> Mapping[str, list[Quantity]]:
     numbers = sorted((*said, *multiples(said)), key=lambda one: one.start)
     starts = [one.start for one in numbers]
     around: dict[str, list[Quantity]] = {}
-    for end, name in _drugs(source)[:MOST_MENTIONS]:
+    for _, end, name in mentions(source)[:MOST_MENTIONS]:
         around.setdefault(name, []).extend(numbers[bisect_left(starts, end - _AROUND) : bisect_left(starts, end + _AROUND)])
     return around
-
-
-def _drugs(text: str) -> list[tuple[int, str]]:
-    """(where it ends, generic name) of every drug of a text."""
-    return [(word.end, name) for word in words(text) if (name := drug(word.text))]

@@ -8,9 +8,11 @@ not know, no check judges.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
+
+from medgemma_app.validate.terms import words
 
 # One class a line: its names for the reader, a colon, then drugs, each with its other names after slashes; "_" joins words.
 # A class word is no name: a note may say "statin" where the source names one, and a source that says "statin" names none.
@@ -136,3 +138,10 @@ def drug(word: str) -> str | None:
     if word in DRUGS:
         return DRUGS[word]
     return word if word not in _NO_DRUGS and len(word) <= 30 and _STEM.fullmatch(word) else None
+
+
+@lru_cache(maxsize=2)
+def mentions(text: str) -> Sequence[tuple[int, int, str]]:
+    """(start, end, generic name) of every drug of a text."""
+    said = words(text)
+    return tuple((start, end, name) for word, start, end in zip(*said, strict=True) if (name := drug(word)))

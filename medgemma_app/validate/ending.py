@@ -40,7 +40,14 @@ _LAST_WORDS = frozenset(
     carina hilum ventricle atrium stomach pneumonia atelectasis surgery history clear unclear normal intact positive
     negative low seen given shown midline borderline none present prn right left today above below visit clinic well
     adult age symptom time day week month year hour daily weekly pain plan patient regimen strain knee diabetes test
-    result lab issue problem concern relief diet exercise home work care health ago draft
+    result lab issue problem concern relief diet exercise home work care health ago draft otherwise throughout aware
+    better worse unchanged resolved stable benign attempt advised given reviewed anyway apart together elsewhere
+    kidney liver spleen bladder uterus ovary ovarie prostate pancreas gallbladder bowel brain toe finger hand foot feet ankle
+    wrist elbow shoulder hip neck arm leg skin throat eye ear nose sinus tendon ligament muscle nerve node breast thyroid
+    scan film biopsy mri x-ray ultrasound echo panel count screen swab smear splint brace cast boot cuff pad cup sling
+    walker cane refill script referral note form letter call portal list log diary chart drop spray cream ointment gel pill
+    tablet capsule patch vaccine shot dose hemorrhage bleed clot stone polyp cyst tumor fibroid goiter abscess ulcer edema
+    rash wound burn sprain strain tear spasm cramp virus cold oil water food salt fiber meal sleep rest ice heat
     """.split()  # noqa: SIM905
 )
 # The words of up to three letters, and the abbreviations in small letters, that may end a line.
@@ -60,10 +67,12 @@ _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 _ABBREVIATED = re.compile(rf"(?!s[cpt][hlr]|thr|chr|phr|phl|shr|sch)[{_CONSONANTS}]{{3}}a?|[{_CONSONANTS}]{{1,2}}[xz]|pn[ax]|atx")
 _INFLECTIONS = frozenset("s es d ed r er ing ly y al".split())  # noqa: SIM905
 _SHORTEST_BEGINNING = 3
-_TERMS = sorted({word for name in (*NAMES, *SYMPTOMS, *DRUGS) for word in name.split()})
 _SHORTEST_STUB = 6
+_TERMS = sorted({word for name in (*NAMES, *SYMPTOMS, *DRUGS) for word in name.split()})
+_NOUNS = frozenset(noun for name in (*NAMES, *SYMPTOMS, *DRUGS) if len(noun := name.rpartition(" ")[2]) >= _SHORTEST_STUB)
 _ABBREVIATION = re.compile(
-    r"(?:XXXX)+|\??(?!X+$)[A-Z]{2,5}s?|[A-Za-z]/[A-Za-z]|#|q\.?[0-9-]{0,3}\.?(?:h|hs|d|am|pm|mo|wk)|[bt]ds|[oq]d", re.ASCII
+    r"(?:XXXX)+|\??(?!X+$)[A-Z]{2,5}s?|[A-Za-z]{1,4}(?:/[A-Z][A-Za-z]{0,4}){1,2}|[A-Za-z]/[A-Za-z]|#|q\.?[0-9-]{0,3}\.?(?:h|hs|d|am|pm|mo|wk)|[bt]ds|[oq]d",
+    re.ASCII,
 )
 LONGEST_TAIL = 70
 _SHORTEST_PROSE = 3
@@ -96,9 +105,20 @@ _SUBJECT = re.compile(
     r"|verbalized|denies|reports|states|endorses|notes|takes|presents|would|will|continues|mentions|says|complains|appears|seems|shows|demonstrates|reveals)$",
     re.IGNORECASE,
 )
+# An adjective that has been given its article or preposition, a negation without its verb, a dose without how often, a title.
+_AWAITED = re.compile(
+    r"\b(?:the|an?|for|from|to|with|of|into|both|this|that|her|his|iv|po|by) (?:new|oral|first|second|third|next|same|other"
+    r"|small|mild|moderate|severe|large|acute|chronic|upper|lower|middle|mid|anterior|posterior|medial|lateral|superior|inferior|proximal"
+    r"|distal|high|low|full|further|additional|repeat|initial|final|primary|possible|total|increased|decreased)$"
+    r"|\b(?:in|of|from|into|with) the (?:left|right)$|\b(?:do|does|did|is|are|was|were|has|have|will|can|could|should|would) not$"
+    r"|\b(?:needs|requires|includes?|causes?|involving)$"
+    r"|[0-9] ?(?:mg|mcg|g|ml|units?|tablets?|capsules?|puffs?) (?:twice|two|three|four)$|\b(?:Dr|Drs|Mr|Mrs|Ms)\.?$"
+)
 # A number behind one of these counts something that should follow: "in 6" what? Years and times of day stand alone.
 _COUNTS = re.compile(
-    r"\b(?:in|for|every|after|within|over|x|next|past|last|another|at least|up to)\s+[0-9]{1,3}(?:\.[0-9]{1,2})?$", re.IGNORECASE
+    r"(?:\b(?:in|for|every|after|within|over|next|past|last|another|at least|up to)|(?<![0-9])(?<!refills) x)"
+    r"\s+[0-9]{1,3}(?:\.[0-9]{1,2})?$",
+    re.IGNORECASE,
 )
 _BULLET = re.compile(r"\s*(?:[-*•+]|\d{1,2}[.)])\s")
 _CONSISTENT = 0.8
@@ -140,7 +160,7 @@ def _stops(report: Report) -> bool:
     lines = _lines(without_tokens(report.text))
     last = " ".join(lines[-1].split()) if lines else ""
     bare = last.rstrip(_CLOSERS)
-    if _LONE_BULLET.fullmatch(last):
+    if _LONE_BULLET.fullmatch(last) or last.endswith((" Dr.", " Drs.")) or _lacks_cells(lines):
         return True
     if not bare or _CLOSED.search(bare) or any(_SIGNATURE.search(line.strip()) for line in lines[-_LINES_OF_SIGNATURE:]):
         return False
@@ -151,6 +171,11 @@ def _stops(report: Report) -> bool:
     return _unfinished(report) or (_habit(lines, _last_body(report)).full_stops and not _is_phrase(report))
 
 
+def _lacks_cells(lines: list[str]) -> bool:
+    """Whether the last row of a table is shorter than the one before it."""
+    return len(lines) > 1 and lines[-1].lstrip()[:1] == lines[-2].lstrip()[:1] == "|" and lines[-1].count("|") < lines[-2].count("|")
+
+
 def _lines(text: str) -> list[str]:
     """The lines that are more than a rule or a fence."""
     return [line for line in text.splitlines() if _NOT_A_RULE.search(line)]
@@ -159,7 +184,7 @@ def _lines(text: str) -> list[str]:
 def _broken(last: str, bare: str) -> bool:
     """Signs that need no comparison: a mark or a word that wants more, a count of nothing, a bracket or bold passage left open."""
     word = bare.rsplit(maxsplit=1)[-1]
-    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE or any(sign.search(bare) for sign in (_COUNTS, _SUBJECT))
+    wants_more = bare[-1] in ",;:-–—/(&+[<=" or word in _NEEDS_MORE or any(sign.search(last) for sign in (_COUNTS, _SUBJECT, _AWAITED))
     return wants_more or last.count("(") > last.count(")") or last.count("**") % 2 == 1
 
 
@@ -188,7 +213,7 @@ def _begins_a_term(word: str) -> bool:
 def _begins_another(report: Report, word: str, bare: str) -> bool:
     """Whether a word is nowhere else in the text or its source, and a longer one with this beginning is."""
     text = report.text[: report.text.rfind(bare.rpartition(" ")[2])]
-    said = {one.text for part in (text, report.source or "") for one in words(part)}
+    said = {one for part in (text, report.source or "") for one in words(part).texts}
     longer = any(one.startswith(word) and one[len(word) :] not in _INFLECTIONS for one in said)
     return longer and word not in said and not _can_end(word)
 
@@ -237,7 +262,7 @@ def _is_telegraphic(text: str, last: str) -> bool:
 def _can_end(word: str) -> bool:
     """Whether a word, or what it is the plural of, can end a phrase."""
     forms = (word, word.removesuffix("s"), word.removesuffix("es"))
-    return not _LAST_WORDS.isdisjoint(forms) or any(form.endswith(_LAST_SYLLABLES) for form in forms)
+    return any(form in _LAST_WORDS or form in _NOUNS or form.endswith(_LAST_SYLLABLES) for form in forms)
 
 
 def _habit(lines: list[str], body: str) -> _Habit:

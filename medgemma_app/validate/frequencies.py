@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator
 
 from medgemma_app.validate.common import Issue, Report, excerpt
-from medgemma_app.validate.drugs import drug
-from medgemma_app.validate.terms import words
+from medgemma_app.validate.drugs import mentions
 
 _COUNTS = {"once": 1, "twice": 2, "thrice": 3, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _COUNT = rf"(?:{'|'.join(_COUNTS)}|[1-6])"
@@ -41,9 +40,9 @@ def frequency_of_another(report: Report) -> Iterator[Issue]:
     """
     source = report.source or ""
     written = [one for one in _written(report.text) if one[3] > 1][:MOST_DOSES] if source else []
-    mentions = _drugs(source)[:MOST_MENTIONS] if written else []
+    drugs = mentions(source)[:MOST_MENTIONS] if written else ()
     for name, start, end, times in written:
-        around = [source[max(0, at - _AROUND) : at + _AROUND] for at, _, of in mentions if of == name][:MOST_AROUND]
+        around = [source[max(0, at - _AROUND) : at + _AROUND] for at, _, of in drugs if of == name][:MOST_AROUND]
         said = {one for part in around for one in _said(part)}
         if times not in said and not any(map(_OPEN.search, around)) and (said or times not in _said(source)):
             message = f"the source does not say that {name} is taken so often; compare it with the notes"
@@ -57,7 +56,7 @@ def _said(text: str) -> set[int]:
 
 def _written(text: str) -> Iterator[tuple[str, int, int, int]]:
     """(generic name, start, end, times a day) where a note says behind a drug how often it is taken."""
-    drugs = _drugs(text)
+    drugs = mentions(text)
     for at, (start, end, name) in enumerate(drugs):
         limit = min(end + _DIRECTLY, drugs[at + 1][0] if at + 1 < len(drugs) else len(text))
         stop = _END.search(text, end, limit)
@@ -73,8 +72,3 @@ def _times(found: re.Match[str]) -> list[int]:
     if found["hours"]:
         return [24 // (_HOURS.get(one.lower(), 0) or int(one)) for one in (found["hours"], found["to"]) if one]
     return [_CODES[found["code"].lower().replace(".", "")] if found["code"] else 1]
-
-
-def _drugs(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, generic name) of every drug of a text."""
-    return [(word.start, word.end, name) for word in words(text) if (name := drug(word.text))]

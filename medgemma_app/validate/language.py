@@ -30,7 +30,7 @@ def other_language(report: Report) -> Iterator[Issue]:
     """A report is in English, as the prompts are, or in the language of its source."""
     text = without_tokens(report.text)
     found = _language(text)
-    if found not in ("English", "", _language(report.source or "")):
+    if found not in ("English", "") and found != _language(report.source or ""):
         yield Issue("other-language", "warning", f"the answer is in {found}; set --temperature above 0 to get another one", excerpt(text))
 
 

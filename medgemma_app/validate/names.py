@@ -34,9 +34,8 @@ def unnamed_medication(report: Report) -> Iterator[Issue]:
     named = {found: word for word in heard(report.text).said if (found := drug(word))}
     named.update((word, word) for word in _by_place(report.text) if drug(word) is None)
     for found, written in list(named.items())[:MOST_ISSUES]:
-        if not source.shortened(written) and not any(
-            source.has(name) or source.sounds_like(name) for name in (written, *OTHER_NAMES.get(found, ()))
-        ):
+        spellings = (written, *OTHER_NAMES.get(found, ()))
+        if not any(map(source.has, spellings)) and not source.shortened(written) and not any(map(source.sounds_like, spellings)):
             yield Issue("unnamed-medication", "warning", f"the source does not name {written}; check it", written)
 
 
@@ -62,12 +61,16 @@ def unnamed_diagnosis(report: Report) -> Iterator[Issue]:
 def _affirmed(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(name, what a source may say for it) of the diagnoses a text does not deny."""
     for _, sentence in sentences(text):
-        said, no = words(sentence), scopes(sentence)
-        listed = list(LEXICON.mentions(said))
-        inside = {at for _, first, last in listed for at in range(first, last)}
-        ended = [(word.text, at, at + 1) for at, word in enumerate(said) if at not in inside and by_ending(word.text)]
-        named = {word.start: at for at, word in enumerate(said)}
-        ended += [(one["name"].lower(), named[one.start()], 0) for one in _EPONYM.finditer(sentence) if one.start() in named]
-        for name, first, _ in [*listed, *(one for one in ended if one[1] not in inside)]:
-            if polarity(no, said[first].start) in ("affirmed", "doubtful"):
+        for name, start in _diagnoses(sentence):
+            if polarity(scopes(sentence), start) in ("affirmed", "doubtful"):
                 yield name, SUPPORT[NAMES[name]] if name in NAMES else (name, *name.split("-"))
+
+
+def _diagnoses(sentence: str) -> Iterator[tuple[str, int]]:
+    """(name, where it starts) of the diagnoses a sentence names: by the list, by their ending, or after a person."""
+    said, starts, _ = words(sentence)
+    listed = list(LEXICON.mentions(said))
+    yield from ((name, starts[first]) for name, first, _ in listed)
+    inside = {starts[at] for _, first, last in listed for at in range(first, last)}
+    yield from ((word, start) for word, start in zip(said, starts, strict=True) if by_ending(word) and start not in inside)
+    yield from ((one["name"].lower(), one.start()) for one in _EPONYM.finditer(sentence) if one.start() not in inside)

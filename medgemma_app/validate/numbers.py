@@ -25,16 +25,34 @@ _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
 # Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
 MOST_PARTS = 3
 _RESUMED = 6  # tokens until a number that broke off goes on
-_SPELLED = re.compile(r"\ba (?:one|1) c\b|\b(?:b p|h r|b m i|l d l|h d l|t s h|p s a|i n r|b n p|w b c|e f)\b", re.IGNORECASE)
+_SPELLED_LETTERS = (
+    "a one c",
+    "a 1 c",
+    " b p",
+    " h r",
+    " b m i",
+    " l d l",
+    " h d l",
+    " t s h",
+    " p s a",
+    " i n r",
+    " b n p",
+    " w b c",
+    " e f",
+)
+_SPELLED = re.compile(rf"\b(?:{'|'.join(map(str.strip, _SPELLED_LETTERS))})\b", re.IGNORECASE)
 _ALIKE = str.maketrans("º˚’", "°°'")
 
 
-class Token(NamedTuple):
-    """A number in digits, a word in lower case, or a mark, with its place in the text."""
+class Tokens(NamedTuple):
+    """Numbers in digits, words in lower case, marks and line ends, and their places in the text; no token spans other white space.
 
-    text: str
-    start: int
-    end: int
+    Three lists rather than a list of tokens: a dialogue has thousands, and the reading of numbers looks at the texts alone.
+    """
+
+    texts: Sequence[str]
+    starts: Sequence[int]
+    ends: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +67,18 @@ class Number:
 _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, last token
 
 
-def tokenize(text: str) -> list[Token]:
-    """Numbers, words, marks and line ends; no token spans other white space."""
-    return [Token(found.group().lower(), *found.span()) for found in _TOKEN.finditer(text)]
+def tokenize(text: str) -> Tokens:
+    """The tokens of a text."""
+    found = list(_TOKEN.finditer(text))
+    return Tokens([one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found])
 
 
-def numbers(tokens: Sequence[Token]) -> list[Number]:
+def numbers(tokens: Sequence[str]) -> list[Number]:
     """Every reading of every number, the longest reading of a place first."""
     found: list[Number] = []
     at = 0
     while at < len(tokens):
-        if tokens[at].text not in _OPENERS and tokens[at].text[0] not in "0123456789.":
+        if tokens[at] not in _OPENERS and tokens[at][0] not in "0123456789.":
             at += 1
             continue
         row = list(_row(tokens, at))
@@ -74,24 +93,24 @@ def as_number(token: str) -> float | None:
     return float(token.replace(",", "")) if token.isascii() and token[-1:].isdigit() and not token[0].isalpha() else None
 
 
-def _single(tokens: Sequence[Token], at: int) -> Iterator[Number]:
-    word = tokens[at].text
+def _single(tokens: Sequence[str], at: int) -> Iterator[Number]:
+    word = tokens[at]
     if word in _PARTS or word in _MANY:
         yield Number(_PARTS.get(word, _MANY.get(word, 0)), at, at + 1)
 
 
-def _row(tokens: Sequence[Token], at: int) -> Iterator[_Part]:
+def _row(tokens: Sequence[str], at: int) -> Iterator[_Part]:
     """Number after number with nothing between them but a hyphen, a point or an "and"."""
     while part := number_part(tokens, at):
         yield part
         at = part[3] + (_text(tokens, part[3]) in _POINTS or (_text(tokens, part[3]) == "-" and _spoken(tokens, part[3] - 1)))
 
 
-def number_part(tokens: Sequence[Token], at: int) -> _Part | None:
+def number_part(tokens: Sequence[str], at: int) -> _Part | None:
     """A number in digits, or in words as far as they make one number: "two hundred and six", "eighty one"."""
     value = as_number(_text(tokens, at))
     if value is not None:
-        return value, tokens[at].text.replace(",", ""), at, at + 1
+        return value, tokens[at].replace(",", ""), at, at + 1
     total, end = (1, at + 1) if _text(tokens, at) == "a" and _text(tokens, at + 1) in _SCALES else _below_hundred(tokens, at)
     if end == at:
         return None
@@ -105,7 +124,7 @@ def number_part(tokens: Sequence[Token], at: int) -> _Part | None:
     return float(total), str(total), at, end
 
 
-def _below_hundred(tokens: Sequence[Token], at: int) -> tuple[int, int]:
+def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
     """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts when there is none."""
     word = _text(tokens, at)
     if word in SMALL:
@@ -117,14 +136,14 @@ def _below_hundred(tokens: Sequence[Token], at: int) -> tuple[int, int]:
     return (10 * TENS[word] + unit, after + 1) if 0 < unit < 10 else (10 * TENS[word], at + 1)
 
 
-def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iterator[Number]:
+def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterator[Number]:
     """What a row of parts may say from one of them on: itself, joined with the next ones, or with decimals."""
     value, digits, first, last = row[index]
     spoken = _spoken(tokens, first) or _text(tokens, first) == "a"
     if _text(tokens, last) == "and" and _text(tokens, last + 1) in ("a", "one") and _text(tokens, last + 2) in _PARTS:
-        yield Number(value + _PARTS[tokens[last + 2].text], first, last + 3)
+        yield Number(value + _PARTS[tokens[last + 2]], first, last + 3)
     if _text(tokens, last) in _PARTS:
-        yield Number(value + _PARTS[tokens[last].text], first, last + 1)
+        yield Number(value + _PARTS[tokens[last]], first, last + 1)
     if _text(tokens, first - 1) in _POINTS and _spoken(tokens, first):
         yield from _decimals(row[index : index + MOST_PARTS], first - 1)
     if spoken and digits.isdigit() and index + 1 < len(row) and row[index + 1][1] in _DIGITS and row[index + 1][2] == last:
@@ -143,7 +162,7 @@ def _readings(tokens: Sequence[Token], row: Sequence[_Part], index: int) -> Iter
     if spoken and value > 100 and 0 < value % 100 < 10:
         yield Number(value - value % 100, first, last - 1 - (_text(tokens, last - 2) == "and"))  # "three hundred three times a day"
     if _text(tokens, last) in ("to", "or") and _text(tokens, last + 2) in _SCALES and value < 10:
-        yield Number(value * _SCALES[tokens[last + 2].text], first, last)  # "three to four hundred"
+        yield Number(value * _SCALES[tokens[last + 2]], first, last)  # "three to four hundred"
 
 
 def _decimals(row: Sequence[_Part], start: int) -> Iterator[Number]:
@@ -156,14 +175,17 @@ def _decimals(row: Sequence[_Part], start: int) -> Iterator[Number]:
         yield Number(float(f"0.{digits}"), start, last)
 
 
-def _spoken(tokens: Sequence[Token], at: int) -> bool:
+def _spoken(tokens: Sequence[str], at: int) -> bool:
     return _text(tokens, at) in SMALL or _text(tokens, at) in TENS or _text(tokens, at) in _SCALES
 
 
-def _text(tokens: Sequence[Token], at: int) -> str:
-    return tokens[at].text if 0 <= at < len(tokens) else ""
+def _text(tokens: Sequence[str], at: int) -> str:
+    return tokens[at] if 0 <= at < len(tokens) else ""
 
 
 def same_signs(text: str) -> str:
     """The text with signs that look alike made one and spelled names together ("l d l", "a one c"), every place in it kept."""
-    return _SPELLED.sub(lambda found: found[0].replace("one", "1").replace(" ", "").ljust(len(found[0])), text.translate(_ALIKE))
+    alike = text if text.isascii() else text.translate(_ALIKE)
+    if not any(letters in alike.lower() for letters in _SPELLED_LETTERS):
+        return alike
+    return _SPELLED.sub(lambda found: found[0].replace("one", "1").replace(" ", "").ljust(len(found[0])), alike)

@@ -13,12 +13,12 @@ _FEMALE = "female woman lady girl f mrs ms miss she her hers herself"
 _SEX = dict.fromkeys(_FEMALE.split(), "female") | dict.fromkeys("male man gentleman boy m mr he him his himself".split(), "male")  # noqa: SIM905
 _NOUN = r"(male|female|man|woman|gentleman|lady|boy|girl)\b"
 # "50-year-old right-handed white female", "Sex: F", "Gender: female"
-_STATED = (
-    re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}", re.IGNORECASE),
-    re.compile(r"\b(?:sex|gender)\b\W{1,4}(male|female|man|woman|m|f)\b", re.IGNORECASE),
-    re.compile(rf"\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}", re.IGNORECASE),
-    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o)? ?([mf])\b", re.IGNORECASE),
-    re.compile(r"\b(mr|mrs)\b ?\.? ?[a-z]|\b(ms)\. ?[a-z]", re.IGNORECASE),  # "miss" is a verb, and MS a disease
+_STATED = (  # of a text in lower case
+    re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}"),
+    re.compile(r"\b(?:sex|gender)\b\W{1,4}(male|female|man|woman|m|f)\b"),
+    re.compile(rf"\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}"),
+    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o)? ?([mf])\b"),
+    re.compile(r"\b(mr|mrs)\b ?\.? ?[a-z]|\b(ms)\. ?[a-z]"),  # "miss" is a verb, and MS a disease
 )
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
 _FEWEST_PRONOUNS = 4
@@ -41,8 +41,9 @@ def wrong_sex(report: Report) -> Iterator[Issue]:
 
 def _stated_sex(text: str) -> str | None:
     """The sex a text states, where all its statements agree."""
+    lower = text.lower()
     for pattern in _STATED:
-        found = {_SEX[match[match.lastindex or 0].lower()] for match in pattern.finditer(text)}
+        found = {_SEX[match[match.lastindex or 0]] for match in pattern.finditer(lower)}
         if found:
             return found.pop() if len(found) == 1 else None
     return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from medgemma_app.validate.numbers import SMALL, TENS, Number, Token, as_number, number_part, numbers, same_signs, tokenize
+from medgemma_app.validate.numbers import SMALL, TENS, Number, Tokens, as_number, number_part, numbers, same_signs, tokenize
 from medgemma_app.validate.units import FACTORS, LABS, UNITS, VITALS
 
 
@@ -53,15 +53,15 @@ _LOWEST_PRESSURE = 30
 def spoken_quantities(text: str) -> tuple[Quantity, ...]:
     """Every reading of every number of a source, with its kind; "" where neither unit nor label says what it is."""
     tokens = tokenize(same_signs(text))
-    found = (_quantity(tokens, number, _BARS_IN_SPEECH) for number in numbers(tokens))
-    return tuple(replace(one, near=_near(tokens, one)) if not one.kind or one.kind in _LABELS else one for one in found)
+    found = (_quantity(tokens, number, _BARS_IN_SPEECH) for number in numbers(tokens.texts))
+    return tuple(replace(one, near=_near(tokens.texts, one)) if not one.kind or one.kind in _LABELS else one for one in found)
 
 
 @lru_cache(maxsize=2)
 def written_quantities(text: str) -> tuple[Quantity, ...]:
     """The numbers a note writes in digits, one reading each; a label is in the same sentence as its number."""
     tokens = tokenize(same_signs(text))
-    digits = (number for number in numbers(tokens) if as_number(tokens[number.first].text) is not None)
+    digits = (number for number in numbers(tokens.texts) if as_number(tokens.texts[number.first]) is not None)
     return tuple(_longest(_quantity(tokens, number, _BARS_IN_WRITING) for number in digits))
 
 
@@ -74,15 +74,14 @@ def _longest(found: Iterable[Quantity]) -> Iterator[Quantity]:
             end = one.last
 
 
-def _quantity(tokens: Sequence[Token], number: Number, bars: Container[str]) -> Quantity:
-    unit = _unit(tokens, number.last)
-    kind = _kind(tokens, number, unit, bars)
-    end = tokens[number.last - 1].end
+def _quantity(tokens: Tokens, number: Number, bars: Container[str]) -> Quantity:
+    unit = _unit(tokens.texts, number.last)
+    kind = "name" if not unit and _is_name(tokens, number) else _kind(tokens.texts, number, unit, bars)
     value = number.value * FACTORS.get(unit, 1.0)
-    return Quantity(kind, value, unit, tokens[number.first].start, end, number.first, number.last)
+    return Quantity(kind, value, unit, tokens.starts[number.first], tokens.ends[number.last - 1], number.first, number.last)
 
 
-def _unit(tokens: Sequence[Token], at: int) -> str:
+def _unit(tokens: Sequence[str], at: int) -> str:
     """The unit behind a number: "40 mg", "40-mg", "40 to 50 mg", "98 / 99 %"."""
     for offset in (0, 1):
         word = _text(tokens, at + offset)
@@ -93,13 +92,13 @@ def _unit(tokens: Sequence[Token], at: int) -> str:
     return unit if unit in UNITS else ""
 
 
-def _kind(tokens: Sequence[Token], number: Number, unit: str, bars: Container[str]) -> str:
+def _kind(tokens: Sequence[str], number: Number, unit: str, bars: Container[str]) -> str:
     kind = UNITS.get(unit, "")
-    if tokens[number.first].text in ("once", "twice", "thrice"):
+    if tokens[number.first] in ("once", "twice", "thrice"):
         return "count"
     if kind == "time" and _is_age(tokens, number.last):
         return "age"
-    if not kind and (_is_date(tokens, number) or _is_name(tokens, number) or _is_scale(tokens, number)):
+    if not kind and (_is_date(tokens, number) or _is_scale(tokens, number)):
         return "date" if _is_date(tokens, number) else "name"
     if kind == "angle" and _text(tokens, number.last + 1) in ("f", "c", "fahrenheit", "celsius"):
         return "temperature"
@@ -134,13 +133,13 @@ def _narrowed(kind: str, label: str) -> str:
     return label or kind
 
 
-def _is_name(tokens: Sequence[Token], number: Number) -> bool:
+def _is_name(tokens: Tokens, number: Number) -> bool:
     """Whether a number is part of a name, as in B-12 and COVID-19."""
-    mark, word = _text(tokens, number.first - 1), _text(tokens, number.first - 2)
-    return mark == "-" and word.isalpha() and tokens[number.first - 2].end == tokens[number.first - 1].start and not _is_spoken(word)
+    mark, word = _text(tokens.texts, number.first - 1), _text(tokens.texts, number.first - 2)
+    return mark == "-" and word.isalpha() and tokens.ends[number.first - 2] == tokens.starts[number.first - 1] and not _is_spoken(word)
 
 
-def _is_scale(tokens: Sequence[Token], number: Number) -> bool:
+def _is_scale(tokens: Sequence[str], number: Number) -> bool:
     """Whether a number belongs to a unit, as in x10^9/L and mL/min/1.73 m²."""
     of_power = "^" in (_text(tokens, number.first - 1), _text(tokens, number.last))
     return of_power or (_text(tokens, number.first - 1) == "/" and _text(tokens, number.last) in ("m", "m2", "m²"))
@@ -150,12 +149,12 @@ def _is_spoken(word: str) -> bool:
     return word in SMALL or word in TENS
 
 
-def _is_age(tokens: Sequence[Token], at: int) -> bool:
+def _is_age(tokens: Sequence[str], at: int) -> bool:
     window = [_text(tokens, at + offset) for offset in range(4)]
     return "old" in window or "yo" in window[:2] or (window[0] == "y" and window[1:3] in (["/", "o"], ["o", ""]))
 
 
-def _is_date(tokens: Sequence[Token], number: Number) -> bool:
+def _is_date(tokens: Sequence[str], number: Number) -> bool:
     """Whether a number is part of 03/2021 or 1/12/71."""
     year = 1900 <= number.value < 2100
     around = [(number.last, number.last + 1, number.last + 2), (number.first - 1, number.first - 2, number.first - 3)]
@@ -166,12 +165,12 @@ def _is_date(tokens: Sequence[Token], number: Number) -> bool:
     return False
 
 
-def _is_concentration(tokens: Sequence[Token], at: int) -> bool:
+def _is_concentration(tokens: Sequence[str], at: int) -> bool:
     near = [_text(tokens, at + offset) for offset in range(4)]
     return any(per in _PER and under in _CONCENTRATION for per, under in pairwise(near))
 
 
-def _in_pair(tokens: Sequence[Token], number: Number) -> bool:
+def _in_pair(tokens: Sequence[str], number: Number) -> bool:
     """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty"."""
     if number.value < _LOWEST_PRESSURE or number.value != int(min(number.value, 999)):
         return False
@@ -180,16 +179,16 @@ def _in_pair(tokens: Sequence[Token], number: Number) -> bool:
     return _text(tokens, number.first - 1) in _PAIR and _pressure_at(tokens, number.first - 2)
 
 
-def _pressure_at(tokens: Sequence[Token], at: int) -> bool:
+def _pressure_at(tokens: Sequence[str], at: int) -> bool:
     word = _text(tokens, at)
     value = as_number(word)
     return (value is not None and _LOWEST_PRESSURE <= value < 400) or (value is None and bool(list(numbers(tokens[max(at, 0) : at + 1]))))
 
 
-def _label(tokens: Sequence[Token], number: Number, bars: Container[str]) -> str:
+def _label(tokens: Sequence[str], number: Number, bars: Container[str]) -> str:
     """The nearest name of a vital sign or analyte before a number; other numbers may stand between."""
     for at in range(number.first - 1, max(-1, number.first - 1 - _FARTHEST_LABEL), -1):
-        word = tokens[at].text
+        word = tokens[at]
         if word in bars:
             return ""
         if word == "rate" and _text(tokens, at - 1) in ("heart", "pulse"):
@@ -205,10 +204,10 @@ def _label(tokens: Sequence[Token], number: Number, bars: Container[str]) -> str
     return ""
 
 
-def _near(tokens: Sequence[Token], one: Quantity) -> frozenset[str]:
+def _near(tokens: Sequence[str], one: Quantity) -> frozenset[str]:
     around = tokens[max(0, one.first - _FARTHEST_LABEL) : one.last + _FARTHEST_LABEL // 2]
-    return frozenset(_NAMED[token.text] for token in around if token.text in _NAMED)
+    return frozenset(_NAMED[token] for token in around if token in _NAMED)
 
 
-def _text(tokens: Sequence[Token], at: int) -> str:
-    return tokens[at].text if 0 <= at < len(tokens) else ""
+def _text(tokens: Sequence[str], at: int) -> str:
+    return tokens[at] if 0 <= at < len(tokens) else ""

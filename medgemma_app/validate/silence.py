@@ -27,10 +27,16 @@ def unmentioned_exam(report: Report) -> Iterator[Issue]:
     """A normal examination is of a part the source speaks of."""
     if report.source is None:
         return
+    text, source = report.text.lower(), report.source.lower()
     for pattern, support in EXAMS:
-        found = pattern.search(report.text)
-        if found and not support.search(report.source):
-            yield Issue("unmentioned-exam", "warning", "the source mentions no such examination; check it", excerpt(found.group()))
+        found = pattern.search(text)
+        if found and not support.search(source):
+            yield Issue(
+                "unmentioned-exam",
+                "warning",
+                "the source mentions no such examination; check it",
+                excerpt(report.text[slice(*found.span())]),
+            )
 
 
 def unmentioned_denial(report: Report) -> Iterator[Issue]:
@@ -38,7 +44,7 @@ def unmentioned_denial(report: Report) -> Iterator[Issue]:
     if report.source is None:
         return
     source = heard(report.source)
-    denials = ((name, sentence) for sentence in _denials(report.text) for name, _, _ in LEXICON.mentions(words(sentence)))
+    denials = ((name, sentence) for sentence in _denials(report.text) for name, _, _ in LEXICON.mentions(words(sentence).texts))
     first = {SYMPTOMS[name]: (name, sentence) for name, sentence in denials}
     silent = [found for group, found in first.items() if not any(map(source.has, SUPPORT[group]))]
     for name, sentence in silent[:MOST_ISSUES]:
@@ -84,6 +90,6 @@ def omitted_complaint(report: Report) -> Iterator[Issue]:
     found = _COMPLAINT.search(report.source or "")
     if found:
         note = {word[:_FEWEST_LETTERS] for word in heard(report.text).said}
-        said = {word.text[:_FEWEST_LETTERS] for word in words(found[1]) if len(word.text) >= _FEWEST_LETTERS}
+        said = {word[:_FEWEST_LETTERS] for word in words(found[1]).texts if len(word) >= _FEWEST_LETTERS}
         if said and said.isdisjoint(note):
             yield Issue("omitted-complaint", "info", "the complaint in the source is not in the note", excerpt(found[1]))

@@ -70,7 +70,8 @@ _EXAMS = (
      "gait walk motion bend flex raise moving"),
 )  # fmt: skip
 EXAMS = tuple(
-    (re.compile(pattern, re.IGNORECASE), re.compile(rf"\b(?:{support.replace(' ', '|')})", re.IGNORECASE)) for pattern, support in _EXAMS
+    (re.compile(pattern), re.compile(rf"\b(?:{support.replace(' ', '|')})"))
+    for pattern, support in _EXAMS  # of texts in lower case
 )
 
 

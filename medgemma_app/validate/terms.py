@@ -34,28 +34,24 @@ WORD_ENDS = frozenset(
 )
 
 
-class Word(NamedTuple):
-    """A word in lower case with its place in the text."""
+class Words(NamedTuple):
+    """The words of a text in lower case, and their places in it."""
 
-    text: str
-    start: int
-    end: int
+    texts: Sequence[str]
+    starts: Sequence[int]
+    ends: Sequence[int]
 
 
 @lru_cache(maxsize=1024)
-def words(text: str) -> Sequence[Word]:
+def words(text: str) -> Words:
     """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
-    found = tuple(Word(one[1].lower(), *one.span(1)) for one in _WORD.finditer(text))
-    return tuple(Word(_american(one.text), one.start, one.end) for one in found) if _is_british(text.lower()) else found
-
-
-def _is_british(lower: str) -> bool:
-    return "ae" in lower or "oe" in lower
+    found = list(_WORD.finditer(text))
+    return Words([_american(one[1].lower()) for one in found], [one.start() for one in found], [one.end(1) for one in found])
 
 
 def _american(lower: str) -> str:
-    """Words in lower case, or a text of them, in American spelling."""
-    return _BRITISH.sub("e", lower) if _is_british(lower) else lower
+    """A word in lower case, in American spelling."""
+    return _BRITISH.sub("e", lower) if "ae" in lower or "oe" in lower else lower
 
 
 class Lexicon:
@@ -68,12 +64,14 @@ class Lexicon:
             first, *more = name.split(" ")
             self._longest[first] = max(self._longest.get(first, 0), 1 + len(more))
 
-    def mentions(self, text: Sequence[Word]) -> Iterator[tuple[str, int, int]]:
+    def mentions(self, said: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         """(name, first word, after its last word) of every name, longest names first, none inside another."""
         end = 0
-        for at, word in enumerate(text):
-            for count in range(min(self._longest.get(word.text, 0), len(text) - at), 0, -1) if at >= end else ():
-                name = " ".join(one.text for one in text[at : at + count])
+        for at, word in enumerate(said):
+            if word not in self._longest or at < end:
+                continue
+            for count in range(min(self._longest[word], len(said) - at), 0, -1):
+                name = " ".join(said[at : at + count])
                 if name in self._names:
                     end = at + count
                     yield name, at, end
@@ -85,7 +83,7 @@ class Heard:
 
     def __init__(self, text: str) -> None:
         lower = text.lower()
-        self.said: list[str] = _WORD.findall(_american(lower))
+        self.said: list[str] = list(map(_american, _WORD.findall(lower)))
         self._words = {*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))}
         self._text = f" {' '.join(self.said)} "
         self._by_initial: dict[str, set[str]] = {}
