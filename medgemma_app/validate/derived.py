@@ -16,11 +16,18 @@ _LIMIT = re.compile(
     re.IGNORECASE,
 )
 _A_DAY = re.compile(r"^ ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
+_CHANGE = re.compile(
+    r"\b(?:by|gain(?:ed|ing|s)?|lo(?:st|ss)|los(?:es|ing)|(?:gain|loss) of|total of)\s+(?:about |approximately |~)?$", re.IGNORECASE
+)
+_IN_OTHER_WORDS = re.compile(r"^[^.;\n]{0,12}(?:/ ?$|[=≈~]|\b(?:about|roughly|approximately|approx\.?|i\.e\.)\s?$)")
 _COUNTED = (0.5, 1.5, 2, 3, 4)
 _DOSES = ("mass", "volume", "units")
-_CONVERTED_APART = ("weight", "temperature")  # these are computed
+_CONVERTED_APART = {"weight", "temperature"}  # these are computed
 _FARTHEST_COUNT = 6  # tokens between "two" and "500 mg" in "take two of the"
 _EARLIER = 4
+_NEARBY = 40  # tokens
+_SENTENCE = 60
+_LEAST_DOSE = 50  # of what no unit says, "two of the 200s"
 _PER_THOUSAND = ("white cells", "platelets")
 _FEET = re.compile(r"\b([3-7]) ?(?:['’′]|-?(?:feet|foot|ft)\b\.?) ?(?:(1[01]|[0-9])(?![0-9]))?", re.IGNORECASE)
 _METRIC = re.compile(r"\b(1[0-9]{2}(?:\.[0-9])?) ?cm\b|\b([12]\.[0-9]{1,2}) ?(?:m|meters?|metres?)\b", re.IGNORECASE)
@@ -39,22 +46,42 @@ def is_total(text: str, one: Quantity) -> bool:
     return one.kind in _DOSES and _A_DAY.match(text[one.end : one.end + 15]) is not None
 
 
-def is_conversion(text: str, before: Quantity | None, one: Quantity) -> bool:
-    """Whether a value stands in brackets behind another, in another unit, or is the second part of a combined dose."""
-    if before is None or one.kind in _CONVERTED_APART:
+def is_daily(total: Quantity, dose: Quantity) -> bool:
+    """Whether a total follows from a dose that stands before it in the note, taken once to four times."""
+    return (
+        dose.kind == total.kind
+        and 0 <= total.start - dose.end <= _SENTENCE
+        and total.value in [dose.value * times for times in (1, 2, 3, 4)]
+    )
+
+
+def is_difference(text: str, one: Quantity) -> bool:
+    """Whether a value says by how much another one has changed."""
+    return _CHANGE.search(text[max(0, one.start - 25) : one.start]) is not None
+
+
+def is_conversion(text: str, one: Quantity | None, other: Quantity | None) -> bool:
+    """Whether a value and its neighbour say the same in two units, or are the parts of a combined dose.
+
+    They do where the second stands in brackets behind the first, or after "about" or a slash.
+    """
+    if one is None or other is None or one.kind == other.kind in _CONVERTED_APART:
         return False
-    between = text[before.end : one.start]
-    in_brackets = "(" in between and ")" not in between and len(between) < 2 * _FARTHEST_COUNT and one.unit not in ("", before.unit)
-    return in_brackets or (one.kind == "mass" and between.strip() in ("/", "-"))
+    between = text[one.end : other.start]
+    in_brackets = "(" in between and ")" not in between and len(between) < 2 * _FARTHEST_COUNT
+    same = in_brackets or _IN_OTHER_WORDS.search(between) is not None
+    return (same and other.unit not in ("", one.unit)) or (one.kind == other.kind == "mass" and between.strip() in ("/", "-"))
 
 
-def multiples(found: Sequence[Quantity]) -> Iterator[Quantity]:
-    """Doses counted out: "two five hundred milligram tablets", "half of the fifty"."""
+def multiples(found: Sequence[Quantity], *, nearby: bool = False) -> Iterator[Quantity]:
+    """Doses counted out: "two five hundred milligram tablets", "half of the fifty"; ``nearby`` the count may be some way off."""
+    reach, earlier, later = (_NEARBY, 4 * _EARLIER, 4 * _EARLIER) if nearby else (_FARTHEST_COUNT, _EARLIER, 0)
     for at, one in enumerate(found):
-        if one.kind in _DOSES:
-            for count in found[max(0, at - _EARLIER) : at]:
-                if count.value in _COUNTED and count.kind in ("", "count") and 0 <= one.first - count.last <= _FARTHEST_COUNT:
-                    yield replace(one, value=one.value * count.value)
+        if one.kind in _DOSES or (nearby and not one.kind and (one.value >= _LEAST_DOSE or one.value % 1)):
+            for count in found[max(0, at - earlier) : at + later]:
+                apart = one.first - count.last if count.first < one.first else count.first - one.last
+                if count.value in _COUNTED and count.kind in ("", "count") and 0 <= apart <= reach:
+                    yield replace(one, kind=one.kind or "mass", value=one.value * count.value)
 
 
 def thousands(one: Quantity) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.derived import multiples
@@ -48,7 +49,8 @@ def _doses(source: str) -> Mapping[str, list[Quantity]]:
     """Generic name -> every number the source has around it."""
     source = with_known_doses(source)
     said = spoken_quantities(source)
-    numbers = sorted((*said, *multiples(said)), key=lambda one: one.start)
+    counted = (replace(one, kind="") for one in multiples(said, nearby=True))  # which no source states, but may mean
+    numbers = sorted((*said, *counted), key=lambda one: one.start)
     starts = [one.start for one in numbers]
     around: dict[str, list[Quantity]] = {}
     for _, end, name in mentions(source)[:MOST_MENTIONS]:

@@ -68,6 +68,29 @@ _ABBREVIATED = re.compile(rf"(?!s[cpt][hlr]|thr|chr|phr|phl|shr|sch)[{_CONSONANT
 _INFLECTIONS = frozenset("s es d ed r er ing ly y al".split())  # noqa: SIM905
 _SHORTEST_BEGINNING = 3
 _SHORTEST_STUB = 6
+# Words of findings and plans whose beginnings are no words, and short forms that are beginnings all the same.
+_COMMON = """
+    patient report reports reported generated follow following continue monitor monitoring return clinic clinical physical therapy exercise
+    exercises support supportive sodium inhaler question questions counseling current currently control controlled pressure understanding
+    verbalized verbalizes contrast lumbar cervical thoracic bronchitis appointment cardiology neurology dermatology colonoscopy endoscopy
+    saline weekly monthly months weight education information instructions laboratory medication medications symptoms provider specialist
+    emergency department evaluation consultation recommended discussed reviewed referral schedule scheduled increase decrease tolerated
+    avoid avoidance smoking cessation nutrition hydration ultrasound radiograph effusion pneumothorax consolidation mediastinal pulmonary
+    cardiopulmonary cardiomediastinal silhouette vascular osseous degenerative unremarkable evidence abnormality bilateral interstitial
+    vaccine vaccination glucose hemoglobin creatinine potassium electrolytes antibiotic antibiotics physician morning evening bedtime
+    improvement worsening persistent compliance adherence surgical surgery orthopedic orthopedics gastroenterology psychiatry
+""".split()  # noqa: SIM905
+_SHORT_FORMS = frozenset(
+    """
+    abnormal adhere anti antibio avoid bilat card cardio clinic colon cons consult cont contr control counsel creat
+    depart derm disc discuss electro emerg eval exerc follow gastro gene hemo hydra improve info inform inst instr
+    instruct inter interst labor medi medic monitor month morn neuro orth ortho osse persist physic pneumo pres press
+    prov provide psych pulm question radio recommend refer report review sched schedule spec special support surg surge
+    symptom therap tolerate ultra under unremark vasc verb verbal week weigh worse
+    """.split()  # noqa: SIM905
+)
+_STUBS = sorted(_COMMON)
+_SHORTEST_COMMON = 4
 _TERMS = sorted({word for name in (*NAMES, *SYMPTOMS, *DRUGS) for word in name.split()})
 _NOUNS = frozenset(noun for name in (*NAMES, *SYMPTOMS, *DRUGS) if len(noun := name.rpartition(" ")[2]) >= _SHORTEST_STUB)
 _ABBREVIATION = re.compile(
@@ -90,6 +113,7 @@ _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?;])\s|\n")
 _NOT_A_RULE = re.compile(r"\w|^\s*[-*•+]\s*$")
+_PARTS_OF_UNITS = frozenset("da we wee mon mont ye yea ho hou minu un uni table tabl puf".split())  # noqa: SIM905
 _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _SIGNATURE = re.compile(
     r"^\W*(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|transcribed|reported by|dr\.? |disclaimer)\b"
@@ -192,14 +216,16 @@ def _within_a_word(report: Report, bare: str) -> bool:
     """Whether the last word is none: too short, of an ending no word has, or the beginning of one that the text or its source has."""
     before, _, written = bare.rpartition(" ")
     word = written.lstrip("*_(\"'“").casefold()
-    if not (word.isascii() and word.isalpha()) or before[-1:].isdigit():
+    if not (word.isascii() and word.isalpha()):
         return False
+    if before[-1:].isdigit():
+        return word in _PARTS_OF_UNITS
     opens_line = not re.search(r"[^\W\d]", before)
     if len(word) < _SHORTEST_BEGINNING or (len(word) == _SHORTEST_BEGINNING and not written.isupper()):
         return word not in _SHORT_WORDS and not _ABBREVIATED.fullmatch(word) and (written.islower() or opens_line)
     if word[-2:] not in WORD_ENDS and not written.isupper():
         return True
-    return _begins_a_term(word) or _begins_another(report, word, bare)
+    return _begins_a_term(word) or _begins_a_common_word(word) or _begins_another(report, word, bare)
 
 
 def _begins_a_term(word: str) -> bool:
@@ -208,6 +234,14 @@ def _begins_a_term(word: str) -> bool:
     term = _TERMS[at] if at < len(_TERMS) else ""
     is_stub = len(word) >= _SHORTEST_STUB and not word.endswith("o") and word != term and term.startswith(word)
     return is_stub and term[len(word) :] not in _INFLECTIONS and not _can_end(word)
+
+
+def _begins_a_common_word(word: str) -> bool:
+    """Whether a word is the beginning of one that reports are full of, and none itself: "patien", "contro"."""
+    at = bisect_left(_STUBS, word)
+    whole = _STUBS[at] if at < len(_STUBS) else ""
+    is_stub = len(word) >= _SHORTEST_COMMON and word != whole and whole.startswith(word)
+    return is_stub and word not in _SHORT_FORMS and whole[len(word) :] not in _INFLECTIONS
 
 
 def _begins_another(report: Report, word: str, bare: str) -> bool:

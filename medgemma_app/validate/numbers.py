@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from medgemma_app.validate.units import LABS, UNITS, VITALS
+
 _TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n")
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 SMALL = {word: value for value, word in enumerate(_WORDS.split())} | {"oh": 0, "o": 0}
@@ -25,22 +27,8 @@ _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
 # Spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists.
 MOST_PARTS = 3
 _RESUMED = 6  # tokens until a number that broke off goes on
-_SPELLED_LETTERS = (
-    "a one c",
-    "a 1 c",
-    " b p",
-    " h r",
-    " b m i",
-    " l d l",
-    " h d l",
-    " t s h",
-    " p s a",
-    " i n r",
-    " b n p",
-    " w b c",
-    " e f",
-)
-_SPELLED = re.compile(rf"\b(?:{'|'.join(map(str.strip, _SPELLED_LETTERS))})\b", re.IGNORECASE)
+_LETTERS = {"one": "1", "twelve": "12"}  # "a one c", "b twelve"
+_MOST_LETTERS = 4
 _ALIKE = str.maketrans("º˚’", "°°'")
 
 
@@ -69,8 +57,24 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 
 def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
-    found = list(_TOKEN.finditer(text))
-    return Tokens([one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found])
+    found = list(_TOKEN.finditer(text if text.isascii() else text.translate(_ALIKE)))
+    texts, starts, ends = [one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found]
+    for at in [at for at, token in enumerate(texts) if len(token) == 1 and token.isalpha()]:
+        name, last = _spelled(texts, at)
+        if name:  # the other letters are passed over
+            texts[at:last] = [name, *[""] * (last - at - 1)]
+    kept = [at for at, token in enumerate(texts) if token]
+    return Tokens([texts[at] for at in kept], [starts[at] for at in kept], [ends[at] for at in kept])
+
+
+def _spelled(texts: Sequence[str], at: int) -> tuple[str, int]:
+    """(name, after its last letter) of a vital sign or an analyte that is spelled: "l d l", "a one c"."""
+    for last in range(min(at + _MOST_LETTERS, len(texts)), at + 1, -1):
+        letters = texts[at:last]
+        name = "".join(_LETTERS.get(letter, letter) for letter in letters)
+        if (name in VITALS or name in LABS) and all(len(letter) == 1 or letter in (*_LETTERS, "12") for letter in letters):
+            return name, last
+    return "", at
 
 
 def numbers(tokens: Sequence[str]) -> list[Number]:
@@ -111,8 +115,8 @@ def number_part(tokens: Sequence[str], at: int) -> _Part | None:
     value = as_number(_text(tokens, at))
     if value is not None:
         return value, tokens[at].replace(",", ""), at, at + 1
-    total, end = (1, at + 1) if _text(tokens, at) == "a" and _text(tokens, at + 1) in _SCALES else _below_hundred(tokens, at)
-    if end == at:
+    total, end = (1, at + (_text(tokens, at) == "a")) if _is_bare_scale(tokens, at) else _below_hundred(tokens, at)
+    if end == at and _text(tokens, at) not in _SCALES:
         return None
     while (scale := _SCALES.get(_text(tokens, end))) and total < scale * scale:
         rest, last = _below_hundred(tokens, end + 1 + (_text(tokens, end + 1) == "and"))
@@ -124,6 +128,11 @@ def number_part(tokens: Sequence[str], at: int) -> _Part | None:
     return float(total), str(total), at, end
 
 
+def _is_bare_scale(tokens: Sequence[str], at: int) -> bool:
+    """Whether "a hundred", or "hundred" after another word, stands for one hundred."""
+    return _text(tokens, at) in ("hundred", "thousand") or (_text(tokens, at) == "a" and _text(tokens, at + 1) in _SCALES)
+
+
 def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
     """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts when there is none."""
     word = _text(tokens, at)
@@ -132,7 +141,7 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
     if word not in TENS:
         return 0, at
     after = at + 1 + (_text(tokens, at + 1) == "-")
-    unit = SMALL.get(_text(tokens, after), 0)
+    unit = 0 if word.endswith("ies") else SMALL.get(_text(tokens, after), 0)
     return (10 * TENS[word] + unit, after + 1) if 0 < unit < 10 else (10 * TENS[word], at + 1)
 
 
@@ -153,8 +162,11 @@ def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterat
         if not (pointed or spoken) or not more.isdigit() or len(digits) > 6:
             break
         scale = _SCALES.get(_text(tokens, end - 1), 1) if pointed else 1  # "twelve point four thousand"
+        whole = digits
         digits += f".{int(more) // scale}" if pointed else more
         yield Number(float(digits) * scale, first, end)
+        if not pointed and end - start > 1 and UNITS.get(_text(tokens, end)) in ("count", "time"):
+            yield Number(float(whole + more[:-1] + "0"), first, end - 1)  # "seven fifty, two doses"
     yield Number(value, first, last)
     if spoken and value >= 100 and not value % 100 and _text(tokens, last) == ",":
         resumed = filter(None, (number_part(tokens, at) for at in range(last + 1, last + _RESUMED)))
@@ -181,11 +193,3 @@ def _spoken(tokens: Sequence[str], at: int) -> bool:
 
 def _text(tokens: Sequence[str], at: int) -> str:
     return tokens[at] if 0 <= at < len(tokens) else ""
-
-
-def same_signs(text: str) -> str:
-    """The text with signs that look alike made one and spelled names together ("l d l", "a one c"), every place in it kept."""
-    alike = text if text.isascii() else text.translate(_ALIKE)
-    if not any(letters in alike.lower() for letters in _SPELLED_LETTERS):
-        return alike
-    return _SPELLED.sub(lambda found: found[0].replace("one", "1").replace(" ", "").ljust(len(found[0])), alike)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from medgemma_app.validate.numbers import SMALL, TENS, Number, Tokens, as_number, number_part, numbers, same_signs, tokenize
+from medgemma_app.validate.numbers import SMALL, TENS, Number, Tokens, as_number, number_part, numbers, tokenize
 from medgemma_app.validate.units import FACTORS, LABS, UNITS, VITALS
 
 
@@ -36,8 +36,10 @@ class Quantity:
 
 _NAMED = {**VITALS, **LABS}
 _LABELS = frozenset(_NAMED.values())
+_LINKS = frozenset("of is was at to and or from on in the a now today about approximately stable elevated low high count level".split())  # noqa: SIM905
 _LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
 _PAIR = ("over", "/")
+_NO_SHARES = {"respiratory rate", "heart rate", "blood pressure", "temperature", "weight", "bmi"}
 _DOSES = ("mass", "units")
 _PER = ("/", "per")
 _CONCENTRATION = {"dl", "deciliter", "deciliters", "l", "liter", "litre", "ml", "milliliter", "mm3", "mcl", "ul", "hour", "hr", "h"}
@@ -52,7 +54,7 @@ _LOWEST_PRESSURE = 30
 @lru_cache(maxsize=2)
 def spoken_quantities(text: str) -> tuple[Quantity, ...]:
     """Every reading of every number of a source, with its kind; "" where neither unit nor label says what it is."""
-    tokens = tokenize(same_signs(text))
+    tokens = tokenize(text)
     found = (_quantity(tokens, number, _BARS_IN_SPEECH) for number in numbers(tokens.texts))
     return tuple(replace(one, near=_near(tokens.texts, one)) if not one.kind or one.kind in _LABELS else one for one in found)
 
@@ -60,7 +62,7 @@ def spoken_quantities(text: str) -> tuple[Quantity, ...]:
 @lru_cache(maxsize=2)
 def written_quantities(text: str) -> tuple[Quantity, ...]:
     """The numbers a note writes in digits, one reading each; a label is in the same sentence as its number."""
-    tokens = tokenize(same_signs(text))
+    tokens = tokenize(text)
     digits = (number for number in numbers(tokens.texts) if as_number(tokens.texts[number.first]) is not None)
     return tuple(_longest(_quantity(tokens, number, _BARS_IN_WRITING) for number in digits))
 
@@ -102,7 +104,7 @@ def _kind(tokens: Sequence[str], number: Number, unit: str, bars: Container[str]
         return "date" if _is_date(tokens, number) else "name"
     if kind == "angle" and _text(tokens, number.last + 1) in ("f", "c", "fahrenheit", "celsius"):
         return "temperature"
-    if (kind, _text(tokens, number.last + 1), _text(tokens, number.last + 2)) == ("weight", "/", "m2"):
+    if kind == "weight" and _text(tokens, number.last + 1) == "/" and _text(tokens, number.last + 2) in ("m2", "m²"):
         return "bmi"
     if kind == "length" and "hg" in (_text(tokens, number.last + 1), _text(tokens, number.last + 2)):
         return "blood pressure"
@@ -130,6 +132,8 @@ def _narrowed(kind: str, label: str) -> str:
         return label if label in LABS.values() else kind
     if kind == "angle":
         return "temperature" if label == "temperature" else kind
+    if kind == "percent" and label in _NO_SHARES:
+        return kind  # "respirations eighteen, ninety nine percent"
     return label or kind
 
 
@@ -187,10 +191,15 @@ def _pressure_at(tokens: Sequence[str], at: int) -> bool:
 
 def _label(tokens: Sequence[str], number: Number, bars: Container[str]) -> str:
     """The nearest name of a vital sign or analyte before a number; other numbers may stand between."""
+    another = passed = False  # a word by the number that is no such name ("phosphorus 4.4, UACR 410"), a comma before it
     for at in range(number.first - 1, max(-1, number.first - 1 - _FARTHEST_LABEL), -1):
         word = tokens[at]
-        if word in bars:
+        if word in bars or word == "ratio" or (word == "," and another and bars):
             return ""
+        if passed and word[0].isdigit():
+            return ""  # the name is that of another number: "B12 390, 25-OH"
+        passed = passed or (word == "," and bool(bars))
+        another = another or (word.isalpha() and word not in _LINKS and word not in _NAMED)
         if word == "rate" and _text(tokens, at - 1) in ("heart", "pulse"):
             return "heart rate"
         if word == "count" and _text(tokens, at - 1) in ("cell", "blood", "white"):

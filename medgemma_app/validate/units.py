@@ -22,12 +22,12 @@ UNITS = _table("""
     breaths: breaths breath
     temperature: f fahrenheit celsius
     angle: ° degrees degree
-    weight: lb lbs pound pounds kg kgs kilo kilos kilogram kilograms oz ounce ounces
+    weight: lb lbs pound pounds kg kgs kilo kilos kilogram kilograms oz ounce ounces stone
     length: cm cms centimeter centimeters centimetre centimetres mm millimeter millimeters millimetre inch inches feet foot ft
-    time: year years yr yrs month months week weeks wk wks day days hour hours hr hrs minute minutes min mins second seconds
+    time: year years yr yrs month months week weeks wk wks day days hour hours h hr hrs minute minutes min mins second seconds
     time: am pm o'clock decade decades yo y
     count: tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops spray sprays times time x
-    count: view views pack packs cigarettes drinks pounds' refills session sessions visit visits steps miles mile blocks
+    count: dose doses view views pack packs cigarettes drinks pounds' refills session sessions visit visits steps miles mile blocks
     share: out
     concentration: mmol mol mmoles ng pg iu/l u/l μmol µmol umol nmol pmol meq/l
 """)
@@ -38,11 +38,12 @@ FACTORS = {
     "tbsp": 15.0,
     **dict.fromkeys("kg kgs kilo kilos kilogram kilograms".split(), 2.20462),  # noqa: SIM905
     **dict.fromkeys("oz ounce ounces".split(), 0.0625),  # noqa: SIM905
+    "stone": 14.0,
 }
 VITALS = _table("""
     blood pressure: pressure pressures bp systolic diastolic
     heart rate: pulse hr heartrate tachycardic bradycardic
-    respiratory rate: respirations respiration respiratory rr resp resps tachypneic
+    respiratory rate: respirations respiration respiratory rr resp resps breathing tachypneic
     temperature: temperature temp temps febrile
     oxygen saturation: saturation saturations sat sats satting saturating spo2 sao2 o2 ox oximetry oxygen oxygenation
     weight: weight weighs weighing weighed wt

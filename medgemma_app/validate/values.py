@@ -13,6 +13,8 @@ from medgemma_app.validate.derived import (
     heights,
     is_bmi_of,
     is_conversion,
+    is_daily,
+    is_difference,
     is_limit,
     is_same_height,
     is_total,
@@ -32,6 +34,9 @@ _VAGUE = {"", "percent", "concentration", "angle"}
 _MEASURED_BY_MASS = {"mass", "concentration", "units", "equivalents"}
 _LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
 _CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
+_COMPARED = 50
+_ROUNDED = 0.06
+_FEVERISH = (95, 107)  # what is a temperature though nothing says so, in degrees Fahrenheit
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
 _Verdict: TypeAlias = tuple[Literal["error", "warning"], str]
 _DERIVED: _Verdict = ("warning", "is not in the source, and may follow from it")
@@ -43,7 +48,7 @@ _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "oxygen saturation": (40, 100),
     "temperature": (86, 110),
     "blood pressure": (20, 300),
-    "a1c": (3, 20),
+    "a1c": (3, 150),  # percent, or mmol/mol
     "bmi": (8, 100),
 }
 
@@ -59,12 +64,15 @@ def invented_value(report: Report) -> Iterator[Issue]:
     said = _Said(report.source)
     seen: set[tuple[str, float]] = set()
     written = written_quantities(report.text)
-    for before, one in zip((None, *written), written, strict=False):
-        if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one):
+    for before, one, after in zip((None, *written), written, (*written[1:], None), strict=False):
+        if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one) or said.gives_difference(report.text, one):
+            continue
+        if is_total(report.text, one) and any(is_daily(one, other) for other in written):
             continue
         seen.add((one.kind, one.value))
         shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
-        derived = is_limit(report.text, one) or is_total(report.text, one) or is_conversion(report.text, before, one)
+        derived = is_limit(report.text, one) or is_total(report.text, one) or is_difference(report.text, one)
+        derived = derived or is_conversion(report.text, before, one) or is_conversion(report.text, one, after) or said.counts_out(one)
         severity, why = _DERIVED if derived else said.verdict(one)
         yield Issue("invented-value", severity, f"{_name(one)} {why}; compare it with the notes", shown)
         if len(seen) >= MOST_ISSUES:
@@ -76,12 +84,13 @@ class _Said:
 
     def __init__(self, source: str) -> None:
         found = spoken_quantities(with_known_doses(source))
-        self.kinds = {one.kind for one in found}
         self._found, self._source = found, source
         self._at: dict[float, list[Quantity]] = {}
         for one in (*found, *multiples(found)):
             self._at.setdefault(round(one.value, 3), []).append(one)
-        self._others = [one for one in found if one.kind in _CONVERTED][:200]
+        self._others = [one for one in found if one.kind in _CONVERTED or (not one.kind and _FEVERISH[0] <= one.value <= _FEVERISH[1])][
+            :200
+        ]
 
     @cached_property
     def _heights(self) -> set[float]:
@@ -101,9 +110,16 @@ class _Said:
     def verdict(self, one: Quantity) -> _Verdict:
         if round(one.value, 3) not in self._at and round(one.number, 3) not in self._at:
             return "error", "is nowhere in the source"
-        if one.kind in self.kinds & (_VITALS | _LABS):
-            return "error", "is another one in the source"
         return "warning", "is in the source as something else only"
+
+    def gives_difference(self, text: str, one: Quantity) -> bool:
+        """Whether a value is a change, and that between two of the same thing."""
+        same = sorted({other.value for other in self._found if other.kind == one.kind})[:_COMPARED] if is_difference(text, one) else ()
+        return any(abs(abs(first - second) - one.value) < _ROUNDED for first in same for second in same)
+
+    def counts_out(self, one: Quantity) -> bool:
+        """Whether a dose is a multiple of one that the source gives, by a count that is said near it."""
+        return any(other.kind == one.kind and round(other.value, 3) == round(one.value, 3) for other in multiples(self._found, nearby=True))
 
 
 def with_known_doses(source: str) -> str:
@@ -135,7 +151,11 @@ def _alike(one: Quantity, other: Quantity) -> bool:
 def _converted(one: Quantity, other: Quantity) -> bool:
     """Whether the same is measured on another scale, kilograms or degrees Celsius, with the same result."""
     scales = one.unit != other.unit or (one.kind == "temperature" and (one.value < 50) != (other.value < 50))
-    return one.kind == other.kind and scales and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind]
+    return (
+        (one.kind == other.kind or (one.kind == "temperature" and not other.kind))
+        and scales
+        and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind]
+    )
 
 
 def _canonical(one: Quantity) -> float:
@@ -151,7 +171,7 @@ def _name(one: Quantity) -> str:
 
 def implausible_vital(report: Report) -> Iterator[Issue]:
     """A vital sign is one a living patient can have, and a blood pressure falls between the beats."""
-    found = [one for one in written_quantities(report.text) if one.kind in _PLAUSIBLE]
+    found = [one for one in written_quantities(report.text) if one.kind in _PLAUSIBLE and not one.unit.startswith(("mmol", "mmhg"))]
     pairs = {two.start for one, two in pairwise(found) if _rises(report.text, one, two)}
     wrong = [one for one in found if one.start in pairs or not _PLAUSIBLE[one.kind][0] <= _canonical(one) <= _PLAUSIBLE[one.kind][1]]
     for one in wrong[:MOST_ISSUES]:
