@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import FACTS
-from medgemma_app.inputs.notes import parse_notes
+from medgemma_app.inputs.notes import parse_notes, read_raw_notes
 from medgemma_app.run import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.terminal import say
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
@@ -22,6 +22,8 @@ Kind: TypeAlias = Literal["findings", "soap"]
 NAMES: Mapping[Kind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
 _OBJECT = re.compile(r'\s*\{\s*"')
+_ARRAY = re.compile(r"\s*\[\s*\{")
+_JSON = re.compile(r'\s*(?:\{|"|\[\s*[\[{"\]])')  # and not "[doctor] How are you?"
 ONE_REPORT = "the text of a report, or what findings --json or soap --json printed"
 
 
@@ -89,25 +91,43 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def read_reports(source: str) -> Iterator[Written | InputError]:
-    """The report of a file or of ``-``, or one for each line of a file of results, where a line may be an error.
+    """The report of a file or of ``-``, or one for each line or element of results, where one may be an error.
 
     Raises InputError for what cannot be read, and for what is neither text nor the JSON of a report.
     """
     name, text = _read(source)
-    if not _OBJECT.match(text):
+    if not _OBJECT.match(text) and not _ARRAY.match(text):
         yield Written(name, text)
         return
-    lines = [line for line in text.split("\n") if line.strip()]
-    several = len(lines) > 1 and all(map(_OBJECT.match, lines))
-    for number, line in enumerate(lines if several else [text], 1):
-        where = f"line {number} of {name}" if several else name
-        record = parse_notes(line.encode(errors="replace"), where)
+    for where, record in _records(text, name):
         study = record.get("study")
         shown = shown_name(study) if isinstance(study, str) else where
         if "error" in record and "text" not in record:
             yield InputError(f"{shown} has no report: the run that wrote {name} failed on it")
         else:
             yield _written(record, shown)
+
+
+def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where it stands, record) of results: one object, one a line, or an array of them."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and all(map(_OBJECT.match, lines)):
+        for number, line in enumerate(lines, 1):
+            where = f"line {number} of {name}"
+            yield where, parse_notes(line.encode(errors="replace"), where)
+        return
+    parsed = parse_notes(text.encode(errors="replace"), name)
+    for number, record in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
+        where = f"report {number} of {name}" if isinstance(parsed, list) else name
+        if not isinstance(record, Mapping):
+            raise InputError(f"{where} is no report; give {ONE_REPORT}")
+        yield where, record
+
+
+def read_source(source: str) -> str:
+    """What a note was written from: notes as ``soap`` takes them, or a text. Raises InputError as ``read_notes`` does."""
+    name, text = _read(source)
+    return read_raw_notes(text.encode(errors="replace"), name).text if _JSON.match(text) else text
 
 
 def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -> Checked:

@@ -245,7 +245,9 @@ def soap(
 @app.command()
 def check(
     report: Annotated[list[str], typer.Argument(metavar="REPORT|-", help="Reports: text, or what findings and soap print as JSON.")],
-    source: Annotated[str | None, typer.Option(metavar="NOTES", help="The notes file a SOAP note was written from.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NOTES", help="What a SOAP note was written from: notes as for soap, or text.")
+    ] = None,
     kind: Annotated[Kind | None, typer.Option(help="Told from the headings if not given.")] = None,
     indication: Annotated[str | None, typer.Option(help="Why the picture was taken.")] = None,
     header: Annotated[str | None, typer.Option(help='Of the picture: "modality DX, body part CHEST, female, 58 years".')] = None,
@@ -254,16 +256,15 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check reports from anywhere, without a model: an issue a line, exit code 3 where one is an error."""
-    from medgemma_app.check import check_all
-    from medgemma_app.inputs.notes import read_notes
+    from medgemma_app.check import check_all, read_source
 
     with _errors_become_exit_codes():
-        if source == "-" and "-" in report:
-            raise OptionError("standard input is either the report or its notes; name a file for the other")
+        if [*report, source].count("-") > 1:
+            raise OptionError("standard input can be read only once; name files for the others")
         options = {"indication": indication, "header": header, "has_prior": has_prior, "spacing": spacing}
         told = {name: value for name, value in options.items() if value is not None}
         if source is not None:
-            told["source"] = read_notes(source).text
+            told["source"] = read_source(source)
         raise typer.Exit(check_all(report, told, kind=None if kind is None else kind.value, as_json=as_json))
 
 

@@ -240,6 +240,22 @@ def changed_age(row: Row, rng: random.Random) -> Case | None:
     return Case(row["note"].replace(f"{found[1]}-year", f"{age}-year"))
 
 
+FREQUENCY = re.compile(
+    r"\b(?P<drug>[A-Za-z]{6,20}) [0-9.]+ ?(?:mg|mcg|units)[^.;\n]{0,12}? (?P<often>(?:once|twice|three times|four times) (?:a day|daily))"
+)
+OFTEN = ("twice a day", "three times a day", "four times a day", "every 4 hours")
+
+
+def changed_frequency(row: Row, rng: random.Random) -> Case | None:
+    """A drug of the note is taken more often than it says."""
+    found = list(FREQUENCY.finditer(row["note"]))
+    if not found:
+        return None
+    one = rng.choice(found)
+    other = rng.choice([often for often in OFTEN if often.split()[0] != one["often"].split()[0]])
+    return Case(row["note"][: one.start("often")] + other + row["note"][one.end("often") :])
+
+
 def note_contradiction(row: Row, rng: random.Random) -> Case | None:
     """A symptom the note denies is reported, or the other way round."""
     denied = re.search(r"[Dd]enies (?:any )?(chest pain|fevers?|nausea|shortness of breath|headaches?|cough)", row["note"])
@@ -315,6 +331,7 @@ NOTES: tuple[tuple[str, Injector, tuple[str, ...], float], ...] = (
     ("rare diagnosis invented", rare_diagnosis, ("unnamed-diagnosis",), 0.7),
     ("sex swapped", swapped_sex, ("wrong-sex",), 0.9),
     ("age changed", changed_age, ("wrong-age",), 0.9),
+    ("frequency changed", changed_frequency, ("frequency-mismatch",), 0.6),
     ("contradiction", note_contradiction, ("contradiction",), 0.6),
     ("history repeated in the plan", repeated_section, ("repeated-section",), 0.95),
     ("cut in a word", cut, ("truncated", "missing-section", "empty-section"), 0.95),

@@ -43,6 +43,7 @@ def main(folder: str) -> None:
     examples += _catches("reports", reports, _judge_report, report_text, REPORTS)
     examples += _catches("notes", notes, _judge_note, lambda row: row["note"], NOTES)
     examples += _written_here()
+    examples += _of_another_author()
     print("\nWorst examples:\n" + "\n".join(f"- {line}" for line in examples))
 
 
@@ -127,6 +128,21 @@ def _written_here() -> Iterable[str]:
     for name, validate, form in forms:
         taken = ["refusal" in {issue.code for issue in validate(form.format(sentence)).issues} for sentence in clinical]
         print(f"| sentences of clinicians that sound alike, {name}: refusal | at most 2% | | {_share(taken)} |")
+
+
+def _of_another_author() -> Iterable[str]:
+    """Faults written by somebody who did not know the rules; the rules have since been mended by every other one of them."""
+    clean = {"findings": "The heart is normal in size. The lungs are clear.", "impression": "No acute disease."}
+    compared = [report_text({**clean, "findings": f"{clean['findings']} {line}"}) for line in lines("priors")]
+    told = [json.loads(line) for line in lines("contradictions.jsonl")]
+    codes = ("contradiction", "contradicting-side", "measurement-mismatch")
+    for name, wanted, texts, known in (
+        ("comparisons with a prior", ("invented-prior",), compared, False),
+        ("contradictions", codes, [row["text"] for row in told], True),
+    ):
+        caught = [not {issue.code for issue in validate_findings(text, has_prior=known).issues}.isdisjoint(wanted) for text in texts]
+        print(f"| reports: {name} of another author caught | | {_share(caught[::2])} | {_share(caught[1::2])} |")
+        yield from (f"{name}, missed: {text[-70:]!r}" for text, hit in zip(texts, caught, strict=True) if not hit)
 
 
 def _share(hits: Sequence[bool]) -> str:

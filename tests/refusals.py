@@ -24,7 +24,7 @@ CONVERGED = 1e-4
 
 def lines(name: str) -> list[str]:
     """The texts of one of the files, a line each."""
-    return (SENTENCES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return (SENTENCES / (name if "." in name else f"{name}.txt")).read_text(encoding="utf-8").splitlines()
 
 
 def trained() -> dict[str, float]:

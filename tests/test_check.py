@@ -187,3 +187,20 @@ def test_a_check_loads_no_model(tmp_path):
     report = put(tmp_path, record())
     ran = subprocess.run([sys.executable, "-c", code, "check", str(report)], capture_output=True, text=True, check=True)
     assert not {"mlx", "mlx_vlm", "transformers", "torch", "PIL", "numpy"} & set(ran.stdout.split())
+
+
+def test_an_array_of_results_is_checked_one_by_one(tmp_path):
+    result = check(put(tmp_path, json.dumps([{"text": FINDINGS, "kind": "findings"}, {"text": NOTE, "kind": "soap"}])), "--json")
+    assert (result.exit_code, [json.loads(line)["kind"] for line in result.stdout.splitlines()]) == (0, ["findings", "soap"])
+    assert "report 2 of report.txt: valid" in result.stderr
+    assert check(put(tmp_path, '[{"text": "x"}, 3]')).exit_code == 2
+
+
+def test_a_transcript_need_not_be_json(tmp_path):
+    report, source = put(tmp_path, NOTE), put(tmp_path, "[doctor] pulse eighty , lungs clear , bronchitis , rest , a cough", "said.txt")
+    assert codes(check(report, "--source", source)) == ["invented-value"]
+
+
+def test_standard_input_is_read_once():
+    result = check("-", "-", input=FINDINGS)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

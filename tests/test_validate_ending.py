@@ -38,6 +38,28 @@ def test_a_telegram_of_a_note_has_no_full_stop_at_its_end(end):
     assert validate_soap(NOTE + end).errors == ()
 
 
+@pytest.mark.parametrize("end", ["1. Rest.\n2. EMG/NCS", "- Ice.\n- NSAIDs", "1. Ear drops.\n2. Fish oil"])
+def test_the_last_item_of_a_list_may_lack_its_full_stop(end):
+    assert validate_soap(NOTE + end).errors == ()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "1. Rest.\n2. Cardiology consult for new",
+        "Call if symptoms do not",
+        "Follow up with Dr.",
+        "Increase gabapentin to 300 mg three",
+        "\n| Problem | Drug |\n|---|---|\n| HTN |",
+        "- Patien",
+        "- Return in 3 mon",
+        "- A transition point in the left",
+    ],
+)
+def test_what_awaits_another_word_is_cut_in_any_style(end):
+    assert {issue.code for issue in validate_soap(NOTE + end).errors} == {"truncated"}
+
+
 @pytest.mark.parametrize(
     "end", ["No acute dz", "RLL pna", "Rib fx", "T8 wedge #", "Fatty liver", "Renal calculus, 5 mm", "Cavitating lesion, ?TB"]
 )

@@ -83,6 +83,19 @@ Metformin 1000 mg BID. | metformin , take two five hundred milligram tablets twi
 Ht 5'4", Wt 180 lb. | you weigh one hundred and eighty pounds , five foot four
 Height 178 cm, weight 82 kg, BMI 25.9. | weight eighty two kilos , one hundred seventy eight centimeters tall
 Augmentin 875/125 mg. | augmentin eight seventy five one twenty five
+Ibuprofen 160 mg. | ibuprofen the hundred and sixty milligrams
+Ferric iron 750 mg IV. | the iron is seven fifty two doses a week apart
+CRP 34, B12 390. | c r p is thirty four , b twelve three ninety
+BP 145/80. | one forties one forty five over eighty something
+RR 36, SpO2 99%. | breathing is thirty six ninety nine percent on room air
+Tmax 39.1 °C. | the highest was one oh two point three last night
+Weight 103.4 kg. | sixteen stone four , so two hundred and twenty eight pounds
+Call if febrile after 48 h. | if there is a fever after forty eight hours
+Sodium bicarbonate 650 mg BID (1,300 mg/day). | bicarbonate six hundred and fifty twice a day
+BNP 310, down by 330. | b n p three ten , down from six forty
+Urine albumin/creatinine ratio 24, creatinine 0.9. | creatinine point nine , and the urine ratio is twenty four
+Phosphorus 4.4, UACR 410. | phosphorus four point four , albumin ratio four ten
+HbA1c 53 mmol/mol. | a one c is fifty three
 """
 OTHER = """
 BP 150/95. | your blood pressure is one twenty over eighty .
@@ -104,14 +117,18 @@ Hemoglobin 8.1. | hemoglobin eleven point two
 Height 187 cm. | one hundred seventy eight centimeters tall
 Height 6'4". | you are five foot four
 BMI 31.2. | weight eighty two kilos , five foot ten
-Metoprolol 100 mg. | take half a tablet of the metoprolol fifty milligrams
+BNP down by 500. | b n p three ten , down from six forty
+Lisinopril 40 mg daily (160 mg/day). | lisinopril forty milligrams once a day
 """
 DERIVED = """
-Ibuprofen 600 mg q6h, maximum 2400 mg/day. | ibuprofen six hundred every six hours
+Ibuprofen 600 mg q6h, maximum 2000 mg/day. | ibuprofen six hundred every six hours
 Goal BP <130/80. | your blood pressure is high
 Return for a temperature above 101.5 F. | come back if there is fever
 Creatinine 1.1 mg/dL (97 µmol/L). | creatinine one point one
 Augmentin 875-125 mg. | augmentin eight seventy five
+Takes 30 oz a day, about 890 mL. | five ounces six times , so thirty ounces
+Warfarin 2.5 mg on Sunday. | warfarin five milligrams , and on sunday i take half a tablet
+Acetaminophen 1,000 mg. | acetaminophen five hundred milligrams , two tablets
 """
 
 

@@ -74,7 +74,13 @@ def test_a_number_without_a_unit_of_length_is_no_size():
 
 
 @pytest.mark.parametrize(
-    ("impression", "code"), [("Nodule of 12 mm.", None), ("1.2 cm nodule.", None), ("Nodule of 2.1 cm.", "measurement-mismatch")]
+    ("impression", "code"),
+    [
+        ("Nodule of 12 mm.", None),
+        ("12 mm nodule, 3 mm growth.", None),
+        ("1.2 cm nodule.", None),
+        ("Nodule of 2.1 cm.", "measurement-mismatch"),
+    ],
 )
 def test_a_size_in_the_impression_is_one_of_the_findings(impression, code):
     assert warnings(report(findings="A 12 mm nodule in the right upper lobe.", impression=impression)) == ({code} if code else set())
@@ -90,6 +96,13 @@ def test_a_size_in_the_impression_is_one_of_the_findings(impression, code):
         ("Bilateral effusions.", "Right effusion.", False),
         ("Effusion.", "Right effusion.", False),
         ("Left nodule.", "Enlarged right ventricle.", False),
+        ("Opacity behind the heart. Right lung is clear.", "Left lower lobe collapse.", False),
+        ("Large right effusion, mediastinum shifted to the left.", "Large left effusion.", True),
+        ("Wedge fracture of T12.", "L2 fracture.", True),
+        ("Disc herniation at L3/4.", "Herniation at L4/5.", True),
+        ("Fracture of L1.", "L1 fracture.", False),
+        ("Disc herniation at L4-L5.", "L5 root compressed.", False),
+        ("Lesion of L3.", "The lesion is bright on T2.", False),
     ],
 )
 def test_the_side_in_the_impression_is_the_one_in_the_findings(findings, impression, wrong):
@@ -107,6 +120,15 @@ def test_the_side_in_the_impression_is_the_one_in_the_findings(findings, impress
         ("No large effusion.", "Small effusion.", False),
         ("No left effusion.", "Right effusion.", False),
         ("No acute fracture.", "Fracture of a rib.", False),
+        ("No rib fracture.", "Fracture of the right seventh rib.", True),
+        ("Large left pneumothorax.", "Normal chest.", True),
+        ("Large left pneumothorax.", "No acute cardiopulmonary process.", True),
+        ("Dense opacity of the middle lobe.", "Normal chest radiograph.", True),
+        ("Small effusion. Old rib fracture.", "No acute disease.", False),
+        ("Tiny left pneumothorax.", "Large left pneumothorax.", True),
+        ("Small right and large left effusions.", "Large left effusion.", False),
+        ("Gallstones. Ducts not dilated.", "No cholelithiasis.", True),
+        ("**Haemorrhage:** None.", "No haemorrhage.", False),
         (FINDINGS, "Possible pneumothorax.", False),
         (FINDINGS, "No pneumothorax; the effusion has been ruled out.", False),
         ("Heart size is at the upper limits of normal.", "Cardiomegaly.", False),

@@ -1,4 +1,4 @@
-"""A report that contradicts itself: affirmed here and denied there, left here and right there."""
+"""A report that contradicts itself: affirmed here and denied there, abnormal here and normal there, small here and large there."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
 
 # What CheXpert's labeler (Irvin et al. 2019) and the report's usual denials name; spellings of one thing on one line.
-_THINGS: Mapping[str, str] = {
+THINGS: Mapping[str, str] = {
     "pneumothorax": r"pneumothora(?:x|ces)|hydropneumothorax",
     "effusion": r"(?:pleural )?effusions?|pleural fluid|hydrothorax",
     "consolidation": r"consolidations?|air ?space (?:disease|opacit(?:y|ies)|process)|infiltrates?|pneumonias?",
-    "nodule": r"nodules?|mass(?:es)?",
+    "nodule": r"nodules?|mass(?:es)?|tumou?rs?|metastas[ei]s",
     "edema": r"(?:pulmonary |interstitial |alveolar )?(?:o?edema)|congestive failure|vascular congestion",
     "fracture": r"fractures?",
     "cardiomegaly": r"cardiomegaly|enlarged (?:heart|cardiac silhouette|cardiomediastinal silhouette)"
-    r"|(?:heart|cardiac silhouette)(?: size)? is (?:\w+ )?enlarged",
-    "free air": r"free (?:intraperitoneal |subdiaphragmatic |peritoneal )?air|pneumoperitoneum",
+    r"|(?:heart|cardiac silhouette)(?: size)?(?: is)? (?:\w+ )?enlarged",
+    "free air": r"free (?:intraperitoneal |subdiaphragmatic |peritoneal )?(?:air|gas)|pneumoperitoneum",
     "hernia": r"hernias?",
     "atelectasis": r"atelecta\w+",
+    "stones": r"gall ?stones?|cholelithiasis|calcul(?:us|i)|urolithiasis|nephrolithiasis",
+    "thrombosis": r"thromb(?:us|i|osis)|dvt",
+    "embolism": r"(?:pulmonary )?embol(?:ism|us|i)(?! coils)|filling defects?",
+    "lymphadenopathy": r"(?:lymph)?adenopathy|enlarged (?:\w+ )?(?:lymph )?nodes?",
+    "hemorrhage": r"ha?ematomas?|ha?emorrhages?",
+    "dislocation": r"dislocations?",
+    "hydronephrosis": r"hydronephrosis",
+    "aneurysm": r"aneurysms?",
 }
-_PLACED: Mapping[str, str] = {
-    **{name: _THINGS[name] for name in ("pneumothorax", "effusion", "nodule", "fracture")},
-    "opacity": r"opacit\w+|densit\w+|consolidations?|infiltrates?|pneumonias?|atelecta\w+|air ?space|scar\w*|fibros\w+",
-    "device": r"catheter|picc|port|tube|line|pacemaker|aicd",
-    "granuloma": r"granuloma\w*|calcifi\w+",
-}
-_THING = re.compile("|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b)" for name, words in _THINGS.items()), re.IGNORECASE)
-_PLACE = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _PLACED.items()), re.IGNORECASE)
-# A denial with one of these before the thing is no denial of every such thing. "No focal consolidation" is one of consolidation.
-_WORDS_BETWEEN = r"\W+(?:\w+\W+){0,2}$"
+_THING = re.compile("|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b)" for name, words in THINGS.items()), re.IGNORECASE)
+# A denial with one of these before the thing denies such things only.
 _QUALIFIERS = (
     r"large|big|significant|sizable|new|acute|displaced|left|right|obvious|overt|definite|other|additional|further|suspicious|recurrent"
     r"|residual|tension|frank|gross|interval|dominant|discrete|lobar|superimposed|associated|confluent|dense|compression|rib|hilar"
     r"|mediastinal|concerning|parenchymal|active|prominent|bilateral|complicating|underlying|more|measurable|substantial|XXXX|alveolar"
     r"|interstitial|apical|upper|lower|layering|healing|spinal|intrathoracic|moderate|noncalcified|increas\w+|patchy|pulmonary"
 )
-_PARTIAL = re.compile(rf"\b(?:{_QUALIFIERS}|focal){_WORDS_BETWEEN}", re.IGNORECASE)
-_PARTIAL_OF_FOCAL = re.compile(rf"\b(?:{_QUALIFIERS}){_WORDS_BETWEEN}", re.IGNORECASE)
+_QUALIFIER = re.compile(rf"\b(?:{_QUALIFIERS}|focal)\b", re.IGNORECASE)
+_BETWEEN = re.compile(r"\b(?:\w+\W+){1,3}$")
+_WORD = re.compile(r"\w+")
+MOST_COMPARED = 100
 _OTHERWISE = re.compile(r"\b(?:otherwise|elsewhere|remain\w*)\b", re.IGNORECASE)
 _OLD = re.compile(
     r"\b(?:old|healed|healing|remote|prior|previous|chronic|post\w*|resolved|history|risk|trace|tiny|calcified|scar\w*)\b", re.I
@@ -65,32 +67,29 @@ _OF_ONE_SIDE = re.compile(
     r"\b(?:right|left|[rl]|otherwise|elsewhere|remainder|rest|remaining|except|visuali[sz]ed|upper|lower|apart|but|where)\b", re.I
 )
 _UPPER = re.compile(r"\bupper|borderline|otherwise|top\b", re.IGNORECASE)
-_SIDE = re.compile(
-    r"\b(?:(?P<left>left|lll|lul)|(?P<right>right|rll|rul|rml)|(?P<both>bilateral\w*|both|bibasilar|biapical|bibasal))\b"
-    r"(?!(?:[- ]sided)? (?:heart|atri\w+|ventric\w+|main\w*|aort\w+|arch|paratracheal|side of the heart))",
-    re.IGNORECASE,
-)
 _REACH = 60
-_OPPOSITE = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
     thing: str
     polarity: Polarity
-    partial: bool  # of some such things only, or of an old one
+    partial: bool  # of an old one, or said of the rest only
+    qualifiers: frozenset[str]  # of a denial: what such a thing would have to be to be denied
     sentence: str
 
 
 def affirmed_and_denied(report: Report) -> Iterator[Issue]:
     """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
     found = [one for key in report.required for one in _mentions(report.parsed.texts().get(key, ""))]
-    denied = {one.thing: one.sentence for one in found if one.polarity == "denied" and not one.partial}
-    for one in found:
-        if one.polarity == "affirmed" and not one.partial and one.thing in denied:
-            message = f"{one.thing} is affirmed here and denied elsewhere: {excerpt(denied[one.thing])}"
-            yield Issue("contradiction", "warning", message, excerpt(one.sentence))
-            return
+    denied = [one for one in found if one.polarity == "denied" and not one.partial]
+    affirmed = [one for one in found if one.polarity == "affirmed" and not one.partial]
+    for one in affirmed[:MOST_COMPARED]:
+        for no in denied[:MOST_COMPARED]:
+            if one.thing == no.thing and no.qualifiers <= set(_WORD.findall(one.sentence.lower())):
+                message = f"{one.thing} is affirmed here and denied elsewhere: {excerpt(no.sentence)}"
+                yield Issue("contradiction", "warning", message, excerpt(one.sentence))
+                return
 
 
 def _mentions(text: str) -> Iterator[_Mention]:
@@ -100,50 +99,86 @@ def _mentions(text: str) -> Iterator[_Mention]:
             thing = (found.lastgroup or "").replace("_", " ")
             state = polarity(stretches, found.start())
             before = sentence[max(0, found.start() - _REACH) : found.start()]
-            partial = _is_partial(thing, before) if state == "denied" else _OLD.search(sentence) is not None
-            yield _Mention(thing, state, partial, sentence)
+            partial = (_OTHERWISE if state == "denied" else _OLD).search(before if state == "denied" else sentence) is not None
+            yield _Mention(thing, state, partial, _qualifiers(thing, before) if state == "denied" else frozenset(), sentence)
         normal = _NORMAL_HEART.search(sentence)
         if normal and not _UPPER.search(sentence):
-            yield _Mention("cardiomegaly", "denied", False, sentence)
+            yield _Mention("cardiomegaly", "denied", False, frozenset(), sentence)
         for thing, sound in _SOUND:
             if sound.search(sentence) and not _OF_ONE_SIDE.search(sentence):
-                yield _Mention(thing, "denied", False, sentence)
+                yield _Mention(thing, "denied", False, frozenset(), sentence)
 
 
-def _is_partial(thing: str, before: str) -> bool:
-    return _OTHERWISE.search(before) is not None or (_PARTIAL_OF_FOCAL if thing == "consolidation" else _PARTIAL).search(before) is not None
+def _qualifiers(thing: str, before: str) -> frozenset[str]:
+    """The words that narrow down a denial, as "large" does in "no large effusion"; "no focal consolidation" is no such one."""
+    said = _BETWEEN.search(before)
+    words = _QUALIFIER.findall(said[0].lower()) if said else []
+    return frozenset(words) - ({"focal"} if thing == "consolidation" else set())
 
 
-def contradicting_side(report: Report) -> Iterator[Issue]:
-    """A thing on one side in the impression is on that side in the findings too, as far as these give a side."""
+_NORMAL_STUDY = re.compile(
+    r"^\W{0,9}(?:[0-9][.)]\W{0,3})?(?:(?:grossly|essentially|completely|entirely) )?"
+    r"(?:(?:normal|unremarkable|negative|healthy) (?:[\w-]+ ){0,4}?(?:chest|stud(?:y|ies)|radiographs?|exam|examination|films?|x-?rays?"
+    r"|ct|mri|ultrasound|scan|lungs?|head|brain|abdomen)\b|(?:nad|normal|unremarkable)\W{0,3}$|clear lungs"
+    r"|(?:both )?lungs (?:are )?(?:clear|normal)\b)",
+    re.IGNORECASE,
+)
+_NOTHING_ACUTE = re.compile(
+    r"^\W{0,9}(?:[0-9][.)]\W{0,3})?no (?:evidence of |radiographic evidence of )?(?:an )?(?:acute|active) "
+    r"(?:[\w-]+ ){0,2}?(?:disease|process|findings?|abnormalit\w+|patholog\w+)",
+    re.IGNORECASE,
+)
+_ABNORMAL = frozenset(THINGS) - {"hernia", "atelectasis", "stones", "aneurysm", "lymphadenopathy"} | {"a shadow"}
+_SHADOW = re.compile(r"\b(?:opacit(?:y|ies)|opacification|cavit\w+|white-?out|collapse|rupture|herniation)\b", re.IGNORECASE)
+_ACUTE = frozenset(["pneumothorax", "free air", "hemorrhage", "dislocation", "thrombosis", "embolism"])
+_GREAT = r"large|massive|huge|gross|extensive|severe|marked|complete|tension"
+_LITTLE = r"tiny|trace|minimal|small|mild|slight|minor|mildly|slightly|sliver"
+_GREAT_OR_ACUTE = re.compile(rf"\b(?:{_GREAT}|dense|acute|displaced|comminuted)\b", re.IGNORECASE)
+_AMOUNT = re.compile(rf"\b(?:(?P<great>{_GREAT})|(?P<little>{_LITTLE}))\b", re.IGNORECASE)
+
+
+def abnormal_and_normal(report: Report) -> Iterator[Issue]:
+    """An impression that calls the study normal, or free of anything acute, goes with findings that are."""
     texts = report.parsed.texts()
-    findings, impression = texts.get("findings", ""), texts.get("impression", "")
-    if findings == impression:
+    impression = texts.get("impression", "")
+    normal, nothing_acute = _NORMAL_STUDY.search(impression), _NOTHING_ACUTE.search(impression)
+    if not (normal or nothing_acute) or any(one.polarity != "denied" for one in _mentions(impression)):
         return
-    placed = _placed(findings)
-    every: set[str] = set().union(*placed.values())
-    for _, sentence in sentences(impression):
-        sides = _sides(sentence)
-        if len(sides) != 1 or sides == {"both"}:
-            continue
-        (side,) = sides
-        for thing in {found.lastgroup or "" for found in _PLACE.finditer(sentence)} or {""}:
-            if (placed.get(thing) or every) == {_OPPOSITE[side]}:
-                yield Issue("contradicting-side", "warning", f"the findings say {_OPPOSITE[side]}", excerpt(sentence))
-                return
+    for one in (*_mentions(texts.get("findings", "")), *(_shadows(texts.get("findings", "")) if normal else ())):
+        if one.polarity == "affirmed" and not one.partial and one.thing in _ABNORMAL and (normal or _is_acute(one)):
+            message = f"the impression says that nothing is wrong, and the findings have {one.thing}"
+            yield Issue("contradiction", "warning", message, excerpt(one.sentence))
+            return
 
 
-def _placed(text: str) -> Mapping[str, set[str]]:
-    """Thing -> the sides a text gives it; "" for a sentence that names none of them. What is denied is on no side."""
-    placed: dict[str, set[str]] = {}
+def _shadows(text: str) -> Iterator[_Mention]:
+    """What has no name yet and is abnormal all the same."""
     for _, sentence in sentences(text):
-        sides, stretches = _sides(sentence), scopes(sentence)
-        found = list(_PLACE.finditer(sentence)) if sides else []
-        said = [one.lastgroup or "" for one in found if polarity(stretches, one.start()) != "denied"]
-        for thing in said if found else [""]:
-            placed.setdefault(thing, set()).update(sides)
-    return placed
+        found = _SHADOW.search(sentence)
+        if found:
+            yield _Mention("a shadow", polarity(scopes(sentence), found.start()), _OLD.search(sentence) is not None, frozenset(), sentence)
 
 
-def _sides(text: str) -> frozenset[str]:
-    return frozenset(found.lastgroup or "" for found in _SIDE.finditer(text))
+def _is_acute(one: _Mention) -> bool:
+    return one.thing in _ACUTE or _GREAT_OR_ACUTE.search(one.sentence) is not None
+
+
+def great_and_little(report: Report) -> Iterator[Issue]:
+    """What is small in the findings is not large in the impression, nor the other way round."""
+    texts = report.parsed.texts()
+    found, concluded = _amounts(texts.get("findings", "")), _amounts(texts.get("impression", ""))
+    for thing, (amounts, sentence) in concluded.items():
+        if thing in found and len(amounts) == len(found[thing][0]) == 1 and amounts != found[thing][0]:
+            message = f"{thing} has another size in the findings: {excerpt(found[thing][1])}"
+            yield Issue("contradiction", "warning", message, excerpt(sentence))
+            return
+
+
+def _amounts(text: str) -> Mapping[str, tuple[set[str], str]]:
+    """Thing -> whether it is great or little (or both, where there are several), and where it says so."""
+    found: dict[str, tuple[set[str], str]] = {}
+    for one in _mentions(text):
+        said = {amount.lastgroup or "" for amount in _AMOUNT.finditer(one.sentence)} if one.polarity == "affirmed" else set()
+        if said:
+            found.setdefault(one.thing, (set(), one.sentence))[0].update(said)
+    return found

@@ -25,6 +25,7 @@ _DOSES = ("mass", "volume", "units")
 _CONVERTED_APART = {"weight", "temperature"}  # these are computed
 _FARTHEST_COUNT = 6  # tokens between "two" and "500 mg" in "take two of the"
 _EARLIER = 4
+_PIECES = frozenset("tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops spray sprays".split())  # noqa: SIM905
 _NEARBY = 40  # tokens
 _SENTENCE = 60
 _LEAST_DOSE = 50  # of what no unit says, "two of the 200s"
@@ -42,8 +43,8 @@ def is_limit(text: str, one: Quantity) -> bool:
 
 
 def is_total(text: str, one: Quantity) -> bool:
-    """Whether a dose is that of a whole day."""
-    return one.kind in _DOSES and _A_DAY.match(text[one.end : one.end + 15]) is not None
+    """Whether a dose is that of a whole day, or stands in brackets as what several come to."""
+    return one.kind in _DOSES and (_A_DAY.match(text[one.end : one.end + 15]) is not None or text[one.start - 1 : one.start] == "(")
 
 
 def is_daily(total: Quantity, dose: Quantity) -> bool:
@@ -80,7 +81,8 @@ def multiples(found: Sequence[Quantity], *, nearby: bool = False) -> Iterator[Qu
         if one.kind in _DOSES or (nearby and not one.kind and (one.value >= _LEAST_DOSE or one.value % 1)):
             for count in found[max(0, at - earlier) : at + later]:
                 apart = one.first - count.last if count.first < one.first else count.first - one.last
-                if count.value in _COUNTED and count.kind in ("", "count") and 0 <= apart <= reach:
+                pieces = not count.kind or (count.kind == "count" and (count.unit in _PIECES or not nearby))
+                if count.value in _COUNTED and pieces and 0 <= apart <= reach:
                     yield replace(one, kind=one.kind or "mass", value=one.value * count.value)
 
 

@@ -95,7 +95,7 @@ smoking: varenicline/chantix nicotine/nicorette
 weight_loss: phentermine orlistat
 eye_drops: latanoprost/xalatan timolol/timoptic brimonidine dorzolamide
 iron: ferrous_sulfate/iron/ferrous
-vitamin supplement: cholecalciferol/vitamin_d ergocalciferol cyanocobalamin/b12 folate/folic_acid biotin turmeric
+vitamin supplement: cholecalciferol/vitamin_d ergocalciferol cyanocobalamin/b12/b_12/b_twelve folate/folic_acid biotin turmeric
 vitamin supplement: potassium_chloride/klor_con magnesium_oxide glucosamine
 skin: tretinoin/retin_a isotretinoin/accutane benzoyl_peroxide/benzoyl permethrin
 vaccine: shingrix pneumovax prevnar

@@ -140,7 +140,7 @@ _AWAITED = re.compile(
 )
 # A number behind one of these counts something that should follow: "in 6" what? Years and times of day stand alone.
 _COUNTS = re.compile(
-    r"(?:\b(?:in|for|every|after|within|over|next|past|last|another|at least|up to)|(?<![0-9])(?<!refills) x)"
+    r"(?:\b(?:in|for|every|after|within|over|next|past|last|another|at least|up to)|(?<![0-9]) x)"
     r"\s+[0-9]{1,3}(?:\.[0-9]{1,2})?$",
     re.IGNORECASE,
 )

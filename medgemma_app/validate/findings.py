@@ -16,7 +16,7 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
-from medgemma_app.validate.contradictions import affirmed_and_denied, contradicting_side
+from medgemma_app.validate.contradictions import abnormal_and_normal, affirmed_and_denied, great_and_little
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
@@ -26,6 +26,7 @@ from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.priors import invented_prior, missed_comparison
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import FINDINGS_NAMES, parse
+from medgemma_app.validate.sides import contradicting_level, contradicting_side
 from medgemma_app.validate.study import wrong_body_part, wrong_laterality, wrong_modality
 from medgemma_app.validate.wording import foreign_script, gibberish
 
@@ -50,7 +51,10 @@ CONTENT: tuple[Check, ...] = (
     unscaled_measurement,
     measurement_mismatch,
     affirmed_and_denied,
+    abnormal_and_normal,
+    great_and_little,
     contradicting_side,
+    contradicting_level,
     wrong_modality,
     wrong_body_part,
     wrong_laterality,

@@ -16,6 +16,11 @@ _SIZE = re.compile(
     r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
     re.IGNORECASE,
 )
+_CHANGE = re.compile(
+    r"\b[0-9.]{1,5} ?(?:mm|cm) (?:of )?(?:growth|increase|decrease|larger|smaller|bigger|longer|interval|change)"
+    r"|\b(?:by|grown|shrunk) [0-9.]{1,5} ?(?:mm|cm)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 _SAME = 0.5  # mm; and a tenth of the size, for rounding
 
@@ -36,7 +41,7 @@ def measurement_mismatch(report: Report) -> Iterator[Issue]:
     """A size in the impression is one of those in the findings, as far as these give any."""
     texts = report.parsed.texts()
     measured = [size for size, _ in _sizes(texts.get("findings", ""))]
-    for size, written in _sizes(texts.get("impression", "")) if measured else ():
+    for size, written in _sizes(_CHANGE.sub(" ", texts.get("impression", ""))) if measured else ():
         if not any(abs(size - other) <= max(_SAME, 0.1 * other) for other in measured[:100]):
             yield Issue("measurement-mismatch", "warning", "the impression gives a size that the findings do not", excerpt(written))
             return

@@ -33,7 +33,7 @@ _BUT = (
 # What denies the whole clause from behind.
 _LATER = re.compile(
     r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely)\b"
-    r"|: (?:no|none|negative|absent|denies|denied)\b",
+    r"|:[*_ ]{1,4}(?:no|none|negative|absent|denies|denied)\b",
     re.IGNORECASE,
 )
 _OPEN = re.compile(

@@ -14,21 +14,44 @@ from medgemma_app.validate.negation import sentences
 
 _STUDY = r"(?:exam\w*|stud(?:y|ies)|films?|radiographs?|x-?rays?|images?|imaging|cts?|scans?|mris?|reports?|chest|views?)"
 _EARLIER = r"(?:prior|previous|earlier|last|most recent|preceding|old|outside|baseline)"
-_CLAIMS = re.compile(
-    rf"\b(?:(?:as |when |in )?compar(?:ed|ison) (?:to|with)(?! (?:the )?(?:right|left|contralateral|opposite|other))"
-    rf"|(?:since|from|than|with|to|on) (?:the |a |an |his |her |patient's )?{_EARLIER} (?:\w+ )?{_STUDY}"
-    rf"|{_EARLIER} (?:chest )?{_STUDY}|(?:stable|unchanged?|changed?|increased?|decreased?|new|resolved|improved|appeared|developed) since"
-    r"|interval (?:change|increase|decrease|improve\w*|develop\w*|resol\w*|worsen\w*|progress\w*|remov\w*|place\w*|growth"
-    r"|enlarge\w*|clear\w*|heal\w*|appear\w*|reduc\w*)|in the interval"
-    r"|again (?:seen|noted|demonstrated|identified|visuali[sz]ed|present|shown|evident)"
-    r"|re-?demonstrat\w*|unchanged|not (?:significantly |appreciably |substantially )?changed|no (?:\w+ )?change (?:from|since|in|compared)"
-    r"|ha(?:s|ve) (?:\w+ly |not |since |now |been )?(?:increased|decreased|improved|worsened|resolved|progressed|enlarged|cleared|grown)"
-    r"|(?:larger|smaller|better|worse|greater|less|more \w+|less \w+) than (?:before|previously|on (?:the )?(?:prior|previous))"
-    r"|previously (?:seen|noted|described|demonstrated|visuali[sz]ed|identified|reported|known)"
-    r"|no longer (?:seen|present|visible|visuali[sz]ed)"
-    r"|worsen(?:ed|ing)|improv(?:ed|ing)|resolv(?:ed|ing)|(?:increas|decreas|enlarg|progress)ing)\b",
-    re.IGNORECASE,
+_TIME = r"(?:hours?|days?|weeks?|months?|years?)"
+_MORE = r"(?:(?:bigger|larger|smaller|better|worse|greater|fuller|denser|wider|narrower|longer|shorter|less|more|stable)(?: \w+){0,3}?)"
+_HAPPENED = (
+    r"(?:re-?expanded|moved|migrated|multiplied|deteriorated|eased|dropped|fallen|risen|changed|removed|placed|inserted|withdrawn|advanced"
+    r"|replaced|repositioned|tapped|drained|extubated|intubated|cleared|shrunk|grown|spread|appeared|disappeared|developed|emerged|healed"
+    r"|regressed|diminished|lessened|doubled|reaccumulated|collapsed|evolved|organi[sz]ed|consolidated|increased|decreased|improved|worsened"
+    r"|resolved|progressed|enlarged)"
 )
+_CLAIM = (
+    # the earlier study itself
+    r"compar(?:ed|ison) (?:to|with)(?! (?:the )?(?:right|left|contralateral|opposite|other))",
+    rf"(?:since|from|than|with|to|on) (?:the |a |an |his |her |patient's )?{_EARLIER} (?:\w+ )?{_STUDY}|{_EARLIER} (?:chest )?{_STUDY}",
+    r"(?:relative|similar|identical) to (?:the |those |that )?(?:of |on )?(?:\w+-)?(?:prior|previous|earlier|last|post\w*|pre\w*)",
+    r"serial (?:films|images|studies|radiographs)",
+    # an earlier time
+    r"(?:stable|unchanged?|changed?|increased?|decreased?|new|resolved|improved|appeared|developed) since|since (?:19|20)[0-9]{2}",
+    r"previously (?:seen|noted|described|demonstrated|visuali[sz]ed|identified|reported|known)|formerly",
+    r"(?:as|than|of|to) (?:before|previously|earlier)|in the interval",
+    rf"(?:over|in|within|during) the (?:last|past|intervening) (?:[\w-]+ )?{_TIME}",
+    rf"(?:over|for) (?:\w+ )?{_TIME}|{_TIME} (?:ago|earlier|before)",
+    # a change, or that there was none
+    r"interval (?:change|increase|decrease|improve\w*|develop\w*|resol\w*|worsen\w*|progress\w*|remov\w*|place\w*|growth"
+    r"|enlarge\w*|clear\w*|heal\w*|appear\w*|reduc\w*)",
+    rf"ha(?:s|ve) (?:since |now |not |all |both |been |\w+ly )*{_HAPPENED}",
+    r"(?:slight|mild|marked|significant|further|gradual|some|partial|complete) (?:increase|decrease|decline|growth|improvement|worsening"
+    r"|progression|regression|clearing|resolution|reduction|deterioration|re-?expansion) (?:in|of)|growth of",
+    r", (?:\w+ly |much )?(?:increased|decreased|improved|unchanged|resolved|larger|smaller|worse|better)(?=\W*$)",
+    r"worsen(?:ed|ing)|improv(?:ed|ing)|resolv(?:ed|ing)|(?:increas|decreas|enlarg|progress)ing",
+    r"unchanged|not (?:significantly |appreciably |substantially )?changed|no (?:\w+ )?change (?:from|since|in|compared)",
+    rf"{_MORE} (?:now|today|this time|than (?:it|they|on|in|at|before|previously|earlier|formerly))|now {_MORE}|{_MORE} since",
+    rf"{_MORE} (?:over|in|within) (?:the )?(?:(?:last|past|intervening) )?(?:[\w-]+ )?{_TIME}",
+    # what is still so, or so now
+    r"again (?:seen|noted|demonstrated|identified|visuali[sz]ed|present|shown|evident)|re-?demonstrat\w*",
+    r"continues|persists|remains? (?:stable|enlarged|elevated|in (?:place|position)|unchanged)|no longer",
+    r"(?:is|are|looks?|appears?) (?:now|similar to)|there (?:is|are) now",
+    r"now (?:seen|present|visible|shows?|measures?|lies?|cleared|resolved|projects)",
+)
+_CLAIMS = re.compile(rf"(?:\b|(?=,))(?:{'|'.join(_CLAIM)})\b", re.IGNORECASE)
 _HINTS = re.compile(r"\b(?:stable|persist\w*|remains?|chronic change|new|no change|resolution of|progression)\b", re.IGNORECASE)
 # A sentence that asks for a comparison, or says that there is none, claims nothing.
 _ASKS = re.compile(

@@ -37,6 +37,7 @@ class Quantity:
 _NAMED = {**VITALS, **LABS}
 _LABELS = frozenset(_NAMED.values())
 _LINKS = frozenset("of is was at to and or from on in the a now today about approximately stable elevated low high count level".split())  # noqa: SIM905
+_BEFORE_LETTERS = frozenset(["", ",", ";", ":", ".", "-", "•", "|", "*", "\n"])
 _LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
 _PAIR = ("over", "/")
 _NO_SHARES = {"respiratory rate", "heart rate", "blood pressure", "temperature", "weight", "bmi"}
@@ -179,8 +180,8 @@ def _in_pair(tokens: Sequence[str], number: Number) -> bool:
     if number.value < _LOWEST_PRESSURE or number.value != int(min(number.value, 999)):
         return False
     if _text(tokens, number.last) in _PAIR and _pressure_at(tokens, number.last + 1):
-        return True
-    return _text(tokens, number.first - 1) in _PAIR and _pressure_at(tokens, number.first - 2)
+        return "/" not in (_text(tokens, number.first - 1), _text(tokens, number.last + 2))  # three are gases of the blood
+    return _text(tokens, number.first - 1) in _PAIR and _pressure_at(tokens, number.first - 2) and _text(tokens, number.last) != "/"
 
 
 def _pressure_at(tokens: Sequence[str], at: int) -> bool:
@@ -206,7 +207,7 @@ def _label(tokens: Sequence[str], number: Number, bars: Container[str]) -> str:
             return "white cells"
         if word == "pressure" and _text(tokens, at - 1) not in ("blood", "arterial"):
             continue
-        if word in _LETTERS and at >= number.first - 2 and number.value >= 8 and _text(tokens, at - 1) in ("", ",", ";", ".", "-", "•"):
+        if word in _LETTERS and at >= number.first - 2 and number.value >= 8 and _text(tokens, at - 1) in _BEFORE_LETTERS:
             return _LETTERS[word]
         if word in VITALS or word in LABS:
             return VITALS.get(word) or LABS[word]

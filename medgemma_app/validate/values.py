@@ -84,7 +84,7 @@ class _Said:
 
     def __init__(self, source: str) -> None:
         found = spoken_quantities(with_known_doses(source))
-        self._found, self._source = found, source
+        self._found, self._source, self._kinds = found, source, {one.kind for one in found}
         self._at: dict[float, list[Quantity]] = {}
         for one in (*found, *multiples(found)):
             self._at.setdefault(round(one.value, 3), []).append(one)
@@ -110,6 +110,8 @@ class _Said:
     def verdict(self, one: Quantity) -> _Verdict:
         if round(one.value, 3) not in self._at and round(one.number, 3) not in self._at:
             return "error", "is nowhere in the source"
+        if one.kind in self._kinds & _VITALS:
+            return "error", "is another one in the source"
         return "warning", "is in the source as something else only"
 
     def gives_difference(self, text: str, one: Quantity) -> bool:
