@@ -1,5 +1,7 @@
 """A radiology report held against itself, its picture and the order: priors, sides, sizes, denials."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,3 +196,13 @@ def test_any_text_and_any_header_get_an_answer(text, header):
     for issue in validate_findings(report(text, text), header=header, indication=header, spacing=False).issues:
         assert "\n" not in issue.message
         assert len(issue.excerpt) <= 80
+
+
+@pytest.mark.parametrize(
+    "trap", ["nodule ", "left effusion ", "no large effusion ", "L4/5 ", "stable a b ", "3 mm growth ", "small effusion. large "]
+)
+def test_the_longest_report_that_is_compared_takes_a_moment(trap):
+    half = trap * (19_500 // len(trap))
+    begun = time.process_time()
+    validate_findings(report(half, half), spacing=False)
+    assert time.process_time() - begun < 5

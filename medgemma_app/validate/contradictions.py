@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
 from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
@@ -41,7 +43,6 @@ _QUALIFIERS = (
 )
 _QUALIFIER = re.compile(rf"\b(?:{_QUALIFIERS}|focal)\b", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:\w+\W+){1,3}$")
-_WORD = re.compile(r"\w+")
 MOST_COMPARED = 100
 _OTHERWISE = re.compile(r"\b(?:otherwise|elsewhere|remain\w*)\b", re.IGNORECASE)
 _OLD = re.compile(
@@ -68,54 +69,7 @@ _OF_ONE_SIDE = re.compile(
 )
 _UPPER = re.compile(r"\bupper|borderline|otherwise|top\b", re.IGNORECASE)
 _REACH = 60
-
-
-@dataclass(frozen=True, slots=True)
-class _Mention:
-    thing: str
-    polarity: Polarity
-    partial: bool  # of an old one, or said of the rest only
-    qualifiers: frozenset[str]  # of a denial: what such a thing would have to be to be denied
-    sentence: str
-
-
-def affirmed_and_denied(report: Report) -> Iterator[Issue]:
-    """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
-    found = [one for key in report.required for one in _mentions(report.parsed.texts().get(key, ""))]
-    denied = [one for one in found if one.polarity == "denied" and not one.partial]
-    affirmed = [one for one in found if one.polarity == "affirmed" and not one.partial]
-    for one in affirmed[:MOST_COMPARED]:
-        for no in denied[:MOST_COMPARED]:
-            if one.thing == no.thing and no.qualifiers <= set(_WORD.findall(one.sentence.lower())):
-                message = f"{one.thing} is affirmed here and denied elsewhere: {excerpt(no.sentence)}"
-                yield Issue("contradiction", "warning", message, excerpt(one.sentence))
-                return
-
-
-def _mentions(text: str) -> Iterator[_Mention]:
-    for _, sentence in sentences(text):
-        stretches = scopes(sentence)
-        for found in _THING.finditer(sentence):
-            thing = (found.lastgroup or "").replace("_", " ")
-            state = polarity(stretches, found.start())
-            before = sentence[max(0, found.start() - _REACH) : found.start()]
-            partial = (_OTHERWISE if state == "denied" else _OLD).search(before if state == "denied" else sentence) is not None
-            yield _Mention(thing, state, partial, _qualifiers(thing, before) if state == "denied" else frozenset(), sentence)
-        normal = _NORMAL_HEART.search(sentence)
-        if normal and not _UPPER.search(sentence):
-            yield _Mention("cardiomegaly", "denied", False, frozenset(), sentence)
-        for thing, sound in _SOUND:
-            if sound.search(sentence) and not _OF_ONE_SIDE.search(sentence):
-                yield _Mention(thing, "denied", False, frozenset(), sentence)
-
-
-def _qualifiers(thing: str, before: str) -> frozenset[str]:
-    """The words that narrow down a denial, as "large" does in "no large effusion"; "no focal consolidation" is no such one."""
-    said = _BETWEEN.search(before)
-    words = _QUALIFIER.findall(said[0].lower()) if said else []
-    return frozenset(words) - ({"focal"} if thing == "consolidation" else set())
-
-
+# An impression that says this, and what does not go with it.
 _NORMAL_STUDY = re.compile(
     r"^\W{0,9}(?:[0-9][.)]\W{0,3})?(?:(?:grossly|essentially|completely|entirely) )?"
     r"(?:(?:normal|unremarkable|negative|healthy) (?:[\w-]+ ){0,4}?(?:chest|stud(?:y|ies)|radiographs?|exam|examination|films?|x-?rays?"
@@ -135,6 +89,59 @@ _GREAT = r"large|massive|huge|gross|extensive|severe|marked|complete|tension"
 _LITTLE = r"tiny|trace|minimal|small|mild|slight|minor|mildly|slightly|sliver"
 _GREAT_OR_ACUTE = re.compile(rf"\b(?:{_GREAT}|dense|acute|displaced|comminuted)\b", re.IGNORECASE)
 _AMOUNT = re.compile(rf"\b(?:(?P<great>{_GREAT})|(?P<little>{_LITTLE}))\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    thing: str
+    polarity: Polarity
+    partial: bool  # of an old one, or said of the rest only
+    qualifiers: frozenset[str]  # of a denial: what such a thing would have to be to be denied
+    sentence: str
+
+
+def affirmed_and_denied(report: Report) -> Iterator[Issue]:
+    """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
+    found = [one for key in report.required for one in _mentions(report.parsed.texts().get(key, ""))]
+    denied = [one for one in found if one.polarity == "denied" and not one.partial]
+    affirmed = [one for one in found if one.polarity == "affirmed" and not one.partial]
+    for one in affirmed[:MOST_COMPARED]:
+        for no in denied[:MOST_COMPARED]:
+            if one.thing == no.thing and all(word in one.sentence.lower() for word in no.qualifiers):
+                message = f"{one.thing} is affirmed here and denied elsewhere: {excerpt(no.sentence)}"
+                yield Issue("contradiction", "warning", message, excerpt(one.sentence))
+                return
+
+
+@lru_cache(maxsize=4)
+def _mentions(text: str) -> Sequence[_Mention]:
+    """What a text names, each thing once a sentence for every way it is spoken of."""
+    return tuple(one for _, sentence in sentences(text) for one in dict.fromkeys((*_named(sentence), *_sound(sentence))))
+
+
+def _named(sentence: str) -> Iterator[_Mention]:
+    stretches, old = scopes(sentence), _OLD.search(sentence) is not None
+    for found in islice(_THING.finditer(sentence), MOST_COMPARED):
+        thing, state = (found.lastgroup or "").replace("_", " "), polarity(stretches, found.start())
+        before = sentence[max(0, found.start() - _REACH) : found.start()] if state == "denied" else ""
+        partial = _OTHERWISE.search(before) is not None if state == "denied" else old
+        yield _Mention(thing, state, partial, _qualifiers(thing, before), sentence)
+
+
+def _sound(sentence: str) -> Iterator[_Mention]:
+    """What is denied by saying that all is well."""
+    if _NORMAL_HEART.search(sentence) and not _UPPER.search(sentence):
+        yield _Mention("cardiomegaly", "denied", False, frozenset(), sentence)
+    for thing, sound in _SOUND:
+        if sound.search(sentence) and not _OF_ONE_SIDE.search(sentence):
+            yield _Mention(thing, "denied", False, frozenset(), sentence)
+
+
+def _qualifiers(thing: str, before: str) -> frozenset[str]:
+    """The words that narrow down a denial, as "large" does in "no large effusion"; "no focal consolidation" is no such one."""
+    said = _BETWEEN.search(before)
+    words = _QUALIFIER.findall(said[0].lower()) if said else []
+    return frozenset(words) - ({"focal"} if thing == "consolidation" else set())
 
 
 def abnormal_and_normal(report: Report) -> Iterator[Issue]:
