@@ -277,6 +277,13 @@ def cut(row: Row, rng: random.Random) -> Case:
     return Case(text[: rng.choice(places)] if places else text[:-4])
 
 
+def cut_between_words(row: Row, rng: random.Random) -> Case | None:
+    """The text ends between two words of one sentence."""
+    text = row["note"].rstrip() if "note" in row else report_text(row)
+    places = [found.start() for found in re.finditer(r"(?<=[a-z0-9,]) (?=[a-z0-9])", text) if found.start() > len(text) // 2]
+    return Case(text[: rng.choice(places)]) if places else None
+
+
 def looped(row: Row, rng: random.Random) -> Case:
     """One sentence without end."""
     text = row.get("note") or report_text(row)
@@ -317,6 +324,7 @@ REPORTS: tuple[tuple[str, Injector, tuple[str, ...], float], ...] = (
     ("contradiction", contradiction, ("contradiction",), 0.6),
     ("findings repeated in the impression", repeated_report, ("repeated-section", "repetition"), 0.95),
     ("cut in a word", cut, ("truncated", "missing-section", "empty-section"), 0.95),
+    ("cut between two words", cut_between_words, ("truncated", "missing-section", "empty-section"), 0.95),
     ("loop", looped, ("repetition",), 0.95),
     ("refusal", refused, ("refusal",), 0.95),
     ("control token", left_token, ("special-token",), 0.95),
@@ -335,6 +343,7 @@ NOTES: tuple[tuple[str, Injector, tuple[str, ...], float], ...] = (
     ("contradiction", note_contradiction, ("contradiction",), 0.6),
     ("history repeated in the plan", repeated_section, ("repeated-section",), 0.95),
     ("cut in a word", cut, ("truncated", "missing-section", "empty-section"), 0.95),
+    ("cut between two words", cut_between_words, ("truncated", "missing-section", "empty-section"), 0.95),
     ("loop", looped, ("repetition",), 0.95),
     ("refusal", refused, ("refusal",), 0.95),
     ("control token", left_token, ("special-token",), 0.95),

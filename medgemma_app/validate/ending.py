@@ -137,6 +137,13 @@ _AWAITED = re.compile(
     r"|\b(?:in|of|from|into|with) the (?:left|right)$|\b(?:do|does|did|is|are|was|were|has|have|will|can|could|should|would) not$"
     r"|\b(?:needs|requires|includes?|causes?|involving)$"
     r"|[0-9] ?(?:mg|mcg|g|ml|units?|tablets?|capsules?|puffs?) (?:twice|two|three|four)$|\b(?:Dr|Drs|Mr|Mrs|Ms)\.?$"
+    r"|\b(?:no|without|any) (?:\w+ )?(?:acute|active|new|focal|radiographic|significant|visible|definite|obvious|large|evidence)$"
+    r"|\b(?:cardiopulmonary|radiographic|osseous|bony|mediastinal|perihilar|bibasilar|subsegmental|airspace|intrathoracic|degenerative"
+    r"|obstructive|calcified|ascending|descending|representing|suggesting|reflecting|containing|following|not limited|most likely|at this"
+    r"|(?:low|clear) lung|no (?:pleural|pericardial|pulmonary|focal)|[0-9.]+ mm(?: \w+){0,2} (?:upper|lower|middle|lobe|lung))$"
+    r"|(?:^|[:.] |[0-9][.)] )(?:stable|low|mild|moderate|small|large|left|right|partially|scattered|bilateral|possible|probable|no|acute)$"
+    r"|\b(?:advised|encouraged|counsel(?:ed|led)|told|asked|instructed|recommended) (?:that )?(?:the patient|him|her|them)$",
+    re.IGNORECASE,
 )
 # A number behind one of these counts something that should follow: "in 6" what? Years and times of day stand alone.
 _COUNTS = re.compile(
