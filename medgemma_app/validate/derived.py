@@ -75,15 +75,21 @@ def is_conversion(text: str, one: Quantity | None, other: Quantity | None) -> bo
 
 
 def multiples(found: Sequence[Quantity], *, nearby: bool = False) -> Iterator[Quantity]:
-    """Doses counted out: "two five hundred milligram tablets", "half of the fifty"; ``nearby`` the count may be some way off."""
-    reach, earlier, later = (_NEARBY, 4 * _EARLIER, 4 * _EARLIER) if nearby else (_FARTHEST_COUNT, _EARLIER, 0)
+    """Doses counted out: "two five hundred milligram tablets", "half of the fifty"; ``nearby`` tablets and halves may be some way off."""
+    earlier, later = (4 * _EARLIER, 4 * _EARLIER) if nearby else (_EARLIER, 0)
     for at, one in enumerate(found):
         if one.kind in _DOSES or (nearby and not one.kind and (one.value >= _LEAST_DOSE or one.value % 1)):
             for count in found[max(0, at - earlier) : at + later]:
                 apart = one.first - count.last if count.first < one.first else count.first - one.last
-                pieces = not count.kind or (count.kind == "count" and (count.unit in _PIECES or not nearby))
-                if count.value in _COUNTED and pieces and 0 <= apart <= reach:
+                if count.value in _COUNTED and 0 <= apart <= _reach(count, nearby=nearby):
                     yield replace(one, kind=one.kind or "mass", value=one.value * count.value)
+
+
+def _reach(count: Quantity, *, nearby: bool) -> int:
+    """How many tokens there may be between a count and what it counts, -1 where it counts something else."""
+    if nearby and (count.unit in _PIECES or (not count.kind and count.value < 1)):
+        return _NEARBY
+    return _FARTHEST_COUNT if not count.kind or (count.kind == "count" and not nearby) else -1
 
 
 def thousands(one: Quantity) -> tuple[float, ...]:
