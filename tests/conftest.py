@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails at once
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background job, whose children would not hear of Ctrl-C either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
 
 import pytest  # noqa: E402
