@@ -42,6 +42,8 @@ _QUALIFIERS = (
     r"|interstitial|apical|upper|lower|layering|healing|spinal|intrathoracic|moderate|noncalcified|increas\w+|patchy|pulmonary"
 )
 _QUALIFIER = re.compile(rf"\b(?:{_QUALIFIERS}|focal)\b", re.IGNORECASE)
+# "Of the femur", "on the left": a denial of one place is none of another.
+_PLACE_WORD = re.compile(r"\bleft\b|\bright\b|(?<=of the )[a-z]{4,20}\b(?! (?:lung|chest|thorax|abdomen))")
 _BETWEEN = re.compile(r"\b(?:\w+\W+){1,3}$")
 MOST_COMPARED = 100
 _OTHERWISE = re.compile(r"\b(?:otherwise|elsewhere|remain\w*)\b", re.IGNORECASE)
@@ -125,7 +127,8 @@ def _named(sentence: str) -> Iterator[_Mention]:
         thing, state = (found.lastgroup or "").replace("_", " "), polarity(stretches, found.start())
         before = sentence[max(0, found.start() - _REACH) : found.start()] if state == "denied" else ""
         partial = _OTHERWISE.search(before) is not None if state == "denied" else old
-        yield _Mention(thing, state, partial, _qualifiers(thing, before), sentence)
+        places = frozenset(_PLACE_WORD.findall(sentence.lower())) if state == "denied" else frozenset()
+        yield _Mention(thing, state, partial, _qualifiers(thing, before) | places, sentence)
 
 
 def _sound(sentence: str) -> Iterator[_Mention]:

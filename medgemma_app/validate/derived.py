@@ -9,12 +9,16 @@ from itertools import pairwise
 
 from medgemma_app.validate.quantities import Quantity
 
+_RANGE = r"(?:[0-9]{1,3}(?:\.[0-9]{1,2})? ?%? ?(?:/|-|–|to) ?)?"
 _LIMIT = re.compile(
-    r"(?:[<>≤≥]=?|\b(?:goals?|targets?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least|(?:greater|less|more|higher|lower) than|above"
-    r"|below|under|exceed(?:s|ing)?|ref(?:erence)?(?: range)?|threshold|restriction))(?: (?:of|is|to|bp|dose|daily)){0,2}\W{0,3}"
-    r"(?:[0-9]{2,3}(?:\.[0-9])? ?[/-] ?)?$",
+    r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
+    r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
+    r"|(?:call|return|notify|go|come|seek)\b[^.;\n]{0,40}\b(?:if|for|when)\b)\b)"
+    rf"(?:[^.;\n0-9]|a1c|o2|b12){{0,40}}{_RANGE}$",
     re.IGNORECASE,
 )
+_OR_MORE = re.compile(r"^ ?(?:%|mg/dl|[a-z]{1,5})? ?(?:or|and) (?:above|below|more|less|higher|lower|greater|over|under)\b", re.IGNORECASE)
+_A_RATE = re.compile(r"^ ?(?:lbs?|pounds?|kg) (?:in|over|within) (?:a|one|[0-9]) ?(?:day|week)", re.IGNORECASE)
 _A_DAY = re.compile(r"^ ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
 _CHANGE = re.compile(
     r"\b(?:by|gain(?:ed|ing|s)?|lo(?:st|ss)|los(?:es|ing)|(?:gain|loss) of|total of)\s+(?:about |approximately |~)?$", re.IGNORECASE
@@ -39,7 +43,8 @@ _TALLEST = (36, 90)
 
 def is_limit(text: str, one: Quantity) -> bool:
     """Whether a value is one to reach or to stay below, which nobody measured: "goal BP <130/80"."""
-    return _LIMIT.search(text[max(0, one.start - 40) : one.start]) is not None
+    before, after = text[max(0, one.start - 90) : one.start], text[one.end : one.end + 25]
+    return _LIMIT.search(before) is not None or _OR_MORE.match(after) is not None or _A_RATE.match(after) is not None
 
 
 def is_total(text: str, one: Quantity) -> bool:

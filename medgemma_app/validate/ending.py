@@ -25,6 +25,9 @@ _OF_SENTENCES = re.compile(
 )
 _TELEGRAPHIC = 0.34  # of the sentences before it, so many at most are whole ones
 _MEASURED = re.compile(r"[0-9][ -]?(?:mm|cm|mg|mcg|m?[lL]|units?|wks?|weeks?|days?|mos?|months?|yrs?|years?|hrs?|hours?|min|minutes?|d|h)$")
+_GRADED = re.compile(
+    r"\b(?:(?:BI|LI|PI|TI|Lung|O)-?RADS|grade|stage|type|class|category|level|score|Bosniak)(?: of)? ?[0-9IV]{1,3}[a-c]?$", re.I
+)
 _CLOSERS = "\"'”’)]}*_` \t"
 _CLOSED = re.compile(r"[.!?…。]$")
 _SENTENCE_END = re.compile(r"[a-z)\]%][.!?](?=\s|$)", re.IGNORECASE)
@@ -34,6 +37,7 @@ _LONE_BULLET = re.compile(r"[-*•+]|\d{1,2}[.)]")
 _SIGNATURE = re.compile(
     r"^\W*(?:electronically |digitally )?(?:sign(?:ed|ature)|dictated|transcribed|reported by|dr\.? |disclaimer)\b"
     r"|^\W*(?:note: )?(?:this|ai-generated|draft)\b"
+    r"|\b(?:dictated|transcribed|signed|reported|read) by\b[^.]{0,40}$"
     r"|\b(?-i:M\.?D|D\.?O|N\.?P|P\.?A(?:-C)?|R\.?N|MBBS)\.?$",
     re.IGNORECASE,
 )
@@ -126,6 +130,8 @@ def _is_value(last: str, bare: str) -> bool:
     """Whether the open last line ends in a quotation or a measured value."""
     sentence = re.split(r"[.!?]\s", bare)[-1]
     end = sentence.rsplit(maxsplit=1)[-1]
+    if _GRADED.search(sentence):
+        return True
     measured = any(char.isdigit() for char in end) and (":" in sentence or "/" in end or "%" in end or sentence == end)
     return last != bare or measured
 

@@ -42,7 +42,7 @@ _LAST_WORDS = frozenset(
     kidney liver spleen bladder uterus ovary ovarie prostate pancreas gallbladder bowel brain toe finger hand foot feet ankle
     wrist elbow shoulder hip neck arm leg skin throat eye ear nose sinus tendon ligament muscle nerve node breast thyroid
     scan film biopsy mri x-ray ultrasound echo panel count screen swab smear splint brace cast boot cuff pad cup sling
-    walker cane refill script referral note form letter call portal list log diary chart drop spray cream ointment gel pill
+    walker cane refill script referral note form letter call consult portal list log diary chart drop spray cream ointment gel pill
     tablet capsule patch vaccine shot dose hemorrhage bleed clot stone polyp cyst tumor fibroid goiter abscess ulcer edema
     rash wound burn sprain strain tear spasm cramp virus cold oil water food salt fiber meal sleep rest ice heat
     """.split()  # noqa: SIM905

@@ -21,6 +21,8 @@ _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
+_GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # "5/5 5/5 5/5 5/5" is a strength
+_LABEL = re.compile(r"[^\s:]{1,12}(?: [^\s:]{1,12}){0,2}: ")
 _COUNTER = re.compile(r"[0-9]+")
 _COUNTING = 12
 _SPACE = re.compile(r"\s")
@@ -30,7 +32,7 @@ _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 def repetition(report: Report) -> Iterator[Issue]:
     """The model got stuck: it said so, or the text shows it."""
-    text = _NUMBERING.sub(" ", report.text)
+    text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)
     if phrase is not None or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
@@ -139,6 +141,8 @@ def _refrain(sentences: list[str], fewest: int, fewest_short: int) -> str | None
     counts = Counter(sentence for sentence in sentences if sentence)
     repeated = {sentence: count for sentence, count in counts.items() if count >= (fewest if sentence.count(" ") > 2 else fewest_short)}
     covered = sum(len(sentence) * count for sentence, count in repeated.items())
-    if not repeated or 2 * covered < sum(len(sentence) * count for sentence, count in counts.items()):
+    # What is said anew of each level or organ moves on: every turn begins with another label.
+    labelled = sum(count == 1 and _LABEL.match(sentence) is not None for sentence, count in counts.items())
+    if not repeated or labelled >= max(repeated.values()) or 2 * covered < sum(len(sentence) * count for sentence, count in counts.items()):
         return None
     return max(repeated, key=lambda sentence: len(sentence) * repeated[sentence])

@@ -22,8 +22,8 @@ _MAYBE = (
 )
 # What is said of another person, of another time, or of what is not known yet.
 _ASIDE = (
-    r"if|should|risks?|prevent\w*|screen(?:ing)? for|unlikely|family history|mother|father|brother|sister|resolved|evaluate|rule|exclude"
-    r"|differential|when|vaccin\w+|test(?:ed|ing)? for"
+    r"if|should|would be|risks?|prevent\w*|screen(?:ing)? for|unlikely|family history|mother|father|brother|sister|resolved|evaluate|rule"
+    r"|exclude|differential|when|vaccin\w+|test(?:ed|ing)? for"
 )
 # What ends it.
 _BUT = (
@@ -32,7 +32,7 @@ _BUT = (
 )
 # What denies the whole clause from behind.
 _LATER = re.compile(
-    r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely)\b"
+    r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely|less likely)\b"
     r"|:[*_ ]{1,4}(?:no|none|negative|absent|denies|denied)\b",
     re.IGNORECASE,
 )

@@ -17,7 +17,8 @@ _STATED = (  # of a text in lower case
     re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}"),
     re.compile(r"\b(?:sex|gender)\b\W{1,4}(male|female|man|woman|m|f)\b"),
     re.compile(rf"\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}"),
-    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o)? ?([mf])\b"),
+    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o|/) ?([mf])\b"),
+    re.compile(r"(?<![0-9.])[1-9][0-9]?([mf])(?= (?:with|w/|who|presents|presenting|here|c/o|s/p|g[0-9]|admitted|seen)|,)"),
     re.compile(r"\b(mr|mrs)\b ?\.? ?[a-z]|\b(ms)\. ?[a-z]"),  # "miss" is a verb, and MS a disease
 )
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
@@ -59,9 +60,9 @@ def wrong_age(report: Report) -> Iterator[Issue]:
     """The age of the patient is the one the source gives."""
     if report.source is None:
         return
-    written = [one for one in written_quantities(report.text) if one.kind == "age" and _of_patient(report.text, one)]
+    written = [one for one in written_quantities(report.text) if _is_age(report.text, one) and _of_patient(report.text, one)]
     said = spoken_quantities(report.source) if written else []
-    stated = {one.value for one in said if (one.kind == "age" or _labelled(report.source, one)) and _of_patient(report.source, one)}
+    stated = {one.value for one in said if _is_age(report.source, one) and _of_patient(report.source, one)}
     near = {one.value for one in said if one.kind in ("age", "", "time")}
     for one in written[:1]:
         if stated and one.value not in stated | near:
@@ -69,11 +70,15 @@ def wrong_age(report: Report) -> Iterator[Issue]:
             yield Issue("wrong-age", "error", "the age in the note is not the one in the source", shown)
 
 
+def _is_age(text: str, one: Quantity) -> bool:
+    return one.kind == "age" or _labelled(text, one)
+
+
 def _labelled(text: str, one: Quantity) -> bool:
     return _BEFORE_AGE.search(text[max(0, one.start - 12) : one.start]) is not None
 
 
 def _of_patient(text: str, one: Quantity) -> bool:
-    """Whether an age in years is given without a relative beside it."""
+    """Whether an age is given in years, without a relative beside it."""
     around = text[max(0, one.start - 40) : one.end + 30]
-    return one.unit in ("", "year", "years", "yr", "yrs", "yo", "y") and _RELATIVE.search(around) is None
+    return one.unit in ("", "year", "years", "yr", "yrs", "yo", "y", "f") and _RELATIVE.search(around) is None

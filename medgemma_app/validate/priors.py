@@ -55,6 +55,7 @@ _CLAIMS = re.compile(rf"(?:\b|(?=,))(?:{'|'.join(_CLAIM)})\b", re.IGNORECASE)
 _HINTS = re.compile(r"\b(?:stable|persist\w*|remains?|chronic change|new|no change|resolution of|progression)\b", re.IGNORECASE)
 # A sentence that asks for a comparison, or says that there is none, claims nothing.
 _ASKS = re.compile(
+    r"\b(?:would be )?expected\b|"
     r"\bno (?:available |known )?(?:compar\w+|prior|previous|earlier|old|outside)\b"
     r"|\b(?:without|absen(?:t|ce)|unavailable|not available|none|recommend\w*|suggest\w*|advis\w*|would|could|if|correlat\w*|follow\w*"
     r"|obtain)\b[^.]{0,60}\b(?:compar\w*|prior|previous|earlier|old|outside)\b|\bcomparison\b[^.]{0,60}\b(?:recommended|helpful|advised|none|suggested)\b",

@@ -40,6 +40,8 @@ _LINKS = frozenset("of is was at to and or from on in the a now today about appr
 _BEFORE_LETTERS = frozenset(["", ",", ";", ":", ".", "-", "•", "|", "*", "\n"])
 _LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
 _PAIR = ("over", "/")
+_COLDEST = 90  # degrees Fahrenheit
+_AFTER_SEX = frozenset("with w who presents presenting here admitted seen".split())  # noqa: SIM905
 _NO_SHARES = {"respiratory rate", "heart rate", "blood pressure", "temperature", "weight", "bmi"}
 _DOSES = ("mass", "units")
 _PER = ("/", "per")
@@ -99,7 +101,7 @@ def _kind(tokens: Sequence[str], number: Number, unit: str, bars: Container[str]
     kind = UNITS.get(unit, "")
     if tokens[number.first] in ("once", "twice", "thrice"):
         return "count"
-    if kind == "time" and _is_age(tokens, number.last):
+    if (kind == "time" or _text(tokens, number.last) in ("m", "f")) and _is_age(tokens, number):
         return "age"
     if not kind and (_is_date(tokens, number) or _is_scale(tokens, number)):
         return "date" if _is_date(tokens, number) else "name"
@@ -154,9 +156,21 @@ def _is_spoken(word: str) -> bool:
     return word in SMALL or word in TENS
 
 
-def _is_age(tokens: Sequence[str], at: int) -> bool:
-    window = [_text(tokens, at + offset) for offset in range(4)]
-    return "old" in window or "yo" in window[:2] or (window[0] == "y" and window[1:3] in (["/", "o"], ["o", ""]))
+def _is_age(tokens: Sequence[str], number: Number) -> bool:
+    window = [_text(tokens, number.last + offset) for offset in range(4)]
+    if window[0] in ("m", "f"):  # "45F with cough", but not "98.6 F, pulse 72"
+        return (
+            window[1] in _AFTER_SEX
+            or window[1:3] in (["c", "/"], ["s", "/"])
+            or (window[1] == "," and number.value < _COLDEST)
+            or window[1][:2] in ("g0", "g1", "g2", "g3")
+        )
+    return (
+        "old" in window
+        or window[1:3] == ["of", "age"]
+        or "yo" in window[:2]
+        or (window[0] == "y" and window[1:3] in (["/", "o"], ["o", ""]))
+    )
 
 
 def _is_date(tokens: Sequence[str], number: Number) -> bool:

@@ -25,7 +25,7 @@ _UNANSWERED = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s|\n")
-_REMARK = re.compile(r"\n\s{0,9}\n")  # what comes in a paragraph of its own below an answer
+_REMARK = re.compile(r"\n\s{0,9}\n|\bdisclaimer\b", re.IGNORECASE)  # what comes below an answer
 _FIRST_SENTENCES = 2
 _EARLY = 300
 _JUDGED = 200  # no section of a report has more sentences
@@ -47,7 +47,7 @@ def _refusal(report: Report) -> str:
 
 def _refused(part: str, *, first: bool) -> str:
     """The words that decline: those of a short part all together; of a long one a sentence that opens the text, or half of all."""
-    part = part if first else _REMARK.split(part, maxsplit=1)[0]
+    part = part if first else _REMARK.split(part, maxsplit=1)[0] or part
     said = sentences(part)
     if len(part) <= _EARLY and not first:
         return part if declines(part) else ""
