@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["findings", "soap"]
 NAMES: Mapping[Kind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
 _OBJECT = re.compile(r'\s*\{\s*"')
-_ARRAY = re.compile(r"\s*\[\s*\{")
+_ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*$)")
 _JSON = re.compile(r'\s*(?:\{|"|\[\s*[\[{"\]])')  # and not "[doctor] How are you?"
 ONE_REPORT = "the text of a report, or what findings --json or soap --json printed"
 
@@ -117,6 +117,8 @@ def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, parse_notes(line.encode(errors="replace"), where)
         return
     parsed = parse_notes(text.encode(errors="replace"), name)
+    if parsed == []:
+        raise InputError(f"{name} holds no report; give {ONE_REPORT}")
     for number, record in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
         where = f"report {number} of {name}" if isinstance(parsed, list) else name
         if not isinstance(record, Mapping):
@@ -135,7 +137,7 @@ def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -
 
     Raises OptionError where something is told that a report of this kind has no use for.
     """
-    kind = kind or written.kind or ("soap" if "source" in told else guess_kind(written.text))
+    kind = kind or written.kind or guess_kind(written.text, likely="soap" if "source" in told else "findings")
     wrong = ", ".join(f"--{name.replace('_', '-')}" for name in told if (name == "source") == (kind == "findings"))
     if wrong:
         raise OptionError(f"{wrong} is no use for {written.name}, a {NAMES[kind]}; leave it out, or give another --kind")
@@ -144,9 +146,10 @@ def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -
     return Checked(written.name, kind, validate(written.text, **known))
 
 
-def guess_kind(text: str) -> Kind:
-    """The kind of which a text has the larger share of sections."""
-    return "soap" if len(parse_soap(text)) / 4 > len(parse_findings(text)) / 2 else "findings"
+def guess_kind(text: str, *, likely: Kind = "findings") -> Kind:
+    """The kind of which a text has the larger share of sections, the likely one where it has as much of both."""
+    soap, findings = len(parse_soap(text)) / 4, len(parse_findings(text)) / 2
+    return likely if soap == findings else "soap" if soap > findings else "findings"
 
 
 def _line(issue: Issue) -> str:
@@ -157,6 +160,8 @@ def _line(issue: Issue) -> str:
 def _read(source: str) -> tuple[str, str]:
     if source == "-":
         name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
+        if not raw:
+            raise InputError(f"standard input is empty; give {ONE_REPORT}")
     else:
         refuse_url(source)
         name = shown_name(source)

@@ -201,6 +201,16 @@ def test_a_transcript_need_not_be_json(tmp_path):
     assert codes(check(report, "--source", source)) == ["invented-value"]
 
 
+def test_a_findings_report_has_no_use_for_notes(tmp_path):
+    result = check(put(tmp_path, FINDINGS), "--source", put(tmp_path, "a cough", "said.txt"))
+    assert (result.exit_code, "--source is no use" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("nothing", ["", "[]"])
+def test_nothing_is_no_report(nothing):
+    assert check("-", input=nothing).exit_code == 2
+
+
 def test_standard_input_is_read_once():
     result = check("-", "-", input=FINDINGS)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

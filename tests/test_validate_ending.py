@@ -61,7 +61,20 @@ def test_what_awaits_another_word_is_cut_in_any_style(end):
 
 
 @pytest.mark.parametrize(
-    "end", ["No acute dz", "RLL pna", "Rib fx", "T8 wedge #", "Fatty liver", "Renal calculus, 5 mm", "Cavitating lesion, ?TB"]
+    "end",
+    [
+        "No acute dz",
+        "BI-RADS 2",
+        "Kellgren-Lawrence grade 3",
+        "Right mastoiditis. ENT consult",
+        "Normal. Dictated by Dr Lee",
+        "RLL pna",
+        "Rib fx",
+        "T8 wedge #",
+        "Fatty liver",
+        "Renal calculus, 5 mm",
+        "Cavitating lesion, ?TB",
+    ],
 )
 def test_a_telegram_of_a_report_has_no_full_stop_at_its_end(end):
     assert validate_findings(REPORT + end).errors == ()

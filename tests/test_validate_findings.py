@@ -205,12 +205,28 @@ def test_a_sentence_given_two_or_three_times_is_no_loop(text):
     assert "repetition" not in codes(report(findings=text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"C{n}-C{n + 1}: No disc bulge. No central canal stenosis. No neural foraminal narrowing." for n in range(2, 8)),
+        "Motor 5/5 5/5 5/5 5/5 (deltoid, biceps, triceps, grip). " + FINDINGS,
+    ],
+)
+def test_the_same_said_of_every_level_is_no_loop(text):
+    assert "repetition" not in codes(report(findings=text))
+
+
 def test_a_loop_the_generation_stopped_is_reported_with_its_end():
     issue = next(issue for issue in validate_findings(GOOD, finish_reason="repetition").errors)
     assert (issue.code, issue.excerpt.endswith("disease.")) == ("repetition", True)
 
 
 TOKENS = ["end_of_turn", "start_of_turn", "unused94", "unused7", "image_soft_token", "start_of_image", "end_of_image"]
+
+
+@pytest.mark.parametrize("token", ["[PAD]", "</s>", "<EOS>", "[/INST]", "\n### Human: thanks"])
+def test_what_other_models_leave_over_is_a_control_token_too(token):
+    assert "special-token" in codes(report(findings=f"{FINDINGS} {token}"))
 
 
 @pytest.mark.parametrize("name", [*TOKENS, "pad", "bos", "eos", "unk", "mask"])
@@ -266,6 +282,7 @@ def test_a_caution_within_a_longer_impression_is_no_refusal():
 def test_a_disclaimer_around_a_report_is_no_refusal():
     disclaimer = "**Disclaimer:** I am an AI and cannot provide a medical diagnosis."
     assert codes(f"{disclaimer}\n\n{GOOD}\n\n{disclaimer}") == set()
+    assert codes(f"{GOOD} Disclaimer: I am an AI and cannot provide medical advice; consult a radiologist.") == set()
     assert codes(f"{GOOD}\n\nPlease note that I am an AI, and that this is no medical advice; ask a radiologist.") == set()
 
 

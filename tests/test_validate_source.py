@@ -215,6 +215,15 @@ def test_what_the_note_leaves_out_is_a_remark(source, text, code):
         ("Lungs are clear.", "No wheezes.", False),
         ("No murmur.", "A murmur is heard.", True),
         ("Non-smoker.", "She smokes 10 cigarettes.", True),
+        ("NKDA.", "Allergies: penicillin.", True),
+        ("Lifelong nonsmoker.", "Smokes 1 pack per day.", True),
+        ("Lifelong nonsmoker.", "Her husband smokes 1 pack per day.", False),
+        ("Lungs: CTAB.", "Crackles at the right base.", True),
+        ("No fever.", "Presents with fever for two days.", True),
+        ("Abdomen: soft, nontender.", "Severe tenderness with guarding.", True),
+        ("No history of diabetes.", "Diabetes mellitus type 2.", True),
+        ("No history of diabetes.", "Mother: type 2 diabetes.", False),
+        ("Does not drink alcohol.", "Drinks 3 beers nightly.", True),
     ],
 )
 def test_a_note_that_contradicts_itself_gets_a_warning(one, other, clash):
@@ -281,3 +290,60 @@ def test_the_longest_texts_that_are_compared_take_seconds(trap):
     begun = time.process_time()
     validate_soap(note(subjective=text), source=source)
     assert time.process_time() - begun < 20
+
+
+def told(subjective, source, **sections):
+    judged = validate_soap(note(subjective=subjective, **sections), source=f"a cough . lungs are clear . bronchitis . {source}")
+    return {issue.code for issue in judged.issues if issue.severity != "info"}
+
+
+def test_degrees_and_gauges_say_nothing_of_the_sex():
+    assert (
+        told("John is here. He coughs.", "you are a sixty five year old male , temperature ninety eight point six", objective="T 98.6 F.")
+        == set()
+    )
+    assert told("63 y/o M with cough.", "you are a sixty three year old female", objective="T 98.6 F.") >= {"wrong-sex"}
+
+
+@pytest.mark.parametrize(
+    ("subjective", "code"),
+    [
+        ("45F with cough.", None),
+        ("45F, G1P0, cough.", None),
+        ("Age: 45. Cough.", None),
+        ("54F with cough.", "wrong-age"),
+        ("Age: 54. Cough.", "wrong-age"),
+        ("Patient is 54 years of age.", "wrong-age"),
+        ("45M with cough.", "wrong-sex"),
+    ],
+)
+def test_sex_and_age_in_the_short_forms_of_clinicians(subjective, code):
+    assert told(subjective, "a forty five year old female") == ({code} if code else set())
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "INR goal 2-3.",
+        "Goal A1c 7%.",
+        "Goal SpO2 88-92%.",
+        "Keep saturations 90% or above.",
+        "Lose 10 pounds by next visit.",
+        "Call if weight increases by 3 lb in a day or 5 lb in a week.",
+    ],
+)
+def test_a_goal_or_a_threshold_is_no_error(plan):
+    source = "the i n r is two point four , a one c eight point one , oxygen is ninety five percent , weight two hundred pounds , a cough"
+    assert validate_soap(note(plan=plan), source=source).errors == ()
+
+
+def test_a_value_in_words_is_one_all_the_same():
+    source = "b p one twenty over seventy , pulse seventy , ibuprofen six hundred milligrams"
+    assert told("Cough.", source, objective="BP one twenty over seventy. Take six hundred milligrams of ibuprofen.") == set()
+    assert "invented-value" in told("Cough.", source, objective="Heart rate of one hundred ten.")
+    assert "invented-value" in told("Cough.", source, plan="Take two hundred milligrams of ibuprofen.")
+
+
+def test_an_allergy_that_the_note_denies_is_a_warning():
+    assert told("Allergies: NKDA. Cough.", "i am allergic to penicillin") == {"omitted-allergy"}
+    assert told("Allergies: NKDA. Cough.", "are you allergic to penicillin ? no") == set()

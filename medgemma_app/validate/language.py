@@ -11,19 +11,19 @@ from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
 # The commonest words of each language that are no words of the others and no clinical abbreviations.
 _COMMON = {
     "English": "the of and with is are no was has in for to on this that not there patient normal",
-    "Spanish": "el los las del una con por se es está sin para que y su paciente presenta derecho izquierdo",
+    "Spanish": "el los las del una por se es está para que y su sin con paciente presenta derecho izquierdo",
     "French": "le les des une avec pour est sont et dans du la pas sans sur patiente droit gauche aucun",
     "German": "der die das und mit ist sind ein eine nicht kein keine im von bei zu patient rechts links",
-    "Italian": "il lo gli della con per è sono e una nel non di che paziente destro sinistro senza",
-    "Portuguese": "o os as da do com para não é uma sem em e no na paciente direito esquerdo",
-    "Dutch": "de het een en van met is niet geen voor op te zijn patiënt rechts links",
+    "Italian": "il lo gli della con è sono una nel di che senza nella paziente destro sinistro senza",
+    "Portuguese": "os da com para não é uma sem em na dos das paciente direito esquerdo",
+    "Dutch": "de het een en van niet geen voor zijn wordt patiënt rechts links",
 }
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[a-z\u00aa-\u024f\u0370-\u03ff]")
-_FEWEST = 12
+_FEWEST = 7
 _SHARE = 0.12
-_DISTINCT = 4  # "O: no ... A:" is no Portuguese
+_DISTINCT = 3  # one or two may be names or abbreviations
 
 
 def other_language(report: Report) -> Iterator[Issue]:

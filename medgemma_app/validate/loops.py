@@ -1,4 +1,7 @@
-"""Degenerate loops: a phrase that repeats without end, in a row or all over the text."""
+"""Degenerate loops: a phrase that repeats without end, in a row or all over the text.
+
+Greedy decoding runs into them (Holtzman et al. 2020); what is allowed was counted in real reports and notes.
+"""
 
 from __future__ import annotations
 

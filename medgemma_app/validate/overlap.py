@@ -1,4 +1,4 @@
-"""One section that says again what another has said."""
+"""One section that says again what another has said; how much real notes and reports repeat was counted in the corpora."""
 
 from __future__ import annotations
 

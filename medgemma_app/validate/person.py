@@ -1,4 +1,7 @@
-"""Sex and age of the patient: whether a report says the same as its source."""
+"""Sex and age of the patient: whether a report says the same as its source.
+
+The forms are those of American notes ("45F", "63 y/o M") and of DICOM's PatientSex and PatientAge (PS3.3 C.7.1.1, C.7.2.2).
+"""
 
 from __future__ import annotations
 

@@ -40,6 +40,9 @@ _LINKS = frozenset("of is was at to and or from on in the a now today about appr
 _BEFORE_LETTERS = frozenset(["", ",", ";", ":", ".", "-", "•", "|", "*", "\n"])
 _LETTERS = {"p": "heart rate", "r": "respiratory rate", "t": "temperature"}
 _PAIR = ("over", "/")
+_LEAST_TOLD = 10
+_DOSED = frozenset(unit for unit, kind in UNITS.items() if kind == "mass")
+_TOLD = frozenset(["blood pressure", "heart rate", "respiratory rate", "oxygen saturation"])
 _COLDEST = 90  # degrees Fahrenheit
 _AFTER_SEX = frozenset("with w who presents presenting here admitted seen".split())  # noqa: SIM905
 _NO_SHARES = {"respiratory rate", "heart rate", "blood pressure", "temperature", "weight", "bmi"}
@@ -64,10 +67,17 @@ def spoken_quantities(text: str) -> tuple[Quantity, ...]:
 
 @lru_cache(maxsize=2)
 def written_quantities(text: str) -> tuple[Quantity, ...]:
-    """The numbers a note writes in digits, one reading each; a label is in the same sentence as its number."""
+    """The numbers of a note, one reading each, a word only where it is a dose or a vital sign; a label is in the sentence of its number."""
     tokens = tokenize(text)
-    digits = (number for number in numbers(tokens.texts) if as_number(tokens.texts[number.first]) is not None)
-    return tuple(_longest(_quantity(tokens, number, _BARS_IN_WRITING) for number in digits))
+    found = ((number, _quantity(tokens, number, _BARS_IN_WRITING)) for number in numbers(tokens.texts))
+    return tuple(_longest(one for number, one in found if as_number(tokens.texts[number.first]) is not None or _is_told(tokens.texts, one)))
+
+
+def _is_told(tokens: Sequence[str], one: Quantity) -> bool:
+    """Whether a number is a value all in words: "two hundred milligrams", "a pulse of ninety", but not "one 300 mg tablet"."""
+    if any(as_number(token) is not None for token in tokens[one.first : one.last]):
+        return False
+    return one.value >= _LEAST_TOLD and (one.unit in _DOSED or (not one.unit and one.kind in _TOLD))
 
 
 def _longest(found: Iterable[Quantity]) -> Iterator[Quantity]:

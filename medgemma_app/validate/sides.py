@@ -1,4 +1,7 @@
-"""Sides and levels of a report: left here and right there, the fourth disc here and the fifth there."""
+"""Sides and levels of a report: left here and right there, the fourth disc here and the fifth there.
+
+How such errors come about in dictated reports: Luetmer et al. 2013.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a note says although its source is silent, and what it leaves out although the source says it."""
+"""What a note says although its source is silent, and what it leaves out although the source says it.
+
+Hallucinations and omissions are what evaluations of generated notes count (Ben Abacha et al. 2023).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.common import Issue, Report, Severity, excerpt
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import sentences
 from medgemma_app.validate.quantities import spoken_quantities, written_quantities
@@ -18,7 +21,15 @@ _DENIAL = re.compile(r"\b(?:den(?:ies|ied|ying)|negative for|no|without)\b", re.
 _VITAL_KINDS = frozenset(VITALS.values()) - {"height", "weight"}
 _COMPLAINT = re.compile(r"(?im)^\W{0,3}(?:chief |presenting )?(?:complaint|reason for visit)s?\s{0,3}:([^\n]{3,200})")
 _ALLERGY = re.compile(r"\ballerg(?:y|ies|ic)(?: to|:)\s{1,3}(?:the )?([a-z]{4,30})\b", re.IGNORECASE)
-_NO_ALLERGENS = frozenset("none known nkda that this them those these anything some medications".split())  # noqa: SIM905
+_ASKED = re.compile(
+    r"\b(?:are you|is (?:he|she)|any|not|no|never|if|whether|have you|do you)\b[^.]{0,20}$|n['’]t\b[^.]{0,20}$", re.IGNORECASE
+)
+_NO_ALLERGIES = re.compile(
+    r"\bno known (?:drug |medication |food )?allerg|\bnkd?a\b|\ballergies: ?none|\bdenies (?:any )?allerg", re.IGNORECASE
+)
+_NO_ALLERGENS = frozenset(
+    """none known nkda that this them those these anything some medications medication medicine medicines drugs foods food""".split()  # noqa: SIM905
+)
 MOST_ISSUES = 10
 _FEWEST_LETTERS = 4
 
@@ -70,11 +81,15 @@ def omitted_medication(report: Report) -> Iterator[Issue]:
 
 def omitted_allergy(report: Report) -> Iterator[Issue]:
     """An allergy the source names is in the note."""
-    note = heard(report.text)
-    named = dict.fromkeys(found.lower() for found in _ALLERGY.findall(report.source or "")[:50])
+    note, source = heard(report.text), report.source or ""
+    found = list(_ALLERGY.finditer(source))[:50]
+    named = dict.fromkeys(one[1].lower() for one in found if not _ASKED.search(source[max(0, one.start() - 30) : one.start()]))
     for allergy in named:
         if allergy not in _NO_ALLERGENS and not any(map(note.has, (allergy, *OTHER_NAMES.get(drug(allergy) or "", ())))):
-            yield Issue("omitted-allergy", "info", f"the source speaks of an allergy to {allergy}, the note does not", allergy)
+            denied = _NO_ALLERGIES.search(report.text) is not None
+            severity: Severity = "warning" if denied else "info"
+            message = f"the source speaks of an allergy to {allergy}, the note {'denies any' if denied else 'does not'}"
+            yield Issue("omitted-allergy", severity, message, allergy)
 
 
 def omitted_vital(report: Report) -> Iterator[Issue]:

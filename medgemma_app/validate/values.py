@@ -1,4 +1,7 @@
-"""Doses, vital signs and lab values of a note: whether the source has them, and whether they can be."""
+"""Doses, vital signs and lab values of a note: whether the source has them, and whether they can be.
+
+Units and analytes are those of ``units`` (UCUM, ISMP, LOINC); the bounds of a vital sign are wide ones of our own.
+"""
 
 from __future__ import annotations
 

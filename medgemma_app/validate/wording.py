@@ -1,4 +1,4 @@
-"""Text that is no language, or that drifts into another one."""
+"""Text that is no language, or that drifts into another one, by Unicode's scripts and the endings of English words."""
 
 from __future__ import annotations
 
