@@ -27,7 +27,6 @@ _STATED = (  # of a text in lower case
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
 _FEWEST_PRONOUNS = 4
 _SAME_PRONOUN = 0.9
-_AFTER_AGE = re.compile(rf"[\s-]{{0,3}}old\b|[\s,-]{{0,3}}{_NOUN}|\s?(?:yo|y/o)\b|\s?[mf]\b", re.IGNORECASE)
 _BEFORE_AGE = re.compile(r"\b(?:age|aged)\W{1,4}$", re.IGNORECASE)
 _RELATIVE = re.compile(
     r"\b(?:son|daughter|child|kids?|mother|father|mom|dad|brother|sister|husband|wife|grand\w+|uncle|aunt|niece|nephew|my)\b", re.IGNORECASE

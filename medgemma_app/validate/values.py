@@ -99,6 +99,10 @@ class _Said:
     def _heights(self) -> set[float]:
         return heights(self._source, self._found)
 
+    @cached_property
+    def _counted(self) -> set[tuple[str, float]]:
+        return {(one.kind, round(one.value, 3)) for one in multiples(self._found, nearby=True)}
+
     def has(self, one: Quantity) -> bool:
         """Whether the source says this of the same thing, in this unit or another, or says the number without saying of what."""
         if one.kind == "bmi" and is_bmi_of(one.value, self._heights, [other.value for other in self._others if other.kind == "weight"]):
@@ -124,7 +128,7 @@ class _Said:
 
     def counts_out(self, one: Quantity) -> bool:
         """Whether a dose is a multiple of one that the source gives, by a count that is said near it."""
-        return any(other.kind == one.kind and round(other.value, 3) == round(one.value, 3) for other in multiples(self._found, nearby=True))
+        return (one.kind, round(one.value, 3)) in self._counted
 
 
 def with_known_doses(source: str) -> str:
