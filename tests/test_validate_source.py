@@ -337,6 +337,12 @@ def test_a_goal_or_a_threshold_is_no_error(plan):
     assert validate_soap(note(plan=plan), source=source).errors == ()
 
 
+@pytest.mark.parametrize("text", ["Blood pressure is above goal at 150/95.", "Continue lisinopril (40 mg)."])
+def test_what_is_held_against_a_goal_or_put_in_brackets_is_a_value_all_the_same(text):
+    source = "a cough , bronchitis , lungs clear , b p one twenty over seventy , lisinopril ten milligrams"
+    assert {issue.code for issue in validate_soap(note(objective=text), source=source).errors} == {"invented-value"}
+
+
 def test_a_value_in_words_is_one_all_the_same():
     source = "b p one twenty over seventy , pulse seventy , ibuprofen six hundred milligrams"
     assert told("Cough.", source, objective="BP one twenty over seventy. Take six hundred milligrams of ibuprofen.") == set()

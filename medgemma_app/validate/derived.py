@@ -17,6 +17,7 @@ _LIMIT = re.compile(
     rf"(?:[^.;\n0-9]|a1c|o2|b12){{0,40}}{_RANGE}$",
     re.IGNORECASE,
 )
+_HELD_AGAINST = re.compile(r"\b(?:above|below|at|near|over|under|out of) (?:the )?(?:goal|target|range)\b[^.;\n]{0,40}$", re.IGNORECASE)
 _OR_MORE = re.compile(r"^ ?(?:%|mg/dl|[a-z]{1,5})? ?(?:or|and) (?:above|below|more|less|higher|lower|greater|over|under)\b", re.IGNORECASE)
 _A_RATE = re.compile(r"^ ?(?:lbs?|pounds?|kg) (?:in|over|within) (?:a|one|[0-9]) ?(?:day|week)", re.IGNORECASE)
 _A_DAY = re.compile(r"^ ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
@@ -44,12 +45,18 @@ _TALLEST = (36, 90)
 def is_limit(text: str, one: Quantity) -> bool:
     """Whether a value is one to reach or to stay below, which nobody measured: "goal BP <130/80"."""
     before, after = text[max(0, one.start - 90) : one.start], text[one.end : one.end + 25]
-    return _LIMIT.search(before) is not None or _OR_MORE.match(after) is not None or _A_RATE.match(after) is not None
+    is_bound = _LIMIT.search(before) is not None and _HELD_AGAINST.search(before) is None
+    return is_bound or _OR_MORE.match(after) is not None or _A_RATE.match(after) is not None
 
 
 def is_total(text: str, one: Quantity) -> bool:
-    """Whether a dose is that of a whole day, or stands in brackets as what several come to."""
-    return one.kind in _DOSES and (_A_DAY.match(text[one.end : one.end + 15]) is not None or text[one.start - 1 : one.start] == "(")
+    """Whether a dose is that of a whole day."""
+    return one.kind in _DOSES and _A_DAY.match(text[one.end : one.end + 15]) is not None
+
+
+def is_in_brackets(text: str, one: Quantity) -> bool:
+    """Whether a bracket opens before a dose, as before what several doses come to."""
+    return one.kind in _DOSES and text[one.start - 1 : one.start] == "("
 
 
 def is_daily(total: Quantity, dose: Quantity) -> bool:

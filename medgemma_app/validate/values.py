@@ -18,6 +18,7 @@ from medgemma_app.validate.derived import (
     is_conversion,
     is_daily,
     is_difference,
+    is_in_brackets,
     is_limit,
     is_same_height,
     is_total,
@@ -70,7 +71,8 @@ def invented_value(report: Report) -> Iterator[Issue]:
     for before, one, after in zip((None, *written), written, (*written[1:], None), strict=False):
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one) or said.gives_difference(report.text, one):
             continue
-        if is_total(report.text, one) and any(is_daily(one, other) for other in written):
+        is_sum = is_total(report.text, one) or is_in_brackets(report.text, one)
+        if is_sum and any(is_daily(one, other) for other in written):
             continue
         seen.add((one.kind, one.value))
         shown = excerpt(report.text[max(0, one.start - 30) : one.end + 15])
