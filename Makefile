@@ -23,27 +23,27 @@ check: lint test demo
 
 # What transformers computes for the demo checkpoint; the tests hold the project against it. Needs torch.
 reference: .venv/reference
-	$(BIN)/python tests/reference.py
+	PYTHONPATH=tests $(BIN)/python tests/tools/reference.py
 
 # How often the demo is exactly right on seeds it never saw; takes some minutes.
 measure-demo: .venv/ready
-	$(BIN)/python tests/measure_demo.py
+	PYTHONPATH=tests $(BIN)/python tests/tools/measure_demo.py
 
 # What reading costs on top of decoding, 10,000 damaged files, and with CORPORA=folder whether every word of real dialogues arrives.
 measure-inputs: .venv/ready
-	$(BIN)/python tests/measure_inputs.py $(if $(CORPORA),--corpora "$(CORPORA)")
+	PYTHONPATH=tests $(BIN)/python tests/tools/measure_inputs.py $(if $(CORPORA),--corpora "$(CORPORA)")
 
 # Trains the demo checkpoint anew. Needs torch and up to two hours on two CPU cores.
 train: .venv/reference
-	$(BIN)/python -m medgemma_app.demo.train
+	$(BIN)/python -m medgemma_app.demo.training
 
-# False alarms on real texts and errors caught: make measure-validators CORPORA=folder (see tests/measure_validators.py).
+# False alarms on real texts and errors caught: make measure-validators CORPORA=folder (see tests/tools/measure_validators.py).
 measure-validators: .venv/ready
-	$(BIN)/python tests/measure_validators.py "$(CORPORA)"
+	PYTHONPATH=tests $(BIN)/python tests/tools/measure_validators.py "$(CORPORA)"
 
 # Speed and memory against mlx-vlm itself, in ratios; some minutes. make bench PARTS="overhead many" runs some of it.
 bench: .venv/ready
-	$(BIN)/python tests/bench.py --json .cache/bench.json $(PARTS)
+	PYTHONPATH=tests $(BIN)/python tests/tools/bench.py --json .cache/bench.json $(PARTS)
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     )
     from medgemma_app.inputs.images import load_image
     from medgemma_app.inputs.notes import load_notes
-    from medgemma_app.model.engine import MedGemma
     from medgemma_app.model.generation import Generation, Options, Token
+    from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
@@ -66,7 +66,7 @@ _HOMES = {
     ],
     "inputs.images": ["load_image"],
     "inputs.notes": ["load_notes"],
-    "model.engine": ["MedGemma"],
+    "model.local": ["MedGemma"],
     "model.generation": ["Generation", "Options", "Token"],
     "prompts": ["Prompt"],
     "reports": ["FindingsReport", "SoapReport", "findings", "soap"],

@@ -20,7 +20,7 @@ from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt,
 if TYPE_CHECKING:
     from medgemma_app.inputs.notes import Notes
     from medgemma_app.inputs.study import Picture
-    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.model.local import MedGemma
     from medgemma_app.validate import Validation
 
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes

@@ -11,7 +11,7 @@ from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.notes_text import notes_text
 from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
 
-GOLDEN = Path(__file__).with_name("golden.json")
+GOLDEN = Path(__file__).parent / "data" / "golden.json"
 STEPS = 24
 TEXT = "The lungs are clear? "
 LINEAR, PLAIN = ({"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0}, {"rope_theta": 1e4, "rope_type": "default"})
@@ -33,6 +33,11 @@ RANDOM: dict[str, tuple[Any, ...]] = {
     "image-across-the-chunk-boundary": (TEXT * 291, picture(5), TEXT),
     "images-in-the-second-chunk": (TEXT * 340, picture(3), picture(4), TEXT * 20),
 }
+
+# Of no, one, two and three pictures, and shorter and longer than the sliding window of 64 tokens.
+MIXED_PROMPTS = [
+    Prompt((*(picture(10 * length + n) for n in range(length % 4)), "The lungs are clear. " * length)) for length in (1, 2, 3, 5, 7, 8)
+]
 
 
 def demo_prompts() -> dict[str, Prompt]:

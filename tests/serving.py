@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import httpx2
 
-from medgemma_app.model.serving.engine import Engine
+from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.place import Place
 from medgemma_app.serve.server import Server
 

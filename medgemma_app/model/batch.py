@@ -14,7 +14,7 @@ from medgemma_app.model.generation import FinishReason, Generation, Options
 from medgemma_app.model.row import Row, model_failed, penalties
 
 if TYPE_CHECKING:
-    from medgemma_app.model.engine import MedGemma
+    from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
 
 # Prompts in one forward pass. More gain nothing, since a few fill any device, and wait longer for room.

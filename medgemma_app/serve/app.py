@@ -20,20 +20,20 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.serving.chats import complete, serve_chats
-from medgemma_app.model.serving.engine import Engine
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import openapi
 from medgemma_app.serve.answers import Events, report_events, report_response, wants_stream, whole
 from medgemma_app.serve.bodies import read_fields, read_json
+from medgemma_app.serve.chats import complete, serve_chats
+from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.faults import Refused, checked, handle
 from medgemma_app.serve.guard import AT_END, Guard
 from medgemma_app.serve.inputs import ask_chat, findings_of, ids_of, soap_of
 from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
 
 if TYPE_CHECKING:
-    from medgemma_app.model.serving.engine import ServedModel
     from medgemma_app.reports import OnToken, Report, Task
+    from medgemma_app.serve.engine import ServedModel
 
     T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from medgemma_app.serve.schemas import Asking, ChatBody, FindingsRequest, ImageP
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.serving.answer import Asked
-    from medgemma_app.model.serving.engine import ServedModel
+    from medgemma_app.serve.answer import Asked
+    from medgemma_app.serve.engine import ServedModel
 
 MOST_PIXELS = 300_000_000  # of all pictures of a request: 3 bytes each while it is answered
 

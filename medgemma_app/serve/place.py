@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.model.remote.endpoint import KEY_VARIABLE, check_key, read_key
+from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, read_key
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import uvicorn
 
+from medgemma_app.cli.output import say
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.serving.engine import Engine
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.serve.app import build
+from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.openapi import version
 from medgemma_app.serve.place import Place
-from medgemma_app.terminal import say
 
 LAST_WORDS = 5  # seconds for saying to clients that their answers are ended
 INTERRUPTED = 128 + signal.SIGINT

@@ -1,7 +1,7 @@
 """Answers in which the model declines to do the task.
 
 Refusals have no fixed words, and clinicians cannot, will not and are sorry too. What tells them apart is the sum over their words:
-each adds to, or takes from, the odds that a sentence declines. ``tests/refusals.py`` learns these weights from sentences of our own.
+each adds to, or takes from, the odds that a sentence declines. ``tests/tools/refusals.py`` learns these weights from sentences of our own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""How the demo checkpoint is trained; not part of the wheel."""

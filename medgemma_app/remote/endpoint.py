@@ -1,0 +1,111 @@
+"""Where a server may be: an address that is checked before anything of a patient is sent to it, and the key to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from medgemma_app.errors import InputError, ModelError, OptionError
+
+if TYPE_CHECKING:
+    from medgemma_app.remote.model import RemoteMedGemma
+
+KEY_VARIABLE = "MEDGEMMA_API_KEY"
+# No space, no backslash, no letters beyond ASCII: nothing that another parser might read otherwise.
+_PLAIN = re.compile(r"[A-Za-z0-9._~:/%\[\]-]+")
+_LONGEST_KEY = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """An OpenAI-compatible server. ``url`` has been checked, and is made anew from what was checked.
+
+    ``timeout`` is the longest silence in seconds, before the first token or between two; ``jobs`` requests are kept in flight
+    where there are many. Raises OptionError for a URL or a value that is refused.
+    """
+
+    url: str
+    allow_remote: bool = False
+    key: str | None = field(default=None, repr=False)
+    timeout: float = 300.0
+    jobs: int = 8
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= 86_400):
+            raise OptionError("timeout must be above 0 and at most 86400 seconds")
+        if not (isinstance(self.jobs, int) and 1 <= self.jobs <= 1024):
+            raise OptionError("jobs must be a whole number from 1 to 1024")
+        object.__setattr__(self, "url", _checked(self.url, self.allow_remote))
+        if self.key is not None:
+            check_key(self.key, "the API key")
+
+    def connect(self, model: str | None) -> RemoteMedGemma:
+        """The model of that name, or the server's only one; see ``MedGemma.connect``."""
+        try:
+            from medgemma_app.remote.model import connect
+        except ModuleNotFoundError as error:
+            if error.name not in {"openai", "httpx2"}:
+                raise
+            raise ModelError("a server is spoken to by the openai package; pip install 'medgemma-app[remote]'") from error
+        return connect(self, model)
+
+    @property
+    def host(self) -> str:
+        """Scheme, host and port: what messages and reports say of the server."""
+        return "/".join(self.url.split("/")[:3])
+
+
+def _checked(url: str, allow_remote: bool) -> str:
+    """The URL put together anew from its parts. Only this machine itself may be spoken to in the clear."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or not _PLAIN.fullmatch(url) or parts.scheme not in {"http", "https"}:
+        raise OptionError("the endpoint must be a URL such as http://127.0.0.1:8000/v1, without a password, a query or spaces")
+    local = _is_loopback(host)
+    if not (local or allow_remote):
+        raise OptionError(
+            f"the picture and the notes would leave this machine for {host}; if they may, say so with --allow-remote (allow_remote=True)"
+        )
+    if not local and parts.scheme != "https":
+        raise OptionError(
+            f"the picture and the notes would leave this machine for {host} in the clear; use https, or a tunnel: "
+            f"ssh -L 8000:127.0.0.1:{port or 80} {host}"
+        )
+    named = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{named}{'' if port is None else f':{port}'}{parts.path.rstrip('/') or '/v1'}"
+
+
+def _is_loopback(host: str) -> bool:
+    """Names are not looked up: what a name stands for today it may not tomorrow."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_key(path: Path | None) -> str | None:
+    """The key in a file, or else the one in the environment; None without one. It is never part of a message."""
+    if path is None:
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        return check_key(key, KEY_VARIABLE) if key else None
+    try:
+        with path.open("rb") as file:
+            key = file.read(_LONGEST_KEY + 1).decode("ascii", errors="replace").strip()
+    except OSError as error:
+        raise InputError(f"cannot read the key file {path.name}: {error.strerror}") from error
+    return check_key(key, path.name)
+
+
+def check_key(key: str, where: str) -> str:
+    """The key; raises OptionError, which does not show it."""
+    if not 0 < len(key) <= _LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
+        raise OptionError(f"{where} must hold one key: a single line of ASCII without spaces")
+    return key

@@ -1,0 +1,237 @@
+"""MedGemma's face over an OpenAI-compatible server: the same prompts and tokens, computed elsewhere.
+
+Imported when it is first used: it needs the extra ``remote``.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import httpx2
+import openai
+from PIL import Image
+
+from medgemma_app.errors import EndpointError, GenerationError, InputError, MedGemmaError, ModelError
+from medgemma_app.model.generation import Expectation, Generation, Options, Token, collect
+from medgemma_app.model.local import MedGemma
+from medgemma_app.prompts import Prompt
+from medgemma_app.remote.client import CONNECT_SECONDS, openai_client
+from medgemma_app.remote.faults import room, translated
+from medgemma_app.remote.messages import messages
+from medgemma_app.remote.reply import Reply
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionChunk
+
+    from medgemma_app.remote.endpoint import Endpoint
+
+UNLIMITED = 1 << 31  # where a server does not say what its model takes
+# A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
+LEAST_PICTURE_TOKENS = 16
+
+
+def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
+    """Asks the server for its models and picks ``model``, or the only one it has loaded. Nothing of a patient is sent.
+
+    Raises EndpointError when it cannot be reached or refuses the key, ModelError when it has no such model.
+    """
+    client = openai_client(endpoint)
+    try:
+        with translated(replace(endpoint, timeout=CONNECT_SECONDS)):
+            answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS, "max_retries": 2})
+            card = _choose(_cards(answer.json()), model, endpoint)
+        return RemoteMedGemma(client, endpoint, card, server=answer.headers.get("server"))
+    except MedGemmaError:
+        client.close()
+        raise
+
+
+def _cards(said: Any) -> list[dict[str, Any]]:
+    """What a server says of its models. Raises ValueError for what no OpenAI-compatible server says."""
+    cards = said.get("data") if isinstance(said, dict) else None
+    if not isinstance(cards, list) or not all(isinstance(card, dict) and _is_name(card.get("id")) for card in cards):
+        raise ValueError("not a list of models")
+    return cards
+
+
+def _is_name(said: Any) -> bool:
+    """One that can be said in a line."""
+    return isinstance(said, str) and said.isprintable()
+
+
+def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
+    """mlx_vlm.server lists what lies on its disk too; asked for one of those it would drop the model that others are using."""
+    loaded = [card for card in cards if card.get("loaded", True)]
+    names = ", ".join(card["id"] for card in loaded) or "none"
+    if model is None and len(loaded) != 1:
+        raise ModelError(f"{endpoint.host} has these models: {names}; choose one by --model")
+    chosen = [card for card in loaded if model in (None, card["id"])]
+    if not chosen:
+        raise ModelError(f"{endpoint.host} has no model {model!r}; it has: {names}")
+    return chosen[0]
+
+
+class RemoteMedGemma(MedGemma):
+    """A model behind ``endpoint``. Any number of generations at a time.
+
+    ``context`` is what the server says its model takes, and huge where it says nothing: it then refuses by itself what does not fit.
+    """
+
+    packages = ("medgemma-app", "openai", "pillow")
+
+    def __init__(self, client: openai.OpenAI, endpoint: Endpoint, card: dict[str, Any], *, server: str | None) -> None:
+        limit = card.get("max_model_len")
+        self.id, self.revision, self.aligned = card["id"], None, None
+        self.context = limit if isinstance(limit, int) and limit > 0 else UNLIMITED
+        self.endpoint, self.server = endpoint.host, server
+        self._client, self._where = client, endpoint
+        weakref.finalize(self, client.close)
+        self._logprobs = True
+        self._picture_tokens: int | None = None
+        self._looking = threading.Lock()
+        self.counts = self._tokenized({"prompt": "x"}) is not None
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
+        ids = self._tokenized({"messages": messages(prompt)})
+        if ids is None:
+            raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
+        return ids
+
+    def encode_image(self, image: Image.Image) -> NoReturn:
+        """Not to be had from a server."""
+        raise InputError("a server gives no embeddings of a picture; load the model on this machine for them")
+
+    def expect(self, prompt: Prompt) -> Expectation | None:
+        """None: what a prompt costs is the server's business."""
+        return None
+
+    def batch_size(self, max_tokens: int) -> int:
+        """As many requests as may be in flight."""
+        return self._where.jobs
+
+    def described(self) -> dict[str, Any]:
+        return {**super().described(), "endpoint": self.endpoint, "server": self.server}
+
+    def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
+        """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
+        reply = Reply((options or Options()).seeded())
+        return collect(self._answer(prompt, reply), reply, on_token)
+
+    def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
+        """One Token as each arrives. Closing the generator closes the connection, at which the server stops.
+
+        Raises ContextError when the prompt does not fit, EndpointError and GenerationError when the server fails.
+        """
+        return self._answer(prompt, Reply((options or Options()).seeded()))
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
+    ) -> Iterator[Generation | MedGemmaError]:
+        """Keeps ``batch_size`` requests in flight; gives for each prompt, in order, its Generation or the error it failed with.
+
+        An answer that was broken off is asked for once more. Raises EndpointError when the server is gone or refuses everything.
+        """
+        from medgemma_app.remote.flight import in_flight
+
+        chosen = (options or Options()).seeded()
+        return in_flight(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
+
+    def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
+        if prompt.images:
+            self._look()
+        with translated(self._where, reply):
+            yield from self._tokens_of(prompt, reply)
+            if reply.reason is None:
+                raise GenerationError(f"{self.endpoint} ended the answer without saying that it is complete; see whether it still runs")
+            self._check_seen(prompt, reply)
+        yield reply.end(reply.reason)
+
+    def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
+        with self._open(prompt, reply.options) as chunks:
+            for chunk in chunks:
+                yield from reply.add(chunk)
+                if reply.overrun:
+                    return
+
+    def _open(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
+        """The request under way. What a server refuses to add or to fit in is asked for once more without it."""
+        try:
+            return self._request(prompt, options)
+        except openai.BadRequestError as error:
+            found = room(error)
+            if found and 0 < found[1] - found[0] < options.max_tokens:
+                options = replace(options, max_tokens=found[1] - found[0])
+            elif self._logprobs and "logprob" in str(error.message):
+                self._logprobs = False
+            else:
+                raise
+        return self._request(prompt, options)
+
+    def _request(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
+        """Every sampling value is sent: what a server misses it takes from the checkpoint."""
+        stream = self._client.chat.completions.create(
+            model=self.id,
+            messages=cast(Any, messages(prompt)),
+            stream=True,
+            stream_options={"include_usage": True},
+            logprobs=True if self._logprobs else openai.omit,
+            max_tokens=options.max_tokens,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            seed=openai.omit if options.seed is None else options.seed,
+            extra_body=_beyond_openai(options),
+        )
+        kind = stream.response.headers.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            stream.close()
+            raise ValueError(f"not a stream: {kind}")
+        return stream
+
+    def _look(self) -> None:
+        """Once: whether a picture makes a prompt longer. A text-only model, or a server that drops pictures, answers all the same."""
+        with self._looking, translated(self._where):
+            if self._picture_tokens is None:
+                without, nobody = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
+                try:
+                    self._picture_tokens = self._prompt_tokens(Prompt((nobody, "?"))) - without
+                except (openai.BadRequestError, openai.UnprocessableEntityError):  # as vLLM says it of a text-only model
+                    self._picture_tokens = 0
+        if self._picture_tokens < LEAST_PICTURE_TOKENS:
+            raise EndpointError(f"{self.endpoint} does not look at pictures; is {self.id} a text-only model?")
+
+    def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
+        """Each picture of a prompt has to show in the number of its tokens; not in full, since line breaks between pictures may merge."""
+        least = 0.9 * len(prompt.images) * (self._picture_tokens or 0)
+        if not reply.overrun and prompt.images and (reply.prompt_tokens is None or reply.prompt_tokens < least):
+            raise GenerationError(f"{self.endpoint} did not look at all pictures: the prompt has too few tokens for them")
+
+    def _prompt_tokens(self, prompt: Prompt) -> int:
+        reply = Reply(Options(max_tokens=1))
+        for _ in self._tokens_of(prompt, reply):
+            pass
+        if reply.prompt_tokens is None:
+            raise EndpointError(f"{self.endpoint} reports no token usage, so that nobody can tell whether it looks at pictures")
+        return reply.prompt_tokens
+
+    def _tokenized(self, what: dict[str, Any]) -> list[int] | None:
+        """What vLLM's /tokenize, which lies beside /v1, makes of ``what``; None from a server that has none."""
+        address = self._where.url.removesuffix("/v1") + "/tokenize"
+        with translated(self._where):
+            try:
+                said = self._client.post(address, cast_to=httpx2.Response, body={"model": self.id, **what}).json()
+            except (openai.APIStatusError, ValueError):
+                return None
+        ids = said.get("tokens") if isinstance(said, dict) else None
+        return ids if isinstance(ids, list) and all(isinstance(id, int) for id in ids) else None
+
+
+def _beyond_openai(options: Options) -> dict[str, Any]:
+    """The names that vLLM and mlx_vlm.server have for what OpenAI's own service does not take; ids of tokens come from vLLM alone."""
+    penalty = options.repetition_penalty
+    body: dict[str, Any] = {"top_k": options.top_k, "min_p": 0.0, "repetition_penalty": penalty or 1.0, "return_token_ids": True}
+    return body if penalty is None else {**body, "repetition_context_size": options.max_tokens}

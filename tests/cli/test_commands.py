@@ -1,0 +1,256 @@
+"""The command as a user meets it: what is on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from medgemma_app import MedGemma
+from medgemma_app.cli.app import app
+from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.notices import DEMO_NOTICE, NOTICE
+
+SEED = 3
+
+
+@pytest.fixture
+def scan(tmp_path):
+    draw_phantom(SEED)[0].save(tmp_path / "scan.png")
+    return str(tmp_path / "scan.png")
+
+
+@pytest.fixture
+def notes(tmp_path):
+    (tmp_path / "notes.json").write_text(json.dumps(write_notes(SEED)[0]))
+    return str(tmp_path / "notes.json")
+
+
+@pytest.fixture
+def medgemma(demo, monkeypatch):
+    """Runs the command in this process, with the demo loaded once."""
+    monkeypatch.setattr(MedGemma, "load", lambda *_, **__: demo)
+    return lambda *arguments, **kwargs: CliRunner().invoke(app, [*arguments, "--model", "demo"], **kwargs)
+
+
+def test_findings_prints_the_report_and_nothing_else_on_stdout(medgemma, scan):
+    result = medgemma("findings", scan)
+    assert (result.exit_code, result.stdout) == (0, draw_phantom(SEED)[1] + "\n")
+
+
+def test_soap_prints_the_note(medgemma, notes):
+    result = medgemma("soap", notes)
+    assert (result.exit_code, result.stdout) == (0, write_notes(SEED)[1] + "\n")
+
+
+def test_notes_can_come_from_standard_input(medgemma, notes):
+    result = medgemma("soap", "-", input=json.dumps(write_notes(SEED)[0]))
+    assert result.stdout == write_notes(SEED)[1] + "\n"
+
+
+def test_streamed_and_whole_answers_are_the_same(medgemma, scan):
+    assert medgemma("findings", scan, "--no-stream").stdout == medgemma("findings", scan).stdout
+
+
+def test_every_use_of_the_demo_says_what_it_is(medgemma, scan):
+    lines = medgemma("findings", scan, "--quiet").stderr.splitlines()
+    assert lines == [NOTICE, DEMO_NOTICE]
+
+
+def test_timings_stand_on_stderr(medgemma, scan):
+    assert "prompt tokens" in medgemma("findings", scan).stderr
+
+
+@pytest.mark.parametrize("command", ["findings", "soap"])
+def test_json_is_one_complete_object(medgemma, scan, notes, command):
+    result = medgemma(command, scan if command == "findings" else notes, "--json")
+    report = json.loads(result.stdout)
+    assert result.stdout.count("\n") == 1
+    assert report["valid"] is True
+    assert report["kind"] == command
+    assert all(
+        report[key] for key in ("text", "sections", "model", "options", "tokens", "input", "prompt", "versions", "peak_memory_bytes")
+    )
+
+
+def test_several_studies_are_one_json_line_each_in_order(medgemma, tmp_path):
+    for seed in (1, 2):
+        draw_phantom(seed)[0].save(tmp_path / f"{seed}.png")
+    result = medgemma("findings", str(tmp_path / "2.png"), str(tmp_path / "1.png"), "--json")
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == [draw_phantom(seed)[1] for seed in (2, 1)]
+
+
+def test_a_study_that_fails_does_not_stop_the_next(medgemma, scan):
+    result = medgemma("findings", "missing.png", scan)
+    assert result.exit_code == 2
+    assert draw_phantom(SEED)[1] in result.stdout
+    assert "missing.png" in result.stderr
+
+
+def test_output_takes_the_answer_and_leaves_stdout_empty(medgemma, scan, tmp_path):
+    result = medgemma("findings", scan, "--output", str(tmp_path / "report.txt"))
+    assert result.stdout == ""
+    assert (tmp_path / "report.txt").read_text() == draw_phantom(SEED)[1] + "\n"
+
+
+def test_a_cut_report_is_printed_with_every_issue_named_and_exit_3(medgemma, scan):
+    result = medgemma("findings", scan, "--max-tokens", "4")
+    assert result.exit_code == 3
+    assert draw_phantom(SEED)[1].startswith(result.stdout.strip())
+    assert "error: truncated:" in result.stderr
+    assert "error: missing-section:" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["findings", "{scan}", "--max-tokens", "0"],
+        ["findings", "{scan}", "--max-tokens", "many"],
+        ["findings", "{scan}", "--temperature", "-1"],
+        ["findings", "{scan}", "--temprature", "1"],
+        ["findings", "{scan}", "--output", "{folder}"],
+        ["findings", "{scan}", "--output", "{folder}/none/report.txt"],
+        ["findings", "{scan}", "--prior", "none.png"],
+        ["findings", "{scan}", "{notes}", "--prior", "{scan}"],
+        ["findings", "{scan}", "--resume"],
+        ["findings", "{scan}", "--batch-size", "0"],
+        ["findings", "{scan}", "--retries", "-1"],
+        ["findings", "{scan}", "--frame", "2"],
+        ["findings", "{scan}", "--window", "40/80"],
+        ["findings", "{scan}", "--save-input", "{folder}"],
+        ["findings", "{scan}", "--view", "none.png"],
+        ["findings", "{folder}/empty"],
+        ["soap", "{folder}/empty"],
+        ["findings", "{notes}"],
+        ["findings"],
+        ["soap", "{scan}"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_and_bad_input_exit_2_and_write_nothing(medgemma, scan, notes, tmp_path, arguments):
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    result = medgemma(*(text.format(scan=scan, notes=notes, folder=tmp_path) for text in arguments))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.strip()
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[", '""', "{}", '"too short"', "\ufeff[]"])
+def test_notes_that_hold_nothing_exit_2_with_one_line(medgemma, text):
+    result = medgemma("soap", "-", input=text)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+
+
+def test_notes_longer_than_the_context_say_how_many_tokens_fit(medgemma, demo, tmp_path):
+    (tmp_path / "long.json").write_text(json.dumps({"history": "cough for 3 days, " * 3000}))
+    result = medgemma("soap", str(tmp_path / "long.json"))
+    assert result.exit_code == 2
+    assert f"at most {demo.context - 512}" in result.stderr
+
+
+def test_truncate_leaves_out_the_end_and_says_so(medgemma, demo, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "context", 400)
+    (tmp_path / "long.json").write_text(json.dumps({"history": "Cough for 3 days. " * 300}))
+    result = medgemma("soap", str(tmp_path / "long.json"), "--truncate", "--max-tokens", "8")
+    assert result.exit_code == 3
+    assert "words were left out" in result.stderr
+
+
+def test_the_picture_the_model_sees_can_be_saved(medgemma, scan, tmp_path):
+    draw_phantom(SEED)[0].crop((0, 0, 256, 200)).save(scan)
+    for options, size in ((), (256, 256)), (("--no-pad",), (256, 200)):
+        medgemma("findings", scan, *options, "--save-input", str(tmp_path / "seen.png"), "--max-tokens", "1")
+        with Image.open(tmp_path / "seen.png") as seen:
+            assert seen.size == size
+
+
+def test_what_the_model_saw_of_each_picture_is_said(medgemma, tmp_path):
+    picture = Image.fromarray(np.linspace(0, 4000, 200 * 300).reshape(200, 300).astype(np.uint16))
+    picture.save(tmp_path / "scan.tif", save_all=True, append_images=[picture.rotate(180)])
+    said = medgemma("findings", str(tmp_path / "scan.tif"), "--frame", "2").stderr
+    assert (
+        "saw scan.tif: 300 x 200 pixels of 16 bits, frame 2 of 2, shown by percentiles 0.1 and 99.9 (4 to 3995), padded to a square" in said
+    )
+    said = medgemma("findings", str(tmp_path / "scan.tif"), "--frame", "2", "--no-pad").stderr
+    assert "squashed to a square" in said
+
+
+def test_views_and_a_prior_reach_the_record(medgemma, scan):
+    record = json.loads(medgemma("findings", scan, "--view", scan, "--view", scan, "--prior", scan, "--json").stdout)
+    assert record["prompt"]["file"] == "findings_prior_views.md"
+    assert len(record["input"]["views"]) == 2
+
+
+def test_no_word_of_a_note_is_on_stderr(medgemma, tmp_path):
+    (tmp_path / "notes.json").write_text('{"patient": "Zebulon Quux", "history": "cough for 3 days and fever"')
+    assert "Zebulon" not in medgemma("soap", str(tmp_path / "notes.json")).stderr
+    assert "Zebulon" not in medgemma("soap", "-", input='{"patient": "Zebulon Quux", "history": "cough for 3 days and fever"}').stderr
+
+
+def test_a_model_that_cannot_be_loaded_exits_1(scan):
+    result = CliRunner().invoke(app, ["findings", scan, "--model", "./nowhere"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "./nowhere" in result.stderr
+
+
+def test_the_environment_names_the_model(scan, monkeypatch):
+    asked = []
+    monkeypatch.setattr(MedGemma, "load", lambda model, **_: asked.append(model) or sys.exit(0))
+    CliRunner().invoke(app, ["findings", scan], env={"MEDGEMMA_MODEL": "./here"})
+    assert asked == ["./here"]
+
+
+# Sampling from the random checkpoint: words at once, and no end.
+ENDLESS = ["--max-tokens", "5000", "--temperature", "2", "--seed", "1"]
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "medgemma_app", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_keeps_what_was_printed_and_exits_130(tiny_folder, scan):
+    with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
+        first = run.stdout.read(1)
+        run.send_signal(signal.SIGINT)
+        rest, stderr = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert (first + rest).strip()
+    assert "cancelled" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_reader_that_goes_away_causes_no_traceback(tiny_folder, scan):
+    with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
+        run.stdout.read(1)
+        run.stdout.close()
+        stderr = run.stderr.read()
+    assert run.returncode != 0
+    assert "Traceback" not in stderr
+
+
+def test_python_m_medgemma_app_is_the_command():
+    with start("--version") as run:
+        assert run.communicate()[0].startswith("medgemma-app ")
+
+
+def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(tmp_path, monkeypatch):
+    """However long it takes to find out: the model is looked for meanwhile."""
+    (tmp_path / "scan.png").write_text("no picture")
+    monkeypatch.setattr("medgemma_app.cli.batch.HEAD_START", 0)
+    result = CliRunner().invoke(app, ["findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none")])
+    assert result.exit_code == 2
+    assert "scan.png is not a picture" in result.stderr
+
+
+def test_a_stray_byte_in_an_option_does_no_harm(medgemma, scan):
+    result = medgemma("findings", scan, "--indication", "caf\udce9 pain", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["input"]["indication"] == "caf\ufffd pain"

@@ -1,0 +1,146 @@
+"""Requests that are decoded together do not touch one another, and end when nobody waits for them any more."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import mlx.core as mx
+import pytest
+from cases import MIXED_PROMPTS
+from mlx_vlm.generate.ar import BatchGenerator
+from mlx_vlm.server.app import _protocol_deps
+from mlx_vlm.server.generation import ResponseGenerator
+from serving import chat, encoded, running, until
+from tiny import picture
+
+from medgemma_app import GenerationError, Options
+
+
+@pytest.fixture(scope="module")
+def client(tiny_folder):
+    """Of a server whose model, of random weights, does not stop by itself."""
+    with running(str(tiny_folder)) as client:
+        yield client
+
+
+def together(client, rows):
+    """What becomes of (prompt, options) that are asked at once."""
+
+    def generate(row):
+        try:
+            return client.engine.served.session().generate(*row)
+        except GenerationError as error:
+            return error
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(generate, rows))
+
+
+def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_model, client):
+    """Random weights: the smallest difference of a mask or of a position shows. Sampled and greedy rows stand side by side."""
+    options = [Options(max_tokens=20), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
+    rows = [(prompt, options[at % 4 == 2]) for at, prompt in enumerate(MIXED_PROMPTS + MIXED_PROMPTS[:2])]
+    assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
+
+
+def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
+    embed = client.engine.served.embed
+
+    def failing(prompt, ids):
+        if len(prompt.images) == 1:
+            raise RuntimeError("out of memory")
+        return embed(prompt, ids) * (mx.nan if len(prompt.images) == 2 else 1)
+
+    rows = [(prompt, Options(max_tokens=5)) for prompt in MIXED_PROMPTS[:4]]
+    wanted = together(client, rows)
+    monkeypatch.setattr(client.engine.served, "embed", failing)
+    found = together(client, rows)
+    for row, before, after in zip(rows, wanted, found, strict=True):
+        if len(row[0].images) in (1, 2):
+            assert isinstance(after, GenerationError)
+        else:
+            assert after.token_ids == before.token_ids
+
+
+def test_a_pass_that_fails_ends_what_runs_and_the_engine_goes_on(client, monkeypatch):
+    engine, rows = client.engine, [(prompt, Options(max_tokens=5)) for prompt in MIXED_PROMPTS[:3]]
+    wanted = together(client, rows)
+
+    def failing(*_):
+        monkeypatch.undo()
+        raise RuntimeError("[metal::malloc] out of memory")
+
+    monkeypatch.setattr(engine, "_step", failing)
+    with pytest.raises(GenerationError, match="out of memory"):
+        engine.served.session().generate(*rows[0])
+    assert [row.token_ids for row in together(client, rows)] == [row.token_ids for row in wanted]
+
+
+LEAVING = [("/v1/findings", True), ("/v1/findings", False), ("/v1/chat/completions", True), ("/v1/chat/completions", False)]
+
+
+@pytest.mark.parametrize(("path", "stream"), LEAVING)
+def test_the_engine_stops_within_two_tokens_of_the_client_leaving(client, monkeypatch, path, stream):
+    engine, made = client.engine, []
+    stream_text = engine._stream_text
+
+    def slow(*how):
+        """A token every 50 ms: long enough for the news that the client has gone."""
+        time.sleep(0.05)
+        made.append(how)
+        return stream_text(*how)
+
+    monkeypatch.setattr(engine, "_stream_text", slow)
+    options = {"max_tokens": 500}
+    body = (
+        chat(picture(1, 64), "?", model=engine.served.id, **options)
+        if "chat" in path
+        else {"scan": encoded(picture(1, 64)), "options": options}
+    )
+    sent = json.dumps({**body, "stream": stream}).encode()
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+        connection.sendall(head.encode() + sent)
+        until(lambda: len(made) >= 3)
+    before = len(made)
+    until(lambda: not engine._active)
+    assert len(made) - before <= 2
+
+
+def test_a_client_that_leaves_before_its_turn_costs_nothing(client, monkeypatch):
+    engine, looked = client.engine, []
+    embed = engine.served.embed
+    monkeypatch.setattr(engine.served, "embed", lambda prompt, ids: looked.append(len(prompt.images)) or embed(prompt, ids))
+    monkeypatch.setattr(engine, "most", 1)
+    running, waiting = engine.served.session(), engine.served.session()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(running.generate, MIXED_PROMPTS[3], Options(max_tokens=2000))
+        until(lambda: engine._active)
+        second = pool.submit(waiting.generate, MIXED_PROMPTS[1], Options(max_tokens=2000))
+        until(lambda: waiting._answer is not None)
+        for session, asked in ((waiting, second), (running, first)):
+            session.cancel()
+            assert isinstance(asked.exception(), GenerationError)
+    assert len(together(client, [(MIXED_PROMPTS[0], Options(max_tokens=3))])[0].token_ids) == 3
+    assert looked == [len(MIXED_PROMPTS[3].images), len(MIXED_PROMPTS[0].images)]
+
+
+def test_mlx_vlm_still_draws_and_cancels_for_all_requests_alike():
+    """Where this fails, mlx-vlm has learnt it: look whether Draws, and cancelling by the queue, are still needed."""
+    assert "sampler" not in inspect.signature(BatchGenerator.insert).parameters
+    assert "self.uid_count = 0" in inspect.getsource(BatchGenerator.__init__)
+    assert "_cancelled.add(uid)" in inspect.getsource(ResponseGenerator._cancel)
+
+
+def test_mlx_vlm_still_has_the_seams_that_are_used():
+    assert {"get_cached_model", "apply_chat_template"} <= set(vars(_protocol_deps))
+    called = inspect.getsource(ResponseGenerator._run_impl) + inspect.getsource(ResponseGenerator._step)
+    for name in (
+        "_initialize_model", "_collect_pending_requests", "_apply_cancellations", "_gpu_embed", "_make_sampler", "_make_logits_processors",
+        "_stream_text",
+    ):  # fmt: skip
+        assert f"self.{name}(" in called

@@ -1,0 +1,337 @@
+"""Whatever is sent to the server: one clear line for it, nothing of it kept, and never a 500."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+from fastapi import Request
+from hypothesis import HealthCheck, Phase, given, settings
+from PIL import Image
+from serving import chat, encoded, png, running
+from typer.testing import CliRunner
+
+from medgemma_app.cli.app import app as command
+from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.errors import OptionError
+from medgemma_app.remote.endpoint import KEY_VARIABLE
+from medgemma_app.serve import bodies
+from medgemma_app.serve.app import build
+from medgemma_app.serve.faults import Refused
+from medgemma_app.serve.guard import Guard
+from medgemma_app.serve.place import Place, chosen_key
+from medgemma_app.serve.server import plain_logs
+
+SCAN = encoded(draw_phantom(0)[0])
+JSON = {"content-type": "application/json"}
+SECRET = "Mrs Whittlethorpe"
+DEEP = "[" * 100_000
+FINDINGS, SOAP, CHAT, TOKENIZE = "/v1/findings", "/v1/soap", "/v1/chat/completions", "/tokenize"
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running("demo") as client:
+        yield client
+
+
+def blank():
+    return encoded(Image.new("RGB", (80, 80)))
+
+
+def url(address):
+    return {"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}]}
+
+
+def said(*roles, **more):
+    return {"model": "demo", "messages": [{"role": role, "content": "Hello."} for role in roles], **more}
+
+
+BAD = [
+    (FINDINGS, "{", 400, "the request is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+    (FINDINGS, b"\xff\xfe\xfa", 400, "the request is not"),
+    (FINDINGS, DEEP, 400, "the request is nested too deeply"),
+    (FINDINGS, '{"scan": NaN}', 400, "the request has a number that is none, or is too long"),
+    (FINDINGS, '{"frame": ' + "9" * 5000 + "}", 400, "the request has a number that is none, or is too long"),
+    (FINDINGS, "[]", 422, "the request is no JSON object"),
+    (FINDINGS, {}, 422, "scan: field required"),
+    (FINDINGS, {"scan": SCAN, SECRET: 1}, 422, "the request has a field that is not known here"),
+    (FINDINGS, {"scan": SCAN, "options": {SECRET: 1}}, 422, "options has a field that is not known here"),
+    (FINDINGS, {"scan": 5}, 422, "scan: a picture is base64 text or a data URL"),
+    (FINDINGS, {"scan": SECRET}, 422, "the picture is not base64"),
+    (FINDINGS, {"scan": base64.b64encode(SECRET.encode()).decode()}, 422, "the scan is not a picture that can be read"),
+    (FINDINGS, {"scan": "http://127.0.0.1:1/x.png"}, 422, "the picture is an address, and nothing is fetched"),
+    (FINDINGS, {"scan": "file:///etc/passwd"}, 422, "the picture is an address, and nothing is fetched"),
+    (FINDINGS, {"scan": "/etc/passwd"}, 422, "the"),
+    (FINDINGS, {"scan": blank()}, 422, "the scan is blank or nearly so; give a picture that shows something"),
+    (FINDINGS, {"scan": SCAN, "views": [SCAN, blank()]}, 422, "view 2 is blank or nearly so"),
+    (FINDINGS, {"scan": SCAN, "frame": 7}, 422, "the scan has no frame 7; it has only frame 1"),
+    (FINDINGS, {"scan": SCAN, "indication": f"{SECRET}\x00"}, 422, "indication: it holds characters that are no text"),
+    (FINDINGS, f'{{"scan": "{SCAN}", "indication": "\\ud800"}}', 422, "indication: it holds characters that are no text"),
+    (FINDINGS, {"scan": SCAN, "options": {"max_tokens": "5"}}, 422, "options.max_tokens: input should be a valid integer"),
+    (FINDINGS, {"scan": SCAN, "options": {"max_tokens": 0}}, 422, "max_tokens must be a whole number of at least 1, not 0"),
+    (FINDINGS, f'{{"scan": "{SCAN}", "options": {{"temperature": 1e999}}}}', 422, "temperature must be at least 0 and at most 10, not inf"),
+    (FINDINGS, {"scan": SCAN, "model": "mlx-community/other"}, 404, "this server serves demo and no other model"),
+    (SOAP, {"notes": {}}, 422, "the notes holds fewer than 5 words; there is nothing to write a note from"),
+    (SOAP, {"notes": "/etc/passwd"}, 422, "the notes holds fewer than 5 words"),
+    (SOAP, {"notes": "word " * 9000}, 400, "the notes make"),
+    (SOAP, '{"notes": ' + "[" * 200 + "1" + "]" * 200 + "}", 422, "the request is nested too deeply"),
+    (CHAT, url("https://example.org/x.png"), 422, "picture 1 is an address, and nothing is fetched"),
+    (CHAT, url("/etc/passwd"), 422, "picture 1 is not"),
+    (CHAT, url(f"data:image/png;base64,{SECRET}"), 422, "picture 1 is not base64"),
+    (CHAT, url("data:text/plain,hello"), 422, "picture 1 is a data URL without base64"),
+    (CHAT, said("user", "user"), 422, "messages must be those of the system, then of user and assistant by turns"),
+    (CHAT, said("assistant"), 422, "messages must be those of the system"),
+    (CHAT, said("system"), 422, "messages must be those of the system"),
+    (CHAT, said("tool"), 422, "messages.0: input tag 'tool'"),
+    (CHAT, said("user", tools=[]), 422, "the request has a field that is not known here (tools); see /openapi.json"),
+    (SOAP, {"notes": "x", "max_tokens": 5}, 422, "the request has a field that is not known here (max_tokens);"),
+    (SOAP, {"notes": "x", SECRET: 5}, 422, "the request has a field that is not known here; see /openapi.json"),
+    (CHAT, said("user", n=2), 422, "n: input should be 1"),
+    (CHAT, {**said("user"), "model": "other"}, 404, "this server serves demo and no other model"),
+    (TOKENIZE, {"model": "demo"}, 422, "give either messages or a prompt to count"),
+    (TOKENIZE, {"model": "demo", "prompt": SECRET, "messages": said("user")["messages"]}, 422, "give either messages or a prompt"),
+    (CHAT, chat("word " * 9000), 400, "the prompt has"),
+    (CHAT, chat("word " * 1_000_000), 422, "the text has 5000000 letters"),
+    (TOKENIZE, {"model": "demo", "prompt": "word " * 1_000_000}, 422, "the text has 5000000 letters"),
+    (SOAP, {"notes": "word " * 1_000_000, "truncate": True}, 422, "the text has"),
+    (FINDINGS, {"scan": SCAN, "indication": "word " * 1_000_000}, 422, "the text has"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "message"), BAD, ids=range(len(BAD)))
+def test_bad_input_is_refused_in_one_line_that_does_not_repeat_it(client, path, body, status, message):
+    answer = client.post(path, content=body if isinstance(body, str | bytes) else json.dumps(body), headers=JSON)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, status)
+    assert error["message"].startswith(message)
+    assert "\n" not in error["message"]
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "message"),
+    [
+        ({"content": b"x", "headers": {"content-type": "text/plain"}}, 415, "send the request as application/json or multipart/form-data"),
+        ({"content": b"x"}, 415, "send the request as"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "the form cannot be read"),
+        ({"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=a"}}, 400, "the form cannot be read"),
+        ({"files": {"other": b"x"}}, 422, "scan: field required"),
+        ({"files": {"scan": ("a\nb.png", b"x")}}, 422, "a"),
+        ({"files": [("scan", b"x"), ("scan", b"y")]}, 422, "scan: a picture is base64 text or a data URL"),
+        ({"files": {"scan": png(draw_phantom(0)[0])}, "data": {"frame": "one"}}, 422, "frame is not written as in JSON"),
+        ({"files": {"scan": png(draw_phantom(0)[0])}, "data": {"options": "{}", "x": ""}}, 422, "the request has a field that is not"),
+    ],
+)
+def test_a_bad_form_is_refused(client, how, status, message):
+    answer = client.post(FINDINGS, **how)
+    assert (answer.status_code, answer.json()["error"]["message"][: len(message)]) == (status, message)
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
+def test_a_body_that_is_too_large_is_refused_and_the_client_hears_why(client, monkeypatch, declared):
+    monkeypatch.setattr(bodies, "LARGEST_BODY", 100_000)
+    content = b"x" * 300_000
+    answer = client.post(FINDINGS, content=content if declared else iter([content[:150_000], content[150_000:]]), headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["message"].startswith("the request is larger than")
+
+
+def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_are_no_failures():
+    """Either would be a line about an exception on stderr, and a 500."""
+
+    async def read(cancel, *messages):
+        async def receive():
+            return messages[0] if messages else await asyncio.sleep(60)
+
+        reading = asyncio.ensure_future(bodies.read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))
+        await asyncio.sleep(0)
+        if cancel:
+            reading.cancel()
+        with pytest.raises(Refused) as caught:
+            await reading
+        return caught.value.status_code
+
+    assert asyncio.run(read(False, {"type": "http.disconnect"})) == 499
+    assert asyncio.run(read(True)) == 503
+
+
+def test_what_would_load_fetch_or_tell_is_not_there(client):
+    paths = [
+        "/unload",
+        "/v1/settings",
+        "/metrics",
+        "/v1/responses",
+        "/v1/images/generations",
+        "/v1/embeddings",
+        "/chat/completions",
+        "/docs",
+    ]
+    for path in paths:
+        assert [client.request(method, path).status_code for method in ("GET", "POST")] == [404, 404]
+    assert client.get("/v1/models", params={"model_dir": "/"}).json()["data"][0]["id"] == "demo"
+    assert client.get("/v1/findings").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:1234"}, 200),
+        ({"host": "[::1]"}, 200),
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"host": "rebound.example"}, 403),
+        ({"origin": "https://page.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"host": "[", "origin": "http://["}, 403),
+    ],
+)
+def test_a_web_page_from_elsewhere_cannot_ask(client, headers, status):
+    answer = client.get("/v1/models", headers=headers)
+    assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (status, False)
+
+
+async def _answers(scope, receive, send):
+    """An application that says that all is well."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def guarded(method, path, *, held=0, headers=(), **how):
+    """The answer of a guarded application that all is well with."""
+    guard = Guard(_answers, **{"ready": lambda: True, "key": None, "loopback": False, "most": 1, **how})
+    guard.held = held
+
+    async def ask():
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(guard), base_url="http://ward.example") as client:
+            return await client.request(method, path, content=b"{}", headers=headers)
+
+    answer = asyncio.run(ask())
+    assert guard.held == held
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/nowhere", FINDINGS, SOAP, CHAT])
+def test_a_key_is_asked_for_on_every_route_but_health(path):
+    for given_key in (b"Bearer wrong", b"Bearer", b"right", b"Basic right", b"Bearer r\xefght", b"Bearer right right"):
+        answer = guarded("POST", path, key="right", headers={"authorization": given_key})
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert guarded("GET", path, key="right").status_code == 401
+    assert guarded("GET", path, key="right", headers={"authorization": "Bearer right"}).status_code == 200
+    assert {guarded("GET", open_path, key="right").status_code for open_path in ("/health", "/ready")} == {200}
+
+
+def test_a_page_of_another_place_cannot_ask_a_server_that_others_may_reach():
+    assert guarded("GET", "/v1/models", headers={"origin": "https://ward.example"}).status_code == 200
+    assert guarded("GET", "/v1/models", headers={"origin": "https://page.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("how", [{"ready": lambda: False}, {"held": 1}], ids=["loading", "full"])
+def test_a_server_that_loads_or_is_full_says_when_to_come_again(how):
+    answer = guarded("POST", SOAP, **how)
+    assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+    assert guarded("GET", "/health", **how).status_code == 200
+
+
+@pytest.mark.parametrize("bad", [{"host": "0.0.0.0", "key": None}, {"host": "127.0.0.1", "key": "two words"}, {"host": "::", "key": None}])
+def test_other_machines_are_let_in_only_with_a_key(bad):
+    with pytest.raises(OptionError):
+        Place(port=0, **bad)
+    assert not Place(host="0.0.0.0", port=0, key="k").loopback
+
+
+def test_the_key_comes_from_the_command_line_or_a_file_or_else_from_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "key").write_text("from-file\n")
+    monkeypatch.setenv(KEY_VARIABLE, "from-environment")
+    keys = chosen_key("given", None), chosen_key(None, tmp_path / "key"), chosen_key(None, None)
+    assert keys == ("given", "from-file", "from-environment")
+    monkeypatch.delenv(KEY_VARIABLE)
+    assert chosen_key(None, None) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--api-key", ""],
+        ["--api-key", SECRET],
+        ["--api-key", "k", "--api-key-file", "k"],
+        ["--api-key-file", "none"],
+        ["--host", "0.0.0.0"],
+    ],
+    ids=" ".join,
+)
+def test_a_server_does_not_start_with_a_key_that_is_none(arguments):
+    result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", "0", *arguments])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "key" in result.stderr
+    assert SECRET not in result.stderr
+
+
+def test_a_port_that_is_taken_is_a_usage_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", str(taken.getsockname()[1])])
+    assert result.exit_code == 2
+    assert "choose another --port" in result.stderr
+
+
+def test_a_log_line_says_what_its_author_wrote_and_nothing_of_a_patient(capsys):
+    with plain_logs():
+        logger = logging.getLogger("mlx_vlm.server")
+        logger.warning("Request failed: error=%s", SECRET)
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            logger.exception("Error in generation thread: %s", SECRET)
+    assert capsys.readouterr().err == "medgemma: Error in generation thread: ... (ValueError)\n"
+
+
+def test_the_description_says_where_a_key_is_asked_for():
+    engine = SimpleNamespace(is_ready=True)
+    described = build(engine, key="k").app.openapi()
+    assert described["components"]["securitySchemes"][next(iter(described["security"][0]))] == {"type": "http", "scheme": "bearer"}
+    assert [path for path, route in described["paths"].items() if next(iter(route.values())).get("security") == []] == ["/health", "/ready"]
+    assert "security" not in build(engine).app.openapi()
+
+
+@pytest.fixture(scope="module")
+def described(client):
+    import schemathesis
+
+    return schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
+
+
+@pytest.mark.parametrize("valid", [True, False], ids=["as described", "not as described"])
+@pytest.mark.parametrize("path", [FINDINGS, SOAP, CHAT, TOKENIZE])
+def test_every_answer_is_as_openapi_describes_it(described, path, valid):
+    """Bodies made from the schema. Those that keep to it may be refused all the same: no schema says what a picture is."""
+    from schemathesis import GenerationMode, checks
+
+    mode = GenerationMode.POSITIVE if valid else GenerationMode.NEGATIVE
+
+    @given(case=described[path]["POST"].as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=12,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case):
+        if valid and isinstance(case.body, dict):
+            case.body["model"] = "demo"
+            if path == CHAT:
+                case.body |= {"max_tokens": 2, "max_completion_tokens": 2}
+            elif path != TOKENIZE:
+                case.body["options"] = {"max_tokens": 2}
+                case.body.pop("retries", None)
+                case.body.setdefault("notes", write_notes(0)[0]) if path == SOAP else None
+        case.validate_response(case.call(timeout=30), excluded_checks=[checks.positive_data_acceptance])
+
+    ask()
