@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
 
-.PHONY: demo test lint check reference measure-demo measure-inputs measure-validators bench train clean
+.PHONY: demo test test-slow lint check reference measure-demo measure-inputs measure-validators bench train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -11,15 +11,19 @@ demo: .venv/ready
 	@echo
 	$(BIN)/medgemma soap --model demo $(SCRATCH)/notes.json
 
+# The tests that take their time (kill -9 in loops, full parity, hostile megabytes) are in test-slow; .ci/run runs both.
 test: .venv/ready
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -q -n 2 -m slow
 
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test demo
+check: lint test test-slow demo
 
 # What transformers computes for the demo checkpoint; the tests hold the project against it. Needs torch.
 reference: .venv/reference

@@ -11,10 +11,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background
 real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from scripted_server import serving  # noqa: E402
 from tiny import make_checkpoint  # noqa: E402
 
 from medgemma_app import MedGemma  # noqa: E402
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # a failure is the code's, not the day's
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -108,3 +111,14 @@ def test_help_and_input_errors_answer_without_loading_the_model_library(argument
 
 def test_help_loads_neither_pictures_nor_numbers():
     assert not loaded_by("--help")[1] & {"PIL", "numpy", "json5", "pydicom"}
+
+
+def test_everything_imported_is_declared():
+    """In pyproject.toml, as a dependency or an extra; pip alone must be able to make every import work."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    declared = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in wanted}
+    files = [path for path in PACKAGE.rglob("*.py") if "training" not in path.parts]
+    imported = {name.split(".")[0] for path in files for name in imports(path)} - {"", "medgemma_app", *sys.stdlib_module_names}
+    distributions = packages_distributions()
+    assert {name for name in imported if declared.isdisjoint(found.lower().replace("_", "-") for found in distributions[name])} == set()
