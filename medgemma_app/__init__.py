@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medgemma_app.errors import (
         ContextError,
-        EndpointError,
-        GenerationCancelled,
-        GenerationError,
         InputError,
         MedGemmaError,
         ModelError,
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     )
     from medgemma_app.inputs.images import load_image
     from medgemma_app.inputs.notes import load_notes
-    from medgemma_app.model.generation import Generation, Options, Token
+    from medgemma_app.model.generation import EndpointError, Generation, GenerationCancelled, GenerationError, Options, Token
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
@@ -56,9 +53,6 @@ __all__ = [
 _HOMES = {
     "errors": [
         "ContextError",
-        "EndpointError",
-        "GenerationCancelled",
-        "GenerationError",
         "InputError",
         "MedGemmaError",
         "ModelError",
@@ -67,7 +61,7 @@ _HOMES = {
     "inputs.images": ["load_image"],
     "inputs.notes": ["load_notes"],
     "model.local": ["MedGemma"],
-    "model.generation": ["Generation", "Options", "Token"],
+    "model.generation": ["EndpointError", "Generation", "GenerationCancelled", "GenerationError", "Options", "Token"],
     "prompts": ["Prompt"],
     "reports": ["FindingsReport", "SoapReport", "findings", "soap"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],

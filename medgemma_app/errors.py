@@ -1,15 +1,11 @@
 """What can go wrong, one class per thing a user can do about it.
 
 Every error carries the exit code of the command line and a message of one line that says what to do.
-No message holds text from a note or a header: they may name a patient.
+No message holds text from a note or a header: they may name a patient. The errors of a generation, which carry
+what had been generated, are in ``medgemma_app.model.generation``.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from medgemma_app.model.generation import Generation
 
 
 class MedGemmaError(Exception):
@@ -51,25 +47,3 @@ class PromptError(MedGemmaError):
 
 class ModelError(MedGemmaError):
     """The model cannot be loaded: the message says what is missing."""
-
-
-class GenerationError(MedGemmaError):
-    """The model failed while it was generating; ``partial`` holds what a server had sent until then."""
-
-    def __init__(self, message: str, *, partial: Generation | None = None) -> None:
-        super().__init__(message)
-        self.partial = partial
-
-
-class EndpointError(GenerationError):
-    """The server cannot be reached or refuses whatever it is asked: see to it, then go on."""
-
-
-class GenerationCancelled(MedGemmaError):
-    """The generation was stopped from outside; ``partial`` holds what there was until then."""
-
-    exit_code = 130
-
-    def __init__(self, partial: Generation) -> None:
-        super().__init__("cancelled" if partial.generated_tokens is None else f"cancelled after {partial.generated_tokens} tokens")
-        self.partial = partial

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.study import read_study
-from medgemma_app.model.generation import Generation, Options, Token
+from medgemma_app.model.generation import Generation, GenerationError, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:

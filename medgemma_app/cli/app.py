@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medgemma_app.errors import GenerationCancelled, InputError, MedGemmaError, OptionError
+from medgemma_app.errors import InputError, MedGemmaError, OptionError
+from medgemma_app.model.generation import GenerationCancelled
 from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from medgemma_app.cli.output import Answers, Progress, StreamPrinter, say, say_issues, say_pictures, say_result, say_timing
-from medgemma_app.errors import GenerationCancelled, GenerationError, MedGemmaError, OptionError
+from medgemma_app.errors import MedGemmaError, OptionError
+from medgemma_app.model.generation import GenerationCancelled, GenerationError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 
 if TYPE_CHECKING:

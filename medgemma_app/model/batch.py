@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 from mlx_vlm.generate.ar import BatchGenerator, _PositionedTargetSampler
 
-from medgemma_app.errors import GenerationError, MedGemmaError
-from medgemma_app.model.generation import FinishReason, Generation, Options
+from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options
 from medgemma_app.model.row import Row, model_failed, penalties
 
 if TYPE_CHECKING:

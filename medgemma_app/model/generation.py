@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from medgemma_app.errors import GenerationCancelled, GenerationError, InputError, OptionError
+from medgemma_app.errors import InputError, MedGemmaError, OptionError
 from medgemma_app.model.thought import split_thought
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
@@ -89,6 +89,28 @@ class Generation:
     seconds: float
     peak_memory_bytes: int | None
     generated_tokens: int | None = None
+
+
+class GenerationError(MedGemmaError):
+    """The model failed while it was generating; ``partial`` holds what a server had sent until then."""
+
+    def __init__(self, message: str, *, partial: Generation | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class EndpointError(GenerationError):
+    """The server cannot be reached, or refuses every request: correct that, then go on."""
+
+
+class GenerationCancelled(MedGemmaError):
+    """The generation was stopped from outside; ``partial`` holds what there was until then."""
+
+    exit_code = 130
+
+    def __init__(self, partial: Generation) -> None:
+        super().__init__("cancelled" if partial.generated_tokens is None else f"cancelled after {partial.generated_tokens} tokens")
+        self.partial = partial
 
 
 @dataclass(frozen=True)

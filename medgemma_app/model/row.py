@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from medgemma_app.errors import GenerationError
-from medgemma_app.model.generation import FinishReason, Generation, Options, Token, fold
+from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token, fold
 from medgemma_app.validate.loops import LoopWatch
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import httpx2
 import openai
 
-from medgemma_app.errors import ContextError, EndpointError, GenerationError, MedGemmaError
+from medgemma_app.errors import ContextError, MedGemmaError
+from medgemma_app.model.generation import EndpointError, GenerationError
 from medgemma_app.remote.endpoint import KEY_VARIABLE
 
 if TYPE_CHECKING:

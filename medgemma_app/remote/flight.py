@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from medgemma_app.errors import EndpointError, GenerationError, MedGemmaError
+from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.generation import EndpointError, GenerationError
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Generation, Token

@@ -15,8 +15,8 @@ import httpx2
 import openai
 from PIL import Image
 
-from medgemma_app.errors import EndpointError, GenerationError, InputError, MedGemmaError, ModelError
-from medgemma_app.model.generation import Expectation, Generation, Options, Token, collect
+from medgemma_app.errors import InputError, MedGemmaError, ModelError
+from medgemma_app.model.generation import EndpointError, Expectation, Generation, GenerationError, Options, Token, collect
 from medgemma_app.model.local import MedGemma
 from medgemma_app.prompts import Prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, openai_client

@@ -6,8 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from medgemma_app.errors import GenerationError
-from medgemma_app.model.generation import FinishReason, Generation, Options, Token, fold
+from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token, fold
 from medgemma_app.model.thought import CLOSE, OPEN
 from medgemma_app.validate.loops import LoopWatch
 

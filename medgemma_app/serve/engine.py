@@ -28,8 +28,8 @@ from mlx_vlm.server.generation import (
     resolve_eos_token_ids,
 )
 
-from medgemma_app.errors import GenerationError, InputError, MedGemmaError
-from medgemma_app.model.generation import FinishReason, Options, Token
+from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.model.generation import FinishReason, GenerationError, Options, Token
 from medgemma_app.model.local import MedGemma
 from medgemma_app.model.row import Row, penalties
 from medgemma_app.prompts import Prompt

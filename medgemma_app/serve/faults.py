@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from medgemma_app.errors import ContextError, GenerationError, InputError, MedGemmaError
+from medgemma_app.errors import ContextError, InputError, MedGemmaError
+from medgemma_app.model.generation import GenerationError
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
 GONE = 499  # what nginx logs for a client that left; nobody reads it

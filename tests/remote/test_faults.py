@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from medgemma_app import GenerationError, MedGemma, Options, Prompt
 from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import EndpointError, ModelError
+from medgemma_app.errors import ModelError
+from medgemma_app.model.generation import EndpointError
 from medgemma_app.remote import client
 from medgemma_app.remote import model as remote
 

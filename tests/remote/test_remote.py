@@ -20,7 +20,8 @@ from tiny import picture
 from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
 from medgemma_app.cli.output import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import ContextError, EndpointError, GenerationError, ModelError
+from medgemma_app.errors import ContextError, ModelError
+from medgemma_app.model.generation import EndpointError, GenerationError
 from medgemma_app.remote.messages import inert, messages
 
 REPORT = draw_phantom(3)[1]

@@ -17,7 +17,7 @@ from typing import Any
 
 from medgemma_app import MedGemma, Options
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import EndpointError
+from medgemma_app.model.generation import EndpointError
 from medgemma_app.reports import Task, findings_task, soap_task, write_many
 
 FIRST_SEED = 900_000
