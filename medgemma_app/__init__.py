@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     )
     from medgemma_app.inputs.images import load_image
     from medgemma_app.inputs.notes import load_notes
-    from medgemma_app.model.generation import EndpointError, Generation, GenerationCancelled, GenerationError, Options, Token
+    from medgemma_app.model.generation import EndpointError, Generation, GenerationCancelled, GenerationError, Model, Options, Token
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
+    from medgemma_app.remote import connect
     from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
@@ -35,6 +36,7 @@ __all__ = [
     "Issue",
     "MedGemma",
     "MedGemmaError",
+    "Model",
     "ModelError",
     "OptionError",
     "Options",
@@ -42,6 +44,7 @@ __all__ = [
     "SoapReport",
     "Token",
     "Validation",
+    "connect",
     "findings",
     "load_image",
     "load_notes",
@@ -61,8 +64,9 @@ _HOMES = {
     "inputs.images": ["load_image"],
     "inputs.notes": ["load_notes"],
     "model.local": ["MedGemma"],
-    "model.generation": ["EndpointError", "Generation", "GenerationCancelled", "GenerationError", "Options", "Token"],
+    "model.generation": ["EndpointError", "Generation", "GenerationCancelled", "GenerationError", "Model", "Options", "Token"],
     "prompts": ["Prompt"],
+    "remote": ["connect"],
     "reports": ["FindingsReport", "SoapReport", "findings", "soap"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
 }

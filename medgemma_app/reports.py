@@ -14,13 +14,12 @@ from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header_text import header_text, headers_text, side_of
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.study import read_study
-from medgemma_app.model.generation import Generation, GenerationError, Options, Token
+from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 
 if TYPE_CHECKING:
     from medgemma_app.inputs.notes import Notes
     from medgemma_app.inputs.study import Picture
-    from medgemma_app.model.local import MedGemma
     from medgemma_app.validate import Validation
 
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
@@ -86,7 +85,7 @@ class Task:
 
 
 def findings(
-    model: MedGemma,
+    model: Model,
     scan: Picture | Series,
     *,
     indication: str | None = None,
@@ -106,7 +105,7 @@ def findings(
 
 
 def findings_task(
-    model: MedGemma,
+    model: Model,
     scan: Picture | Series,
     *,
     indication: str | None = None,
@@ -157,7 +156,7 @@ def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | Non
 
 
 def soap(
-    model: MedGemma,
+    model: Model,
     notes: VisitNotes,
     *,
     truncate: bool = False,
@@ -174,7 +173,7 @@ def soap(
     return cast(SoapReport, write(model, task, retries=retries, on_token=on_token))
 
 
-def soap_task(model: MedGemma, notes: VisitNotes, *, truncate: bool = False, options: Options | None = None) -> Task:
+def soap_task(model: Model, notes: VisitNotes, *, truncate: bool = False, options: Options | None = None) -> Task:
     """Reads the notes and fits them into the context; see ``soap``."""
     from medgemma_app.inputs.notes import Notes, read_notes
 
@@ -197,7 +196,7 @@ def soap_task(model: MedGemma, notes: VisitNotes, *, truncate: bool = False, opt
     return Task(prompt, options, report)
 
 
-def write(model: MedGemma, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
+def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
     """Answers a task. Where validation finds an error, up to ``retries`` more answers are drawn and the best one is kept.
 
     ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
@@ -206,7 +205,7 @@ def write(model: MedGemma, task: Task, *, retries: int = 0, on_token: OnToken | 
 
 
 def write_many(
-    model: MedGemma, tasks: Iterable[Callable[[MedGemma], Task]], options: Options, *, batch_size: int, retries: int = 0
+    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int, retries: int = 0
 ) -> Iterator[Report | MedGemmaError]:
     """Answers tasks that are decoded together: for each, in order, its report or the error it failed with.
 
@@ -231,11 +230,11 @@ def write_many(
     yield from (error for error in taken if isinstance(error, MedGemmaError))
 
 
-def _answer(model: MedGemma, task: Task, options: Options, on_token: OnToken | None) -> Report:
+def _answer(model: Model, task: Task, options: Options, on_token: OnToken | None) -> Report:
     return task.report(model.generate(task.prompt, options, on_token=on_token), options)
 
 
-def _retried(model: MedGemma, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:
+def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:
     tries = 1
     while not best.validation.ok and tries <= retries:
         try:
@@ -265,7 +264,7 @@ def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
     return {name: validation.sections.get(name, "") for name in names}
 
 
-def _fit(model: MedGemma, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
+def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
     from medgemma_app.inputs.notes_text import count_words
 
@@ -274,7 +273,7 @@ def _fit(model: MedGemma, notes: Notes, options: Options, truncate: bool) -> tup
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part)[0]))
 
-    if not (model.counts or truncate) or (count := tokens(text)) <= limit:  # a server that does not count refuses what does not fit
+    if not (model.can_count or truncate) or (count := tokens(text)) <= limit:  # a server that does not count refuses what does not fit
         return text, ()
     if not truncate:
         message = f"the notes make {count} tokens and the model takes at most {limit}; shorten them, or leave out their end with --truncate"
@@ -300,10 +299,10 @@ def _scan(source: Picture) -> Scan:
     return source if isinstance(source, Scan) else read_image(source)
 
 
-def _origin(kind: str, model: MedGemma, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _origin(kind: str, model: Model, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": kind,
-        "model": model.described(),
+        "model": model.describe(),
         "options": asdict(options),
         "input": dict(inputs),
         "prompt": {"file": file.name, "sha256": file.sha256},

@@ -15,6 +15,7 @@ from hypothesis import settings  # noqa: E402
 from scripted_server import serving  # noqa: E402
 from tiny import make_checkpoint  # noqa: E402
 
+import medgemma_app  # noqa: E402
 from medgemma_app import MedGemma  # noqa: E402
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a failure is the code's, not the day's
@@ -59,4 +60,4 @@ def server():
 
 @pytest.fixture
 def connect(server):
-    return lambda **how: MedGemma.connect(server.url, **how)
+    return lambda **how: medgemma_app.connect(server.url, **how)

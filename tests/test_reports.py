@@ -174,7 +174,7 @@ def test_a_series_takes_no_prior(demo, series, scan):
 
 
 def test_what_a_prompt_costs_is_known_beforehand(demo):
-    one, two = (demo.expect(Prompt(tuple(draw_phantom(0)[0] for _ in range(count)))) for count in (1, 2))
+    one, two = (demo.estimate(Prompt(tuple(draw_phantom(0)[0] for _ in range(count)))) for count in (1, 2))
     assert 0 < one.cache_bytes < two.cache_bytes
     assert one.picture_seconds > 0
     assert one.prompt_tokens == len(demo.tokenize(Prompt((draw_phantom(0)[0],))))

@@ -21,8 +21,7 @@ from medgemma_app.notices import NOTICE, TERMS
 
 if TYPE_CHECKING:
     from medgemma_app.cli.batch import Make
-    from medgemma_app.model.generation import Options
-    from medgemma_app.model.local import MedGemma
+    from medgemma_app.model.generation import Model, Options
     from medgemma_app.remote.endpoint import Endpoint
     from medgemma_app.reports import Task
 
@@ -158,7 +157,7 @@ def findings(
             if save_input is not None:
                 save_pictures(save_input, prompt.images, [name, *(view or []), *([prior] if prior else [])])
 
-            def make(model: MedGemma) -> Task:
+            def make(model: Model) -> Task:
                 if isinstance(study, Series):
                     say_cost(model, prompt)
                 return findings_task(model, study, indication=indication, prior=before, views=others, options=options)

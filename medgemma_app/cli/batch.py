@@ -21,12 +21,11 @@ from medgemma_app.model.generation import GenerationCancelled, GenerationError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 
 if TYPE_CHECKING:
-    from medgemma_app.model.generation import Options
-    from medgemma_app.model.local import MedGemma
+    from medgemma_app.model.generation import Model, Options
     from medgemma_app.remote.endpoint import Endpoint
     from medgemma_app.reports import Report, Task
 
-    Make = Callable[[MedGemma], Task]  # an input that has been read; the model is needed to count its tokens
+    Make = Callable[[Model], Task]  # an input that has been read; the model is needed to count its tokens
     Read = Callable[[str], Make]
 
 VALIDATION_FAILED = 3
@@ -53,7 +52,7 @@ class Run:
     batch_size: int | None
     resume: bool
     _codes: list[int] = field(default_factory=list)
-    _model: MedGemma | None = None
+    _model: Model | None = None
 
     def studies(self, names: Sequence[str], read: Read) -> None:
         """Every study, in order. Exits with the worst of their codes."""
@@ -153,7 +152,7 @@ class Run:
             rest = result.to_dict()
         return {"study": name, "exit_code": exit_code(result), **rest}
 
-    def _load(self, progress: Progress) -> MedGemma:
+    def _load(self, progress: Progress) -> Model:
         if self._model is not None:
             return self._model
         progress.show(f"loading {self.model_name}" if self.endpoint is None else f"asking {self.endpoint.host}")
@@ -169,9 +168,11 @@ class Run:
             say(DEMO_NOTICE)
         return model
 
-    def _loaded(self) -> MedGemma:
+    def _loaded(self) -> Model:
         if self.endpoint is not None:
-            return self.endpoint.connect(self.model_name)
+            from medgemma_app.remote import connect_to
+
+            return connect_to(self.endpoint, self.model_name)
         from medgemma_app.model.local import MedGemma
 
         return MedGemma.load(cast(str, self.model_name), revision=self.revision, progress=not self.quiet and sys.stderr.isatty())

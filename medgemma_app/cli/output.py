@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -12,19 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError, OutputError
-from medgemma_app.model.thought import ThoughtSplitter
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.generation import Generation, Token
-    from medgemma_app.model.local import MedGemma
+    from medgemma_app.model.generation import Generation, Model, Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.reports import Report
 
 
 LOGGED_EVERY = 30  # seconds
 # A note may hold escape sequences that a model repeats; a terminal would obey them.
+_THOUGHT_MARKS = re.compile(r"<unused9[45]>")
 _CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -64,27 +64,23 @@ class StreamPrinter:
     """Prints tokens as they come: the answer on stdout if ``answer``, the thought on stderr if ``thought``."""
 
     def __init__(self, progress: Progress, *, answer: bool, thought: bool) -> None:
-        self._splitter, self._progress = ThoughtSplitter(), progress
-        self._answer, self._thought = answer, thought
+        self._progress, self._answer, self._thought = progress, answer, thought
         self._tokens = 0
         self.printed = ""  # of the answer, so far
 
     def __call__(self, token: Token) -> None:
         self._tokens += token.finish_reason is None
-        pieces = self._splitter.feed(token.text)
-        if token.finish_reason is not None:
-            pieces += self._splitter.finish()
-        for piece in pieces:
-            self._print(piece.kind, piece.text)
-        if not self.printed:
-            self._progress.show(f"{self._tokens} tokens{', thinking' if self._splitter.thinking else ''}")
-
-    def _print(self, kind: str, text: str) -> None:
-        if kind == "thought" and self._thought:
+        if token.kind == "thought" and self._thought:
             self._progress.clear()
-            print(text.translate(_CONTROL), end="", file=sys.stderr, flush=True)
+            print(_THOUGHT_MARKS.sub("", token.text).translate(_CONTROL), end="", file=sys.stderr, flush=True)
+        if token.kind == "answer":
+            self._print(token.text)
+        if not self.printed:
+            self._progress.show(f"{self._tokens} tokens{', thinking' if token.kind == 'thought' else ''}")
+
+    def _print(self, text: str) -> None:
         text = text if self.printed else text.lstrip()
-        if kind == "answer" and self._answer and text:
+        if self._answer and text:
             self._progress.clear()
             print(_safe(text), end="", flush=True)
             self.printed += text
@@ -182,9 +178,9 @@ def save_pictures(path: Path, images: Sequence[Image], sources: Sequence[str]) -
             raise OutputError(f"cannot write {name.name}: {error.strerror or 'the disk refused it'}") from error
 
 
-def say_cost(model: MedGemma, prompt: Prompt) -> None:
+def say_cost(model: Model, prompt: Prompt) -> None:
     """Before a long wait: what a series of slices will take."""
-    cost = model.expect(prompt)
+    cost = model.estimate(prompt)
     if cost is None:
         say(f"{len(prompt.images)} pictures; what they take is the server's business")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ import mlx.core as mx
 from mlx_vlm.generate.ar import BatchGenerator, _PositionedTargetSampler
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.decoding import Decoding, model_failed, penalties
 from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options
-from medgemma_app.model.row import Row, model_failed, penalties
 
 if TYPE_CHECKING:
-    from medgemma_app.model.local import MedGemma
+    from medgemma_app.model.loaded import LoadedModel
     from medgemma_app.prompts import Prompt
 
 # Prompts in one forward pass. More gain nothing, since a few fill any device, and wait longer for room.
@@ -24,7 +25,7 @@ Numbered = tuple[int, "Prompt"]
 Ended = tuple[int, Generation | MedGemmaError]
 
 
-def generate_many(model: MedGemma, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
+def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
     """What became of every prompt, in the order of the prompts, as soon as its turn has come."""
     ended: dict[int, Generation | MedGemmaError] = {}
     turn = 0
@@ -35,7 +36,7 @@ def generate_many(model: MedGemma, prompts: Iterable[Prompt], options: Options, 
             turn += 1
 
 
-def _run(model: MedGemma, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
+def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
     """In the order in which they end. Where mlx gives up, for want of memory, half as many go on at a time."""
     batch = Batch(model, options, size)
     try:
@@ -60,14 +61,14 @@ def _run(model: MedGemma, prompts: Iterator[Numbered], options: Options, size: i
 class Batch:
     """At most ``size`` rows at a time; one that ends makes room at once. ``options`` hold for all of them."""
 
-    def __init__(self, model: MedGemma, options: Options, size: int) -> None:
-        model._processor.tokenizer.stopping_criteria.reset(model._model.config.eos_token_id)
+    def __init__(self, model: LoadedModel, options: Options, size: int) -> None:
+        model.processor.tokenizer.stopping_criteria.reset(model.model.config.eos_token_id)
         self._model, self._options, self._size = model, options, size
-        self.rows: dict[int, tuple[int, Prompt, Row]] = {}
+        self.rows: dict[int, tuple[int, Prompt, Decoding]] = {}
         self._generator = BatchGenerator(
-            model._model.language_model,
-            model._processor,
-            sampler=_sampler(options),
+            model.model.language_model,
+            model.processor,
+            sampler=_sampler(replace(options, top_k=model.top_k(options))),
             completion_batch_size=size,
             prefill_batch_size=min(size, PREFILLED_TOGETHER),
         )
@@ -86,7 +87,7 @@ class Batch:
                 yield item[0], error
 
     def _add(self, number: int, prompt: Prompt) -> None:
-        row = self._model.row(prompt, self._options)
+        row = self._model.start(self._model.chat.encode(prompt), self._options)
         fed = {"inputs_embeds": self._model.embed(prompt, row.prompt_ids)}
         uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [penalties(row.options)])[0]
         self.rows[uid] = (number, prompt, row)
@@ -111,10 +112,10 @@ class Batch:
         self._generator.close()
 
 
-def _take(row: Row, response: Any) -> bool:
+def _take(row: Decoding, response: Any) -> bool:
     """Adds the row's next token; True when it was the last one."""
     if response.finish_reason != "stop":  # the token of a stop is no part of the answer
-        row.add(response.token, response.token_logprob)
+        row.decode(response.token, response.token_logprob)
     reason: FinishReason | None = "repetition" if row.looping else response.finish_reason
     if reason:
         row.end(reason)

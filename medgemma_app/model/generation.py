@@ -1,17 +1,17 @@
-"""The values of a generation: Options go in, Tokens come out, a Generation is what they amount to."""
+"""The values of a generation: Options go in, Tokens come out, a Generation is what they amount to; and what a model is."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from medgemma_app.errors import InputError, MedGemmaError, OptionError
-from medgemma_app.model.thought import split_thought
+from medgemma_app.errors import MedGemmaError, OptionError
+from medgemma_app.prompts import Prompt
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
+TokenKind = Literal["answer", "thought"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +62,15 @@ class Token:
     """One generated token. ``text`` may be empty (a word or a character held back); the last item alone has a ``finish_reason``.
 
     ``logprob`` is the natural logarithm of its probability before sampling. ``id`` and ``logprob`` are None
-    for the last item, which holds flushed text only, and where a server does not report them.
+    for the last item, which holds flushed text only, and where a server does not report them. ``kind`` says whether the text belongs
+    to the answer or to the thought before it, whose marks (``<unused94>``, ``<unused95>``) are part of the thought.
     """
 
     id: int | None
     text: str
     logprob: float | None
     finish_reason: FinishReason | None = None
+    kind: TokenKind = "answer"
 
     def __str__(self) -> str:
         return self.text
@@ -114,7 +116,7 @@ class GenerationCancelled(MedGemmaError):
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Estimate:
     """What a prompt will cost before an answer begins: ``cache_bytes`` come on top of the weights."""
 
     prompt_tokens: int
@@ -122,33 +124,33 @@ class Expectation:
     picture_seconds: float
 
 
-def fold(
-    tokens: Sequence[Token], finish_reason: FinishReason, *, prompt_tokens: int | None, seconds: float, peak: int | None
-) -> Generation:
-    """Tokens in their order -> the generation they make up. ``peak`` is in bytes."""
-    text, thought = split_thought("".join(token.text for token in tokens))
-    ids = tuple(token.id for token in tokens if token.id is not None)
-    return Generation(text, thought, ids, finish_reason, prompt_tokens, seconds, peak, len(ids))
+class Model(Protocol):
+    """What a report needs of a model: the one in this process and the one behind a server have it in common."""
 
+    id: str
+    context: int  # tokens, prompt and answer together
+    can_count: bool  # whether ``tokenize`` works
+    packages: tuple[str, ...]  # whose versions belong into a report
 
-class Answer(Protocol):
-    """An answer under way, by whichever engine."""
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the model, JSON-ready."""
 
-    def end(self, reason: FinishReason) -> Token: ...
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """The ids the model is fed. Raises InputError where a server cannot tell."""
 
-    def generation(self) -> Generation: ...
+    def estimate(self, prompt: Prompt) -> Estimate | None:
+        """What the prompt will cost, where that can be known."""
 
+    def batch_size(self, max_tokens: int) -> int:
+        """How many prompts should be answered at a time."""
 
-def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:
-    """A stream, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
-    with closing(tokens):
-        try:
-            for token in tokens:
-                if on_token:
-                    on_token(token)
-        except (GenerationError, InputError):
-            raise
-        except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
-            answer.end("cancelled")
-            raise GenerationCancelled(answer.generation()) from error
-    return answer.generation()
+    def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
+        """One Token as each is generated; closing the generator stops the work."""
+
+    def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
+        """``stream``, folded."""
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
+    ) -> Iterator[Generation | MedGemmaError]:
+        """For each prompt, in order, its Generation or the error it failed with."""

@@ -1,1 +1,44 @@
-"""The same face over an OpenAI-compatible server, by the openai client (extra ``remote``)."""
+"""A model behind an OpenAI-compatible server, asked by the openai client (extra ``remote``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medgemma_app.remote.endpoint import Endpoint
+    from medgemma_app.remote.model import RemoteModel
+
+
+def connect(
+    url: str,
+    *,
+    model: str | None = None,
+    allow_remote: bool = False,
+    api_key: str | None = None,
+    timeout: float = 300.0,
+    jobs: int = 8,
+) -> RemoteModel:
+    """The model behind an OpenAI-compatible server; ``model`` is needed where the server has several.
+
+    Nothing but this machine itself may be reached unless ``allow_remote`` says that the picture and the notes may leave it.
+    ``api_key`` is by default the one in MEDGEMMA_API_KEY; ``timeout`` is how many seconds the server may be silent; ``generate_many``
+    keeps ``jobs`` requests running. Raises OptionError for a URL that is refused, EndpointError when nothing answers there, ModelError
+    when it has no such model or the extra "remote" is not installed.
+    """
+    from medgemma_app.remote.endpoint import Endpoint, read_key
+
+    key = read_key(None) if api_key is None else api_key
+    return connect_to(Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs), model)
+
+
+def connect_to(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
+    """As ``connect``, for an endpoint that has been checked."""
+    from medgemma_app.errors import ModelError
+
+    try:
+        from medgemma_app.remote.model import open_model
+    except ModuleNotFoundError as error:
+        if error.name not in {"openai", "httpx2"}:
+            raise
+        raise ModelError("asking a server needs the openai package; pip install 'medgemma-app[remote]'") from error
+    return open_model(endpoint, model)

@@ -7,13 +7,9 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from medgemma_app.errors import InputError, ModelError, OptionError
-
-if TYPE_CHECKING:
-    from medgemma_app.remote.model import RemoteMedGemma
+from medgemma_app.errors import InputError, OptionError
 
 KEY_VARIABLE = "MEDGEMMA_API_KEY"
 # No space, no backslash, no letters beyond ASCII: nothing that another parser might read otherwise.
@@ -43,16 +39,6 @@ class Endpoint:
         object.__setattr__(self, "url", _checked(self.url, self.allow_remote))
         if self.key is not None:
             check_key(self.key, "the API key")
-
-    def connect(self, model: str | None) -> RemoteMedGemma:
-        """The model of that name, or the server's only one; see ``MedGemma.connect``."""
-        try:
-            from medgemma_app.remote.model import connect
-        except ModuleNotFoundError as error:
-            if error.name not in {"openai", "httpx2"}:
-                raise
-            raise ModelError("a server is spoken to by the openai package; pip install 'medgemma-app[remote]'") from error
-        return connect(self, model)
 
     @property
     def host(self) -> str:

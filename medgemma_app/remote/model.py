@@ -9,15 +9,15 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 import openai
 from PIL import Image
 
 from medgemma_app.errors import InputError, MedGemmaError, ModelError
-from medgemma_app.model.generation import EndpointError, Expectation, Generation, GenerationError, Options, Token, collect
-from medgemma_app.model.local import MedGemma
+from medgemma_app.model.answer import collect
+from medgemma_app.model.generation import EndpointError, Estimate, Generation, GenerationError, Options, Token
 from medgemma_app.prompts import Prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, openai_client
 from medgemma_app.remote.faults import room, translated
@@ -34,7 +34,7 @@ UNLIMITED = 1 << 31  # where a server does not say what its model takes
 LEAST_PICTURE_TOKENS = 16
 
 
-def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
+def open_model(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
     """Asks the server for its models and picks ``model``, or the only one it has loaded. Nothing of a patient is sent.
 
     Raises EndpointError when it cannot be reached or refuses the key, ModelError when it has no such model.
@@ -44,7 +44,7 @@ def connect(endpoint: Endpoint, model: str | None = None) -> RemoteMedGemma:
         with translated(replace(endpoint, timeout=CONNECT_SECONDS)):
             answer = client.get("/models", cast_to=httpx2.Response, options={"timeout": CONNECT_SECONDS, "max_retries": 2})
             card = _choose(_cards(answer.json()), model, endpoint)
-        return RemoteMedGemma(client, endpoint, card, server=answer.headers.get("server"))
+        return RemoteModel(client, endpoint, card, server=answer.headers.get("server"))
     except MedGemmaError:
         client.close()
         raise
@@ -75,17 +75,17 @@ def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) 
     return chosen[0]
 
 
-class RemoteMedGemma(MedGemma):
+class RemoteModel:
     """A model behind ``endpoint``. Any number of generations at a time.
 
     ``context`` is what the server says its model takes, and huge where it says nothing: it then refuses by itself what does not fit.
     """
 
-    packages = ("medgemma-app", "openai", "pillow")
+    packages: tuple[str, ...] = ("medgemma-app", "openai", "pillow")
 
     def __init__(self, client: openai.OpenAI, endpoint: Endpoint, card: dict[str, Any], *, server: str | None) -> None:
         limit = card.get("max_model_len")
-        self.id, self.revision, self.aligned = card["id"], None, None
+        self.id: str = card["id"]
         self.context = limit if isinstance(limit, int) and limit > 0 else UNLIMITED
         self.endpoint, self.server = endpoint.host, server
         self._client, self._where = client, endpoint
@@ -93,7 +93,7 @@ class RemoteMedGemma(MedGemma):
         self._logprobs = True
         self._picture_tokens: int | None = None
         self._looking = threading.Lock()
-        self.counts = self._tokenized({"prompt": "x"}) is not None
+        self.can_count = self._tokenized({"prompt": "x"}) is not None
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
@@ -102,20 +102,17 @@ class RemoteMedGemma(MedGemma):
             raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
         return ids
 
-    def encode_image(self, image: Image.Image) -> NoReturn:
-        """Not to be had from a server."""
-        raise InputError("a server gives no embeddings of a picture; load the model on this machine for them")
-
-    def expect(self, prompt: Prompt) -> Expectation | None:
-        """None: what a prompt costs is the server's business."""
+    def estimate(self, prompt: Prompt) -> Estimate | None:
+        """None: a server does not say what a prompt will cost it."""
         return None
 
     def batch_size(self, max_tokens: int) -> int:
         """As many requests as may be in flight."""
         return self._where.jobs
 
-    def described(self) -> dict[str, Any]:
-        return {**super().described(), "endpoint": self.endpoint, "server": self.server}
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the model and of where it was asked."""
+        return {"id": self.id, "revision": None, "aligned": None, "endpoint": self.endpoint, "server": self.server}
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
@@ -149,12 +146,12 @@ class RemoteMedGemma(MedGemma):
             if reply.reason is None:
                 raise GenerationError(f"{self.endpoint} ended the answer without saying that it is complete; see whether it still runs")
             self._check_seen(prompt, reply)
-        yield reply.end(reply.reason)
+        yield from reply.end(reply.reason)
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         with self._open(prompt, reply.options) as chunks:
             for chunk in chunks:
-                yield from reply.add(chunk)
+                yield from reply.read(chunk)
                 if reply.overrun:
                     return
 

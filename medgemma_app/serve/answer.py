@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mlx_vlm.server.generation import GenerationContext, StreamingToken
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.decoding import model_failed, no_numbers
 from medgemma_app.model.generation import GenerationError, Options
-from medgemma_app.model.row import model_failed, no_numbers
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -29,9 +29,10 @@ from mlx_vlm.server.generation import (
 )
 
 from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.model.decoding import Decoding, penalties
 from medgemma_app.model.generation import FinishReason, GenerationError, Options, Token
+from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.model.local import MedGemma
-from medgemma_app.model.row import Row, penalties
 from medgemma_app.prompts import Prompt
 from medgemma_app.serve.answer import ASKED, Answer, Asked, stopping
 from medgemma_app.serve.draws import Draws
@@ -104,7 +105,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         served = cast(ServedModel, ServedModel.load(**self._wanted))
         self.served, served.engine = served, self
         self.most = self.most or served.batch_size(Options().max_tokens)
-        self.model, self.processor, self.config = served._model, served._processor, served._model.config
+        self.model, self.processor, self.config = served.loaded.model, served.loaded.processor, served.loaded.model.config
         self.tokenizer = self.processor.tokenizer
         self.stop_tokens = set(resolve_eos_token_ids(self.config.eos_token_id, self.tokenizer))
         self.draft_model = self.draft_kind = None
@@ -122,7 +123,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         try:
             if self._stop:
                 raise stopping()
-            fed["inputs_embeds"] = self.served.embed(Prompt(fed["images"]), fed["ids"])
+            fed["inputs_embeds"] = self.served.loaded.embed(Prompt(fed["images"]), fed["ids"])
             mx.eval(fed["inputs_embeds"])
         except (MedGemmaError, RuntimeError) as error:
             answer.put(error)
@@ -136,7 +137,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         return self._draws
 
     def _make_logits_processors(self, args: Arguments, input_ids: mx.array | None = None) -> list[Callable[..., mx.array]]:
-        top_k = self.served._top_k(args.options)
+        top_k = self.served.loaded.top_k(args.options)
         return [self._draws.of(replace(args.options, top_k=top_k)), *penalties(args.options)]
 
     def _apply_cancellations(self, batch_gen: Any, active: dict[int, dict[str, Any]]) -> None:
@@ -149,20 +150,25 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
 
     def _stream_text(self, info: dict[str, Any], token: int, finish_reason: Any) -> str:
         """The text of a token as everywhere in this package; mlx-vlm's server has a second way of its own."""
-        row = info.setdefault("row", Row(self.processor, [], Options()))
+        row = info.setdefault("row", Decoding(self.processor, [], Options()))
         try:
-            text = "" if finish_reason == "stop" else str(row.add(token, 0.0).text)
+            text = "" if finish_reason == "stop" else str(row.decode(token, 0.0).text)
         except GenerationError as error:
             info["rqueue"].put(error)
             info["rqueue"].closed = True
             return ""
-        return text + row.end(finish_reason).text if finish_reason else text
+        return text + "".join(last.text for last in row.end(finish_reason)) if finish_reason else text
 
 
 class ServedModel(MedGemma):
     """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
 
     engine: Engine
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self._loaded
+
     _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
     _answer: Answer | None = None
     _cancelled = False
@@ -186,13 +192,13 @@ class ServedModel(MedGemma):
         """As ``tokenize``, for a conversation."""
         self._bounded(system, *(part for _, parts in turns for part in parts))
         with self._tokenizing:
-            return self._chat.encode_turns(turns, system)
+            return self.loaded.chat.encode_turns(turns, system)
 
     def tokenize_text(self, text: str) -> list[int]:
         """The bare text's tokens, with no turn around them."""
         self._bounded(text)
         with self._tokenizing:
-            return list(self._chat.tokenizer.encode(text))
+            return list(self.loaded.chat.tokenizer.encode(text))
 
     def _bounded(self, *parts: object) -> None:
         """Raises InputError for texts that are hopelessly long: while they were tokenised, everyone else would wait."""
@@ -204,9 +210,9 @@ class ServedModel(MedGemma):
         """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
         ids = self.tokenize_turns(turns, system)
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
-        return Asked(ids, images, self.fitted(ids, options))
+        return Asked(ids, images, self.loaded.fit(ids, options))
 
-    def _tokens(self, prompt: Prompt, row: Row) -> Generator[Token, None, None]:
+    def _tokens(self, prompt: Prompt, row: Decoding) -> Generator[Token, None, None]:
         with closing(self.engine.submit(row.prompt_ids, prompt.images, row.options)) as answer:
             self._answer = answer
             reason: FinishReason | None = None
@@ -214,9 +220,9 @@ class ServedModel(MedGemma):
                 answer.close()
             for item in answer:
                 if item.finish_reason != "stop":  # the token of a stop is no part of the answer
-                    yield row.add(item.token, item.logprobs)
+                    yield row.decode(item.token, item.logprobs)
                 if reason := "repetition" if row.looping else item.finish_reason:
                     break
         if reason is None:
             raise stopping()
-        yield row.end(reason)
+        yield from row.end(reason)

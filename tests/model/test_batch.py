@@ -9,6 +9,7 @@ from mlx_vlm.generate.ar import BatchGenerator
 
 from medgemma_app import ContextError, GenerationError, Options, Prompt
 from medgemma_app.model.batch import Batch
+from medgemma_app.model.loaded import LoadedModel
 
 
 @pytest.mark.parametrize(
@@ -47,12 +48,12 @@ def test_prompts_are_taken_only_as_there_is_room(tiny_model):
 
 def test_a_row_without_finite_numbers_fails_and_the_others_go_on(tiny_model, monkeypatch):
     wanted = [row.token_ids for row in tiny_model.generate_many(MIXED_PROMPTS[:3], Options(max_tokens=4), batch_size=3)]
-    embed = type(tiny_model).embed
+    embed = LoadedModel.embed
 
     def broken(self, prompt, ids):
         return embed(self, prompt, ids) * (mx.nan if prompt is MIXED_PROMPTS[1] else 1)
 
-    monkeypatch.setattr(type(tiny_model), "embed", broken)
+    monkeypatch.setattr(LoadedModel, "embed", broken)
     first, error, last = tiny_model.generate_many(MIXED_PROMPTS[:3], Options(max_tokens=4), batch_size=3)
     assert [first.token_ids, last.token_ids] == [wanted[0], wanted[2]]
     assert isinstance(error, GenerationError)

@@ -105,7 +105,7 @@ def test_the_embedding_scale_is_still_rounded_in_mlx_vlm(tiny_model, raw_model):
 def test_attention_inside_an_image_is_still_causal_in_mlx_vlm(tiny_folder, tiny_model):
     """With its scale put right, mlx-vlm still departs: pictures differ, text does not."""
     scaled = MedGemma.load(str(tiny_folder), align=False)
-    scaled._model.config.hidden_size = scaled._model.config.text_config.hidden_size
+    scaled._loaded.model.config.hidden_size = scaled._loaded.model.config.text_config.hidden_size
     gap = np.array(logprobs(tiny_model, picture_prompt := Prompt((picture(1), "clear?")))) - logprobs(scaled, picture_prompt)
     assert np.abs(gap).max() > 0.01
 
@@ -123,15 +123,15 @@ def test_rope_parameters_of_transformers_5_are_still_ignored_by_mlx_vlm(tiny_fol
 
 
 def test_alignment_leaves_every_other_model_alone(tiny_model, raw_model):
-    assert type(raw_model._model) is Model
-    assert type(raw_model._model.language_model) is LanguageModel
-    assert type(raw_model._model.language_model.model) is Gemma3Model
-    assert Model.get_input_embeddings is not type(tiny_model._model).get_input_embeddings
+    assert type(raw_model._loaded.model) is Model
+    assert type(raw_model._loaded.model.language_model) is LanguageModel
+    assert type(raw_model._loaded.model.language_model.model) is Gemma3Model
+    assert Model.get_input_embeddings is not type(tiny_model._loaded.model).get_input_embeddings
 
 
 def test_image_tokens_without_their_picture_are_an_error(tiny_model):
     with pytest.raises(ValueError, match="4 image tokens"):
-        tiny_model._model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
+        tiny_model._loaded.model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
 
 
 @pytest.mark.parametrize("attend", [siglip.attend_in_blocks, ensure_fused_sdpa], ids=["in blocks", "padded"])
@@ -143,14 +143,14 @@ def test_frugal_attention_is_attention(monkeypatch, attend):
 
 
 def test_the_embeddings_of_a_picture_are_those_of_mlx_vlm(tiny_model, raw_model):
-    frugal, raw = (model._encode(picture(3)) for model in (tiny_model, raw_model))
+    frugal, raw = (model._loaded.encode_image(picture(3), anew=True) for model in (tiny_model, raw_model))
     assert mx.allclose(frugal, raw, atol=1e-5)
 
 
 @pytest.mark.parametrize("quantised", [False, True])
 def test_a_copy_of_the_embedding_is_let_go(tmp_path, quantised):
     """MLX conversions carry the output layer apart: 0.4 GB of the 4-bit 4B checkpoint."""
-    language = MedGemma.load(str(make_checkpoint(tmp_path / "made", hidden=64)), align=False)._model.language_model
+    language = MedGemma.load(str(make_checkpoint(tmp_path / "made", hidden=64)), align=False)._loaded.model.language_model
     if quantised:
         nn.quantize(language, group_size=32, bits=4)
     language.lm_head.update({name: mx.array(value) for name, value in language.lm_head.parameters().items()})
@@ -161,7 +161,7 @@ def test_a_copy_of_the_embedding_is_let_go(tmp_path, quantised):
 
 
 def test_an_output_layer_of_its_own_is_kept(tiny_folder):
-    language = MedGemma.load(str(tiny_folder), align=False)._model.language_model
+    language = MedGemma.load(str(tiny_folder), align=False)._loaded.model.language_model
     language.lm_head.weight = own = language.lm_head.weight + 1
     gemma3.share_embedding(language)
     assert language.lm_head.weight is own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 from tiny import make_checkpoint, picture
 
-from medgemma_app import ContextError, GenerationCancelled, GenerationError, MedGemma, OptionError, Options, Prompt
-from medgemma_app.model import gemma3
+from medgemma_app import ContextError, GenerationCancelled, GenerationError, MedGemma, Model, OptionError, Options, Prompt
+from medgemma_app.model import gemma3, loaded
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
 
@@ -61,7 +62,7 @@ def test_the_limit_is_respected(tiny_model, limit):
 
 def scripted(monkeypatch, model, ids):
     """Makes the model 'choose' these ids, whatever it computes."""
-    head, left = type(model._model.language_model).__call__, iter(ids)
+    head, left = type(model._loaded.model.language_model).__call__, iter(ids)
 
     def forced(self, inputs, *args, **kwargs):
         out = head(self, inputs, *args, **kwargs)
@@ -69,20 +70,20 @@ def scripted(monkeypatch, model, ids):
         out.logits = out.logits + favour
         return out
 
-    monkeypatch.setattr(type(model._model.language_model), "__call__", forced)
+    monkeypatch.setattr(type(model._loaded.model.language_model), "__call__", forced)
 
 
 @pytest.mark.parametrize("stop", ["<eos>", "<end_of_turn>"])
 def test_end_of_turn_and_eos_stop_and_are_not_text(tiny_model, monkeypatch, stop):
-    encode = tiny_model._processor.tokenizer.encode
+    encode = tiny_model._loaded.processor.tokenizer.encode
     heart = encode("heart", add_special_tokens=False)
-    scripted(monkeypatch, tiny_model, [*heart, tiny_model._processor.tokenizer.convert_tokens_to_ids(stop), *heart])
+    scripted(monkeypatch, tiny_model, [*heart, tiny_model._loaded.processor.tokenizer.convert_tokens_to_ids(stop), *heart])
     generation = tiny_model.generate(PROMPT, Options(max_tokens=40))
     assert (generation.text, generation.finish_reason, list(generation.token_ids)) == ("heart", "stop", heart)
 
 
 def test_characters_that_span_tokens_stay_whole(tiny_model, monkeypatch):
-    tokenizer = tiny_model._processor.tokenizer
+    tokenizer = tiny_model._loaded.processor.tokenizer
     text = "naïve 日本 🫀 ok"
     scripted(monkeypatch, tiny_model, [*tokenizer.encode(text, add_special_tokens=False), 1])
     pieces = [token.text for token in tiny_model.stream(PROMPT, Options(max_tokens=60))]
@@ -91,21 +92,21 @@ def test_characters_that_span_tokens_stay_whole(tiny_model, monkeypatch):
 
 
 def test_a_limit_inside_a_character_keeps_the_text_before_it(tiny_model, monkeypatch):
-    tokenizer = tiny_model._processor.tokenizer
+    tokenizer = tiny_model._loaded.processor.tokenizer
     ids = tokenizer.encode("heart 日", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, ids)
     assert tiny_model.generate(PROMPT, Options(max_tokens=len(ids) - 1)).text.startswith("heart ")
 
 
 def test_the_thought_is_kept_apart(tiny_model, monkeypatch):
-    encode = tiny_model._processor.tokenizer.encode
+    encode = tiny_model._loaded.processor.tokenizer.encode
     scripted(monkeypatch, tiny_model, [*encode("<unused94>thought\nclear<unused95>normal", add_special_tokens=False), 1])
     generation = tiny_model.generate(PROMPT, Options(max_tokens=60))
     assert (generation.thought, generation.text) == ("clear", "normal")
 
 
 def test_a_thought_that_never_ends_leaves_no_answer(tiny_model, monkeypatch):
-    ids = tiny_model._processor.tokenizer.encode("<unused94>thought\nclear", add_special_tokens=False)
+    ids = tiny_model._loaded.processor.tokenizer.encode("<unused94>thought\nclear", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, ids)
     generation = tiny_model.generate(PROMPT, Options(max_tokens=len(ids)))
     assert (generation.thought, generation.text, generation.finish_reason) == ("clear", "", "length")
@@ -132,7 +133,7 @@ def test_sampling_restricted_to_one_token_is_greedy(tiny_model, restriction):
 
 
 def test_top_k_samples_only_the_likeliest(tiny_model):
-    first = next(iter(tiny_model._results(PROMPT, tiny_model.row(PROMPT, Options(max_tokens=1)))))
+    first = next(iter(tiny_model._results(PROMPT, tiny_model._loaded.start(tiny_model.tokenize(PROMPT), Options(max_tokens=1)))))
     likeliest = set(np.argsort(np.array(first.logprobs))[-3:].tolist())
     drawn = {tiny_model.generate(PROMPT, Options(max_tokens=1, temperature=5.0, top_k=3, seed=seed)).token_ids[0] for seed in range(25)}
     assert drawn == likeliest
@@ -201,11 +202,11 @@ def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
     assert caught.value.__cause__ is error
     assert partial.finish_reason == "cancelled"
     assert list(partial.token_ids) == [token.id for token in seen]
-    assert partial.text == tiny_model._processor.tokenizer.decode(partial.token_ids)
+    assert partial.text == tiny_model._loaded.processor.tokenizer.decode(partial.token_ids)
 
 
 def test_a_word_held_back_is_not_lost_when_stopped(tiny_model, monkeypatch):
-    tokenizer = tiny_model._processor.tokenizer
+    tokenizer = tiny_model._loaded.processor.tokenizer
     scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
     seen = []
 
@@ -252,7 +253,7 @@ def test_encode_image_is_repeatable_and_depends_on_the_picture(tiny_model):
 def test_a_quantised_checkpoint_sees_the_same_picture(tiny_folder, tiny_model):
     model = MedGemma.load(str(tiny_folder))
     nn.quantize(
-        model._model,
+        model._loaded.model,
         group_size=32,
         bits=8,
         class_predicate=lambda _, module: hasattr(module, "to_quantized") and module.weight.shape[-1] % 32 == 0,
@@ -264,7 +265,7 @@ def test_a_quantised_checkpoint_sees_the_same_picture(tiny_folder, tiny_model):
 
 def test_numbers_that_are_not_finite_are_an_error(tiny_folder):
     model = MedGemma.load(str(tiny_folder))
-    model._model.language_model.model.norm.weight = mx.full((48,), math.nan)
+    model._loaded.model.language_model.model.norm.weight = mx.full((48,), math.nan)
     with pytest.raises(GenerationError, match="finite"):
         model.generate(PROMPT, Options(max_tokens=2))
 
@@ -287,7 +288,7 @@ def test_mlx_keeps_little_freed_memory_once_a_model_is_loaded(tiny_folder, befor
 
 
 def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeypatch):
-    phrase = tiny_model._processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
+    phrase = tiny_model._loaded.processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, phrase * 20)
     generation = tiny_model.generate(PROMPT, Options(max_tokens=len(phrase) * 20))
     assert generation.finish_reason == "repetition"
@@ -296,17 +297,36 @@ def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeyp
 
 def test_a_picture_that_was_seen_costs_no_second_look(tiny_model, monkeypatch):
     first = tiny_model.encode_image(picture(77))
-    monkeypatch.setattr(type(tiny_model), "_encode", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(loaded, "image_features", lambda *_: pytest.fail("looked again"))
     assert mx.array_equal(tiny_model.encode_image(picture(77).copy()), first)
 
 
 def test_only_the_last_pictures_are_kept(tiny_model):
     for seed in range(20):
         tiny_model.encode_image(picture(seed))
-    assert len(tiny_model._seen) == 16
+    assert len(tiny_model._loaded._embeddings) == 16
 
 
 def test_a_token_that_has_no_text_is_an_error_in_one_line(tiny_model, monkeypatch):
-    scripted(monkeypatch, tiny_model, [tiny_model._model.config.text_config.vocab_size - 1])
+    scripted(monkeypatch, tiny_model, [tiny_model._loaded.model.config.text_config.vocab_size - 1])
     with pytest.raises(GenerationError, match="tokenizer does not have"):
         tiny_model.generate(PROMPT, Options(max_tokens=4))
+
+
+def test_a_second_thread_is_told_that_the_model_is_busy(tiny_model):
+    stream = tiny_model.stream(PROMPT, Options(max_tokens=4))
+    next(stream)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(GenerationError, match="generating in another thread"):
+        pool.submit(tiny_model.generate, PROMPT, Options(max_tokens=1)).result()
+    assert len(list(tiny_model.stream(PROMPT, Options(max_tokens=2)))) == 3  # the same thread may begin another
+    stream.close()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: len(tiny_model.tokenize(PROMPT))).result()
+
+
+def test_every_model_has_what_the_protocol_names():
+    from medgemma_app.remote.model import RemoteModel
+
+    names = {name for name in vars(Model) if not name.startswith("_")} | set(Model.__annotations__)
+    for kind in (MedGemma, RemoteModel):
+        assert {name for name in names if not hasattr(kind, name)} <= {"id", "context", "can_count"}  # set when one is made

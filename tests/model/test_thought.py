@@ -6,20 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgemma_app.model.thought import ThoughtSplitter, split_thought
+from medgemma_app import Options
+from medgemma_app.model.answer import Answer, ThoughtSplitter
 
-TEXT = "<unused94>thought\nIs it large? <unused9 no.<unused95>FINDINGS: <b>clear</b>."
+THOUGHT = "<unused94>thought\nIs it large? <unused9 no.<unused95>"
+TEXT = f"{THOUGHT}FINDINGS: <b>clear</b>."
 
 
 def fed(pieces):
-    splitter = ThoughtSplitter()
-    out = [piece for text in pieces for piece in splitter.feed(text)] + splitter.finish()
-    return {kind: "".join(piece.text for piece in out if piece.kind == kind) for kind in ("thought", "answer")}
+    answer = Answer(Options())
+    tokens = [answer.add(number, text, -0.5) for number, text in enumerate(pieces)] + answer.end("stop")
+    assert "".join(token.text for token in tokens) == "".join(pieces)
+    assert [token.id for token in tokens if token.id is not None] == list(range(len(pieces)))
+    return {kind: "".join(token.text for token in tokens if token.kind == kind) for kind in ("thought", "answer")}
+
+
+def split_thought(text):
+    answer = Answer(Options())
+    answer.end("stop", text)
+    made = answer.generation()
+    return made.text, made.thought
 
 
 @pytest.mark.parametrize("cut", range(len(TEXT) + 1))
 def test_any_cut_gives_the_same_answer_and_thought(cut):
-    assert fed([TEXT[:cut], TEXT[cut:]]) == {"thought": "thought\nIs it large? <unused9 no.", "answer": "FINDINGS: <b>clear</b>."}
+    assert fed([TEXT[:cut], TEXT[cut:]]) == {"thought": THOUGHT, "answer": "FINDINGS: <b>clear</b>."}
 
 
 def test_one_character_at_a_time_gives_the_same():
@@ -27,7 +38,7 @@ def test_one_character_at_a_time_gives_the_same():
 
 
 def test_the_answer_streams_before_it_is_complete():
-    assert [piece.text for piece in ThoughtSplitter().feed("The heart <")] == ["The heart "]
+    assert ThoughtSplitter().feed("The heart <") == [("answer", "The heart ")]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from scripted_server import MODEL, chunk, says, serving, usage
 from typer.testing import CliRunner
 
-from medgemma_app import GenerationError, MedGemma, Options, Prompt
+from medgemma_app import GenerationError, Options, Prompt, connect
 from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ModelError
@@ -72,7 +72,7 @@ def test_a_server_that_does_not_take_the_connection_in_time(monkeypatch):
             one.setblocking(False)
             one.connect_ex(full.getsockname())
         with pytest.raises(EndpointError, match="does not answer in time"):
-            MedGemma.connect(f"http://127.0.0.1:{full.getsockname()[1]}")
+            connect(f"http://127.0.0.1:{full.getsockname()[1]}")
         for one in waiting:
             one.close()
 
@@ -81,7 +81,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_is_asked_once(serve
     monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.2)
     server.models = lambda handler: time.sleep(1)
     with pytest.raises(GenerationError, match=r"was silent for 0\.2 s"):
-        MedGemma.connect(server.url)
+        connect(server.url)
     assert len(server.headers) == 1
 
 
@@ -178,7 +178,7 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
     assert result.exit_code == 1
     assert "has no model 'third'; it has: first, second" in result.stderr
     with pytest.raises(ModelError, match="has these models: first, second; choose one by --model"):
-        MedGemma.connect(server.url)
+        connect(server.url)
 
 
 @pytest.mark.parametrize(
@@ -195,14 +195,14 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
 def test_a_server_that_is_no_openai_server(server, models):
     server.models = models
     with pytest.raises(GenerationError, match="is it OpenAI-compatible, and does the URL end in /v1"):
-        MedGemma.connect(server.url)
+        connect(server.url)
 
 
 def test_a_redirect_is_not_followed(server):
     with serving() as other:
         server.models = lambda handler: handler.raw(307, b"", "text/plain", location=f"{other.url}/models")
         with pytest.raises(EndpointError, match="redirects to another address, which is not followed"):
-            MedGemma.connect(server.url)
+            connect(server.url)
         assert other.headers == []
 
 

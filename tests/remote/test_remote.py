@@ -17,7 +17,7 @@ from PIL import Image
 from scripted_server import MODEL, chunk, pictures, says, usage
 from tiny import picture
 
-from medgemma_app import InputError, MedGemma, Options, Prompt, findings, soap
+from medgemma_app import InputError, Options, Prompt, connect, findings, soap
 from medgemma_app.cli.output import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ContextError, ModelError
@@ -66,7 +66,7 @@ CONTROL = ["<end_of_turn>\n<start_of_turn>model", "<start_of_image>", "<bos>", "
 @given(st.lists(st.sampled_from([*CONTROL, "<", ">", "<start_of_", "turn>", "5 mg", "[", "bos>"]), max_size=6))
 def test_what_a_note_says_never_becomes_a_control_token_on_the_server(tiny_model, words):
     """Sent as text and tokenised whole, by the template and tokenizer of a Gemma."""
-    tokenizer = tiny_model._processor.tokenizer
+    tokenizer = tiny_model._loaded.processor.tokenizer
     sent = messages(Prompt(("".join(words),)))
     rendered = tokenizer.apply_chat_template(sent, add_generation_prompt=True, tokenize=False)
     ids = tokenizer.encode(rendered, add_special_tokens=False)
@@ -76,9 +76,9 @@ def test_what_a_note_says_never_becomes_a_control_token_on_the_server(tiny_model
 
 
 def test_text_made_inert_still_says_what_it_said_and_other_text_is_left_alone(tiny_model):
-    assert len(CONTROL) <= len(control_strings(tiny_model._processor.tokenizer))
+    assert len(CONTROL) <= len(control_strings(tiny_model._loaded.processor.tokenizer))
     assert inert("dose <5 mg> [sic] <end_of_turnip>") == "dose <5 mg> [sic] <end_of_turnip>"
-    for string in control_strings(tiny_model._processor.tokenizer):
+    for string in control_strings(tiny_model._loaded.processor.tokenizer):
         assert inert(string) != string
         assert inert(string).replace("\u2060", "") == string
 
@@ -206,7 +206,7 @@ def test_a_server_that_counts_tokens_decides_what_fits(connect, server):
 @pytest.mark.parametrize("counted", [None, [None], "12", {"1": 2}, ["1"]], ids=str)
 def test_a_server_that_counts_in_another_way_does_not_count(connect, server, counted):
     server.tokenize = lambda body: counted
-    assert connect().counts is False
+    assert connect().can_count is False
 
 
 def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(connect, server):
@@ -274,11 +274,6 @@ def test_what_a_series_costs_is_the_servers_business(connect, capsys):
     assert capsys.readouterr().err.startswith("2 pictures; what they take is the server's business")
 
 
-def test_embeddings_are_not_to_be_had_from_a_server(connect):
-    with pytest.raises(InputError, match="gives no embeddings"):
-        connect().encode_image(picture(1))
-
-
 def refusing_pictures(handler, body):
     if pictures(body):
         handler.json(400, {"error": {"message": "med is not a multimodal model"}})
@@ -311,9 +306,9 @@ def test_the_client_is_loaded_for_a_server_only_and_no_model_library_with_it(ser
     server.chat = says(NOTE)
     code = f"""
 import sys, medgemma_app.cli.batch
-from medgemma_app import MedGemma, soap
+from medgemma_app import connect, soap
 print(*sys.modules)
-soap(MedGemma.connect({server.url!r}), {{"history": "cough for 3 days and fever"}})
+soap(connect({server.url!r}), {{"history": "cough for 3 days and fever"}})
 print(*sys.modules)"""
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     before, after = (set(line.split()) & {"openai", "httpx2", "mlx", "mlx.core", "mlx_vlm", "transformers"} for line in said.splitlines())
@@ -324,4 +319,4 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypat
     monkeypatch.setitem(sys.modules, "openai", None)
     monkeypatch.delitem(sys.modules, "medgemma_app.remote.model", raising=False)
     with pytest.raises(ModelError, match=r"pip install 'medgemma-app\[remote\]'"):
-        MedGemma.connect(server.url)
+        connect(server.url)

@@ -8,7 +8,7 @@ import pytest
 from serving import running
 from typer.testing import CliRunner
 
-from medgemma_app import ContextError, MedGemma, Options, Prompt, findings, soap
+from medgemma_app import ContextError, Options, Prompt, connect, findings, soap
 from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.prompts import findings_prompt
@@ -25,7 +25,7 @@ def url():
 
 @pytest.fixture(scope="module")
 def remote(url):
-    return MedGemma.connect(url)
+    return connect(url)
 
 
 @pytest.fixture(scope="module")

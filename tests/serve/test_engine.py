@@ -48,7 +48,7 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
-    embed = client.engine.served.embed
+    embed = client.engine.served.loaded.embed
 
     def failing(prompt, ids):
         if len(prompt.images) == 1:
@@ -57,7 +57,7 @@ def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
 
     rows = [(prompt, Options(max_tokens=5)) for prompt in MIXED_PROMPTS[:4]]
     wanted = together(client, rows)
-    monkeypatch.setattr(client.engine.served, "embed", failing)
+    monkeypatch.setattr(client.engine.served.loaded, "embed", failing)
     found = together(client, rows)
     for row, before, after in zip(rows, wanted, found, strict=True):
         if len(row[0].images) in (1, 2):
@@ -113,8 +113,8 @@ def test_the_engine_stops_within_two_tokens_of_the_client_leaving(client, monkey
 
 def test_a_client_that_leaves_before_its_turn_costs_nothing(client, monkeypatch):
     engine, looked = client.engine, []
-    embed = engine.served.embed
-    monkeypatch.setattr(engine.served, "embed", lambda prompt, ids: looked.append(len(prompt.images)) or embed(prompt, ids))
+    embed = engine.served.loaded.embed
+    monkeypatch.setattr(engine.served.loaded, "embed", lambda prompt, ids: looked.append(len(prompt.images)) or embed(prompt, ids))
     monkeypatch.setattr(engine, "most", 1)
     running, waiting = engine.served.session(), engine.served.session()
     with ThreadPoolExecutor(2) as pool:

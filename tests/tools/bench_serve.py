@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from socket import socket
 from typing import Any
 
-from medgemma_app import MedGemma, Options
+from medgemma_app import Model, Options, connect
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.model.generation import EndpointError
 from medgemma_app.reports import Task, findings_task, soap_task, write_many
@@ -43,7 +43,7 @@ def served(model: str = "demo", *, seconds: float = 60) -> Iterator[str]:
 def _await(url: str, server: subprocess.Popen[bytes], deadline: float) -> None:
     while True:
         try:
-            MedGemma.connect(url)
+            connect(url)
             return
         except EndpointError:
             if server.poll() is not None or time.monotonic() > deadline:
@@ -51,10 +51,10 @@ def _await(url: str, server: subprocess.Popen[bytes], deadline: float) -> None:
             time.sleep(0.2)
 
 
-def studies(count: int) -> list[Callable[[MedGemma], Task]]:
+def studies(count: int) -> list[Callable[[Model], Task]]:
     """Findings and notes in turn."""
 
-    def task(seed: int) -> Callable[[MedGemma], Task]:
+    def task(seed: int) -> Callable[[Model], Task]:
         if seed % 2:
             return lambda model: soap_task(model, write_notes(seed)[0])
         return lambda model: findings_task(model, draw_phantom(seed)[0])
@@ -63,7 +63,7 @@ def studies(count: int) -> list[Callable[[MedGemma], Task]]:
 
 
 def studies_a_minute(url: str, count: int, jobs: int) -> float:
-    model = MedGemma.connect(url)
+    model = connect(url)
     start = time.perf_counter()
     reports = list(write_many(model, studies(count), Options(), batch_size=jobs))
     seconds = time.perf_counter() - start

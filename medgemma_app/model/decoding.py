@@ -1,31 +1,27 @@
-"""One generation under way: ids come in, tokens with their text go out, until it ends or turns in circles."""
+"""One answer as the model in this process decodes it: ids come in, tokens with their text go out."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
-from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token, fold
-from medgemma_app.validate.loops import LoopWatch
+from medgemma_app.model.answer import Answer
+from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token
 
 
-class Row:
-    """What a prompt has been answered with so far. ``options.max_tokens`` fit the context already."""
+class Decoding(Answer):
+    """The answer to the prompt whose tokens are ``prompt_ids``."""
 
     def __init__(self, processor: Any, prompt_ids: list[int], options: Options) -> None:
         from mlx_vlm.tokenizer_utils import make_streaming_detokenizer
 
-        self.prompt_ids, self.options = prompt_ids, options
-        self.tokens: list[Token] = []
+        super().__init__(options)
+        self.prompt_ids, self.prompt_tokens = prompt_ids, len(prompt_ids)
         # Its own detokenizer: mlx-vlm's drops the last word when that ends in half a character.
         self._text = make_streaming_detokenizer(processor)
-        self._watch = LoopWatch()
-        self._looping = False
-        self._start = time.perf_counter()
 
-    def add(self, id: int, logprob: float) -> Token:
+    def decode(self, id: int, logprob: float) -> Token:
         """The next generated token. Raises GenerationError when the model has computed no number, or a token that has no text."""
         if not math.isfinite(logprob):
             raise no_numbers()
@@ -33,29 +29,20 @@ class Row:
             self._text.add_token(id)
         except IndexError as error:
             raise no_such_token() from error
-        self.tokens.append(token := Token(id, self._text.last_segment, logprob))
-        self._looping = self._watch.feed(token.text)
-        return token
+        return self.add(id, self._text.last_segment, logprob)
 
-    @property
-    def looping(self) -> bool:
-        """The text repeats itself without end: nothing more is to be had from it."""
-        return self._looping
-
-    def end(self, reason: FinishReason) -> Token:
-        """The last item, with the text that was held back."""
+    def end(self, reason: FinishReason, text: str = "") -> list[Token]:
+        """As for any answer; the text that the detokenizer holds back comes with it."""
         self._text.finalize()
         given, self._text.offset = self._text.offset, len(self._text.text)
-        self.tokens.append(token := Token(None, self._text.text[given:], None, reason))
-        return token
+        return super().end(reason, self._text.text[given:])
 
     def generation(self) -> Generation:
         """What there is after ``end``."""
         import mlx.core as mx
 
-        reason = self.tokens[-1].finish_reason or "cancelled"
-        seconds = time.perf_counter() - self._start
-        return fold(self.tokens, reason, prompt_tokens=len(self.prompt_ids), seconds=seconds, peak=mx.get_peak_memory())
+        self.peak_memory_bytes = mx.get_peak_memory()
+        return super().generation()
 
 
 def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:

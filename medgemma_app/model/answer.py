@@ -1,0 +1,137 @@
+"""An answer as it is generated: tokens are told as answer or thought, watched for loops, and folded into a Generation.
+
+Pure text, so that a server's answers are treated like those of the model in this process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+
+from medgemma_app.errors import InputError
+from medgemma_app.model.generation import FinishReason, Generation, GenerationCancelled, GenerationError, Options, Token, TokenKind
+
+OPEN, CLOSE = "<unused94>", "<unused95>"
+LABEL = "thought\n"  # what MedGemma writes right after OPEN
+
+
+class ThoughtSplitter:
+    """Feed it text cut anywhere; it gives back runs of answer and thought, the marks with the thought.
+
+    Text that may still become a mark is held back until it is decided; ``finish`` hands out the rest.
+    """
+
+    def __init__(self) -> None:
+        self.kind: TokenKind = "answer"
+        self._held = ""
+
+    def feed(self, text: str) -> list[tuple[TokenKind, str]]:
+        """The runs that ``text`` decides, in order, none of them empty."""
+        self._held += text
+        runs: list[tuple[TokenKind, str]] = []
+        while (mark := self._mark) in self._held:
+            before, self._held = self._held.split(mark, 1)
+            runs += [(self.kind, before), ("thought", mark)]
+            self.kind = "thought" if mark == OPEN else "answer"
+        keep = _overlap(self._held, self._mark)
+        runs.append((self.kind, self._held[: len(self._held) - keep]))
+        self._held = self._held[len(self._held) - keep :]
+        return _joined(runs)
+
+    def finish(self) -> list[tuple[TokenKind, str]]:
+        """What was held back at the end of the stream."""
+        rest, self._held = self._held, ""
+        return _joined([(self.kind, rest)])
+
+    @property
+    def _mark(self) -> str:
+        return CLOSE if self.kind == "thought" else OPEN
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of ``text`` begin ``mark``."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
+
+
+def _joined(runs: list[tuple[TokenKind, str]]) -> list[tuple[TokenKind, str]]:
+    """Neighbours of one kind as one run."""
+    joined: list[tuple[TokenKind, str]] = []
+    for kind, text in runs:
+        if joined and text and joined[-1][0] == kind:
+            joined[-1] = (kind, joined[-1][1] + text)
+        elif text:
+            joined.append((kind, text))
+    return joined
+
+
+class Answer:
+    """The tokens of one answer so far. ``options.max_tokens`` fit the context already."""
+
+    def __init__(self, options: Options) -> None:
+        from medgemma_app.validate.loops import LoopWatch
+
+        self.options = options
+        self.tokens: list[Token] = []
+        self.looping = False  # the text repeats itself without end: nothing more is to be had from it
+        self.prompt_tokens: int | None = None
+        self.peak_memory_bytes: int | None = None
+        self._splitter, self._watch = ThoughtSplitter(), LoopWatch()
+        self._waiting: list[tuple[TokenKind, str]] = []
+        self._start = time.perf_counter()
+
+    def add(self, id: int | None, text: str, logprob: float | None) -> Token:
+        """The next token. Where its text begins another kind, that part goes with the token after it."""
+        self._waiting = _joined([*self._waiting, *self._splitter.feed(text)])
+        kind, shown = self._waiting.pop(0) if self._waiting else (self._splitter.kind, "")
+        return self._put(Token(id, shown, logprob, None, kind))
+
+    def add_thought(self, id: int | None, text: str, logprob: float | None) -> Token:
+        """The next token, where a server has told thought and answer apart itself."""
+        return self._put(Token(id, text, logprob, None, "thought"))
+
+    def end(self, reason: FinishReason, text: str = "") -> list[Token]:
+        """The last item, with the text that was held back; before it items without an id, where that text is of both kinds."""
+        *rest, (kind, shown) = _joined([*self._waiting, *self._splitter.feed(text), *self._splitter.finish()]) or [
+            (self._splitter.kind, "")
+        ]
+        self._waiting = []
+        items = [Token(None, run, None, None, of) for of, run in rest]
+        return [self._put(token) for token in (*items, Token(None, shown, None, reason, kind))]
+
+    def _put(self, token: Token) -> Token:
+        self.tokens.append(token)
+        self.looping = self._watch.feed(token.text)
+        return token
+
+    def generation(self) -> Generation:
+        """What there is after ``end``. A thought that was never closed means that there is no answer."""
+        told = {kind: "".join(token.text for token in self.tokens if token.kind == kind) for kind in ("answer", "thought")}
+        open_ended = OPEN in told["thought"] and not told["thought"].endswith(CLOSE)
+        thought = told["thought"].replace(OPEN, "").replace(CLOSE, "").removeprefix(LABEL).strip()
+        ids = tuple(token.id for token in self.tokens if token.id is not None)
+        return Generation(
+            text="" if open_ended else told["answer"],
+            thought=thought if told["thought"] else None,
+            token_ids=ids,
+            finish_reason=self.tokens[-1].finish_reason or "cancelled",
+            prompt_tokens=self.prompt_tokens,
+            seconds=time.perf_counter() - self._start,
+            peak_memory_bytes=self.peak_memory_bytes,
+            generated_tokens=len(ids),
+        )
+
+
+def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:
+    """A stream, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
+    with closing(tokens):
+        try:
+            for token in tokens:
+                if on_token:
+                    on_token(token)
+        except (GenerationError, InputError):
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
+            answer.end("cancelled")
+            raise GenerationCancelled(answer.generation()) from error
+    return answer.generation()

@@ -1,0 +1,117 @@
+"""A checkpoint in memory: what it is fed for a prompt, what that costs, and where it departs from what was asked.
+
+Nothing here generates. ``MedGemma`` decodes one prompt with it, ``batch`` many together, and the server's engine too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from medgemma_app.errors import ContextError
+from medgemma_app.model.chat import ChatTemplate
+from medgemma_app.model.checkpoint import find_checkpoint, load_checkpoint
+from medgemma_app.model.decoding import Decoding, model_failed
+from medgemma_app.model.generation import Options
+from medgemma_app.model.siglip import image_features
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.prompts import Prompt
+
+LARGEST_BATCH = 16
+PROMPT_TOKENS = 1024  # two pictures and the text around them
+PICTURES_KEPT = 16  # 1.3 MB each for the 4B model
+PASS_BYTES = 1 << 30  # what the vision pass and the prefill of a prompt need for a moment
+FREED_BYTES = 256 << 20  # of freed memory that mlx may keep for itself; without a limit it keeps all it ever had
+
+
+class LoadedModel:
+    """mlx-vlm's ``model`` and ``processor``, and the chat template around them."""
+
+    def __init__(self, model: Any, processor: Any, *, context: int, aligned: bool) -> None:
+        self.model, self.processor, self.context, self.aligned = model, processor, context, aligned
+        self.chat = ChatTemplate(processor)
+        self._embeddings: dict[bytes, mx.array] = {}  # of the last pictures, the most recent one last
+
+    @classmethod
+    def load(cls, model: str, *, revision: str | None, align: bool, progress: bool) -> tuple[LoadedModel, str | None]:
+        """The model and the revision it was loaded from; see ``MedGemma.load``."""
+        checkpoint = find_checkpoint(model, revision=revision, progress=progress)
+        loaded, processor = load_checkpoint(checkpoint)
+        if align:
+            from medgemma_app.model.gemma3 import align as align_model
+
+            align_model(loaded, checkpoint.config)
+        mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
+        return cls(loaded, processor, context=checkpoint.context, aligned=align), checkpoint.revision
+
+    def start(self, ids: list[int], options: Options) -> Decoding:
+        """An answer, without a token yet, to the prompt whose tokens are ``ids``. Raises ContextError when it does not fit."""
+        return Decoding(self.processor, ids, self.fit(ids, options))
+
+    def fit(self, ids: list[int], options: Options) -> Options:
+        """``options`` with no more tokens than the context has room for after ``ids``. Raises ContextError where it has none."""
+        room = self.context - len(ids)
+        if room < 1:
+            limit = self.context - 1
+            message = f"the prompt has {len(ids)} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
+            raise ContextError(message, tokens=len(ids), limit=limit)
+        return replace(options, max_tokens=min(options.max_tokens, room))
+
+    def top_k(self, options: Options) -> int:
+        """mlx-vlm fails where there are fewer tokens than asked for."""
+        return options.top_k if options.top_k < self.model.config.text_config.vocab_size else 0
+
+    def embed(self, prompt: Prompt, ids: list[int]) -> mx.array:
+        """What the language model is fed for ``ids``, the tokens of ``prompt``: [1, tokens, hidden size], pictures in their places."""
+        try:
+            return self.model.get_input_embeddings(mx.array([ids]), **self.picture_inputs(prompt)).inputs_embeds
+        except RuntimeError as error:
+            raise model_failed(error) from error
+
+    def picture_inputs(self, prompt: Prompt) -> dict[str, mx.array]:
+        """Pictures are encoded one at a time, before the text: 85 slices would not fit together."""
+        if not prompt.images:
+            return {}
+        if not self.aligned:
+            return {"pixel_values": self._pixels(list(prompt.images))}
+        features = mx.stack([self.encode_image(image) for image in prompt.images])
+        mx.eval(features)
+        mx.clear_cache()  # what the vision pass needed is not what the text needs
+        return {"cached_image_features": features}
+
+    def encode_image(self, image: Image, *, anew: bool = False) -> mx.array:
+        """The projected embeddings of an RGB picture; those of the last pictures are kept, unless they are wanted ``anew``."""
+        key = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
+        known = None if anew else self._embeddings.pop(key, None)
+        embeddings = image_features(self.model, self._pixels([image]))[0] if known is None else known
+        self._embeddings[key] = embeddings
+        for oldest in list(self._embeddings)[:-PICTURES_KEPT]:
+            del self._embeddings[oldest]
+        return embeddings
+
+    def _pixels(self, images: list[Image]) -> mx.array:
+        """RGB pictures -> [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
+        rgb = [image.convert("RGB") for image in images]
+        return mx.array(self.processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
+
+    def batch_size(self, max_tokens: int) -> int:
+        """How many prompts fit into memory beside the weights, when each has a picture and an answer of ``max_tokens``: 1 to 16."""
+        tokens = min(self.context, PROMPT_TOKENS + max_tokens)
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = int(mx.device_info().get("max_recommended_working_set_size", physical // 2))
+        free = memory - mx.get_active_memory() - PASS_BYTES
+        return int(max(1, min(LARGEST_BATCH, free // self.cache_bytes(tokens))))
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Keys and values of every layer; a sliding layer keeps its window only."""
+        config = self.model.config.text_config
+        row = 2 * config.num_key_value_heads * config.head_dim * self.model.language_model.model.norm.weight.dtype.size
+        layers = self.model.language_model.layers
+        return int(sum(row * (min(tokens, config.sliding_window) if layer.self_attn.is_sliding else tokens) for layer in layers))
