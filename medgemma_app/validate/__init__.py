@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.validate.common import FinishReason, Issue, Severity, Validation
+from medgemma_app.validate.core import FinishReason, Issue, Severity, Validation
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import polarity, scopes, sentences
 from medgemma_app.validate.symptoms import LEXICON
 from medgemma_app.validate.terms import words
@@ -74,7 +74,7 @@ _ELSEWHERE = re.compile(
 _CLASHES = tuple((what, re.compile(no, re.IGNORECASE), re.compile(yes, re.IGNORECASE)) for what, no, yes in _PAIRS)
 
 
-def denied_and_reported(report: Report) -> Iterator[Issue]:
+def denied_and_reported(report: Text) -> Iterator[Issue]:
     """A symptom the patient denies is not reported elsewhere, unless of another time or place."""
     denied: dict[str, str] = {}
     reported: dict[str, str] = {}
@@ -99,7 +99,7 @@ def _named(sentence: str, cue: re.Pattern[str], wanted: str) -> Iterator[str]:
                 yield name.removesuffix("s")
 
 
-def clashing_findings(report: Report) -> Iterator[Issue]:
+def clashing_findings(report: Text) -> Iterator[Issue]:
     """What an examination or a history says is not there is not described elsewhere."""
     for what, no, yes in _CLASHES:
         denial = no.search(report.text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
 
 # What CheXpert's labeler (Irvin et al. 2019) and the report's usual denials name; spellings of one thing on one line.
@@ -102,9 +102,9 @@ class _Mention:
     sentence: str
 
 
-def affirmed_and_denied(report: Report) -> Iterator[Issue]:
+def affirmed_and_denied(report: Text) -> Iterator[Issue]:
     """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
-    found = [one for key in report.required for one in _mentions(report.parsed.texts().get(key, ""))]
+    found = [one for key in report.required for one in _mentions(report.sections.texts().get(key, ""))]
     denied = [one for one in found if one.polarity == "denied" and not one.partial]
     affirmed = [one for one in found if one.polarity == "affirmed" and not one.partial]
     for one in affirmed[:MOST_COMPARED]:
@@ -147,9 +147,9 @@ def _qualifiers(thing: str, before: str) -> frozenset[str]:
     return frozenset(words) - ({"focal"} if thing == "consolidation" else set())
 
 
-def abnormal_and_normal(report: Report) -> Iterator[Issue]:
+def abnormal_and_normal(report: Text) -> Iterator[Issue]:
     """An impression that calls the study normal, or free of anything acute, goes with findings that are."""
-    texts = report.parsed.texts()
+    texts = report.sections.texts()
     impression = texts.get("impression", "")
     normal, nothing_acute = _NORMAL_STUDY.search(impression), _NOTHING_ACUTE.search(impression)
     if not (normal or nothing_acute) or any(one.polarity != "denied" for one in _mentions(impression)):
@@ -173,9 +173,9 @@ def _is_acute(one: _Mention) -> bool:
     return one.thing in _ACUTE or _GREAT_OR_ACUTE.search(one.sentence) is not None
 
 
-def great_and_little(report: Report) -> Iterator[Issue]:
+def great_and_little(report: Text) -> Iterator[Issue]:
     """What is small in the findings is not large in the impression, nor the other way round."""
-    texts = report.parsed.texts()
+    texts = report.sections.texts()
     found, concluded = _amounts(texts.get("findings", "")), _amounts(texts.get("impression", ""))
     for thing, (amounts, sentence) in concluded.items():
         if thing in found and len(amounts) == len(found[thing][0]) == 1 and amounts != found[thing][0]:

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.derived import multiples
 from medgemma_app.validate.drugs import mentions
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
@@ -20,7 +20,7 @@ MOST_ISSUES = 10
 MOST_MENTIONS = 500
 
 
-def dose_of_another(report: Report) -> Iterator[Issue]:
+def dose_of_another(report: Text) -> Iterator[Issue]:
     """Where the source gives a drug's dose, the note gives that drug this dose."""
     written = [one for one in written_quantities(report.text) if one.kind in _DOSES] if report.source else []
     said = _doses(report.source or "") if written else {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.core import Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.last_words import INFLECTIONS, SHORTEST_BEGINNING, awaits_more, can_end, is_cut
 from medgemma_app.validate.terms import words
 
@@ -60,7 +60,7 @@ class _Habit:
         return self.closed >= _FEWEST_CLOSED and self.closed >= _CONSISTENT * (self.closed + self.open)
 
 
-def truncated(report: Report) -> Iterator[Issue]:
+def truncated(report: Text) -> Iterator[Issue]:
     """The generation was stopped before its end, or the last line reads as if it was."""
     end = excerpt(report.text.rstrip()[-LONGEST_TAIL:])
     if report.finish_reason == "length":
@@ -71,13 +71,13 @@ def truncated(report: Report) -> Iterator[Issue]:
         yield Issue("truncated", "error", "the text stops in mid-sentence; raise --max-tokens, or do not use it as it is", end)
 
 
-def _hangs(report: Report) -> bool:
+def _hangs(report: Text) -> bool:
     """Whether the last thing in the text is a heading."""
-    last = report.parsed.sections[-1] if report.parsed.sections else None
+    last = report.sections.sections[-1] if report.sections.sections else None
     return last is not None and not last.body and report.text.rstrip(_CLOSERS + ":-\n").endswith(last.heading)
 
 
-def _stops(report: Report) -> bool:
+def _stops(report: Text) -> bool:
     """Whether the last line breaks off: by a sign of its own, before a section that never came, or unlike all other lines."""
     lines = _lines(without_tokens(report.text))
     last = " ".join(lines[-1].split()) if lines else ""
@@ -108,7 +108,7 @@ def _broken(last: str, bare: str) -> bool:
     return bare[-1] in ",;:-–—/(&+[<=" or awaits_more(last) or last.count("(") > last.count(")") or last.count("**") % 2 == 1
 
 
-def _within_a_word(report: Report, bare: str) -> bool:
+def _within_a_word(report: Text, bare: str) -> bool:
     """Whether the last word is none, or the beginning of one that the text or its source has."""
     before, _, written = bare.rpartition(" ")
     written = written.lstrip("*_(\"'“")
@@ -118,7 +118,7 @@ def _within_a_word(report: Report, bare: str) -> bool:
     return is_cut(written, after=before) or (is_long and _begins_another(report, written.casefold(), bare))
 
 
-def _begins_another(report: Report, word: str, bare: str) -> bool:
+def _begins_another(report: Text, word: str, bare: str) -> bool:
     """Whether a word is nowhere else in the text or its source, and a longer one with this beginning is."""
     text = report.text[: report.text.rfind(bare.rpartition(" ")[2])]
     said = {one for part in (text, report.source or "") for one in words(part).texts}
@@ -136,18 +136,18 @@ def _is_value(last: str, bare: str) -> bool:
     return last != bare or measured
 
 
-def _unfinished(report: Report) -> bool:
+def _unfinished(report: Text) -> bool:
     """Whether a section that comes after the last one is missing."""
-    present, sections = report.parsed.texts(), report.parsed.sections
+    present, sections = report.sections.texts(), report.sections.sections
     known = [report.required.index(key) for key in sections[-1].keys if key in report.required] if sections else []
     return bool(known) and any(key not in present for key in report.required[max(known) :])
 
 
-def _last_body(report: Report) -> str:
-    return "\n".join(_lines(without_tokens(report.parsed.sections[-1].body if report.parsed.sections else report.text)))
+def _last_body(report: Text) -> str:
+    return "\n".join(_lines(without_tokens(report.sections.sections[-1].body if report.sections.sections else report.text)))
 
 
-def _is_phrase(report: Report) -> bool:
+def _is_phrase(report: Text) -> bool:
     """Whether the last section is short and ends in a phrase that a reader takes for complete."""
     body = _last_body(report)
     closed = len(_SENTENCE_END.findall(body))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from medgemma_app.validate.common import (
+from medgemma_app.validate.contradictions import abnormal_and_normal, affirmed_and_denied, great_and_little
+from medgemma_app.validate.core import (
     Check,
     FinishReason,
-    Report,
+    Text,
     Validation,
     duplicate_section,
     empty_section,
@@ -16,17 +17,16 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
-from medgemma_app.validate.contradictions import abnormal_and_normal, affirmed_and_denied, great_and_little
 from medgemma_app.validate.ending import truncated
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.measures import measurement_mismatch, unscaled_measurement
 from medgemma_app.validate.overlap import repeated_section
-from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.priors import invented_prior, missed_comparison
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import FINDINGS_NAMES, parse
 from medgemma_app.validate.sides import contradicting_level, contradicting_side
+from medgemma_app.validate.source import PERSON_CHECKS
 from medgemma_app.validate.study import wrong_body_part, wrong_laterality, wrong_modality
 from medgemma_app.validate.wording import foreign_script, gibberish
 
@@ -58,8 +58,7 @@ CONTENT: tuple[Check, ...] = (
     wrong_modality,
     wrong_body_part,
     wrong_laterality,
-    wrong_sex,
-    wrong_age,
+    *PERSON_CHECKS,
 )
 _SEX = re.compile(r"\b(?:fe)?male\b", re.IGNORECASE)
 _AGE = re.compile(r"\b[0-9]{1,3} years?\b", re.IGNORECASE)
@@ -80,9 +79,9 @@ def validate_findings(
     ``header`` is what the model was told of the picture ("modality DX, body part CHEST, female, 58 years"); ``spacing`` says
     whether the picture has a scale to measure by, None where nobody knows.
     """
-    report = Report(
+    report = Text(
         text=text,
-        parsed=parse(text, FINDINGS_NAMES),
+        sections=parse(text, FINDINGS_NAMES),
         required=REQUIRED,
         finish_reason=finish_reason,
         has_thought=has_thought,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.drugs import mentions
 
 _COUNTS = {"once": 1, "twice": 2, "thrice": 3, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
@@ -33,7 +33,7 @@ MOST_DOSES, MOST_AROUND = 20, 10
 MOST_MENTIONS = 500
 
 
-def frequency_of_another(report: Report) -> Iterator[Issue]:
+def frequency_of_another(report: Text) -> Iterator[Issue]:
     """A drug is taken as often as its source says; where the source says nothing of this drug, as often as it says of any.
 
     Once a day is what goes without saying.

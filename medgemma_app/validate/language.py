@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.core import Issue, Text, excerpt, without_tokens
 
 # The commonest words of each language that are no words of the others and no clinical abbreviations.
 _COMMON = {
@@ -26,7 +26,7 @@ _SHARE = 0.12
 _DISTINCT = 3  # one or two may be names or abbreviations
 
 
-def other_language(report: Report) -> Iterator[Issue]:
+def other_language(report: Text) -> Iterator[Issue]:
     """A report is in English, as the prompts are, or in the language of its source."""
     text = without_tokens(report.text)
     found = _language(text)

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 
 # Windows of so many words, doubled from one to the next: the short ones find loops of short phrases, the long ones
 # loops of phrases that repeat something within themselves.
@@ -33,7 +33,7 @@ _DRONE = 300  # characters in which nothing but the same few come back: no ruled
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 
-def repetition(report: Report) -> Iterator[Issue]:
+def repetition(report: Text) -> Iterator[Issue]:
     """The model got stuck: it said so, or the text shows it."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)

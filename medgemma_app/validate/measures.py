@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.numbers import SMALL
 
 # "1.2 cm", "3 x 4 mm", "1.2 x 3.4 x 2 cm"
@@ -25,21 +25,21 @@ _NUMBER = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 _SAME = 0.5  # mm; and a tenth of the size, for rounding
 
 
-def unscaled_measurement(report: Report) -> Iterator[Issue]:
+def unscaled_measurement(report: Text) -> Iterator[Issue]:
     """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
     if report.spacing is not False:
         return
     for section in report.required:
-        found = _SIZE.search(report.parsed.texts().get(section, ""))
+        found = _SIZE.search(report.sections.texts().get(section, ""))
         if found:
             message = "a size is given, and the picture has no scale to measure by; take it out"
             yield Issue("unscaled-measurement", "warning", message, excerpt(found.group()))
             return
 
 
-def measurement_mismatch(report: Report) -> Iterator[Issue]:
+def measurement_mismatch(report: Text) -> Iterator[Issue]:
     """A size in the impression is one of those in the findings, as far as these give any."""
-    texts = report.parsed.texts()
+    texts = report.sections.texts()
     measured = [size for size, _ in _sizes(texts.get("findings", ""))]
     for size, written in _sizes(_CHANGE.sub(" ", texts.get("impression", ""))) if measured else ():
         if not any(abs(size - other) <= max(_SAME, 0.1 * other) for other in measured[:100]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report
 from medgemma_app.validate.conditions import LEXICON, NAMES, SUPPORT, by_ending
+from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import polarity, scopes, sentences
 from medgemma_app.validate.terms import heard, words
@@ -26,7 +26,7 @@ _NO_NAMES = frozenset(
 _EPONYM = re.compile(r"\b(?P<name>[A-Z][a-z]{2,20}(?:-[A-Z][a-z]{2,20})?)(?:['’]s)? (?:syndrome|disease|palsy|phenomenon)\b")
 
 
-def unnamed_medication(report: Report) -> Iterator[Issue]:
+def unnamed_medication(report: Text) -> Iterator[Issue]:
     """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either."""
     if report.source is None:
         return
@@ -47,7 +47,7 @@ def _by_place(text: str) -> Iterator[str]:
             yield word
 
 
-def unnamed_diagnosis(report: Report) -> Iterator[Issue]:
+def unnamed_diagnosis(report: Text) -> Iterator[Issue]:
     """A diagnosis the note affirms is in the source, in the words of clinicians or of patients, or follows from what is there."""
     if report.source is None:
         return

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 
 _WORD = re.compile(r"[^\W_]+")
 _WINDOW = 5
@@ -17,9 +17,9 @@ _SHARE = 0.6
 MOST_SECTIONS = 12
 
 
-def repeated_section(report: Report) -> Iterator[Issue]:
+def repeated_section(report: Text) -> Iterator[Issue]:
     """Most of one section is repeated word for word in another; a combined section counts once."""
-    bodies = [section.body for section in report.parsed.sections if len(_WORD.findall(section.body)) >= _FEWEST_WORDS]
+    bodies = [section.body for section in report.sections.sections if len(_WORD.findall(section.body)) >= _FEWEST_WORDS]
     windows = [_windows(_WORD.findall(body.casefold())) for body in bodies[:MOST_SECTIONS]]
     for (first, one), (second, other) in combinations(enumerate(windows), 2):
         small, where = (one, first) if one.total() <= other.total() else (other, second)

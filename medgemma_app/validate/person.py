@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
 
 _FEMALE = "female woman lady girl f mrs ms miss she her hers herself"
@@ -34,7 +34,7 @@ _RELATIVE = re.compile(
 MOST_AGES = 50
 
 
-def wrong_sex(report: Report) -> Iterator[Issue]:
+def wrong_sex(report: Text) -> Iterator[Issue]:
     """The note calls the patient by the sex the source states; words of kinship and names prove nothing."""
     stated = _stated_sex(report.source or "")
     written = _stated_sex(report.text) or _sex_by_pronouns(report.text)
@@ -58,7 +58,7 @@ def _sex_by_pronouns(text: str) -> str | None:
     return sex if count >= _FEWEST_PRONOUNS and count >= _SAME_PRONOUN * counts.total() else None
 
 
-def wrong_age(report: Report) -> Iterator[Issue]:
+def wrong_age(report: Text) -> Iterator[Issue]:
     """The age of the patient is the one the source gives."""
     if report.source is None:
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import sentences
 
 _STUDY = r"(?:exam\w*|stud(?:y|ies)|films?|radiographs?|x-?rays?|images?|imaging|cts?|scans?|mris?|reports?|chest|views?)"
@@ -63,7 +63,7 @@ _ASKS = re.compile(
 )
 
 
-def invented_prior(report: Report) -> Iterator[Issue]:
+def invented_prior(report: Text) -> Iterator[Issue]:
     """Without a prior image nothing is compared with one."""
     if report.has_prior:
         return
@@ -78,13 +78,13 @@ def invented_prior(report: Report) -> Iterator[Issue]:
         yield Issue("implied-prior", "info", "this reads as if there had been an earlier study; none was given", excerpt(hint.group()))
 
 
-def missed_comparison(report: Report) -> Iterator[Issue]:
+def missed_comparison(report: Text) -> Iterator[Issue]:
     """With a prior image the report says what has changed."""
     text = _answer(report)
     if report.has_prior and text and not _CLAIMS.search(text) and not _HINTS.search(text):
         yield Issue("missed-comparison", "info", "a prior image was given, and the report compares nothing with it")
 
 
-def _answer(report: Report) -> str:
+def _answer(report: Text) -> str:
     """Findings and impression; what stands before them, as a comparison line does, tells of the order."""
-    return "\n".join(report.parsed.texts().get(key, "") for key in report.required)
+    return "\n".join(report.sections.texts().get(key, "") for key in report.required)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from medgemma_app.validate.common import Issue, Report, excerpt, says_something
+from medgemma_app.validate.core import Issue, Text, excerpt, says_something
 from medgemma_app.validate.sections import OTHER
 
 WORDS_FILE = Path(__file__).with_name("refusal_words.txt")
@@ -31,7 +31,7 @@ _EARLY = 300
 _JUDGED = 200  # no section of a report has more sentences
 
 
-def refusal(report: Report) -> Iterator[Issue]:
+def refusal(report: Text) -> Iterator[Issue]:
     """The model declines: in its first words, or in the main part of a section; or no section has an answer in it."""
     refused = _refusal(report) or _no_section_answered(report)
     if refused:
@@ -39,8 +39,8 @@ def refusal(report: Report) -> Iterator[Issue]:
         yield Issue("refusal", "error", message, excerpt(refused))
 
 
-def _refusal(report: Report) -> str:
-    parts = [report.parsed.preamble, *(section.body for section in report.parsed.sections if OTHER not in section.keys)]
+def _refusal(report: Text) -> str:
+    parts = [report.sections.preamble, *(section.body for section in report.sections.sections if OTHER not in section.keys)]
     parts = [part for part in dict.fromkeys(parts) if says_something(part)]
     return next(filter(None, (_refused(part, first=number == 0) for number, part in enumerate(parts))), "")
 
@@ -78,7 +78,7 @@ def _weights() -> Mapping[str, float]:
     return {stem: float(weight) for weight, *found in rows for stem in found}
 
 
-def _no_section_answered(report: Report) -> str:
+def _no_section_answered(report: Text) -> str:
     """What stands in the last of several sections, all of which say that there is nothing to say."""
-    bodies = [body for key in report.required for body in report.parsed.bodies(key)]
+    bodies = [body for key in report.required for body in report.sections.bodies(key)]
     return bodies[-1] if len(bodies) > 1 and all(map(_UNANSWERED.fullmatch, bodies)) else ""

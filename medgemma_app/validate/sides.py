@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from medgemma_app.validate.common import Issue, Report, excerpt
 from medgemma_app.validate.contradictions import THINGS
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import polarity, scopes, sentences
 
 _PLACED: Mapping[str, str] = {
@@ -31,9 +31,9 @@ _ADVISES = re.compile(r"\b(?:if|may help|recommend\w*|advised|suggest\w*|conside
 _LEVEL = re.compile(r"\b([CTL])-?([0-9]{1,2})(?:[-/] ?([CTLS])?([0-9]{1,2}))?\b")
 
 
-def contradicting_side(report: Report) -> Iterator[Issue]:
+def contradicting_side(report: Text) -> Iterator[Issue]:
     """A thing on one side in the impression is on that side in the findings too, as far as these give a side."""
-    texts = report.parsed.texts()
+    texts = report.sections.texts()
     findings, impression = texts.get("findings", ""), texts.get("impression", "")
     if findings == impression:
         return
@@ -66,9 +66,9 @@ def _sides(text: str) -> frozenset[str]:
     return frozenset(found.lastgroup or "" for found in _SIDE.finditer(text))
 
 
-def contradicting_level(report: Report) -> Iterator[Issue]:
+def contradicting_level(report: Text) -> Iterator[Issue]:
     """The levels of the spine that the impression names are among those of the findings, as far as these name any."""
-    texts = report.parsed.texts()
+    texts = report.sections.texts()
     named = {level for level, _ in _levels(texts.get("findings", ""))}
     for level, written in _levels(texts.get("impression", "")) if named else ():
         if level not in named and not any(len(level) != len(other) and {*level} & {*other} for other in named):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from medgemma_app.validate.common import Issue, Report, Severity, excerpt
+from medgemma_app.validate.core import Issue, Severity, Text, excerpt
 from medgemma_app.validate.drugs import OTHER_NAMES, drug
 from medgemma_app.validate.negation import sentences
 from medgemma_app.validate.quantities import spoken_quantities, written_quantities
@@ -34,7 +34,7 @@ MOST_ISSUES = 10
 _FEWEST_LETTERS = 4
 
 
-def unmentioned_exam(report: Report) -> Iterator[Issue]:
+def unmentioned_exam(report: Text) -> Iterator[Issue]:
     """A normal examination is of a part the source speaks of."""
     if report.source is None:
         return
@@ -50,7 +50,7 @@ def unmentioned_exam(report: Report) -> Iterator[Issue]:
             )
 
 
-def unmentioned_denial(report: Report) -> Iterator[Issue]:
+def unmentioned_denial(report: Text) -> Iterator[Issue]:
     """A symptom the patient denies is one the source speaks of."""
     if report.source is None:
         return
@@ -70,7 +70,7 @@ def _denials(text: str) -> Iterator[str]:
             yield sentence[found.end() :]
 
 
-def omitted_medication(report: Report) -> Iterator[Issue]:
+def omitted_medication(report: Text) -> Iterator[Issue]:
     """A medication of the source is in the note, by any of its names."""
     note = heard(report.text)
     said = dict.fromkeys(found for word in heard(report.source or "").said if (found := drug(word)))
@@ -79,7 +79,7 @@ def omitted_medication(report: Report) -> Iterator[Issue]:
         yield Issue("omitted-medication", "info", f"the source speaks of {name}, the note does not", name)
 
 
-def omitted_allergy(report: Report) -> Iterator[Issue]:
+def omitted_allergy(report: Text) -> Iterator[Issue]:
     """An allergy the source names is in the note."""
     note, source = heard(report.text), report.source or ""
     found = list(_ALLERGY.finditer(source))[:50]
@@ -92,7 +92,7 @@ def omitted_allergy(report: Report) -> Iterator[Issue]:
             yield Issue("omitted-allergy", severity, message, allergy)
 
 
-def omitted_vital(report: Report) -> Iterator[Issue]:
+def omitted_vital(report: Text) -> Iterator[Issue]:
     """A vital sign the source gives a value for is in the note."""
     written = {one.kind for one in written_quantities(report.text)}
     for kind in dict.fromkeys(one.kind for one in spoken_quantities(report.source or "") if one.kind in _VITAL_KINDS):
@@ -100,7 +100,7 @@ def omitted_vital(report: Report) -> Iterator[Issue]:
             yield Issue("omitted-vital", "info", f"the source gives the {kind}, the note does not", kind)
 
 
-def omitted_complaint(report: Report) -> Iterator[Issue]:
+def omitted_complaint(report: Text) -> Iterator[Issue]:
     """The complaint a source names under that heading is in the note."""
     found = _COMPLAINT.search(report.source or "")
     if found:

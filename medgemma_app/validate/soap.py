@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from medgemma_app.validate.clashes import clashing_findings, denied_and_reported
-from medgemma_app.validate.common import (
+from medgemma_app.validate.core import (
     Check,
     FinishReason,
-    Report,
+    Text,
     Validation,
     duplicate_section,
     empty_section,
@@ -17,25 +17,13 @@ from medgemma_app.validate.common import (
     section_order,
     special_token,
 )
-from medgemma_app.validate.doses import dose_of_another
 from medgemma_app.validate.ending import truncated
-from medgemma_app.validate.frequencies import frequency_of_another
 from medgemma_app.validate.language import other_language
 from medgemma_app.validate.loops import repetition
-from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
 from medgemma_app.validate.overlap import repeated_section
-from medgemma_app.validate.person import wrong_age, wrong_sex
 from medgemma_app.validate.refusals import refusal
 from medgemma_app.validate.sections import SOAP_NAMES, Parsed, from_mapping, parse
-from medgemma_app.validate.silence import (
-    omitted_allergy,
-    omitted_complaint,
-    omitted_medication,
-    omitted_vital,
-    unmentioned_denial,
-    unmentioned_exam,
-)
-from medgemma_app.validate.values import implausible_vital, invented_height, invented_value
+from medgemma_app.validate.source import SOURCE_CHECKS
 from medgemma_app.validate.wording import foreign_script, gibberish
 
 REQUIRED = ("subjective", "objective", "assessment", "plan")
@@ -54,39 +42,26 @@ FORM: tuple[Check, ...] = (
 CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
-    invented_value,
-    invented_height,
-    dose_of_another,
-    frequency_of_another,
-    wrong_sex,
-    wrong_age,
-    implausible_vital,
-    unnamed_medication,
-    unnamed_diagnosis,
+    *SOURCE_CHECKS,
     denied_and_reported,
     clashing_findings,
-    unmentioned_exam,
-    unmentioned_denial,
-    omitted_medication,
-    omitted_allergy,
-    omitted_vital,
-    omitted_complaint,
 )
 
 
 def validate_soap(
     text_or_sections: str | Mapping[str, str],
     *,
-    source: str | None = None,
+    source: str | Sequence[str] | None = None,
     finish_reason: FinishReason = "stop",
     has_thought: bool = False,
 ) -> Validation:
     """What is wrong with a SOAP note, given whole or as its sections; never raises, whatever the text.
 
-    ``source`` is the text the note was written from.
+    ``source`` is the text the note was written from, or several of them.
     """
-    text, parsed = _read(text_or_sections)
-    report = Report(text=text, parsed=parsed, required=REQUIRED, finish_reason=finish_reason, has_thought=has_thought, source=source)
+    joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
+    text, sections = _read(text_or_sections)
+    report = Text(text=text, sections=sections, required=REQUIRED, finish_reason=finish_reason, has_thought=has_thought, source=joined)
     return run(report, FORM, CONTENT)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import sentences
 
 # DICOM PS3.3 C.7.3.1.1.1, as far as a report names them.
@@ -49,7 +49,7 @@ _KEYS = {
 _FEWEST_WORDS = 3
 
 
-def wrong_modality(report: Report) -> Iterator[Issue]:
+def wrong_modality(report: Text) -> Iterator[Issue]:
     """The report names the kind of picture that the header names."""
     given = _header(report, "modality")
     kind = next((name for name, codes in _MODALITIES.items() if given in codes), None)
@@ -65,7 +65,7 @@ def wrong_modality(report: Report) -> Iterator[Issue]:
                 return
 
 
-def wrong_body_part(report: Report) -> Iterator[Issue]:
+def wrong_body_part(report: Text) -> Iterator[Issue]:
     """The report is about the body part that the header names: it has words of it, or none of another."""
     given = _header(report, "body part").replace(" ", "")
     region = _KEYS.get(given, given)
@@ -78,7 +78,7 @@ def wrong_body_part(report: Report) -> Iterator[Issue]:
             return
 
 
-def wrong_laterality(report: Report) -> Iterator[Issue]:
+def wrong_laterality(report: Text) -> Iterator[Issue]:
     """A picture of one side is not reported as the other."""
     given = _header(report, "laterality")
     if given not in ("l", "r"):
@@ -88,6 +88,6 @@ def wrong_laterality(report: Report) -> Iterator[Issue]:
         yield Issue("wrong-side", "warning", f"the picture is of the {side} side, and the report of the {other}", other)
 
 
-def _header(report: Report, label: str) -> str:
+def _header(report: Text, label: str) -> str:
     found = re.search(rf"\b{label}:? ([\w ]{{1,30}})", report.header or "", re.IGNORECASE)
     return found[1].strip().lower() if found else ""

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from medgemma_app.validate.common import Issue, Report, excerpt
+from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.derived import (
     heights,
     is_bmi_of,
@@ -57,7 +57,7 @@ _PLAUSIBLE: Mapping[str, tuple[float, float]] = {
 }
 
 
-def invented_value(report: Report) -> Iterator[Issue]:
+def invented_value(report: Text) -> Iterator[Issue]:
     """A dose, vital sign or lab value is in the source, however it is written or spoken there.
 
     An error where the source has no such number, or has another value of the same thing; where it has the number as
@@ -138,7 +138,7 @@ def with_known_doses(source: str) -> str:
     return _KNOWN_DOSES.sub(r"\g<0> 81 mg", source)
 
 
-def invented_height(report: Report) -> Iterator[Issue]:
+def invented_height(report: Text) -> Iterator[Issue]:
     """The height of the patient is the one the source gives."""
     stated = list(stated_heights(report.text)) if report.source else []
     heard = heights(report.source or "", spoken_quantities(with_known_doses(report.source or ""))) if stated else set()
@@ -180,7 +180,7 @@ def _name(one: Quantity) -> str:
     return f"the {thing} in the note"
 
 
-def implausible_vital(report: Report) -> Iterator[Issue]:
+def implausible_vital(report: Text) -> Iterator[Issue]:
     """A vital sign is one a living patient can have, and a blood pressure falls between the beats."""
     found = [one for one in written_quantities(report.text) if one.kind in _PLAUSIBLE and not one.unit.startswith(("mmol", "mmhg"))]
     pairs = {two.start for one, two in pairwise(found) if _rises(report.text, one, two)}

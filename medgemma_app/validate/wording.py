@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.common import Issue, Report, excerpt, without_tokens
+from medgemma_app.validate.core import Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.terms import WORD_ENDS
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -19,9 +19,9 @@ _FEWEST_WORDS = 5
 _WORDLIKE_SHARE = 0.4
 
 
-def gibberish(report: Report) -> Iterator[Issue]:
+def gibberish(report: Text) -> Iterator[Issue]:
     """The text is no language: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
-    text = without_tokens("\n".join([report.parsed.preamble, *(section.body for section in report.parsed.sections)]))
+    text = without_tokens("\n".join([report.sections.preamble, *(section.body for section in report.sections.sections)]))
     reason, sample = _nonsense(text, _WORD.findall(text))
     if reason:
         yield Issue("gibberish", "error", f"the text is not readable: {reason}; discard it", excerpt(sample))
@@ -48,7 +48,7 @@ def _invented(words: list[str]) -> bool:
     return len(long) >= _FEWEST_WORDS and sum(word[-2:] in WORD_ENDS for word in long) < _WORDLIKE_SHARE * len(long)
 
 
-def foreign_script(report: Report) -> Iterator[Issue]:
+def foreign_script(report: Text) -> Iterator[Issue]:
     """A word in another alphabet amid Latin text: a name perhaps, or a model that drifts into another language."""
     words = _WORD.findall(without_tokens(report.text))
     foreign = _foreign(words)

@@ -1,6 +1,6 @@
 """What every validator shares: issues, the report under check, and the checks on its sections and its answer.
 
-A check is one function ``(Report) -> Iterator[Issue]``; a kind of report is a tuple of them. Validators report and the
+A check is one function ``(Text) -> Iterator[Issue]``; a kind of report is a tuple of them. Validators report and the
 caller decides: nothing here raises on any text, and nothing mends it.
 """
 
@@ -14,6 +14,59 @@ from typing import Literal, TypeAlias
 from medgemma_app.validate.sections import OTHER, Parsed
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
+# Of any text; of findings reports; of a text and what it was written from.
+FormCode: TypeAlias = Literal[
+    "no-answer",
+    "thought-only",
+    "not-checked",
+    "special-token",
+    "refusal",
+    "gibberish",
+    "repetition",
+    "doubled-text",
+    "unfilled-template",
+    "truncated",
+    "missing-section",
+    "empty-section",
+    "section-order",
+    "duplicate-section",
+    "repeated-section",
+    "foreign-script",
+    "other-language",
+]
+FindingsCode: TypeAlias = Literal[
+    "invented-prior",
+    "implied-prior",
+    "missed-comparison",
+    "contradiction",
+    "unscaled-measurement",
+    "measurement-mismatch",
+    "contradicting-side",
+    "wrong-side",
+    "wrong-modality",
+    "wrong-body-part",
+]
+SourceCode: TypeAlias = Literal[
+    "invented-value",
+    "implausible-vital",
+    "dose-mismatch",
+    "frequency-mismatch",
+    "duration-mismatch",
+    "side-mismatch",
+    "symptom-mismatch",
+    "status-mismatch",
+    "wrong-age",
+    "wrong-sex",
+    "unnamed-medication",
+    "unnamed-diagnosis",
+    "unmentioned-exam",
+    "unmentioned-denial",
+    "omitted-allergy",
+    "omitted-medication",
+    "omitted-vital",
+    "omitted-complaint",
+]
+Code: TypeAlias = FormCode | FindingsCode | SourceCode
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
 # Ten times what a report or the notes of a visit come to.
@@ -23,12 +76,22 @@ LONGEST_SOURCE = 150_000
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing to know about a report: an "error" means that it is not valid."""
+    """One thing to know about a report: an "error" means that it is not valid.
 
-    code: str
+    ``start`` and ``end`` say where in the text it is, ``source_start`` and ``source_end`` where the source says otherwise;
+    ``found`` and ``expected`` are the two values in words ("amoxicillin 500 mg", "875 mg"). None where unknown.
+    """
+
+    code: Code
     severity: Severity
     message: str
     excerpt: str = ""
+    start: int | None = None
+    end: int | None = None
+    source_start: int | None = None
+    source_end: int | None = None
+    found: str | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +118,11 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A text under check, with what is known of how it came about."""
+class Text:
+    """A text under check, with what is known of how it came about; several sources are joined by a blank line."""
 
     text: str
-    parsed: Parsed
+    sections: Parsed
     required: tuple[str, ...]
     finish_reason: FinishReason = "stop"
     has_thought: bool = False
@@ -69,8 +132,24 @@ class Report:
     header: str | None = None
     spacing: bool | None = None
 
+    def issue(
+        self,
+        code: Code,
+        severity: Severity,
+        message: str,
+        span: tuple[int, int],
+        *,
+        source_span: tuple[int, int] | None = None,
+        found: str | None = None,
+        expected: str | None = None,
+    ) -> Issue:
+        """An issue about a stretch of the text, with that stretch as its excerpt."""
+        start, end = span
+        source_start, source_end = source_span or (None, None)
+        return Issue(code, severity, message, excerpt(self.text[start:end]), start, end, source_start, source_end, found, expected)
 
-Check: TypeAlias = Callable[[Report], Iterator[Issue]]
+
+Check: TypeAlias = Callable[[Text], Iterator[Issue]]
 
 # What the prompts say under each heading: a model that repeats it has not answered. Compared without case and marks.
 PROMPT_LINES = (
@@ -92,7 +171,7 @@ _SPECIAL = re.compile(
 )
 
 
-def run(report: Report, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
+def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
     """All issues of a report in the order of the checks; where there is no answer, that is the only one.
 
     What a text of no natural length says is not checked; a remark says so.
@@ -100,10 +179,10 @@ def run(report: Report, form: tuple[Check, ...], content: tuple[Check, ...]) -> 
     fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
     checks = (*form, *content) if fits else (*form, not_checked)
     issues = tuple(no_answer(report)) or tuple(issue for check in checks for issue in check(report))
-    return Validation(issues, report.parsed.texts())
+    return Validation(issues, report.sections.texts())
 
 
-def not_checked(report: Report) -> Iterator[Issue]:
+def not_checked(report: Text) -> Iterator[Issue]:
     """A text or a source too long to be compared in a moment: a book, or a loop."""
     longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
     yield Issue("not-checked", "info", f"the text or its source is too long: what they say was not compared (at most {longest})")
@@ -120,7 +199,7 @@ def without_tokens(text: str) -> str:
     return _SPECIAL.sub(" ", text)
 
 
-def no_answer(report: Report) -> Iterator[Issue]:
+def no_answer(report: Text) -> Iterator[Issue]:
     """No text at all, or a thought that never came to an answer."""
     opened = _OPEN_THOUGHT.match(report.text)
     if opened or (report.has_thought and not report.text.strip()):
@@ -130,7 +209,7 @@ def no_answer(report: Report) -> Iterator[Issue]:
         yield Issue("no-answer", "error", "the model wrote no text; set --temperature above 0 to get another answer", excerpt(report.text))
 
 
-def special_token(report: Report) -> Iterator[Issue]:
+def special_token(report: Text) -> Iterator[Issue]:
     """Control strings of the model's own format have no place in a report."""
     found = _SPECIAL.search(report.text)
     if found:
@@ -138,18 +217,18 @@ def special_token(report: Report) -> Iterator[Issue]:
         yield Issue("special-token", "error", message, excerpt(report.text[max(0, found.start() - 20) : found.end() + 20]))
 
 
-def missing_section(report: Report) -> Iterator[Issue]:
+def missing_section(report: Text) -> Iterator[Issue]:
     """Every required section has a heading, or one that stands for it."""
-    present = report.parsed.texts()
+    present = report.sections.texts()
     for key in report.required:
         if key not in present:
             yield Issue("missing-section", "error", f"the {key} section is missing")
 
 
-def empty_section(report: Report) -> Iterator[Issue]:
+def empty_section(report: Text) -> Iterator[Issue]:
     """A section says something: "Not documented." does, punctuation, a list number, a placeholder or the prompt's own line does not."""
     for key in report.required:
-        bodies = report.parsed.bodies(key)
+        bodies = report.sections.bodies(key)
         if bodies and not any(says_something(body) for body in bodies):
             yield Issue("empty-section", "error", f"the {key} section has no content", excerpt(" ".join(bodies)))
 
@@ -160,17 +239,17 @@ def says_something(body: str) -> bool:
     return bool(words) and " ".join(words) not in _ECHOES and not _PLACEHOLDER.fullmatch(body)
 
 
-def section_order(report: Report) -> Iterator[Issue]:
+def section_order(report: Text) -> Iterator[Issue]:
     """The sections come in the order the reader expects."""
-    first = list(dict.fromkeys(key for section in report.parsed.sections for key in section.keys if key in report.required))
+    first = list(dict.fromkeys(key for section in report.sections.sections for key in section.keys if key in report.required))
     if first != sorted(first, key=report.required.index):
         yield Issue("section-order", "warning", f"the sections stand in an unusual order: {', '.join(first)}")
 
 
-def duplicate_section(report: Report) -> Iterator[Issue]:
+def duplicate_section(report: Text) -> Iterator[Issue]:
     """A heading is given once; a second one often begins a second report."""
     seen: set[tuple[str, ...]] = set()
-    for section in report.parsed.sections:
+    for section in report.sections.sections:
         if section.rank < 2 and section.keys in seen and OTHER not in section.keys:
             yield Issue("duplicate-section", "warning", f"the heading {excerpt(section.heading)} is given more than once")
             return
