@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
-from medgemma_app.inputs.header_text import header_text, headers_text, side_of
+from medgemma_app.inputs.header import describe_all
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.study import read_study
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token
@@ -118,9 +118,9 @@ def findings_task(
     before = None if prior is None else _scan(prior)
     indication = indication and encodable(indication)
     prompt, file = study_prompt(study, indication, before, others)
-    header = dict(study.facts.get("header") or {})
-    if any(side_of(view.facts.get("header") or {}) != side_of(header) for view in others):  # views of both sides
-        header |= {"Laterality": None, "ImageLaterality": None}
+    header = study.header
+    if any(view.header.laterality != header.laterality for view in others):  # views of both sides
+        header = replace(header, laterality=None)
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
 
@@ -133,8 +133,7 @@ def findings_task(
             finish_reason=generation.finish_reason,
             indication=indication,
             has_thought=generation.thought is not None,
-            header=header_text(header),
-            spacing=bool(header.get("PixelSpacing")),
+            header=header,
         )
         origin = _origin("findings", model, options, file, {**facts, "indication": indication})
         return FindingsReport(generation.text.strip(), _sections(validation, FINDINGS), validation, generation, origin, warnings)
@@ -144,15 +143,15 @@ def findings_task(
 
 def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
     """What the model is shown of a study that has been read. Raises InputError for a series with a prior or further views."""
-    header = study.facts.get("header") or {}
+    header = study.header
     if isinstance(study, Scan):
         pictures = [view.image for view in views]
         shown = [*([prior] if prior else []), study, *views]
-        told = headers_text([one.facts.get("header") or {} for one in shown], of=header) if prior or views else header_text(header)
+        told = describe_all([one.header for one in shown], patient=header) if prior or views else header.describe()
         return findings_prompt(study.image, indication=indication, prior=prior.image if prior else None, views=pictures, header=told)
     if prior or views:
         raise InputError("a series is read by itself; leave out the prior and the further views")
-    return series_prompt(study.images, indication=indication, header=header_text(header))
+    return series_prompt(study.images, indication=indication, header=header.describe())
 
 
 def soap(

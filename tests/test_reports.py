@@ -12,7 +12,7 @@ from PIL import Image
 import medgemma_app
 from medgemma_app import ContextError, Generation, GenerationCancelled, InputError, Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.inputs.header_text import header_text
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.images import Scan, Series
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.prompts import findings_prompt, soap_prompt
@@ -125,28 +125,28 @@ def test_further_views_are_shown_and_recorded(demo, scan, tmp_path):
     ],
 )
 def test_the_model_is_told_how_the_picture_was_taken_and_nothing_that_names_anybody(header, told):
-    assert header_text(header) == told
+    assert ImageHeader.from_dict(header).describe() == told
 
 
 def shot(**header):
-    return Scan(draw_phantom(0)[0], {"header": header})
+    return Scan(draw_phantom(0)[0], {}, header=ImageHeader(**header))
 
 
 @pytest.mark.parametrize(
     ("prior", "views", "told"),
     [
-        (None, [shot(ViewPosition="LL")], "image 1: modality DX, view PA; image 2: view LL; female, 58 years"),
-        (shot(Modality="CR", PatientAge="057Y"), [], "image 1: modality CR; image 2: modality DX, view PA; female, 58 years"),
-        (shot(), [shot(ImageLaterality="L")], "image 2: modality DX, view PA; image 3: laterality L; female, 58 years"),
+        (None, [shot(view="LL")], "image 1: modality DX, view PA; image 2: view LL; female, 58 years"),
+        (shot(modality="CR", age="057Y"), [], "image 1: modality CR; image 2: modality DX, view PA; female, 58 years"),
+        (shot(), [shot(laterality="L")], "image 2: modality DX, view PA; image 3: laterality L; female, 58 years"),
     ],
 )
 def test_the_model_is_told_of_each_of_several_pictures_how_it_was_taken(demo, prior, views, told):
-    current = shot(Modality="DX", ViewPosition="PA", PatientSex="F", PatientAge="058Y")
+    current = shot(modality="DX", view="PA", sex="F", age="058Y")
     assert f"From the image files: {told}\n" in findings_task(demo, current, prior=prior, views=views).prompt.parts[-1]
 
 
 def test_views_of_both_sides_are_not_judged_by_the_side_of_the_first(demo):
-    task = findings_task(demo, shot(Laterality="L"), views=[shot(Laterality="R")])
+    task = findings_task(demo, shot(laterality="L"), views=[shot(laterality="R")])
     said = Generation(
         text="FINDINGS: A mass lies in the right breast.\nIMPRESSION: Right breast mass.", thought=None, token_ids=(1,),
         finish_reason="stop", prompt_tokens=1, seconds=1.0, peak_memory_bytes=1,
@@ -156,7 +156,7 @@ def test_views_of_both_sides_are_not_judged_by_the_side_of_the_first(demo):
 
 @pytest.fixture
 def series():
-    return Series(tuple(draw_phantom(seed)[0] for seed in range(6)), {"name": "ct", "header": {"Modality": "CT"}}, ("odd spacing",))
+    return Series(tuple(draw_phantom(seed)[0] for seed in range(6)), {"name": "ct"}, ("odd spacing",), ImageHeader(modality="CT"))
 
 
 def test_a_series_is_read_slice_by_slice(demo, series):

@@ -144,7 +144,7 @@ def findings(
     with _errors_become_exit_codes():
         options = _options(max_tokens, temperature, top_k, top_p, seed, repetition_penalty)
         server = _endpoint(endpoint, allow_remote, api_key_file, jobs, timeout, local_only=(revision, batch_size))
-        studies = find_studies(scan)
+        studies = [study.path for study in find_studies(scan).studies]
         if len(studies) > 1 and (prior or view or save_input):
             raise InputError("--prior, --view and --save-input belong to one study; give one scan with them")
 
@@ -239,7 +239,7 @@ def soap(
             batch_size=batch_size,
             resume=resume,
         )
-        run.studies(find_notes(notes), read)
+        run.studies([visit.path for visit in find_notes(notes).studies], read)
 
 
 @app.command()
@@ -257,11 +257,12 @@ def check(
 ) -> None:
     """Check reports from anywhere, without a model: an issue a line, exit code 3 where one is an error."""
     from medgemma_app.cli.check import check_all, read_source
+    from medgemma_app.inputs.header import ImageHeader
 
     with _errors_become_exit_codes():
         if [*report, source].count("-") > 1:
             raise OptionError("standard input can be read only once; name files for the others")
-        options = {"indication": indication, "header": header, "has_prior": has_prior, "spacing": spacing}
+        options = {"indication": indication, "header": header and ImageHeader.parse(header), "has_prior": has_prior, "spacing": spacing}
         told = {name: value for name, value in options.items() if value is not None}
         if source is not None:
             told["source"] = read_source(source)

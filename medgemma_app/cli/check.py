@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +14,7 @@ from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import say
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
-from medgemma_app.inputs.header import FACTS
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.notes import parse_notes, read_raw_notes
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
@@ -143,6 +143,9 @@ def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -
         raise OptionError(f"{wrong} is no use for {written.name}, a {NAMES[kind]}; leave it out, or give another --kind")
     validate = validate_findings if kind == "findings" else validate_soap
     known = {**(written.known if written.kind == kind else {}), **told}
+    spacing = known.pop("spacing", None)
+    if spacing is not None or "header" in told:  # words say nothing of a scale: there may be one
+        known["header"] = replace(known.get("header") or ImageHeader(), pixel_spacing=None if spacing is False else (1.0, 1.0))
     return Checked(written.name, kind, validate(written.text, **known))
 
 
@@ -193,16 +196,11 @@ def _written(record: Mapping[str, Any], name: str) -> Written:
 
 def _picture(inputs: Any) -> dict[str, Any]:
     """What a findings report was told of its picture."""
-    from medgemma_app.inputs.header_text import header_text
-
     told = inputs if isinstance(inputs, Mapping) else {}
     scan, indication = told.get("scan"), told.get("indication")
     header = scan.get("header") if isinstance(scan, Mapping) else None
-    facts = header if isinstance(header, Mapping) else {}
-    safe = {name: value for name, value in facts.items() if isinstance(value, str) and name in FACTS and FACTS[name].fullmatch(value)}
     return {
         "has_prior": told.get("prior") is not None,
         "indication": indication if isinstance(indication, str) else None,
-        "header": header_text(safe),
-        "spacing": bool(facts.get("PixelSpacing")),
+        "header": ImageHeader.from_dict(header if isinstance(header, Mapping) else {}),
     }

@@ -12,10 +12,11 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import header as headers
+from medgemma_app.inputs import elements as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.codestream import claimed_size, without_boxes
 from medgemma_app.inputs.gates import refuse_size
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.raster import choose_frame
 from medgemma_app.inputs.render import Pixels, render, square_pixels
 
@@ -187,9 +188,9 @@ def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
         "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
         "width": int(header.Columns),
         "height": int(header.Rows),
-        "mode": headers.facts_of(flat)["PhotometricInterpretation"],
+        "mode": ImageHeader.from_dict(flat).photometric_interpretation,
         "bit_depth": headers.bits_of(header),
-        "header": headers.facts_of(flat),
+        "header": ImageHeader.from_dict(flat).to_dict(),
     }
 
 

@@ -1,122 +1,160 @@
-"""What a DICOM header may tell: the elements that are read at all, and the facts that leave this package.
+"""What an image file says of its picture: facts of a closed form, so that none of them can name a person.
 
-Only the elements named here are parsed, so that names, ids and dates of birth never enter memory as values. A fact is
-kept only when it is a term that DICOM or practice has for it, or a number: free text in a coded field could name a patient.
+Free text in a coded field could hold a name. A value is kept only where it is a term that DICOM or practice has for it
+(``data/*.txt``), a code or a number.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from medgemma_app.inputs.terms import BODY_PARTS, MODALITIES, SIDES, VIEWS
+from medgemma_app.errors import InputError
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-
-def _one_of(words: str) -> re.Pattern[str]:
-    return re.compile("|".join(words.split()))
-
-
-def _made_of(words: str) -> re.Pattern[str]:
-    one = "|".join(words.split())
-    return re.compile(rf"(?=.{{1,32}}\Z)(?:{one})(?:[ _/-]+(?:{one})){{0,5}}")
-
-
-# keyword -> the form of a value that is safe to show (DICOM PS3.5, value representations CS, AS, DA)
-FACTS = {
-    "Modality": _one_of(MODALITIES),
-    "BodyPartExamined": _made_of(f"{BODY_PARTS} {VIEWS}"),
-    "ViewPosition": _made_of(VIEWS),
-    "Laterality": _one_of(" ".join(SIDES)),
-    "ImageLaterality": _one_of(" ".join(SIDES)),
-    "PatientSex": _one_of("M F O"),
-    "PatientAge": re.compile(r"\d{1,3}[DWMY]"),
-    "StudyDate": re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"),
-    "PhotometricInterpretation": re.compile(r"MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(?:FULL|FULL_422|PARTIAL_42[02]|ICT|RCT)"),
-    "BurnedInAnnotation": _one_of("YES NO"),
-    "PresentationIntentType": re.compile(r"FOR PRESENTATION|FOR PROCESSING"),
-}
-_PIXELS = (
-    "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing",
-    "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
-)  # fmt: skip
-_PALETTES = tuple(
-    f"{prefix}{colour}PaletteColorLookupTable{part}"
-    for colour in ("Red", "Green", "Blue")
-    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
-)
-PLACE = (
-    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber",
-    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
-)  # fmt: skip
-READ = (*FACTS, *_PIXELS, *_PALETTES)
+EXAMPLE = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
+# Fields by their DICOM keywords, under which the JSON record has them.
+KEYWORDS = {
+    "modality": "Modality", "body_part": "BodyPartExamined", "view": "ViewPosition", "laterality": "Laterality", "sex": "PatientSex",
+    "age": "PatientAge", "study_date": "StudyDate", "pixel_spacing": "PixelSpacing",
+    "photometric_interpretation": "PhotometricInterpretation", "burned_in_annotation": "BurnedInAnnotation",
+    "presentation_intent": "PresentationIntentType",
+}  # fmt: skip
+SECOND_KEYWORDS = {"laterality": "ImageLaterality", "pixel_spacing": "ImagerPixelSpacing"}
+READ = (*KEYWORDS.values(), *SECOND_KEYWORDS.values())
+LABELS = {"modality": "modality", "body part": "body_part", "view": "view", "laterality": "laterality"}
+SIDES = {
+    "L": "L", "R": "R", "U": "U", "B": "B", "LEFT": "L", "RIGHT": "R", "LT": "L", "RT": "R", "UNPAIRED": "U", "BOTH": "B", "BILATERAL": "B",
+}  # fmt: skip
+SEXES = {"F": "female", "M": "male"}
+AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 
 
-def facts_of(header: Dataset) -> dict[str, Any]:
-    """The safe facts of a header, None where it is silent or says something of another form; lengths in mm."""
-    facts: dict[str, Any] = {keyword: _coded(header, keyword, form) for keyword, form in FACTS.items()}
-    facts |= {keyword: SIDES.get(facts[keyword]) for keyword in ("Laterality", "ImageLaterality")}
-    spacing = numbers(header, "PixelSpacing") or numbers(header, "ImagerPixelSpacing")
-    return {**facts, "PixelSpacing": spacing if len(spacing) == 2 and min(spacing) > 0 else None}
+@dataclass(frozen=True, kw_only=True)
+class ImageHeader:
+    """The facts of a header; None where it is silent, or says something that is not in the safe form.
+
+    ``age`` is as DICOM writes it ("058Y"), ``study_date`` is YYYYMMDD, ``pixel_spacing`` is rows and columns in mm.
+    """
+
+    modality: str | None = None
+    body_part: str | None = None
+    view: str | None = None
+    laterality: str | None = None
+    sex: str | None = None
+    age: str | None = None
+    study_date: str | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    photometric_interpretation: str | None = None
+    burned_in_annotation: str | None = None
+    presentation_intent: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageHeader:
+        """From DICOM keywords and values: a JSON record, or a pydicom Dataset. Values of another form are left out."""
+        found: dict[str, Any] = {}
+        for field, keyword in KEYWORDS.items():
+            value = _safe(field, values.get(keyword))
+            found[field] = _safe(field, values.get(SECOND_KEYWORDS.get(field, ""))) if value is None else value
+        return cls(**found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, by DICOM keywords."""
+        spacing = None if self.pixel_spacing is None else list(self.pixel_spacing)
+        return {keyword: spacing if field == "pixel_spacing" else getattr(self, field) for field, keyword in KEYWORDS.items()}
+
+    @classmethod
+    def parse(cls, text: str) -> ImageHeader:
+        """The inverse of ``describe``. Raises InputError that names what it does not know."""
+        found: dict[str, Any] = {}
+        for part in filter(None, map(str.strip, re.split("[,;]", text))):
+            field, value = _parsed(part)
+            if value is None:
+                raise InputError(f'"{part}" is not known in a header; write it like "{EXAMPLE}"')
+            found[field] = value
+        return cls(**found)
+
+    def describe(self) -> str | None:
+        """What the model is told: "modality DX, body part CHEST, view PA, female, 58 years"; no date."""
+        return ", ".join(filter(None, (self.describe_picture(), self.describe_patient()))) or None
+
+    def describe_picture(self) -> str:
+        """How the picture was taken."""
+        return ", ".join(f"{label} {value}" for label, field in LABELS.items() if (value := getattr(self, field)))
+
+    def describe_patient(self) -> str:
+        """Sex and age."""
+        return ", ".join(word for word in (SEXES.get(self.sex or ""), _age_in_words(self.age)) if word)
 
 
-def doubts_of(header: Dataset, name: str) -> tuple[str, ...]:
-    """What the header says that deserves a warning."""
-    facts, found = facts_of(header), []
-    if facts["PresentationIntentType"] == "FOR PROCESSING":
-        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
-    if facts["BurnedInAnnotation"] == "YES":
-        found.append(f"{name} has writing burnt into the picture, which may name a person")
-    return tuple(found)
+def describe_all(headers: Sequence[ImageHeader], *, patient: ImageHeader) -> str | None:
+    """Several pictures by their places in the prompt, and the patient of one of them."""
+    parts = [f"image {number}: {how}" for number, header in enumerate(headers, 1) if (how := header.describe_picture())]
+    return "; ".join(filter(None, (*parts, patient.describe_patient()))) or None
 
 
-def _coded(header: Dataset, keyword: str, form: re.Pattern[str]) -> str | None:
-    value = str(header.get(keyword) or "").strip().upper()
-    return value if form.fullmatch(value) else None
+def _age_in_words(age: str | None) -> str | None:
+    """ "058Y" -> "58 years"."""
+    return f"{int(age[:-1])} {AGES[age[-1]]}{'' if int(age[:-1]) == 1 else 's'}" if age else None
 
 
-def bits_of(header: Dataset) -> int:
-    """Bits stored a pixel; pictures of floats say only how many are allocated (PS3.3 C.7.6.24)."""
-    return int(header.get("BitsStored") or header.BitsAllocated)
+def _parsed(part: str) -> tuple[str, Any]:
+    if labelled := re.fullmatch(rf"({'|'.join(LABELS)}):?\s+(.*)", part, re.IGNORECASE):
+        field = LABELS[labelled[1].lower()]
+        return field, _safe(field, labelled[2])
+    if aged := re.fullmatch(r"(\d{1,3}) (day|week|month|year)s?", part, re.IGNORECASE):
+        return "age", f"{int(aged[1]):03}{aged[2][0].upper()}"
+    return "sex", next((code for code, word in SEXES.items() if word == part.lower()), None)
 
 
-def numbers(header: Dataset, keyword: str) -> list[float]:
-    """The finite numbers of an element with one or several values; none when any of them is no number."""
-    found = several_numbers(header, keyword)
-    return [] if None in found else [number for number in found if number is not None]
+def _safe(field: str, value: Any) -> Any:
+    """The value in its safe form; None where it has none."""
+    if field == "pixel_spacing":
+        return _spacing(value)
+    text = str(value or "").strip().upper()
+    if field == "laterality":
+        return SIDES.get(text)
+    return text if _forms()[field](text) else None
 
 
-def several_numbers(header: Dataset, keyword: str) -> list[float | None]:
-    """The finite numbers of an element, with None in the place of what is none."""
-    value = header.get(keyword)
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    return [_number(item) for item in (value if several else [] if value in (None, "") else [value])]
-
-
-def _number(value: Any) -> float | None:
+def _spacing(value: Any) -> tuple[float, float] | None:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
+        return None
     try:
-        number = float(value)
+        down, across = (float(number) for number in value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return (down, across) if 0 < down < math.inf and 0 < across < math.inf else None
 
 
-def merged(header: Dataset, frame: int) -> Dataset:
-    """The header as it holds for one frame (from 0): an enhanced multi-frame file keeps per-frame values in nested groups."""
-    from pydicom import Dataset
+@cache
+def _forms() -> dict[str, Callable[[str], object]]:
+    """What tells whether a value, in capitals, is safe to repeat (DICOM PS3.5, value representations CS, AS, DA)."""
+    views = rf"{_words('views')}|[1-9][\W_]?VIEWS?|[1-9]V"
+    return {
+        "modality": re.compile(_words("modalities")).fullmatch,
+        "body_part": _made_of(f"{_words('body_parts')}|{views}"),
+        "view": _made_of(views),
+        "sex": re.compile("[MFO]").fullmatch,
+        "age": re.compile(r"[0-9]{1,3}[DWMY]").fullmatch,
+        "study_date": re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])").fullmatch,
+        "photometric_interpretation": re.compile(
+            r"MONOCHROME[12]|PALETTE COLOR|RGB|YBR_(?:FULL|FULL_422|PARTIAL_42[02]|ICT|RCT)"
+        ).fullmatch,
+        "burned_in_annotation": re.compile("YES|NO").fullmatch,
+        "presentation_intent": re.compile("FOR PRESENTATION|FOR PROCESSING").fullmatch,
+    }  # fmt: skip
 
-    flat = Dataset()
-    flat.update(header)
-    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
-    groups = [*(header.get("SharedFunctionalGroupsSequence") or [])[:1], *per_frame[frame : frame + 1]]
-    for sequence in (element for group in groups for element in group if element.VR == "SQ"):
-        for item in (sequence.value or [])[:1]:
-            flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in PLACE})
-    return flat
+
+def _words(name: str) -> str:
+    """The words of a file in ``data/`` as alternatives of a regular expression; lines that begin with # are comments."""
+    lines = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return "|".join(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def _made_of(words: str) -> Callable[[str], object]:
+    return re.compile(rf"(?=.{{1,32}}\Z)(?:{words})(?:[ _/-]+(?:{words})){{0,5}}").fullmatch

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
+from medgemma_app.inputs.header import ImageHeader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,20 +25,22 @@ ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 
 @dataclass(frozen=True)
 class Scan:
-    """A picture as the model sees it (RGB), JSON-ready facts about where it came from, and what deserves a warning."""
+    """A picture as the model sees it (RGB), JSON-ready facts about where it came from, what deserves a warning, and its header."""
 
     image: Image
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    header: ImageHeader = field(default_factory=ImageHeader)
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices as the model sees them (RGB), JSON-ready facts about where they came from, and what deserves a warning."""
+    """The slices as the model sees them (RGB), facts and warnings as for a scan, and the header of the middle one."""
 
     images: tuple[Image, ...]
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    header: ImageHeader = field(default_factory=ImageHeader)
 
 
 def load_image(source: str | Path | Image, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:
@@ -92,7 +95,8 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     if not by_choice and is_saturated(small):
         raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
     picture, padding = squared(picture, pad=pad)
-    return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)))
+    header = ImageHeader.from_dict(facts.get("header") or {})
+    return Scan(as_rgb(picture), {**facts, "padding": padding}, (*doubts, *warn_doubtful(small, name)), header)
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> Decoded:

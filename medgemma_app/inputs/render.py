@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import header as headers
+from medgemma_app.inputs import elements as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.gates import LARGEST_SIDE
 from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, counts, limits, number_limits, refuse_flat, scale_numbers, to_levels

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs import header as headers
+from medgemma_app.inputs import elements as headers
 from medgemma_app.inputs import voi
 from medgemma_app.inputs.dicom import decode_pixels, guarded, read_header
 from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, shown_name
 from medgemma_app.inputs.gates import is_blank, thumbnail
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.images import Series, as_rgb, sha256_of, squared
 from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
 from medgemma_app.inputs.scaling import apply_table, to_levels
@@ -49,7 +50,7 @@ def read_series(
     view, facts, more = _middle(used[len(used) // 2], chosen)
     images, padding = _pictures(used, view, pad, name)
     facts = {**facts, **_origin(stack, used), "window": CT_FACTS if view == "Hounsfield" else view and view.facts(), "padding": padding}
-    return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more))
+    return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more), ImageHeader.from_dict(facts["header"]))
 
 
 def _checked(source: str | Path) -> Path:
@@ -77,7 +78,7 @@ def _middle(one: Slice, window: voi.Window | None) -> tuple[Shown, dict[str, Any
         header = read_header(file, name)
         flat = headers.merged(header, one.frame)
         size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": headers.bits_of(flat)}
-        facts: dict[str, Any] = {"format": "DICOM series", **size, "header": headers.facts_of(flat)}
+        facts: dict[str, Any] = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(flat).to_dict()}
         if window is None and facts["header"]["Modality"] == "CT":
             inverse = facts["header"]["PhotometricInterpretation"] == "MONOCHROME1"
             marked = (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import header as headers
+from medgemma_app.inputs import elements as headers
 from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, guarded, read_header
 from medgemma_app.inputs.files import THE_FOLDER, open_input, shown_name
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.images import looks_like_dicom
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def _is_slice(header: Dataset) -> bool:
-    modality = headers.facts_of(header)["Modality"]
+    modality = ImageHeader.from_dict(header).modality
     placed = bool(headers.numbers(headers.merged(header, 0), "ImagePositionPatient"))
     return modality in VOLUMES or (modality not in PROJECTIONS and placed)
 
@@ -119,7 +120,7 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
         frame=frame,
         series=_series_of(header),
         number=int((headers.numbers(header, "SeriesNumber") or [0])[0]),
-        modality=headers.facts_of(header)["Modality"],
+        modality=ImageHeader.from_dict(header).modality,
         size=(int(header.Rows), int(header.Columns)),
         place=place if len(place) == 3 and not once else (),
         directions=directions if len(directions) == 6 else (),

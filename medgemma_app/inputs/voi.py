@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import OptionError
-from medgemma_app.inputs.header import numbers, several_numbers
+from medgemma_app.inputs.elements import numbers, several_numbers
 
 if TYPE_CHECKING:
     import numpy as np

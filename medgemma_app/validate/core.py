@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.sections import OTHER, Parsed
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
@@ -129,8 +130,7 @@ class Text:
     has_prior: bool = False
     indication: str | None = None
     source: str | None = None
-    header: str | None = None
-    spacing: bool | None = None
+    header: ImageHeader | None = None
 
     def issue(
         self,

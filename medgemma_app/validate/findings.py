@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.contradictions import abnormal_and_normal, affirmed_and_denied, great_and_little
 from medgemma_app.validate.core import (
     Check,
@@ -71,13 +72,11 @@ def validate_findings(
     finish_reason: FinishReason = "stop",
     indication: str | None = None,
     has_thought: bool = False,
-    header: str | None = None,
-    spacing: bool | None = None,
+    header: ImageHeader | None = None,
 ) -> Validation:
     """What is wrong with a report of findings and impression; never raises, whatever the text.
 
-    ``header`` is what the model was told of the picture ("modality DX, body part CHEST, female, 58 years"); ``spacing`` says
-    whether the picture has a scale to measure by, None where nobody knows.
+    ``header`` is that of the picture, and its pixel spacing says whether there is a scale to measure by; None where nothing is known.
     """
     report = Text(
         text=text,
@@ -89,12 +88,11 @@ def validate_findings(
         indication=indication,
         source=_told(header, indication),
         header=header,
-        spacing=spacing,
     )
     return run(report, FORM, CONTENT)
 
 
-def _told(header: str | None, indication: str | None) -> str | None:
+def _told(header: ImageHeader | None, indication: str | None) -> str | None:
     """What is known of the patient, in words that say which is the sex and which the age."""
-    labelled = _AGE.sub(r"age: \g<0>", _SEX.sub(r"sex: \g<0>", header or ""))
+    labelled = _AGE.sub(r"age: \g<0>", _SEX.sub(r"sex: \g<0>", (header and header.describe()) or ""))
     return "\n".join(filter(None, (labelled, indication))) or None

@@ -27,7 +27,7 @@ _SAME = 0.5  # mm; and a tenth of the size, for rounding
 
 def unscaled_measurement(report: Text) -> Iterator[Issue]:
     """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
-    if report.spacing is not False:
+    if report.header is None or report.header.pixel_spacing:
         return
     for section in report.required:
         found = _SIZE.search(report.sections.texts().get(section, ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.core import Issue, Text, excerpt
 from medgemma_app.validate.negation import sentences
 
@@ -51,7 +52,7 @@ _FEWEST_WORDS = 3
 
 def wrong_modality(report: Text) -> Iterator[Issue]:
     """The report names the kind of picture that the header names."""
-    given = _header(report, "modality")
+    given = (_header(report).modality or "").lower()
     kind = next((name for name, codes in _MODALITIES.items() if given in codes), None)
     for _, sentence in sentences(report.text) if kind else ():
         if _ELSEWHERE.search(sentence):
@@ -67,7 +68,7 @@ def wrong_modality(report: Text) -> Iterator[Issue]:
 
 def wrong_body_part(report: Text) -> Iterator[Issue]:
     """The report is about the body part that the header names: it has words of it, or none of another."""
-    given = _header(report, "body part").replace(" ", "")
+    given = (_header(report).body_part or "").lower().replace(" ", "")
     region = _KEYS.get(given, given)
     if region not in _WORDS or _WORDS[region].search(report.text):
         return
@@ -80,14 +81,13 @@ def wrong_body_part(report: Text) -> Iterator[Issue]:
 
 def wrong_laterality(report: Text) -> Iterator[Issue]:
     """A picture of one side is not reported as the other."""
-    given = _header(report, "laterality")
-    if given not in ("l", "r"):
+    given = _header(report).laterality
+    if given not in ("L", "R"):
         return
-    side, other = ("left", "right") if given == "l" else ("right", "left")
+    side, other = ("left", "right") if given == "L" else ("right", "left")
     if re.search(rf"\b{other}\b", report.text, re.IGNORECASE) and not re.search(rf"\b(?:{side}|bilateral)", report.text, re.IGNORECASE):
         yield Issue("wrong-side", "warning", f"the picture is of the {side} side, and the report of the {other}", other)
 
 
-def _header(report: Text, label: str) -> str:
-    found = re.search(rf"\b{label}:? ([\w ]{{1,30}})", report.header or "", re.IGNORECASE)
-    return found[1].strip().lower() if found else ""
+def _header(report: Text) -> ImageHeader:
+    return report.header or ImageHeader()

@@ -55,6 +55,10 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def paths(found):
+    return [study.path for study in found.studies]
+
+
 def test_a_folder_is_a_line_a_study_in_order_and_the_model_is_loaded_once(medgemma, folder, tmp_path):
     result = medgemma("findings", folder, "--output", tmp_path / "r.jsonl", "--batch-size", "3")
     records = lines(tmp_path / "r.jsonl")
@@ -130,9 +134,9 @@ def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
     (tmp_path / "ct").mkdir()
     a_series(tmp_path / "ct", 2)
     names = [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "ct")]
-    assert find_studies([str(tmp_path)]) == names
-    assert find_studies([names[1], names[1], "missing"]) == [names[1], "missing"]
-    assert find_notes([str(tmp_path), "-"]) == [str(tmp_path / "visit.json"), "-"]
+    assert paths(find_studies([str(tmp_path)])) == names
+    assert paths(find_studies([names[1], names[1], "missing"])) == [names[1], "missing"]
+    assert paths(find_notes([str(tmp_path), "-"])) == [str(tmp_path / "visit.json"), "-"]
 
 
 def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_path):

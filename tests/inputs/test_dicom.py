@@ -373,7 +373,7 @@ def test_a_header_fact_is_one_of_the_terms_for_it_and_free_text_is_not_repeated(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = written(tmp_path, made(**{keyword: value}))
-    assert read_image(path).facts["header"][keyword] == kept
+    assert read_image(path).header.to_dict()[keyword.removeprefix("Image")] == kept
 
 
 def test_raw_detector_data_and_burnt_in_writing_give_warnings(tmp_path: Path) -> None:

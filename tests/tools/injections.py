@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from medgemma_app.inputs.header import ImageHeader
+
 
 @dataclass(frozen=True)
 class Case:
@@ -133,7 +135,7 @@ def invented_prior(row: Row, rng: random.Random) -> Case | None:
 def added_size(row: Row, rng: random.Random) -> Case:
     """A size, in a report of a picture without a scale."""
     size = rng.choice(["1.4 cm", "8 mm", "12 x 9 mm", "2-cm", "3.5 centimeters"])
-    return Case(_with(row, findings=f"There is a {size} nodule in the right upper lobe."), {"spacing": False})
+    return Case(_with(row, findings=f"There is a {size} nodule in the right upper lobe."), {"header": ImageHeader()})
 
 
 def changed_size(row: Row, rng: random.Random) -> Case:
