@@ -1,0 +1,122 @@
+"""A finished report -> a file that people can open, send and file: told by the ending of its name.
+
+Everything here works on ``report.to_dict()``, so that a record written earlier can be exported too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import InputError, OutputError
+from medgemma_app.notices import NOTICE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ENDINGS = (".html", ".pdf", ".fhir.json", ".sr.dcm", ".dcm", ".json", ".csv", ".txt")
+COLUMNS = ("study", "kind", "exit_code", "errors", "warnings", "issues", "text", "model", "prompt_sha256", "notice")
+
+
+def ending_of(path: Path) -> str:
+    """The format that a file's name asks for. Raises OutputError for an ending that none has."""
+    found = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
+    if found is None:
+        raise OutputError(f"{path.name} ends in nothing that a report can be written as; use one of {', '.join(ENDINGS)}")
+    return found
+
+
+def save(
+    record: Mapping[str, Any],
+    path: str | Path,
+    *,
+    images: Sequence[tuple[str, Image]] = (),
+    source: str | None = None,
+    scan: str | Path | None = None,
+    subject: str | None = None,
+) -> None:
+    """Writes the report of ``record`` to ``path``; no file is left where that fails.
+
+    ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
+    DICOM file that the report is of, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR). ``subject`` is a reference
+    such as "Patient/123", for FHIR. Raises OutputError for a format or a place that cannot be written, InputError for a record or a
+    scan that cannot be used.
+    """
+    content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject)
+    temporary = Path(path).with_name(f".{Path(path).name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {Path(path).name}: {error.strerror or error}") from error
+
+
+def render(
+    record: Mapping[str, Any],
+    ending: str,
+    *,
+    images: Sequence[tuple[str, Image]] = (),
+    source: str | None = None,
+    scan: str | Path | None = None,
+    subject: str | None = None,
+) -> bytes:
+    """The content of the file; see ``save``."""
+    if not isinstance(record.get("text"), str):
+        raise InputError("that is no record of a report: it has no text; give what findings --json or soap --json printed")
+    if ending == ".html":
+        from medgemma_app.export import html
+
+        return html.page(record, images=images, source=source).encode(errors="replace")
+    if ending == ".pdf":
+        from medgemma_app.export import pdf
+
+        return pdf.render(record, images=images, source=source)
+    if ending == ".fhir.json":
+        from medgemma_app.export import fhir
+
+        return fhir.render(record, subject=subject)
+    if ending in (".dcm", ".sr.dcm"):
+        from medgemma_app.export import dicom
+
+        if scan is None:
+            raise InputError("a report in DICOM is filed with the picture it is of; name that file with --scan (scan=)")
+        if ending == ".sr.dcm":
+            return dicom.structured_report(record, scan=Path(scan))
+        return dicom.encapsulated_pdf(record, scan=Path(scan), images=images)
+    if ending == ".csv":
+        return table([record]).encode(errors="replace")
+    if ending == ".json":
+        return json.dumps(record, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"
+    return plain(record).encode(errors="replace")
+
+
+def plain(record: Mapping[str, Any]) -> str:
+    """The text with the draft notice before it and the checks after it."""
+    from medgemma_app.export.html import ordered, verdict
+
+    issues = ordered(record.get("issues", ()))
+    checks = "".join(f"{issue.get('severity')}: {issue.get('message')}\n" for issue in issues)
+    return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{verdict(issues)}\n{checks}"
+
+
+def table(records: Iterable[Mapping[str, Any]]) -> str:
+    """One line a study, as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for record in records:
+        issues = record.get("issues", ())
+        counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
+        codes = " ".join(str(issue.get("code")) for issue in issues)
+        cells = (
+            record.get("study", ""), record.get("kind", ""), record.get("exit_code", ""), counts["error"], counts["warning"], codes,
+            record.get("text", record.get("error", "")), (record.get("model") or {}).get("id", ""),
+            (record.get("prompt") or {}).get("sha256", ""), NOTICE,
+        )  # fmt: skip
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells])
+    return file.getvalue()

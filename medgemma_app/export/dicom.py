@@ -1,0 +1,190 @@
+"""A finished findings report -> DICOM: an Encapsulated PDF, or a Basic Text SR, in the study of the picture it was written from.
+
+Patient and study identifiers are copied from the source file into the new one, and nowhere else. Every object is new, PARTIAL
+where DICOM has a word for that, UNVERIFIED, and its author is a device.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import InputError, OutputError
+from medgemma_app.export import pdf
+from medgemma_app.export.html import ordered, sections_of, verdict
+from medgemma_app.inputs.files import shown_name
+from medgemma_app.inputs.images import sha256_of
+from medgemma_app.notices import BLIND_SPOT, NOTICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+    from pydicom import Dataset
+
+ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+# Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): what makes an archive file the report beside its pictures.
+COPIED = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
+    "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
+)  # fmt: skip
+OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")  # the others must be there, if need be empty
+HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression": ("121072", "Impressions", "121073", "Impression")}
+
+
+def encapsulated_pdf(
+    record: Mapping[str, Any], *, scan: Path, images: Sequence[tuple[str, Image]] = (), source: str | None = None
+) -> bytes:
+    """The PDF of the report as a DICOM object. Raises InputError where ``scan`` is no DICOM file or not the one of the record."""
+    made = _begun(record, scan, ENCAPSULATED_PDF, "DOC")
+    document = pdf.render(record, images=images, source=source)
+    made.ConversionType = "WSD"
+    made.BurnedInAnnotation = "YES"
+    made.AcquisitionDateTime = made.ContentDate + made.ContentTime
+    made.DocumentTitle = "Draft findings report, not verified"
+    made.VerificationFlag = "UNVERIFIED"
+    made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
+    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    made.EncapsulatedDocumentLength = len(document)
+    made.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
+    return _written(made)
+
+
+def structured_report(record: Mapping[str, Any], *, scan: Path) -> bytes:
+    """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does."""
+    made = _begun(record, scan, BASIC_TEXT_SR, "SR")
+    picture = _identifiers(scan)
+    made.ReferencedPerformedProcedureStepSequence = []
+    made.PerformedProcedureCodeSequence = []
+    made.CompletionFlag, made.VerificationFlag = "PARTIAL", "UNVERIFIED"
+    made.CompletionFlagDescription = "Draft by a language model"
+    made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
+    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(picture)]
+    made.ContentSequence = [*_observer(record, made.DeviceUID), *_content(record)]
+    del made.DeviceUID
+    return _written(made)
+
+
+def _identifiers(scan: Path) -> Dataset:
+    """What is copied of the source file, and which picture it is."""
+    try:
+        from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
+    except ModuleNotFoundError as error:
+        raise OutputError("DICOM needs the pydicom package; pip install 'medgemma-app[dicom]'") from error
+    try:
+        return dcmread(scan, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
+    except (InvalidDicomError, OSError) as error:
+        name = shown_name(scan)
+        raise InputError(f"{name} is not a DICOM file; a report in DICOM can be made only of a picture in DICOM") from error
+
+
+def _begun(record: Mapping[str, Any], scan: Path, kind: str, modality: str) -> Dataset:
+    """A new object of the source's patient and study, in a series of its own."""
+    from pydicom import Dataset
+    from pydicom.uid import generate_uid
+
+    if record.get("kind") != "findings":
+        raise InputError("DICOM is for findings reports; export a SOAP note as FHIR, PDF or HTML")
+    _refuse_another(record, scan)
+    source, made, now = _identifiers(scan), Dataset(), datetime.now()
+    for keyword in COPIED:
+        if source.get(keyword) or keyword not in OPTIONAL:
+            setattr(made, keyword, source.get(keyword) or "")
+    if not made.StudyInstanceUID:
+        raise InputError(f"{shown_name(scan)} does not say which study it belongs to; a report in DICOM would be filed nowhere")
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID, made.DeviceUID = kind, generate_uid(), generate_uid(), generate_uid()
+    made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1
+    made.SeriesDescription = "Draft report by a language model, not verified"
+    made.Manufacturer, made.ManufacturerModelName = "medgemma-app", str((record.get("model") or {}).get("id", ""))[:64]
+    made.SoftwareVersions = str((record.get("versions") or {}).get("medgemma-app", ""))
+    made.ContentDate, made.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    return made
+
+
+def _refuse_another(record: Mapping[str, Any], scan: Path) -> None:
+    """The record must be of this very file: a report filed under another patient is the worst that can happen."""
+    known = ((record.get("input") or {}).get("scan") or {}).get("sha256")
+    try:
+        with scan.open("rb") as file:
+            found = sha256_of(file)
+    except OSError as error:
+        raise InputError(f"cannot read {shown_name(scan)}: {error.strerror}; give the picture that the report is of") from error
+    if known is None or found != known:
+        raise InputError(f"the report was not written from {shown_name(scan)}, so it is not filed there; give the file it was written from")
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    from pydicom import Dataset
+
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+    return code
+
+
+def _item(relation: str, kind: str, name: Dataset, **values: Any) -> Dataset:
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.RelationshipType, item.ValueType, item.ConceptNameCodeSequence = relation, kind, [name]
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _observer(record: Mapping[str, Any], device: str) -> list[Dataset]:
+    """The author is a device (PS3.16 TID 1004)."""
+    model = (record.get("model") or {}).get("id", "an unnamed model")
+    return [
+        _item("HAS OBS CONTEXT", "CODE", _code("121005", "DCM", "Observer Type"), ConceptCodeSequence=[_code("121007", "DCM", "Device")]),
+        _item("HAS OBS CONTEXT", "UIDREF", _code("121012", "DCM", "Device Observer UID"), UID=device),
+        _item("HAS OBS CONTEXT", "TEXT", _code("121013", "DCM", "Device Observer Name"), TextValue=f"medgemma-app with {model}"),
+    ]
+
+
+def _content(record: Mapping[str, Any]) -> list[Dataset]:
+    """The notice, a container for each section, and what the checks found."""
+    known = {text.strip(): name for name, text in (record.get("sections") or {}).items()}
+    comment = _code("121106", "DCM", "Comment")
+    items = [_item("CONTAINS", "TEXT", comment, TextValue=f"DRAFT. {NOTICE}")]
+    for heading, text in sections_of(record):
+        outer, outer_name, inner, inner_name = HEADINGS.get(known.get(text, ""), HEADINGS["findings"])
+        said = text if text in known or not heading else f"{heading}\n{text}"
+        finding = _item("CONTAINS", "TEXT", _code(inner, "DCM", inner_name), TextValue=said)
+        items.append(
+            _item("CONTAINS", "CONTAINER", _code(outer, "DCM", outer_name), ContinuityOfContent="SEPARATE", ContentSequence=[finding])
+        )
+    issues = ordered(record.get("issues", ()))
+    checks = [verdict(issues), *(f"{issue.get('severity')}: {issue.get('message')}" for issue in issues), BLIND_SPOT]
+    return [*items, _item("CONTAINS", "TEXT", comment, TextValue="Text checks: " + "\n".join(checks))]
+
+
+def _evidence(picture: Dataset) -> Dataset:
+    """The picture that the report is of (PS3.3 C.17.2.3)."""
+    from pydicom import Dataset
+
+    instance, series, study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = picture.SeriesInstanceUID, [instance]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = picture.StudyInstanceUID, [series]
+    return study
+
+
+def _written(made: Dataset) -> bytes:
+    """The bytes of the file, with its preamble."""
+    from pydicom import dcmwrite
+    from pydicom.dataset import FileMetaDataset
+
+    if "DeviceUID" in made:
+        del made.DeviceUID
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID, made.file_meta.MediaStorageSOPClassUID = EXPLICIT_LITTLE_ENDIAN, made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    file = io.BytesIO()
+    dcmwrite(file, made, enforce_file_format=True)
+    return file.getvalue()

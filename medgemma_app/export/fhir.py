@@ -1,0 +1,142 @@
+"""A finished report -> a FHIR R4 Bundle: DiagnosticReport for findings, Composition for a SOAP note.
+
+Resources are plain dicts in the form of https://hl7.org/fhir/R4. The report is preliminary, its author is a device, and
+neither patient nor study is named unless the caller gives a reference.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.export.html import TITLES, verdict
+from medgemma_app.notices import BLIND_SPOT, NOTICE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LOINC, AGENTS = "http://loinc.org", "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+# Codes of LOINC: the document types, and the sections of a SOAP note.
+REPORTS = {"findings": ("18748-4", "Diagnostic imaging study"), "soap": ("11506-3", "Progress note")}
+SECTIONS = {
+    "subjective": ("61150-9", "Subjective"),
+    "objective": ("61149-1", "Objective"),
+    "assessment": ("51848-0", "Evaluation note"),
+    "plan": ("18776-5", "Plan of care note"),
+}
+SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of OperationOutcome.issue
+
+
+def render(
+    record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None, subject: str | None = None
+) -> bytes:
+    """The Bundle as JSON. ``subject`` is a reference such as "Patient/123"; pictures and source are not part of it."""
+    return json.dumps(bundle(record, subject=subject), ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def bundle(record: Mapping[str, Any], *, subject: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+    """A Bundle of type collection (findings) or document (SOAP), whose resources refer to each other by urn:uuid."""
+    time = (at or datetime.now(UTC)).isoformat(timespec="seconds")
+    names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
+    make = _diagnostic_report if record.get("kind") == "findings" else _composition
+    resources = {
+        "report": make(record, names, time, {"subject": {"reference": subject}} if subject else {}),
+        "device": _device(record),
+        "outcome": _outcome(record),
+        "provenance": _provenance(record, names, time),
+    }
+    kind = "collection" if record.get("kind") == "findings" else "document"
+    identifier = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid.uuid4()}"}} if kind == "document" else {}
+    entries = [{"fullUrl": names[name], "resource": resource} for name, resource in resources.items()]
+    return {"resourceType": "Bundle", "type": kind, "timestamp": time, **identifier, "entry": entries}
+
+
+def _code(code: tuple[str, str]) -> dict[str, Any]:
+    return {"coding": [{"system": LOINC, "code": code[0], "display": code[1]}], "text": code[1]}
+
+
+def _narrative(title: str, text: str) -> dict[str, str]:
+    """The text as XHTML, with the draft notice before it."""
+    lines = "".join(f"<p>{escape(line, quote=False)}</p>" for line in _plain(text).splitlines() if line.strip())
+    notice = f"<p><b>DRAFT. {escape(NOTICE, quote=False)}</b></p>"
+    return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><h1>{escape(title)}</h1>{notice}{lines}</div>'}
+
+
+def _plain(text: str) -> str:
+    """Without the control characters that XML does not allow."""
+    return "".join(character for character in text if character in "\n\t" or ord(character) >= 32)
+
+
+def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
+    sections = record.get("sections") or {}
+    conclusion = {"conclusion": _plain(sections["impression"])} if sections.get("impression") else {}
+    return {
+        "resourceType": "DiagnosticReport",
+        "text": _narrative(TITLES["findings"], str(record.get("text", ""))),
+        "status": "preliminary",
+        "code": _code(REPORTS["findings"]),
+        **subject,
+        "issued": time,
+        **conclusion,
+    }
+
+
+def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
+    sections = record.get("sections") or {}
+    return {
+        "resourceType": "Composition",
+        "text": _narrative(TITLES["soap"], str(record.get("text", ""))),
+        "status": "preliminary",
+        "type": _code(REPORTS["soap"]),
+        **subject,
+        "date": time,
+        "author": [{"reference": names["device"], "display": "medgemma-app"}],
+        "title": "SOAP note (draft, not verified)",
+        "section": [
+            {"title": name.capitalize(), "code": _code(SECTIONS[name]), "text": _narrative(name.capitalize(), text)}
+            for name, text in sections.items()
+            if name in SECTIONS and text
+        ],
+    }
+
+
+def _device(record: Mapping[str, Any]) -> dict[str, Any]:
+    model, versions = record.get("model") or {}, record.get("versions") or {}
+    version = [{"value": f"{name} {number}"} for name, number in versions.items() if number]
+    return {
+        "resourceType": "Device",
+        "deviceName": [{"name": f"medgemma-app with {model.get('id', 'an unnamed model')}", "type": "user-friendly-name"}],
+        **({"version": version} if version else {}),
+        "note": [{"text": NOTICE}],
+    }
+
+
+def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checks found; at least the verdict, since an OperationOutcome may not be empty."""
+    issues = record.get("issues", ())
+    found = [
+        {
+            "severity": SEVERITY.get(issue.get("severity", ""), "information"),
+            "code": "business-rule",
+            "details": {"coding": [{"code": str(issue.get("code"))}], "text": _plain(str(issue.get("message")))},
+            "diagnostics": BLIND_SPOT,
+        }
+        for issue in issues
+    ]
+    verdict_only = {"severity": "information", "code": "informational", "details": {"text": verdict(issues)}, "diagnostics": BLIND_SPOT}
+    return {"resourceType": "OperationOutcome", "issue": [*found, verdict_only]}
+
+
+def _provenance(record: Mapping[str, Any], names: Mapping[str, str], time: str) -> dict[str, Any]:
+    prompt = record.get("prompt") or {}
+    return {
+        "resourceType": "Provenance",
+        "target": [{"reference": names["report"]}],
+        "recorded": time,
+        "activity": {"text": f"generated by a language model with the prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}"},
+        "agent": [{"type": {"coding": [{"system": AGENTS, "code": "author"}]}, "who": {"reference": names["device"]}}],
+    }

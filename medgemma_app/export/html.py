@@ -1,0 +1,192 @@
+"""A finished report -> one HTML page that needs nothing else: no script, no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.notices import BLIND_SPOT, NOTICE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Captioned = tuple[str, Image]
+    Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
+
+TITLES = {"findings": "Findings report", "soap": "SOAP note"}
+SEVERITIES = ("error", "warning", "info")
+LARGEST_SIDE = 1024  # pixels of a picture in the page; the model itself sees 896
+
+
+def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
+    """The whole document. ``record`` is ``report.to_dict()``; ``source`` is what a SOAP note was written from."""
+    title = f"Draft: {TITLES.get(str(record.get('kind')), 'Report')}"
+    return document(title, fragment(record, images=images, source=source))
+
+
+def document(title: str, body: str) -> str:
+    """``body`` as a page of its own."""
+    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>'
+    base = "<style>html { color-scheme: light dark } body { margin: 0 }</style>"
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
+    """What the page shows, with its own style: also what a notebook shows."""
+    issues = ordered(record.get("issues", ()))
+    panels = [_pictures(images)] if images else []
+    if source is not None:
+        panels.append(_panel("Source", _marked(source, _spans(issues, "source_start", "source_end"), issues, "source")))
+    panels.append(_panel("Draft", _draft(record, issues)))
+    panels.append(_panel("Checks", _checks(record, issues)))
+    title = TITLES.get(str(record.get("kind")), "Report")
+    return (
+        f'<div class="medgemma"><style>{style()}</style>\n<p class="banner" role="note"><strong>DRAFT</strong> {escape(NOTICE)}</p>\n'
+        f'<main class="page"><h1>{title}</h1>\n<p class="meta">{escape(made_by(record))}</p>\n<div class="columns">\n'
+        + "\n".join(panels)
+        + f"\n</div>\n{_trace(record)}</main></div>"
+    )
+
+
+def style() -> str:
+    """The stylesheet, in which every rule is bound to the class medgemma."""
+    return (Path(__file__).parent / "data" / "report.css").read_text(encoding="utf-8")
+
+
+def ordered(issues: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Errors first, then warnings; in each in the order of the text."""
+    ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+    return sorted(issues, key=lambda issue: (ranks.get(issue.get("severity", ""), 3), issue.get("start") is None, issue.get("start") or 0))
+
+
+def verdict(issues: Sequence[Mapping[str, Any]]) -> str:
+    """ "2 errors, 1 warning", or that nothing was found, which does not mean that the report is right."""
+    counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
+    told = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items() if count)
+    return told or "The text checks found no error and no warning. That does not mean that the report is right."
+
+
+def data_url(image: Image) -> str:
+    """The picture as a PNG inside the page, at most 1,024 pixels a side."""
+    shown, file = image.copy(), io.BytesIO()
+    shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    shown.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _panel(title: str, body: str) -> str:
+    return f'<section class="panel" aria-label="{escape(title)}"><h2>{escape(title)}</h2>{body}</section>'
+
+
+def _pictures(images: Sequence[Captioned]) -> str:
+    figures = ""
+    for caption, image in images:
+        shown = f'<img src="{data_url(image)}" alt="{escape(caption)}, as the model saw it">'
+        figures += f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+    return _panel("Picture, as the model saw it", figures)
+
+
+def _draft(record: Mapping[str, Any], issues: Sequence[Mapping[str, Any]]) -> str:
+    text = str(record.get("text", ""))
+    return _marked(text, _spans(issues, "start", "end"), issues, "draft", labels=list(_labels(text, record.get("sections") or {})))
+
+
+def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(heading, text) of the report in its own order, every word of it; the heading is "" where there is none."""
+    text, heading, at = str(record.get("text", "")), "", 0
+    for start, end in _labels(text, record.get("sections") or {}):
+        if body := text[at:start].strip():
+            yield heading, body
+        heading, at = text[start:end].strip(), end
+    if heading or text[at:].strip():
+        yield heading, text[at:].strip()
+
+
+def _labels(text: str, sections: Mapping[str, str]) -> Iterator[tuple[int, int]]:
+    """Where the text has what stands between its sections: the headings."""
+    at = 0
+    for body in sorted((body for body in sections.values() if body), key=text.find):
+        found = text.find(body, at)
+        if found < 0:
+            return
+        yield at, found
+        at = found + len(body)
+
+
+def _spans(issues: Sequence[Mapping[str, Any]], start: str, end: str) -> list[Span]:
+    """The places of the issues that have one."""
+    found = [(issue.get(start), issue.get(end), number) for number, issue in enumerate(issues, 1)]
+    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a < b]
+
+
+def _marked(text: str, spans: list[Span], issues: Sequence[Mapping[str, Any]], name: str, labels: Sequence[tuple[int, int]] = ()) -> str:
+    """The text, escaped, every character of it, with each issue's place marked and numbered."""
+    edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *labels) for edge in (a, b))})
+    pieces = []
+    for start, end in pairwise(edges):
+        here = sorted(number for a, b, number in spans if a <= start < b)
+        piece = escape(text[start:end])
+        if any(a <= start < b for a, b in labels):
+            piece = f'<span class="label">{piece}</span>'
+        if here:
+            worst = min((_severity(issues[number - 1]) for number in here), key=SEVERITIES.index)
+            first, *more = [f' id="{name}-{number}"' for a, _, number in spans if a == start] or [""]
+            piece = "".join(f"<span{anchor}></span>" for anchor in more) + f'<mark class="{worst}"{first}>{piece}</mark>'
+        ends = [number for _, b, number in spans if min(b, len(text)) == end]
+        pieces.append(piece + "".join(f'<sup><a href="#check-{number}" aria-label="check {number}">{number}</a></sup>' for number in ends))
+    return f'<p class="text">{"".join(pieces)}</p>'
+
+
+def _checks(record: Mapping[str, Any], issues: Sequence[Mapping[str, Any]]) -> str:
+    items = [_check(number, issue) for number, issue in enumerate(issues, 1)]
+    for warning in record.get("warnings", ()):
+        items.append(f'<li class="warning"><span class="severity">Input</span> {escape(str(warning))}</li>')
+    listed = f'<ol class="checks">{"".join(items)}</ol>' if items else ""
+    return f'<p><strong>{escape(verdict(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
+
+
+def _check(number: int, issue: Mapping[str, Any]) -> str:
+    severity = _severity(issue)
+    links = [
+        f'<a href="#{name}-{number}">{name}</a>'
+        for name, start in (("draft", "start"), ("source", "source_start"))
+        if isinstance(issue.get(start), int)
+    ]
+    quote = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
+    return (
+        f'<li id="check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
+        f"{escape(str(issue.get('message', '')))} <small>({escape(str(issue.get('code', '')))})</small>{quote}{' '.join(links)}</li>"
+    )
+
+
+def _severity(issue: Mapping[str, Any]) -> str:
+    return str(issue.get("severity")) if issue.get("severity") in SEVERITIES else "info"
+
+
+def made_by(record: Mapping[str, Any]) -> str:
+    model = record.get("model") or {}
+    revision = f", revision {model['revision']}" if model.get("revision") else ""
+    return f"Written by {model.get('id', 'an unnamed model')}{revision}. Not verified by anyone."
+
+
+def _trace(record: Mapping[str, Any]) -> str:
+    """What is needed to repeat the report."""
+    rows = ""
+    for name in ("model", "prompt", "options", "input", "tokens", "finish_reason", "tries", "versions"):
+        if record.get(name) is not None:
+            rows += f"<dt>{name.replace('_', ' ')}</dt><dd>{escape(_flat(record[name]))}</dd>"
+    return f'<footer class="trace"><h2>How this report was made</h2><dl>{rows}</dl></footer>'
+
+
+def _flat(value: Any) -> str:
+    """JSON as a line of text."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key.replace('_', ' ')}: {_flat(inner)}" for key, inner in value.items() if inner not in (None, [], {}))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_flat, value))
+    return str(value)

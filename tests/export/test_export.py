@@ -1,0 +1,216 @@
+"""A record and what it was made from -> files that people open, send and file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pydicom
+import pytest
+from dicoms import made, written
+from fhir.resources.R4B.bundle import Bundle
+from PIL import Image
+
+from medgemma_app import InputError, export
+from medgemma_app.errors import OutputError
+from medgemma_app.export import fhir, html
+from medgemma_app.notices import BLIND_SPOT, NOTICE
+
+TEXT = "FINDINGS:\nThe heart is <large> & unchanged.\n\nIMPRESSION:\nEnlarged heart on the left."
+SOURCE = "Takes metformin 500 mg twice a day."
+NOTE = "SUBJECTIVE:\nTakes metformin 850 mg.\n\nPLAN:\nReview."
+
+
+def issue(text, words, *, code="invented-prior", severity="warning", message="compares with an earlier picture", **more):
+    start = text.index(words)
+    return {"code": code, "severity": severity, "message": message, "excerpt": words, "start": start, "end": start + len(words), **more}
+
+
+def findings_record(**more):
+    return {
+        "text": TEXT, "kind": "findings", "issues": [issue(TEXT, "unchanged")], "warnings": ["scan.dcm has writing burnt in"],
+        "sections": {"findings": "The heart is <large> & unchanged.", "impression": "Enlarged heart on the left."},
+        "model": {"id": "demo", "revision": None}, "prompt": {"file": "findings.md", "sha256": "ab" * 32},
+        "versions": {"medgemma-app": "0.2.0"}, "input": {"scan": {"name": "scan.dcm"}}, **more,
+    }  # fmt: skip
+
+
+def soap_record():
+    at = SOURCE.index("500 mg")
+    message = "the note says 850 mg, the source 500 mg"
+    found = issue(NOTE, "metformin 850 mg", code="dose-mismatch", message=message, source_start=at, source_end=at + 6)
+    return {"text": NOTE, "kind": "soap", "issues": [found], "sections": {"subjective": "Takes metformin 850 mg.", "plan": "Review."}}
+
+
+class Page(HTMLParser):
+    """Everything of a page that a test asks for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.sources, self.tags, self.shown = set(), set(), [], set(), ""
+        self._style = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.tags.add(tag)
+        self.ids |= {told["id"]} if "id" in told else set()
+        self.links |= {told["href"]} if "href" in told else set()
+        self.sources += [told["src"]] if "src" in told else []
+        self._style = tag == "style"
+
+    def handle_data(self, data):
+        self.shown += "" if self._style else data
+
+    def handle_endtag(self, tag):
+        self._style = False
+
+
+def test_a_page_shows_every_word_its_checks_and_the_notice_and_fetches_nothing():
+    text = html.page(findings_record(), images=[("current", Image.new("RGB", (2000, 100), "white"))])
+    page = Page(text)
+    assert "The heart is <large> & unchanged" in page.shown.replace("1.", ".")
+    assert all(said in page.shown for said in (NOTICE, BLIND_SPOT, "1 warning", "compares with an earlier picture", "writing burnt in"))
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert [source[:22] for source in page.sources] == ["data:image/png;base64,"]
+    assert "http" not in text.replace('xmlns="http', "")
+    assert page.links == {"#check-1", "#draft-1"} and page.links <= {f"#{name}" for name in page.ids}
+
+
+def test_marks_in_note_and_source_point_at_the_check_and_it_at_them():
+    page = Page(html.page(soap_record(), source=SOURCE))
+    assert page.links == {"#check-1", "#draft-1", "#source-1"} == {f"#{name}" for name in page.ids}
+    assert re.search(r'<mark class="warning" id="source-1">500 mg</mark>', html.page(soap_record(), source=SOURCE))
+
+
+def test_marks_that_overlap_lose_no_character():
+    issues = [issue(TEXT, "heart is <large> & un"), issue(TEXT, "large> & unchanged", severity="error"), issue(TEXT, "unchanged")]
+    page = Page(html.page(findings_record(issues=issues)))
+    shown = page.shown[page.shown.index("FINDINGS:") : page.shown.index("Enlarged")]
+    assert re.sub(r"\d", "", shown).split() == TEXT[: TEXT.index("Enlarged")].split()
+
+
+@pytest.mark.parametrize("spans", [(-5, 3), (3, 3), (500, 900), ("a", None), (0, 10_000)])
+def test_a_place_that_is_none_harms_nothing(spans):
+    broken = [{"code": "x", "severity": "odd", "message": "<b>", "start": spans[0], "end": spans[1]}]
+    assert "&lt;b&gt;" in html.page(findings_record(issues=broken))
+
+
+def test_no_issue_is_not_called_valid():
+    shown = Page(html.page(findings_record(issues=[]))).shown
+    assert "does not mean that the report is right" in shown
+    assert "valid" not in shown.lower()
+
+
+def test_a_report_without_headings_is_shown_whole():
+    record = findings_record(text="The lungs are clear.", sections={"findings": "", "impression": ""}, issues=[])
+    assert list(html.sections_of(record)) == [("", "The lungs are clear.")]
+    assert list(html.sections_of(findings_record())) == [
+        ("FINDINGS:", "The heart is <large> & unchanged."), ("IMPRESSION:", "Enlarged heart on the left."),
+    ]  # fmt: skip
+
+
+def test_a_pdf_has_the_notice_and_an_odd_alphabet_is_an_error(tmp_path):
+    export.save(findings_record(), tmp_path / "report.pdf", images=[("current", Image.new("RGB", (64, 64)))])
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(OutputError, match="export it as HTML"):
+        export.save(findings_record(text="Сердце"), tmp_path / "other.pdf")
+    assert not (tmp_path / "other.pdf").exists()
+
+
+@pytest.mark.parametrize(("record", "kind"), [(findings_record(), "collection"), (soap_record(), "document")])
+def test_a_fhir_bundle_is_what_r4_asks_for(record, kind):
+    assert Bundle.model_validate(fhir.bundle(record, subject="Patient/7")).type == kind
+    report = fhir.bundle(record, subject="Patient/7")["entry"][0]["resource"]
+    assert (report["status"], report["subject"]) == ("preliminary", {"reference": "Patient/7"})
+    assert "subject" not in fhir.bundle(record)["entry"][0]["resource"]
+    assert NOTICE in report["text"]["div"]
+
+
+def test_a_fhir_bundle_names_the_codes_of_the_sections_and_what_the_checks_found():
+    entries = {entry["resource"]["resourceType"]: entry["resource"] for entry in fhir.bundle(soap_record())["entry"]}
+    assert [section["code"]["coding"][0]["code"] for section in entries["Composition"]["section"]] == ["61150-9", "18776-5"]
+    assert entries["OperationOutcome"]["issue"][0]["details"]["text"] == "the note says 850 mg, the source 500 mg"
+    assert len({entry["fullUrl"] for entry in fhir.bundle(soap_record())["entry"]}) == 4
+
+
+@pytest.fixture
+def scan(tmp_path):
+    header = {"PatientName": "Roe^Jane", "PatientID": "77", "StudyInstanceUID": "1.2.3", "AccessionNumber": "A1"}
+    return written(tmp_path, made(**header, SeriesInstanceUID="1.2.3.4", InstitutionName="Elsewhere"))
+
+
+def of(scan, **more):
+    digest = hashlib.sha256(scan.read_bytes()).hexdigest()
+    return findings_record(input={"scan": {"name": "scan.dcm", "sha256": digest}}, **more)
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan, tmp_path, ending):
+    export.save(of(scan), tmp_path / f"report{ending}", scan=scan)
+    report, picture = pydicom.dcmread(tmp_path / f"report{ending}"), pydicom.dcmread(scan)
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber"):
+        assert report[keyword].value == picture[keyword].value
+    assert report.SOPInstanceUID != picture.SOPInstanceUID and report.SeriesInstanceUID != picture.get("SeriesInstanceUID")
+    assert report.VerificationFlag == "UNVERIFIED"
+    assert "InstitutionName" not in report
+
+
+def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(scan, tmp_path):
+    export.save(of(scan), tmp_path / "report.sr.dcm", scan=scan)
+    report = pydicom.dcmread(tmp_path / "report.sr.dcm")
+    assert report.CompletionFlag == "PARTIAL"
+    assert report.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Device"
+    told = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue")
+    assert all(said in told for said in ("The heart is <large> & unchanged.", "Enlarged heart on the left.", NOTICE, BLIND_SPOT))
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
+    record = of(scan)
+    scan.write_bytes(scan.read_bytes() + b"\0\0")
+    for given, message in ((scan, "was not written from scan.dcm"), (None, "name that file"), (tmp_path / "no.dcm", "cannot read")):
+        with pytest.raises(InputError, match=message):
+            export.save(record, tmp_path / f"report{ending}", scan=given)
+    with pytest.raises(InputError, match="findings"):
+        export.save({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.dcm"]
+
+
+def test_a_picture_that_is_no_dicom_makes_no_dicom_report(tmp_path):
+    Image.new("L", (64, 64)).save(tmp_path / "scan.png")
+    with pytest.raises(InputError, match="only of a picture in DICOM"):
+        export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
+
+
+def test_a_table_has_a_line_a_study_and_no_formulas():
+    record = {**findings_record(text="=1+1"), "study": "scan.png", "exit_code": 0}
+    head, row, failed = csv.reader(io.StringIO(export.table([record, {"study": "b.png", "exit_code": 2, "error": "is blank"}])))
+    told = dict(zip(head, row, strict=True))
+    assert (told["study"], told["warnings"], told["text"], told["notice"]) == ("scan.png", "1", "'=1+1", NOTICE)
+    assert dict(zip(head, failed, strict=True))["text"] == "is blank"
+
+
+def test_plain_text_and_json_carry_the_notice_or_the_record_itself(tmp_path):
+    for name in ("report.txt", "report.json"):
+        export.save(findings_record(), tmp_path / name)
+    assert (tmp_path / "report.txt").read_text().startswith(f"DRAFT. {NOTICE}\n\nFINDINGS:")
+    assert json.loads((tmp_path / "report.json").read_text()) == findings_record()
+
+
+@pytest.mark.parametrize("name", ["report", "report.doc", "report.fhir"])
+def test_an_ending_nobody_knows_is_an_error_that_names_those_there_are(tmp_path, name):
+    with pytest.raises(OutputError, match=r"use one of \.html"):
+        export.save(findings_record(), tmp_path / name)
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write report\.html"):
+        export.save(findings_record(), tmp_path / "none" / "report.html")
+    with pytest.raises(InputError, match="no record of a report"):
+        export.save({"resourceType": "Patient"}, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
