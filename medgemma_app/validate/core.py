@@ -49,7 +49,6 @@ FindingsCode: TypeAlias = Literal[
 ]
 SourceCode: TypeAlias = Literal[
     "invented-value",
-    "implausible-vital",
     "dose-mismatch",
     "frequency-mismatch",
     "duration-mismatch",
@@ -63,9 +62,6 @@ SourceCode: TypeAlias = Literal[
     "unmentioned-exam",
     "unmentioned-denial",
     "omitted-allergy",
-    "omitted-medication",
-    "omitted-vital",
-    "omitted-complaint",
 ]
 Code: TypeAlias = FormCode | FindingsCode | SourceCode
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-from medgemma_app.validate.conditions import NAMES
-from medgemma_app.validate.drugs import DRUGS
-from medgemma_app.validate.symptoms import SYMPTOMS
-from medgemma_app.validate.terms import WORD_ENDS
+from medgemma_app.validate.terms import DRUGS, WORD_ENDS, rows
 
 # Words that need another one after them. Left out are those that end a sentence in clinical English:
 # "follow up", "ruled out", "turned on", "carried over", "vitamin A".
@@ -88,8 +85,10 @@ _SHORT_FORMS = frozenset(
 )
 _STUBS = sorted(_COMMON)
 _SHORTEST_COMMON = 4
-_TERMS = sorted({word for name in (*NAMES, *SYMPTOMS, *DRUGS) for word in name.split()})
-_NOUNS = frozenset(noun for name in (*NAMES, *SYMPTOMS, *DRUGS) if len(noun := name.rpartition(" ")[2]) >= _SHORTEST_STUB)
+_NAMES = tuple(spelling for words in ("conditions", "symptoms") for row, _ in rows(words) for name in row for spelling in name.split("/"))
+_NAMES += tuple(DRUGS)
+_TERMS = sorted({word for name in _NAMES for word in name.split()})
+_NOUNS = frozenset(noun for name in _NAMES if len(noun := name.rpartition(" ")[2]) >= _SHORTEST_STUB)
 _PARTS_OF_UNITS = frozenset("da we wee mon mont ye yea ho hou minu un uni table tabl puf".split())  # noqa: SIM905
 # A subject whose verb is yet to come, or a verb whose object is.
 _SUBJECT = re.compile(

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from medgemma_app.validate.units import LABS, UNITS, VITALS
+from medgemma_app.validate.terms import DATA
 
-_TOKEN = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n")
+_TOKEN = re.compile(
+    r"[xX](?=[0-9])|(?<=[0-9])[dwhmy](?=[0-9])|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n"
+)
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 SMALL = {word: value for value, word in enumerate(_WORDS.split())} | {"oh": 0, "o": 0}
 TENS = {word: value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}  # noqa: SIM905
-TENS |= {f"{word[:-1]}ies": value for word, value in TENS.items()}  # "in the sixties"
+TENS |= {f"{word[:-1]}ies": value for word, value in TENS.items()} | {"teens": 1}  # "in the sixties", "one teens"
 _SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000}
 _PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
-_MANY = {"once": 1, "twice": 2, "thrice": 3, "couple": 2, "dozen": 12}
+_MANY = {"once": 1, "twice": 2, "thrice": 3, "couple": 2, "few": 3, "dozen": 12}
 _DIGITS = frozenset("123456789")
 _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_PARTS, *_MANY, *_SCALES, *_POINTS, "a"])
@@ -30,6 +32,23 @@ _RESUMED = 6  # tokens until a number that broke off goes on
 _LETTERS = {"one": "1", "twelve": "12"}  # "a one c", "b twelve"
 _MOST_LETTERS = 4
 _ALIKE = str.maketrans("º˚’", "°°'")
+# In most languages but English, 0,9 is less than one and 1.000 is a thousand. The short ones are clear, and say how to read the rest.
+_SHORT_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]{1,3})(?![0-9]|[.,][0-9])")
+_SHORT_POINT = re.compile(r"(?<![\w.,])(?:0|[0-9]+(?=\.[0-9]{1,2}(?![0-9])))\.[0-9]{1,3}(?![0-9]|[.,][0-9])")
+_THREE_DIGITS = re.compile(r"(?<![\w.,])([0-9]{1,3})([.,])([0-9]{3})(?![0-9]|[.,][0-9])")
+
+
+def _units() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {"unit": {}, "factor": {}, "vital": {}, "lab": {}, "initial": {}}
+    for line in (DATA / "units.txt").read_text(encoding="utf-8").splitlines():
+        sort, _, rest = line.partition(" ")
+        kind, _, spellings = rest.partition(":")
+        found.get(sort, {}).update(dict.fromkeys(spellings.split(), kind))
+    return found
+
+
+UNITS, _FACTORS, VITALS, LABS, INITIALS = _units().values()
+FACTORS = {unit: float(factor) for unit, factor in _FACTORS.items()}
 
 
 class Tokens(NamedTuple):
@@ -57,7 +76,7 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 
 def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
-    found = list(_TOKEN.finditer(text if text.isascii() else text.translate(_ALIKE)))
+    found = list(_TOKEN.finditer(with_points(text if text.isascii() else text.translate(_ALIKE))))
     texts, starts, ends = [one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found]
     for at in [at for at, token in enumerate(texts) if len(token) == 1 and token.isalpha()]:
         name, last = _spelled(texts, at)
@@ -65,6 +84,14 @@ def tokenize(text: str) -> Tokens:
             texts[at:last] = [name, *[""] * (last - at - 1)]
     kept = [at for at, token in enumerate(texts) if token]
     return Tokens([texts[at] for at in kept], [starts[at] for at in kept], [ends[at] for at in kept])
+
+
+def with_points(text: str) -> str:
+    """A text of the same length with points for decimal commas."""
+    pointed, count = _SHORT_COMMA.subn(r"\1.\2", text)
+    if count <= len(_SHORT_POINT.findall(text)):
+        return pointed
+    return _THREE_DIGITS.sub(lambda one: one[0] if one[1] == "0" else f"{one[1]}{',' if one[2] == '.' else '.'}{one[3]}", pointed)
 
 
 def _spelled(texts: Sequence[str], at: int) -> tuple[str, int]:
@@ -120,6 +147,8 @@ def number_part(tokens: Sequence[str], at: int) -> _Part | None:
         return None
     while (scale := _SCALES.get(_text(tokens, end))) and total < scale * scale:
         rest, last = _below_hundred(tokens, end + 1 + (_text(tokens, end + 1) == "and"))
+        if scale == _SCALES["hundred"] and _text(tokens, last) == "hundred":
+            return float(total * scale), str(total * scale), at, end + 1  # said twice: "six hundred six hundred"
         if scale == _SCALES["thousand"] and rest and _text(tokens, last) == "hundred":
             more, after = _below_hundred(tokens, last + 1)
             rest, last = 100 * rest + more, after  # "eleven thousand four hundred"

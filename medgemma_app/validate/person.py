@@ -1,86 +1,149 @@
 """Sex and age of the patient: whether a report says the same as its source.
 
-The forms are those of American notes ("45F", "63 y/o M") and of DICOM's PatientSex and PatientAge (PS3.3 C.7.1.1, C.7.2.2).
+The forms are those of American notes ("45F", "63 y/o M"), of usual words in English, German, French and Spanish, and of DICOM's
+PatientSex and PatientAge (PS3.3 C.7.1.1, C.7.2.2).
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from medgemma_app.validate.core import Issue, Text, excerpt
-from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.core import Issue, Severity, Text
+from medgemma_app.validate.quantities import spoken_quantities
+from medgemma_app.validate.terms import is_dialogue
 
-_FEMALE = "female woman lady girl f mrs ms miss she her hers herself"
-_SEX = dict.fromkeys(_FEMALE.split(), "female") | dict.fromkeys("male man gentleman boy m mr he him his himself".split(), "male")  # noqa: SIM905
+_FEMALE = "female woman lady girl f mrs ms miss she her hers herself frau mujer niña femme fille patientin patiente"
+_MALE = "male man gentleman boy m mr he him his himself herr hombre varón niño homme garçon"
+_SEX = dict.fromkeys(_FEMALE.split(), "female") | dict.fromkeys(_MALE.split(), "male")
+_OTHER = {"female": "male", "male": "female"}
 _NOUN = r"(male|female|man|woman|gentleman|lady|boy|girl)\b"
-# "50-year-old right-handed white female", "Sex: F", "Gender: female"
-_STATED = (  # of a text in lower case
-    re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}"),
-    re.compile(r"\b(?:sex|gender)\b\W{1,4}(male|female|man|woman|m|f)\b"),
-    re.compile(rf"\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}"),
-    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o|/) ?([mf])\b"),
-    re.compile(r"(?<![0-9.])[1-9][0-9]?([mf])(?= (?:with|w/|who|presents|presenting|here|c/o|s/p|g[0-9]|admitted|seen)|,)"),
-    re.compile(r"\b(mr|mrs)\b ?\.? ?[a-z]|\b(ms)\. ?[a-z]"),  # "miss" is a verb, and MS a disease
+_STATED = (  # "50-year-old right-handed white female", "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
+    re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}", re.IGNORECASE),
+    re.compile(r"\b(?:sex|gender)\b\W{1,4}(male|female|man|woman|m|f)\b", re.IGNORECASE),
+    re.compile(rf"\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}", re.IGNORECASE),
+    re.compile(r"\b[0-9]{1,3} ?(?:yo|y/o|/) ?([mf])\b", re.IGNORECASE),
+    re.compile(r"(?<![0-9./°] )(?<![0-9./°])(?<!T )(?<!T: )(?<!emp )\b[0-9]{1,2} ?([MF])\b(?! ?[0-9])|\(([MF]), ?[0-9]{1,2}\b"),
+    re.compile(r"\b(mr|mrs|herr|frau)\b ?\.? ?[a-z]|\b(ms)\. ?[a-z]", re.IGNORECASE),  # "miss" is a verb, and MS a disease
+    re.compile(r"^\W*(?:[\w:,.-]+\W+){0,12}?(mujer|hombre|varón|niña|niño|femme|homme|fille|garçon|patientin|patiente)\b", re.IGNORECASE),
 )
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
-_FEWEST_PRONOUNS = 4
-_SAME_PRONOUN = 0.9
-_BEFORE_AGE = re.compile(r"\b(?:age|aged)\W{1,4}$", re.IGNORECASE)
-_RELATIVE = re.compile(
-    r"\b(?:son|daughter|child|kids?|mother|father|mom|dad|brother|sister|husband|wife|grand\w+|uncle|aunt|niece|nephew|my)\b", re.IGNORECASE
+_FEWEST_PRONOUNS, _SAME_PRONOUN, _FEW_PRONOUNS = 4, 0.9, 2
+_KIN = r"son|daughter|child|kids?|mother|father|mom|dad|brother|sister|husband|wife|grand\w+|uncle|aunt|niece|nephew"
+_RELATIVE = re.compile(rf"\b(?:{_KIN}|my)\b", re.IGNORECASE)
+_RELATIVE_AFTER = re.compile(rf"\W*(?:years?|yrs?|yo|months?|y/o)?\W*(?:old)?\W*(?:\w+\W+)?(?:{_KIN})\b", re.IGNORECASE)
+_CAREGIVER = re.compile(r"\b(?:mothers?|fathers?|mom|dad|parents?|caregiver|guardian|mum)\b", re.IGNORECASE)
+_SOMEBODY = re.compile(
+    rf"\b(?:{_KIN}|partner|\w+friend|friend|boss|coworker|colleague|neighbou?r|roommate|twin|baby|infant|newborn|fetus)s?\b",
+    re.IGNORECASE,
 )
-MOST_AGES = 50
+_ANOTHER_TIME = re.compile(r"\b(?:when|at|since|until|around|from|was)\b[^.\n]{0,20}$", re.IGNORECASE)
+_PROVIDER = re.compile(
+    r"\b(?:doctor|dr|surgeon|specialist|\w+ologist|therapist|nurse|physician|provider|clinician|dentist|pharmacist|podiatrist)\b",
+    re.IGNORECASE,
+)
+_AGES = (
+    re.compile(
+        r"(?<![\w.,/])([0-9]{1,3})[- ]?(years?|yrs?|months?|mos?|weeks?|wks?|days?|y/?o|y\. ?o\.?)\b(?:[- ](?:old|of age))?", re.IGNORECASE
+    ),
+    re.compile(r"(?<![\w.,/°])(?<![0-9./°] )(?<!T )(?<!T: )(?<!emp )([0-9]{1,3}) ?()(?:yo|y/o)? ?[MF]\b(?! ?[0-9])"),
+    re.compile(r"\([MF], ?([0-9]{1,3})()\b"),
+    re.compile(r"\b(?:age|aged|alter|edad|âge)\W{1,4}(?P<labelled>[0-9]{1,3}) ?(years?|yo|mo|months?|weeks?|days?|)\b", re.IGNORECASE),
+    re.compile(r"\b(?:pt|patient|you['’]?re|you are)\.? ([0-9]{1,3})()(?=[,.;?]| and)", re.IGNORECASE),
+    re.compile(r"^\W*(?:[\w:,.-]+\W+){0,12}?([0-9]{1,3}) ?(?:J\.|Jahre|-?jährig\w*|años|ans\b|a,)()", re.IGNORECASE),
+)
+_IS_AGE = re.compile(r"old|of age|y/?o|y\.", re.IGNORECASE)
+_MONTHS = {"y": 12.0, "m": 1.0, "w": 0.25, "d": 0.03}
 
 
-def wrong_sex(report: Text) -> Iterator[Issue]:
-    """The note calls the patient by the sex the source states; words of kinship and names prove nothing."""
-    stated = _stated_sex(report.source or "")
-    written = _stated_sex(report.text) or _sex_by_pronouns(report.text)
-    if stated and written and stated != written:
-        yield Issue("wrong-sex", "error", f"the note speaks of a {written} patient, the source of a {stated} one", "")
+class Known(NamedTuple):
+    """What a text says of the patient, and where."""
+
+    value: float | str
+    start: int
+    end: int
 
 
-def _stated_sex(text: str) -> str | None:
-    """The sex a text states, where all its statements agree."""
-    lower = text.lower()
+def wrong_sex(text: Text) -> Iterator[Issue]:
+    """The note calls the patient by the sex the source states, in a statement, or with its pronouns."""
+    known = _sex(text.source or "", fewest=_FEW_PRONOUNS if text.source and not is_dialogue(text.source) else 0)
+    if not known:
+        return
+    written = _sex(text.text, fewest=_FEWEST_PRONOUNS)
+    stray = _stray(text.text, str(known.value))
+    if written and written.value != known.value:
+        yield _issue(text, "error", written, known)
+    elif stray:
+        yield _issue(text, "warning", stray, known)
+
+
+def _issue(text: Text, severity: Severity, found: Known, known: Known) -> Issue:
+    message = f"the note speaks of a {found.value} patient, the source of a {known.value} one"
+    span, place = (found.start, found.end), (known.start, known.end)
+    return text.issue("wrong-sex", severity, message, span, source_span=place, found=str(found.value), expected=str(known.value))
+
+
+def _sex(text: str, *, fewest: int) -> Known | None:
+    """The sex a text states, if all its statements agree, or that of at least so many pronouns."""
     for pattern in _STATED:
-        found = {_SEX[match[match.lastindex or 0]] for match in pattern.finditer(lower)}
+        found = [Known(_SEX[next(filter(None, match.groups())).lower()], *match.span()) for match in pattern.finditer(text)]
         if found:
-            return found.pop() if len(found) == 1 else None
+            return found[0] if len({one.value for one in found}) == 1 else None
+    pronouns = [Known(_SEX[match[0].lower()], *match.span()) for match in _PRONOUN.finditer(text)] if fewest else []
+    for sex in _OTHER:
+        same = [one for one in pronouns if one.value == sex]
+        if len(same) >= fewest and len(same) >= _SAME_PRONOUN * len(pronouns) and same:
+            return same[0]
     return None
 
 
-def _sex_by_pronouns(text: str) -> str | None:
-    counts = Counter(_SEX.get(word.lower(), "") for word in _PRONOUN.findall(text))
-    sex, count = counts.most_common(1)[0] if counts else ("", 0)
-    return sex if count >= _FEWEST_PRONOUNS and count >= _SAME_PRONOUN * counts.total() else None
+def _stray(text: str, sex: str) -> Known | None:
+    """The first pronoun of the other sex, where nobody else is spoken of, as the one who brings a child may be."""
+    if _CAREGIVER.search(text):
+        return None
+    for one in _PRONOUN.finditer(text):
+        before = text[max(0, one.start() - 400) : one.start()]
+        if _SEX[one[0].lower()] != sex and not _SOMEBODY.search(".".join(before.split(".")[-2:])) and not _PROVIDER.search(before):
+            return Known(_OTHER[sex], *one.span())
+    return None
 
 
-def wrong_age(report: Text) -> Iterator[Issue]:
-    """The age of the patient is the one the source gives."""
-    if report.source is None:
+def wrong_age(text: Text) -> Iterator[Issue]:
+    """The age of the patient is one that the source gives."""
+    if text.source is None:
         return
-    written = [one for one in written_quantities(report.text) if _is_age(report.text, one) and _of_patient(report.text, one)]
-    said = spoken_quantities(report.source) if written else []
-    stated = {one.value for one in said if _is_age(report.source, one) and _of_patient(report.source, one)}
-    near = {one.value for one in said if one.kind in ("age", "", "time")}
-    for one in written[:1]:
-        if stated and one.value not in stated | near:
-            shown = excerpt(report.text[max(0, one.start - 30) : one.end + 30])
-            yield Issue("wrong-age", "error", "the age in the note is not the one in the source", shown)
+    written = next(iter(sorted(_ages(text.text), key=lambda one: one.start)), None)
+    stated = _ages(text.source) if written else []
+    said = spoken_quantities(text.source) if written else ()
+    stated += [
+        Known(12 * one.value, one.start, one.reach) for one in said if one.kind == "age" and _of_patient(text.source, one.start, one.end)
+    ]
+    bare = {12 * one.value for one in said if one.kind in ("", "time", "age")}
+    if written and stated and written.value not in {one.value for one in stated} | bare:
+        found, expected = _years(written), _years(stated[0])
+        message = f"the note says the patient is {found} old, the source {expected}"
+        span, place = (written.start, written.end), (stated[0].start, stated[0].end)
+        yield text.issue("wrong-age", "error", message, span, source_span=place, found=found, expected=expected)
 
 
-def _is_age(text: str, one: Quantity) -> bool:
-    return one.kind == "age" or _labelled(text, one)
+def _years(age: Known) -> str:
+    months = float(age.value)
+    return f"{months:g} months" if months < 24 and months % 12 else f"{months / 12:g} years"
 
 
-def _labelled(text: str, one: Quantity) -> bool:
-    return _BEFORE_AGE.search(text[max(0, one.start - 12) : one.start]) is not None
+def _ages(text: str) -> list[Known]:
+    """The ages of the patient in digits, in months."""
+    found = []
+    for pattern in _AGES:
+        for one in pattern.finditer(text):
+            is_age = not one[2] or "labelled" in pattern.groupindex or _IS_AGE.search(one[0])
+            if is_age and int(one[1]) <= 120 and _of_patient(text, one.start(1), one.end(1)):
+                found.append(Known(int(one[1]) * _MONTHS.get(one[2][:1].lower() or "y", 12.0), *one.span()))
+    return found
 
 
-def _of_patient(text: str, one: Quantity) -> bool:
-    """Whether an age is given in years, without a relative beside it."""
-    around = text[max(0, one.start - 40) : one.end + 30]
-    return one.unit in ("", "year", "years", "yr", "yrs", "yo", "y", "f") and _RELATIVE.search(around) is None
+def _of_patient(text: str, start: int, end: int) -> bool:
+    """Whether an age is that of today, without a relative beside it."""
+    before = text[max(0, start - 30) : start]
+    return not (_RELATIVE.search(before) or _ANOTHER_TIME.search(before) or _RELATIVE_AFTER.match(text, end))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medgemma_app.validate.clashes import clashing_findings, denied_and_reported
 from medgemma_app.validate.core import (
     Check,
     FinishReason,
@@ -43,8 +42,6 @@ CONTENT: tuple[Check, ...] = (
     other_language,
     repeated_section,
     *SOURCE_CHECKS,
-    denied_and_reported,
-    clashing_findings,
 )
 
 

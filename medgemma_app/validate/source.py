@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from medgemma_app.validate.core import Check
-from medgemma_app.validate.doses import dose_of_another
-from medgemma_app.validate.frequencies import frequency_of_another
-from medgemma_app.validate.names import unnamed_diagnosis, unnamed_medication
-from medgemma_app.validate.person import wrong_age, wrong_sex
-from medgemma_app.validate.silence import (
+from medgemma_app.validate.medications import (
+    dose_mismatch,
+    duration_mismatch,
+    frequency_mismatch,
+    status_mismatch,
+    unnamed_medication,
+)
+from medgemma_app.validate.narrative import (
     omitted_allergy,
-    omitted_complaint,
-    omitted_medication,
-    omitted_vital,
+    side_mismatch,
+    symptom_mismatch,
     unmentioned_denial,
     unmentioned_exam,
+    unnamed_diagnosis,
 )
-from medgemma_app.validate.values import implausible_vital, invented_height, invented_value
+from medgemma_app.validate.person import wrong_age, wrong_sex
+from medgemma_app.validate.values import invented_height, invented_value
 
 # Of the patient: also a findings report is held against its indication and its header.
 PERSON_CHECKS: tuple[Check, ...] = (wrong_sex, wrong_age)
 SOURCE_CHECKS: tuple[Check, ...] = (
     invented_value,
     invented_height,
-    dose_of_another,
-    frequency_of_another,
+    dose_mismatch,
+    frequency_mismatch,
+    duration_mismatch,
+    status_mismatch,
     *PERSON_CHECKS,
-    implausible_vital,
     unnamed_medication,
     unnamed_diagnosis,
+    side_mismatch,
+    symptom_mismatch,
     unmentioned_exam,
     unmentioned_denial,
-    omitted_medication,
     omitted_allergy,
-    omitted_vital,
-    omitted_complaint,
 )

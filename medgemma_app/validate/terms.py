@@ -1,25 +1,38 @@
-"""Finding listed names in a text, as sequences of words, and telling whether another text has them, misspelled perhaps."""
+"""The word lists of data/*.txt, their names in a text, and what a source says, misspelled perhaps."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
 from operator import add
+from pathlib import Path
 from typing import NamedTuple
 
+DATA = Path(__file__).parent / "data"
 _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 _LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
-_CONSONANTS = str.maketrans({**dict.fromkeys("aeiouyw"), "c": "k", "q": "k", "z": "s", "x": "ks"})
-_REPEATS = re.compile(r"(.)\1+")
 # British spellings that American ones stand for: "anaemia", "oedema", "diarrhoea", "dyspnoea", "oesophagus".
 _BRITISH = re.compile(
     r"ae(?=m)|(?<=p)ae(?=d)|(?<=n)ae(?=c|s)|(?<=c)ae(?=c|s)|(?<=f)ae(?=c)|oe(?=dem|soph|str)|(?<=rrh)oe|(?<=pn)oe|(?<=f)oe(?=t)"
 )
-_SHORTEST_SOUND = 4
-_PREFIX = 7
-LONGEST_WORD = 40
-_SHORTEST_JOINED = 4
+# Words that begin a line of a source when what follows is no fact of the patient.
+_TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
+_SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
+_TALK = frozenset(  # and numbers in words, which nobody writes
+    """i you your my me i'm you're we yeah okay uh um twenty thirty forty fifty sixty seventy eighty ninety hundred""".split()  # noqa: SIM905
+)
+_ENGLISH = frozenset("the of with is was and has for no denies to on at her his she he you your it this".split())  # noqa: SIM905
+_FOREIGN = frozenset(
+    """der die das und ist mit nicht seit keine kein im zu von für bei el la los las y con una por para desde sin del es en le les et
+    avec une des est dans pas depuis du il elle sur""".split()  # noqa: SIM905
+)
+_TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
+_LONGEST_WORD, _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 40, 5, 4, 0.75, 400
+_SAME_SOUND = str.maketrans("czkfyx", "ksqpie")
+
 
 # The last two letters of English and medical words of four letters and more: none ends as "withou" or "zxcv" does.
 WORD_ENDS = frozenset(
@@ -44,14 +57,24 @@ class Words(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def words(text: str) -> Words:
-    """The words of a text, without possessive and contracted endings; several checks ask for those of the same sentence."""
+    """The words of a text in American spelling, without possessive and contracted endings."""
     found = list(_WORD.finditer(text))
     return Words([_american(one[1].lower()) for one in found], [one.start() for one in found], [one.end(1) for one in found])
 
 
 def _american(lower: str) -> str:
-    """A word in lower case, in American spelling."""
     return _BRITISH.sub("e", lower) if "ae" in lower or "oe" in lower else lower
+
+
+def rows(name: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The lines of a word list: the names before the bar, and those after it."""
+    lines = (line for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#"))
+    parts = (line.partition("|") for line in lines)
+    return [(_split(before), _split(after)) for before, _, after in parts]
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
 
 
 class Lexicon:
@@ -79,47 +102,42 @@ class Lexicon:
 
 
 class Heard:
-    """The words of a text in their order, looked up as written, joined ("a fib"), or by their sound ("mellocksicam")."""
+    """The words of a source, looked up as written, joined ("a fib"), spelled ("p c o s") or misspelled ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
         lower = text.lower()
         self.said: list[str] = list(map(_american, _WORD.findall(lower)))
-        self._words = {*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))}
+        self.words = dict.fromkeys((*self.said, *(letters.replace(" ", "") for letters in _LETTERS.findall(lower))))
         self._text = f" {' '.join(self.said)} "
-        self._by_initial: dict[str, set[str]] = {}
 
     @cached_property
-    def _joined(self) -> set[str]:
-        """Words alone and run together with their neighbours."""
-        said, pairs = self.said, list(map(add, self.said, self.said[1:]))
-        return self._words.union(pairs, map(add, pairs, said[2:]))
-
-    def _sounds(self, initial: str) -> set[str]:
-        """The sounds that begin with a letter."""
-        if initial not in self._by_initial:
-            alike = (word for word in self._joined if word[0] in (initial, "p" if initial == "f" else "") and len(word) <= LONGEST_WORD)
-            self._by_initial[initial] = set(map(_sound, alike))
-        return self._by_initial[initial]
+    def _joined(self) -> dict[str, None]:
+        """Words alone and run together with their neighbours, in their order."""
+        pairs = list(map(add, self.said, self.said[1:]))
+        return dict.fromkeys((*self.words, *pairs, *map(add, pairs, self.said[2:])))
 
     @cached_property
-    def _prefixes(self) -> set[str]:
-        return {word[:_PREFIX] for word in self._words}
+    def _by_initial(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for word in self._joined:
+            if _SHORTEST_ALIKE <= len(word) <= _LONGEST_WORD:
+                found.setdefault(word[0].translate(_SAME_SOUND), []).append(word)
+        return found
 
     def has(self, name: str) -> bool:
         """Whether a name of one or more words was said as written, or run together."""
-        return f" {name} " in self._text if " " in name else name in self._words or (len(name) > _SHORTEST_JOINED and name in self._joined)
+        return f" {name} " in self._text if " " in name else name in self.words or (len(name) >= _SHORTEST_ALIKE and name in self._joined)
 
-    def shortened(self, name: str) -> bool:
-        """Whether a name is the beginning of a word that was said, as "azithro" is."""
-        return any(word.startswith(name) for word in self._words)
+    def begins(self, name: str) -> bool:
+        """Whether a name is the beginning of a word that was said, as "azithro" is, or the other way round."""
+        return any(word.startswith(name) or (len(word) >= _SHORTEST_STUB and name.startswith(word)) for word in self.words)
 
-    def sounds_like(self, name: str) -> bool:
-        """Whether something was said that sounds like a name, or begins like it."""
-        joined = name.replace(" ", "")
-        if len(name) > _PREFIX and name[:_PREFIX] in self._prefixes:
-            return True
-        sound = _sound(joined)
-        return len(sound) >= _SHORTEST_SOUND and sound in self._sounds(sound[0])
+    def alike(self, name: str) -> Iterator[str]:
+        """The words that a name may be a misspelling of, as difflib compares them."""
+        name = name.replace(" ", "")
+        near = (word for word in self._by_initial.get(name[:1].translate(_SAME_SOUND), ()) if abs(len(word) - len(name)) <= len(name) // 4)
+        kept = [word for word in near if len(set(word) & set(name)) * 2 > len(set(name))][:_MOST_COMPARED] if len(name) > 4 else ()
+        return (word for word in kept if SequenceMatcher(None, word, name, autojunk=False).ratio() >= _ALIKE)
 
 
 @lru_cache(maxsize=2)
@@ -128,6 +146,75 @@ def heard(text: str) -> Heard:
     return Heard(text)
 
 
-def _sound(word: str) -> str:
-    """A word without vowels, its consonants by their sound; the first letter stays."""
-    return _REPEATS.sub(r"\1", word[:1] + word[1:].translate(_CONSONANTS)).replace("ph", "f")
+@lru_cache(maxsize=2)
+def affirmed(source: str) -> str:
+    """The source with the lines that it takes back left blank, every other letter in its place."""
+    return _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
+
+
+@lru_cache(maxsize=2)
+def is_dialogue(source: str) -> bool:
+    """Whether a source is speech, in which a drug and its dose may stand far apart."""
+    said = re.findall(r"[\w']+", source.lower())
+    names = Counter(name.lower() for name in _SPEAKER.findall(source))
+    lines = source.count("\n") + 1
+    spoken = 0 < len(names) <= _MOST_SPEAKERS and names.total() >= max(4, _LINES_OF_SPEAKERS * lines)
+    return spoken or sum(word in _TALK for word in said) > _TALK_SHARE * max(1, len(said))
+
+
+@lru_cache(maxsize=2)
+def is_english(source: str) -> bool:
+    """Whether the words of a source can be looked up in English lists; notes in keywords count as English."""
+    said = Counter(words(source).texts)
+    return sum(said[word] for word in _FOREIGN) <= sum(said[word] for word in _ENGLISH)
+
+
+class Mention(NamedTuple):
+    """A drug named in a text: where, by which name, and the generic names it may stand for."""
+
+    start: int
+    end: int
+    name: str
+    drugs: frozenset[str]
+
+
+def _drug_names() -> tuple[dict[str, frozenset[str]], re.Pattern[str]]:
+    names: dict[str, frozenset[str]] = {}
+    endings: list[str] = []
+    for row, _ in rows("drugs"):
+        if row[0].startswith("-"):
+            endings += [name[1:] for name in row]
+            continue
+        names.update((name, names.get(name, frozenset()) | {row[0]}) for name in row)
+    return names, re.compile(rf"[a-z]{{3,25}}(?:{'|'.join(endings)})")
+
+
+DRUGS, _DRUG_ENDING = _drug_names()
+_DRUG_LEXICON = Lexicon(DRUGS)
+_SHORTEST_FOREIGN = 7  # "metformina", "amoxicilline", "pantoprazol"
+_BARE = {name.rstrip("aeos"): drugs for name, drugs in DRUGS.items() if len(name) >= _SHORTEST_FOREIGN}
+_NO_DRUGS = frozenset("april protocol cortisol alcohol control patrol cholesterol".split())  # noqa: SIM905
+
+
+@lru_cache(maxsize=4096)
+def drugs_of(word: str) -> frozenset[str]:
+    """The generic names that a word in lower case stands for; an unknown drug, known by its ending, stands for itself."""
+    if word in DRUGS:
+        return DRUGS[word]
+    if word.endswith("s") and len(word) > _SHORTEST_ALIKE and word[:-1] in DRUGS:
+        return DRUGS[word[:-1]]
+    bare = word.rstrip("aeos")
+    if len(word) >= _SHORTEST_FOREIGN and bare in _BARE:
+        return _BARE[bare]
+    return frozenset([word]) if word not in _NO_DRUGS and _DRUG_ENDING.fullmatch(word) else frozenset()
+
+
+@lru_cache(maxsize=4)
+def mentions(text: str) -> Sequence[Mention]:
+    """Every drug that a text names."""
+    said, starts, ends = words(text)
+    listed = list(_DRUG_LEXICON.mentions(said))
+    found = [Mention(starts[first], ends[last - 1], name, DRUGS[name]) for name, first, last in listed]
+    taken = {at for _, first, last in listed for at in range(first, last)}
+    found += [Mention(starts[at], ends[at], word, drugs) for at, word in enumerate(said) if at not in taken and (drugs := drugs_of(word))]
+    return sorted(found)

@@ -1,0 +1,275 @@
+"""What a note says in words: symptoms and denials, examinations, diagnoses, sides and allergies, against what its source says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from medgemma_app.validate.core import Issue, Text
+from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
+from medgemma_app.validate.terms import DRUGS, Lexicon, Words, affirmed, drugs_of, heard, is_dialogue, is_english, rows, words
+
+MOST_ISSUES = 10
+_FILLERS = frozenset("is are was were the a".split())  # noqa: SIM905
+_COMMON = frozenset("no normal clear to and of non full soft warm dry present equal".split())  # noqa: SIM905
+
+
+def _symptoms() -> tuple[dict[str, int], dict[str, str], list[tuple[str, ...]]]:
+    """Name -> group, name -> first name of the same symptom, and for each group what in a source speaks of it."""
+    groups: dict[str, int] = {}
+    same: dict[str, str] = {}
+    support: list[tuple[str, ...]] = []
+    for index, (symptoms, reasons) in enumerate(rows("symptoms")):
+        names = [symptom.split("/") for symptom in symptoms]
+        same.update((name, spellings[0]) for spellings in names for name in spellings)
+        groups.update((name, index) for spellings in names for name in spellings)
+        support.append((*(name for spellings in names for name in spellings), *reasons))
+    return groups, same, support
+
+
+_GROUPS, _SAME, _SUPPORT = _symptoms()
+_SYMPTOMS = Lexicon(_GROUPS)
+_EXAMS = [(Lexicon(names), reasons) for names, reasons in rows("exams")]
+_DIAGNOSES = {name: (*names, *reasons) for names, reasons in rows("conditions") for name in names}
+_DIAGNOSIS_LEXICON = Lexicon(_DIAGNOSES)
+_PARTS = {name: names[0] for names, _ in rows("anatomy") for name in names}
+_PART_LEXICON = Lexicon(_PARTS)
+
+_DENIAL = re.compile(r"\b(?:den(?:y|ies|ied|ying)|negative for|no|without)\b", re.IGNORECASE)
+_REPORTS = re.compile(
+    r"\b(?:report(?:s|ed)?|endorse[sd]?|complain(?:s|ed|ing) of|admits(?: to)?|positive for|present(?:s|ed|ing) with|had|with)\b",
+    re.IGNORECASE,
+)
+_ALLERGY = re.compile(r"\ballerg(?:y|ies|ic) to\s{1,3}(?:the )?([^\W\d_]{4,30})\b", re.IGNORECASE)
+_ALLERGIES = re.compile(  # what stands under the heading, up to the end of the sentence
+    r"(?:\b(?i:allergies|allergy|allergic|allg|allergien?|alergias?)\b ?(?:\([\w ]{1,20}\) ?)?"
+    r"(?:[\"']?[:=*]+[ \"']?|\?\s*(?:\[?[\w ]{1,20}[\]:])?)|\bAll:)"
+    r"[^\S\n]*([^\n.|\"]{3,150})"
+)
+_ITEM = re.compile(r"\([^()]*\)?|[,;/&]|\b(?:and|und|et|y|ni)\b")
+_ASKED = re.compile(
+    r"\b(?:are you|is (?:he|she)|any|not|no|never|if|whether|have you|do you)\b[^.]{0,20}$|n['’]t\b[^.]{0,20}$", re.IGNORECASE
+)
+_NO_ALLERGIES = re.compile(
+    r"\bno known (?:\w+ ){0,2}allerg|\bnkd?a\b|\bno (?:\w+ )?allergies"
+    r"|\ballerg\w*[:*]* {0,2}[*]*(?:none|nil|no\b|keine|ninguna|aucune|no conocidas)"
+    r"|\bdenies (?:any )?(?:\w+ )?allerg",
+    re.IGNORECASE,
+)
+_NO_ALLERGENS = frozenset(
+    """none known nkda nka no not nothing nope nil keine bekannt ninguna aucune denies denied negative unknown unbekannt that this them
+    those these anything some medications medication medicine medicines drugs drug foods food yes yeah per chart reviewed see list allergy
+    just only i i'm they he she it the a other any""".split()  # noqa: SIM905
+)
+
+
+def unmentioned_denial(text: Text) -> Iterator[Issue]:
+    """A symptom the patient denies is one the source speaks of; one warning names all that are not."""
+    if text.source is None or not is_english(text.source):
+        return
+    source = heard(text.source)
+    silent: dict[int, tuple[str, int, int]] = {}
+    for start, sentence in _denials(text.text):
+        said = words(sentence)
+        for name, first, last in _SYMPTOMS.mentions(said.texts):
+            group = _GROUPS[name]
+            if group not in silent and not any(map(source.has, _SUPPORT[group])):
+                silent[group] = (name, start + said.starts[first], start + said.ends[last - 1])
+    if silent:
+        names = ", ".join(name for name, _, _ in silent.values())
+        span = next((start, end) for _, start, end in silent.values())
+        yield text.issue("unmentioned-denial", "warning", f"the note denies what the source does not speak of: {names}", span, found=names)
+
+
+def _denials(text: str) -> Iterator[tuple[int, str]]:
+    """The parts of sentences that a denial begins, and where they start."""
+    for start, sentence in sentences(text):
+        found = _DENIAL.search(sentence)
+        if found:
+            yield start + found.end(), sentence[found.end() :]
+
+
+def unmentioned_exam(text: Text) -> Iterator[Issue]:
+    """A normal examination is of a part the source speaks of."""
+    if text.source is None or not is_english(text.source):
+        return
+    said, starts, ends = words(text.text)
+    kept = [at for at, word in enumerate(said) if word not in _FILLERS]
+    shown = [said[at] for at in kept]
+    source = " " + " ".join(heard(text.source).words)
+    for lexicon, support in _EXAMS:
+        for name, first, last in islice(lexicon.mentions(shown), 1):
+            own = (word for word in name.split() if word not in _COMMON)
+            if not any(f" {word}" in source for word in (*support, *own)):
+                span = (starts[kept[first]], ends[kept[last - 1]])
+                yield text.issue("unmentioned-exam", "warning", f"the source mentions no such examination: {name}", span, found=name)
+
+
+def unnamed_diagnosis(text: Text) -> Iterator[Issue]:
+    """A diagnosis the note affirms is in the source, in the words of clinicians or of patients, or follows from what is there."""
+    if text.source is None or not is_english(text.source):
+        return
+    source = heard(text.source)
+    unsaid: dict[tuple[str, ...], tuple[str, int, int]] = {}
+    for start, sentence in sentences(text.text):
+        said = words(sentence)
+        for name, first, last in _DIAGNOSIS_LEXICON.mentions(said.texts):
+            support = _DIAGNOSES[name]
+            if support in unsaid or polarity(scopes(sentence), said.starts[first]) not in ("affirmed", "doubtful"):
+                continue
+            if not any(map(source.has, support)) and not any(source.alike(name)):
+                unsaid[support] = (name, start + said.starts[first], start + said.ends[last - 1])
+    for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
+        yield text.issue("unnamed-diagnosis", "info", f"the source does not name {name}", (start, end), found=name)
+
+
+class _Said(NamedTuple):
+    polarity: Polarity
+    start: int
+    end: int
+
+
+def symptom_mismatch(text: Text) -> Iterator[Issue]:
+    """A symptom that a written source affirms is not denied in the note, nor the other way round."""
+    if text.source is None or not is_english(text.source) or is_dialogue(text.source):
+        return
+    source = _polarities(text.source)
+    for name, told in _polarities(text.text).items():
+        said = source.get(name, [])
+        kinds, others = {one.polarity for one in told}, {one.polarity for one in said}
+        if kinds == {"denied"} and others == {"affirmed"}:
+            found, expected = f"denies {name}", f"affirms {name}"
+        elif kinds == {"affirmed"} and others == {"denied"} and any(_is_reported(text.text, one) for one in told):
+            found, expected = f"affirms {name}", f"denies {name}"
+        else:
+            continue
+        yield text.issue(
+            "symptom-mismatch",
+            "warning",
+            f"the note {found}, the source {expected}",
+            (told[0].start, told[0].end),
+            source_span=(said[0].start, said[0].end),
+            found=found,
+            expected=expected,
+        )
+
+
+def _is_reported(text: str, one: _Said) -> bool:
+    return _REPORTS.search(text[max(0, one.start - 40) : one.start]) is not None
+
+
+def _polarities(text: str) -> dict[str, list[_Said]]:
+    """Symptom -> whether it is affirmed or denied each time."""
+    found: dict[str, list[_Said]] = {}
+    for start, sentence in sentences(text):
+        said = words(sentence)
+        for name, first, last in _SYMPTOMS.mentions(said.texts):
+            kind = (
+                "doubtful"
+                if text[start + len(sentence) : start + len(sentence) + 1] == "?"
+                else polarity(scopes(sentence), said.starts[first])
+            )
+            found.setdefault(_SAME[name], []).append(_Said(kind, start + said.starts[first], start + said.ends[last - 1]))
+    return found
+
+
+class _Sided(NamedTuple):
+    part: str
+    group: str
+    side: str
+    start: int
+    end: int
+
+
+_SIDES = {
+    **dict.fromkeys(("left", "L", "Lt", "Left", "LT", "LEFT"), "left"),
+    **dict.fromkeys(("right", "R", "Rt", "Right", "RT", "RIGHT"), "right"),
+    **dict.fromkeys(("bilateral", "Bilateral", "bilat", "both", "Both", "bilaterally", "either"), "both"),
+}
+_QUADRANTS = {"rlq": "right", "ruq": "right", "llq": "left", "lul": "left", "luq": "left", "rul": "right", "rll": "right", "lll": "left"}
+_NO_SIDE = frozenset("handed hand-dominant now away here there".split())  # noqa: SIM905
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_BEHIND = re.compile(r"[\s(]{1,2}(?:(?:on|in|of) (?:the |your |his |her |that )?)?(left|right|L|R|bilat\w*)\b(?! \w+)")
+_STOP = re.compile(r"[.;)\n]|, ")
+_BEFORE, _WIDE_BEFORE, _WIDE_AFTER = 4, 8, 5
+
+
+def side_mismatch(text: Text) -> Iterator[Issue]:
+    """A part of the body is on the side that the source gives it."""
+    if text.source is None or not is_english(text.source):
+        return
+    source = _sides(affirmed(text.source), wide=is_dialogue(text.source))
+    told: set[tuple[str, str]] = set()
+    for one in _sides(text.text, wide=False):
+        if one.side not in _OTHER_SIDE or (one.part, one.side) in told:
+            continue
+        said = [other for other in source if other.part == one.part] or [other for other in source if other.group == one.group]
+        if said and all(other.side == _OTHER_SIDE[one.side] for other in said):
+            told.add((one.part, one.side))
+            found, expected, place = f"{one.side} {one.part}", f"{said[0].side} {said[0].part}", (said[0].start, said[0].end)
+            message = f"the note says {found}, the source {expected}"
+            yield text.issue("side-mismatch", "warning", message, (one.start, one.end), source_span=place, found=found, expected=expected)
+
+
+def _sides(text: str, *, wide: bool) -> list[_Sided]:
+    """The sides that a text gives parts of the body: right before or behind them, or in speech anywhere near."""
+    said, found, before = words(text), [], 0
+    for name, first, last in _PART_LEXICON.mentions(said.texts):
+        part = (name if name.endswith("ss") else name.removesuffix("s"), _PARTS[name])
+        start, end = said.starts[first], said.ends[last - 1]
+        if name in _QUADRANTS:
+            found.append(_Sided("quadrant", "quadrant", _QUADRANTS[name], start, end))
+            continue
+        ahead = range(first - 1, max(before - 1, first - 1 - (_WIDE_BEFORE if wide else _BEFORE)), -1)
+        before = last if wide else 0  # what is left of another part is not of this one
+        sides = [at for at in ahead if _side(text, said, at) and (wide or not _STOP.search(text, said.ends[at], start))]
+        sides = sides if wide else sides[:1]
+        behind = _BEHIND.match(text, end)
+        found += [_Sided(*part, _side(text, said, at), said.starts[at], end) for at in sides]
+        if behind and not sides:
+            found.append(_Sided(*part, _SIDES.get(behind[1], "both"), start, behind.end()))
+        if wide:
+            after = range(last, min(len(said.texts), last + _WIDE_AFTER))
+            found += [_Sided(*part, _side(text, said, at), start, said.ends[at]) for at in after if _side(text, said, at)]
+    return found
+
+
+def _side(text: str, said: Words, at: int) -> str:
+    follows = said.texts[at + 1] if at + 1 < len(said.texts) else ""
+    return "" if follows in _NO_SIDE else _SIDES.get(text[said.starts[at] : said.ends[at]], "")
+
+
+def omitted_allergy(text: Text) -> Iterator[Issue]:
+    """An allergy the source names is in the note, and a note that denies any has a source that names none."""
+    note, source = heard(text.text), affirmed(text.source or "")
+    denied = _NO_ALLERGIES.search(text.text)
+    for allergen, place in sorted(_allergens(source).items(), key=lambda one: one[1])[:MOST_ISSUES]:
+        drugs = drugs_of(allergen)
+        names = (allergen, *(name for name in DRUGS if DRUGS[name] & drugs))
+        if denied and not _NO_ALLERGIES.search(source):
+            message = f"the source names an allergy to {allergen}, the note denies any"
+            yield text.issue("omitted-allergy", "warning", message, denied.span(), source_span=place, found=denied[0], expected=allergen)
+            return
+        if is_english(source) and not any(map(note.has, names)) and not any(note.alike(allergen)):
+            message = f"the source names an allergy to {allergen}, the note does not"
+            yield Issue("omitted-allergy", "warning", message, allergen, source_start=place[0], source_end=place[1], expected=allergen)
+
+
+def _allergens(source: str) -> dict[str, tuple[int, int]]:
+    """What a source says the patient is allergic to, the first word of each, and where."""
+    found = {
+        one[1].lower(): one.span(1)
+        for one in reversed(list(_ALLERGY.finditer(source))[:50])
+        if not _ASKED.search(source[max(0, one.start() - 30) : one.start()])
+    }
+    for heading in _ALLERGIES.finditer(source):
+        start = heading.start(1)
+        for item in _ITEM.split(heading[1]):
+            at = source.find(item, start)
+            start = at + len(item)
+            said = words(item)
+            if said.texts and len(said.texts[0]) >= 3 and said.texts[0].isalpha() and _NO_ALLERGENS.isdisjoint(said.texts):
+                found.setdefault(said.texts[0], (at + said.starts[0], at + said.ends[0]))
+    return {name: place for name, place in found.items() if name not in _NO_ALLERGENS}
