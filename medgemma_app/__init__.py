@@ -9,72 +9,84 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medgemma_app.errors import (
-        ContextError,
-        InputError,
-        MedGemmaError,
-        ModelError,
-        OptionError,
+    from medgemma_app.errors import ContextError, InputError, MedGemmaError, ModelError, OptionError, OutputError, PromptError
+    from medgemma_app.inputs.header import ImageHeader
+    from medgemma_app.inputs.images import Scan, Series, load_image
+    from medgemma_app.inputs.notes import Notes, load_notes
+    from medgemma_app.model.generation import (
+        EndpointError,
+        Estimate,
+        Generation,
+        GenerationCancelled,
+        GenerationError,
+        Model,
+        Options,
+        Token,
     )
-    from medgemma_app.inputs.images import load_image
-    from medgemma_app.inputs.notes import load_notes
-    from medgemma_app.model.generation import EndpointError, Generation, GenerationCancelled, GenerationError, Model, Options, Token
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
     from medgemma_app.remote import connect
-    from medgemma_app.reports import FindingsReport, SoapReport, findings, soap
+    from medgemma_app.reports import findings, findings_many, soap, soap_many
+    from medgemma_app.tasks import FindingsReport, SoapReport
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
 __all__ = [
     "ContextError",
     "EndpointError",
+    "Estimate",
     "FindingsReport",
     "Generation",
     "GenerationCancelled",
     "GenerationError",
+    "ImageHeader",
     "InputError",
     "Issue",
     "MedGemma",
     "MedGemmaError",
     "Model",
     "ModelError",
+    "Notes",
     "OptionError",
     "Options",
+    "OutputError",
     "Prompt",
+    "PromptError",
+    "Scan",
+    "Series",
     "SoapReport",
     "Token",
     "Validation",
     "connect",
     "findings",
+    "findings_many",
     "load_image",
     "load_notes",
     "soap",
+    "soap_many",
     "validate_findings",
     "validate_soap",
 ]
 
 _HOMES = {
-    "errors": [
-        "ContextError",
-        "InputError",
-        "MedGemmaError",
-        "ModelError",
-        "OptionError",
+    "errors": ["ContextError", "InputError", "MedGemmaError", "ModelError", "OptionError", "OutputError", "PromptError"],
+    "inputs.header": ["ImageHeader"],
+    "inputs.images": ["Scan", "Series", "load_image"],
+    "inputs.notes": ["Notes", "load_notes"],
+    "model.generation": [
+        "EndpointError", "Estimate", "Generation", "GenerationCancelled", "GenerationError", "Model", "Options", "Token",
     ],
-    "inputs.images": ["load_image"],
-    "inputs.notes": ["load_notes"],
     "model.local": ["MedGemma"],
-    "model.generation": ["EndpointError", "Generation", "GenerationCancelled", "GenerationError", "Model", "Options", "Token"],
     "prompts": ["Prompt"],
     "remote": ["connect"],
-    "reports": ["FindingsReport", "SoapReport", "findings", "soap"],
+    "reports": ["findings", "findings_many", "soap", "soap_many"],
+    "tasks": ["FindingsReport", "SoapReport"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
-}
+}  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are imported when they are first used: ``medgemma --help`` needs none of them."""
+    """Public names are imported when they are first used, since ``medgemma --help`` needs none of them."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -82,3 +94,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+__version__ = "0.2.0"

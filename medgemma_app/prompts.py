@@ -41,12 +41,23 @@ class Prompt:
     system: str | None = None
 
     def __post_init__(self) -> None:
+        wrong = [part for part in self.parts if not isinstance(part, str) and not hasattr(part, "convert")]
+        if isinstance(self.parts, str) or wrong:
+            found = type(wrong[0] if wrong else self.parts).__name__
+            raise TypeError(f"a prompt is made of texts and PIL images, such as Prompt((image, 'Describe it.')), not of {found}")
         object.__setattr__(self, "parts", tuple(encodable(part) if isinstance(part, str) else part for part in self.parts))
         object.__setattr__(self, "system", self.system and encodable(self.system))
 
     @property
     def images(self) -> tuple[Image, ...]:
         return tuple(part for part in self.parts if not isinstance(part, str))
+
+
+def checked_prompt(prompt: Prompt) -> Prompt:
+    """The prompt; raises TypeError for anything else."""
+    if not isinstance(prompt, Prompt):
+        raise TypeError(f"give a Prompt, such as Prompt(('Describe it.',)), not {type(prompt).__name__}")
+    return prompt
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""findings() and soap(): the whole way from an input file to a validated report."""
+"""findings() and soap(): the whole way from an input file to a checked report, one study or many."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +15,13 @@ from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header import describe_all
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.study import read_study
-from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token
+from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
+from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, write, write_many
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from medgemma_app.inputs.notes import Notes
     from medgemma_app.inputs.study import Picture
     from medgemma_app.validate import Validation
@@ -27,61 +31,9 @@ if TYPE_CHECKING:
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
-RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 # Where notes may be cut: after a sentence in any script, or where that leaves out too much, after a word.
 SENTENCE = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
 WORD = re.compile(r"\s+|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])|\Z")
-OnToken = Callable[[Token], object]
-
-
-@dataclass(frozen=True)
-class Report:
-    """A generated draft, what validation says of it, and everything needed to trace and repeat it."""
-
-    text: str
-    sections: Mapping[str, str]
-    validation: Validation
-    generation: Generation
-    origin: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()  # of the input
-    tries: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready and complete."""
-        made = self.generation
-        return {
-            "text": self.text,
-            "sections": dict(self.sections),
-            "valid": self.validation.ok,
-            "issues": [asdict(issue) for issue in self.validation.issues],
-            "warnings": list(self.warnings),
-            "thought": made.thought,
-            "finish_reason": made.finish_reason,
-            "tries": self.tries,
-            "tokens": {"prompt": made.prompt_tokens, "generated": made.generated_tokens},
-            "seconds": round(made.seconds, 3),
-            "peak_memory_bytes": made.peak_memory_bytes,
-            **self.origin,
-        }
-
-
-@dataclass(frozen=True)
-class FindingsReport(Report):
-    """``sections`` has findings and impression; "" where the model wrote none."""
-
-
-@dataclass(frozen=True)
-class SoapReport(Report):
-    """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A prompt that is ready, how it is to be answered, and what makes a report of the answer."""
-
-    prompt: Prompt
-    options: Options
-    report: Callable[[Generation, Options], Report]
 
 
 def findings(
@@ -104,6 +56,19 @@ def findings(
     return cast(FindingsReport, write(model, task, retries=retries, on_token=on_token))
 
 
+def findings_many(
+    model: Model, scans: Iterable[Picture | Series], *, options: Options | None = None, batch_size: int | None = None, retries: int = 0
+) -> Iterator[FindingsReport | MedGemmaError]:
+    """For each scan, in order, its report or the error it failed with; ``batch_size`` of them are decoded together.
+
+    Scans are taken from the iterable as there is room for them; by default memory decides how many that is.
+    """
+    chosen = checked_options(options).seeded()
+    tasks = (lambda model, scan=scan: findings_task(model, scan, options=chosen) for scan in scans)
+    size = batch_size or model.batch_size(chosen.max_tokens)
+    return cast("Iterator[FindingsReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
+
+
 def findings_task(
     model: Model,
     scan: Picture | Series,
@@ -113,11 +78,16 @@ def findings_task(
     views: Sequence[Picture] = (),
     options: Options | None = None,
 ) -> Task:
-    """Reads the pictures; see ``findings``."""
+    """Reads the pictures; see ``findings``. Raises TypeError for an argument of the wrong kind."""
+    if isinstance(views, str | Path):
+        raise TypeError("views must be a list of pictures; for a single one write views=[picture]")
+    if not isinstance(indication, str | None):
+        raise TypeError(f"indication must be a text, not {type(indication).__name__}")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     indication = indication and encodable(indication)
     prompt, file = study_prompt(study, indication, before, others)
+    _check_model(model)
     header = study.header
     if any(view.header.laterality != header.laterality for view in others):  # views of both sides
         header = replace(header, laterality=None)
@@ -127,8 +97,9 @@ def findings_task(
     def report(generation: Generation, options: Options) -> FindingsReport:
         from medgemma_app.validate import validate_findings
 
+        text = generation.text.strip()
         validation = validate_findings(
-            generation.text,
+            text,
             has_prior=before is not None,
             finish_reason=generation.finish_reason,
             indication=indication,
@@ -136,9 +107,19 @@ def findings_task(
             header=header,
         )
         origin = _origin("findings", model, options, file, {**facts, "indication": indication})
-        return FindingsReport(generation.text.strip(), _sections(validation, FINDINGS), validation, generation, origin, warnings)
+        return FindingsReport(
+            text, _sections(validation, FINDINGS), validation, generation, origin, warnings, images=_captioned(study, before, others)
+        )
 
-    return Task(prompt, (options or Options()).seeded(), report)
+    return Task(prompt, checked_options(options).seeded(), report)
+
+
+def _captioned(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> tuple[tuple[str, Image], ...]:
+    """The pictures in the order the model sees them."""
+    if isinstance(study, Series):
+        return tuple((f"slice {number} of {len(study.images)}", image) for number, image in enumerate(study.images, 1))
+    before = [("prior", prior.image)] if prior else []
+    return (*before, ("current", study.image), *((f"view {number}", view.image) for number, view in enumerate(views, 2)))
 
 
 def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
@@ -156,28 +137,45 @@ def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | Non
 
 def soap(
     model: Model,
-    notes: VisitNotes,
+    notes: VisitNotes | None = None,
     *,
+    text: str | None = None,
     truncate: bool = False,
     options: Options | None = None,
     retries: int = 0,
     on_token: OnToken | None = None,
 ) -> SoapReport:
-    """A SOAP note from a notes file, or from notes already parsed.
+    """A SOAP note from a notes file, from notes already parsed or read, or from their ``text``.
 
-    Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` their end is left out instead, and a
+    Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` part of them is left out instead, and a
     warning says how much. ``retries``: see ``write``.
     """
-    task = soap_task(model, notes, truncate=truncate, options=options)
+    task = soap_task(model, notes, text=text, truncate=truncate, options=options)
     return cast(SoapReport, write(model, task, retries=retries, on_token=on_token))
 
 
-def soap_task(model: Model, notes: VisitNotes, *, truncate: bool = False, options: Options | None = None) -> Task:
-    """Reads the notes and fits them into the context; see ``soap``."""
-    from medgemma_app.inputs.notes import Notes, read_notes
+def soap_many(
+    model: Model,
+    notes: Iterable[VisitNotes],
+    *,
+    truncate: bool = False,
+    options: Options | None = None,
+    batch_size: int | None = None,
+    retries: int = 0,
+) -> Iterator[SoapReport | MedGemmaError]:
+    """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
+    chosen = checked_options(options).seeded()
+    tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, options=chosen) for visit in notes)
+    size = batch_size or model.batch_size(chosen.max_tokens)
+    return cast("Iterator[SoapReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
 
-    read = notes if isinstance(notes, Notes) else read_notes(notes)
-    options = (options or Options()).seeded()
+
+def soap_task(
+    model: Model, notes: VisitNotes | None = None, *, text: str | None = None, truncate: bool = False, options: Options | None = None
+) -> Task:
+    """Reads the notes and fits them into the context; see ``soap``."""
+    read, options = _read(notes, text), checked_options(options).seeded()
+    _check_model(model)
     kept, warnings = _fit(model, read, options, truncate)
     prompt, file = soap_prompt(kept)
     if left_out := read.facts.get("left_out"):
@@ -186,81 +184,31 @@ def soap_task(model: Model, notes: VisitNotes, *, truncate: bool = False, option
     def report(generation: Generation, options: Options) -> SoapReport:
         from medgemma_app.validate import validate_soap
 
-        validation = validate_soap(
-            generation.text, source=kept, finish_reason=generation.finish_reason, has_thought=generation.thought is not None
-        )
+        answer, thought = generation.text.strip(), generation.thought is not None
+        validation = validate_soap(answer, source=kept, finish_reason=generation.finish_reason, has_thought=thought)
         origin = _origin("soap", model, options, file, {"notes": dict(read.facts)})
-        return SoapReport(generation.text.strip(), _sections(validation, SOAP), validation, generation, origin, warnings)
+        return SoapReport(answer, _sections(validation, SOAP), validation, generation, origin, warnings, source=kept)
 
     return Task(prompt, options, report)
 
 
-def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
-    """Answers a task. Where validation finds an error, up to ``retries`` more answers are drawn and the best one is kept.
+def _read(notes: VisitNotes | None, text: str | None) -> Notes:
+    from medgemma_app.inputs.notes import Notes, read_notes, read_raw_notes
 
-    ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
-    """
-    return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
-
-
-def write_many(
-    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int, retries: int = 0
-) -> Iterator[Report | MedGemmaError]:
-    """Answers tasks that are decoded together: for each, in order, its report or the error it failed with.
-
-    A task is made when there is room for it. ``options`` are those of all tasks.
-    """
-    taken: deque[Task | MedGemmaError] = deque()
-
-    def prompts() -> Iterator[Prompt]:
-        for make in tasks:
-            try:
-                task = make(model)
-            except MedGemmaError as error:
-                taken.append(error)
-            else:
-                taken.append(task)
-                yield task.prompt
-
-    for answer in model.generate_many(prompts(), options, batch_size=batch_size):
-        while isinstance(task := taken.popleft(), MedGemmaError):
-            yield task
-        yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(answer, task.options), retries)
-    yield from (error for error in taken if isinstance(error, MedGemmaError))
+    if (notes is None) == (text is None):
+        raise TypeError("give either notes or text=")
+    if text is not None:
+        return read_raw_notes(json.dumps(text).encode(), "the text")
+    if isinstance(notes, str) and not looks_like_a_path(notes):
+        raise InputError("the notes are not the path of a file; if they are the text itself, pass it as text=")
+    return notes if isinstance(notes, Notes) else read_notes(cast("str | Path | Mapping[str, Any] | list[Any]", notes))
 
 
-def _answer(model: Model, task: Task, options: Options, on_token: OnToken | None) -> Report:
-    return task.report(model.generate(task.prompt, options, on_token=on_token), options)
-
-
-def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:
-    tries = 1
-    while not best.validation.ok and tries <= retries:
-        try:
-            again = _answer(model, task, _varied(task.options, tries), on_token)
-        except GenerationError:  # there is an answer already
-            break
-        best, tries = min(best, again, key=_faults), tries + 1
-    return replace(best, tries=tries)
-
-
-def _varied(options: Options, attempt: int) -> Options:
-    """What draws another answer: a little chance, and a penalty that tells a loop from a number said twice."""
-    return replace(
-        options,
-        temperature=options.temperature or RETRY_TEMPERATURE,
-        seed=(options.seed or 0) + attempt,
-        repetition_penalty=options.repetition_penalty or RETRY_PENALTY,
-    )
-
-
-def _faults(report: Report) -> tuple[int, int]:
-    severities = [issue.severity for issue in report.validation.issues]
-    return severities.count("error"), severities.count("warning")
-
-
-def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
-    return {name: validation.sections.get(name, "") for name in names}
+def looks_like_a_path(text: str) -> bool:
+    """Whether a message may repeat it: what is not there, and reads like a sentence, could be a patient's notes."""
+    if text == "-" or os.path.lexists(text) if len(text) < 1000 and "\0" not in text else False:
+        return True
+    return "\n" not in text and len(text) < 300 and (not re.search(r"\s", text) or re.search(r"\.[A-Za-z0-9]{1,6}\Z", text) is not None)
 
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
@@ -292,6 +240,15 @@ def _cut(text: str, boundary: re.Pattern[str], tokens: Callable[[str], int], lim
     ends = [match.end() for match in boundary.finditer(text)]
     fitting = bisect_right(ends, limit, key=lambda end: tokens(text[:end]))
     return text[: ends[fitting - 1]].rstrip() if fitting else ""
+
+
+def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
+    return {name: validation.sections.get(name, "") for name in names}
+
+
+def _check_model(model: Model) -> None:
+    if not callable(getattr(model, "generate_many", None)):
+        raise TypeError(f"model must be a MedGemma or what connect() gives, not {type(model).__name__}")
 
 
 def _scan(source: Picture) -> Scan:

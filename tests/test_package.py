@@ -123,3 +123,27 @@ def test_everything_imported_is_declared():
     imported = {name.split(".")[0] for path in files for name in imports(path)} - {"", "medgemma_app", *sys.stdlib_module_names}
     distributions = packages_distributions()
     assert {name for name in imported if declared.isdisjoint(found.lower().replace("_", "-") for found in distributions[name])} == set()
+
+
+def test_the_version_is_the_one_of_the_package():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert medgemma_app.__version__ == project["version"]
+
+
+def used_modules(path, modules):
+    """The modules of the package that a file imports; ``from medgemma_app.export import pdf`` is medgemma_app.export.pdf."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from inner & modules or {node.module} & modules
+
+
+def test_no_import_goes_in_a_circle():
+    """Not even between types: what is imported for annotations, or inside a function, counts too."""
+    names = {
+        path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in PACKAGE.rglob("*.py")
+    }
+    used = {name: set(used_modules(path, set(names.values()))) - {name} for path, name in names.items()}
+    while free := {name for name in used if not used[name] or not any(name in others for others in used.values())}:
+        used = {name: others - free for name, others in used.items() if name not in free}
+    assert used == {}

@@ -10,7 +10,18 @@ import pytest
 from PIL import Image
 
 import medgemma_app
-from medgemma_app import ContextError, Generation, GenerationCancelled, InputError, Options, Prompt, findings, soap
+from medgemma_app import (
+    ContextError,
+    Generation,
+    GenerationCancelled,
+    InputError,
+    Options,
+    Prompt,
+    findings,
+    findings_many,
+    soap,
+    soap_many,
+)
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.images import Scan, Series
@@ -309,3 +320,61 @@ def test_retries_keep_the_best_answer_and_say_how_many_there_were(demo, monkeypa
 def test_without_retries_a_bad_answer_is_kept_as_it_is(demo):
     report = findings(demo, draw_phantom(3)[0], options=Options(max_tokens=3))
     assert (report.tries, report.validation.ok) == (1, False)
+
+
+NOTES = "Jane Roe, 45F, cough"
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda demo: soap(demo, NOTES), InputError, "pass it as text="),
+        (lambda demo: soap(demo, "Jane Roe 45F\ncough.txt"), InputError, "pass it as text="),
+        (lambda demo: soap(demo), TypeError, "either notes or text="),
+        (lambda demo: soap(demo, {"history": "cough for 3 days"}, text="x"), TypeError, "either notes or text="),
+        (lambda demo: findings(demo, draw_phantom(0)[0], views="a.png"), TypeError, r"views=\[picture\]"),
+        (lambda demo: findings(demo, draw_phantom(0)[0], indication=b"cough"), TypeError, "indication must be a text"),
+        (lambda demo: findings(demo, draw_phantom(0)[0], options={"seed": 1}), TypeError, "options must be Options"),
+        (lambda demo: findings("demo", draw_phantom(0)[0]), TypeError, "not str"),
+        (lambda demo: Prompt("hello"), TypeError, "made of texts and PIL images"),
+        (lambda demo: Prompt((1, "hello")), TypeError, "not of int"),
+        (lambda demo: demo.generate("hi"), TypeError, "give a Prompt"),
+        (lambda demo: demo.stream("hi"), TypeError, "give a Prompt"),
+        (lambda demo: demo.tokenize(["hi"]), TypeError, "give a Prompt"),
+        (lambda demo: list(demo.generate_many(["hi"])), TypeError, "give a Prompt"),
+        (lambda demo: demo.generate(Prompt(("hi",)), {"max_tokens": 3}), TypeError, "options must be Options"),
+        (lambda demo: demo.encode_image("scan.png"), TypeError, "give a PIL image"),
+    ],
+    ids=map(str, range(16)),
+)
+def test_an_argument_of_the_wrong_kind_is_told_in_a_sentence_without_patient_text(demo, call, kind, message):
+    with pytest.raises(kind, match=message) as caught:
+        call(demo)
+    assert "Roe" not in str(caught.value)
+
+
+def test_notes_may_be_given_as_text_or_read_before(demo):
+    text = "Cough for three days, no fever, takes aspirin 81 mg."
+    given = soap(demo, text=text, options=Options(max_tokens=4))
+    assert given.source == text
+    assert soap(demo, read_notes({"notes": text}), options=Options(max_tokens=4)).source.endswith(text)
+
+
+def test_many_reports_come_in_order_with_the_errors_in_their_places(demo, tmp_path):
+    (tmp_path / "scan.png").write_bytes(b"no picture")
+    scans = [draw_phantom(1)[0], tmp_path / "scan.png", draw_phantom(2)[0]]
+    first, error, last = findings_many(demo, scans, options=Options(max_tokens=8))
+    assert isinstance(error, InputError)
+    assert [first.text, last.text] == [findings(demo, scans[at], options=Options(max_tokens=8)).text for at in (0, 2)]
+    notes = [write_notes(seed)[0] for seed in (1, 2)]
+    assert [note.source for note in soap_many(demo, notes, options=Options(max_tokens=2))] == [read_notes(visit).text for visit in notes]
+
+
+def test_a_report_is_one_line_to_print_a_page_to_show_and_a_file_to_keep(demo, tmp_path):
+    report = findings(demo, draw_phantom(1)[0], prior=draw_phantom(2)[0], options=Options(max_tokens=8))
+    assert "\n" not in repr(report)
+    assert report._repr_html_().count("<img") == 2
+    report.save(tmp_path / "report.html")
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
+    assert [caption for caption, _ in report.images] == ["prior", "current"]

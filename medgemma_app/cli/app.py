@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medgemma_app.cli.batch import Make
     from medgemma_app.model.generation import Model, Options
     from medgemma_app.remote.endpoint import Endpoint
-    from medgemma_app.reports import Task
+    from medgemma_app.tasks import Task
 
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
 DEFAULT_JOBS, DEFAULT_TIMEOUT = 8, 300.0

@@ -23,7 +23,7 @@ from medgemma_app.notices import DEMO_NOTICE, NOTICE
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Model, Options
     from medgemma_app.remote.endpoint import Endpoint
-    from medgemma_app.reports import Report, Task
+    from medgemma_app.tasks import Report, Task
 
     Make = Callable[[Model], Task]  # an input that has been read; the model is needed to count its tokens
     Read = Callable[[str], Make]
@@ -70,7 +70,7 @@ class Run:
 
     def _one(self, name: str, read: Read) -> None:
         """A single study is streamed. Where its input takes long to read, the model is loaded meanwhile."""
-        from medgemma_app.reports import write
+        from medgemma_app.tasks import write
 
         progress = Progress(quiet=self.quiet)
         with closing(Answers(self.output, as_json=self.as_json)) as answers, reading_ahead([name], read) as inputs:
@@ -131,7 +131,7 @@ class Run:
 
     def _results(self, inputs: Iterator[Future[Make]], progress: Progress) -> Iterator[Report | MedGemmaError]:
         """The model is loaded when the first input has been read, and not for inputs of which none can be."""
-        from medgemma_app.reports import write_many
+        from medgemma_app.tasks import write_many
 
         for first in inputs:
             if isinstance(error := first.exception(), MedGemmaError):

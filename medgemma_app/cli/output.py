@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from medgemma_app.model.generation import Generation, Model, Token
     from medgemma_app.prompts import Prompt
-    from medgemma_app.reports import Report
+    from medgemma_app.tasks import Report
 
 
 LOGGED_EVERY = 30  # seconds

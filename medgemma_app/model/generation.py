@@ -46,6 +46,13 @@ class Options:
         return replace(self, seed=secrets.randbelow(2**31))
 
 
+def checked_options(options: Options | None) -> Options:
+    """The options, or those by default; raises TypeError for anything else."""
+    if not isinstance(options, Options | None):
+        raise TypeError(f"options must be Options(...), not {type(options).__name__}")
+    return options or Options()
+
+
 def _whole(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")

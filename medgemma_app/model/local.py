@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.answer import collect
 from medgemma_app.model.decoding import Decoding, model_failed, no_such_token, penalties
-from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token
-from medgemma_app.prompts import Prompt
+from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.prompts import Prompt, checked_prompt
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -51,13 +51,15 @@ class MedGemma:
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed for ``prompt``, every picture as its image soft tokens."""
-        return self._loaded.chat.encode(prompt)
+        return self._loaded.chat.encode(checked_prompt(prompt))
 
     def encode_image(self, image: Image) -> mx.array:
         """The projected SigLIP embeddings of an RGB picture: [256, text hidden size] for MedGemma, as the projector gives them.
 
         Those of the last pictures are kept: another question about one of them, or another try, costs no second look.
         """
+        if not hasattr(image, "convert"):
+            raise TypeError(f"give a PIL image, such as load_image(path) makes, not {type(image).__name__}")
         return self._loaded.encode_image(image)
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
@@ -78,7 +80,7 @@ class MedGemma:
         import mlx.core as mx
 
         mx.reset_peak_memory()
-        decoding = self._loaded.start(self.tokenize(prompt), options or Options())
+        decoding = self._loaded.start(self.tokenize(prompt), checked_options(options))
         return collect(self._tokens(prompt, decoding), decoding, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
@@ -87,7 +89,7 @@ class MedGemma:
         A text that only repeats itself ends with the finish reason "repetition". Raises ContextError when the prompt does not fit,
         GenerationError when the model fails or another thread is generating.
         """
-        return self._tokens(prompt, self._loaded.start(self.tokenize(prompt), options or Options()))
+        return self._tokens(prompt, self._loaded.start(self.tokenize(prompt), checked_options(options)))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
@@ -100,7 +102,7 @@ class MedGemma:
         from medgemma_app.model.batch import generate_many
 
         with self._one_thread:
-            yield from generate_many(self._loaded, prompts, (options or Options()).seeded(), batch_size)
+            yield from generate_many(self._loaded, prompts, checked_options(options).seeded(), batch_size)
 
     def _tokens(self, prompt: Prompt, decoding: Decoding) -> Generator[Token, None, None]:
         """mlx-vlm's results -> tokens. It gives N + 1 results for N tokens; the last one repeats an id and carries the reason."""

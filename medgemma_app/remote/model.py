@@ -17,8 +17,8 @@ from PIL import Image
 
 from medgemma_app.errors import InputError, MedGemmaError, ModelError
 from medgemma_app.model.answer import collect
-from medgemma_app.model.generation import EndpointError, Estimate, Generation, GenerationError, Options, Token
-from medgemma_app.prompts import Prompt
+from medgemma_app.model.generation import EndpointError, Estimate, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, openai_client
 from medgemma_app.remote.faults import room, translated
 from medgemma_app.remote.messages import messages
@@ -97,7 +97,7 @@ class RemoteModel:
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
-        ids = self._tokenized({"messages": messages(prompt)})
+        ids = self._tokenized({"messages": messages(checked_prompt(prompt))})
         if ids is None:
             raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
         return ids
@@ -116,7 +116,7 @@ class RemoteModel:
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
-        reply = Reply((options or Options()).seeded())
+        reply = Reply(checked_options(options).seeded())
         return collect(self._answer(prompt, reply), reply, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
@@ -124,7 +124,7 @@ class RemoteModel:
 
         Raises ContextError when the prompt does not fit, EndpointError and GenerationError when the server fails.
         """
-        return self._answer(prompt, Reply((options or Options()).seeded()))
+        return self._answer(prompt, Reply(checked_options(options).seeded()))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
@@ -135,11 +135,11 @@ class RemoteModel:
         """
         from medgemma_app.remote.flight import in_flight
 
-        chosen = (options or Options()).seeded()
+        chosen = checked_options(options).seeded()
         return in_flight(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
-        if prompt.images:
+        if checked_prompt(prompt).images:
             self._look()
         with translated(self._where, reply):
             yield from self._tokens_of(prompt, reply)

@@ -19,7 +19,7 @@ from medgemma_app.serve.faults import GONE, Refused, error_body, status_of
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Token
-    from medgemma_app.reports import Report
+    from medgemma_app.tasks import Report
 
     Write = Callable[[Callable[[Token], object] | None], Report]
 

@@ -32,8 +32,8 @@ from medgemma_app.serve.inputs import ask_chat, findings_of, ids_of, soap_of
 from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
 
 if TYPE_CHECKING:
-    from medgemma_app.reports import OnToken, Report, Task
     from medgemma_app.serve.engine import ServedModel
+    from medgemma_app.tasks import OnToken, Report, Task
 
     T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Service:
         return await self._draft(request, asked, partial(soap_of, asked, raw))
 
     async def _draft(self, request: Request, asked: Drafting, read: Callable[[ServedModel], Task]) -> Response:
-        from medgemma_app.reports import write
+        from medgemma_app.tasks import write
 
         self.check_model(asked.model)
         model = self.engine.served.session()

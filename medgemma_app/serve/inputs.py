@@ -11,9 +11,10 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import Scan, as_rgb, read_open_image
 from medgemma_app.inputs.notes import Notes, parse_notes, read_raw_notes
 from medgemma_app.inputs.raster import decode_raster
-from medgemma_app.reports import Task, findings_task, soap_task
+from medgemma_app.reports import findings_task, soap_task
 from medgemma_app.serve.bodies import Upload
 from medgemma_app.serve.schemas import Asking, ChatBody, FindingsRequest, ImagePart, Said, SoapRequest, TokenizeBody, decoded
+from medgemma_app.tasks import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -25,7 +25,8 @@ from medgemma_app.demo import draw_phantom
 from medgemma_app.inputs.images import read_image
 from medgemma_app.model import gemma3, siglip
 from medgemma_app.prompts import findings_prompt
-from medgemma_app.reports import findings_task, write_many
+from medgemma_app.reports import findings_task
+from medgemma_app.tasks import write_many
 
 Results = dict[str, Any]
 EYE = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "patch_size": 14, "image_size": 896}

@@ -18,7 +18,8 @@ from typing import Any
 from medgemma_app import Model, Options, connect
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.model.generation import EndpointError
-from medgemma_app.reports import Task, findings_task, soap_task, write_many
+from medgemma_app.reports import findings_task, soap_task
+from medgemma_app.tasks import Task, write_many
 
 FIRST_SEED = 900_000
 IN_FLIGHT = (1, 16)

@@ -1,0 +1,160 @@
+"""A report, the task that leads to it, and how tasks are answered: one alone, or many together, and again where checks find errors."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token
+from medgemma_app.notices import NOTICE
+from medgemma_app.prompts import Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.validate import Validation
+
+RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
+OnToken = Callable[[Token], object]
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A generated draft, what the checks say of it, and everything needed to trace and repeat it.
+
+    ``images`` are the pictures that the model saw, each with its caption, and ``source`` is the text of the notes it was given. Both
+    are kept for exports, and are not part of ``to_dict``.
+    """
+
+    text: str
+    sections: Mapping[str, str]
+    validation: Validation
+    generation: Generation
+    origin: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()  # of the input
+    tries: int = 1
+    images: tuple[tuple[str, Image], ...] = ()
+    source: str | None = None
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.validation.errors)} errors, {len(self.validation.warnings)} warnings"
+        return f"<{type(self).__name__}, a draft: {len(self.text.split())} words, {counts}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from medgemma_app.export.html import fragment
+
+        return fragment(self.to_dict(), images=self.images, source=self.source)
+
+    def save(self, path: str | Path, *, scan: str | Path | None = None, subject: str | None = None) -> None:
+        """Writes the report to a file whose ending says how: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.
+
+        ``scan`` is the DICOM file it is of, for DICOM; ``subject`` a reference such as "Patient/123", for FHIR. Raises OutputError.
+        """
+        from medgemma_app.export import save
+
+        save(self.to_dict(), path, images=self.images, source=self.source, scan=scan, subject=subject)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready and complete."""
+        made = self.generation
+        return {
+            "notice": NOTICE,
+            "text": self.text,
+            "sections": dict(self.sections),
+            "valid": self.validation.ok,
+            "issues": [asdict(issue) for issue in self.validation.issues],
+            "warnings": list(self.warnings),
+            "thought": made.thought,
+            "finish_reason": made.finish_reason,
+            "tries": self.tries,
+            "tokens": {"prompt": made.prompt_tokens, "generated": made.generated_tokens},
+            "seconds": round(made.seconds, 3),
+            "peak_memory_bytes": made.peak_memory_bytes,
+            **self.origin,
+        }
+
+
+class FindingsReport(Report):
+    """``sections`` has findings and impression; "" where the model wrote none."""
+
+
+class SoapReport(Report):
+    """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt that is ready, how it is to be answered, and what makes a report of the answer."""
+
+    prompt: Prompt
+    options: Options
+    report: Callable[[Generation, Options], Report]
+
+
+def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
+    """Answers a task. Where validation finds an error, up to ``retries`` more answers are drawn and the best one is kept.
+
+    ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
+    """
+    return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
+
+
+def write_many(
+    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int, retries: int = 0
+) -> Iterator[Report | MedGemmaError]:
+    """Answers tasks that are decoded together: for each, in order, its report or the error it failed with.
+
+    A task is made when there is room for it. ``options`` are those of all tasks.
+    """
+    taken: deque[Task | MedGemmaError] = deque()
+
+    def prompts() -> Iterator[Prompt]:
+        for make in tasks:
+            try:
+                task = make(model)
+            except MedGemmaError as error:
+                taken.append(error)
+            else:
+                taken.append(task)
+                yield task.prompt
+
+    for answer in model.generate_many(prompts(), options, batch_size=batch_size):
+        while isinstance(task := taken.popleft(), MedGemmaError):
+            yield task
+        yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(answer, task.options), retries)
+    yield from (error for error in taken if isinstance(error, MedGemmaError))
+
+
+def _answer(model: Model, task: Task, options: Options, on_token: OnToken | None) -> Report:
+    return task.report(model.generate(task.prompt, options, on_token=on_token), options)
+
+
+def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:
+    tries = 1
+    while not best.validation.ok and tries <= retries:
+        try:
+            again = _answer(model, task, _varied(task.options, tries), on_token)
+        except GenerationError:  # there is an answer already
+            break
+        best, tries = min(best, again, key=_faults), tries + 1
+    return replace(best, tries=tries)
+
+
+def _varied(options: Options, attempt: int) -> Options:
+    """What draws another answer: a little chance, and a penalty that tells a loop from a number said twice."""
+    return replace(
+        options,
+        temperature=options.temperature or RETRY_TEMPERATURE,
+        seed=(options.seed or 0) + attempt,
+        repetition_penalty=options.repetition_penalty or RETRY_PENALTY,
+    )
+
+
+def _faults(report: Report) -> tuple[int, int]:
+    severities = [issue.severity for issue in report.validation.issues]
+    return severities.count("error"), severities.count("warning")
