@@ -41,9 +41,9 @@ measure-inputs: .venv/ready
 train: .venv/reference
 	$(BIN)/python -m medgemma_app.demo.training
 
-# False alarms on real texts and errors caught: make measure-validators CORPORA=folder (see tests/tools/measure_validators.py).
+# What the validators flag in real texts, and planted faults they find: make measure-validators CORPORA=folder [SHOW=code].
 measure-validators: .venv/ready
-	PYTHONPATH=tests $(BIN)/python tests/tools/measure_validators.py "$(CORPORA)"
+	PYTHONPATH=tests $(BIN)/python tests/tools/measure_validators.py "$(CORPORA)" $(if $(SHOW),--show $(SHOW))
 
 # Speed and memory against mlx-vlm itself, in ratios; some minutes. make bench PARTS="overhead many" runs some of it.
 bench: .venv/ready

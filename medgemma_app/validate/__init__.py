@@ -9,8 +9,7 @@ from medgemma_app.validate.core import FinishReason, Issue, Severity, Validation
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:
-    from medgemma_app.validate.findings import validate_findings
-    from medgemma_app.validate.soap import validate_soap
+    from medgemma_app.validate.reports import validate_findings, validate_soap
 
 __all__ = [
     "FinishReason",
@@ -22,7 +21,7 @@ __all__ = [
     "validate_findings",
     "validate_soap",
 ]
-_HOMES = {"validate_findings": "findings", "validate_soap": "soap"}
+_HOMES = {"validate_findings": "reports", "validate_soap": "reports"}
 
 
 def __getattr__(name: str) -> Any:

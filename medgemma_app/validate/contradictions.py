@@ -1,82 +1,24 @@
-"""A report that contradicts itself: affirmed here and denied there, abnormal here and normal there, small here and large there."""
+"""A report that contradicts itself: affirmed here and denied there, abnormal and called normal, small and large, left and right."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 
-from medgemma_app.validate.core import Issue, Text, excerpt
-from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
+from medgemma_app.validate.core import Issue, Text, excerpt, finder, sentence_spans
+from medgemma_app.validate.negation import Polarity, polarity, scopes
 
-# What CheXpert's labeler (Irvin et al. 2019) and the report's usual denials name; spellings of one thing on one line.
-THINGS: Mapping[str, str] = {
-    "pneumothorax": r"pneumothora(?:x|ces)|hydropneumothorax",
-    "effusion": r"(?:pleural )?effusions?|pleural fluid|hydrothorax",
-    "consolidation": r"consolidations?|air ?space (?:disease|opacit(?:y|ies)|process)|infiltrates?|pneumonias?",
-    "nodule": r"nodules?|mass(?:es)?|tumou?rs?|metastas[ei]s",
-    "edema": r"(?:pulmonary |interstitial |alveolar )?(?:o?edema)|congestive failure|vascular congestion",
-    "fracture": r"fractures?",
-    "cardiomegaly": r"cardiomegaly|enlarged (?:heart|cardiac silhouette|cardiomediastinal silhouette)"
-    r"|(?:heart|cardiac silhouette)(?: size)?(?: is)? (?:\w+ )?enlarged",
-    "free air": r"free (?:intraperitoneal |subdiaphragmatic |peritoneal )?(?:air|gas)|pneumoperitoneum",
-    "hernia": r"hernias?",
-    "atelectasis": r"atelecta\w+",
-    "stones": r"gall ?stones?|cholelithiasis|calcul(?:us|i)|urolithiasis|nephrolithiasis",
-    "thrombosis": r"thromb(?:us|i|osis)|dvt",
-    "embolism": r"(?:pulmonary )?embol(?:ism|us|i)(?! coils)|filling defects?",
-    "lymphadenopathy": r"(?:lymph)?adenopathy|enlarged (?:\w+ )?(?:lymph )?nodes?",
-    "hemorrhage": r"ha?ematomas?|ha?emorrhages?",
-    "dislocation": r"dislocations?",
-    "hydronephrosis": r"hydronephrosis",
-    "aneurysm": r"aneurysms?",
-}
-_THING = re.compile("|".join(rf"(?P<{name.replace(' ', '_')}>\b(?:{words})\b)" for name, words in THINGS.items()), re.IGNORECASE)
-# A denial with one of these before the thing denies such things only.
-_QUALIFIERS = (
-    r"large|big|significant|sizable|new|acute|displaced|left|right|obvious|overt|definite|other|additional|further|suspicious|recurrent"
-    r"|residual|tension|frank|gross|interval|dominant|discrete|lobar|superimposed|associated|confluent|dense|compression|rib|hilar"
-    r"|mediastinal|concerning|parenchymal|active|prominent|bilateral|complicating|underlying|more|measurable|substantial|XXXX|alveolar"
-    r"|interstitial|apical|upper|lower|layering|healing|spinal|intrathoracic|moderate|noncalcified|increas\w+|patchy|pulmonary"
-)
-_QUALIFIER = re.compile(rf"\b(?:{_QUALIFIERS}|focal)\b", re.IGNORECASE)
+MOST_COMPARED = 100
 # "Of the femur", "on the left": a denial of one place is none of another.
 _PLACE_WORD = re.compile(r"\bleft\b|\bright\b|(?<=of the )[a-z]{4,20}\b(?! (?:lung|chest|thorax|abdomen))")
-_BETWEEN = re.compile(r"\b(?:\w+\W+){1,3}$")
-MOST_COMPARED = 100
-_OTHERWISE = re.compile(r"\b(?:otherwise|elsewhere|remain\w*)\b", re.IGNORECASE)
-_OLD = re.compile(
-    r"\b(?:old|healed|healing|remote|prior|previous|chronic|post\w*|resolved|history|risk|trace|tiny|calcified|scar\w*)\b", re.I
-)
-_NORMAL_HEART = re.compile(
-    r"\b(?:heart|cardiac silhouette|cardiac)(?: size)?(?: and \w+(?: \w+)?)? (?:is|are|appears?)? ?(?:within |at )?(?:the )?normal\b"
-    r"|\bnormal (?:heart|cardiac)(?: size| silhouette)?\b|\bheart size(?: is)? normal\b",
-    re.IGNORECASE,
-)
-# What says of a whole part that nothing is wrong denies what would be: infiltrates in clear lungs, breaks in intact bones.
-_SOUND = (
-    (
-        "consolidation",
-        re.compile(r"\blungs(?: fields| and pleural spaces)?:? (?:(?:are|appear|remain|both|grossly) ){0,2}clear\b|\bclear lungs\b", re.I),
-    ),
-    (
-        "fracture",
-        re.compile(r"\b(?:bones|osseous structures|bony (?:thorax|structures)|ribs):? (?:(?:are|appear|grossly) ){0,2}intact\b", re.I),
-    ),
-)
-_OF_ONE_SIDE = re.compile(
-    r"\b(?:right|left|[rl]|otherwise|elsewhere|remainder|rest|remaining|except|visuali[sz]ed|upper|lower|apart|but|where)\b", re.I
-)
-_UPPER = re.compile(r"\bupper|borderline|otherwise|top\b", re.IGNORECASE)
-_REACH = 60
-# An impression that says this, and what does not go with it.
+# An impression that begins so calls the study normal, or free of anything acute.
 _NORMAL_STUDY = re.compile(
     r"^\W{0,9}(?:[0-9][.)]\W{0,3})?(?:(?:grossly|essentially|completely|entirely) )?"
     r"(?:(?:normal|unremarkable|negative|healthy) (?:[\w-]+ ){0,4}?(?:chest|stud(?:y|ies)|radiographs?|exam|examination|films?|x-?rays?"
-    r"|ct|mri|ultrasound|scan|lungs?|head|brain|abdomen)\b|(?:nad|normal|unremarkable)\W{0,3}$|clear lungs"
-    r"|(?:both )?lungs (?:are )?(?:clear|normal)\b)",
+    r"|ct|mri|ultrasound|scan|lungs?|head|brain|abdomen)\b|(?:nad|normal|unremarkable)\W{0,3}$|clear lungs|no abnormalit\w+"
+    r"|(?:the |both )?lungs (?:are )?(?:clear|normal)\b)",
     re.IGNORECASE,
 )
 _NOTHING_ACUTE = re.compile(
@@ -84,13 +26,6 @@ _NOTHING_ACUTE = re.compile(
     r"(?:[\w-]+ ){0,2}?(?:disease|process|findings?|abnormalit\w+|patholog\w+)",
     re.IGNORECASE,
 )
-_ABNORMAL = frozenset(THINGS) - {"hernia", "atelectasis", "stones", "aneurysm", "lymphadenopathy"} | {"a shadow"}
-_SHADOW = re.compile(r"\b(?:opacit(?:y|ies)|opacification|cavit\w+|white-?out|collapse|rupture|herniation)\b", re.IGNORECASE)
-_ACUTE = frozenset(["pneumothorax", "free air", "hemorrhage", "dislocation", "thrombosis", "embolism"])
-_GREAT = r"large|massive|huge|gross|extensive|severe|marked|complete|tension"
-_LITTLE = r"tiny|trace|minimal|small|mild|slight|minor|mildly|slightly|sliver"
-_GREAT_OR_ACUTE = re.compile(rf"\b(?:{_GREAT}|dense|acute|displaced|comminuted)\b", re.IGNORECASE)
-_AMOUNT = re.compile(rf"\b(?:(?P<great>{_GREAT})|(?P<little>{_LITTLE}))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,97 +33,141 @@ class _Mention:
     thing: str
     polarity: Polarity
     partial: bool  # of an old one, or said of the rest only
-    qualifiers: frozenset[str]  # of a denial: what such a thing would have to be to be denied
+    narrowed: frozenset[str]  # of a denial: what such a thing would have to be to be denied
     sentence: str
+    span: tuple[int, int]
 
 
-def affirmed_and_denied(report: Text) -> Iterator[Issue]:
+_Clash = tuple[_Mention, _Mention, str]
+
+
+def contradiction(report: Text) -> Iterator[Issue]:
+    """The first of three: affirmed and denied, abnormal and called normal, great and little."""
+    found, concluded = ([*_mentions(report, key)] for key in ("findings", "impression"))
+    for one, other, message in (*_denied(found + concluded), *_called_normal(report, found, concluded), *_sized(found, concluded)):
+        yield report.issue("contradiction", "warning", f"{message}: {excerpt(other.sentence)}", one.span)
+        return
+
+
+def _mentions(report: Text, key: str) -> Iterator[_Mention]:
+    """What a section names, each thing once a sentence for every way it is spoken of."""
+    for start, end in report.sections.spans(key):
+        for span in sentence_spans(report.text, start, end):
+            sentence = report.text[slice(*span)]
+            if not _has("unsure", sentence):
+                yield from dict.fromkeys((*_named(sentence, span), *_sound(sentence, span)))
+
+
+def _named(sentence: str, span: tuple[int, int]) -> Iterator[_Mention]:
+    stretches, old = scopes(sentence), _has("old", sentence)
+    for found in islice(finder("things").finditer(sentence), MOST_COMPARED):
+        if sentence[found.end() : found.end() + 4].lstrip("*_ ").startswith(":"):
+            continue  # the label of what follows
+        thing, state = (found.lastgroup or "").replace("_", " "), polarity(stretches, found.start())
+        if state != "denied":
+            yield _Mention(thing, state, old, frozenset(), sentence, span)
+            continue
+        before = sentence[max(0, found.start() - 60) : found.start()]
+        words = re.search(r"\b(?:\w+\W+){1,3}$", before)
+        narrowed = {one.group().lower() for one in finder("wording", "qualifier").finditer(words[0] if words else "")}
+        narrowed -= {"focal"} if thing == "consolidation" else set()
+        narrowed |= set(_PLACE_WORD.findall(sentence.lower()))
+        yield _Mention(thing, state, _has("rest", before), frozenset(narrowed), sentence, span)
+
+
+def _sound(sentence: str, span: tuple[int, int]) -> Iterator[_Mention]:
+    """What is denied by saying that a whole part is sound: infiltrates in clear lungs, fractures of intact bones."""
+    if not _has("partly", sentence):
+        for found in finder("sound").finditer(sentence):
+            yield _Mention(found.lastgroup or "", "denied", False, frozenset(), sentence, span)
+
+
+def _denied(mentions: list[_Mention]) -> Iterator[_Clash]:
     """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
-    found = [one for key in report.required for one in _mentions(report.sections.texts().get(key, ""))]
-    denied = [one for one in found if one.polarity == "denied" and not one.partial]
-    affirmed = [one for one in found if one.polarity == "affirmed" and not one.partial]
-    for one in affirmed[:MOST_COMPARED]:
-        for no in denied[:MOST_COMPARED]:
-            if one.thing == no.thing and all(word in one.sentence.lower() for word in no.qualifiers):
-                message = f"{one.thing} is affirmed here and denied elsewhere: {excerpt(no.sentence)}"
-                yield Issue("contradiction", "warning", message, excerpt(one.sentence))
+    denied = [one for one in mentions if one.polarity == "denied" and not one.partial and not _has("unnamed", one.thing)][:MOST_COMPARED]
+    for one in [one for one in mentions if one.polarity == "affirmed" and not one.partial][:MOST_COMPARED]:
+        for no in denied:
+            if one.thing == no.thing and all(word in one.sentence.lower() for word in no.narrowed):
+                yield one, no, f"{one.thing} is affirmed here and denied elsewhere"
+
+
+def _called_normal(report: Text, found: list[_Mention], concluded: list[_Mention]) -> Iterator[_Clash]:
+    """An impression that calls the study normal, or free of anything acute, goes with findings that are."""
+    text, spans = report.text, report.sections.spans("impression")
+    body = text[slice(*spans[0])] if spans else ""
+    normal = _NORMAL_STUDY.search(body)
+    if not (normal or _NOTHING_ACUTE.search(body)) or any(one.polarity != "denied" for one in concluded):
+        return
+    said = next((text[slice(*span)] for span in sentence_spans(text, *spans[0])), "")
+    verdict = _Mention("", "denied", False, frozenset(), said, spans[0])
+    for one in found:
+        grave = _has("grave", one.thing) or (one.thing != "atelectasis" and (_has("acute", one.sentence) or "great" in _amounts(one)))
+        if one.polarity == "affirmed" and not one.partial and (grave or (normal and not _has("harmless", one.thing))):
+            yield one, verdict, f"the findings name {one.thing}, but the impression says that nothing is wrong"
+
+
+def _sized(found: list[_Mention], concluded: list[_Mention]) -> Iterator[_Clash]:
+    """What is small in the findings is not large in the impression, nor the other way round."""
+    sizes: dict[str, tuple[set[str], _Mention]] = {}
+    for one in found:
+        if said := _amounts(one):
+            sizes.setdefault(one.thing, (set(), one))[0].update(said)
+    for one in concluded:
+        amounts, other = sizes.get(one.thing, (set(), one))
+        if len(amounts) == 1 == len(_amounts(one)) and amounts != _amounts(one):
+            yield one, other, f"{one.thing} has another size in the findings"
+
+
+def _amounts(one: _Mention) -> set[str]:
+    found = finder("wording", "great", "little").finditer(one.sentence) if one.polarity == "affirmed" else ()
+    return {amount.lastgroup or "" for amount in found}
+
+
+def _has(key: str, text: str) -> bool:
+    return finder("wording", key).search(text) is not None
+
+
+# --- sides (how such errors come about in dictated reports: Luetmer et al. 2013)
+
+_SIDE = re.compile(
+    r"(?<!to the )\b(?:(?P<left>left|lll|lul)|(?P<right>right|rll|rul|rml)|(?P<both>bilateral\w*|both|bibasilar|biapical|bibasal))\b"
+    r"(?!(?:[- ]sided)? (?:heart|atri\w+|ventric\w+|main\w*|aort\w+|arch|paratracheal|side of the heart))",
+    re.IGNORECASE,
+)
+_OPPOSITE = {"left": "right", "right": "left"}
+# A side that is said to be normal is no place of what is seen.
+_NORMAL = re.compile(r"\b(?:normal|clear|unremarkable|intact|unchanged|spared)\W{0,3}$", re.IGNORECASE)
+
+
+def contradicting_side(report: Text) -> Iterator[Issue]:
+    """A thing on one side in the impression is on that side in the findings too, as far as these give a side."""
+    findings = report.sections.spans("findings")
+    placed = _placed(report, findings)
+    every: set[str] = set().union(*placed.values())
+    for part in report.sections.spans("impression"):
+        for span in sentence_spans(report.text, *part) if part not in findings else ():
+            sentence = report.text[slice(*span)]
+            sides, things = _sides(sentence), {found.lastgroup or "" for found in finder("placed").finditer(sentence)}
+            opposite = _OPPOSITE.get(next(iter(sides))) if len(sides) == 1 else None
+            if not opposite or (not things and _has("advice", sentence)):
+                continue
+            if any((placed.get(thing) or every) == {opposite} for thing in things or {""}):
+                yield report.issue("contradicting-side", "warning", f"the findings say {opposite}", span, expected=opposite)
                 return
 
 
-@lru_cache(maxsize=4)
-def _mentions(text: str) -> Sequence[_Mention]:
-    """What a text names, each thing once a sentence for every way it is spoken of."""
-    return tuple(one for _, sentence in sentences(text) for one in dict.fromkeys((*_named(sentence), *_sound(sentence))))
+def _placed(report: Text, parts: list[tuple[int, int]]) -> Mapping[str, set[str]]:
+    """Thing -> the sides a text gives it; "" for a sentence that names none of them. What is denied is on no side."""
+    placed: dict[str, set[str]] = {}
+    for span in (span for part in parts for span in sentence_spans(report.text, *part)):
+        sentence = report.text[slice(*span)]
+        sides, stretches = _sides(sentence), scopes(sentence)
+        found = list(finder("placed").finditer(sentence)) if sides else []
+        said = [one.lastgroup or "" for one in found if polarity(stretches, one.start()) != "denied"]
+        for thing in said if found else [""] * (_NORMAL.search(sentence) is None):
+            placed.setdefault(thing, set()).update(sides)
+    return placed
 
 
-def _named(sentence: str) -> Iterator[_Mention]:
-    stretches, old = scopes(sentence), _OLD.search(sentence) is not None
-    for found in islice(_THING.finditer(sentence), MOST_COMPARED):
-        thing, state = (found.lastgroup or "").replace("_", " "), polarity(stretches, found.start())
-        before = sentence[max(0, found.start() - _REACH) : found.start()] if state == "denied" else ""
-        partial = _OTHERWISE.search(before) is not None if state == "denied" else old
-        places = frozenset(_PLACE_WORD.findall(sentence.lower())) if state == "denied" else frozenset()
-        yield _Mention(thing, state, partial, _qualifiers(thing, before) | places, sentence)
-
-
-def _sound(sentence: str) -> Iterator[_Mention]:
-    """What is denied by saying that all is well."""
-    if _NORMAL_HEART.search(sentence) and not _UPPER.search(sentence):
-        yield _Mention("cardiomegaly", "denied", False, frozenset(), sentence)
-    for thing, sound in _SOUND:
-        if sound.search(sentence) and not _OF_ONE_SIDE.search(sentence):
-            yield _Mention(thing, "denied", False, frozenset(), sentence)
-
-
-def _qualifiers(thing: str, before: str) -> frozenset[str]:
-    """The words that narrow down a denial, as "large" does in "no large effusion"; "no focal consolidation" is no such one."""
-    said = _BETWEEN.search(before)
-    words = _QUALIFIER.findall(said[0].lower()) if said else []
-    return frozenset(words) - ({"focal"} if thing == "consolidation" else set())
-
-
-def abnormal_and_normal(report: Text) -> Iterator[Issue]:
-    """An impression that calls the study normal, or free of anything acute, goes with findings that are."""
-    texts = report.sections.texts()
-    impression = texts.get("impression", "")
-    normal, nothing_acute = _NORMAL_STUDY.search(impression), _NOTHING_ACUTE.search(impression)
-    if not (normal or nothing_acute) or any(one.polarity != "denied" for one in _mentions(impression)):
-        return
-    for one in (*_mentions(texts.get("findings", "")), *(_shadows(texts.get("findings", "")) if normal else ())):
-        if one.polarity == "affirmed" and not one.partial and one.thing in _ABNORMAL and (normal or _is_acute(one)):
-            message = f"the impression says that nothing is wrong, and the findings have {one.thing}"
-            yield Issue("contradiction", "warning", message, excerpt(one.sentence))
-            return
-
-
-def _shadows(text: str) -> Iterator[_Mention]:
-    """What has no name yet and is abnormal all the same."""
-    for _, sentence in sentences(text):
-        found = _SHADOW.search(sentence)
-        if found:
-            yield _Mention("a shadow", polarity(scopes(sentence), found.start()), _OLD.search(sentence) is not None, frozenset(), sentence)
-
-
-def _is_acute(one: _Mention) -> bool:
-    return one.thing in _ACUTE or _GREAT_OR_ACUTE.search(one.sentence) is not None
-
-
-def great_and_little(report: Text) -> Iterator[Issue]:
-    """What is small in the findings is not large in the impression, nor the other way round."""
-    texts = report.sections.texts()
-    found, concluded = _amounts(texts.get("findings", "")), _amounts(texts.get("impression", ""))
-    for thing, (amounts, sentence) in concluded.items():
-        if thing in found and len(amounts) == len(found[thing][0]) == 1 and amounts != found[thing][0]:
-            message = f"{thing} has another size in the findings: {excerpt(found[thing][1])}"
-            yield Issue("contradiction", "warning", message, excerpt(sentence))
-            return
-
-
-def _amounts(text: str) -> Mapping[str, tuple[set[str], str]]:
-    """Thing -> whether it is great or little (or both, where there are several), and where it says so."""
-    found: dict[str, tuple[set[str], str]] = {}
-    for one in _mentions(text):
-        said = {amount.lastgroup or "" for amount in _AMOUNT.finditer(one.sentence)} if one.polarity == "affirmed" else set()
-        if said:
-            found.setdefault(one.thing, (set(), one.sentence))[0].update(said)
-    return found
+def _sides(text: str) -> frozenset[str]:
+    return frozenset(found.lastgroup or "" for found in _SIDE.finditer(text))

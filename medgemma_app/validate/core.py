@@ -1,68 +1,34 @@
-"""What every validator shares: issues, the report under check, and the checks on its sections and its answer.
+"""What every check shares: issues, the text under check, and how checks are run.
 
-A check is one function ``(Text) -> Iterator[Issue]``; a kind of report is a tuple of them. Validators report and the
-caller decides: nothing here raises on any text, and nothing mends it.
+A check is one function ``(Text) -> Iterator[Issue]``; a kind of report is a tuple of them. Checks report and the caller
+decides: nothing here raises on any text, and nothing repairs it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, TypeAlias
 
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.validate.sections import OTHER, Parsed
+from medgemma_app.validate.sections import DATA, OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 # Of any text; of findings reports; of a text and what it was written from.
 FormCode: TypeAlias = Literal[
-    "no-answer",
-    "thought-only",
-    "not-checked",
-    "special-token",
-    "refusal",
-    "gibberish",
-    "repetition",
-    "doubled-text",
-    "unfilled-template",
-    "truncated",
-    "missing-section",
-    "empty-section",
-    "section-order",
-    "duplicate-section",
-    "repeated-section",
-    "foreign-script",
-    "other-language",
-]
+    "no-answer", "thought-only", "not-checked", "special-token", "refusal", "gibberish", "repetition", "doubled-text", "unfilled-template",
+    "truncated", "missing-section", "empty-section", "section-order",
+]  # fmt: skip
 FindingsCode: TypeAlias = Literal[
-    "invented-prior",
-    "implied-prior",
-    "missed-comparison",
-    "contradiction",
-    "unscaled-measurement",
-    "measurement-mismatch",
-    "contradicting-side",
-    "wrong-side",
-    "wrong-modality",
+    "invented-prior", "contradiction", "unscaled-measurement", "measurement-mismatch", "contradicting-side", "wrong-side", "wrong-modality",
     "wrong-body-part",
-]
+]  # fmt: skip
 SourceCode: TypeAlias = Literal[
-    "invented-value",
-    "dose-mismatch",
-    "frequency-mismatch",
-    "duration-mismatch",
-    "side-mismatch",
-    "symptom-mismatch",
-    "status-mismatch",
-    "wrong-age",
-    "wrong-sex",
-    "unnamed-medication",
-    "unnamed-diagnosis",
-    "unmentioned-exam",
-    "unmentioned-denial",
-    "omitted-allergy",
-]
+    "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "symptom-mismatch", "status-mismatch",
+    "wrong-age", "wrong-sex", "unnamed-medication", "unnamed-diagnosis", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
+]  # fmt: skip
 Code: TypeAlias = FormCode | FindingsCode | SourceCode
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
@@ -119,7 +85,7 @@ class Text:
     """A text under check, with what is known of how it came about; several sources are joined by a blank line."""
 
     text: str
-    sections: Parsed
+    sections: Sections
     required: tuple[str, ...]
     finish_reason: FinishReason = "stop"
     has_thought: bool = False
@@ -127,6 +93,10 @@ class Text:
     indication: str | None = None
     source: str | None = None
     header: ImageHeader | None = None
+
+    def answers(self) -> list[Section]:
+        """The required sections as they stand in the text."""
+        return [section for section in self.sections.sections if OTHER not in section.keys]
 
     def issue(
         self,
@@ -147,20 +117,10 @@ class Text:
 
 Check: TypeAlias = Callable[[Text], Iterator[Issue]]
 
-# What the prompts say under each heading: a model that repeats it has not answered. Compared without case and marks.
-PROMPT_LINES = (
-    "what this image shows, one short sentence for each finding, with its side and zone",
-    "what the current image shows, one short sentence for each finding, with its side and zone, and what has changed since the prior",
-    "the conclusion, in order of importance",
-    "the complaint, the history and the medications",
-    "vital signs, examination and results",
-    "the diagnosis",
-    "what will be done",
-)
-_ECHOES = frozenset(" ".join(re.findall(r"\w+", line.casefold())) for line in PROMPT_LINES)
-_PLACEHOLDER = re.compile(r"\W{0,9}(?:[\[<{][^\[\]<>{}]{0,200}[\]>}]|\d{1,2}[.)])\W{0,9}")
+_SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.!?](?=\S)[^.!?;\n•]+)*[.!?;]?")
 _OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
-_SPECIAL = re.compile(
+BARE_THOUGHT = re.compile(r"\s*(?:<unused94>)?thought[ \t]*\n")
+SPECIAL_TOKEN = re.compile(
     r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
     r"|<\|[a-z_]{1,30}\|>|\[/?INST\]|▁|</?(?:EOS|BOS|PAD|UNK)>|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS)\]"
     r"|(?m:^#{2,3} (?:Human|Assistant|User|Instruction|Response):)"
@@ -170,7 +130,7 @@ _SPECIAL = re.compile(
 def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
     """All issues of a report in the order of the checks; where there is no answer, that is the only one.
 
-    What a text of no natural length says is not checked; a remark says so.
+    The content of a text of no natural length is not checked; an issue says so.
     """
     fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
     checks = (*form, *content) if fits else (*form, not_checked)
@@ -181,7 +141,18 @@ def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Va
 def not_checked(report: Text) -> Iterator[Issue]:
     """A text or a source too long to be compared in a moment: a book, or a loop."""
     longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
-    yield Issue("not-checked", "info", f"the text or its source is too long: what they say was not compared (at most {longest})")
+    yield Issue("not-checked", "info", f"the text or its source is too long, so their contents were not compared (at most {longest})")
+
+
+def no_answer(report: Text) -> Iterator[Issue]:
+    """No text at all, or a thought that never came to an answer."""
+    opened = _OPEN_THOUGHT.match(report.text) or (None if report.answers() else BARE_THOUGHT.match(report.text))
+    if opened or (report.has_thought and not report.text.strip()):
+        message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
+        yield report.issue("thought-only", "error", message, (opened.end(), len(report.text)) if opened else (0, 0))
+    elif not without_tokens(report.text).strip():
+        message = "the model wrote no text; set --temperature above 0 to get another answer"
+        yield report.issue("no-answer", "error", message, (0, len(report.text)))
 
 
 def excerpt(text: str) -> str:
@@ -191,62 +162,63 @@ def excerpt(text: str) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """The text with control strings taken out, so that other checks judge the words."""
-    return _SPECIAL.sub(" ", text)
+    """The text without control tokens, so that other checks judge the words."""
+    return SPECIAL_TOKEN.sub(" ", text)
 
 
-def no_answer(report: Text) -> Iterator[Issue]:
-    """No text at all, or a thought that never came to an answer."""
-    opened = _OPEN_THOUGHT.match(report.text)
-    if opened or (report.has_thought and not report.text.strip()):
-        message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
-        yield Issue("thought-only", "error", message, excerpt(report.text[opened.end() :]) if opened else "")
-    elif not without_tokens(report.text).strip():
-        yield Issue("no-answer", "error", "the model wrote no text; set --temperature above 0 to get another answer", excerpt(report.text))
+def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Where the sentences, list items and lines of a stretch stand, without the space around them."""
+    for found in _SENTENCE.finditer(text, start, len(text) if end is None else end):
+        written = found.group()
+        if written.strip():
+            yield found.start() + len(written) - len(written.lstrip()), found.start() + len(written.rstrip())
 
 
-def special_token(report: Text) -> Iterator[Issue]:
-    """Control strings of the model's own format have no place in a report."""
-    found = _SPECIAL.search(report.text)
-    if found:
-        message = f"a control token was left in the text: {found.group()}"
-        yield Issue("special-token", "error", message, excerpt(report.text[max(0, found.start() - 20) : found.end() + 20]))
+@cache
+def word_list(name: str) -> frozenset[str]:
+    """The words of ``data/NAME.txt``; lines that begin with # are remarks."""
+    lines = (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
-def missing_section(report: Text) -> Iterator[Issue]:
-    """Every required section has a heading, or one that stands for it."""
-    present = report.sections.texts()
-    for key in report.required:
-        if key not in present:
-            yield Issue("missing-section", "error", f"the {key} section is missing")
+@cache
+def phrases(name: str) -> dict[str, str]:
+    """key -> a pattern for its phrases, from the lines ``key: word, two words, begin*`` of ``data/NAME.txt``.
+
+    In a phrase, * stands for any letters, "..." for up to 40 characters, a word before ? may be left out, and a word in
+    capitals stands for one of the list with this key.
+    """
+    lists: dict[str, list[str]] = {}
+    for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+        key, colon, written = line.partition(":")
+        if colon and not line.startswith("#"):
+            lists.setdefault(key, []).extend(phrase.strip() for phrase in written.split(","))
+    return {key: rf"(?<!\w){_any_of(said, lists)}(?!\w)" for key, said in lists.items() if key.islower()}
 
 
-def empty_section(report: Text) -> Iterator[Issue]:
-    """A section says something: "Not documented." does, punctuation, a list number, a placeholder or the prompt's own line does not."""
-    for key in report.required:
-        bodies = report.sections.bodies(key)
-        if bodies and not any(says_something(body) for body in bodies):
-            yield Issue("empty-section", "error", f"the {key} section has no content", excerpt(" ".join(bodies)))
+def _any_of(said: list[str], lists: Mapping[str, list[str]]) -> str:
+    return rf"(?:{'|'.join(_phrase(one.split(), lists) for one in said)})"
 
 
-def says_something(body: str) -> bool:
-    """Whether a section's text holds words of its own."""
-    words = re.findall(r"\w+", without_tokens(body).replace("_", " ").casefold())
-    return bool(words) and " ".join(words) not in _ECHOES and not _PLACEHOLDER.fullmatch(body)
+def _phrase(words: list[str], lists: Mapping[str, list[str]]) -> str:
+    """The words one after the other, with a space or a hyphen between them."""
+    pattern, gap = "", ""
+    for word in words:
+        bare = word.rstrip("?")
+        one = (
+            _any_of(lists[bare], lists) if bare in lists and bare.isupper() else re.escape(bare).replace(r"\*", r"\w*").replace("'", "['’]")
+        )
+        if word == "...":
+            pattern, gap = pattern + r"\b[^.;\n]{0,40}?\b", ""
+        elif word.endswith("?"):
+            pattern += rf"(?:{gap}{one})?"
+        else:
+            pattern, gap = pattern + gap + one, "" if word.endswith("-") else r"[\s-]+"
+    return pattern
 
 
-def section_order(report: Text) -> Iterator[Issue]:
-    """The sections come in the order the reader expects."""
-    first = list(dict.fromkeys(key for section in report.sections.sections for key in section.keys if key in report.required))
-    if first != sorted(first, key=report.required.index):
-        yield Issue("section-order", "warning", f"the sections stand in an unusual order: {', '.join(first)}")
-
-
-def duplicate_section(report: Text) -> Iterator[Issue]:
-    """A heading is given once; a second one often begins a second report."""
-    seen: set[tuple[str, ...]] = set()
-    for section in report.sections.sections:
-        if section.rank < 2 and section.keys in seen and OTHER not in section.keys:
-            yield Issue("duplicate-section", "warning", f"the heading {excerpt(section.heading)} is given more than once")
-            return
-        seen.add(section.keys)
+@cache
+def finder(table: str, *keys: str) -> re.Pattern[str]:
+    """The phrases of a list, or of some of its keys; the group that matched is the key, with _ for a space."""
+    found = phrases(table)
+    return re.compile("|".join(rf"(?P<{key.replace(' ', '_')}>{found[key]})" for key in keys or found), re.IGNORECASE)

@@ -1,6 +1,6 @@
-"""Degenerate loops: a phrase that repeats without end, in a row or all over the text.
+"""Text that repeats itself: a phrase without end, in a row or all over the text, or a passage that stands twice.
 
-Greedy decoding runs into them (Holtzman et al. 2020); what is allowed was counted in real reports and notes.
+Greedy decoding runs into loops (Holtzman et al. 2020); what is allowed was counted in real reports and notes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from medgemma_app.validate.core import Issue, Text, excerpt
+from medgemma_app.validate.core import LONGEST_TEXT, Issue, Text, excerpt
 
 # Windows of so many words, doubled from one to the next: the short ones find loops of short phrases, the long ones
 # loops of phrases that repeat something within themselves.
@@ -19,6 +19,7 @@ _SEARCHED = (4, 16, 64, 256)
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3))  # up to so many words in the phrase: so many times
 _ALLOWED_LONG = 2
 _LONGEST_PERIOD = 400
+_PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
 _PATIENCE = 24  # words that a loop must have before a generation is stopped for it
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
@@ -34,12 +35,27 @@ _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 
 def repetition(report: Text) -> Iterator[Issue]:
-    """The model got stuck: it said so, or the text shows it."""
+    """The model got stuck: it said so, or the text shows it; or a passage stands twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)
     if phrase is not None or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
+    elif len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
+        yield report.issue("doubled-text", "error", "this passage already stands further up; take one of the two out", span)
+
+
+def doubled(text: str) -> tuple[int, int] | None:
+    """Where the first passage stands that repeats so many words said before, whatever stands between the two."""
+    words = list(_WORD.finditer(text))
+    said = [word.group().casefold() for word in words]
+    seen: dict[tuple[str, ...], int] = {}
+    for at in range(len(said) - _PASSAGE + 1):
+        first = seen.setdefault(tuple(said[at : at + _PASSAGE]), at)
+        if at - first >= _PASSAGE:
+            length = next((more for more in range(_PASSAGE, len(said) - at) if said[first + more] != said[at + more]), len(said) - at)
+            return words[at].start(), words[at + length - 1].end()
+    return None
 
 
 def loop(text: str) -> str | None:

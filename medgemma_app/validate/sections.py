@@ -1,25 +1,26 @@
-"""Text -> sections, by the headings models and clinicians really write.
+"""Text -> sections, by the headings that models and clinicians write; their names are in ``data/headings.txt``.
 
-A heading stands at the start of a line, alone or before a colon or dash, and may be numbered, bold or a Markdown title.
-Names come in ranks. A section is opened by its best-ranked name in the text only, so that "P: 72" among the vital signs
-is no plan where PLAN stands, and "Medications" under PLAN is no history where SUBJECTIVE stands:
-
-rank 0  the name itself: FINDINGS, SUBJECTIVE, ASSESSMENT AND PLAN
-rank 1  its letter: S, O, A, P, A/P
-rank 2  what stands in its place: HISTORY OF PRESENT ILLNESS for the subjective, CONCLUSION for the impression
-rank 3  what comes before the report, as INDICATION does; inside a section it is part of it
+A heading stands at the start of a line, alone or before a colon or dash, and may be numbered, bold or a Markdown title; after the
+end of a sentence it may also stand within a line. A section is opened only by its best-ranked name in the text, so that "P: 72"
+among the vital signs is no plan where PLAN stands, and "Medications" under PLAN is no history where SUBJECTIVE stands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import TypeAlias
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
 
+Kind: TypeAlias = Literal["findings", "soap"]
 OTHER = "other"
 LONGEST_HEADING = 60
+DATA = Path(__file__).parent / "data"
+_BEFORE, _AFTER_ALL = 3, 4
+_SHORTEST_BEGINNING = 8  # words of a section without a heading
+_THOUGHT = re.compile(r"\s*thought[ \t]*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +31,16 @@ class Name:
     rank: int
 
 
-Names: TypeAlias = Mapping[str, Name]
-
-
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One heading with the text under it; a combined heading has several keys."""
+    """One heading and the text under it, ``body``, which stands from ``start`` to ``end``; a combined heading has several keys."""
 
     keys: tuple[str, ...]
     heading: str
     body: str
     rank: int = 0
+    start: int = 0
+    end: int = 0
 
     @property
     def text(self) -> str:
@@ -49,14 +49,14 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class Sections:
     """A text cut at its headings: joined again, preamble and sections hold every word of it."""
 
     preamble: str
     sections: tuple[Section, ...]
 
     def texts(self) -> dict[str, str]:
-        """Key -> text, repeated sections joined by a blank line."""
+        """Key -> text; repeated sections are joined by a blank line."""
         found: dict[str, list[str]] = {}
         for section in self.sections:
             for key in section.keys:
@@ -64,92 +64,199 @@ class Parsed:
         return {key: "\n\n".join(filter(None, texts)) for key, texts in found.items() if key != OTHER}
 
     def bodies(self, key: str) -> list[str]:
-        """The texts under the headings of one section, headings left out."""
+        """The texts under the headings of one section, without the headings."""
         return [section.body for section in self.sections if key in section.keys]
 
+    def spans(self, key: str) -> list[tuple[int, int]]:
+        """Where those texts stand."""
+        return [(section.start, section.end) for section in self.sections if key in section.keys]
 
-def _names(*rows: tuple[str, int, str]) -> Names:
-    names: dict[str, Name] = {}
-    for keys, rank, spellings in rows:
-        name = Name(tuple(keys.split()), rank)
-        names.update({spelling.strip(): name for spelling in spellings.split(",")})
-    return MappingProxyType(names)
+    def with_beginning(self, text: str, key: str) -> Sections:
+        """With the preamble as a section without a heading, where it is more than "Here is the note:" and the text has no such section."""
+        is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
+        if any(key in section.keys for section in self.sections) or not is_note or self.preamble.count(" ") < _SHORTEST_BEGINNING:
+            return self
+        start = text.find(self.preamble)
+        whole = Section((key,), "", self.preamble, 0, start, start + len(self.preamble))
+        return Sections("", (whole, *self.sections)) if not _THOUGHT.match(text) else self
 
 
-FINDINGS_NAMES = _names(
-    ("findings", 0, "findings, finding"),
-    ("impression", 0, "impression, impressions, final impression, overall impression, impression and recommendations"),
-    ("findings impression", 0, "findings and impression, findings and impressions"),
-    ("findings", 2, "radiographic findings, radiological findings, imaging findings, x ray findings, chest x ray findings"),
-    ("findings", 2, "key findings, observations, description, report"),
-    # ESR and RSNA templates name the last section Impression or Conclusion; the others are seen in European reports.
-    ("impression", 2, "conclusion, conclusions, summary, opinion, interpretation, radiographic impression, diagnostic impression"),
-    (OTHER, 3, "indication, clinical indication, clinical history, clinical information, history, reason for exam"),
-    (OTHER, 3, "comparison, comparisons, technique, exam, examination, procedure, view, views"),
-    (OTHER, 0, "disclaimer, important disclaimer"),
-)
-SOAP_NAMES = _names(
-    ("subjective", 0, "subjective, subjective data, subjective findings, s subjective"),
-    ("objective", 0, "objective, objective data, objective findings, o objective"),
-    ("assessment", 0, "assessment, assessments, a assessment"),
-    ("plan", 0, "plan, plans, treatment plan, p plan, plan of care, care plan"),
-    ("assessment plan", 0, "assessment and plan, assessment and plans, diagnosis and plan, assessment and treatment plan"),
-    ("assessment plan", 0, "impression and plan, assessment and recommendations, impression and recommendations"),
-    ("subjective", 1, "s"),
-    ("objective", 1, "o"),
-    ("assessment", 1, "a"),
-    ("plan", 1, "p"),
-    ("assessment plan", 1, "a and p"),
-    ("subjective", 2, "chief complaint, chief complaints, cc, complaint, presenting complaint, reason for visit"),
-    ("subjective", 2, "history of present illness, history of presenting illness, history of presenting complaint, hpi"),
-    ("subjective", 2, "history, interval history, patient history, medical history, past medical history, pmh, past history"),
-    ("subjective", 2, "history of the present illness, surgical history, past surgical history, psh, family history, social history"),
-    ("subjective", 2, "medications, current medications, home medications, meds, allergies, review of systems, ros"),
-    ("objective", 2, "vitals, vital signs, vitals reviewed, physical exam, physical examination, exam, examination, pe"),
-    ("objective", 2, "results, labs, laboratory, lab results, laboratory results, imaging, diagnostics, diagnostic results"),
-    ("objective", 2, "laboratory data, laboratory studies, imaging studies, diagnostic studies, on examination, o and e, investigations"),
-    ("assessment", 2, "impression, impressions, clinical impression, diagnosis, diagnoses, differential diagnosis"),
-    ("assessment", 2, "final diagnosis, discharge diagnosis, medical decision making"),
-    ("plan", 2, "instructions, patient instructions, recommendations, recommendation, follow up, treatment, disposition, next steps"),
-    (OTHER, 0, "disclaimer, important disclaimer"),
-)
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    """A heading in the text: where it begins, what it opens, and where the text under it begins."""
 
-_LEAD = re.compile(r"[\s>#\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4}|[-*•+]\s{1,8}(?=\*\*|__))?")
+    line: int
+    written: str
+    name: Name
+    body: int
+    marked: bool
+
+
+_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_LEAD = re.compile(r"[\s>#*_\[\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4})?(?:[-•+]\s{1,8}(?=\*\*|__))?[*_]{0,3}")
+_ITEM = re.compile(r"\s*(?:[-*•+]\s|\d{1,2}[.)]\s)")
 _SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
-_BOLD = re.compile(r"(\*\*|__)([^*_]{1,60})\1")
 _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
-_AFTER = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
-_PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)")
+_BOLD_END = re.compile(r"\*\*|__")
+_TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
+_PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE)
 _TREATMENT = re.compile(r"(?im)^[^\w\n]{0,12}(?:medical )?(?:treatment|plan|management|recommendations?)(?: plan)?[*_]{0,3}:")
-_INLINE = re.compile(
-    r"(?<=[a-z)X][.!?;][ \t])(?=(?:\*\*)?(?:FINDINGS|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN)(?: (?:AND|&) PLAN)?(?:\*\*)?:)"
+_WITHIN = re.compile(
+    r"(?<=[.!?;:,)*\]\"][ \t])(?=(?:\*\*|__)?(?:(?:[A-Z][A-Za-z]{2,20} ){0,2}"
+    r"(?:FINDINGS?|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN|Findings|Impression|Subjective|Objective|Assessment|Plan)"
+    r"(?: (?:AND|&|and) (?:PLAN|IMPRESSION|Plan|Impression))?|[SOAP]|A/P)(?:\*\*|__)?(?:[ \t]\([A-Z]\))?(?:\*\*|__)?:)"
+    r"|(?<=[ \t])(?=[A-Z]{3,15}(?: (?:[A-Z]{2,15}|&)){0,5}:)"
 )
+_FENCE = re.compile(r"\s*(?:(?:`{3,}\w*|-{3,}|\*{3,}|_{3,})[ \t]*(?:\n\s*|\Z))*")
+_FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
+_ADJECTIVES = frozenset(
+    """overall specific final key main detailed radiographic radiological radiology radiologic imaging x ray chest ct mri image clinical
+    preliminary brief general important relevant draft suggested updated concise primary physician's provider's doctor's""".split()  # noqa: SIM905
+)
+
+
+@cache
+def names(kind: Kind) -> Mapping[str, Name]:
+    """The headings of a kind of report, as ``data/headings.txt`` lists them."""
+    found: dict[str, Name] = {}
+    for line in (DATA / "headings.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(kind):
+            _, keys, rank, spellings = line.split("|")
+            found |= dict.fromkeys(map(str.strip, spellings.split(",")), Name(tuple(keys.split()), int(rank)))
+    return found
 
 
 def parse_findings(text: str) -> dict[str, str]:
-    """The ``findings`` and ``impression`` of a report, as far as it has them."""
-    return parse(text, FINDINGS_NAMES).texts()
+    """The ``findings`` and ``impression`` of a report, as far as it has headings for them."""
+    return parse(text, "findings").texts()
 
 
 def parse_soap(text: str) -> dict[str, str]:
-    """The ``subjective``, ``objective``, ``assessment`` and ``plan`` of a note, as far as it has them."""
-    return parse(text, SOAP_NAMES).texts()
+    """The ``subjective``, ``objective``, ``assessment`` and ``plan`` of a note, as far as it has headings for them."""
+    return parse(text, "soap").texts()
 
 
-def parse(text: str, names: Names) -> Parsed:
+def parse(text: str, kind: Kind) -> Sections:
     """Cut a text at its headings; what stands before the first is the preamble."""
-    lines = _INLINE.sub("\n", text).splitlines()
-    headings = {line: _heading(line, names) for line in set(lines)}
-    best = _best_ranks(found[1] for found in headings.values() if found)
-    preamble: list[str] = []
-    sections: list[tuple[str, Name, list[str]]] = []
-    for line in lines:
-        found = headings[line]
-        if found and _opens(found[1], best, inside=any(OTHER not in name.keys for _, name, _ in sections[-1:])):
-            sections.append((found[0], found[1], [found[2]]))
+    opened = list(_opened(list(_headings(text, kind))))
+    ends = [one.line for one in opened[1:]] + [len(text)] * bool(opened)
+    sections = []
+    for one, end in zip(opened, ends, strict=True):
+        start, end = _trimmed(text, one.body, end)
+        if start < end or one.name.rank != 2 or one is opened[-1]:  # "Chest X-Ray Interpretation" above it all is a title
+            sections.append(Section(one.name.keys, one.written, text[start:end], one.name.rank, start, end))
+    return Sections(text[: opened[0].line if opened else None].strip(), _with_plans(sections))
+
+
+def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections]:
+    """The text that sections make, and the sections in it; a key that names no known section is kept as another one."""
+    text, found = "", []
+    for key, written in sections.items():
+        body = written.strip()
+        start = len(text) + len(key) + 2
+        text += f"{key}:\n{body}\n\n"
+        found.append(Section((_name(key, kind) or Name((OTHER,), 0)).keys, key, body, 0, start, start + len(body)))
+    return (text.strip() if any(one.body for one in found) else ""), Sections("", tuple(found))
+
+
+def _headings(text: str, kind: Kind) -> Iterator[_Heading]:
+    """Everything in the text that looks like a heading, in order."""
+    for line in _LINE.finditer(text):
+        lead = _LEAD.match(text, *line.span())
+        first = _heading(text, line.start(), lead.end() if lead else line.start(), line.end(), kind)
+        if first:
+            yield first
+        for within in _WITHIN.finditer(text, first.body if first else line.start(), line.end()):
+            marks = _LEAD.match(text, within.start(), line.end())
+            found = _heading(text, within.start(), marks.end() if marks else within.start(), line.end(), kind)
+            if found:
+                yield found
+
+
+def _heading(text: str, line: int, start: int, stop: int, kind: Kind) -> _Heading | None:
+    """The heading at ``start`` of a line that ends at ``stop``, or None where the line is prose."""
+    for end, after in _ends(text, start, stop):
+        written = text[start:end].strip(" \t*_:[]/")
+        name = _name(written, kind) if written else None
+        body = _TO_BODY.match(text, after)
+        marked = text[line:start].strip() != "" or end < stop or "*" in text[start:end]
+        if name and body and not _reads_on(written, name, text[body.end() : body.end() + 12], marked=marked):
+            return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None)
+    return None
+
+
+def _ends(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Where a heading that begins at ``start`` may end, and where the text after it begins."""
+    if stop - start <= LONGEST_HEADING:
+        yield stop, stop
+    for mark in (_SEPARATOR, _BOLD_END):
+        found = mark.search(text, start, min(stop, start + LONGEST_HEADING + 8))
+        if found:
+            yield found.start(), found.end()
+    capitals = _CAPITALS.match(text, start, stop)
+    if capitals:
+        yield capitals.end(1), capitals.end()
+
+
+def _name(heading: str, kind: Kind) -> Name | None:
+    """What a heading opens: by its own name, by the name without the adjectives before it, or by its first word."""
+    known, words = names(kind), fold(heading).split()
+    while words and " ".join(words) not in known and words[0] in _ADJECTIVES:
+        del words[0]
+    return known.get(" ".join(words)) or known.get(f"{words[0]}*") if words else None
+
+
+def fold(heading: str) -> str:
+    """A heading as the lists spell it: small letters, no marks, no bracketed remark, "&" and "/" as "and"."""
+    bare = re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)
+    return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", bare)).casefold().split())
+
+
+def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
+    """Whether what looks like a heading is prose after all: "P: 72" is a pulse, a bare "plan" a word of a wrapped line."""
+    if name.rank == 1:
+        return not marked or (name.keys == ("plan",) and _PULSE.match(rest) is not None)
+    return not marked and not written[:1].isupper()
+
+
+def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
+    """The headings that open a section."""
+    best: dict[str, int] = {}
+    for one in found:
+        best |= {key: min(one.name.rank, best.get(key, one.name.rank)) for key in one.name.keys if one.name.rank < _BEFORE}
+    last = max((one.line for one in found if OTHER not in one.name.keys and _is_best(one.name, best)), default=-1)
+    seen: set[str] = set()
+    for one in found:
+        if one.name.rank == _BEFORE:
+            opens = not seen
+        elif one.name.rank == _AFTER_ALL:
+            opens = bool(seen) and one.line > last and not one.marked
         else:
-            (sections[-1][2] if sections else preamble).append(line)
-    return Parsed(_block(preamble), _with_plans(Section(name.keys, head, _block(body), name.rank) for head, name, body in sections))
+            opens = _is_best(one.name, best) and not _is_item_of_plan(one, seen)
+        if opens:
+            seen.update(one.name.keys if OTHER not in one.name.keys else ())
+            yield one
+
+
+def _is_best(name: Name, best: Mapping[str, int]) -> bool:
+    return any(best.get(key) == name.rank for key in name.keys)
+
+
+def _is_item_of_plan(one: _Heading, seen: set[str]) -> bool:
+    """Whether a stand-in for an earlier section is an item of the plan: "1. Imaging: CT", "Medications: continue"."""
+    earlier = not {"assessment", "plan"}.intersection(one.name.keys)
+    return one.name.rank == 2 and earlier and "plan" in seen and (one.marked or not seen.isdisjoint(one.name.keys))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A stretch without the space, rules and code fences around it."""
+    opening = _FENCE.match(text, start, end)
+    start = opening.end() if opening else start
+    end = start + len(text[start:end].rstrip())
+    for _ in range(3):
+        closing = _FENCE_END.search(text, max(start, end - 80), end)
+        end = start + len(text[start : closing.start() if closing else end].rstrip())
+    return start, end
 
 
 def _with_plans(sections: Iterable[Section]) -> tuple[Section, ...]:
@@ -160,65 +267,3 @@ def _with_plans(sections: Iterable[Section]) -> tuple[Section, ...]:
     return tuple(
         replace(one, keys=("assessment", "plan")) if one.keys == ("assessment",) and _TREATMENT.search(one.body) else one for one in found
     )
-
-
-def from_mapping(sections: Mapping[str, str], names: Names) -> Parsed:
-    """Sections that come apart already; a key that names no known section is kept as another one."""
-    other = Name((OTHER,), 0)
-    return Parsed("", tuple(Section(names.get(fold(key), other).keys, key, text.strip()) for key, text in sections.items()))
-
-
-def fold(heading: str) -> str:
-    """A heading as the tables spell it: lower case, no marks, no bracketed remark, "&" and "/" as "and"."""
-    bare = re.sub(r"\([^()]{0,30}\)|[*_#.]", "", heading)
-    return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", bare)).casefold().split())
-
-
-def _heading(line: str, names: Names) -> tuple[str, Name, str] | None:
-    """(heading as written, what it opens, text after it on the line), or None for a line of prose."""
-    lead = _LEAD.match(line)
-    start = lead.end() if lead else 0
-    for end, after in _ends(line, start):
-        head, rest = line[start:end], _AFTER.sub("", line[after:], count=1)
-        name = names.get(fold(head))
-        if name and not _reads_on(head, name, rest, marked=line[:start].strip() != "" or end < len(line)):
-            return head.strip(" *_"), name, rest
-    return None
-
-
-def _ends(line: str, start: int) -> Iterator[tuple[int, int]]:
-    """Where a heading that begins at ``start`` may end, and where the text after it begins."""
-    if len(line) - start <= LONGEST_HEADING:
-        yield len(line), len(line)
-    separator = _SEPARATOR.search(line, start, start + LONGEST_HEADING + 8)
-    if separator:
-        yield separator.start(), separator.end()
-    bold = _BOLD.match(line, start)
-    if bold:
-        yield bold.end(), bold.end()
-    capitals = _CAPITALS.match(line, start)
-    if capitals:
-        yield capitals.end(1), capitals.end()
-
-
-def _reads_on(head: str, name: Name, rest: str, *, marked: bool) -> bool:
-    """Whether what looks like a heading is prose after all: "P: 72" is a pulse, a bare "plan" a word of a wrapped line."""
-    if name.rank == 1:
-        return not (marked or "*" in head) or (name.keys == ("plan",) and _PULSE.match(rest) is not None)
-    return not marked and not head.strip(" *_")[:1].isupper()
-
-
-def _best_ranks(names: Iterable[Name]) -> dict[str, int]:
-    best: dict[str, int] = {}
-    for name in names:
-        for key in name.keys:
-            best[key] = min(name.rank, best.get(key, name.rank))
-    return best
-
-
-def _opens(name: Name, best: Mapping[str, int], *, inside: bool) -> bool:
-    return not inside if name.rank == 3 else any(best[key] == name.rank for key in name.keys)
-
-
-def _block(lines: list[str]) -> str:
-    return "\n".join(lines).strip()

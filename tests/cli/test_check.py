@@ -56,7 +56,7 @@ def test_a_good_report_gives_nothing_on_stdout_a_verdict_on_stderr_and_exit_0(tm
 
 
 def test_an_issue_is_a_line_and_an_error_exits_with_3():
-    result = check("-", input=f"{FINDINGS[:-3]}\x1b[31m")
+    result = check("-", input=f"{FINDINGS[:-9]}\x1b[31m {FINDINGS[-9:-3]}")
     assert (result.exit_code, codes(result)) == (3, ["truncated"])
     assert "\x1b" not in result.stdout
     assert "acute" not in result.stderr

@@ -1,159 +1,172 @@
-"""How often the validators are wrong about real texts, and how many errors put into them they catch.
+"""What the validators flag in real texts, and how many planted faults they find.
 
-    python tests/tools/measure_validators.py FOLDER
+    python tests/tools/measure_validators.py FOLDER [--show CODE]
 
-FOLDER holds JSON lines: ``aci-bench*.jsonl`` with dialogue and note, ``iu-xray*.jsonl`` with comparison, indication, findings and
-impression. The validators were tuned on two rows of three; every third row is counted apart. Its false alarms
-on notes were looked at too, late and twice, and their causes mended, so that on notes neither column is wholly unseen.
+FOLDER holds JSON lines: ``aci-bench*.jsonl`` with dialogue and note (a clinician's, or a model's where the row names one), and
+``iu-xray*.jsonl`` with comparison, indication, findings and impression. Without --show: flags of each code in each corpus, and recall
+on planted faults. With --show: each flag of a code with its sentence and the source's, so that a person can judge it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
-import sys
-import time
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
-
-import complete
-from injections import NOTES, REPORTS, Injector, Row, as_markdown, has_prior, report_text
-from refusals import lines
+from typing import Any
 
 from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
-SEED = 7
-ROUNDS = 3
-EXAMPLES = 4
-HELD_OUT = 3
-Judge: TypeAlias = Callable[..., Validation]
-Judged: TypeAlias = Callable[[str], Validation]
+Row = dict[str, Any]
+AROUND = 90
 
 
-def main(folder: str) -> None:
-    """Print both tables for the corpora of a folder."""
-    notes, reports = _rows(folder, "aci-bench*.jsonl"), _rows(folder, "iu-xray*.jsonl")
-    print("| | wanted | tuned on | held out |\n|---|---|---|---|")
-    examples = [*_false_alarms("real radiology reports", reports, _judge_report, report_text, (0.01, 0.05))]
-    examples += _false_alarms("real notes with their dialogue", notes, _judge_note, lambda row: row["note"], (0.02, 0.25))
-    restyled = [as_markdown(row) for row in notes]
-    examples += _false_alarms("the same notes as Markdown", restyled, _judge_note, lambda row: row["note"], (0.02, 0.25))
-    examples += _catches("reports", reports, _judge_report, report_text, REPORTS)
-    examples += _catches("notes", notes, _judge_note, lambda row: row["note"], NOTES)
-    examples += _written_here()
-    examples += _of_another_author()
-    print("\nWorst examples:\n" + "\n".join(f"- {line}" for line in examples))
+def rows(folder: Path, pattern: str) -> list[Row]:
+    """The rows of all files of a name."""
+    return [json.loads(line) for path in sorted(folder.glob(pattern)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _rows(folder: str, pattern: str) -> list[Row]:
-    lines = [line for path in sorted(Path(folder).glob(pattern)) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [json.loads(line) for line in lines]
+def report(row: Row) -> str:
+    return f"FINDINGS:\n{row['findings']}\n\nIMPRESSION:\n{row['impression']}"
 
 
-def _judge_report(row: Row, text: str, **known: object) -> Validation:
-    told: dict[str, object] = {"has_prior": has_prior(row), "indication": row["indication"], **known}
-    return validate_findings(text, **told)  # type: ignore[arg-type]
+def judge_report(row: Row, text: str) -> Validation:
+    comparison = row["comparison"].strip().lower()
+    return validate_findings(text, has_prior=bool(comparison) and not comparison.startswith(("none", "no ")), indication=row["indication"])
 
 
-def _judge_note(row: Row, text: str, **known: object) -> Validation:
-    return validate_soap(text, source=row["dialogue"], **known)  # type: ignore[arg-type]
+def judge_note(row: Row, text: str) -> Validation:
+    return validate_soap(text, source=row["dialogue"])
 
 
-def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    tuned = [row for at, row in enumerate(rows) if at % HELD_OUT != HELD_OUT - 1]
-    return tuned, list(rows[HELD_OUT - 1 :: HELD_OUT])
+def corpora(folder: Path) -> dict[str, list[tuple[Row, str, Validation]]]:
+    """Name -> (row, text, what the validators say of it)."""
+    notes, reports = rows(folder, "aci-bench*.jsonl"), rows(folder, "iu-xray*.jsonl")
+    written = {
+        "reports by radiologists": [(row, report(row), judge_report(row, report(row))) for row in reports],
+        "notes by clinicians": [(row, row["note"], judge_note(row, row["note"])) for row in notes if "model" not in row],
+        "notes by models": [(row, row["note"], judge_note(row, row["note"])) for row in notes if "model" in row],
+    }
+    return {name: judged for name, judged in written.items() if judged}
 
 
-def _false_alarms(name: str, rows: Sequence[Row], judge: Judge, text: Callable[[Row], str], wanted: tuple[float, float]) -> Iterable[str]:
-    begun = time.process_time()
-    judged = [[(row, judge(row, text(row))) for row in part] for part in _split(rows)]
-    spent = 1000 * (time.process_time() - begun) / max(1, len(rows))
-    for kind, most in zip(("error", "warning"), wanted, strict=True):
-        shares = [_share([any(issue.severity == kind for issue in one.issues) for _, one in part]) for part in judged]
-        print(f"| {name}: any {kind} | at most {most:.0%} | {' | '.join(shares)} |")
-    print(f"| {name}: time | under 20 ms | {spent:.0f} ms | |")
-    found = [(row["id"], issue) for part in judged for row, one in part for issue in one.issues if issue.severity != "info"]
-    counts = Counter(f"{issue.severity} {issue.code}" for _, issue in found)
-    yield f"{name}: {', '.join(f'{count} {code}' for code, count in counts.most_common())}"
-    yield from (f"{name}: {row} {_shown(issue)}" for row, issue in sorted(found, key=lambda one: one[1].severity)[: 2 * EXAMPLES])
+def print_flags(judged: dict[str, list[tuple[Row, str, Validation]]]) -> None:
+    """A table: texts with each code, by corpus."""
+    print(f"| texts flagged | {' | '.join(f'{name} ({len(texts)})' for name, texts in judged.items())} |")
+    print("|---" * (len(judged) + 1) + "|")
+    counts = [Counter(kind for *_, one in texts for kind in {f"{i.severity} `{i.code}`" for i in one.issues}) for texts in judged.values()]
+    for kind in sorted(set().union(*counts)):
+        print(f"| {kind} | {' | '.join(str(count[kind]) for count in counts)} |")
+    for severity in ("errors", "warnings"):
+        print(f"| any of the {severity} | {' | '.join(str(sum(bool(getattr(one, severity)) for *_, one in t)) for t in judged.values())} |")
 
 
-def _catches(
-    name: str,
-    rows: Sequence[Row],
-    judge: Judge,
-    text: Callable[[Row], str],
-    table: Sequence[tuple[str, Injector, tuple[str, ...], float]],
-) -> Iterable[str]:
-    missed: list[str] = []
-    for title, inject, codes, wanted in table:
+def print_code(judged: dict[str, list[tuple[Row, str, Validation]]], code: str) -> None:
+    """Every flag of a code with its sentence and the source's."""
+    for name, texts in judged.items():
+        for row, text, validation in texts:
+            for issue in (issue for issue in validation.issues if issue.code == code):
+                print(f"{name}, {row['id']}: {issue.severity}: {issue.message} [{issue.excerpt}]")
+                for label, said, span in shown(issue, text, row.get("dialogue", "")):
+                    print(f"    {label}: {said[: span[0]]}>>>{said[slice(*span)]}<<<{said[span[1] :]}")
+
+
+def shown(issue: Issue, text: str, source: str) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """(where, what stands around it on one line, its place there) of an issue in the text and in the source."""
+    for label, said, start, end in (("text", text, issue.start, issue.end), ("source", source, issue.source_start, issue.source_end)):
+        if start is not None and end is not None:
+            first = max(0, start - AROUND)
+            yield label, re.sub(r"\s", " ", said[first : end + AROUND]), (start - first, end - first)
+
+
+# --- planted faults: each makes a text wrong in one known way, or None where it cannot be
+
+
+def cut_in_a_word(text: str, rng: random.Random) -> str | None:
+    words = [found for found in re.finditer(r"\b[a-z]{5,}\b", text) if found.start() > len(text) // 3]
+    if not words:
+        return None
+    word = rng.choice(words)
+    return text[: rng.randrange(word.start() + 2, word.end() - 1)]
+
+
+def cut_in_a_sentence(text: str, rng: random.Random) -> str | None:
+    words = [found for found in re.finditer(r"(?<=[a-z]) (?=[a-z])", text) if found.start() > len(text) // 3]
+    return text[: rng.choice(words).start()] if words else None
+
+
+def doubled(text: str, rng: random.Random) -> str | None:
+    passages = [one for one in re.split(r"\n\s*\n", text) if len(one.split()) >= 40]
+    return f"{text}\n\n{rng.choice(passages)}" if passages else None
+
+
+def placeholder(text: str, rng: random.Random) -> str | None:
+    left = [
+        "[Insert date]",
+        "[Patient Name]",
+        "(Only include what was discussed)",
+        "[Follow-up plan]",
+        "{{plan}}",
+        "(If not mentioned, leave blank)",
+    ]
+    return f"{text} {rng.choice(left)}"
+
+
+def without_section(text: str, rng: random.Random) -> str | None:
+    heads = list(re.finditer(r"(?m)^(?:IMPRESSION|ASSESSMENT AND PLAN|PHYSICAL EXAM(?:INATION)?):?", text))
+    return text[: rng.choice(heads).start()].rstrip() if heads else None
+
+
+def refused(_: str, rng: random.Random) -> str | None:
+    said = [
+        "I'm sorry, but I can't interpret medical images.",
+        "I cannot write this without the notes. Please share them.",
+        "No input was provided.",
+    ]
+    return rng.choice(said)
+
+
+FAULTS: tuple[tuple[str, Callable[[str, random.Random], str | None], set[str]], ...] = (
+    ("cut within a word", cut_in_a_word, {"truncated"}),
+    ("cut between words", cut_in_a_sentence, {"truncated", "missing-section"}),
+    ("a passage of 40 words or more doubled", doubled, {"doubled-text", "repetition"}),
+    ("a placeholder left", placeholder, {"unfilled-template"}),
+    ("cut before a section", without_section, {"missing-section"}),
+    ("a refusal", refused, {"refusal"}),
+)
+
+
+def print_recall(judged: dict[str, list[tuple[Row, str, Validation]]]) -> None:
+    """How many planted faults are found, by corpus."""
+    print(f"\n| planted faults found | {' | '.join(judged)} |")
+    print("|---" * (len(judged) + 1) + "|")
+    for name, plant, codes in FAULTS:
         shares = []
-        for part in _split(rows):
-            rng, caught = random.Random(SEED), []
-            for row in part:
-                before = Counter(judge(row, text(row)).issues)
-                for case in filter(None, (inject(row, rng) for _ in range(ROUNDS))):
-                    new = [issue for issue in Counter(judge(row, case.text, **case.known).issues) - before if issue.code in codes]
-                    caught.append(bool(new))
-                    missed += [] if new else [f"{name}, {title}: {row['id']} missed"]
-            shares.append(_share(caught))
-        print(f"| {name}: {title} caught | at least {wanted:.0%} | {' | '.join(shares)} |")
-    yield from (f"{count} x {line}" for line, count in Counter(missed).most_common(2 * EXAMPLES))
+        for corpus, texts in judged.items():
+            rng, judge = random.Random(name), judge_report if "report" in corpus else judge_note
+            wrong = [(row, changed) for row, text, before in texts if not before.errors and (changed := plant(text, rng))]
+            found = sum(not codes.isdisjoint(issue.code for issue in judge(row, changed).issues) for row, changed in wrong)
+            shares.append(f"{found}/{len(wrong)}")
+        print(f"| {name} | {' | '.join(shares)} |")
 
 
-def _written_here() -> Iterable[str]:
-    """Texts of our own in place of a model's: complete ones, the same cut in a word, and refusals."""
-    rng = random.Random(SEED)
-    for name, validate, texts in (
-        ("notes", validate_soap, complete.notes(1, 480)),
-        ("reports", validate_findings, complete.reports(2, 480)),
-    ):
-        whole = list(texts)
-        wrong = [text for text in whole if validate(text).errors]
-        cuts = [validate(complete.cut_in_a_word(text, rng)).errors for text in whole for _ in range(ROUNDS)]
-        print(f"| complete {name} in a model's forms: any error | at most 1% | | {_share([text in wrong for text in whole])} |")
-        print(f"| the same, cut in a word: any error | at least 95% | | {_share(list(map(bool, cuts)))} |")
-        yield from (f"complete {name}: {text[-60:]!r}" for text in wrong[:EXAMPLES])
-    declined, clinical = lines("declined_unseen"), lines("clinical_unseen")
-    note = "SUBJECTIVE:\nCough.\n\nOBJECTIVE:\nLungs clear.\n\nASSESSMENT:\n{0}\n\nPLAN:\n{0}"
-    forms: tuple[tuple[str, Judged, str], ...] = (
-        ("as the sections of a report", validate_findings, "FINDINGS:\n{0}\n\nIMPRESSION:\n{0}"),
-        ("as assessment and plan of a note", validate_soap, note),
-    )
-    for name, validate, form in forms:
-        caught = [not validate(form.format(sentence)).ok for sentence in declined]
-        print(f"| refusals of an author who did not know the rules, {name}: any error | at least 95% | | {_share(caught)} |")
-    for name, validate, form in forms:
-        taken = ["refusal" in {issue.code for issue in validate(form.format(sentence)).issues} for sentence in clinical]
-        print(f"| sentences of clinicians that sound alike, {name}: refusal | at most 2% | | {_share(taken)} |")
-
-
-def _of_another_author() -> Iterable[str]:
-    """Faults written by somebody who did not know the rules; the rules have since been mended by every other one of them."""
-    clean = {"findings": "The heart is normal in size. The lungs are clear.", "impression": "No acute disease."}
-    compared = [report_text({**clean, "findings": f"{clean['findings']} {line}"}) for line in lines("priors")]
-    told = [json.loads(line) for line in lines("contradictions.jsonl")]
-    codes = ("contradiction", "contradicting-side", "measurement-mismatch")
-    for name, wanted, texts, known in (
-        ("comparisons with a prior", ("invented-prior",), compared, False),
-        ("contradictions", codes, [row["text"] for row in told], True),
-    ):
-        caught = [not {issue.code for issue in validate_findings(text, has_prior=known).issues}.isdisjoint(wanted) for text in texts]
-        print(f"| reports: {name} of another author caught | | {_share(caught[::2])} | {_share(caught[1::2])} |")
-        yield from (f"{name}, missed: {text[-70:]!r}" for text, hit in zip(texts, caught, strict=True) if not hit)
-
-
-def _share(hits: Sequence[bool]) -> str:
-    return f"{sum(hits)} of {len(hits)} ({sum(hits) / len(hits):.1%})" if hits else "none"
-
-
-def _shown(issue: Issue) -> str:
-    return f"{issue.severity} {issue.code}: {issue.excerpt or issue.message}"
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--show", metavar="CODE", help="print each flag of this code")
+    told = parser.parse_args()
+    judged = corpora(told.folder)
+    if not judged:
+        parser.error(f"{told.folder} has no aci-bench*.jsonl and no iu-xray*.jsonl; give the folder of the corpora")
+    if told.show:
+        print_code(judged, told.show)
+    else:
+        print_flags(judged)
+        print_recall(judged)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("give the folder of the corpora: make measure-validators CORPORA=FOLDER")
-    main(sys.argv[1])
+    main()

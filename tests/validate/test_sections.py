@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgemma_app.validate import parse_findings, parse_soap
-from medgemma_app.validate.sections import FINDINGS_NAMES, SOAP_NAMES, parse
+from medgemma_app.validate.sections import from_mapping, parse
 
 HEADINGS = [
     "FINDINGS:",
@@ -25,6 +25,11 @@ HEADINGS = [
     "> FINDINGS:",
     "__FINDINGS__",
     "FINDINGS (CHEST):",
+    "FINDINGS/",
+    "### Specific Findings",
+    "**1. Key Findings:**",
+    "*Radiographic findings:*",
+    "[FINDINGS]",
     "\ufeffFINDINGS:",
 ]
 
@@ -34,7 +39,10 @@ def test_a_heading_is_known_however_a_model_writes_it(heading):
     assert parse_findings(f"{heading}\nHeart normal.\n\nIMPRESSION:\nClear.") == {"findings": "Heart normal.", "impression": "Clear."}
 
 
-@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading not in ("Findings", "## Findings")])
+@pytest.mark.parametrize(
+    "heading",
+    [heading for heading in HEADINGS if heading not in ("Findings", "## Findings", "### Specific Findings", "[FINDINGS]", "FINDINGS/")],
+)
 def test_the_text_may_follow_its_heading_on_the_same_line(heading):
     assert parse_findings(f"{heading} The heart is normal.") == {"findings": "The heart is normal."}
 
@@ -126,7 +134,7 @@ def test_a_repeated_section_is_joined_so_that_nothing_is_lost():
 
 
 def test_what_stands_before_the_first_heading_is_the_preamble():
-    parsed = parse("Here is the report.\n\nFINDINGS: Clear.", FINDINGS_NAMES)
+    parsed = parse("Here is the report.\n\nFINDINGS: Clear.", "findings")
     assert (parsed.preamble, parsed.texts()) == ("Here is the report.", {"findings": "Clear."})
 
 
@@ -149,12 +157,88 @@ def test_bold_text_after_a_heading_keeps_its_marks():
     assert parse_findings("IMPRESSION: **No acute disease.**") == {"impression": "**No acute disease.**"}
 
 
+SOAP = {"subjective": "Cough.", "objective": "Wheeze.", "assessment": "Asthma.", "plan": "Inhaler."}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure! Here is the SOAP note: SUBJECTIVE: Cough. OBJECTIVE: Wheeze. ASSESSMENT: Asthma. PLAN: Inhaler.",
+        "Here is the note. **Subjective:** Cough.\n**Objective:** Wheeze.\n**Assessment:** Asthma.\n**Plan:** Inhaler.",
+        "```\nS: Cough.\nO: Wheeze.\nA: Asthma.\nP: Inhaler.\n```",
+        "### 1. Subjective (S)\nCough.\n\n### 2. Objective (O)\nWheeze.\n\n### 3. Assessment (A)\nAsthma.\n\n### 4. Plan (P)\nInhaler.",
+        "S: Cough.\n\n---\n\nO: Wheeze.\n\n---\n\nA: Asthma.\n\n---\n\nP: Inhaler.\n\n---",
+        "S: Cough.\nO: Wheeze.\nA: Asthma.\nP: Inhaler.\n\n**Explanation of the SOAP Note:**\n* **Subjective matters:** what she says.",
+        "S: Cough. O: Wheeze. A: Asthma. P: Inhaler.",
+    ],
+)
+def test_a_note_is_found_within_what_models_put_around_it(text):
+    assert parse_soap(text) == SOAP
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Overall Impression:\nClear.\n\nSpecific Findings:\nHeart normal.", {"impression": "Clear.", "findings": "Heart normal."}),
+        ("**Chest X-Ray Interpretation**\n\n**Key findings**\n- Heart normal", {"findings": "- Heart normal"}),
+        (
+            "FINDINGS: Heart normal.\nIMPRESSION: Clear.\n\nImportant Considerations:\nA draft.",
+            {"findings": "Heart normal.", "impression": "Clear."},
+        ),
+        (
+            "FINDINGS: Heart normal. Note: rotated.\nIMPRESSION: Clear.",
+            {"findings": "Heart normal. Note: rotated.", "impression": "Clear."},
+        ),
+    ],
+)
+def test_a_report_is_found_within_what_models_put_around_it(text, expected):
+    assert parse_findings(text) == expected
+
+
+HPI_NOTE = (
+    "HPI\nCough.\n\nPhysical Examination\nWheeze.\n\nAssessment\nAsthma.\n\nPlan\n1. Imaging: none.\nMedications: inhaler.\n2. Labs: none."
+)
+
+
+def test_an_item_of_the_plan_is_no_heading():
+    found = parse_soap(HPI_NOTE)
+    assert found["plan"] == "1. Imaging: none.\nMedications: inhaler.\n2. Labs: none."
+    assert (found["subjective"], found["objective"]) == ("HPI\nCough.", "Physical Examination\nWheeze.")
+
+
+def test_pairs_of_assessment_and_plan_for_each_problem_are_both_sections():
+    note = "ASSESSMENT AND PLAN\n1. Asthma\nAssessment: mild.\nPlan: inhaler.\n2. Reflux\nAssessment: stable.\nPlan: omeprazole."
+    found = parse_soap(note)
+    assert {"mild.", "stable."} <= set(found["assessment"].replace("2. Reflux", "").split()) | {"stable."}
+    assert "inhaler." in found["plan"] and "omeprazole." in found["plan"]
+
+
+def test_a_sub_heading_is_part_of_its_section():
+    assert parse_soap("OBJECTIVE:\nVITAL SIGNS:\nNot provided.\nPLAN: Rest.")["objective"] == "VITAL SIGNS:\nNot provided."
+
+
+def test_a_heading_may_stand_after_other_words_where_it_is_in_capitals():
+    found = parse_soap("Clinical note: HISTORY OF PRESENT ILLNESS: Cough.\nPLAN: Rest.")
+    assert found == {"subjective": "HISTORY OF PRESENT ILLNESS\nCough.", "plan": "Rest."}
+
+
+def test_sections_know_where_they_stand():
+    text = "Here it is:\n\nFINDINGS:\n  Heart normal.\n\nIMPRESSION: Clear.\n"
+    sections = parse(text, "findings")
+    assert [text[start:end] for key in ("findings", "impression") for start, end in sections.spans(key)] == ["Heart normal.", "Clear."]
+
+
+def test_sections_that_come_apart_stand_in_the_text_they_make():
+    text, sections = from_mapping({"Subjective": " Cough. ", "A/P": "Asthma. Inhaler.", "x": "y"}, "soap")
+    assert [text[slice(*sections.spans(key)[0])] for key in ("subjective", "plan", "other")] == ["Cough.", "Asthma. Inhaler.", "y"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([*HEADINGS, "IMPRESSION:", "Plan:", "A/P", "x", " y z ", "**", ""]) | st.text(max_size=20)))
 def test_no_word_of_any_text_is_lost(lines):
     text = "\n".join(lines)
-    for names in (FINDINGS_NAMES, SOAP_NAMES):
-        parsed = parse(text, names)
+    for kind in ("findings", "soap"):
+        parsed = parse(text, kind)
         kept = " ".join([parsed.preamble, *(f"{section.heading} {section.body}" for section in parsed.sections)])
         assert _letters(text) == _letters(kept)
 

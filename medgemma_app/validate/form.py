@@ -1,0 +1,187 @@
+"""Checks on the form of any report: readable, whole, with all its sections."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+
+from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens, word_list
+from medgemma_app.validate.sections import OTHER
+
+_WORD = re.compile(r"[^\W_]+")
+_LABEL = re.compile(r"(?m)^\W*(?:\d{1,2}[.)])?\W*[A-Z][\w /&-]{2,40}:")
+
+
+def special_token(report: Text) -> Iterator[Issue]:
+    """Control tokens of the model's own format have no place in a report, nor has its thought."""
+    thought, found = BARE_THOUGHT.match(report.text), SPECIAL_TOKEN.search(report.text)
+    if thought:
+        yield report.issue("special-token", "error", "the model's thought stands before the answer; take it out", thought.span())
+    elif found:
+        shown = excerpt(report.text[max(0, found.start() - 20) : found.end() + 20])
+        yield Issue("special-token", "error", f"a control token was left in the text: {found.group()}", shown, *found.span())
+
+
+# --- cut off
+
+_CLOSERS = "\"'”’)]}*_` \t\n\r"
+_LAST_WORD = re.compile(r"(?P<before>.?)(?<![^\W_])(?P<word>[A-Za-z]+)\Z")
+_LETTERED = re.compile(
+    r"\b(?:vitamins?|hepatitis|influenza|type|group|factor|protein|class|grade|stage|strep|bacillus|[0-9.]+) ?$", re.IGNORECASE
+)
+_ONSETS = frozenset("bl br ch cl cr fl fr gl gr ph pl sh sk sm sn sp st sw th tr tw wh str spr thr scr shr sch chr phr spl".split())  # noqa: SIM905
+_SAME_WORD = frozenset("s es d ed er ing ly al".split())  # noqa: SIM905
+_NEEDS_MORE = frozenset(
+    """approximately in a an the and or nor but with without of for from to into at by as than that which who whose while because if when
+    where is are was were be been being has have had will would should could can may might must his its their our my your between within
+    during per via versus due very every each including upon until unless whether although she he they we""".split()  # noqa: SIM905
+)
+_HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$|^\s*(?:[-*•+]|\d{1,2}[.)])$", re.MULTILINE)
+_OPEN_BOLD = re.compile(r"\*\*[A-Za-z][^*\n]{0,60}$")
+_RULE = re.compile(r"`{3,}|-{3,}|\*{3,}|_{3,}")
+_TAIL = 70
+
+
+def truncated(report: Text) -> Iterator[Issue]:
+    """The generation was stopped before its end, or the text ends within a word, or, less surely, within a sentence."""
+    text = report.text.rstrip()
+    last = text.rpartition("\n")[2]
+    if _RULE.fullmatch(last.strip()):
+        text = text.removesuffix(last).rstrip()
+    span = max(0, len(text) - _TAIL), len(text)
+    if report.finish_reason == "length":
+        yield report.issue("truncated", "error", "the token budget ran out before the report was complete; raise --max-tokens", span)
+    elif report.finish_reason == "cancelled":
+        yield report.issue("truncated", "error", "the generation was stopped before the report was complete; run it again", span)
+    elif _ends_within_a_word(report, text):
+        yield report.issue("truncated", "error", "the text ends within a word; raise --max-tokens, or complete it", span)
+    elif not _ends_with_an_aside(report) and _ends_within_a_sentence(text):
+        yield report.issue("truncated", "warning", "the text may end within a sentence; check that it is complete", span)
+
+
+def _ends_with_an_aside(report: Text) -> bool:
+    """Whether the last thing is a disclaimer or an explanation, so that the report before it is whole."""
+    return bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
+
+
+def _ends_within_a_word(report: Text, text: str) -> bool:
+    """Whether the last word is none, but the beginning of one that the language, the text or its source has."""
+    last = _LAST_WORD.search(text[-60:])
+    if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
+        return False
+    word, before = last["word"].lower(), text[: len(text) - len(last["word"])]
+    if len(word) == 1:
+        return last["word"].islower() and word != "a" and last["before"] in " \t" and not _LETTERED.search(before[-20:])
+    own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
+    known = word_list("words") | word_list("clinical_words")
+    if word in own or before[-1:].isdigit():
+        return False
+    if any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in own):
+        return True
+    if word in known:
+        return False
+    if not set(word) & set("aeiouy"):  # a short form, as "htn" or "fx", or the beginning of a syllable
+        return word in _ONSETS
+    if last["word"].islower() and len(word) > 3 and word[-2:] not in _endings():
+        return True
+    return any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
+
+
+def _ends_within_a_sentence(text: str) -> bool:
+    """Whether the last line wants another word."""
+    line = text.rpartition("\n")[2][-200:]
+    hangs = _HANGS.search(line.rstrip(" *`\"'”’")) or _OPEN_BOLD.search(line)
+    return hangs is not None or line.rstrip(_CLOSERS).rpartition(" ")[2] in _NEEDS_MORE
+
+
+# --- readable
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
+# The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
+_LONGEST_WORD = 60
+
+
+def gibberish(report: Text) -> Iterator[Issue]:
+    """The text is no language: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
+    text = without_tokens(report.text)
+    reason, sample = _nonsense(text, _LETTERS.findall(text))
+    if reason:
+        at = max(0, report.text.find(sample))
+        span = at, min(len(report.text), at + len(sample))
+        yield report.issue("gibberish", "error", f"the text is not readable: {reason}; discard it", span)
+
+
+def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
+    """(what is wrong, a sample of it), both empty for readable text."""
+    marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
+    foreign = [word for word in words if not word.isascii() and not _LATIN_OR_GREEK.search(word) and len(word) > 1]
+    rules = (
+        ("it has no words", "" if any(len(word) > 1 for word in words) else text),
+        ("most of it is symbols", text if 2 * letters < marks else ""),
+        ("a word never ends", next((word for word in words if len(word) > _LONGEST_WORD), "")),
+        ("a word mixes alphabets", next((word for word in words if _mixed(word)), "")),
+        ("its words are not words of any language", text if _struck_at_random(words) else ""),
+        ("it mixes languages", foreign[0] if foreign and 0.2 <= len(foreign) / len(words) <= 0.8 else ""),
+    )
+    return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
+
+
+def _mixed(word: str) -> bool:
+    """Letters of two alphabets in one word; Greek ones are spared, as in TNFα or µg."""
+    return not word.isascii() and 0 < len(_LATIN_OR_GREEK.findall(word)) < sum(map(str.isalpha, word))
+
+
+def _struck_at_random(words: list[str]) -> bool:
+    """Whether hardly a word ends as words in Latin letters do."""
+    long = [word.lower() for word in words if len(word) >= 4 and word.isascii() and not word.isupper()]
+    return len(long) >= 5 and sum(word[-2:] in _endings() for word in long) < 0.4 * len(long)
+
+
+@cache
+def _endings() -> frozenset[str]:
+    counts = Counter(word[-2:] for word in word_list("words") | word_list("clinical_words"))
+    return frozenset(ending for ending, count in counts.items() if count >= 20)
+
+
+# --- sections
+
+
+def missing_section(report: Text) -> Iterator[Issue]:
+    """Every required section has a heading, or one that stands for it; a beginning without one was taken as the first section."""
+    present = report.sections.texts()
+    missing = [key for key in report.required if key not in present]
+    bare = next((one for one in report.answers() if not one.heading), None)
+    if bare and len(report.answers()) == 1:
+        yield Issue("missing-section", "warning", f"the text has no headings; all of it was taken as the {bare.keys[0]}")
+    elif bare and len(_LABEL.findall(bare.body)) < 2:
+        message = f"the text begins without a heading; its beginning was taken as the {bare.keys[0]}"
+        yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
+    elif len(missing) == len(report.required):
+        yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
+        return
+    if not bare or len(report.answers()) > 1:
+        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing)
+
+
+def empty_section(report: Text) -> Iterator[Issue]:
+    """A section says something: "Not documented." does; punctuation or the number of a list does not."""
+    for key in report.required:
+        spans = report.sections.spans(key)
+        if spans and not any(_says_something(body) for body in report.sections.bodies(key)):
+            yield report.issue("empty-section", "error", f"the {key} section has no content", spans[0])
+
+
+def _says_something(body: str) -> bool:
+    words = _WORD.findall(SPECIAL_TOKEN.sub(" ", body))
+    return bool(words) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body)
+
+
+def section_order(report: Text) -> Iterator[Issue]:
+    """The sections come in the order the reader expects."""
+    first = list(dict.fromkeys(key for section in report.answers() for key in section.keys if key in report.required))
+    if first != sorted(first, key=report.required.index):
+        message = f"the sections stand in an unusual order: {excerpt(', '.join(first))}"
+        yield Issue("section-order", "warning", message)

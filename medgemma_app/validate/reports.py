@@ -1,0 +1,212 @@
+"""validate_findings and validate_soap, and the checks of a radiology report against the study it is of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.validate.answers import refusal, unfilled_template
+from medgemma_app.validate.contradictions import contradicting_side, contradiction
+from medgemma_app.validate.core import Check, FinishReason, Issue, Text, Validation, finder, phrases, run, sentence_spans
+from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
+from medgemma_app.validate.loops import repetition
+from medgemma_app.validate.sections import from_mapping, parse
+from medgemma_app.validate.source import PERSON_CHECKS, SOURCE_CHECKS
+
+FINDINGS = ("findings", "impression")
+SOAP = ("subjective", "objective", "assessment", "plan")
+
+
+def validate_findings(
+    text: str,
+    *,
+    has_prior: bool = False,
+    finish_reason: FinishReason = "stop",
+    indication: str | None = None,
+    has_thought: bool = False,
+    header: ImageHeader | None = None,
+    sections: Sequence[str] = FINDINGS,
+) -> Validation:
+    """What is wrong with a report of findings and impression; never raises, whatever the text.
+
+    ``header`` is that of the picture, and its pixel spacing says whether there is a scale to measure by; None where nothing is known.
+    ``sections`` are those the report must have.
+    """
+    report = Text(
+        text=text,
+        sections=parse(text, "findings").with_beginning(text, "findings"),
+        required=tuple(sections),
+        finish_reason=finish_reason,
+        has_thought=has_thought,
+        has_prior=has_prior,
+        indication=indication,
+        source=_told(header, indication),
+        header=header,
+    )
+    return run(report, _FORM, _CONTENT)
+
+
+def validate_soap(
+    text_or_sections: str | Mapping[str, str],
+    *,
+    source: str | Sequence[str] | None = None,
+    finish_reason: FinishReason = "stop",
+    has_thought: bool = False,
+) -> Validation:
+    """What is wrong with a SOAP note, given whole or as its sections; never raises, whatever the text.
+
+    ``source`` is the text the note was written from, or several of them.
+    """
+    joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
+    if isinstance(text_or_sections, str):
+        text, sections = text_or_sections, parse(text_or_sections, "soap").with_beginning(text_or_sections, "subjective")
+    else:
+        text, sections = from_mapping(text_or_sections, "soap")
+    report = Text(text=text, sections=sections, required=SOAP, finish_reason=finish_reason, has_thought=has_thought, source=joined)
+    return run(report, _FORM, SOURCE_CHECKS)
+
+
+def _told(header: ImageHeader | None, indication: str | None) -> str | None:
+    """What is known of the patient, in words that say which is the sex and which the age."""
+    known = (header and header.describe()) or ""
+    labelled = re.sub(r"\b[0-9]{1,3} years?\b", r"age: \g<0>", re.sub(r"\b(?:fe)?male\b", r"sex: \g<0>", known))
+    return "\n".join(filter(None, (labelled, indication))) or None
+
+
+def _sentences(report: Text) -> Iterator[tuple[tuple[int, int], str]]:
+    """(span, sentence) of the sections."""
+    for start, end in dict.fromkeys(span for key in report.required for span in report.sections.spans(key)):
+        yield from ((span, report.text[slice(*span)]) for span in sentence_spans(report.text, start, end))
+
+
+def invented_prior(report: Text) -> Iterator[Issue]:
+    """Without a prior image nothing is compared with one: the commonest error that models learn from reports."""
+    for span, sentence in _sentences(report) if not report.has_prior else ():
+        if finder("priors", "study", "change").search(sentence) and not finder("priors", "asks").search(sentence):
+            message = "the report compares with an earlier study, and none was given; take the comparison out"
+            yield report.issue("invented-prior", "warning", message, span)
+            return
+
+
+# --- sizes
+
+_SIZE = re.compile(
+    r"\b((?:one|two|three|four|five|six|seven|eight|nine|ten)(?=[ -])"
+    r"|[0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
+    r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
+    re.IGNORECASE,
+)
+_SPELLED = {word: value for value, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}  # noqa: SIM905
+_CHANGE = re.compile(
+    r"\b[0-9.]{1,5} ?(?:mm|cm) (?:of )?(?:growth|increase|decrease|larger|smaller|bigger|longer|interval|change)"
+    r"|\b(?:by|grown|shrunk) [0-9.]{1,5} ?(?:mm|cm)",
+    re.IGNORECASE,
+)
+
+
+def _sizes(report: Text, key: str) -> Iterator[tuple[list[float], tuple[int, int]]]:
+    """(millimetres, span) of every size in a section that is no amount of change."""
+    for start, end in report.sections.spans(key):
+        for found in _SIZE.finditer(report.text, start, end):
+            factor = 10.0 if found[2].lower().startswith("c") else 1.0
+            spelled = _SPELLED.get(found[1].lower())
+            numbers = [spelled] if spelled else re.findall(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", found[1])
+            if not _CHANGE.search(report.text, max(start, found.start() - 8), min(end, found.end() + 12)):
+                yield [factor * float(number) for number in numbers], found.span()
+
+
+def unscaled_measurement(report: Text) -> Iterator[Issue]:
+    """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
+    if report.header is not None and not report.header.pixel_spacing:
+        for span in [span for key in report.required for _, span in _sizes(report, key)][:1]:
+            message = "a size is given, but the picture has no scale to measure by; take it out"
+            yield report.issue("unscaled-measurement", "warning", message, span)
+
+
+def measurement_mismatch(report: Text) -> Iterator[Issue]:
+    """A size in the impression is one of those in the findings, as far as these give any."""
+    measured = [size for found, _ in _sizes(report, "findings") for size in found][:100]
+    for found, span in _sizes(report, "impression") if measured else ():
+        if not all(any(abs(size - other) <= max(0.5, 0.1 * other) for other in measured) for size in found):
+            given = ", ".join(f"{size:g} mm" for size in list(dict.fromkeys(measured))[:3])
+            message = f"the impression gives a size that the findings do not ({given})"
+            yield report.issue("measurement-mismatch", "warning", message, span, found=report.text[slice(*span)], expected=given)
+            return
+
+
+# --- modality, body part, side (DICOM PS3.3 C.7.3.1.1.1, as far as a report names them)
+
+_KINDS = {
+    "CR": "X-ray", "DX": "X-ray", "DR": "X-ray", "RG": "X-ray", "RF": "X-ray", "XA": "X-ray", "PX": "X-ray", "IO": "X-ray",
+    "CT": "CT", "MR": "MRI", "US": "ultrasound", "IVUS": "ultrasound", "MG": "mammogram", "NM": "nuclear study", "PT": "nuclear study",
+}  # fmt: skip
+_SELF = r"(?:this|the current|the present|the provided|present) (?:\w+ ){0,2}?"
+_OF = r"(?:\w+ ){0,3}?(?:images?|slices?|sequences?|study|scan|examination|exam)? ?(?:of the \w+ )?(?:shows?|demonstrates?|reveals?)"
+_SPEAKS_OF = {
+    "X-ray": rf"\b(?:{_SELF}(?:radiograph|x-?ray)|(?:radiograph|x-?ray) {_OF})\b",
+    "CT": rf"\b(?:{_SELF}(?:ct\b|computed tomography)|ct {_OF}|hounsfield|axial (?:ct|slices?))\b",
+    "MRI": rf"\b(?:{_SELF}(?:mri\b|magnetic)|mri {_OF}|t[12][- ]weighted|flair|t2 hyperintens\w+)\b",
+    "ultrasound": rf"\b(?:{_SELF}(?:ultrasound|sonogram)|ultrasound {_OF}|hypoechoic|hyperechoic|anechoic)\b",
+    "mammogram": rf"\b(?:{_SELF}mammogram|mammogram {_OF}|bi-?rads)\b",
+}
+
+
+def wrong_modality(report: Text) -> Iterator[Issue]:
+    """The report names the kind of picture that the header names."""
+    kind = _KINDS.get((report.header and report.header.modality) or "")
+    for span, sentence in _sentences(report) if kind else ():
+        other = next((name for name, said in _SPEAKS_OF.items() if name != kind and re.search(said, sentence, re.IGNORECASE)), None)
+        if other and not finder("wording", "advice").search(sentence):
+            message = f"the report speaks of {other}, but the header says {kind}"
+            yield report.issue("wrong-modality", "warning", message, span, found=other, expected=kind)
+            return
+
+
+def wrong_body_part(report: Text) -> Iterator[Issue]:
+    """The report is about the body part that the header names: it has words of it, or hardly any of another."""
+    given = ((report.header and report.header.body_part) or "").lower().replace(" ", "")
+    regions = phrases("regions")
+    region = given if given in regions else next((name for name in regions if finder("regions", name).search(given)), None)
+    if region is None or finder("regions", region).search(report.text):
+        return
+    for other in regions:
+        found = list(finder("regions", other).finditer(report.text))
+        if len(found) >= 3:
+            message = f"the report is of the {other}, but the header says {region}"
+            yield report.issue("wrong-body-part", "warning", message, found[0].span(), found=other, expected=region)
+            return
+
+
+def wrong_side(report: Text) -> Iterator[Issue]:
+    """A picture of one side is not reported as the other."""
+    given = (report.header and report.header.laterality) or ""
+    side, other = {"L": ("left", "right"), "R": ("right", "left")}.get(given, ("", ""))
+    found = re.search(rf"\b{other}\b", report.text, re.IGNORECASE) if side else None
+    if found and not re.search(rf"\b(?:{side}|bilateral)", report.text, re.IGNORECASE):
+        message = f"the report is of the {other} side, but the header says {side}"
+        yield report.issue("wrong-side", "warning", message, found.span(), found=other, expected=side)
+
+
+_FORM: tuple[Check, ...] = (
+    special_token,
+    refusal,
+    gibberish,
+    repetition,
+    unfilled_template,
+    truncated,
+    missing_section,
+    empty_section,
+    section_order,
+)
+_CONTENT: tuple[Check, ...] = (
+    invented_prior,
+    unscaled_measurement,
+    measurement_mismatch,
+    contradiction,
+    contradicting_side,
+    wrong_modality,
+    wrong_body_part,
+    wrong_side,
+    *PERSON_CHECKS,
+)

@@ -1,0 +1,98 @@
+"""Text that repeats itself: in a loop, or a passage that stands twice; and a loop seen while it forms."""
+
+import random
+
+import pytest
+
+from medgemma_app.validate import validate_findings, validate_soap
+from medgemma_app.validate.loops import LoopWatch
+
+FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
+PASSAGE = " ".join(f"word{number}" for number in range(35))
+
+
+def codes(findings, **known):
+    text = f"FINDINGS:\n{findings}\n\nIMPRESSION:\nNo acute cardiopulmonary disease."
+    return {issue.code for issue in validate_findings(text, **known).issues}
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "No pleural effusion. " * 4,
+        "There is a small left effusion with basal atelectasis now. " * 3,
+        "clear " * 9,
+        "the lungs " * 7,
+        "\n".join(f"{number}. No pleural effusion." for number in range(1, 6)),
+        "No effusion is seen here. No effusion is seen there either. The heart, too, is normal in size today. " * 3,
+        "a" * 40,
+        "\n".join(f"Follow up in {weeks} weeks." for weeks in range(2, 40)),
+    ],
+)
+def test_a_phrase_that_repeats_without_end_is_a_loop(loop):
+    assert "repetition" in codes(loop)
+
+
+@pytest.mark.parametrize("words", [1, 3, 10, 40, 150, 300])
+def test_a_loop_is_found_whatever_its_length_and_where_it_stops(words):
+    rng = random.Random(words)
+    phrase = [f"word{rng.randrange(60)}" for _ in range(words)]
+    assert "repetition" in codes(f"{FINDINGS} {' '.join((phrase * 10)[: max(12, words * 10 - words // 2)])}")
+
+
+def test_one_sentence_that_fills_most_of_the_text_is_a_loop():
+    filler = ["Heart normal.", "Lungs clear.", "Bones intact.", "Aorta tortuous.", "No edema."]
+    assert "repetition" in codes(" ".join(f"No focal airspace opacity is seen. {other}" for other in filler))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No effusion. No effusion. No effusion.",
+        "No focal opacity is seen. " + FINDINGS + " No focal opacity is seen. The aorta is tortuous. No focal opacity is seen.",
+        "Take 4 tablets for 3 days, 3 tablets for 3 days, 2 tablets for 3 days, 1 tablet for 3 days.",
+        "No effusion. No edema. No mass. No nodule. No fracture. No pneumothorax. No opacity. No hernia.",
+        " ".join(f"C{n}-C{n + 1}: No disc bulge. No central canal stenosis. No neural foraminal narrowing." for n in range(2, 8)),
+        "Motor 5/5 5/5 5/5 5/5 (deltoid, biceps, triceps, grip). " + FINDINGS,
+    ],
+)
+def test_what_real_texts_repeat_is_no_loop(text):
+    assert "repetition" not in codes(text)
+
+
+def test_a_loop_the_generation_stopped_is_reported_with_its_end():
+    (issue,) = validate_findings("FINDINGS: Clear.\nIMPRESSION: No disease.", finish_reason="repetition").errors
+    assert (issue.code, issue.excerpt.endswith("disease.")) == ("repetition", True)
+
+
+@pytest.mark.parametrize("between", ["", "\n```\n", " and then, in another section, "])
+def test_a_passage_that_stands_twice_is_an_error_with_its_second_place(between):
+    text = f"S: {PASSAGE}.{between}\nO: Clear.\nA: Well.\nP: {PASSAGE.upper()}, rest."
+    (issue,) = validate_soap(text).errors
+    assert issue.code == "doubled-text"
+    assert text[issue.start : issue.end] == PASSAGE.upper()
+
+
+def test_a_shorter_passage_may_stand_twice():
+    short = PASSAGE.rpartition(" ")[0]
+    assert validate_soap(f"S: {short}.\nO: Clear.\nA: Well.\nP: {short}; rest.").errors == ()
+
+
+def pieces(text, size=3):
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize(
+    "phrase", ["no acute disease. ", "normal ", "a b c d e f g h i j k l m n o p ", "1. Pleural effusion.\n", "\n", "- "]
+)
+def test_a_loop_is_seen_as_it_forms(phrase):
+    watch = LoopWatch()
+    seen = [watch.feed(piece) for piece in pieces("FINDINGS: The heart is normal. " + phrase * 400)]
+    assert True in seen
+    assert 3 * seen.index(True) < 40 + max(320, 11 * len(phrase))
+
+
+@pytest.mark.parametrize("text", ["FINDINGS:\n" + "_" * 200 + "\nnormal\n", "XXXX " * 80, "normal normal normal.\n" * 2, "normal " * 20])
+def test_what_may_still_end_is_no_loop(text):
+    watch = LoopWatch()
+    assert not any(watch.feed(piece) for piece in pieces(text))
