@@ -1,4 +1,9 @@
-"""What every user is told: what the outputs are worth, and on what terms the weights come."""
+"""What every user is told, and how a line is made safe to show."""
+
+from __future__ import annotations
+
+import re
+import sys
 
 NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
 DEMO_NOTICE = "The demo model knows drawn phantoms and synthetic notes only: what it says means nothing clinically."
@@ -7,3 +12,16 @@ BLIND_SPOT = (
     "The checks compare text with text. They cannot see whether a sentence is true of the picture or of the patient: "
     "a missed nodule reads as well as a found one."
 )
+
+# Control characters (C0 and C1) drive a terminal, bidirectional overrides reorder what it shows, half a surrogate pair cannot be written.
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """``text`` with every unsafe character replaced by U+FFFD, one for one, so that offsets stay."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def say(line: str) -> None:
+    """Prints one line on stderr."""
+    print(printable(line), file=sys.stderr, flush=True)

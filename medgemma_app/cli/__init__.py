@@ -3,6 +3,10 @@
 
 def main() -> None:
     """The ``medgemma`` command."""
-    from medgemma_app.cli.app import main as run
+    from medgemma_app.cli.streams import leave, prepare_signals, prepare_streams
 
-    run()
+    prepare_signals()
+    prepare_streams()
+    from medgemma_app.cli.app import run
+
+    leave(run())

@@ -1,79 +1,110 @@
-"""One call of the command: inputs are read ahead, the model is loaded once, and every answer is written where it belongs."""
+"""One run of ``findings`` or ``soap``: inputs are read ahead, the model is loaded once, every answer is written where it belongs."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
-from medgemma_app.cli.output import Answers, Progress, StreamPrinter, say, say_issues, say_pictures, say_result, say_timing
+from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
+from medgemma_app.cli.output import Answers, check_output
+from medgemma_app.cli.streams import interruptible
+from medgemma_app.cli.terminal import (
+    Progress,
+    StreamPrinter,
+    Tally,
+    counted,
+    say_issues,
+    say_pictures,
+    say_timing,
+    severities,
+    verdict,
+)
 from medgemma_app.errors import MedGemmaError, OptionError
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
-from medgemma_app.notices import DEMO_NOTICE, NOTICE
+from medgemma_app.notices import DEMO_NOTICE, NOTICE, say
 
 if TYPE_CHECKING:
-    from medgemma_app.model.generation import Model, Options
-    from medgemma_app.remote.endpoint import Endpoint
+    from medgemma_app.inputs.studies import StudyList, StudySource
+    from medgemma_app.model.generation import Model
     from medgemma_app.tasks import Report, Task
 
     Make = Callable[[Model], Task]  # an input that has been read; the model is needed to count its tokens
-    Read = Callable[[str], Make]
+    Read = Callable[[StudySource], Make]
+    Put = Callable[[StudySource, Report | MedGemmaError], object]
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
-HEAD_START = 0.3  # seconds: most input errors are known by then, and nobody has to wait for the model to hear of them
+HEAD_START = 0.3  # seconds in which most input errors are found, so that nobody waits for the model to hear of them
 READ_AHEAD = 16  # inputs that are read, and kept, before their turn
+# What makes a result another one; the rest of the options only decides how it is computed or shown.
+DECISIVE = ("revision", "max_tokens", "temperature", "top_k", "top_p", "seed", "repetition_penalty", "retries", "strict")
 
 
-@dataclass
 class Run:
-    """What the user asked for, by whichever command."""
+    """What the user asked for, checked before any file is read."""
 
-    kind: str
-    model_name: str | None
-    revision: str | None
-    endpoint: Endpoint | None
-    options: Options
-    as_json: bool
-    output: Path | None
-    stream: bool
-    quiet: bool
-    thinking: bool
-    retries: int
-    batch_size: int | None
-    resume: bool
-    _codes: list[int] = field(default_factory=list)
-    _model: Model | None = None
+    def __init__(self, kind: str, settings: RunOptions) -> None:
+        self.kind, self.settings = kind, settings
+        self.options, self.endpoint = settings.generation(), settings.server()
+        self.model_name = settings.model or (None if self.endpoint else DEFAULT_MODEL)
+        self._model: Model | None = None
+        self._codes: list[int] = []
+        self._found: list[str] = []  # severities
+        self._keys: dict[StudySource, str] = {}
+        self._inputs: Sequence[str] = ()
+        self._contents: dict[StudySource, str | None] = {}
 
-    def studies(self, names: Sequence[str], read: Read) -> None:
-        """Every study, in order. Exits with the worst of their codes."""
-        grows = self.output is not None and (self.output.suffix == ".jsonl" or (self.as_json and len(names) > 1))
-        if self.resume and not grows:
-            raise OptionError("--resume goes on with a file of results; name it by --output RESULTS.jsonl")
-        if grows:
-            self._file(names, read, cast(Path, self.output))
-        elif len(names) > 1:
-            with closing(Answers(self.output, as_json=self.as_json)) as answers:
-                self._many(names, read, lambda name, result: answers.add_study(name, result, self._record(name, result)))
-        else:
-            self._one(names[0], read)
-        raise typer.Exit(max(self._codes, key=FROM_BEST_TO_WORST.index, default=0))
+    def studies(
+        self, found: StudyList, read: Read, *, asked: Mapping[str, Any], inputs: Sequence[str] = (), saved: Path | None = None
+    ) -> int:
+        """Every study, in order. Returns the worst of their exit codes.
 
-    def _one(self, name: str, read: Read) -> None:
+        ``asked`` are the command's own options that a result depends on; ``inputs`` further files that are read, ``saved`` one that
+        is written.
+        """
+        studies, settings, output = found.studies, self.settings, self.settings.output
+        self._name(studies, inputs)
+        grows = output is not None and (output.suffix == ".jsonl" or (settings.as_json and len(studies) > 1))
+        if settings.resume and (not grows or settings.force):
+            raise OptionError("--resume continues a file of results: give --output NAME.jsonl with it, and leave out --force")
+        if settings.resume and any(study.path == "-" for study in studies):
+            raise OptionError("--resume cannot tell whether standard input is the same as before; give a file")
+        if output is not None:
+            used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
+            check_output(output, "--output", used, force=settings.force or settings.resume, resumable=grows)
+        for sentence in found.left_out:
+            say(f"left out: {sentence}")
+        with interruptible():
+            if output is not None and grows and (output.is_file() or not output.exists()):
+                self._file(studies, read, output, asked)
+            elif len(studies) > 1:
+                with closing(Answers(output, as_json=settings.as_json or grows)) as answers:
+                    self._many(studies, read, lambda study, result: answers.add_study(study.name, result, self._record(study, result)))
+            else:
+                self._one(studies[0], read)
+        self._say_verdict(len(studies))
+        return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
+
+    def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:
+        """Gives every study a key that no other has: files of two folders that were named one by one may share theirs."""
+        seen = Counter[str]()
+        for study in studies:
+            seen[study.key] += 1
+            self._keys[study] = study.key + (f"-{seen[study.key]}" if seen[study.key] > 1 else "")
+        self._inputs = inputs
+
+    def _one(self, study: StudySource, read: Read) -> None:
         """A single study is streamed. Where its input takes long to read, the model is loaded meanwhile."""
         from medgemma_app.tasks import write
 
-        progress = Progress(quiet=self.quiet)
-        with closing(Answers(self.output, as_json=self.as_json)) as answers, reading_ahead([name], read) as inputs:
+        progress, settings = Progress(quiet=self.settings.quiet), self.settings
+        with closing(Answers(settings.output, as_json=settings.as_json)) as answers, reading_ahead([study], read) as inputs:
             reading = next(inputs)
             if wait([reading], timeout=HEAD_START).done:
                 reading.result()
@@ -84,9 +115,10 @@ class Run:
                 raise
             progress.show("reading the input")
             task = reading.result()(model)
-            printer = StreamPrinter(progress, answer=self.stream and answers.can_stream and not self.retries, thought=self.thinking)
+            streamed = not (settings.no_stream or settings.retries) and answers.can_stream
+            printer = StreamPrinter(progress, answer=streamed, thought=settings.show_thinking)
             try:
-                report = write(model, task, retries=self.retries, on_token=printer)
+                report = write(model, task, retries=settings.retries, on_token=printer)
             except (GenerationCancelled, GenerationError) as stopped:
                 progress.clear()
                 if stopped.partial is not None:
@@ -95,38 +127,56 @@ class Run:
             progress.clear()
             answers.add(report, printer.printed)
         say_issues(report)
-        if not self.quiet:
+        if not settings.quiet:
             say_pictures(report)
             say_timing(report.generation)
-        self._codes.append(exit_code(report))
+        self._count(report)
 
-    def _file(self, names: Sequence[str], read: Read, path: Path) -> None:
+    def _file(self, studies: Sequence[StudySource], read: Read, path: Path, asked: Mapping[str, Any]) -> None:
         """Into a file of results, which may hold some of them already."""
-        from medgemma_app.cli.results import Results
+        from medgemma_app.cli.results import Results, content_hash
 
         if self.model_name is None:  # only the server knows
-            self._load(Progress(quiet=self.quiet))
-        with closing(Results(path, kind=self.kind, model=cast(str, self.model_name), resume=self.resume)) as results:
-            left = [name for name in names if name not in results.done]
-            if self.resume:
-                say(f"{len(names) - len(left)} of {len(names)} studies are in {path.name} already")
-            self._codes += [results.done[name] for name in names if name in results.done]
-            self._many(left, read, lambda name, result: results.add(self._record(name, result)))
+            self._load(Progress(quiet=self.settings.quiet))
 
-    def _many(self, names: Sequence[str], read: Read, put: Callable[[str, Report | MedGemmaError], object]) -> None:
+        def content(study: StudySource) -> str | None:
+            return content_hash(study.path, study.part, self._inputs)
+
+        def read_and_hash(study: StudySource) -> Make:
+            self._contents[study] = content(study)
+            return read(study)
+
+        run = {"kind": self.kind, "model": self.model_name, **{name: getattr(self.settings, name) for name in DECISIVE}, **asked}
+        with closing(Results(path, run, fresh=self.settings.force)) as results:
+            known = {self._keys[study]: study for study in studies if self._keys[study] in results.done}
+            changed = {key for key, study in known.items() if results.done[key].content != content(study)}
+            if changed:
+                say(f"{counted(len(changed), 'study')} changed since {path.name} was written, and will be done again")
+                results.drop(changed)
+            left = [study for study in studies if self._keys[study] not in results.done]
+            self._codes += [results.done[key].exit_code for key in known if key in results.done]
+            if self.settings.resume:
+                faulty = f", {len(list(filter(None, self._codes)))} of them failed or with errors" * any(self._codes)
+                say(f"{len(self._codes)} of {len(studies)} studies are in {path.name} already{faulty}")
+            self._many(left, read_and_hash, lambda study, result: results.add(self._record(study, result)))
+
+    def _many(self, studies: Sequence[StudySource], read: Read, put: Put) -> None:
         """Decoded together, given to ``put`` one by one and in order; one that fails does not stop the next."""
-        progress, tally = Progress(quiet=self.quiet), Tally(len(names))
+        progress, tally = Progress(quiet=self.settings.quiet), Tally(len(studies))
         try:
-            with reading_ahead(names, read) as inputs:
-                for number, (name, result) in enumerate(zip(names, self._results(inputs, progress), strict=True), 1):
+            with reading_ahead(studies, read) as inputs:
+                for study, result in zip(studies, self._results(inputs, progress), strict=True):
                     progress.clear()
-                    put(name, result)
-                    say_result(name, number, result)
-                    self._codes.append(exit_code(result))
+                    put(study, result)
+                    if isinstance(result, MedGemmaError):
+                        say(f"medgemma: {result}" if study.name in str(result) else f"medgemma: {study.name}: {result}")
+                    else:
+                        say_issues(result, f"{study.name}: ")
+                    self._count(result)
                     progress.count(tally.count())
         finally:
             progress.clear()
-            if names and not self.quiet:
+            if studies and not self.settings.quiet:
                 say(tally.text)
 
     def _results(self, inputs: Iterator[Future[Make]], progress: Progress) -> Iterator[Report | MedGemmaError]:
@@ -139,25 +189,39 @@ class Run:
                 continue
             model = self._load(progress)
             makes = (lambda model, reading=reading: reading.result()(model) for reading in chain([first], inputs))
-            size = self.batch_size or model.batch_size(self.options.max_tokens)
-            yield from write_many(model, makes, self.options, batch_size=size, retries=self.retries)
+            size = self.settings.batch_size or model.batch_size(self.options.max_tokens)
+            yield from write_many(model, makes, self.options, batch_size=size, retries=self.settings.retries)
 
-    def _record(self, name: str, result: Report | MedGemmaError) -> dict[str, Any]:
-        """What a line of a file of results says of a study."""
+    def _record(self, study: StudySource, result: Report | MedGemmaError) -> dict[str, Any]:
+        """What a line of results says of a study."""
+        key, content = self._keys[study], self._contents.get(study)
+        head = {"study": study.name, "study_id": key, "content": content, "exit_code": self._exit_code(result)}
+        if not isinstance(result, MedGemmaError):
+            return {**head, **result.to_dict()}
+        partial = {"partial": result.partial.text} if isinstance(result, GenerationError) and result.partial is not None else {}
+        return {**head, "error": str(result), "kind": self.kind, "model": {"id": self.model_name}, **partial}
+
+    def _exit_code(self, result: Report | MedGemmaError) -> int:
         if isinstance(result, MedGemmaError):
-            rest = {"error": str(result), "kind": self.kind, "model": {"id": self.model_name}}
-            if isinstance(result, GenerationError) and result.partial is not None:
-                rest["partial"] = result.partial.text
-        else:
-            rest = result.to_dict()
-        return {"study": name, "exit_code": exit_code(result), **rest}
+            return result.exit_code
+        found = severities(result)
+        return VALIDATION_FAILED if "error" in found or (self.settings.strict and "warning" in found) else 0
+
+    def _count(self, result: Report | MedGemmaError) -> None:
+        self._codes.append(self._exit_code(result))
+        self._found += ["failed"] if isinstance(result, MedGemmaError) else severities(result)
+
+    def _say_verdict(self, total: int) -> None:
+        failed = self._found.count("failed")
+        lost = f"; {counted(failed, 'study')} could not be read or written" * bool(failed)
+        say((f"{total} studies: " if total > 1 else "") + verdict(self._found) + lost)
 
     def _load(self, progress: Progress) -> Model:
         if self._model is not None:
             return self._model
-        progress.show(f"loading {self.model_name}" if self.endpoint is None else f"asking {self.endpoint.host}")
+        progress.show(f"loading {self.model_name}" if self.endpoint is None else f"connecting to {self.endpoint.host}")
         try:
-            self._model = model = self._loaded()
+            self._model = model = self._open()
         finally:
             progress.clear()
         say(NOTICE)
@@ -168,55 +232,26 @@ class Run:
             say(DEMO_NOTICE)
         return model
 
-    def _loaded(self) -> Model:
+    def _open(self) -> Model:
         if self.endpoint is not None:
             from medgemma_app.remote import connect_to
 
             return connect_to(self.endpoint, self.model_name)
         from medgemma_app.model.local import MedGemma
 
-        return MedGemma.load(cast(str, self.model_name), revision=self.revision, progress=not self.quiet and sys.stderr.isatty())
-
-
-class Tally:
-    """How far a run over many studies has come."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._start = total, 0, time.perf_counter()
-
-    def count(self) -> str:
-        self._done += 1
-        return self.text
-
-    @property
-    def text(self) -> str:
-        """Studies done, the rate so far, and what is left at that rate."""
-        seconds = time.perf_counter() - self._start
-        left = "" if not 0 < self._done < self._total else f", {duration(seconds / self._done * (self._total - self._done))} left"
-        return f"{self._done} of {self._total} studies in {duration(seconds)}, {60 * self._done / max(seconds, 1e-9):.1f} a minute{left}"
-
-
-def duration(seconds: float) -> str:
-    """To the unit a waiting person thinks in."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def exit_code(result: Report | MedGemmaError) -> int:
-    """The exit code a study has by itself."""
-    if isinstance(result, MedGemmaError):
-        return result.exit_code
-    return 0 if result.validation.ok else VALIDATION_FAILED
+        progress = not self.settings.quiet and sys.stderr.isatty()
+        return MedGemma.load(cast(str, self.model_name), revision=self.settings.revision, progress=progress)
 
 
 @contextmanager
-def reading_ahead(names: Iterable[str], read: Read) -> Iterator[Iterator[Future[Make]]]:
+def reading_ahead(studies: Sequence[StudySource], read: Read) -> Iterator[Iterator[Future[Make]]]:
     """Every input in order, read by another thread while the model works on those before it."""
     pool = ThreadPoolExecutor(1)
     futures: deque[Future[Make]] = deque()
 
     def submitted() -> Iterator[Future[Make]]:
-        for name in names:
-            futures.append(pool.submit(read, name))
+        for study in studies:
+            futures.append(pool.submit(read, study))
             if len(futures) > READ_AHEAD:
                 yield futures.popleft()
         while futures:

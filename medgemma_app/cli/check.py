@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
-from medgemma_app.cli.output import say
+from medgemma_app.cli.output import json_line, utf8
+from medgemma_app.cli.terminal import by_severity, issue_line, verdict
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.notes import parse_notes, read_raw_notes
+from medgemma_app.notices import say
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
 Kind: TypeAlias = Literal["findings", "soap"]
@@ -51,28 +52,30 @@ class Checked:
         issues = [asdict(issue) for issue in found.issues]
         return {"report": self.name, "kind": self.kind, "valid": found.ok, "issues": issues, "sections": found.sections}
 
-    def verdict(self) -> str:
-        """The result in one line that holds no word of the report."""
-        severities = [issue.severity for issue in self.validation.issues]
-        counts = [f"{severity} {severities.count(severity)}" for severity in dict.fromkeys(severities)]
-        is_valid = "valid" if self.validation.ok else "not valid"
-        return f"{self.name}: {is_valid} as a {NAMES[self.kind]}: {', '.join(counts) or 'no issues'}"
 
-
-def check_all(sources: Sequence[str], told: Mapping[str, Any], *, kind: Kind | None, as_json: bool) -> int:
-    """Prints the issues of every report, its verdict on stderr, and returns the worst exit code."""
+def check_all(sources: Sequence[str], told: Mapping[str, Any], *, kind: Kind | None, as_json: bool, strict: bool) -> int:
+    """Prints the issues of every report, a verdict on each on standard error, and returns the worst exit code."""
     codes = []
     for result in chain.from_iterable(_results(source, told, kind) for source in sources):
         if isinstance(result, InputError):
             say(f"medgemma: {result}")
             codes.append(result.exit_code)
             continue
-        prefix = f"{result.name}: " if len(sources) > 1 or codes else ""
-        lines = [prefix + _line(issue) for issue in result.validation.issues]
-        _print([json.dumps(result.to_dict(), ensure_ascii=False)] if as_json else lines)
-        say(result.verdict())
-        codes.append(0 if result.validation.ok else VALIDATION_FAILED)
+        issues = by_severity(result.validation.issues)
+        if as_json:
+            print(json_line(result.to_dict(), ascii=not utf8(sys.stdout)), flush=True)
+        else:
+            _print_issues(issues, f"{result.name}: " if len(sources) > 1 or codes else "")
+        say(f"{result.name}, checked as a {NAMES[result.kind]}: {verdict([issue.severity for issue in issues])}")
+        failed = not result.validation.ok or (strict and result.validation.warnings)
+        codes.append(VALIDATION_FAILED if failed else 0)
     return max(codes, key=FROM_BEST_TO_WORST.index)
+
+
+def _print_issues(issues: Sequence[Issue], prefix: str) -> None:
+    for issue in issues:
+        excerpt = f" [{issue.excerpt}]" if issue.excerpt else ""
+        print(issue_line(issue.severity, f"{issue.code}: {issue.message}{excerpt}", sys.stdout, prefix=prefix), flush=True)
 
 
 def _results(source: str, told: Mapping[str, Any], kind: Kind | None) -> Iterator[Checked | InputError]:
@@ -81,13 +84,6 @@ def _results(source: str, told: Mapping[str, Any], kind: Kind | None) -> Iterato
             yield written if isinstance(written, InputError) else check(written, told, kind)
     except InputError as error:
         yield error
-
-
-def _print(lines: Iterable[str]) -> None:
-    """On stdout, with what its encoding has no sign for replaced."""
-    encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding))
 
 
 def read_reports(source: str) -> Iterator[Written | InputError]:
@@ -122,7 +118,7 @@ def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, record in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
         where = f"report {number} of {name}" if isinstance(parsed, list) else name
         if not isinstance(record, Mapping):
-            raise InputError(f"{where} is no report; give {ONE_REPORT}")
+            raise InputError(f"{where} is not a report; give {ONE_REPORT}")
         yield where, record
 
 
@@ -140,7 +136,7 @@ def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -
     kind = kind or written.kind or guess_kind(written.text, likely="soap" if "source" in told else "findings")
     wrong = ", ".join(f"--{name.replace('_', '-')}" for name in told if (name == "source") == (kind == "findings"))
     if wrong:
-        raise OptionError(f"{wrong} is no use for {written.name}, a {NAMES[kind]}; leave it out, or give another --kind")
+        raise OptionError(f"{wrong} does not apply to {written.name}, a {NAMES[kind]}; leave it out, or give another --kind")
     validate = validate_findings if kind == "findings" else validate_soap
     known = {**(written.known if written.kind == kind else {}), **told}
     spacing = known.pop("spacing", None)
@@ -153,11 +149,6 @@ def guess_kind(text: str, *, likely: Kind = "findings") -> Kind:
     """The kind of which a text has the larger share of sections, the likely one where it has as much of both."""
     soap, findings = len(parse_soap(text)) / 4, len(parse_findings(text)) / 2
     return likely if soap == findings else "soap" if soap > findings else "findings"
-
-
-def _line(issue: Issue) -> str:
-    shown = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in issue.excerpt)
-    return f"{issue.severity}: {issue.code}: {issue.message}" + (f" [{shown}]" if shown else "")
 
 
 def _read(source: str) -> tuple[str, str]:

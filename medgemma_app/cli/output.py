@@ -1,244 +1,155 @@
-"""What the command line writes: the answer on stdout or into a file, everything else on stderr."""
+"""Where answers go: standard output at once, or a file that is replaced whole at the end. Nothing of the user's is overwritten."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import re
+import secrets
+import stat
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from medgemma_app.cli.streams import CLOSED
 from medgemma_app.errors import MedGemmaError, OutputError
+from medgemma_app.notices import NOTICE, printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.generation import Generation, Model, Token
-    from medgemma_app.prompts import Prompt
+    from medgemma_app.model.generation import Generation
     from medgemma_app.tasks import Report
 
 
-LOGGED_EVERY = 30  # seconds
-# A note may hold escape sequences that a model repeats; a terminal would obey them.
-_THOUGHT_MARKS = re.compile(r"<unused9[45]>")
-_CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
-
-def say(line: str) -> None:
-    """One line on stderr."""
-    print(line.translate(_CONTROL), file=sys.stderr, flush=True)
-
-
-class Progress:
-    """One line on stderr that overwrites itself; in a log, where stderr is no terminal, now and then a line of its own."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = False
-        self._on = not quiet and sys.stderr.isatty()
-        self._log = not quiet and not sys.stderr.isatty()
-        self._logged = time.monotonic()
-
-    def show(self, text: str) -> None:
-        if self._on:
-            print(f"\r\033[2K{text}", end="", file=sys.stderr, flush=True)
-            self._shown = True
-
-    def count(self, text: str) -> None:
-        """How far a long run has come: shown at once on a terminal, every half a minute in a log."""
-        self.show(text)
-        if self._log and time.monotonic() - self._logged > LOGGED_EVERY:
-            say(text)
-            self._logged = time.monotonic()
-
-    def clear(self) -> None:
-        if self._shown:
-            print("\r\033[2K", end="", file=sys.stderr, flush=True)
-            self._shown = False
-
-
-class StreamPrinter:
-    """Prints tokens as they come: the answer on stdout if ``answer``, the thought on stderr if ``thought``."""
-
-    def __init__(self, progress: Progress, *, answer: bool, thought: bool) -> None:
-        self._progress, self._answer, self._thought = progress, answer, thought
-        self._tokens = 0
-        self.printed = ""  # of the answer, so far
-
-    def __call__(self, token: Token) -> None:
-        self._tokens += token.finish_reason is None
-        if token.kind == "thought" and self._thought:
-            self._progress.clear()
-            print(_THOUGHT_MARKS.sub("", token.text).translate(_CONTROL), end="", file=sys.stderr, flush=True)
-        if token.kind == "answer":
-            self._print(token.text)
-        if not self.printed:
-            self._progress.show(f"{self._tokens} tokens{', thinking' if token.kind == 'thought' else ''}")
-
-    def _print(self, text: str) -> None:
-        text = text if self.printed else text.lstrip()
-        if self._answer and text:
-            self._progress.clear()
-            print(_safe(text), end="", flush=True)
-            self.printed += text
-
-
 class Answers:
-    """Where finished answers go: stdout at once, or a file that is replaced whole at the end."""
+    """Finished answers, as text or as JSON lines, on standard output or in ``path``."""
 
     def __init__(self, path: Path | None, *, as_json: bool) -> None:
         self._path, self._json = path, as_json
         self._kept: list[str] = []
-        self._studies = 0
-        if path is not None:
-            _check_writable(path, "--output")
+        self._ascii = path is None and not utf8(sys.stdout)
+        if path is None and getattr(sys.stdout, "is_missing", False):
+            raise OutputError(CLOSED)
 
     @property
     def can_stream(self) -> bool:
         return self._path is None and not self._json
 
     def add(self, report: Report, printed: str) -> None:
-        """A finished report, of which ``printed`` has been streamed to stdout already."""
-        self._write(json.dumps(report.to_dict(), ensure_ascii=False) if self._json else _unprinted(report.text, printed), "\n")
+        """A finished report, of which ``printed`` has been streamed to standard output already."""
+        self._write((json_line(report.to_dict(), ascii=self._ascii) if self._json else _unprinted(report.text, printed)) + "\n")
 
     def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
-        """One of several studies: a ``record``, or a report with a head that tells it from the others."""
-        self._studies += 1
+        """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
         if self._json:
-            self._write(json.dumps(record, ensure_ascii=False), "\n")
+            self._write(json_line(record, ascii=self._ascii) + "\n")
         elif not isinstance(result, MedGemmaError):
-            self._write("\n" if self._kept else "", f"# {_shown(name, self._studies)}\n", result.text, "\n")
+            self._write("\n" if self._kept else "", f"# {name}\n", result.text, "\n")
 
     def add_partial(self, partial: Generation, printed: str) -> None:
-        """What there was when the user stopped: always to stdout, a file holds finished reports only."""
+        """What there was when the user stopped. Always to standard output: a file holds finished reports only."""
         record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
-        print(json.dumps(record, ensure_ascii=False) if self._json else _safe(_unprinted(partial.text.strip(), printed)), flush=True)
+        text = json_line(record, ascii=self._ascii) if self._json else printable(_unprinted(partial.text.strip(), printed))
+        print(text, flush=True)
 
     def close(self) -> None:
         if self._path is not None and self._kept:
-            write_whole(self._path, "".join(self._kept))
+            write_whole(self._path, "".join(self._kept).encode())
 
     def _write(self, *pieces: str) -> None:
-        self._kept.append(text := "".join(pieces))
+        self._kept.append(text := printable("".join(pieces)))
         if self._path is None:
-            print(text if self._json else _safe(text), end="", flush=True)
+            print(text, end="", flush=True)
 
 
 def _unprinted(text: str, printed: str) -> str:
     return text[len(printed) :] if text.startswith(printed) else text if not printed else ""
 
 
-def _safe(text: str) -> str:
-    return text.translate(_CONTROL) if sys.stdout.isatty() else text
+def utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
-def _check_writable(path: Path, option: str) -> None:
-    """Asked before the model is loaded, so that no minutes are lost."""
-    folder = path.parent
+def json_line(record: Mapping[str, Any], *, ascii: bool = False) -> str:
+    """A record as one line of JSON, with the notice."""
+    return json.dumps(_printable({"notice": NOTICE, **record}), ensure_ascii=ascii)
+
+
+def _printable(value: Any) -> Any:
+    """Every string in it made printable: a control character that JSON escapes reaches the terminal of whoever reads the field."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(name)): _printable(each) for name, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def check_output(path: Path, option: str, inputs: Iterable[str | Path], *, force: bool, resumable: bool = False) -> None:
+    """Raises OutputError for a file that cannot or must not be written, before any time is spent on the answer.
+
+    ``inputs`` are the files that the run uses, and folders whose files it reads: they are refused by whatever name or link.
+    """
     if path.is_dir():
         raise OutputError(f"{option} {path.name} is a folder; give a file name")
-    if not folder.is_dir():
-        raise OutputError(f"{option}: there is no folder {str(folder)!r}; make it first")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if not path.parent.is_dir():
+        raise OutputError(f"{option}: there is no folder {str(path.parent)!r}; create it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{option} {path.name} cannot be written; choose another place")
+    if not path.exists():
+        return
+    found = path.stat()
+    if any(os.path.samestat(found, other) for other in _files(inputs)):
+        raise OutputError(f"{option} {path.name} is one of the files that the command uses; choose another name")
+    if not force and stat.S_ISREG(found.st_mode) and found.st_size:
+        ways = "continue it with --resume, replace it with --force, or choose" if resumable else "replace it with --force, or choose"
+        raise OutputError(f"{option} {path.name} exists already; {ways} another name")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside the file and renames, so that no reader and no crash ever sees half of it."""
+def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:
+    for path in map(Path, inputs):
+        with suppress(OSError, ValueError):  # what cannot be found is reported when it is read
+            yield path.stat()
+            if path.is_dir():
+                yield from (each.stat() for each in path.iterdir() if each.exists())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside the file and renames, so that no reader and no crash ever sees half of it. A symbolic link is followed."""
     try:
         if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+                if target.exists():
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                file.write(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
+        raise OutputError(f"cannot write {path.name}: {reason(error)}") from error
 
 
-def save_pictures(path: Path, images: Sequence[Image], sources: Sequence[str]) -> None:
-    """Writes what the model sees as PNG; several pictures are numbered. Never writes over a file that is being read."""
-    names = [path] if len(images) == 1 else [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
+def reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
+
+
+def numbered(path: Path, count: int) -> list[Path]:
+    """The names of ``count`` pictures: the one given, or several with a number each."""
+    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, count + 1)]
+
+
+def save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | Path], *, force: bool) -> None:
+    """Writes what the model sees as PNG files."""
+    names = numbered(path, len(images))
     for name in names:
-        _check_writable(name, "--save-input")
-        if any(name.resolve() == Path(source).resolve() for source in sources):
-            raise OutputError(f"--save-input {name.name} is one of the pictures to be read; choose another name")
+        check_output(name, "--save-input", inputs, force=force)
     for name, image in zip(names, images, strict=True):
-        try:
-            image.save(name, format="PNG")
-        except OSError as error:
-            raise OutputError(f"cannot write {name.name}: {error.strerror or 'the disk refused it'}") from error
-
-
-def say_cost(model: Model, prompt: Prompt) -> None:
-    """Before a long wait: what a series of slices will take."""
-    cost = model.estimate(prompt)
-    if cost is None:
-        say(f"{len(prompt.images)} pictures; what they take is the server's business")
-        return
-    memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
-    pictures = f"{len(prompt.images)} picture{'' if len(prompt.images) == 1 else 's'}, {cost.prompt_tokens} prompt tokens"
-    say(f"{pictures}, {memory}; reading the pictures takes {cost.picture_seconds:.0f} s, the text more")
-
-
-def say_issues(report: Report, prefix: str = "") -> None:
-    for warning in report.warnings:
-        say(f"{prefix}warning: {warning}")
-    for issue in report.validation.issues:
-        say(f"{prefix}{issue.severity}: {issue.code}: {issue.message}")
-
-
-def _shown(name: str, number: int) -> str:
-    """A file by its name, and a folder by its place among the studies: folders are called after patients."""
-    return f"study {number}" if Path(name).is_dir() else Path(name).name
-
-
-def say_result(name: str, number: int, result: Report | MedGemmaError) -> None:
-    """What is to be said of one of several studies, and which of them it is."""
-    shown = _shown(name, number)
-    if not isinstance(result, MedGemmaError):
-        say_issues(result, f"{shown}: ")
-    else:
-        say(f"medgemma: {result}" if shown in str(result) else f"medgemma: {shown}: {result}")
-
-
-def say_pictures(report: Report) -> None:
-    """What the model saw of each file, and how it was made to fit."""
-    read = report.origin["input"]
-    for facts in (read.get("prior"), read.get("scan"), *read.get("views", ())):
-        if facts:
-            say(f"saw {facts.get('name', 'the picture')}: {', '.join(_seen(facts))}")
-
-
-def _seen(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{facts['width']} x {facts['height']} pixels of {facts['bit_depth']} bits"
-    if facts.get("frames", 1) > 1:
-        yield f"frame {facts['frame']} of {facts['frames']}"
-    if "slices_used" in facts:
-        yield f"{len(facts['slices_used'])} of {facts['slices_found']} slices"
-    window = facts["window"] or {}
-    if "center" in window:
-        yield f"window {window['center']:g}/{window['width']:g} ({window['from']})"
-    elif window:
-        limits = f" ({window['low']:g} to {window['high']:g})" if "low" in window else ""
-        yield f"shown by {window['from']}{limits}"
-    padding = facts["padding"]
-    if padding is None:
-        yield "squashed to a square"
-    elif any(padding.values()):
-        yield "padded to a square"
-
-
-def say_timing(generation: Generation) -> None:
-    memory = generation.peak_memory_bytes
-    peak = "" if memory is None else f", peak memory {memory / 2**30:.2f} GiB"
-    prompt, made = (("?" if count is None else count) for count in (generation.prompt_tokens, generation.generated_tokens))
-    say(f"{prompt} prompt tokens, {made} generated in {generation.seconds:.1f} s{peak}")
+        image.save(file := io.BytesIO(), format="PNG")
+        write_whole(name, file.getvalue())

@@ -1,40 +1,63 @@
-"""A JSON-lines file of results that grows by one line a study, survives a crash at any moment, and can be gone on with."""
+"""A JSON-lines file of results that grows by one line per study, survives a crash at any moment, and can be continued."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import secrets
+import stat
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from medgemma_app.cli.output import json_line, reason
 from medgemma_app.errors import OutputError
 
 
-class Results:
-    """``path``, opened to append. ``done`` names every study that is in it already, with the exit code of its result."""
+@dataclass(frozen=True)
+class Done:
+    """A study that is in the file already: the exit code of its result, and the hash of what was read for it."""
 
-    def __init__(self, path: Path, *, kind: str, model: str, resume: bool) -> None:
-        self._path, self._origin = path, (kind, model)
-        self.done: dict[str, int] = {}
-        if path.exists() and path.stat().st_size and not resume:
-            raise OutputError(f"--output {path.name} has results already; go on with them by --resume, or give another name")
+    exit_code: int
+    content: str | None
+
+
+class Results:
+    """``path``, opened to append. ``run`` is what the user asked for: a file made by another request is refused.
+
+    ``fresh`` empties the file first. ``done`` has the studies that are in it, by ``study_id``.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any], *, fresh: bool = False) -> None:
+        self._path, self._run = path.resolve(), json.loads(json.dumps(run))
+        self.done: dict[str, Done] = {}
         try:
-            self._file: IO[bytes] = path.open("r+b" if path.exists() else "w+b")
+            self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
-            raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
+            raise OutputError(f"cannot write {path.name}: {reason(error)}") from error
         try:
-            self._take_up()
+            self._lock(self._file)
+            if fresh:
+                self._file.truncate(0)
+            self._read()
         except OutputError:
             self._file.close()
             raise
 
-    def _take_up(self) -> None:
-        """Reads what is there. A last line that a crash has cut is taken back."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(f"another run is writing {self._path.name}; wait for it, or give another name") from error
+    def _lock(self, file: IO[bytes]) -> None:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):  # else another run has just replaced the file
+                return
+        raise OutputError(f"another run is writing {self._path.name}; wait for it, or give another name")
+
+    def _read(self) -> None:
+        """Reads what is there. A last line that a crash has cut is removed."""
         whole = 0
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
@@ -47,22 +70,70 @@ class Results:
     def _note(self, number: int, line: bytes) -> None:
         try:
             record = json.loads(line)
-            study, code, origin = record["study"], record["exit_code"], (record["kind"], record["model"]["id"])
+            study, run, done = record["study_id"], dict(record["run"]), Done(record["exit_code"], record["content"])
         except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(f"line {number} of {self._path.name} is no result of this command; give another name") from error
-        if origin != self._origin:
-            raise OutputError(f"{self._path.name} holds results of another command or model; give another name")
-        self.done[study] = code
+            raise OutputError(f"line {number} of {self._path.name} is not a result of this command; give another name") from error
+        changed = [name for name in self._run | run if self._run.get(name) != run.get(name)]
+        if changed:
+            raise OutputError(
+                f"{self._path.name} was made with another {changed[0].replace('_', ' ')}; "
+                "use the same options, give another name, or start again with --force"
+            )
+        self.done[study] = done
 
-    def add(self, record: dict[str, Any]) -> None:
-        """One line, on the disk before this returns."""
-        line = json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
+    def drop(self, studies: Container[str]) -> None:
+        """Removes the lines of ``studies``, which are going to be written again."""
+        self._file.seek(0)
+        kept = [line for line in self._file if json.loads(line)["study_id"] not in studies]
+        temporary = self._path.with_name(f".{secrets.token_hex(8)}.part")
         try:
-            self._file.write(line)
+            with open(temporary, "x+b") as file:
+                temporary.chmod(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+                fcntl.flock(file, fcntl.LOCK_EX)
+                os.replace(temporary, self._path)
+                self._file.close()
+                self._file = os.fdopen(os.dup(file.fileno()), "r+b")  # the duplicate keeps the lock
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {self._path.name}: {reason(error)}") from error
+        self._file.seek(0, os.SEEK_END)
+        self.done = {study: done for study, done in self.done.items() if study not in studies}
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line, on the disk before this returns."""
+        try:
+            self._file.write(json_line({**record, "run": self._run}).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise OutputError(f"cannot write {self._path.name}: {error.strerror}") from error
+            raise OutputError(f"cannot write {self._path.name}: {reason(error)}") from error
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk refused has been reported, and is not written again
+            self._file.close()
+
+
+def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str | None:
+    """SHA-256 of what a study is read from: a file or a line of it, the files of a folder, ``others``; None where that cannot be read."""
+    try:
+        names = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if Path(path).is_dir() else [path]
+        digests = [_line_hashes(path)[part - 1]] if part else [_file_hash(name) for name in names]
+        return hashlib.sha256("".join([*digests, *map(_file_hash, others)]).encode()).hexdigest()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _file_hash(path: str) -> str:
+    if not Path(path).is_file():  # a pipe would be emptied
+        raise OSError
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _line_hashes(path: str) -> list[str]:
+    with open(path, "rb") as file:
+        return [hashlib.sha256(line).hexdigest() for line in file]

@@ -15,9 +15,8 @@ from typing import Any
 
 import uvicorn
 
-from medgemma_app.cli.output import say
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.notices import DEMO_NOTICE, NOTICE
+from medgemma_app.notices import DEMO_NOTICE, NOTICE, say
 from medgemma_app.serve.app import build
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.openapi import version

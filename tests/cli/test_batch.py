@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 
 import pytest
 from dicoms import a_series
-from typer.testing import CliRunner
 
-from medgemma_app import MedGemma
-from medgemma_app.cli.app import app
-from medgemma_app.cli.batch import Tally, duration
-from medgemma_app.cli.results import Results
+from medgemma_app.cli.terminal import NOTHING_FOUND
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import OutputError
 from medgemma_app.inputs.studies import find_notes, find_studies
 
 COUNT = 6
@@ -38,19 +31,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def medgemma(demo, monkeypatch):
-    loads = []
-    monkeypatch.setattr(MedGemma, "load", lambda *_, **__: loads.append(1) or demo)
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, [*map(str, arguments), "--model", "demo"])
-        result.loads = len(loads)
-        return result
-
-    return run
-
-
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -62,7 +42,7 @@ def paths(found):
 def test_a_folder_is_a_line_a_study_in_order_and_the_model_is_loaded_once(medgemma, folder, tmp_path):
     result = medgemma("findings", folder, "--output", tmp_path / "r.jsonl", "--batch-size", "3")
     records = lines(tmp_path / "r.jsonl")
-    assert [os.path.relpath(record["study"], folder) for record in records] == [*(f"{n}.png" for n in range(COUNT)), "below/9.png"]
+    assert [record["study"] for record in records] == [*(f"{n}.png" for n in range(COUNT)), "9.png"]
     assert [record.get("text") for record in records] == [None if seed == 2 else draw_phantom(seed)[1] for seed in (*range(COUNT), 9)]
     assert (records[2]["exit_code"], result.exit_code, result.loads, result.stdout) == (2, 2, 1, "")
     assert "2.png" in records[2]["error"]
@@ -81,39 +61,6 @@ def test_no_model_is_loaded_where_nothing_can_be_read(medgemma):
     assert (result.exit_code, result.loads, result.stderr.count("does not exist")) == (2, 0, 2)
 
 
-def test_resume_does_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_path):
-    path = tmp_path / "r.jsonl"
-    medgemma("findings", folder, "--output", path)
-    whole = path.read_bytes()
-    kept = whole.splitlines(keepends=True)
-    path.write_bytes(b"".join(kept[:3]) + kept[3][:40])  # as a crash leaves it
-    result = medgemma("findings", folder, "--output", path, "--resume")
-    assert [record["study"] for record in lines(path)] == [json.loads(line)["study"] for line in kept]
-    assert path.read_bytes().splitlines()[:3] == whole.splitlines()[:3]
-    assert result.exit_code == 2  # the study that failed the first time counts still
-    assert medgemma("findings", folder, "--output", path, "--resume").exit_code == 2
-
-
-def test_results_are_never_written_over(medgemma, folder, tmp_path):
-    (tmp_path / "r.jsonl").write_text("something\n")
-    for more in (), ("--resume",):
-        result = medgemma("findings", folder, "--output", tmp_path / "r.jsonl", *more)
-        assert (result.exit_code, result.loads, result.stderr.count("\n")) == (2, 0, 1)
-    assert (tmp_path / "r.jsonl").read_text() == "something\n"
-
-
-def test_results_of_another_model_or_another_run_are_left_alone(tmp_path):
-    first = Results(tmp_path / "r.jsonl", kind="soap", model="demo", resume=False)
-    with pytest.raises(OutputError, match="another run"):
-        Results(tmp_path / "r.jsonl", kind="soap", model="demo", resume=True)
-    first.add({"study": "a", "exit_code": 0, "kind": "soap", "model": {"id": "demo"}})
-    first.close()
-    with closing(Results(tmp_path / "r.jsonl", kind="soap", model="demo", resume=True)) as again:
-        assert again.done == {"a": 0}
-    with pytest.raises(OutputError, match="another command or model"):
-        Results(tmp_path / "r.jsonl", kind="soap", model="other", resume=True)
-
-
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
     path = tmp_path / "r.jsonl"
     studies = [str(folder / f"{seed}.png") for seed in (0, 1, 3, 4, 5)]
@@ -125,7 +72,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
     done = path.read_bytes().count(b"\n")
     assert 1 <= done < len(studies)
     subprocess.run([*command, "--resume"], stderr=subprocess.DEVNULL, check=True, timeout=120)
-    assert [record["study"] for record in lines(path)] == studies
+    assert [record["study"] for record in lines(path)] == ["0.png", "1.png", "3.png", "4.png", "5.png"]
 
 
 def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
@@ -149,7 +96,7 @@ def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_p
     assert "study 2: warning: " in text.stderr
     medgemma("findings", *studies, "--max-tokens", "2", "--output", tmp_path / "r.jsonl")
     record = lines(tmp_path / "r.jsonl")[1]
-    assert record.pop("study") == str(series)
+    assert record["study"] == "study 2"
     assert not any("Doe" in said for said in (text.stdout, text.stderr, json.dumps(record)))
     (series / "001").write_bytes((series / "001").read_bytes()[:500])
     failed = medgemma("findings", *studies, "--max-tokens", "2")
@@ -157,7 +104,7 @@ def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_p
 
 
 def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("medgemma_app.cli.output.LOGGED_EVERY", -1)
+    monkeypatch.setattr("medgemma_app.cli.terminal.LOGGED_EVERY", -1)
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--output", tmp_path / "r.jsonl")
     assert "1 of 2 studies in " in result.stderr
     assert " left" in result.stderr
@@ -165,9 +112,22 @@ def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monk
     assert " of 2 studies" not in quiet.stderr
 
 
-def test_the_tally_says_rate_and_time_left():
-    tally = Tally(3)
-    assert "left" in tally.count()
-    tally.count()
-    assert tally.count().startswith("3 of 3 studies") and "left" not in tally.text
-    assert [duration(seconds) for seconds in (5, 600, 36_000)] == ["5 s", "10 min", "10.0 h"]
+def test_the_verdict_counts_issues_and_failed_studies(medgemma, folder):
+    result = medgemma("findings", folder / "0.png", folder / "2.png")
+    assert result.stderr.splitlines()[-1] == f"2 studies: {NOTHING_FOUND}; 1 study could not be read or written"
+    result = medgemma("findings", folder / "0.png", folder / "1.png", "--max-tokens", "4")
+    assert result.stderr.splitlines()[-1] == "2 studies: 4 errors"
+
+
+def test_sigterm_keeps_the_studies_that_are_finished(folder, tmp_path):
+    """Also of an answer in text, whose file is written at the end."""
+    for seed in range(20, 60):
+        draw_phantom(seed)[0].save(tmp_path / f"{seed}.png")
+    studies = [str(folder / f"{seed}.png") for seed in (0, 1, 2)]  # the third one is damaged, which is said when its turn comes
+    command = [sys.executable, "-m", "medgemma_app", "findings", *studies, str(tmp_path), "--model", "demo", "--batch-size", "1"]
+    with subprocess.Popen([*command, "-o", str(tmp_path / "all.txt")], stderr=subprocess.PIPE, text=True) as run:
+        assert any("2.png" in line for line in run.stderr)
+        run.send_signal(signal.SIGTERM)
+        said = run.stderr.read()
+    assert (run.returncode, "Traceback" in said) == (130, False)
+    assert 2 <= (tmp_path / "all.txt").read_text().count("FINDINGS") < 42

@@ -1,0 +1,146 @@
+"""Standard streams, signals and errors: whatever happens to them while the command runs, nobody sees a traceback."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+from medgemma_app.errors import MedGemmaError, OutputError
+from medgemma_app.notices import say
+
+CANCELLED = 130
+CLOSED = "standard output is closed; name a file with --output"
+
+
+class Stdout(io.TextIOWrapper):
+    """Standard output. A failure is an OutputError; a reader that has gone (``| head``) ends the command quietly."""
+
+    is_missing = False  # it was closed when the command started
+
+    def write(self, text: str) -> int:
+        if self.is_missing:
+            raise OutputError(CLOSED)
+        with self._failures():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._failures():
+            super().flush()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again
+            if isinstance(error, BrokenPipeError):
+                raise SystemExit(0) from None
+            raise OutputError(f"cannot write to standard output: {error.strerror}; name a file with --output") from None
+
+
+class Stderr(io.TextIOWrapper):
+    """Standard error. When it fails the run goes on."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def prepare_streams() -> None:
+    """Opens the standard streams that are closed, and puts Stdout and Stderr in the place of Python's own."""
+    missing = [number for number in range(3) if not _is_open(number)]
+    for _ in missing:
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if 0 in missing:
+        sys.stdin = os.fdopen(0, closefd=False)
+    out, err = (getattr(stream, "encoding", None) or "utf-8" for stream in (sys.stdout, sys.stderr))
+    sys.stdout = Stdout(os.fdopen(1, "wb", closefd=False), out, "replace", line_buffering=os.isatty(1))
+    sys.stdout.is_missing = 1 in missing
+    sys.stderr = Stderr(os.fdopen(2, "wb", closefd=False), err, "backslashreplace", line_buffering=True)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def prepare_signals() -> None:
+    """Until there is something to save, Ctrl-C and SIGTERM end the command at once, with a line and a documented exit code."""
+    sys.unraisablehook = _unraisable
+    _handle(_leave)
+    atexit.register(_handle, signal.SIG_IGN)  # when all is done, the exit code is settled
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """While there is something to save, Ctrl-C and SIGTERM raise KeyboardInterrupt; a second one ends the command at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _handle(_interrupt)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _handle(handler: Any) -> None:
+    with suppress(ValueError):  # only the main thread may set handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs of a script have it
+                signal.signal(number, handler)
+
+
+def _leave(*_: Any) -> NoReturn:
+    with suppress(OSError):
+        os.write(2, b"medgemma: cancelled\n")
+    os._exit(CANCELLED)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    _handle(_leave)
+    raise KeyboardInterrupt
+
+
+def _unraisable(what: Any) -> None:
+    """A signal that arrives while Python frees an object would be printed and lost: it ends the command instead."""
+    if isinstance(what.exc_value, KeyboardInterrupt):
+        _leave()
+    sys.__unraisablehook__(what)
+
+
+@contextmanager
+def errors_become_exit_codes() -> Iterator[None]:
+    """An error becomes one line on standard error and the exit code of its class."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("medgemma: cancelled")
+        raise SystemExit(CANCELLED) from None
+    except MedGemmaError as error:
+        if isinstance(error.__cause__, OutputError):  # standard output failed while the answer was being printed
+            error = error.__cause__
+        say("medgemma: cancelled" if error.exit_code == CANCELLED else f"medgemma: {error}")
+        raise SystemExit(error.exit_code) from None
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process. A cancelled command does not wait for what its threads still do."""
+    if code == CANCELLED:
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

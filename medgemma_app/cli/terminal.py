@@ -1,0 +1,188 @@
+"""What a person reads on standard error: progress, the streamed text, issues, the verdict, timings."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from medgemma_app.notices import printable, say
+
+if TYPE_CHECKING:
+    from medgemma_app.model.generation import Generation, Model, Token
+    from medgemma_app.prompts import Prompt
+    from medgemma_app.tasks import Report
+    from medgemma_app.validate import Issue
+
+LOGGED_EVERY = 30  # seconds
+SEVERITIES = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}  # worst first, with their colours
+NOTHING_FOUND = "the text checks found nothing, which does not mean that the report is right"
+_THOUGHT_MARKS = re.compile(r"<unused9[45]>")
+
+
+class Progress:
+    """One line on standard error that overwrites itself. Where that is a log, a line of its own every half a minute."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = False
+        self._on = not quiet and sys.stderr.isatty()
+        self._log = not quiet and not sys.stderr.isatty()
+        self._logged = time.monotonic()
+
+    def show(self, text: str) -> None:
+        if self._on:
+            print(f"\r\033[2K{printable(text)}", end="", file=sys.stderr, flush=True)
+            self._shown = True
+
+    def count(self, text: str) -> None:
+        """Shows how far a long run has come."""
+        self.show(text)
+        if self._log and time.monotonic() - self._logged > LOGGED_EVERY:
+            say(text)
+            self._logged = time.monotonic()
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\033[2K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+
+class StreamPrinter:
+    """Prints tokens as they come: the answer on standard output if ``answer``, the thought on standard error if ``thought``."""
+
+    def __init__(self, progress: Progress, *, answer: bool, thought: bool) -> None:
+        self._progress, self._answer, self._thought = progress, answer, thought
+        self._tokens = 0
+        self.printed = ""  # of the answer, so far
+
+    def __call__(self, token: Token) -> None:
+        self._tokens += token.finish_reason is None
+        if token.kind == "thought" and self._thought:
+            self._progress.clear()
+            print(printable(_THOUGHT_MARKS.sub("", token.text)), end="", file=sys.stderr, flush=True)
+        if token.kind == "answer" and self._answer:
+            text = token.text if self.printed else token.text.lstrip()
+            if text:
+                self._progress.clear()
+                print(printable(text), end="", flush=True)
+                self.printed += text
+        if not self.printed:
+            self._progress.show(f"{self._tokens} tokens{', thinking' if token.kind == 'thought' else ''}")
+
+
+def by_severity(issues: Iterable[Issue]) -> list[Issue]:
+    """Errors first; among equals in the order of the report."""
+    return sorted(issues, key=lambda issue: list(SEVERITIES).index(issue.severity))
+
+
+def issue_line(severity: str, text: str, stream: TextIO, *, prefix: str = "") -> str:
+    """One issue as ``stream`` shows it: wrapped and coloured on a terminal, a plain line elsewhere."""
+    line = " ".join(printable(f"{prefix}{severity}: {text}").split())
+    if not stream.isatty():
+        return line
+    line = textwrap.fill(line, _width(stream), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return line
+    return line.replace(f"{severity}:", f"{SEVERITIES[severity]}{severity}\033[0m:", 1)
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        return max(20, os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        return 80
+
+
+def say_issues(report: Report, prefix: str = "") -> None:
+    """What there is to know about the input and the report, worst first."""
+    lines = [(issue.severity, f"{issue.code}: {issue.message}") for issue in report.validation.issues]
+    lines += [("warning", warning) for warning in report.warnings]
+    for severity, text in sorted(lines, key=lambda line: list(SEVERITIES).index(line[0])):
+        print(issue_line(severity, text, sys.stderr, prefix=prefix), file=sys.stderr, flush=True)
+
+
+def severities(report: Report) -> list[str]:
+    """Of everything that ``say_issues`` shows."""
+    return [*(issue.severity for issue in report.validation.issues), *("warning" for _ in report.warnings)]
+
+
+def verdict(found: Sequence[str]) -> str:
+    """The severities in words: "2 errors, 1 warning"."""
+    words = {"error": "error", "warning": "warning", "info": "remark"}
+    counts = [(found.count(severity), word) for severity, word in words.items() if severity in found]
+    return ", ".join(counted(number, word) for number, word in counts) or NOTHING_FOUND
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number} {word if number == 1 else word.replace('study', 'studie') + 's'}"
+
+
+def say_cost(model: Model, prompt: Prompt) -> None:
+    """Says what a series of slices will take, before a long wait."""
+    cost, pictures = model.estimate(prompt), counted(len(prompt.images), "picture")
+    if cost is None:
+        say(f"{pictures}; the time and memory they take depend on the server")
+        return
+    memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
+    say(f"{pictures}, {cost.prompt_tokens} prompt tokens, {memory}; reading the pictures takes about {cost.picture_seconds:.0f} s")
+
+
+def say_pictures(report: Report) -> None:
+    """Says what the model saw of each file, and how it was made to fit."""
+    read = report.origin["input"]
+    for facts in (read.get("prior"), read.get("scan"), *read.get("views", ())):
+        if facts:
+            say(f"saw {facts.get('name', 'the picture')}: {', '.join(_seen(facts))}")
+
+
+def _seen(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{facts['width']} x {facts['height']} pixels of {facts['bit_depth']} bits"
+    if facts.get("frames", 1) > 1:
+        yield f"frame {facts['frame']} of {facts['frames']}"
+    if "slices_used" in facts:
+        yield f"{len(facts['slices_used'])} of {facts['slices_found']} slices"
+    window = facts["window"] or {}
+    if "center" in window:
+        yield f"window {window['center']:g}/{window['width']:g} ({window['from']})"
+    elif window:
+        limits = f" ({window['low']:g} to {window['high']:g})" if "low" in window else ""
+        yield f"shown by {window['from']}{limits}"
+    padding = facts["padding"]
+    if padding is None:
+        yield "stretched to a square"
+    elif any(padding.values()):
+        yield "padded to a square"
+
+
+def say_timing(generation: Generation) -> None:
+    memory = generation.peak_memory_bytes
+    peak = "" if memory is None else f", peak memory {memory / 2**30:.2f} GiB"
+    prompt, made = (("?" if count is None else count) for count in (generation.prompt_tokens, generation.generated_tokens))
+    say(f"{prompt} prompt tokens, {made} generated in {generation.seconds:.1f} s{peak}")
+
+
+class Tally:
+    """How far a run over many studies has come."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._start = total, 0, time.perf_counter()
+
+    def count(self) -> str:
+        self._done += 1
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """Studies done, the rate so far, and what is left at that rate."""
+        seconds = time.perf_counter() - self._start
+        left = "" if not 0 < self._done < self._total else f", {duration(seconds / self._done * (self._total - self._done))} left"
+        return f"{self._done} of {self._total} studies in {duration(seconds)}, {60 * self._done / max(seconds, 1e-9):.1f} a minute{left}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a waiting person thinks in."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,40 @@
+"""The command as most tests of this room use it: in this process, on drawn files, with the demo loaded once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from medgemma_app import MedGemma
+from medgemma_app.cli.app import app
+from medgemma_app.demo import draw_phantom, write_notes
+
+SEED = 3
+
+
+@pytest.fixture
+def scan(tmp_path):
+    draw_phantom(SEED)[0].save(tmp_path / "scan.png")
+    return str(tmp_path / "scan.png")
+
+
+@pytest.fixture
+def notes(tmp_path):
+    (tmp_path / "notes.json").write_text(json.dumps(write_notes(SEED)[0]))
+    return str(tmp_path / "notes.json")
+
+
+@pytest.fixture
+def medgemma(demo, monkeypatch):
+    """Runs the command; ``loads`` of the result says how often a model has been loaded so far."""
+    loads = []
+    monkeypatch.setattr(MedGemma, "load", lambda *_, **__: loads.append(1) or demo)
+
+    def run(*arguments, **how):
+        result = CliRunner().invoke(app, [*map(str, arguments), "--model", "demo"], **how)
+        result.loads = len(loads)
+        return result
+
+    return run

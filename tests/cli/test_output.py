@@ -1,0 +1,129 @@
+"""What is written: nothing of the user's is overwritten, nothing half, nothing that drives a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import replace
+
+import pytest
+from dicoms import a_series
+
+from medgemma_app import MedGemma
+from medgemma_app.cli.output import json_line, write_whole
+from medgemma_app.demo import draw_phantom
+from medgemma_app.errors import OutputError
+
+
+def tree(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def named(tmp_path, scan):
+    """The scan by every kind of name."""
+    (tmp_path / "link.png").symlink_to(scan)
+    (tmp_path / "hard.png").hardlink_to(scan)
+    (tmp_path / "below").mkdir()
+    return [scan, f"{tmp_path}/below/../scan.png", f"{tmp_path}/link.png", f"{tmp_path}/hard.png"]
+
+
+@pytest.mark.parametrize(
+    ("option", "others"),
+    [("--output", []), ("--output", ["--prior", "SCAN"]), ("--output", ["--view", "SCAN"]), ("--save-input", [])],
+    ids=str,
+)
+def test_an_input_is_never_an_output_by_any_name_or_link(medgemma, tmp_path, named, option, others):
+    scan = named[0]
+    if others:
+        scan, others = tmp_path / "other.png", [scan if word == "SCAN" else word for word in others]
+        draw_phantom(5)[0].save(scan)
+    before = tree(tmp_path)
+    for name in named:
+        result = medgemma("findings", scan, *others, option, name, "--force")
+        assert (result.exit_code, result.loads, "files that the command uses" in result.stderr) == (2, 0, True), name
+    assert tree(tmp_path) == before
+
+
+def test_a_slice_of_the_series_and_the_key_are_no_outputs_either(medgemma, tmp_path, scan):
+    (tmp_path / "ct").mkdir()
+    a_series(tmp_path / "ct", 2)
+    (tmp_path / "key").write_text("secret\n")
+    for arguments in (
+        [tmp_path / "ct", "-o", tmp_path / "ct" / "000"],
+        [scan, "-o", tmp_path / "key", "--api-key-file", tmp_path / "key", "--endpoint", "http://127.0.0.1:9/v1"],
+    ):
+        result = medgemma("findings", *arguments, "--force")
+        assert (result.exit_code, "files that the command uses" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--output", "--save-input"])
+def test_an_existing_file_is_replaced_by_force_only(medgemma, tmp_path, scan, option):
+    (tmp_path / "kept.png").write_text("mine")
+    result = medgemma("findings", scan, option, tmp_path / "kept.png")
+    assert (result.exit_code, result.loads, "--force" in result.stderr) == (2, 0, True)
+    assert (tmp_path / "kept.png").read_text() == "mine"
+    assert medgemma("findings", scan, option, tmp_path / "kept.png", "--force").exit_code == 0
+    assert (tmp_path / "kept.png").read_bytes() != b"mine"
+
+
+def test_a_pipe_or_device_is_written_to(medgemma, scan):
+    assert medgemma("findings", scan, "--output", "/dev/null").exit_code == 0
+
+
+def test_modes_follow_the_umask_and_links_are_kept(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "target").chmod(0o664)
+    (tmp_path / "link").symlink_to("target")
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "new", b"x")
+        write_whole(tmp_path / "link", b"y")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    assert (stat.S_IMODE((tmp_path / "target").stat().st_mode), (tmp_path / "link").is_symlink()) == (0o664, True)
+    assert (tmp_path / "target").read_text() == "y"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "new", "target"]
+
+
+def test_a_write_that_fails_says_why_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError  # without an errno, as io.UnsupportedOperation
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OutputError, match="cannot write x: OSError"):
+        write_whole(tmp_path / "x", b"text")
+    assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE = "a\x1b[31mb\x9bc\u202ed\u2066e\x00f\rg\udce9h"
+TAMED = "a\ufffd[31mb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg\ufffdh"
+
+
+def test_json_has_no_control_character_in_any_form():
+    line = json_line({HOSTILE: [HOSTILE, {"deep": (HOSTILE, 1, None)}]})
+    assert json.loads(line) == {TAMED: [TAMED, {"deep": [TAMED, 1, None]}], "notice": json.loads(line)["notice"]}
+    assert not any(escape in line for escape in ("\\u001b", "\\u0000", "\\r", "\\u202e"))
+    assert json.loads(json_line({"t": "20 °C"}, ascii=True))["t"] == "20 °C"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["-o", "out.txt"], ["-o", "out.jsonl"], ["--no-stream"]], ids=" ".join)
+def test_control_characters_of_a_model_reach_no_pipe_and_no_file(medgemma, demo, monkeypatch, tmp_path, scan, form):
+    whole, many = MedGemma.generate, MedGemma.generate_many
+
+    def worse(made):
+        return replace(made, text=made.text.replace(" ", HOSTILE))
+
+    def generate(*arguments, on_token=None):
+        return worse(whole(*arguments, on_token=on_token and (lambda token: on_token(worse(token)))))
+
+    monkeypatch.setattr(MedGemma, "generate", generate)
+    monkeypatch.setattr(MedGemma, "generate_many", lambda *arguments, **how: map(worse, many(*arguments, **how)))
+    monkeypatch.chdir(tmp_path)
+    result = medgemma("findings", scan, *form)
+    written = "".join(path.read_text() for path in tmp_path.glob("out.*")) if "-o" in form else result.stdout
+    assert TAMED in written
+    assert not set(HOSTILE) & set(written + result.stderr) & set("\x1b\x9b\u202e\u2066\x00\r")
+    assert "\\u001b" not in written

@@ -1,0 +1,140 @@
+"""A file of results: continued after any crash, never mixed with results of something else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+import pytest
+
+from medgemma_app.cli.results import Done, Results, content_hash
+from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.errors import OutputError
+
+RUN = {"kind": "soap", "model": "demo", "max_tokens": 100}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "studies").mkdir()
+    for seed in range(4):
+        draw_phantom(seed)[0].save(tmp_path / "studies" / f"{seed}.png")
+    (tmp_path / "studies" / "2.png").write_text("no picture")
+    return tmp_path / "studies"
+
+
+def studies(path):
+    return [json.loads(line)["study"] for line in path.read_text().splitlines()]
+
+
+def record(study, content="x"):
+    return {"study_id": study, "exit_code": 0, "content": content}
+
+
+def test_resume_does_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    medgemma("findings", folder, "--output", path)
+    kept = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(kept[:2]) + kept[2][:40])  # as a crash leaves it
+    result = medgemma("findings", folder, "--output", path, "--resume")
+    assert studies(path) == ["0.png", "1.png", "2.png", "3.png"]
+    assert path.read_bytes().splitlines(keepends=True)[:2] == kept[:2]
+    assert (result.exit_code, "2 of 4 studies are in r.jsonl already" in result.stderr) == (2, True)
+    result = medgemma("findings", folder, "--output", path, "--resume")  # the study that failed the first time still counts
+    assert (result.exit_code, "4 of 4 studies are in r.jsonl already, 1 of them" in result.stderr) == (2, True)
+
+
+def test_resume_does_again_what_has_changed(medgemma, folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    medgemma("findings", folder, "--output", path)
+    draw_phantom(9)[0].save(folder / "1.png")
+    draw_phantom(2)[0].save(folder / "2.png")
+    result = medgemma("findings", folder, "--output", path, "--resume")
+    assert (result.exit_code, "2 studies changed since r.jsonl was written" in result.stderr) == (0, True)
+    assert studies(path) == ["0.png", "3.png", "1.png", "2.png"]
+    assert [json.loads(line)["text"] for line in path.read_text().splitlines()][2] == draw_phantom(9)[1]
+
+
+def test_resume_refuses_another_option_model_or_command(medgemma, folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    medgemma("findings", folder / "0.png", "--output", path, "--indication", "cough")
+    before = path.read_bytes()
+    for options, name in ((["--indication", "pain"], "indication"), (["--max-tokens", "9", "--indication", "cough"], "max tokens")):
+        result = medgemma("findings", folder, "--output", path, "--resume", *options)
+        assert (result.exit_code, result.loads) == (2, 1)
+        assert f"r.jsonl was made with another {name}; " in result.stderr
+    assert path.read_bytes() == before
+    (tmp_path / "notes.json").write_text(json.dumps(write_notes(1)[0]))
+    assert "another kind" in medgemma("soap", tmp_path / "notes.json", "--output", path, "--resume").stderr
+
+
+def test_x_and_dot_slash_x_are_one_study(medgemma, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    medgemma("findings", "0.png", "--output", tmp_path / "r.jsonl")
+    result = medgemma("findings", "./0.png", f"{folder}/../studies/0.png", "--output", tmp_path / "r.jsonl", "--resume")
+    assert (result.exit_code, studies(tmp_path / "r.jsonl")) == (0, ["0.png"])
+
+
+def test_files_of_the_same_name_are_two_studies(medgemma, folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    draw_phantom(7)[0].save(tmp_path / "other" / "0.png")
+    both = [folder / "0.png", tmp_path / "other" / "0.png"]
+    for more in (), ("--resume",):
+        medgemma("findings", *both, "--output", tmp_path / "r.jsonl", *more)
+        assert studies(tmp_path / "r.jsonl") == ["0.png", "0.png"]
+
+
+def test_no_folder_is_named_in_a_result(medgemma, folder, tmp_path):
+    below = folder / "SMITH^JOHN_19610203"
+    below.mkdir()
+    draw_phantom(5)[0].save(below / "scan.png")
+    medgemma("findings", folder, below / "scan.png", "--output", tmp_path / "r.jsonl")
+    assert "SMITH" not in (tmp_path / "r.jsonl").read_text()
+
+
+def test_results_are_never_written_over_and_force_starts_again(medgemma, folder, tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text("something\n")
+    for more in (), ("--resume",), ("--resume", "--force"):
+        result = medgemma("findings", folder, "--output", path, *more)
+        assert (result.exit_code, result.loads, result.stderr.count("\n")) == (2, 0, 1)
+    assert path.read_text() == "something\n"
+    medgemma("findings", folder / "0.png", "--output", path, "--force")
+    assert studies(path) == ["0.png"]
+
+
+def test_one_run_at_a_time(tmp_path):
+    with closing(Results(tmp_path / "r.jsonl", RUN)) as first:
+        with pytest.raises(OutputError, match="another run"):
+            Results(tmp_path / "r.jsonl", RUN)
+        first.add(record("a"))
+    with closing(Results(tmp_path / "r.jsonl", RUN)) as again:
+        assert again.done == {"a": Done(0, "x")}
+
+
+def test_dropped_lines_leave_the_others_as_they_are_and_the_file_locked(tmp_path):
+    path = tmp_path / "r.jsonl"
+    with closing(Results(path, RUN)) as results:
+        for name in "abc":
+            results.add(record(name))
+        results.drop({"b"})
+        with pytest.raises(OutputError, match="another run"):
+            Results(path, RUN)
+        results.add(record("b", "y"))
+    with closing(Results(path, RUN)) as again:
+        assert again.done == {"a": Done(0, "x"), "c": Done(0, "x"), "b": Done(0, "y")}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_of_a_line_of_a_folder_and_of_what_cannot_be_read(tmp_path):
+    (tmp_path / "visits.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    first, second = (content_hash(str(tmp_path / "visits.jsonl"), part) for part in (1, 2))
+    assert first != second
+    assert content_hash(str(tmp_path), None) not in {first, second, None}
+    assert content_hash(str(tmp_path / "none"), None) is None
+    assert content_hash(str(tmp_path / "visits.jsonl"), 3) is None
+
+
+def test_standard_input_cannot_be_resumed(medgemma, tmp_path):
+    result = medgemma("soap", "-", "--output", tmp_path / "r.jsonl", "--resume", input="{}")
+    assert (result.exit_code, "give a file" in result.stderr) == (2, True)
