@@ -86,6 +86,13 @@ def pictures(body: dict[str, Any]) -> int:
     return sum(part["type"] == "image_url" for message in body["messages"] for part in message["content"] if isinstance(part, dict))
 
 
+def text_tokens(body: dict[str, Any]) -> int:
+    """As many as a tokenizer makes of the texts, about."""
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for content in contents for part in ([{"text": content}] if isinstance(content, str) else content)]
+    return sum(len(part.get("text", "")) for part in parts) // 4
+
+
 def chunk(text: str | None = None, *, finish: str | None = None, **choice: Any) -> dict[str, Any]:
     first = {"index": 0, "delta": {"content": text}, "finish_reason": finish, **choice}
     return {"id": "1", "object": "chat.completion.chunk", "model": MODEL, "choices": [first]}
@@ -104,7 +111,7 @@ def says(*texts: str, finish: str = "stop", picture_tokens: int = PICTURE_TOKENS
 
     def chat(handler: Handler, body: dict[str, Any]) -> None:
         pieces = texts[: body["max_tokens"]]
-        used = usage(10 + picture_tokens * pictures(body), len(pieces))
+        used = usage(10 + text_tokens(body) + picture_tokens * pictures(body), len(pieces))
         handler.stream([*map(chunk, pieces), chunk(finish=finish), used, "data: [DONE]\n\n"])
 
     return chat

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 
-from medgemma_app.errors import InputError
+from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import FinishReason, Generation, GenerationCancelled, GenerationError, Options, Token, TokenKind
 
 OPEN, CLOSE = "<unused94>", "<unused95>"
@@ -123,15 +123,31 @@ class Answer:
 
 
 def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:
-    """A stream, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
+    """A stream, folded. Ctrl-C, or an exception from ``on_token``, raises GenerationCancelled with what there was.
+
+    What goes wrong in the generation itself is a GenerationError.
+    """
     with closing(tokens):
         try:
             for token in tokens:
                 if on_token:
-                    on_token(token)
-        except (GenerationError, InputError):
-            raise
-        except (Exception, KeyboardInterrupt) as error:  # whatever the caller's on_token raised
+                    _hand_over(token, on_token)
+        except (_Stopped, KeyboardInterrupt) as stop:
             answer.end("cancelled")
-            raise GenerationCancelled(answer.generation()) from error
+            raise GenerationCancelled(answer.generation()) from (stop.__cause__ or stop)
+        except (MedGemmaError, TypeError):
+            raise
+        except Exception as error:
+            raise GenerationError(f"the model failed while generating ({type(error).__name__}); see whether its files are whole") from error
     return answer.generation()
+
+
+class _Stopped(Exception):
+    """The caller's ``on_token`` raised."""
+
+
+def _hand_over(token: Token, on_token: Callable[[Token], object]) -> None:
+    try:
+        on_token(token)
+    except Exception as error:
+        raise _Stopped from error

@@ -19,10 +19,8 @@ from medgemma_app.errors import InputError, MedGemmaError, ModelError
 from medgemma_app.model.answer import collect
 from medgemma_app.model.generation import EndpointError, Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.remote.client import CONNECT_SECONDS, openai_client
-from medgemma_app.remote.faults import room, translated
-from medgemma_app.remote.messages import messages
-from medgemma_app.remote.reply import Reply
+from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, openai_client, room, translated
+from medgemma_app.remote.messages import Reply, fewest_tokens, messages
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -107,7 +105,7 @@ class RemoteModel:
         return None
 
     def batch_size(self, max_tokens: int) -> int:
-        """As many requests as may be in flight."""
+        """How many requests are kept running at a time."""
         return self._where.jobs
 
     def describe(self) -> dict[str, Any]:
@@ -129,14 +127,14 @@ class RemoteModel:
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
     ) -> Iterator[Generation | MedGemmaError]:
-        """Keeps ``batch_size`` requests in flight; gives for each prompt, in order, its Generation or the error it failed with.
+        """Keeps ``batch_size`` requests running; gives for each prompt, in order, its Generation or the error it failed with.
 
         An answer that was broken off is asked for once more. Raises EndpointError when the server is gone or refuses everything.
         """
-        from medgemma_app.remote.flight import in_flight
+        from medgemma_app.remote.concurrent import ask_all
 
         chosen = checked_options(options).seeded()
-        return in_flight(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
+        return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         if checked_prompt(prompt).images:
@@ -150,8 +148,12 @@ class RemoteModel:
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         with self._open(prompt, reply.options) as chunks:
+            watched = Bounded(chunks.response.stream, self._where.timeout)
+            chunks.response.stream = watched
             for chunk in chunks:
-                yield from reply.read(chunk)
+                for token in reply.read(chunk):
+                    yield token
+                    watched.progress()
                 if reply.overrun:
                     return
 
@@ -202,7 +204,9 @@ class RemoteModel:
             raise EndpointError(f"{self.endpoint} does not look at pictures; is {self.id} a text-only model?")
 
     def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
-        """Each picture of a prompt has to show in the number of its tokens; not in full, since line breaks between pictures may merge."""
+        """Every picture, and the text, has to show in the number of tokens; not in full, since line breaks between pictures may merge."""
+        if reply.prompt_tokens is not None and reply.prompt_tokens < fewest_tokens(prompt):
+            raise GenerationError(f"{self.endpoint} did not read the whole prompt; give it a longer context, or shorten the notes")
         least = 0.9 * len(prompt.images) * (self._picture_tokens or 0)
         if not reply.overrun and prompt.images and (reply.prompt_tokens is None or reply.prompt_tokens < least):
             raise GenerationError(f"{self.endpoint} did not look at all pictures: the prompt has too few tokens for them")

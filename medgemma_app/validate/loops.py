@@ -123,8 +123,8 @@ class LoopWatch:
     def feed(self, piece: str) -> bool:
         """True as soon as the text turns in circles with this piece."""
         self._tail = (self._tail + piece)[-_DRONE:]
-        if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 9)):
-            return bool(set(self._tail.casefold()) - set("x "))
+        if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 25)):
+            return set(self._tail.casefold()) not in ({"x"}, {"x", " "})  # a row of XXXX is de-identification
         *whole, rest = _SPACE.split(piece)
         if not whole:
             self._pending.append(piece)

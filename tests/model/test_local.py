@@ -14,6 +14,7 @@ from tiny import make_checkpoint, picture
 
 from medgemma_app import ContextError, GenerationCancelled, GenerationError, MedGemma, Model, OptionError, Options, Prompt
 from medgemma_app.model import gemma3, loaded
+from medgemma_app.model.loaded import LoadedModel
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
 
@@ -330,3 +331,15 @@ def test_every_model_has_what_the_protocol_names():
     names = {name for name in vars(Model) if not name.startswith("_")} | set(Model.__annotations__)
     for kind in (MedGemma, RemoteModel):
         assert {name for name in names if not hasattr(kind, name)} <= {"id", "context", "can_count"}  # set when one is made
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, ValueError, OverflowError])
+def test_only_a_cancel_is_a_cancel(tiny_model, monkeypatch, error):
+    """Whatever else goes wrong inside a generation is an error of the generation."""
+
+    def failing(*_):
+        raise error("sliding_window")
+
+    monkeypatch.setattr(LoadedModel, "picture_inputs", failing)
+    with pytest.raises(GenerationError, match=error.__name__):
+        tiny_model.generate(PROMPT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import signal
 import socket
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import openai._base_client
 import pytest
@@ -99,6 +102,70 @@ def test_silence_before_the_first_token_or_between_two(connect, server):
         with pytest.raises(GenerationError, match=r"was silent for 0\.2 s; --timeout") as caught:
             model.generate(PROMPT)
         assert (caught.value.partial and caught.value.partial.text) == ("The lungs" if first else None)
+
+
+@pytest.mark.parametrize("noise", [": still here\n\n", chunk("")], ids=["comments", "empty deltas"])
+def test_noise_is_no_progress(connect, server, noise):
+    def noisy(handler, body):
+        handler.stream(time.sleep(0.02) or piece for piece in itertools.chain([chunk("The lungs")], itertools.repeat(noise, 500)))
+
+    server.chat = noisy
+    with pytest.raises(GenerationError, match=r"was silent for 0\.3 s") as caught:
+        connect(timeout=0.3).generate(PROMPT)
+    assert caught.value.partial.text == "The lungs"
+
+
+@pytest.mark.parametrize(
+    "piece", ["x" * 10_000, 'data: {"choices": [{"delta": {"content": "' + "x" * 10_000], ids=["a line without an end", "one delta"]
+)
+def test_an_answer_larger_than_any_answer_is_broken_off(connect, server, monkeypatch, piece):
+    monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
+    model = connect()
+    server.chat = lambda handler, body: handler.stream(itertools.repeat(piece, 100))
+    with pytest.raises(GenerationError, match="sends more than"):
+        model.generate(PROMPT)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_list_of_models_or_an_error_may_not_be_endless(server, monkeypatch, status):
+    monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(client, "RETRIES", 0)
+    server.models = lambda handler: handler.raw(status, b'{"data": "' + b"x" * 200_000, "application/json")
+    with pytest.raises(GenerationError, match="sends more than"):
+        connect(server.url)
+
+
+def test_packed_answers_are_refused(connect, server):
+    model = connect()
+    server.chat = lambda handler, body: handler.raw(200, gzip.compress(b"data: [DONE]\n\n"), "text/event-stream", content_encoding="gzip")
+    with pytest.raises(GenerationError, match="packed data"):
+        model.generate(PROMPT)
+    assert {headers.get("accept-encoding") for headers in server.headers} == {"identity"}
+
+
+def test_more_token_ids_than_were_asked_for_are_an_error(connect, server):
+    server.chat = lambda handler, body: handler.stream([chunk("x", token_ids=[1] * 50), chunk(finish="stop"), usage(1, 1)])
+    with pytest.raises(GenerationError, match="more tokens than it was asked for"):
+        connect().generate(PROMPT, Options(max_tokens=40))
+
+
+def test_a_server_that_read_less_than_it_was_given_is_an_error(connect, server):
+    server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
+    with pytest.raises(GenerationError, match="did not read the whole prompt"):
+        connect().generate(Prompt(("coughing " * 25_000,)))
+    assert connect().generate(Prompt(("coughing " * 4_000,))).text == "Clear."
+
+
+@pytest.mark.parametrize("reason", ["eos", "eos_token", "end_turn", "STOP", "stop"])
+def test_every_name_for_the_end_of_an_answer_is_stop(connect, server, reason):
+    server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish=reason), usage(9, 1), "data: [DONE]\n\n"])
+    assert connect().generate(PROMPT).finish_reason == "stop"
+
+
+@pytest.mark.parametrize("piece", ["<end_of_turn>", "<unused32>", "\n"])
+def test_a_model_that_never_ends_its_turn_is_stopped(connect, server, piece):
+    server.chat = lambda handler, body: handler.stream(itertools.chain([chunk("Clear.")], itertools.repeat(chunk(piece), 5_000)))
+    assert connect().generate(PROMPT, Options(max_tokens=5_000)).finish_reason == "repetition"
 
 
 def test_a_server_that_dies_in_mid_stream_leaves_what_there_was_and_exit_1(server, notes):
@@ -360,7 +427,7 @@ def test_so_many_requests_are_in_flight_and_the_results_are_in_order(server, tmp
     studies = names(tmp_path, 10)
     result = medgemma("soap", *studies, "--jobs", "4", "--output", tmp_path / "r.jsonl", server=server)
     records = lines(tmp_path / "r.jsonl")
-    assert [record["study"] for record in records] == studies
+    assert [record["study"] for record in records] == [Path(study).name for study in studies]
     assert [record["text"] for record in records] == [f"SUBJECTIVE: visit {number}." for number in range(10)]
     assert (result.exit_code, most[0] <= 5) == (3, True)  # one more may be counted between its last byte and its end
 
@@ -403,13 +470,13 @@ def test_a_server_that_goes_away_ends_the_run_and_resume_does_what_is_missing(se
     assert result.exit_code == 1
     assert "nothing answers at" in result.stderr
     done = [record["study"] for record in lines(path)]
-    assert done == studies[: len(done)]
+    assert done == [Path(study).name for study in studies[: len(done)]]
     assert len(done) <= 5
     with serving() as again:
         again.chat = says("SUBJECTIVE: cough.")
         result = medgemma("soap", *studies, "--jobs", "3", "--output", path, "--resume", server=again)
         assert len(again.requests) == len(studies) - len(done)
-    assert [record["study"] for record in lines(path)] == studies
+    assert [record["study"] for record in lines(path)] == [Path(study).name for study in studies]
     assert result.exit_code == 3
 
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scripted_server import MODEL, chunk, pictures, says, usage
+from scripted_server import MODEL, chunk, pictures, says, text_tokens, usage
 from tiny import picture
 
 from medgemma_app import InputError, Options, Prompt, connect, findings, soap
-from medgemma_app.cli.output import say_cost
+from medgemma_app.cli.terminal import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ContextError, ModelError
 from medgemma_app.model.generation import EndpointError, GenerationError
@@ -178,7 +178,7 @@ def test_reports_are_made_as_from_a_model_on_this_machine(connect, server, tmp_p
     assert record["model"] == {
         "id": MODEL, "revision": None, "aligned": None, "endpoint": server.url.removesuffix("/v1"), "server": record["model"]["server"],
     }  # fmt: skip
-    assert record["tokens"] == {"prompt": 266, "generated": len(REPORT.split())}
+    assert record["tokens"] == {"prompt": 266 + text_tokens(server.requests[-2]), "generated": len(REPORT.split())}
     assert set(record["versions"]) == {"medgemma-app", "openai", "pillow"}
     assert "sesame" not in json.dumps(record)
 
@@ -269,9 +269,9 @@ def test_the_key_is_sent_and_shown_nowhere_and_nothing_else_of_the_environment(c
     assert "authorization" not in server.headers[-1]
 
 
-def test_what_a_series_costs_is_the_servers_business(connect, capsys):
+def test_what_a_series_costs_cannot_be_told_of_a_server(connect, capsys):
     say_cost(connect(), Prompt((picture(1), picture(2), "Describe them.")))
-    assert capsys.readouterr().err.startswith("2 pictures; what they take is the server's business")
+    assert capsys.readouterr().err.startswith("2 pictures; the time and memory they take depend on the server")
 
 
 def refusing_pictures(handler, body):
@@ -320,3 +320,15 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypat
     monkeypatch.delitem(sys.modules, "medgemma_app.remote.model", raising=False)
     with pytest.raises(ModelError, match=r"pip install 'medgemma-app\[remote\]'"):
         connect(server.url)
+
+
+def test_a_machine_that_only_asks_a_server_needs_no_model_library(server, tmp_path):
+    draw_phantom(3)[0].save(tmp_path / "scan.png")
+    server.chat = says(REPORT)
+    code = f"""
+import sys
+for name in ("mlx", "mlx.core", "mlx_vlm", "transformers"):
+    sys.modules[name] = None
+from medgemma_app import connect, findings
+print(findings(connect({server.url!r}), {str(tmp_path / "scan.png")!r}).text)"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == REPORT

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 def test_reports_through_a_server_are_the_local_ones(demo, url, folder, kind, report):
     result = CliRunner().invoke(app, [kind, str(folder), "--endpoint", url, "--jobs", "4", "--json", "--max-tokens", "20"])
     records = [json.loads(line) for line in result.stdout.splitlines()]
-    alone = [report(demo, record["study"], options=Options(max_tokens=20)).to_dict() for record in records]
+    alone = [report(demo, folder / record["study"], options=Options(max_tokens=20)).to_dict() for record in records]
     assert len(records) == len(SEEDS)
     same = ("text", "sections", "issues", "finish_reason", "tokens", "options", "input", "prompt")
     assert [[record[key] for key in same] for record in records] == [[one[key] for key in same] for one in alone]

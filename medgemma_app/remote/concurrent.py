@@ -22,7 +22,7 @@ class _NobodyWaits(Exception):
     """Raised at the next token of a request whose answer nobody waits for any more: it closes the connection."""
 
 
-def in_flight(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generation | MedGemmaError]:
+def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generation | MedGemmaError]:
     """What became of every prompt, in the order of the prompts, as soon as its turn has come; ``jobs`` are asked at a time.
 
     Prompts are taken from the iterable by the caller's thread, as there is room for them. Raises EndpointError in the place of
