@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -101,10 +102,10 @@ _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE)
 _TREATMENT = re.compile(r"(?im)^[^\w\n]{0,12}(?:medical )?(?:treatment|plan|management|recommendations?)(?: plan)?[*_]{0,3}:")
+# Within a line: after the end of a sentence, or in capitals after any word; followed by a colon.
 _WITHIN = re.compile(
-    r"(?<=[.!?;:,)*\]\"][ \t])(?=(?:\*\*|__)?(?:(?:[A-Z][A-Za-z]{2,20} ){0,2}"
-    r"(?:FINDINGS?|IMPRESSION|SUBJECTIVE|OBJECTIVE|ASSESSMENT|PLAN|Findings|Impression|Subjective|Objective|Assessment|Plan)"
-    r"(?: (?:AND|&|and) (?:PLAN|IMPRESSION|Plan|Impression))?|[SOAP]|A/P)(?:\*\*|__)?(?:[ \t]\([A-Z]\))?(?:\*\*|__)?:)"
+    r"(?<=[.!?;:,)*\]\"][ \t])(?=[ \t]{0,3}(?:#{1,4} [A-Z]|(?:\d{1,2}[.)][ \t])?(?:\*\*|__)?"
+    r"(?:[A-Z][A-Za-z]{2,20}(?: (?:[A-Za-z]{2,20}|&)){0,4}|[SOAP]|A/P)(?:\*\*|__)?(?:[ \t]\([A-Z]\))?(?:\*\*|__)?:))"
     r"|(?<=[ \t])(?=[A-Z]{3,15}(?: (?:[A-Z]{2,15}|&)){0,5}:)"
 )
 _FENCE = re.compile(r"\s*(?:(?:`{3,}\w*|-{3,}|\*{3,}|_{3,})[ \t]*(?:\n\s*|\Z))*")
@@ -175,7 +176,7 @@ def _headings(text: str, kind: Kind) -> Iterator[_Heading]:
 
 def _heading(text: str, line: int, start: int, stop: int, kind: Kind) -> _Heading | None:
     """The heading at ``start`` of a line that ends at ``stop``, or None where the line is prose."""
-    for end, after in _ends(text, start, stop):
+    for end, after in _ends(text, start, stop, is_title="#" in text[line:start]):
         written = text[start:end].strip(" \t*_:[]/")
         name = _name(written, kind) if written else None
         body = _TO_BODY.match(text, after)
@@ -185,7 +186,7 @@ def _heading(text: str, line: int, start: int, stop: int, kind: Kind) -> _Headin
     return None
 
 
-def _ends(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple[int, int]]:
     """Where a heading that begins at ``start`` may end, and where the text after it begins."""
     if stop - start <= LONGEST_HEADING:
         yield stop, stop
@@ -196,6 +197,9 @@ def _ends(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     capitals = _CAPITALS.match(text, start, stop)
     if capitals:
         yield capitals.end(1), capitals.end()
+    if is_title:  # "### Physical Exam The lungs are clear.": the longest name that the line begins with
+        spaces = [found.start() for found in islice(re.compile(" ").finditer(text, start, stop), 6)]
+        yield from ((space, space) for space in reversed(spaces))
 
 
 def _name(heading: str, kind: Kind) -> Name | None:

@@ -170,6 +170,8 @@ SOAP = {"subjective": "Cough.", "objective": "Wheeze.", "assessment": "Asthma.",
         "S: Cough.\n\n---\n\nO: Wheeze.\n\n---\n\nA: Asthma.\n\n---\n\nP: Inhaler.\n\n---",
         "S: Cough.\nO: Wheeze.\nA: Asthma.\nP: Inhaler.\n\n**Explanation of the SOAP Note:**\n* **Subjective matters:** what she says.",
         "S: Cough. O: Wheeze. A: Asthma. P: Inhaler.",
+        "## Subjective Cough.  ## Objective Wheeze.  ## Assessment Asthma.  ## Plan Inhaler.",
+        "1. Subjective: Cough.  2. Objective: Wheeze.  3. Assessment: Asthma.  4. Plan: Inhaler.",
     ],
 )
 def test_a_note_is_found_within_what_models_put_around_it(text):
