@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
 DEMO_NOTICE = "The demo model knows drawn phantoms and synthetic notes only: what it says means nothing clinically."
@@ -13,6 +14,8 @@ BLIND_SPOT = (
     "a missed nodule reads as well as a found one."
 )
 
+NOTHING_FOUND = "the text checks found nothing, which does not mean that the report is right"
+
 # Control characters (C0 and C1) drive a terminal, bidirectional overrides reorder what it shows, half a surrogate pair cannot be written.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -20,6 +23,13 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 def printable(text: str) -> str:
     """``text`` with every unsafe character replaced by U+FFFD, one for one, so that offsets stay."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def verdict(severities: Sequence[str]) -> str:
+    """What the checks found, in words: "2 errors, 1 warning"."""
+    words = {"error": "error", "warning": "warning", "info": "remark"}
+    counts = [(severities.count(severity), word) for severity, word in words.items() if severity in severities]
+    return ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts) or NOTHING_FOUND
 
 
 def say(line: str) -> None:

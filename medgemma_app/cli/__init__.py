@@ -1,4 +1,4 @@
-"""The command line: ``medgemma findings``, ``soap``, ``check``, ``serve``."""
+"""The command line: ``medgemma findings``, ``soap``, ``check``, ``export``, ``serve``."""
 
 
 def main() -> None:

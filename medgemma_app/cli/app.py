@@ -19,6 +19,7 @@ from medgemma_app.cli.options import (
     OUTPUT,
     AsJson,
     Command,
+    Force,
     Group,
     KeyFile,
     ModelName,
@@ -26,6 +27,7 @@ from medgemma_app.cli.options import (
     Revision,
     RunOptions,
     Strict,
+    Subject,
     argument,
     collected,
     option,
@@ -173,6 +175,21 @@ def check(
     if source is not None:
         told["source"] = read_source(source)
     raise typer.Exit(check_all(report, told, kind=None if kind is None else kind.value, as_json=as_json, strict=strict))
+
+
+@app.command(cls=Command)
+def export(
+    record: Annotated[str, argument("RECORD|-", "A report as findings --json or soap --json printed it, or a file of results.")],
+    to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
+    line: Annotated[int | None, option(INPUT, "Which line of a file with several reports, counted from 1.", metavar="N")] = None,
+    scan: Annotated[str | None, option(INPUT, "The DICOM file that the report is about, for .dcm and .sr.dcm.", metavar="FILE")] = None,
+    subject: Subject = None,
+    force: Force = False,
+) -> None:
+    """Turn a report in JSON into a page, a PDF, FHIR, DICOM or CSV."""
+    from medgemma_app.cli.export import export_record
+
+    export_record(record, to, line=line, scan=scan, subject=subject, force=force)
 
 
 @app.command(cls=Command)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
-from medgemma_app.cli.output import Answers, check_output
+from medgemma_app.cli.output import Answers, check_output, form_of
 from medgemma_app.cli.streams import interruptible
 from medgemma_app.cli.terminal import (
     Progress,
@@ -23,11 +23,10 @@ from medgemma_app.cli.terminal import (
     say_pictures,
     say_timing,
     severities,
-    verdict,
 )
 from medgemma_app.errors import MedGemmaError, OptionError
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
-from medgemma_app.notices import DEMO_NOTICE, NOTICE, say
+from medgemma_app.notices import DEMO_NOTICE, NOTICE, say, verdict
 
 if TYPE_CHECKING:
     from medgemma_app.inputs.studies import StudyList, StudySource
@@ -70,24 +69,26 @@ class Run:
         """
         studies, settings, output = found.studies, self.settings, self.settings.output
         self._name(studies, inputs)
-        grows = output is not None and (output.suffix == ".jsonl" or (settings.as_json and len(studies) > 1))
+        if output is not None:
+            used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
+            check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
+        form = form_of(output, several=len(studies) > 1, as_json=settings.as_json)
+        grows = form == "lines"
         if settings.resume and (not grows or settings.force):
             raise OptionError("--resume continues a file of results: give --output NAME.jsonl with it, and leave out --force")
         if settings.resume and any(study.path == "-" for study in studies):
             raise OptionError("--resume cannot tell whether standard input is the same as before; give a file")
-        if output is not None:
-            used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
-            check_output(output, "--output", used, force=settings.force or settings.resume, resumable=grows)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():
-            if output is not None and grows and (output.is_file() or not output.exists()):
+            if output is not None and grows:
                 self._file(studies, read, output, asked)
             elif len(studies) > 1:
-                with closing(Answers(output, as_json=settings.as_json or grows)) as answers:
+                with closing(Answers(output, form)) as answers:
                     self._many(studies, read, lambda study, result: answers.add_study(study.name, result, self._record(study, result)))
             else:
-                self._one(studies[0], read)
+                with closing(Answers(output, form, scan=studies[0].path, subject=settings.subject)) as answers:
+                    self._one(studies[0], read, answers)
         self._say_verdict(len(studies))
         return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
 
@@ -99,12 +100,12 @@ class Run:
             self._keys[study] = study.key + (f"-{seen[study.key]}" if seen[study.key] > 1 else "")
         self._inputs = inputs
 
-    def _one(self, study: StudySource, read: Read) -> None:
+    def _one(self, study: StudySource, read: Read, answers: Answers) -> None:
         """A single study is streamed. Where its input takes long to read, the model is loaded meanwhile."""
         from medgemma_app.tasks import write
 
         progress, settings = Progress(quiet=self.settings.quiet), self.settings
-        with closing(Answers(settings.output, as_json=settings.as_json)) as answers, reading_ahead([study], read) as inputs:
+        with reading_ahead([study], read) as inputs:
             reading = next(inputs)
             if wait([reading], timeout=HEAD_START).done:
                 reading.result()
@@ -125,7 +126,7 @@ class Run:
                     answers.add_partial(stopped.partial, printer.printed)
                 raise
             progress.clear()
-            answers.add(report, printer.printed)
+        answers.add(report, printer.printed)
         say_issues(report)
         if not settings.quiet:
             say_pictures(report)

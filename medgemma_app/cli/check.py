@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import json_line, utf8
-from medgemma_app.cli.terminal import by_severity, issue_line, verdict
+from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.notes import parse_notes, read_raw_notes
-from medgemma_app.notices import say
+from medgemma_app.notices import say, verdict
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
 Kind: TypeAlias = Literal["findings", "soap"]
@@ -91,7 +91,7 @@ def read_reports(source: str) -> Iterator[Written | InputError]:
 
     Raises InputError for what cannot be read, and for what is neither text nor the JSON of a report.
     """
-    name, text = _read(source)
+    name, text = read_text(source)
     if not _OBJECT.match(text) and not _ARRAY.match(text):
         yield Written(name, text)
         return
@@ -124,7 +124,7 @@ def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def read_source(source: str) -> str:
     """What a note was written from: notes as ``soap`` takes them, or a text. Raises InputError as ``read_notes`` does."""
-    name, text = _read(source)
+    name, text = read_text(source)
     return read_raw_notes(text.encode(errors="replace"), name).text if _JSON.match(text) else text
 
 
@@ -151,7 +151,8 @@ def guess_kind(text: str, *, likely: Kind = "findings") -> Kind:
     return likely if soap == findings else "soap" if soap > findings else "findings"
 
 
-def _read(source: str) -> tuple[str, str]:
+def read_text(source: str) -> tuple[str, str]:
+    """The shown name of a file or of standard input, and its text. Raises InputError."""
     if source == "-":
         name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
         if not raw:

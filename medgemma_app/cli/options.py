@@ -46,6 +46,8 @@ ModelName = Annotated[
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit of a Hugging Face model.", metavar="NAME")]
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
+Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
+Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
 Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
 Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--quiet", "-q")]
 
@@ -74,11 +76,12 @@ class RunOptions:
     output: Annotated[
         Path | None,
         option(
-            OUTPUT, "Write to FILE instead of standard output. A name ending in .jsonl gets one JSON line per study.",
+            OUTPUT, "Write to FILE. Its ending decides how: .txt, .json, .jsonl, .csv, .html, .pdf, .fhir.json, .dcm, .sr.dcm.",
             "--output", "-o", metavar="FILE",
         ),
     ] = None  # fmt: skip
-    force: Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")] = False
+    force: Force = False
+    subject: Subject = None
     resume: Annotated[bool, option(OUTPUT, "Continue a .jsonl file: skip the studies that it already holds.", "--resume")] = False
     strict: Strict = False
     no_stream: Annotated[bool, option(OUTPUT, "Print the answer only when it is complete.", "--no-stream")] = False

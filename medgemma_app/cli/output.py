@@ -24,43 +24,85 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report
 
 
-class Answers:
-    """Finished answers, as text or as JSON lines, on standard output or in ``path``."""
+def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
+    """How answers are written: "text", "json", "lines" (a file of results that grows), or an ending that export/ knows.
 
-    def __init__(self, path: Path | None, *, as_json: bool) -> None:
-        self._path, self._json = path, as_json
-        self._kept: list[str] = []
+    Raises OutputError for an ending that nothing can be written as.
+    """
+    plain = "json" if as_json else "text"
+    if path is None or not path.suffix or (path.exists() and not path.is_file()):
+        return "lines" if path is not None and several and as_json and path.suffix else plain
+    from medgemma_app.export import ending_of
+
+    ending = ".jsonl" if path.suffix.lower() == ".jsonl" else ending_of(path)
+    if ending == ".jsonl" or (several and (as_json or ending == ".json")):
+        return "lines"
+    if several and ending not in (".txt", ".csv"):
+        raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv or .txt")
+    return {".txt": plain, ".json": "json"}.get(ending, ending)
+
+
+class Answers:
+    """Finished answers in one ``form``, on standard output or in ``path``. ``scan`` and ``subject`` are for exports."""
+
+    def __init__(self, path: Path | None, form: str, *, scan: str | None = None, subject: str | None = None) -> None:
+        self._path, self._form = path, form
+        self._for_export = {"scan": scan, "subject": subject}
+        self._kept: list[bytes] = []
+        self._records: list[dict[str, Any]] = []
         self._ascii = path is None and not utf8(sys.stdout)
         if path is None and getattr(sys.stdout, "is_missing", False):
             raise OutputError(CLOSED)
 
     @property
     def can_stream(self) -> bool:
-        return self._path is None and not self._json
+        return self._path is None and self._form == "text"
 
     def add(self, report: Report, printed: str) -> None:
         """A finished report, of which ``printed`` has been streamed to standard output already."""
-        self._write((json_line(report.to_dict(), ascii=self._ascii) if self._json else _unprinted(report.text, printed)) + "\n")
+        if self._form == "text":
+            self._write(_unprinted(report.text, printed) + "\n")
+        elif self._form == "json":
+            self._write(json_line(report.to_dict(), ascii=self._ascii) + "\n")
+        else:
+            self._export(report)
+
+    def _export(self, report: Report) -> None:
+        from medgemma_app.export import render
+
+        try:
+            record = tamed(report.to_dict())
+            self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
+        except MedGemmaError:
+            print(printable(report.text), flush=True)  # it took too long to be lost
+            raise
 
     def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
         """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
-        if self._json:
+        if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
+        elif self._form == ".csv":
+            self._records.append(tamed(record))
         elif not isinstance(result, MedGemmaError):
             self._write("\n" if self._kept else "", f"# {name}\n", result.text, "\n")
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped. Always to standard output: a file holds finished reports only."""
         record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
-        text = json_line(record, ascii=self._ascii) if self._json else printable(_unprinted(partial.text.strip(), printed))
-        print(text, flush=True)
+        rest = printable(_unprinted(partial.text.strip(), printed))
+        print(json_line(record, ascii=self._ascii) if self._form == "json" else rest, flush=True)
 
     def close(self) -> None:
+        if self._records:
+            from medgemma_app.export import table
+
+            self._kept.append(table(self._records).encode())
         if self._path is not None and self._kept:
-            write_whole(self._path, "".join(self._kept).encode())
+            write_whole(self._path, b"".join(self._kept))
 
     def _write(self, *pieces: str) -> None:
-        self._kept.append(text := printable("".join(pieces)))
+        text = printable("".join(pieces))
+        self._kept.append(text.encode())
         if self._path is None:
             print(text, end="", flush=True)
 
@@ -75,16 +117,16 @@ def utf8(stream: TextIO) -> bool:
 
 def json_line(record: Mapping[str, Any], *, ascii: bool = False) -> str:
     """A record as one line of JSON, with the notice."""
-    return json.dumps(_printable({"notice": NOTICE, **record}), ensure_ascii=ascii)
+    return json.dumps(tamed({"notice": NOTICE, **record}), ensure_ascii=ascii)
 
 
-def _printable(value: Any) -> Any:
-    """Every string in it made printable: a control character that JSON escapes reaches the terminal of whoever reads the field."""
+def tamed(value: Any) -> Any:
+    """A JSON value with printable strings only: what JSON escapes would reach the terminal of whoever reads the field."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
-        return {printable(str(name)): _printable(each) for name, each in value.items()}
-    return [_printable(each) for each in value] if isinstance(value, list | tuple) else value
+        return {printable(str(name)): tamed(each) for name, each in value.items()}
+    return [tamed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def check_output(path: Path, option: str, inputs: Iterable[str | Path], *, force: bool, resumable: bool = False) -> None:

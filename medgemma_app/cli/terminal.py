@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medgemma_app.notices import printable, say
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LOGGED_EVERY = 30  # seconds
 SEVERITIES = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}  # worst first, with their colours
-NOTHING_FOUND = "the text checks found nothing, which does not mean that the report is right"
 _THOUGHT_MARKS = re.compile(r"<unused9[45]>")
 
 
@@ -108,13 +107,6 @@ def say_issues(report: Report, prefix: str = "") -> None:
 def severities(report: Report) -> list[str]:
     """Of everything that ``say_issues`` shows."""
     return [*(issue.severity for issue in report.validation.issues), *("warning" for _ in report.warnings)]
-
-
-def verdict(found: Sequence[str]) -> str:
-    """The severities in words: "2 errors, 1 warning"."""
-    words = {"error": "error", "warning": "warning", "info": "remark"}
-    counts = [(found.count(severity), word) for severity, word in words.items() if severity in found]
-    return ", ".join(counted(number, word) for number, word in counts) or NOTHING_FOUND
 
 
 def counted(number: int, word: str) -> str:

@@ -1,4 +1,4 @@
-"""``python -m medgemma_app.demo FOLDER [SEED]`` writes a drawn radiograph and synthetic visit notes to try the commands on."""
+"""``python -m medgemma_app.demo FOLDER [SEED]`` writes a drawn radiograph and invented visit notes to try the commands with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from pathlib import Path
 
 from medgemma_app.demo import draw_phantom, write_notes
 
+USAGE = "usage: python -m medgemma_app.demo FOLDER [SEED], where SEED is a whole number"
 
-def main(folder: str, seed: str = "33") -> None:
-    """Writes ``scan.png`` and ``notes.json`` into ``folder`` and says where."""
+
+def main(arguments: list[str]) -> int:
+    """Writes ``scan.png`` and ``notes.json`` into a folder. Returns the exit code."""
+    folder, seed = [*arguments, "33"][:2] if 1 <= len(arguments) <= 2 else ("", "")
+    if not seed.isdecimal():
+        print(USAGE, file=sys.stderr)
+        return 2
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    draw_phantom(int(seed))[0].save(target / "scan.png")
-    (target / "notes.json").write_text(json.dumps(write_notes(int(seed))[0], indent=2) + "\n", encoding="utf-8")
-    print(f"drawn: {target / 'scan.png'} and {target / 'notes.json'}", file=sys.stderr)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        draw_phantom(int(seed))[0].save(target / "scan.png")
+        (target / "notes.json").write_text(json.dumps(write_notes(int(seed))[0], indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"cannot write into {folder}: {error.strerror}", file=sys.stderr)
+        return 2
+    print(f"wrote {target / 'scan.png'} and {target / 'notes.json'}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    sys.exit(main(sys.argv[1:]))

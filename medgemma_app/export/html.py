@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medgemma_app import notices
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -65,10 +66,9 @@ def ordered(issues: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def verdict(issues: Sequence[Mapping[str, Any]]) -> str:
-    """ "2 errors, 1 warning", or that nothing was found, which does not mean that the report is right."""
-    counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
-    told = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items() if count)
-    return told or "The text checks found no error and no warning. That does not mean that the report is right."
+    """What the checks found, as every other place says it."""
+    words = notices.verdict([str(issue.get("severity")) for issue in issues])
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def data_url(image: Image) -> str:

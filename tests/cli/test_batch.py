@@ -11,9 +11,9 @@ import time
 import pytest
 from dicoms import a_series
 
-from medgemma_app.cli.terminal import NOTHING_FOUND
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.studies import find_notes, find_studies
+from medgemma_app.notices import NOTHING_FOUND
 
 COUNT = 6
 

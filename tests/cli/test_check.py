@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medgemma_app.cli.app import app
 from medgemma_app.cli.check import guess_kind
-from medgemma_app.cli.terminal import NOTHING_FOUND
+from medgemma_app.notices import NOTHING_FOUND
 
 FINDINGS = "FINDINGS:\nThe heart is normal in size. The lungs are clear.\n\nIMPRESSION:\nNo acute disease."
 NOTE = "S: Cough.\nO: Lungs are clear. Pulse 72.\nA: Bronchitis.\nP: Rest."

@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 from medgemma_app import MedGemma
 from medgemma_app.cli.app import app
 from medgemma_app.cli.options import RunOptions
-from medgemma_app.cli.terminal import NOTHING_FOUND
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.notices import DEMO_NOTICE, NOTICE
+from medgemma_app.notices import DEMO_NOTICE, NOTHING_FOUND, NOTICE
 
 SEED = 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import stat
@@ -9,11 +10,18 @@ from dataclasses import replace
 
 import pytest
 from dicoms import a_series
+from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
+from medgemma_app.cli.app import app
 from medgemma_app.cli.output import json_line, write_whole
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
+from medgemma_app.notices import NOTICE
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def tree(folder):
@@ -58,14 +66,59 @@ def test_a_slice_of_the_series_and_the_key_are_no_outputs_either(medgemma, tmp_p
         assert (result.exit_code, "files that the command uses" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("option", ["--output", "--save-input"])
-def test_an_existing_file_is_replaced_by_force_only(medgemma, tmp_path, scan, option):
-    (tmp_path / "kept.png").write_text("mine")
-    result = medgemma("findings", scan, option, tmp_path / "kept.png")
+@pytest.mark.parametrize(("option", "name"), [("--output", "kept.txt"), ("--save-input", "kept.png")])
+def test_an_existing_file_is_replaced_by_force_only(medgemma, tmp_path, scan, option, name):
+    (tmp_path / name).write_text("mine")
+    result = medgemma("findings", scan, option, tmp_path / name)
     assert (result.exit_code, result.loads, "--force" in result.stderr) == (2, 0, True)
-    assert (tmp_path / "kept.png").read_text() == "mine"
-    assert medgemma("findings", scan, option, tmp_path / "kept.png", "--force").exit_code == 0
-    assert (tmp_path / "kept.png").read_bytes() != b"mine"
+    assert (tmp_path / name).read_text() == "mine"
+    assert medgemma("findings", scan, option, tmp_path / name, "--force").exit_code == 0
+    assert (tmp_path / name).read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".json", ".csv", ".txt", ".jsonl", ""])
+def test_the_ending_of_the_output_decides_its_form(medgemma, tmp_path, scan, ending):
+    assert medgemma("findings", scan, "-o", tmp_path / f"report{ending}").exit_code == 0
+    content = (tmp_path / f"report{ending}").read_bytes()
+    begins = {".html": b"<!DOCTYPE html>", ".pdf": b"%PDF-", ".csv": b"study,", ".txt": b"FINDINGS", "": b"FINDINGS"}
+    assert content[:15].lower().startswith(begins.get(ending, b"{").lower())
+    if ending in (".html", ".json", ".jsonl", ".csv", ".fhir.json"):
+        assert NOTICE.encode() in content
+
+
+def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    for ending, count in (".jsonl", 2), (".csv", 3):
+        medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
+        assert len(list(csv.reader((tmp_path / f"all{ending}").read_text().splitlines(keepends=True)))) >= count
+    for ending, words in (".html", "can hold one report"), (".docx", "use one of .html"):
+        result = medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
+        assert (result.exit_code, words in result.stderr, (tmp_path / f"all{ending}").exists()) == (2, True, False)
+
+
+def test_an_export_that_fails_still_prints_the_answer_and_leaves_no_file(medgemma, tmp_path, scan):
+    result = medgemma("findings", scan, "-o", tmp_path / "report.dcm")  # a PNG file has no patient to file it with
+    assert (result.exit_code, result.stdout, (tmp_path / "report.dcm").exists()) == (2, draw_phantom(3)[1] + "\n", False)
+
+
+def test_a_record_is_exported_later(medgemma, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / "all.jsonl")
+    for options, code in (
+        ([], 2),
+        (["--line", "2"], 0),
+        (["--line", "2"], 2),  # it exists now
+        (["--line", "2", "--force"], 0),
+        (["--line", "3", "--force"], 2),
+    ):
+        assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "b.html", *options).exit_code == code
+    assert "b.png" not in run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.csv").stderr
+    assert (tmp_path / "all.csv").read_text().count(NOTICE) == 2
+    for content in ("", "text", "[1]", "{}", '{"error": "x"}', "{" * 9999):
+        (tmp_path / "odd").write_text(content)
+        result = run("export", tmp_path / "odd", "--to", tmp_path / "odd.html")
+        assert (result.exit_code, result.stderr.count("\n"), (tmp_path / "odd.html").exists()) == (2, 1, False), content
+    assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.jsonl", "--force").exit_code == 2
 
 
 def test_a_pipe_or_device_is_written_to(medgemma, scan):

@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from medgemma_app.cli.terminal import NOTHING_FOUND, Tally, by_severity, counted, duration, issue_line, verdict
-from medgemma_app.notices import printable
+from medgemma_app.cli.terminal import Tally, by_severity, counted, duration, issue_line
+from medgemma_app.notices import NOTHING_FOUND, printable, verdict
 from medgemma_app.validate import Issue
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from medgemma_app.demo import draw_pair, draw_phantom, write_notes
+from medgemma_app.demo.__main__ import main
 from medgemma_app.demo.phantoms import EFFUSIONS, NODULES, Body, Findings, draw, random_findings
 from medgemma_app.inputs.notes_text import notes_text
 
@@ -119,3 +120,10 @@ def test_notes_are_plain_json() -> None:
 def test_drawing_needs_neither_torch_nor_mlx() -> None:
     code = "import sys, medgemma_app.demo; sys.exit(bool({'torch', 'mlx', 'mlx_vlm', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["FOLDER"], 0), (["FOLDER", "7"], 0), ([], 2), (["FOLDER", "x"], 2), (["/dev/null"], 2)])
+def test_the_demo_command_writes_its_files_or_says_in_a_line_what_is_wrong(tmp_path, capsys, arguments, code):
+    assert main([word.replace("FOLDER", str(tmp_path / "new")) for word in arguments]) == code
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "new" / "scan.png").exists() == (code == 0)
