@@ -1,34 +1,27 @@
 """What a text says of each medication: its dose, how often and how long, and whether it is started or stopped.
 
 A dose belongs to the drug that it directly follows or leads ("lisinopril 20 mg", "20 mg of lisinopril"). In speech the two may
-stand far apart, so there the numbers around a drug count too, unless they are another drug's.
+stand far apart, so there what is said around a drug counts too, unless it is another drug's.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
 from medgemma_app.validate.core import Code, Issue, Text
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import DRUGS, Mention, affirmed, drugs_of, heard, is_dialogue, is_english, mentions
-from medgemma_app.validate.values import is_sum, known_doses, multiples, said_in
+from medgemma_app.validate.terms import DRUGS, WORDS, Mention, affirmed, drugs_of, heard, is_dialogue, is_english, mentions
+from medgemma_app.validate.values import DOSES, is_derived, known_doses, multiples, said_in
 
 _PLACES = re.compile(
     r"\b(?P<dosed>[a-z]{6,30})(?: of)? (?P<dose>[0-9][0-9.,]{0,7} ?(?:mg|mcg|g|gm|units?|milligrams?|micrograms?|grams?|iu)\b)(?!/)"
     r"|\ballerg(?:ic|y) to (?:the )?(?P<allergen>[a-z]{5,30})\b",
     re.IGNORECASE,
-)
-# Words that stand there and name nothing.
-_NO_NAMES = frozenset(
-    """dosage dosages tablet tablets capsule capsules another increase increased decrease decreased reduced lowered currently approximately
-    strength additional total around medication medications between higher previous starting greater glucose protein carbohydrates sodium
-    multiple several certain seasonal environmental unknown medicine anything insulin maximum weekly nightly once-daily twice increasing
-    decreasing titrated current initial loading single release calories fluids fluid caffeine fiber ounces continue ferritin""".split()  # noqa: SIM905
 )
 _CLAUSE_END = re.compile(r"\.\s|[;\n•]")
 _LEADS = re.compile(
@@ -36,17 +29,15 @@ _LEADS = re.compile(
 )
 _NEXT_TO = re.compile(r"\W*(?:(?:at|is|of|to|the|take|about|like|uh|um|just|dose|from|on)\W+){0,3}", re.IGNORECASE)
 _ANOTHER = re.compile(r",|\band\b|[0-9]", re.IGNORECASE)
-_DOSES = {"mass", "units", "equivalents"}
-_DIRECTLY, _OF_A_COURSE, _AROUND = 40, 80, 300
+_DIRECTLY, _TO_FREQUENCY, _OF_A_COURSE, _AROUND = 40, 60, 80, 300
 _LEAST_SPOKEN = 5  # "spironolactone, one issue is"
 _LONG_WORD = 6
 MOST_ISSUES, MOST_MENTIONS = 10, 500
 
 _COUNTS = {"once": 1, "twice": 2, "thrice": 3, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
-_COUNT = rf"(?:{'|'.join(_COUNTS)}|[1-6])"
 _HOURS = {"four": 4, "six": 6, "eight": 8, "twelve": 12}
 _CODES = {"bid": 2, "bd": 2, "tid": 3, "tds": 3, "qid": 4, "qds": 4}
-_EVERY = rf"(?:{'|'.join(_HOURS)}|[1-9]|1[02]|24)"
+_COUNT, _EVERY = rf"(?:{'|'.join(_COUNTS)}|[1-6])", rf"(?:{'|'.join(_HOURS)}|[1-9]|1[02]|24)"
 _FREQUENCY = re.compile(
     rf"(?<![0-9.,])(?P<count>{_COUNT})(?:,? ?(?:or|to|-) ?(?P<more>{_COUNT}))?"
     r"(?:(?: times| ?x| (?:tablet|pill|capsule|tab|cap|puff|drop|spray)s?)|(?<![0-9]))"
@@ -60,156 +51,116 @@ _FREQUENCY = re.compile(
 )
 _PERIODS = {"w": 7, "m": 30}
 _OPEN = re.compile(r"\b(?:meals?|breakfast|morning|evening|night|bedtime|needed|prn|taper|directed|schedule)\b", re.IGNORECASE)
+_MISSED = re.compile(r"\b(?:miss|skip|forg)\w*\b[^.;\n]*$", re.IGNORECASE)
 _COURSE = re.compile(
     r"(?:\b(?:for|x|course of|complete|over|für|durante|por|pendant|pdt)\W{0,2}(?:the |a |an |next |another |a total of |about )?|×\s?)$",
     re.IGNORECASE,
 )
-_OF_COURSE = re.compile(r"[\s-]+(?:course|supply|of\b|total\b)", re.IGNORECASE)
 _DAYS = {
-    **dict.fromkeys("d day tag tage tagen jour día dia".split(), 1.0),  # noqa: SIM905
-    **dict.fromkeys("w wk week woche wochen semaine semana".split(), 7.0),  # noqa: SIM905
-    **dict.fromkeys("mo month monat monate moi mois mes mese".split(), 30.0),  # noqa: SIM905
-    **dict.fromkeys("y yr year jahr jahre an año".split(), 365.0),  # noqa: SIM905
-    **dict.fromkeys("h hr hour stunde stunden heure hora".split(), 1 / 24),  # noqa: SIM905
+    unit: days for name, days in (("hour", 1 / 24), ("day", 1.0), ("week", 7.0), ("month", 30.0), ("year", 365.0)) for unit in WORDS[name]
 }
 _ONE = re.compile(r"\b(?:an?|one|last|next|this|past|per|each|every|the|previous) (hour|day|week|month|year)\b", re.IGNORECASE)
 _NO_STRETCH = re.compile(r"(?:\b(?:every|each|q|per|past|age)|\() ?(?:[0-9]+ ?(?:-|–|to) ?)?$", re.IGNORECASE)  # how often, or computed
 _STRETCH = re.compile(r"(?!few|couple)(?!.*\.\s)[^\n]+", re.IGNORECASE)
-_ABOUT = 0.08  # four weeks are a month
-
-_VERBS = {
-    "start": "start(?:ed|ing|s)?|begin(?:ning|s)?|began|initiat(?:e|ed|es|ing)|add(?:ed|ing)?|commenc(?:e|ed|ing)",
-    "stop": "stop(?:ped|ping|s)?|discontinu(?:e|ed|ing|es)|hold(?:ing)?|held|ceas(?:e|ed)|withhold",
-    "continue": "continu(?:e|ed|es|ing)|keep taking|resum(?:e|ed|ing)|stay on|remain on",
-    "increase": "increas(?:e|ed|ing)|go up on|doubl(?:e|ed|ing)",
-    "decrease": "decreas(?:e|ed|ing)|reduc(?:e|ed|ing)|lower(?:ed|ing)?|cut(?:ting)? back on|wean(?:ed|ing)?",
-}
-_VERB = re.compile(rf"\b(?:{'|'.join(f'(?P<{name}>{verbs})' for name, verbs in _VERBS.items())})\b", re.IGNORECASE)
-_OPPOSITE = {
-    "start": {"stop"},
-    "continue": {"stop"},
-    "stop": {"start", "continue", "increase"},
-    "increase": {"decrease", "stop"},
-    "decrease": {"increase"},
-}
-_UNDONE = re.compile(
-    r"\b(?:not?|n't|never|don't|if|without|before|unless|instead of|until|when|prior to|rather than)\b|n't\b", re.IGNORECASE
-)
+_ABOUT, _LONG = 0.08, 28  # four weeks are a month
+_STATUSES = {verb: status for status in ("start", "stop", "continue", "increase", "decrease") for verb in WORDS[status]}
+_VERB = re.compile(rf"\b(?:{'|'.join(sorted(_STATUSES, reverse=True))})\b", re.IGNORECASE)
+_OPPOSITES = {"start": ["stop"], "stop": ["start", "continue", "increase"], "continue": ["stop"], "increase": ["stop", "decrease"]}
+_OPPOSITES["decrease"] = ["increase"]
+_UNDONE = re.compile(r"(?:\b(?:not?|never|if|without|before|unless|instead of|until|when|prior to|rather than)\b|n['’]t\b)", re.IGNORECASE)
 
 
 class Fact(NamedTuple):
     """Something said of a drug: what, and where."""
 
     drug: Mention
-    value: object
+    value: Any
     start: int
     end: int
 
 
-def _owner(text: str, drugs: Sequence[Mention], starts: Sequence[int], start: int, end: int, farthest: int) -> Mention | None:
-    """The drug that what stands from start to end directly follows or leads."""
-    at = bisect_left(starts, start)
-    before, after = drugs[at - 1] if at else None, drugs[at] if at < len(drugs) else None
-    gap = text[before.end : start] if before and before.end <= start and start - before.end <= farthest else None
-    follows = gap is not None and not _CLAUSE_END.search(gap)
-    leads = _LEADS.fullmatch(text, end, after.start) if after and after.start - end <= _DIRECTLY else None
-    if leads and (leads[1] or not follows or _ANOTHER.search(gap or "")):
-        return after
-    return before if follows else None
+_Spans: TypeAlias = Iterable[tuple[Any, int, int]]
+_Agrees: TypeAlias = Callable[[Any, Any], bool]
 
 
-def _owned(text: str, spans: Iterable[tuple[object, int, int]], farthest: int) -> list[Fact]:
+def _owned(text: str, spans: _Spans, farthest: int) -> list[Fact]:
+    """What a text says directly of its drugs."""
     drugs = mentions(text)[:MOST_MENTIONS]
     starts = [drug.start for drug in drugs]
-    owners = ((_owner(text, drugs, starts, start, end, farthest), value, start, end) for value, start, end in spans)
-    return [Fact(owner, value, start, end) for owner, value, start, end in owners if owner]
+    facts = []
+    for value, start, end in spans:
+        at = bisect_left(starts, start)
+        before, after = drugs[at - 1] if at else None, drugs[at] if at < len(drugs) else None
+        gap = text[before.end : start] if before and before.end <= start and start - before.end <= farthest else None
+        follows = gap is not None and not _CLAUSE_END.search(gap)
+        leads = _LEADS.fullmatch(text, end, after.start) if after and after.start - end <= _DIRECTLY else None
+        if after and leads and (leads[1] or not follows or _ANOTHER.search(gap or "")):
+            facts.append(Fact(after, value, start, end))
+        elif before and follows:
+            facts.append(Fact(before, value, start, end))
+    return facts
 
 
-@lru_cache(maxsize=4)
-def _doses(text: str, *, written: bool) -> list[Fact]:
-    """The doses that a text gives its drugs directly; a source may leave out their unit right behind the drug."""
-    numbers = written_quantities(text) if written else spoken_quantities(known_doses(text))
-    facts = _owned(
-        text, ((one, one.start, one.reach) for one in numbers if one.kind in _DOSES or (not written and not one.kind)), _DIRECTLY
-    )
-    return [one for one in facts if _kind(one) or _NEXT_TO.fullmatch(text, one.drug.end, one.start)]
+def _around(source: str, spans: _Spans, facts: Sequence[Fact]) -> list[Fact]:
+    """What speech says anywhere near its drugs, but for what belongs to another drug."""
+    owner = {fact.start: fact.drug.drugs for fact in facts}
+    said = sorted(spans, key=lambda one: one[1])
+    starts = [start for _, start, _ in said]
+    near = ((drug, said[bisect_left(starts, drug.start - _AROUND) : bisect_left(starts, drug.end + _AROUND)]) for drug in mentions(source))
+    return [Fact(drug, *one) for drug, some in list(near)[:MOST_MENTIONS] for one in some if drug.drugs & owner.get(one[1], drug.drugs)]
 
 
-def _kind(fact: Fact) -> str:
-    return fact.value.kind if isinstance(fact.value, Quantity) else ""
+def _compare(text: Text, code: Code, facts: Iterable[Fact], said: list[Fact], near: list[Fact], agrees: _Agrees) -> Iterator[Issue]:
+    """A warning for each fact of a note with which nothing agrees that its source says of the same drug."""
+    for fact in islice(_disagreeing(facts, said, near, agrees), MOST_ISSUES):
+        other = next((one for one in said if one.drug.drugs & fact.drug.drugs), None)
+        drug, value = text.text[fact.drug.start : fact.drug.end], text.text[fact.start : fact.end]
+        found = f"{value} {drug}" if code == "status-mismatch" else f"{drug} {value}"
+        expected = (text.source or "")[other.start : other.end] if other else None
+        place = (min(other.drug.start, other.start), max(other.drug.end, other.end)) if other else None
+        span = (min(fact.drug.start, fact.start), max(fact.drug.end, fact.end))
+        message = f"the note says {found}, the source {expected or 'does not'}"
+        yield text.issue(code, "warning", message, span, source_span=place, found=found, expected=expected)
+
+
+def _disagreeing(facts: Iterable[Fact], said: list[Fact], near: list[Fact], agrees: _Agrees) -> Iterator[Fact]:
+    by_drug: dict[str, list[Fact]] = {}
+    for one in (*said, *near):
+        for name in one.drug.drugs:
+            by_drug.setdefault(name, []).append(one)
+    for fact in facts:
+        known = [one for name in sorted(fact.drug.drugs) for one in by_drug.get(name, ())]
+        if known and not any(agrees(fact.value, one.value) for one in known):
+            yield fact
 
 
 def dose_mismatch(text: Text) -> Iterator[Issue]:
     """Where the source gives a drug a dose, the note gives this drug that dose; what no drug has in the source is an invented value."""
     if text.source is None:
         return
-    source = affirmed(text.source)
-    said, facts, issues = said_in(source), _doses(source, written=False), 0
-    near_drugs, unowned = (_around(source, facts), []) if is_dialogue(source) else ({}, _unowned(source, facts))
-    for fact in _doses(text.text, written=True):
-        dose = fact.value
-        if not isinstance(dose, Quantity) or not said.has(dose) or is_sum(text.text, dose):
-            continue
-        direct = [one for one in facts if one.drug.drugs & fact.drug.drugs and (_kind(one) or not near_drugs or _is_sizeable(one))]
-        near = [one for name in sorted(fact.drug.drugs) for one in near_drugs.get(name, ())] + unowned
-        known = [one.value for one in direct if isinstance(one.value, Quantity)] + near
-        if (direct or any(one.kind in _DOSES for one in near_drugs.get(min(fact.drug.drugs), ()))) and not any(
-            _is_same(dose, one) for one in known
-        ):
-            other = next((one for one in direct if _kind(one)), direct[0] if direct else None)
-            yield _mismatch(text, "dose-mismatch", fact, text.text[dose.start : dose.reach], other)
-            issues += 1
-            if issues >= MOST_ISSUES:
-                return
+    source, spoken = affirmed(text.source), is_dialogue(text.source)
+    numbers, said = spoken_quantities(known_doses(source)), said_in(source)
+    spans = [(one, one.start, one.reach) for one in numbers if one.kind in DOSES or not one.kind]
+    least = _LEAST_SPOKEN if spoken else 0
+    owned = [one for one in _owned(source, spans, _DIRECTLY) if one.value.kind or _is_next(source, one, least)]
+    taken = {one.start for one in owned}
+    counted = [(one, one.start, one.reach) for one in (*numbers, *multiples(numbers))]
+    near = _around(source, counted, owned) if spoken else []
+    free = [] if spoken else [one for one, start, _ in spans if start not in taken]  # the dose of any drug
+    dosed = {name for one in (*owned, *near) if one.value.kind in DOSES or one.start in taken for name in one.drug.drugs}
+    written = _owned(text.text, ((one, one.start, one.reach) for one in written_quantities(text.text) if one.kind in DOSES), _DIRECTLY)
+    facts = (one for one in written if dosed & one.drug.drugs and said.has(one.value) and not is_derived(text.text, one.value))
+    bound = (one for one in facts if not any(_is_same(one.value, other) for other in free))
+    yield from _compare(text, "dose-mismatch", bound, owned, near, _is_same)
+
+
+def _is_next(source: str, fact: Fact, least: float) -> bool:
+    """Whether a number without a unit is a dose all the same: "lasix 40"."""
+    return bool(_NEXT_TO.fullmatch(source, fact.drug.end, fact.start)) and fact.value.value >= least
 
 
 def _is_same(dose: Quantity, other: Quantity) -> bool:
     return round(other.value, 3) == round(dose.value, 3) or (not other.unit and round(other.value, 3) == round(dose.number, 3))
-
-
-def _is_sizeable(fact: Fact) -> bool:
-    return isinstance(fact.value, Quantity) and fact.value.value >= _LEAST_SPOKEN
-
-
-def _unowned(source: str, facts: Sequence[Fact]) -> list[Quantity]:
-    """The numbers of a written source that may be the dose of any drug."""
-    owned = {fact.start for fact in facts}
-    return [one for one in spoken_quantities(known_doses(source)) if one.start not in owned and (not one.kind or one.kind in _DOSES)]
-
-
-def _around(source: str, facts: Sequence[Fact]) -> dict[str, list[Quantity]]:
-    """Drug -> the numbers around it in speech, but for those that belong to another drug, and what tablets are counted out."""
-    said = spoken_quantities(known_doses(source))
-    owner = {fact.start: fact.drug.drugs for fact in facts if _kind(fact)}
-    counted = (replace(one, kind="") for one in multiples(said, nearby=True))
-    numbers = sorted((*said, *counted), key=lambda one: one.start)
-    starts = [one.start for one in numbers]
-    found: dict[str, list[Quantity]] = {}
-    for drug in mentions(source)[:MOST_MENTIONS]:
-        near = numbers[bisect_left(starts, drug.end - _AROUND) : bisect_left(starts, drug.end + _AROUND)]
-        for name in drug.drugs:
-            found.setdefault(name, []).extend(one for one in near if name in owner.get(one.start, drug.drugs))
-    return found
-
-
-def _mismatch(text: Text, code: Code, fact: Fact, value: str, other: Fact | None, expected: str = "") -> Issue:
-    """A warning that a note says one thing of a drug and its source another."""
-    source, drug = text.source or "", text.text[fact.drug.start : fact.drug.end]
-    expected = expected or (source[other.start : other.end] if other else "")
-    told = f"the source {expected}" if expected else "the source gives another one"
-    place = (min(other.drug.start, other.start), max(other.drug.end, other.end)) if other else None
-    span = (min(fact.drug.start, fact.start), max(fact.drug.end, fact.end))
-    found = f"{drug} {value}"
-    return text.issue(code, "warning", f"the note says {found}, {told}", span, source_span=place, found=found, expected=expected or None)
-
-
-@lru_cache(maxsize=4)
-def _frequencies(text: str) -> list[Fact]:
-    """How many times a day each drug is taken; several where the text leaves that open."""
-    return _owned(text, ((_times(found), *found.span()) for found in _FREQUENCY.finditer(text)), 60)
-
-
-_MISSED = re.compile(r"\b(?:miss|skip|forg)\w*\b[^.;\n]*$", re.IGNORECASE)
 
 
 def _times(found: re.Match[str]) -> tuple[float, ...]:
@@ -229,163 +180,110 @@ def frequency_mismatch(text: Text) -> Iterator[Issue]:
     """A drug is taken as often as its source says; in speech, as often as it says near the drug."""
     if text.source is None:
         return
-    source = affirmed(text.source)
-    facts, spoken = _frequencies(source), is_dialogue(source)
-    near = _frequencies_around(source, facts) if spoken else {}
-    written = _frequencies(text.text)
-    for fact in written:
-        times = fact.value
-        several = sum(one.drug == fact.drug for one in written) > 1
-        if not isinstance(times, tuple) or len(times) != 1 or several or _MISSED.search(text.text[max(0, fact.start - 80) : fact.start]):
-            continue
-        direct = [one for one in facts if one.drug.drugs & fact.drug.drugs]
-        parts = [
-            source[max(0, one.start - _AROUND) : one.end + _AROUND]
-            for one in mentions(source)[:MOST_MENTIONS]
-            if one.drugs & fact.drug.drugs
-        ]
-        known = {one for other in direct for one in (other.value if isinstance(other.value, tuple) else ())}
-        known |= near.get(min(fact.drug.drugs), set())
-        if known and times[0] not in known and (times[0] > 1 or direct) and not (spoken and any(map(_OPEN.search, parts))):
-            yield _mismatch(text, "frequency-mismatch", fact, text.text[fact.start : fact.end], direct[0] if direct else None)
-
-
-def _frequencies_around(source: str, facts: Sequence[Fact]) -> dict[str, set[float]]:
-    """Drug -> how often something is taken near it in speech, but for what belongs to another drug."""
-    owner = {fact.start: fact.drug.drugs for fact in facts}
-    said = [(found.start(), _times(found)) for found in _FREQUENCY.finditer(source)]
-    starts = [start for start, _ in said]
-    around: dict[str, set[float]] = {}
-    for drug in mentions(source)[:MOST_MENTIONS]:
-        for start, times in said[bisect_left(starts, drug.start - _AROUND) : bisect_left(starts, drug.end + _AROUND)]:
-            for name in drug.drugs & owner.get(start, drug.drugs):
-                around.setdefault(name, set()).update(times)
-    return around
-
-
-@lru_cache(maxsize=4)
-def _times_said(text: str) -> list[tuple[float, Quantity]]:
-    """The stretches of time of a text, in days; of readings that overlap, the first."""
-    found: list[tuple[float, Quantity]] = []
-    for one in spoken_quantities(text):
-        days = _unit_days(one)
-        if days and (not found or one.start >= found[-1][1].end) and _STRETCH.fullmatch(text, one.start, one.end):
-            found.append((one.value * days, one))
-    return found
-
-
-def _unit_days(one: Quantity) -> float:
-    """How many days the unit of a quantity has, 0 where it is no time."""
-    return _DAYS.get(one.unit.rstrip("s"), _DAYS.get(one.unit, 0)) if one.kind == "time" else 0
+    source, spoken = affirmed(text.source), is_dialogue(text.source)
+    spans = [(_times(found), *found.span()) for found in _FREQUENCY.finditer(source)]
+    said = _owned(source, spans, _TO_FREQUENCY)
+    opened = [(one, *one.span()) for one in _OPEN.finditer(source)] if spoken else []
+    near = _around(source, spans, said) if spoken else []
+    loose = {name for one in _around(source, opened, []) for name in one.drug.drugs}
+    direct = {name for one in said for name in one.drug.drugs}
+    written = _owned(text.text, ((_times(found), *found.span()) for found in _FREQUENCY.finditer(text.text)), _TO_FREQUENCY)
+    once = Counter(one.drug for one in written)
+    facts = (
+        one
+        for one in written
+        if once[one.drug] == 1 == len(one.value) and not one.drug.drugs & loose and (one.value[0] > 1 or one.drug.drugs & direct)
+    )
+    taken = (one for one in facts if not _MISSED.search(text.text[max(0, one.start - _AROUND // 4) : one.start]))
+    yield from _compare(text, "frequency-mismatch", taken, said, near, lambda one, other: one[0] in other)
 
 
 def duration_mismatch(text: Text) -> Iterator[Issue]:
-    """A stretch of time in the note is one that the source gives, and that of a drug is the one the source gives this drug."""
+    """A drug is taken as long as its source says; any other stretch of time is one that the source gives, in this unit or another."""
     if text.source is None:
         return
     source = affirmed(text.source)
-    said = [one.value * days for one in spoken_quantities(source) if (days := _unit_days(one))] + [
-        _DAYS[one[1].lower()] for one in _ONE.finditer(source)
-    ]
-    bare = {round(one.value, 3) for one in spoken_quantities(source) if one.kind in ("", "count", "age")} if is_dialogue(source) else set()
-    facts, checked = _courses(source), is_english(source)
-    owned = {one.start: one for one in _courses(text.text)}
-    for days, one in _times_said(text.text):
-        fact, value = owned.get(one.start), text.text[one.start : one.reach]
-        known = [other for other in facts if fact and other.drug.drugs & fact.drug.drugs]
-        if fact and known:
-            if not any(_is_as_long(days, other.value) for other in known if isinstance(other.value, float)):
-                yield _mismatch(text, "duration-mismatch", fact, f"for {value}", known[0])
+    numbers = spoken_quantities(source)
+    said, courses = _courses(source, numbers), _courses(text.text, spoken_quantities(text.text))
+    yield from _compare(text, "duration-mismatch", courses, said, [], _is_as_long)
+    compared = {one.start for one in courses if any(one.drug.drugs & other.drug.drugs for other in said)}
+    known = [one.value * _days(one) for one in numbers if _days(one)] + [_DAYS[one[1].lower()] for one in _ONE.finditer(source)]
+    bare = {round(one.value, 3) for one in numbers if one.kind in ("", "count", "age")} if is_dialogue(source) else set()
+    end = 0
+    for one in spoken_quantities(text.text) if is_english(source) else ():
+        if not _days(one) or one.start < end or one.start in compared:
             continue
-        is_stretch = checked and one.reach > one.end and not _NO_STRETCH.search(text.text[max(0, one.start - 20) : one.start])
-        if is_stretch and not any(_is_as_long(days, other) for other in said) and round(one.value, 3) not in bare:
+        end, value = one.end, text.text[one.start : one.reach]
+        plain = one.reach > one.end and _STRETCH.fullmatch(value) and round(one.value, 3) not in bare
+        computed = _NO_STRETCH.search(text.text[max(0, one.start - 20) : one.start])
+        if plain and not computed and not any(_is_as_long(one.value * _days(one), other) for other in known):
             message = f"the note says {value}, which the source does not give"
             yield text.issue("duration-mismatch", "warning", message, (one.start, one.reach), found=value)
 
 
-def _is_as_long(days: float, other: float) -> bool:
-    longer = max(days, other)
-    return abs(days - other) <= (_ABOUT * longer if longer >= _DAYS["week"] * 4 else 0.01)
-
-
-@lru_cache(maxsize=4)
-def _courses(text: str) -> list[Fact]:
-    """For how many days each drug is taken."""
-    times = _times_said(text)
-    spans = (
-        (days, one.start, one.reach)
-        for days, one in times
-        if _COURSE.search(text[max(0, one.start - 30) : one.start]) or _OF_COURSE.match(text, one.reach)
-    )
+def _courses(text: str, numbers: Sequence[Quantity]) -> list[Fact]:
+    """For how many days each drug is taken: "for 7 days", "x 7 d"."""
+    times = (one for one in numbers if _days(one))
+    spans = ((one.value * _days(one), one.start, one.reach) for one in times if _COURSE.search(text[max(0, one.start - 30) : one.start]))
     return _owned(text, spans, _OF_A_COURSE)
 
 
-@lru_cache(maxsize=4)
-def _statuses(text: str) -> list[Fact]:
-    """Whether each drug is started, stopped, continued, increased or decreased, by the verb before it in its clause, or behind it."""
+def _days(one: Quantity) -> float:
+    """How many days the unit of a quantity has, 0 where it is no time."""
+    return _DAYS.get(one.unit.rstrip("s"), _DAYS.get(one.unit, 0)) if one.kind == "time" else 0
+
+
+def _is_as_long(days: float, other: float) -> bool:
+    longer = max(days, other)
+    return abs(days - other) <= (_ABOUT * longer if longer >= _LONG else 0.01)
+
+
+def _statuses(text: str) -> Iterator[Fact]:
+    """Whether each drug is started, stopped, continued, increased or decreased, by the verb before it in its clause."""
     found = list(_VERB.finditer(text))
     drugs = mentions(text)[:MOST_MENTIONS]
     starts = [drug.start for drug in drugs]
-    facts: list[Fact] = []
-    for at, verb in enumerate(found):
-        after = found[at + 1].start() if at + 1 < len(found) else len(text)
+    for verb, after in zip(found, [*(other.start() for other in found[1:]), len(text)], strict=False):
         limit = min(after, verb.end() + _DIRECTLY)
         stop = _CLAUSE_END.search(text, verb.end(), limit)
-        limit = stop.start() if stop else limit
-        if not _UNDONE.search(text[max(0, verb.start() - 25) : verb.start()]):
-            owned = drugs[bisect_left(starts, verb.end()) : bisect_left(starts, limit)]
-            facts += [Fact(drug, verb.lastgroup, verb.start(), verb.end()) for drug in owned[:1]]
-    return facts
+        at = bisect_left(starts, verb.end())
+        reached = at < len(drugs) and drugs[at].start < (stop.start() if stop else limit)
+        reached = reached and not _ANOTHER.search(text, verb.end(), drugs[at].start)
+        if reached and not _UNDONE.search(text[max(0, verb.start() - 25) : verb.start()]):
+            yield Fact(drugs[at], _STATUSES[verb[0].lower()], verb.start(), verb.end())
 
 
 def status_mismatch(text: Text) -> Iterator[Issue]:
     """A drug that the source starts is not stopped in the note, nor the other way round."""
-    if text.source is None:
-        return
-    facts = _statuses(affirmed(text.source))
-    for fact in _statuses(text.text):
-        known = [one for one in facts if one.drug.drugs & fact.drug.drugs]
-        if known and all(one.value in _OPPOSITE[str(fact.value)] for one in known):
-            drug = text.text[fact.drug.start : fact.drug.end]
-            place, span = (known[0].start, known[0].drug.end), (fact.start, fact.drug.end)
-            found, expected = f"{fact.value} {drug}", str(known[0].value)
-            message = f"the note says {found}, the source {expected}"
-            yield text.issue("status-mismatch", "warning", message, span, source_span=place, found=found, expected=expected)
+    if text.source is not None:
+        facts, said = _statuses(text.text), list(_statuses(affirmed(text.source)))
+        yield from _compare(text, "status-mismatch", facts, said, [], lambda one, other: other not in _OPPOSITES[one])
 
 
 def unnamed_medication(text: Text) -> Iterator[Issue]:
     """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either."""
     if text.source is None:
         return
-    said = heard(text.source)
+    said, source = heard(text.source), affirmed(text.source)
     known = frozenset(name for one in mentions(text.source) for name in one.drugs)
-    unsaid: dict[frozenset[str], tuple[str, int, int]] = {}
-    values = {one.start for one in written_quantities(text.text) if said_in(text.source).has(one)}
-    for start, end, name, drugs in _named(text.text, values):
-        if drugs.isdisjoint(known) and drugs not in unsaid:
-            names = (name, *(other for other in DRUGS if DRUGS[other] & drugs)) if name in DRUGS else (name,)
-            names = (*names, *(word for word in name.split() if len(word) > _LONG_WORD and name != word))
-            if not any(map(said.has, names)) and not said.begins(name) and not any(_misspelled(said.alike(one)) for one in names):
-                unsaid[drugs] = (name, start, end)
-    for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
-        yield text.issue("unnamed-medication", "warning", f"the source does not name {name}", (start, end), found=name)
-
-
-def _misspelled(alike: Iterable[str]) -> bool:
-    """Whether a word of the source is like a name, and not that of another drug."""
-    return any(not drugs_of(word) for word in alike)
+    values = {one.start for one in written_quantities(text.text) if said_in(source).has(one)}
+    unsaid: dict[frozenset[str], Mention] = {}
+    for one in _named(text.text, values):
+        if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
+            names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
+            names = (*names, *(word for word in one.name.split() if len(word) > _LONG_WORD))
+            if not any(map(said.has, names)) and not said.begins(one.name) and all(map(drugs_of, said.alike(names))):
+                unsaid[one.drugs] = one
+    for one in list(unsaid.values())[:MOST_ISSUES]:
+        yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)
 
 
 def _named(text: str, values: Container[int]) -> Iterator[Mention]:
-    """The drugs of a text: by their names, and what must be one by where it stands, after "allergic to"
-    or before a dose that the source does not give."""
+    """The drugs of a text: by their names, and what must be one by where it stands, after "allergic to" or before an unknown dose."""
     yield from mentions(text)
     for found in _PLACES.finditer(text):
         group = "dosed" if found["dosed"] else "allergen"
         word, span = found[group].lower(), found.span(group)
-        if (
-            word not in _NO_NAMES
-            and found.start("dose") not in values
-            and not any(one.start <= span[0] < one.end for one in mentions(text))
-        ):
+        is_name = word not in WORDS["no names"] and found.start("dose") not in values
+        if is_name and not any(one.start <= span[0] < one.end for one in mentions(text)):
             yield Mention(*span, word, frozenset([word]))

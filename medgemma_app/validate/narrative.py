@@ -9,28 +9,19 @@ from typing import NamedTuple
 
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
-from medgemma_app.validate.terms import DRUGS, Lexicon, Words, affirmed, drugs_of, heard, is_dialogue, is_english, rows, words
+from medgemma_app.validate.terms import DRUGS, WORDS, Lexicon, affirmed, drugs_of, heard, is_dialogue, is_english, rows, words
 
 MOST_ISSUES = 10
 _FILLERS = frozenset("is are was were the a".split())  # noqa: SIM905
 _COMMON = frozenset("no normal clear to and of non full soft warm dry present equal".split())  # noqa: SIM905
 
 
-def _symptoms() -> tuple[dict[str, int], dict[str, str], list[tuple[str, ...]]]:
-    """Name -> group, name -> first name of the same symptom, and for each group what in a source speaks of it."""
-    groups: dict[str, int] = {}
-    same: dict[str, str] = {}
-    support: list[tuple[str, ...]] = []
-    for index, (symptoms, reasons) in enumerate(rows("symptoms")):
-        names = [symptom.split("/") for symptom in symptoms]
-        same.update((name, spellings[0]) for spellings in names for name in spellings)
-        groups.update((name, index) for spellings in names for name in spellings)
-        support.append((*(name for spellings in names for name in spellings), *reasons))
-    return groups, same, support
-
-
-_GROUPS, _SAME, _SUPPORT = _symptoms()
-_SYMPTOMS = Lexicon(_GROUPS)
+_ROWS = [([name.split("/") for name in names], reasons) for names, reasons in rows("symptoms")]
+_SAME = {spelling: names[0] for row, _ in _ROWS for names in row for spelling in names}
+_SUPPORT = {
+    spelling: (*(one for others in row for one in others), *reasons) for row, reasons in _ROWS for names in row for spelling in names
+}
+_SYMPTOMS = Lexicon(_SAME)
 _EXAMS = [(Lexicon(names), reasons) for names, reasons in rows("exams")]
 _DIAGNOSES = {name: (*names, *reasons) for names, reasons in rows("conditions") for name in names}
 _DIAGNOSIS_LEXICON = Lexicon(_DIAGNOSES)
@@ -58,11 +49,6 @@ _NO_ALLERGIES = re.compile(
     r"|\bdenies (?:any )?(?:\w+ )?allerg",
     re.IGNORECASE,
 )
-_NO_ALLERGENS = frozenset(
-    """none known nkda nka no not nothing nope nil keine bekannt ninguna aucune denies denied negative unknown unbekannt that this them
-    those these anything some medications medication medicine medicines drugs drug foods food yes yeah per chart reviewed see list allergy
-    just only i i'm they he she it the a other any""".split()  # noqa: SIM905
-)
 
 
 def unmentioned_denial(text: Text) -> Iterator[Issue]:
@@ -70,25 +56,18 @@ def unmentioned_denial(text: Text) -> Iterator[Issue]:
     if text.source is None or not is_english(text.source):
         return
     source = heard(text.source)
-    silent: dict[int, tuple[str, int, int]] = {}
-    for start, sentence in _denials(text.text):
-        said = words(sentence)
+    silent: dict[tuple[str, ...], tuple[str, int, int]] = {}
+    for start, sentence in sentences(text.text):
+        denial = _DENIAL.search(sentence)
+        said = words(sentence[denial.end() :] if denial else "")
         for name, first, last in _SYMPTOMS.mentions(said.texts):
-            group = _GROUPS[name]
-            if group not in silent and not any(map(source.has, _SUPPORT[group])):
-                silent[group] = (name, start + said.starts[first], start + said.ends[last - 1])
+            if not any(map(source.has, _SUPPORT[name])):
+                place = start + (denial.end() if denial else 0)
+                silent.setdefault(_SUPPORT[name], (name, place + said.starts[first], place + said.ends[last - 1]))
     if silent:
-        names = ", ".join(name for name, _, _ in silent.values())
-        span = next((start, end) for _, start, end in silent.values())
-        yield text.issue("unmentioned-denial", "warning", f"the note denies what the source does not speak of: {names}", span, found=names)
-
-
-def _denials(text: str) -> Iterator[tuple[int, str]]:
-    """The parts of sentences that a denial begins, and where they start."""
-    for start, sentence in sentences(text):
-        found = _DENIAL.search(sentence)
-        if found:
-            yield start + found.end(), sentence[found.end() :]
+        names, (_, *span) = ", ".join(name for name, _, _ in silent.values()), next(iter(silent.values()))
+        message = f"the note denies what the source does not speak of: {names}"
+        yield text.issue("unmentioned-denial", "warning", message, (span[0], span[1]), found=names)
 
 
 def unmentioned_exam(text: Text) -> Iterator[Issue]:
@@ -119,7 +98,7 @@ def unnamed_diagnosis(text: Text) -> Iterator[Issue]:
             support = _DIAGNOSES[name]
             if support in unsaid or polarity(scopes(sentence), said.starts[first]) not in ("affirmed", "doubtful"):
                 continue
-            if not any(map(source.has, support)) and not any(source.alike(name)):
+            if not any(map(source.has, support)) and not any(source.alike([name])):
                 unsaid[support] = (name, start + said.starts[first], start + said.ends[last - 1])
     for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-diagnosis", "info", f"the source does not name {name}", (start, end), found=name)
@@ -141,23 +120,17 @@ def symptom_mismatch(text: Text) -> Iterator[Issue]:
         kinds, others = {one.polarity for one in told}, {one.polarity for one in said}
         if kinds == {"denied"} and others == {"affirmed"}:
             found, expected = f"denies {name}", f"affirms {name}"
-        elif kinds == {"affirmed"} and others == {"denied"} and any(_is_reported(text.text, one) for one in told):
+        elif (
+            kinds == {"affirmed"}
+            and others == {"denied"}
+            and any(_REPORTS.search(text.text[max(0, one.start - 40) : one.start]) for one in told)
+        ):
             found, expected = f"affirms {name}", f"denies {name}"
         else:
             continue
-        yield text.issue(
-            "symptom-mismatch",
-            "warning",
-            f"the note {found}, the source {expected}",
-            (told[0].start, told[0].end),
-            source_span=(said[0].start, said[0].end),
-            found=found,
-            expected=expected,
-        )
-
-
-def _is_reported(text: str, one: _Said) -> bool:
-    return _REPORTS.search(text[max(0, one.start - 40) : one.start]) is not None
+        span, place = (told[0].start, told[0].end), (said[0].start, said[0].end)
+        message = f"the note {found}, the source {expected}"
+        yield text.issue("symptom-mismatch", "warning", message, span, source_span=place, found=found, expected=expected)
 
 
 def _polarities(text: str) -> dict[str, list[_Said]]:
@@ -183,14 +156,10 @@ class _Sided(NamedTuple):
     end: int
 
 
-_SIDES = {
-    **dict.fromkeys(("left", "L", "Lt", "Left", "LT", "LEFT"), "left"),
-    **dict.fromkeys(("right", "R", "Rt", "Right", "RT", "RIGHT"), "right"),
-    **dict.fromkeys(("bilateral", "Bilateral", "bilat", "both", "Both", "bilaterally", "either"), "both"),
-}
-_QUADRANTS = {"rlq": "right", "ruq": "right", "llq": "left", "lul": "left", "luq": "left", "rul": "right", "rll": "right", "lll": "left"}
-_NO_SIDE = frozenset("handed hand-dominant now away here there".split())  # noqa: SIM905
+_SIDES = {word: side for side in ("left", "right", "both") for word in WORDS[side]}
 _OTHER_SIDE = {"left": "right", "right": "left"}
+_QUADRANTS = {"rlq": "right", "ruq": "right", "llq": "left", "luq": "left"}
+_NO_SIDE = frozenset(["handed", "now", "away", "here", "there"])
 _BEHIND = re.compile(r"[\s(]{1,2}(?:(?:on|in|of) (?:the |your |his |her |that )?)?(left|right|L|R|bilat\w*)\b(?! \w+)")
 _STOP = re.compile(r"[.;)\n]|, ")
 _BEFORE, _WIDE_BEFORE, _WIDE_AFTER = 4, 8, 5
@@ -216,29 +185,23 @@ def side_mismatch(text: Text) -> Iterator[Issue]:
 def _sides(text: str, *, wide: bool) -> list[_Sided]:
     """The sides that a text gives parts of the body: right before or behind them, or in speech anywhere near."""
     said, found, before = words(text), [], 0
+    sides = [
+        _SIDES.get(text[start:end], "") if after not in _NO_SIDE else ""
+        for start, end, after in zip(said.starts, said.ends, [*said.texts[1:], ""], strict=False)
+    ]
     for name, first, last in _PART_LEXICON.mentions(said.texts):
-        part = (name if name.endswith("ss") else name.removesuffix("s"), _PARTS[name])
+        part = name if name.endswith("ss") else name.removesuffix("s")
         start, end = said.starts[first], said.ends[last - 1]
+        ahead = range(first - 1, max(before, first - 1 - (_WIDE_BEFORE if wide else _BEFORE)) - 1, -1)
+        near = [at for at in ahead if sides[at] and (wide or not _STOP.search(text, said.ends[at], start))]
+        near = [*near, *(at for at in range(last, min(len(sides), last + _WIDE_AFTER)) if sides[at])] if wide else near[:1]
+        found += [_Sided(part, _PARTS[name], sides[at], min(start, said.starts[at]), max(end, said.ends[at])) for at in near]
         if name in _QUADRANTS:
-            found.append(_Sided("quadrant", "quadrant", _QUADRANTS[name], start, end))
-            continue
-        ahead = range(first - 1, max(before - 1, first - 1 - (_WIDE_BEFORE if wide else _BEFORE)), -1)
+            found.append(_Sided("quadrant", _PARTS[name], _QUADRANTS[name], start, end))
+        elif not near and (behind := _BEHIND.match(text, end)):
+            found.append(_Sided(part, _PARTS[name], _SIDES.get(behind[1], "both"), start, behind.end()))
         before = last if wide else 0  # what is left of another part is not of this one
-        sides = [at for at in ahead if _side(text, said, at) and (wide or not _STOP.search(text, said.ends[at], start))]
-        sides = sides if wide else sides[:1]
-        behind = _BEHIND.match(text, end)
-        found += [_Sided(*part, _side(text, said, at), said.starts[at], end) for at in sides]
-        if behind and not sides:
-            found.append(_Sided(*part, _SIDES.get(behind[1], "both"), start, behind.end()))
-        if wide:
-            after = range(last, min(len(said.texts), last + _WIDE_AFTER))
-            found += [_Sided(*part, _side(text, said, at), start, said.ends[at]) for at in after if _side(text, said, at)]
     return found
-
-
-def _side(text: str, said: Words, at: int) -> str:
-    follows = said.texts[at + 1] if at + 1 < len(said.texts) else ""
-    return "" if follows in _NO_SIDE else _SIDES.get(text[said.starts[at] : said.ends[at]], "")
 
 
 def omitted_allergy(text: Text) -> Iterator[Issue]:
@@ -252,7 +215,7 @@ def omitted_allergy(text: Text) -> Iterator[Issue]:
             message = f"the source names an allergy to {allergen}, the note denies any"
             yield text.issue("omitted-allergy", "warning", message, denied.span(), source_span=place, found=denied[0], expected=allergen)
             return
-        if is_english(source) and not any(map(note.has, names)) and not any(note.alike(allergen)):
+        if is_english(source) and not any(map(note.has, names)) and not any(note.alike([allergen])):
             message = f"the source names an allergy to {allergen}, the note does not"
             yield Issue("omitted-allergy", "warning", message, allergen, source_start=place[0], source_end=place[1], expected=allergen)
 
@@ -270,6 +233,6 @@ def _allergens(source: str) -> dict[str, tuple[int, int]]:
             at = source.find(item, start)
             start = at + len(item)
             said = words(item)
-            if said.texts and len(said.texts[0]) >= 3 and said.texts[0].isalpha() and _NO_ALLERGENS.isdisjoint(said.texts):
+            if said.texts and len(said.texts[0]) >= 3 and said.texts[0].isalpha() and WORDS["no allergens"].isdisjoint(said.texts):
                 found.setdefault(said.texts[0], (at + said.starts[0], at + said.ends[0]))
-    return {name: place for name, place in found.items() if name not in _NO_ALLERGENS}
+    return {name: place for name, place in found.items() if name not in WORDS["no allergens"]}

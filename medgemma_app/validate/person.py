@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import spoken_quantities
-from medgemma_app.validate.terms import is_dialogue
+from medgemma_app.validate.terms import WORDS, is_dialogue
 
-_FEMALE = "female woman lady girl f mrs ms miss she her hers herself frau mujer niña femme fille patientin patiente"
-_MALE = "male man gentleman boy m mr he him his himself herr hombre varón niño homme garçon"
-_SEX = dict.fromkeys(_FEMALE.split(), "female") | dict.fromkeys(_MALE.split(), "male")
+_SEX = dict.fromkeys(WORDS["female"], "female") | dict.fromkeys(WORDS["male"], "male")
 _OTHER = {"female": "male", "male": "female"}
 _NOUN = r"(male|female|man|woman|gentleman|lady|boy|girl)\b"
 _STATED = (  # "50-year-old right-handed white female", "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
@@ -30,19 +28,12 @@ _STATED = (  # "50-year-old right-handed white female", "Sex: F", "24 y/o F", "4
 )
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
 _FEWEST_PRONOUNS, _SAME_PRONOUN, _FEW_PRONOUNS = 4, 0.9, 2
-_KIN = r"son|daughter|child|kids?|mother|father|mom|dad|brother|sister|husband|wife|grand\w+|uncle|aunt|niece|nephew"
+_KIN, _OTHERS, _CARERS, _PROVIDERS = ("|".join(sorted(WORDS[name])) for name in ("kin", "others", "caregivers", "providers"))
 _RELATIVE = re.compile(rf"\b(?:{_KIN}|my)\b", re.IGNORECASE)
 _RELATIVE_AFTER = re.compile(rf"\W*(?:years?|yrs?|yo|months?|y/o)?\W*(?:old)?\W*(?:\w+\W+)?(?:{_KIN})\b", re.IGNORECASE)
-_CAREGIVER = re.compile(r"\b(?:mothers?|fathers?|mom|dad|parents?|caregiver|guardian|mum)\b", re.IGNORECASE)
-_SOMEBODY = re.compile(
-    rf"\b(?:{_KIN}|partner|\w+friend|friend|boss|coworker|colleague|neighbou?r|roommate|twin|baby|infant|newborn|fetus)s?\b",
-    re.IGNORECASE,
-)
+_CAREGIVER, _PROVIDER = re.compile(rf"\b(?:{_CARERS})\b", re.IGNORECASE), re.compile(rf"\b(?:{_PROVIDERS})\b", re.IGNORECASE)
+_SOMEBODY = re.compile(rf"\b(?:{_KIN}|{_OTHERS})s?\b", re.IGNORECASE)
 _ANOTHER_TIME = re.compile(r"\b(?:when|at|since|until|around|from|was)\b[^.\n]{0,20}$", re.IGNORECASE)
-_PROVIDER = re.compile(
-    r"\b(?:doctor|dr|surgeon|specialist|\w+ologist|therapist|nurse|physician|provider|clinician|dentist|pharmacist|podiatrist)\b",
-    re.IGNORECASE,
-)
 _AGES = (
     re.compile(
         r"(?<![\w.,/])([0-9]{1,3})[- ]?(years?|yrs?|months?|mos?|weeks?|wks?|days?|y/?o|y\. ?o\.?)\b(?:[- ](?:old|of age))?", re.IGNORECASE

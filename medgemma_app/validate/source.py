@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
+from medgemma_app.validate import medications, narrative, person, values
 from medgemma_app.validate.core import Check
-from medgemma_app.validate.medications import (
-    dose_mismatch,
-    duration_mismatch,
-    frequency_mismatch,
-    status_mismatch,
-    unnamed_medication,
-)
-from medgemma_app.validate.narrative import (
-    omitted_allergy,
-    side_mismatch,
-    symptom_mismatch,
-    unmentioned_denial,
-    unmentioned_exam,
-    unnamed_diagnosis,
-)
-from medgemma_app.validate.person import wrong_age, wrong_sex
-from medgemma_app.validate.values import invented_height, invented_value
 
 # Of the patient: also a findings report is held against its indication and its header.
-PERSON_CHECKS: tuple[Check, ...] = (wrong_sex, wrong_age)
+PERSON_CHECKS: tuple[Check, ...] = (person.wrong_sex, person.wrong_age)
 SOURCE_CHECKS: tuple[Check, ...] = (
-    invented_value,
-    invented_height,
-    dose_mismatch,
-    frequency_mismatch,
-    duration_mismatch,
-    status_mismatch,
+    values.invented_value,
+    medications.dose_mismatch,
+    medications.frequency_mismatch,
+    medications.duration_mismatch,
+    medications.status_mismatch,
     *PERSON_CHECKS,
-    unnamed_medication,
-    unnamed_diagnosis,
-    side_mismatch,
-    symptom_mismatch,
-    unmentioned_exam,
-    unmentioned_denial,
-    omitted_allergy,
+    medications.unnamed_medication,
+    narrative.unnamed_diagnosis,
+    narrative.side_mismatch,
+    narrative.symptom_mismatch,
+    narrative.unmentioned_exam,
+    narrative.unmentioned_denial,
+    narrative.omitted_allergy,
 )

@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 DATA = Path(__file__).parent / "data"
+
+
+def lines(name: str) -> list[str]:
+    """The lines of a word list, without its comments."""
+    return [line for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+WORDS = {name: frozenset(words.strip().split("|")) for name, _, words in (line.partition(":") for line in lines("cues"))}
 _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 _LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 # British spellings that American ones stand for: "anaemia", "oedema", "diarrhoea", "dyspnoea", "oesophagus".
@@ -21,30 +29,22 @@ _BRITISH = re.compile(
 # Words that begin a line of a source when what follows is no fact of the patient.
 _TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
-_TALK = frozenset(  # and numbers in words, which nobody writes
-    """i you your my me i'm you're we yeah okay uh um twenty thirty forty fifty sixty seventy eighty ninety hundred""".split()  # noqa: SIM905
-)
-_ENGLISH = frozenset("the of with is was and has for no denies to on at her his she he you your it this".split())  # noqa: SIM905
-_FOREIGN = frozenset(
-    """der die das und ist mit nicht seit keine kein im zu von für bei el la los las y con una por para desde sin del es en le les et
-    avec une des est dans pas depuis du il elle sur""".split()  # noqa: SIM905
-)
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 _LONGEST_WORD, _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 40, 5, 4, 0.75, 400
 _SAME_SOUND = str.maketrans("czkfyx", "ksqpie")
 
 
-# The last two letters of English and medical words of four letters and more: none ends as "withou" or "zxcv" does.
-WORD_ENDS = frozenset(
-    first + second
-    for first, seconds in (
-        pair.split(":")
-        for pair in """a:bcdhklmnprstwxy b:eosy c:aehikosty d:aesy e:acdefgklmnoprstwxyz f:efty g:aehmnosy h:aemnosty i:abcdeglmnoprstx
-        k:esy l:abdefiklmopsty m:abeinopsy n:acdegkosty o:bdefgklmnoprstwxy p:aehosty r:abdeklmnopsty s:acehkmopsty t:aehosty
-        u:bdeglmprstx v:aey w:lns x:at y:lmns z:aey""".split()  # noqa: SIM905
-    )
-    for second in seconds
-)
+def _units() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {"unit": {}, "factor": {}, "vital": {}, "lab": {}, "initial": {}}
+    for line in lines("units"):
+        sort, _, rest = line.partition(" ")
+        kind, _, spellings = rest.partition(":")
+        found.get(sort, {}).update(dict.fromkeys(spellings.split(), kind))
+    return found
+
+
+UNITS, _FACTORS, VITALS, LABS, INITIALS = _units().values()
+FACTORS = {unit: float(factor) for unit, factor in _FACTORS.items()}
 
 
 class Words(NamedTuple):
@@ -68,8 +68,7 @@ def _american(lower: str) -> str:
 
 def rows(name: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """The lines of a word list: the names before the bar, and those after it."""
-    lines = (line for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#"))
-    parts = (line.partition("|") for line in lines)
+    parts = (line.partition("|") for line in lines(name))
     return [(_split(before), _split(after)) for before, _, after in parts]
 
 
@@ -132,12 +131,14 @@ class Heard:
         """Whether a name is the beginning of a word that was said, as "azithro" is, or the other way round."""
         return any(word.startswith(name) or (len(word) >= _SHORTEST_STUB and name.startswith(word)) for word in self.words)
 
-    def alike(self, name: str) -> Iterator[str]:
-        """The words that a name may be a misspelling of, as difflib compares them."""
-        name = name.replace(" ", "")
-        near = (word for word in self._by_initial.get(name[:1].translate(_SAME_SOUND), ()) if abs(len(word) - len(name)) <= len(name) // 4)
-        kept = [word for word in near if len(set(word) & set(name)) * 2 > len(set(name))][:_MOST_COMPARED] if len(name) > 4 else ()
-        return (word for word in kept if SequenceMatcher(None, word, name, autojunk=False).ratio() >= _ALIKE)
+    def alike(self, names: Iterable[str]) -> Iterator[str]:
+        """The words that one of the names may be a misspelling of, as difflib compares them."""
+        for name in (name.replace(" ", "") for name in names if len(name) >= _SHORTEST_ALIKE):
+            near = (
+                word for word in self._by_initial.get(name[0].translate(_SAME_SOUND), ()) if abs(len(word) - len(name)) <= len(name) // 4
+            )
+            kept = [word for word in near if len(set(word) & set(name)) * 2 > len(set(name))][:_MOST_COMPARED]
+            yield from (word for word in kept if SequenceMatcher(None, word, name, autojunk=False).ratio() >= _ALIKE)
 
 
 @lru_cache(maxsize=2)
@@ -159,14 +160,14 @@ def is_dialogue(source: str) -> bool:
     names = Counter(name.lower() for name in _SPEAKER.findall(source))
     lines = source.count("\n") + 1
     spoken = 0 < len(names) <= _MOST_SPEAKERS and names.total() >= max(4, _LINES_OF_SPEAKERS * lines)
-    return spoken or sum(word in _TALK for word in said) > _TALK_SHARE * max(1, len(said))
+    return spoken or sum(word in WORDS["talk"] for word in said) > _TALK_SHARE * max(1, len(said))
 
 
 @lru_cache(maxsize=2)
 def is_english(source: str) -> bool:
     """Whether the words of a source can be looked up in English lists; notes in keywords count as English."""
     said = Counter(words(source).texts)
-    return sum(said[word] for word in _FOREIGN) <= sum(said[word] for word in _ENGLISH)
+    return sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
 
 
 class Mention(NamedTuple):
