@@ -11,25 +11,21 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import LONGEST_TEXT, Issue, Text, excerpt
 
-# Windows of so many words, doubled from one to the next: the short ones find loops of short phrases, the long ones
-# loops of phrases that repeat something within themselves.
-_DOUBLINGS = 8
-_SEARCHED = (4, 16, 64, 256)
+# Short windows of words find loops of short phrases, long ones loops of phrases that repeat something within themselves.
+_WINDOWS = (4, 16, 64, 256)
+_BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 # Real notes repeat a sentence twice in 20 % of cases and three times in 1 %, but not in a row.
-_ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3))  # up to so many words in the phrase: so many times
-_ALLOWED_LONG = 2
+_ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # up to so many words in the phrase: so many times
 _LONGEST_PERIOD = 400
-_PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
 _PATIENCE = 24  # words that a loop must have before a generation is stopped for it
+_PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # "5/5 5/5 5/5 5/5" is a strength
 _LABEL = re.compile(r"[^\s:]{1,12}(?: [^\s:]{1,12}){0,2}: ")
-_COUNTER = re.compile(r"[0-9]+")
 _COUNTING = 12
-_SPACE = re.compile(r"\s")
 _DRONE = 300  # characters in which nothing but the same few come back: no ruled line of a report is as long
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
@@ -38,7 +34,7 @@ def repetition(report: Text) -> Iterator[Issue]:
     """The model got stuck: it said so, or the text shows it; or a passage stands twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)
-    if phrase is not None or report.finish_reason == "repetition":
+    if phrase or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
     elif len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
@@ -58,54 +54,45 @@ def doubled(text: str) -> tuple[int, int] | None:
     return None
 
 
-def loop(text: str) -> str | None:
-    """The phrase that a text repeats too often in a row, or None. Time is linear in the text.
-
-    A stretch of period p shows as a run of windows that each stood p words before; the last place of every window is enough.
-    Once all windows of a length differ, so do all longer ones.
-    """
+def loop(text: str) -> str:
+    """The phrase that a text repeats too often in a row, or "". Time is linear in the text."""
     stutter = _SAME_LETTERS.search(text)
-    if stutter:
-        return stutter.group()
-    words = _WORD.findall(text.casefold())
-    codes, window = list(map(hash, words)), 1
-    for _ in range(_DOUBLINGS):
-        codes, window = list(map(hash, zip(codes, codes[window:], strict=False))), 2 * window
-        if len(set(codes)) == len(codes):
-            return None
-        found = _periodic(codes, window) if window in _SEARCHED else None
-        phrase = words[found[0] : sum(found)] if found else []
-        if set(phrase) - _BLANKS:
-            return " ".join(phrase)
-    return None
+    row = _Row()
+    found = (phrase for word in _WORD.findall(text.casefold()) if (phrase := row.add(word)))
+    return stutter.group() if stutter else " ".join(next(found, ()))
 
 
-def _periodic(codes: list[int], window: int) -> tuple[int, int] | None:
-    """(start, period) of the first stretch that repeats too often, as the codes of windows of so many words show it."""
-    stretch = _Stretch(window)
-    for at, code in enumerate(codes):
-        if period := stretch.feed(code):
-            return at - period, period
-    return None
+class _Row:
+    """Words, one after the other, and since when each window of them has stood a constant number of words before."""
+
+    def __init__(self, *, patience: int = 0) -> None:
+        self._patience = patience
+        self._words: list[str] = []
+        self._codes = [0]  # of all words up to each: a window's code is a difference, so that its length costs nothing
+        self._last: dict[tuple[int, int], int] = {}
+        self._runs = dict.fromkeys(_WINDOWS, (0, 0))  # period, and how many windows it has held for
+
+    def add(self, word: str) -> list[str]:
+        """The phrase that has now been repeated too often in a row, else nothing."""
+        self._words.append(word)
+        self._codes.append((self._codes[-1] * _BASE + hash(word)) % _MODULUS)
+        at = len(self._words)
+        for window in _WINDOWS:
+            if at < window:
+                break
+            code = (self._codes[at] - self._codes[at - window] * pow(_BASE, window, _MODULUS)) % _MODULUS
+            period = at - self._last.get((window, code), at)
+            self._last[window, code] = at
+            held = self._runs[window][1] + 1 if period == self._runs[window][0] else 1
+            self._runs[window] = period, held
+            if 0 < period <= _LONGEST_PERIOD and held + window > max(period * _allowed(period), self._patience):
+                phrase = self._words[-period:]
+                return phrase if set(phrase) - _BLANKS else []
+        return []
 
 
-class _Stretch:
-    """The windows, one after the other, as long as each stood a constant number of words before; ``least`` words make a loop."""
-
-    def __init__(self, window: int, *, least: int = 0) -> None:
-        self._window, self._least = window, least
-        self._at, self._run, self._period = 0, 0, 0
-        self._last: dict[int, int] = {}
-
-    def feed(self, code: int) -> int:
-        """The number of words after which the text repeats itself, once it has done so too often; else 0."""
-        distance = self._at - self._last.get(code, self._at)
-        self._last[code] = self._at
-        self._at += 1
-        self._run = self._run + 1 if distance == self._period else 1
-        self._period = distance
-        too_often = 0 < distance <= _LONGEST_PERIOD and self._run + self._window > max(distance * _allowed(distance), self._least)
-        return distance if too_often else 0
+def _allowed(period: int) -> int:
+    return next(times for longest, times in _ALLOWED_IN_A_ROW if period <= longest)
 
 
 class LoopWatch:
@@ -117,51 +104,37 @@ class LoopWatch:
     def __init__(self) -> None:
         self._pending: list[str] = []  # the word under way
         self._tail = ""
-        self._words: list[str] = []
-        self._stretches = {window: _Stretch(window, least=_PATIENCE) for window in _SEARCHED}
+        self._row = _Row(patience=_PATIENCE)
 
     def feed(self, piece: str) -> bool:
         """True as soon as the text turns in circles with this piece."""
         self._tail = (self._tail + piece)[-_DRONE:]
         if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 25)):
             return set(self._tail.casefold()) not in ({"x"}, {"x", " "})  # a row of XXXX is de-identification
-        *whole, rest = _SPACE.split(piece)
-        if not whole:
-            self._pending.append(piece)
-            return False
-        text = "".join([*self._pending, " ".join(whole), "\n" if "\n" in piece else " "])
-        self._pending = [rest]
-        return any(self._add(word) for word in _WORD.findall(_NUMBERING.sub(" ", text).casefold()))
-
-    def _add(self, word: str) -> bool:
-        self._words.append(word)
-        for window, stretch in self._stretches.items():
-            if len(self._words) >= window and (period := stretch.feed(hash(tuple(self._words[-window:])))):
-                return bool(set(self._words[-period:]) - _BLANKS)
-        return False
+        end = max((at for at, char in enumerate(piece, 1) if char.isspace()), default=0)
+        whole = "".join([*self._pending, piece[:end]]) if end else ""
+        if end:
+            self._pending.clear()
+        self._pending.append(piece[end:])
+        return any(self._row.add(word) for word in _WORD.findall(_NUMBERING.sub(" ", whole).casefold()))
 
 
-def _allowed(period: int) -> int:
-    return next((times for longest, times in _ALLOWED_IN_A_ROW if period <= longest), _ALLOWED_LONG)
-
-
-def refrain(text: str) -> str | None:
-    """A sentence that, with others like it, comes back so often that they make up half the text, or None.
+def refrain(text: str) -> str:
+    """A sentence that, with others like it, comes back so often that they make up half the text, or "".
 
     Four times will do, but eight for a short one: all four sections of a note may say "Not documented." Sentences that differ in
     their numbers only ("in 4 weeks", "in 5 weeks") are a loop that counts, if there are more of them than any table has.
     """
     sentences = [" ".join(part.split()) for part in _SENTENCE_END.split(text.casefold())]
-    return _refrain(sentences, 4, 8) or _refrain([_COUNTER.sub("0", sentence) for sentence in sentences], _COUNTING, 2 * _COUNTING)
+    return _refrain(sentences, 4, 8) or _refrain([re.sub("[0-9]+", "0", sentence) for sentence in sentences], _COUNTING, 2 * _COUNTING)
 
 
-def _refrain(sentences: list[str], fewest: int, fewest_short: int) -> str | None:
+def _refrain(sentences: list[str], fewest: int, fewest_short: int) -> str:
     """The sentence that makes up most, if it and its likes make up half; ``fewest`` times, ``fewest_short`` if of up to three words."""
-    counts = Counter(sentence for sentence in sentences if sentence)
-    repeated = {sentence: count for sentence, count in counts.items() if count >= (fewest if sentence.count(" ") > 2 else fewest_short)}
-    covered = sum(len(sentence) * count for sentence, count in repeated.items())
+    counts = Counter(filter(None, sentences))
+    repeated = {one: len(one) * count for one, count in counts.items() if count >= (fewest if one.count(" ") > 2 else fewest_short)}
     # What is said anew of each level or organ moves on: every turn begins with another label.
-    labelled = sum(count == 1 and _LABEL.match(sentence) is not None for sentence, count in counts.items())
-    if not repeated or labelled >= max(repeated.values()) or 2 * covered < sum(len(sentence) * count for sentence, count in counts.items()):
-        return None
-    return max(repeated, key=lambda sentence: len(sentence) * repeated[sentence])
+    labelled = sum(count == 1 and _LABEL.match(one) is not None for one, count in counts.items())
+    if not repeated or 2 * sum(repeated.values()) < sum(len(one) * count for one, count in counts.items()):
+        return ""
+    return max(repeated, key=lambda one: repeated[one]) if labelled < max(counts[one] for one in repeated) else ""
