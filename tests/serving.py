@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import httpx2
 
+from medgemma_app.serve.access import BindAddress
 from medgemma_app.serve.engine import Engine
-from medgemma_app.serve.place import Place
 from medgemma_app.serve.server import Server
 
 PATIENCE = 30
@@ -21,7 +21,7 @@ PATIENCE = 30
 @contextmanager
 def running(model, **options):
     """A client of a server that has loaded ``model``; ``client.engine`` is the server's, ``client.server`` the server."""
-    place = Place(host="127.0.0.1", port=0, key=options.get("key"))
+    place = BindAddress(host="127.0.0.1", port=0, key=options.get("key"))
     engine = Engine(model)
     server = Server(engine, place, grace=options.get("grace", 1))
     with place.listen() as listening:

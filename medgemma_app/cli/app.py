@@ -211,9 +211,9 @@ def serve(
     quiet: Quiet = False,
 ) -> None:
     """Keep the model loaded and answer requests over HTTP."""
-    from medgemma_app.serve.place import Place, chosen_key
+    from medgemma_app.serve.access import BindAddress, chosen_key
 
-    place = Place(host=host, port=port, key=chosen_key(api_key, api_key_file))
+    place = BindAddress(host=host, port=port, key=chosen_key(api_key, api_key_file))
     from medgemma_app.serve.server import serve as run
 
     raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty()))

@@ -21,18 +21,17 @@ from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import NOTICE
-from medgemma_app.serve import openapi
-from medgemma_app.serve.answers import Events, report_events, report_response, wants_stream, whole
-from medgemma_app.serve.bodies import read_fields, read_json
+from medgemma_app.serve import responses
+from medgemma_app.serve.access import AT_END, Guard
+from medgemma_app.serve.bodies import Refused, checked, handle, read_fields, read_json
 from medgemma_app.serve.chats import complete, serve_chats
 from medgemma_app.serve.engine import Engine
-from medgemma_app.serve.faults import Refused, checked, handle
-from medgemma_app.serve.guard import AT_END, Guard
-from medgemma_app.serve.inputs import ask_chat, findings_of, ids_of, soap_of
+from medgemma_app.serve.reading import ask_chat, findings_of, ids_of, soap_of
 from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
+from medgemma_app.serve.streaming import Events, report_events, report_response, wants_stream, whole
 
 if TYPE_CHECKING:
-    from medgemma_app.serve.engine import ServedModel
+    from medgemma_app.serve.served import ServedModel
     from medgemma_app.tasks import OnToken, Report, Task
 
     T = TypeVar("T")
@@ -154,17 +153,17 @@ def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> G
     """The application, guarded; see ``Guard`` for ``key`` and ``loopback``."""
     service = Service(engine)
     app = FastAPI(
-        title="medgemma-app", version=openapi.version(), description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None
+        title="medgemma-app", version=responses.version(), description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None
     )
-    app.get("/health", responses=openapi.HEALTH, openapi_extra=openapi.OPEN)(service.health)
-    app.get("/ready", responses=openapi.READY, openapi_extra=openapi.OPEN)(service.readiness)
-    app.get("/v1/models", responses=openapi.REFUSALS)(service.models)
-    app.post("/v1/findings", **openapi.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
-    app.post("/v1/soap", **openapi.drafting(SoapRequest, ["notes"]))(service.soap)
-    app.post("/v1/chat/completions", **openapi.chatting(ChatBody))(service.chat)
-    app.post("/tokenize", **openapi.tokenizing(TokenizeBody))(service.tokenize)
+    app.get("/health", responses=responses.HEALTH, openapi_extra=responses.OPEN)(service.health)
+    app.get("/ready", responses=responses.READY, openapi_extra=responses.OPEN)(service.readiness)
+    app.get("/v1/models", responses=responses.REFUSALS)(service.models)
+    app.post("/v1/findings", **responses.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
+    app.post("/v1/soap", **responses.drafting(SoapRequest, ["notes"]))(service.soap)
+    app.post("/v1/chat/completions", **responses.chatting(ChatBody))(service.chat)
+    app.post("/tokenize", **responses.tokenizing(TokenizeBody))(service.tokenize)
     if key is not None:
-        openapi.with_key(app.openapi())
+        responses.with_key(app.openapi())
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback, most=MOST_HELD)

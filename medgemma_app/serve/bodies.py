@@ -1,29 +1,99 @@
-"""The body of a request, bounded, in memory only -> its fields."""
+"""The body of a request, bounded and in memory only, as fields; and what can be wrong with it, as a refusal.
+
+A refusal is a status and one line that says what to do, and never a word of what the request holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from medgemma_app.errors import InputError
+from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.files import shown_name
-from medgemma_app.serve.faults import GONE, Refused
+from medgemma_app.model.generation import GenerationError
 
 LARGEST_BODY = 64_000_000
 MOST_PARTS = 100
 SECONDS = 120.0  # for a body to arrive
 LAST = {"Connection": "close"}
 JSON, FORM = "application/json", "multipart/form-data"
+_NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
+GONE = 499  # what nginx logs for a client that left; nobody reads it
+PHRASES = {"Not Found", "Method Not Allowed"}  # what the router says by itself
+ROUTES = {404: "there is no such route; /openapi.json has those that there are", 405: "this route takes another method; see /openapi.json"}
+# Fields that clients send elsewhere, or in another place: of all that are unknown, these may be named, as they are no words of a patient.
+_ELSEWHERE = {
+    "chat_template", "chat_template_kwargs", "frequency_penalty", "function_call", "functions", "guided_json", "ignore_eos", "image",
+    "image_url", "images", "length_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata",
+    "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
+    "response_format", "seed", "series", "slices", "stop", "stop_token_ids", "store", "system", "temperature", "tool_choice", "tools",
+    "top_k", "top_logprobs", "top_p",
+}  # fmt: skip
+
+
+class Refused(HTTPException):
+    """A request that is not answered. ``retry_after`` are the seconds after which it may be."""
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers if retry_after is None else {"Retry-After": str(retry_after)})
+
+
+def refusal(error: HTTPException | MedGemmaError) -> JSONResponse:
+    """The response to an error, in the form of OpenAI's own."""
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+        message = ROUTES.get(status, str(error.detail)) if error.detail in PHRASES else str(error.detail)
+    else:
+        status, message, headers = status_of(error), str(error), None
+    return JSONResponse(error_body(message, status), status, headers)
+
+
+def status_of(error: MedGemmaError) -> int:
+    """400 for what does not fit the context (as other servers have it), 422 for what cannot be used, 500 for what failed here."""
+    if isinstance(error, ContextError):
+        return 400
+    return 422 if isinstance(error, InputError) else 503 if isinstance(error, GenerationError) else 500
+
+
+def error_body(message: str, status: int) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "code": status}}
+
+
+async def handle(_: Request, error: Exception) -> JSONResponse:
+    """What FastAPI calls for the errors it is told to."""
+    assert isinstance(error, HTTPException | MedGemmaError)
+    return refusal(error)
+
+
+def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
+    """``fields`` as ``kind``. Raises Refused with the first thing that is wrong; what was sent is not repeated."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    unknown = first["type"] == "extra_forbidden"  # the last step of the place is then a word of the client's
+    steps = [str(step) for step in first["loc"][: -1 if unknown else None]]
+    place = ".".join(step for step in steps if _NAME.fullmatch(step)) or "the request"
+    if unknown:
+        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _ELSEWHERE else ""
+        raise Refused(422, f"{place} has an unknown field{named}; /openapi.json lists the known ones") from None
+    said = first["msg"].removeprefix("Value error, ")
+    raise Refused(422, f"{place}: {said[:1].lower()}{said[1:]}") from None
 
 
 @dataclass(frozen=True)
@@ -45,7 +115,7 @@ async def read_fields(request: Request) -> tuple[dict[str, Any], bytes]:
         return await _form(request, raw), b""
     fields = await asyncio.to_thread(parse_json, raw)
     if not isinstance(fields, dict):
-        raise Refused(422, "the request is no JSON object")
+        raise Refused(422, "the request is not a JSON object")
     return fields, raw
 
 
@@ -61,7 +131,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 async def read_body(request: Request) -> bytes:
     """Raises Refused (408, 413, 499, 503).
 
-    What is too large is read to its end all the same, up to a point: else the client never sees why.
+    A body that is too large is still read, up to a point: otherwise the client would never see why it was refused.
     """
     chunks: list[bytes] = []
     size = 0
@@ -87,7 +157,7 @@ async def read_body(request: Request) -> bytes:
 
 
 async def drained(receive: Receive) -> None:
-    """Reads what a refused client is still sending, up to a point: a connection closed on it would take the refusal with it."""
+    """Reads what a refused client is still sending, up to a point: closing the connection at once would lose the refusal."""
     size = 0
     try:
         async with asyncio.timeout(SECONDS):
@@ -101,7 +171,7 @@ async def drained(receive: Receive) -> None:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Raises Refused for what is no JSON; NaN and infinity are none."""
+    """Raises Refused for what is not JSON; NaN and infinity are not valid JSON numbers."""
     try:
         return json.loads(raw, parse_constant=_no_number)
     except UnicodeDecodeError:
@@ -111,7 +181,9 @@ def parse_json(raw: bytes) -> Any:
     except RecursionError:
         raise Refused(400, "the request is nested too deeply; send a flat JSON object") from None
     except ValueError:
-        raise Refused(400, "the request has a number that is none, or is too long") from None
+        raise Refused(
+            400, "the request has NaN, infinity or a number of thousands of digits, which are not valid JSON numbers here"
+        ) from None
 
 
 def _no_number(_: str) -> float:
@@ -125,7 +197,7 @@ class _InMemory(MultiPartParser):
 
 
 async def _form(request: Request, raw: bytes) -> dict[str, Any]:
-    """Every field by its name; one that occurs several times, as a list. Raises Refused for what is no form."""
+    """Every field by its name; one that occurs several times, as a list. Raises Refused for what is not a form."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield raw

@@ -12,8 +12,8 @@ from mlx_vlm.server.openai import register_routes
 from mlx_vlm.server.runtime import runtime
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.serve.answer import ASKED, Asked
 from medgemma_app.serve.engine import Engine
+from medgemma_app.serve.served import ASKED, Asked
 
 
 def serve_chats(engine: Engine) -> None:

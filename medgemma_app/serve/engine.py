@@ -12,14 +12,12 @@ Prefix caching, speculative decoding and quantised caches stay off, whatever mlx
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
-from copy import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from threading import Lock
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+from mlx_vlm.generate.ar import _PositionedTargetSampler
 from mlx_vlm.server.generation import (
     GenerationArguments,
     GenerationContext,
@@ -28,21 +26,52 @@ from mlx_vlm.server.generation import (
     resolve_eos_token_ids,
 )
 
-from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.decoding import Decoding, penalties
-from medgemma_app.model.generation import FinishReason, GenerationError, Options, Token
+from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
-from medgemma_app.model.local import MedGemma
 from medgemma_app.prompts import Prompt
-from medgemma_app.serve.answer import ASKED, Answer, Asked, stopping
-from medgemma_app.serve.draws import Draws
+from medgemma_app.serve.served import ASKED, ServedModel, TokenQueue, stopping
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.model.chat import Turns
 
-MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
+class Draws:
+    """Draws the next token of every row by that row's own options.
+
+    A batch has one sampler for all rows but a list of logits processors for each. They are called row by row, right before
+    the sampler: so a row's first processor says how it is to be drawn.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[_PositionedTargetSampler | None] = []
+
+    def of(self, options: Options) -> Callable[[mx.array, mx.array], mx.array]:
+        """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
+        greedy = options.temperature == 0
+        row = None if greedy else _PositionedTargetSampler(
+            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
+        )  # fmt: skip
+
+        def note(tokens: mx.array, logits: mx.array) -> mx.array:
+            self._rows.append(row)
+            return logits
+
+        return note
+
+    def sample_target(self, logprobs: mx.array, *, row_ids: list[int], positions: list[int]) -> mx.array:
+        """[rows, vocabulary] -> [rows]."""
+        rows, self._rows = self._rows[-len(positions) :], []
+        if not any(rows):
+            return mx.argmax(logprobs, axis=-1)
+        drawn = [
+            mx.argmax(logprobs[at : at + 1], axis=-1)
+            if row is None
+            else row.sample_target(logprobs[at : at + 1], row_ids=[0], positions=[positions[at]])
+            for at, row in enumerate(rows)
+        ]
+        return mx.concatenate(drawn)
 
 
 @dataclass
@@ -58,7 +87,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     served: ServedModel
 
     def __init__(self, model: str, *, revision: str | None = None, progress: bool = False, most: int | None = None) -> None:
-        self._wanted: dict[str, Any] = {"model": model, "revision": revision, "progress": progress}
+        self._id, self._revision, self._progress = model, revision, progress
         self.most = most or 0
         self._draws = Draws()
         self._active: dict[int, dict[str, Any]] = {}
@@ -69,9 +98,9 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         """The model is loaded."""
         return self._ready.is_set() and self._load_error is None
 
-    def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: Answer | None = None) -> Answer:
+    def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: TokenQueue | None = None) -> TokenQueue:
         """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
-        answer = answer or Answer()
+        answer = answer or TokenQueue()
         arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options)
         fed = {"ids": ids, "images": images}
         self.requests.put(QueuedGenerationRequest(rqueue=answer, raw_inputs=fed, prompt_tokens=len(ids), args=arguments))
@@ -90,7 +119,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, Answer]:
+    def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, TokenQueue]:
         """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
         asked = ASKED.get()
         self.submit(asked.ids, asked.images, asked.options, asked.answer)
@@ -102,8 +131,8 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     # What mlx-vlm calls in its own thread.
 
     def _initialize_model(self) -> None:
-        served = cast(ServedModel, ServedModel.load(**self._wanted))
-        self.served, served.engine = served, self
+        loaded, revision = LoadedModel.load(self._id, revision=self._revision, align=True, progress=self._progress)
+        self.served = served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
         self.most = self.most or served.batch_size(Options().max_tokens)
         self.model, self.processor, self.config = served.loaded.model, served.loaded.processor, served.loaded.model.config
         self.tokenizer = self.processor.tokenizer
@@ -158,71 +187,3 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
             info["rqueue"].closed = True
             return ""
         return text + "".join(last.text for last in row.end(finish_reason)) if finish_reason else text
-
-
-class ServedModel(MedGemma):
-    """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
-
-    engine: Engine
-
-    @property
-    def loaded(self) -> LoadedModel:
-        return self._loaded
-
-    _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
-    _answer: Answer | None = None
-    _cancelled = False
-
-    def session(self) -> ServedModel:
-        """The same model, for one request: what ``cancel`` ends is what this one generates."""
-        return copy(self)
-
-    def cancel(self) -> None:
-        """Ends the generation under way before its next token, and every later one, with a GenerationError."""
-        self._cancelled = True
-        if self._answer is not None:
-            self._answer.close()
-
-    def tokenize(self, prompt: Prompt) -> list[int]:
-        self._bounded(*prompt.parts, prompt.system)
-        with self._tokenizing:
-            return super().tokenize(prompt)
-
-    def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
-        """As ``tokenize``, for a conversation."""
-        self._bounded(system, *(part for _, parts in turns for part in parts))
-        with self._tokenizing:
-            return self.loaded.chat.encode_turns(turns, system)
-
-    def tokenize_text(self, text: str) -> list[int]:
-        """The bare text's tokens, with no turn around them."""
-        self._bounded(text)
-        with self._tokenizing:
-            return list(self.loaded.chat.tokenizer.encode(text))
-
-    def _bounded(self, *parts: object) -> None:
-        """Raises InputError for texts that are hopelessly long: while they were tokenised, everyone else would wait."""
-        letters = sum(len(part) for part in parts if isinstance(part, str))
-        if letters > MOST_LETTERS_A_TOKEN * self.context:
-            raise InputError(f"the text has {letters} letters, and the model takes at most {self.context - 1} tokens; shorten it")
-
-    def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
-        """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
-        ids = self.tokenize_turns(turns, system)
-        images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
-        return Asked(ids, images, self.loaded.fit(ids, options))
-
-    def _tokens(self, prompt: Prompt, row: Decoding) -> Generator[Token, None, None]:
-        with closing(self.engine.submit(row.prompt_ids, prompt.images, row.options)) as answer:
-            self._answer = answer
-            reason: FinishReason | None = None
-            if self._cancelled:
-                answer.close()
-            for item in answer:
-                if item.finish_reason != "stop":  # the token of a stop is no part of the answer
-                    yield row.decode(item.token, item.logprobs)
-                if reason := "repetition" if row.looping else item.finish_reason:
-                    break
-        if reason is None:
-            raise stopping()
-        yield from row.end(reason)

@@ -39,7 +39,7 @@ def decoded(value: object, name: str = "the picture") -> Upload:
 
 def _plain(text: str) -> str:
     if NO_TEXT.search(text):
-        raise ValueError("it holds characters that are no text; leave them out")
+        raise ValueError("it holds control characters or broken Unicode; remove them")
     return text
 
 
@@ -159,7 +159,7 @@ class TokenizeBody(Strict):
 
 
 class ChatBody(Sampling):
-    """OpenAI's chat request, as far as it has a meaning here; a field that has none, and would change the answer, is refused."""
+    """OpenAI's chat request, as far as it has a meaning here; a field that has no meaning here, and would change the answer, is refused."""
 
     model: str
     messages: Messages

@@ -17,16 +17,16 @@ import uvicorn
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE, say
+from medgemma_app.serve.access import BindAddress
 from medgemma_app.serve.app import build
 from medgemma_app.serve.engine import Engine
-from medgemma_app.serve.openapi import version
-from medgemma_app.serve.place import Place
+from medgemma_app.serve.responses import version
 
 LAST_WORDS = 5  # seconds for saying to clients that their answers are ended
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def serve(model: str, *, revision: str | None, place: Place, grace: float, progress: bool) -> int:
+def serve(model: str, *, revision: str | None, place: BindAddress, grace: float, progress: bool) -> int:
     """Serves ``model`` until it is told to stop, and for ``grace`` seconds more what then runs; gives the exit code.
 
     Raises ModelError when it cannot be loaded.
@@ -52,7 +52,7 @@ def serve(model: str, *, revision: str | None, place: Place, grace: float, progr
 class Server(uvicorn.Server):
     """Stops at the first signal, giving what runs time to finish; at the second, at once."""
 
-    def __init__(self, engine: Engine, place: Place, grace: float) -> None:
+    def __init__(self, engine: Engine, place: BindAddress, grace: float) -> None:
         config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
         config["headers"] = [("Server", f"medgemma-app/{version()}")]
         # What has not finished is ended after the grace, with an error that says so; uvicorn itself cuts what then still hangs.

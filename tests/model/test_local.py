@@ -327,9 +327,10 @@ def test_a_second_thread_is_told_that_the_model_is_busy(tiny_model):
 
 def test_every_model_has_what_the_protocol_names():
     from medgemma_app.remote.model import RemoteModel
+    from medgemma_app.serve.served import ServedModel
 
     names = {name for name in vars(Model) if not name.startswith("_")} | set(Model.__annotations__)
-    for kind in (MedGemma, RemoteModel):
+    for kind in (MedGemma, RemoteModel, ServedModel):
         assert {name for name in names if not hasattr(kind, name)} <= {"id", "context", "can_count"}  # set when one is made
 
 

@@ -121,7 +121,7 @@ def test_a_client_that_leaves_before_its_turn_costs_nothing(client, monkeypatch)
         first = pool.submit(running.generate, MIXED_PROMPTS[3], Options(max_tokens=2000))
         until(lambda: engine._active)
         second = pool.submit(waiting.generate, MIXED_PROMPTS[1], Options(max_tokens=2000))
-        until(lambda: waiting._answer is not None)
+        until(lambda: waiting._queue is not None)
         for session, asked in ((waiting, second), (running, first)):
             session.cancel()
             assert isinstance(asked.exception(), GenerationError)

@@ -1,18 +1,73 @@
-"""Who may ask, from where, and how many at a time: looked at before a request's body is."""
+"""Where the server listens, who may ask it, and how many requests it holds: settled before a request's body is read."""
 
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, read_key
 
-from medgemma_app.serve.bodies import drained
-from medgemma_app.serve.faults import Refused, refusal
-from medgemma_app.serve.place import LOOPBACK
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BindAddress:
+    """Where to listen. Raises OptionError where others could reach a server that asks for no key."""
+
+    host: str
+    port: int
+    key: str | None
+
+    def __post_init__(self) -> None:
+        if self.key is not None:
+            check_key(self.key, "--api-key")
+        if not self.loopback and self.key is None:
+            raise OptionError(
+                f"--host {self.host} lets other machines ask; set {KEY_VARIABLE} to a key that they must send, or give --api-key-file"
+            )
+
+    @property
+    def loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+    def listen(self) -> socket.socket:
+        """An open port, before a model is loaded for it."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # With its protocol named, asyncio sets TCP_NODELAY on every connection: without it an answer waits 40 ms for the client's ACK.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.host, self.port))
+            listening.listen(128)
+            return listening
+        except (OSError, OverflowError) as error:
+            listening.close()
+            reason = error.strerror if isinstance(error, OSError) else "no such port"
+            raise InputError(f"cannot listen on {self.host} port {self.port}: {reason}; choose another --port or --host") from error
+
+    def url(self, port: int) -> str:
+        """Of the ``port`` that is really listened on."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+
+def chosen_key(given: str | None, file: Path | None) -> str | None:
+    """The key on the command line or in ``file``, else that of the environment; None without one. Raises InputError, OptionError."""
+    if given is None:
+        return read_key(file)
+    if file is not None:
+        raise OptionError("--api-key and --api-key-file both name a key; give one of them")
+    return given
+
 
 AT_END = "medgemma_app.at_end"  # where a request's scope keeps what is to be called when it has ended, however it did
 OPEN = {"/health", "/ready"}
@@ -35,6 +90,10 @@ class Guard:
     held: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.datastructures import Headers
+
+        from medgemma_app.serve.bodies import Refused, drained, refusal
+
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -55,6 +114,8 @@ class Guard:
                 end()
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
+        from medgemma_app.serve.bodies import Refused
+
         if not self._same_place(headers):
             raise Refused(403, "this server answers programs on its own machine, by the name 127.0.0.1 or localhost")
         if path in OPEN:

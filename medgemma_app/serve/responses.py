@@ -1,59 +1,68 @@
-"""What /openapi.json says of the routes beyond what FastAPI finds out by itself."""
+"""What the routes give, and what OpenAPI says of them beyond what FastAPI finds out by itself."""
 
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from medgemma_app.serve.bodies import FORM, JSON
 
 STREAM = "text/event-stream"
-TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
-EVENT = {"type": "object", "properties": {"event": {"enum": ["token", "report", "error"]}, "data": TEXT}, "required": ["event", "data"]}
-CHUNK = {"type": "object", "properties": {"data": TEXT}, "required": ["data"]}
-ISSUE = {
-    "type": "object",
-    "properties": {
-        "code": TEXT,
-        "severity": {"enum": ["error", "warning", "info"]},
-        "message": TEXT,
-        "excerpt": {"type": ["string", "null"]},
-    },
-    "required": ["code", "severity", "message"],
-}
-REPORT = {
-    "type": "object",
-    "description": "A draft, what validation says of it, and what is needed to trace it.",
-    "properties": {
-        "kind": {"enum": ["findings", "soap"]},
-        "text": TEXT,
-        "sections": {"type": "object", "additionalProperties": TEXT},
-        "valid": {"type": "boolean"},
-        "issues": {"type": "array", "items": ISSUE},
-        "warnings": {"type": "array", "items": TEXT},
-        "thought": {"type": ["string", "null"]},
-        "finish_reason": {"enum": ["stop", "length", "repetition"]},
-        "tokens": {"type": "object", "properties": {"prompt": WHOLE, "generated": WHOLE}},
-    },
-    "required": ["kind", "text", "sections", "valid", "issues", "warnings", "thought", "finish_reason", "tokens"],
-}
-ERROR = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {"message": TEXT, "type": {"enum": ["invalid_request_error", "server_error"]}, "code": WHOLE},
-            "required": ["message", "type", "code"],
-        }
-    },
-    "required": ["error"],
-}
+
+
+class IssueModel(BaseModel):
+    """What a check found, and where."""
+
+    code: str
+    severity: Literal["error", "warning", "info"]
+    message: str
+    excerpt: str | None = None
+
+
+class TokenCounts(BaseModel):
+    prompt: int | None
+    generated: int | None
+
+
+class ReportModel(BaseModel):
+    """A draft, what the checks say of it, and what is needed to trace it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    notice: str
+    kind: Literal["findings", "soap"]
+    text: str
+    sections: dict[str, str]
+    valid: bool
+    issues: list[IssueModel]
+    warnings: list[str]
+    thought: str | None
+    finish_reason: Literal["stop", "length", "repetition"]
+    tokens: TokenCounts
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    code: int
+
+
+class ErrorModel(BaseModel):
+    """Every answer that is not 200."""
+
+    error: ErrorDetail
+
+
+class TokenIds(BaseModel):
+    count: int
+    max_model_len: int
+    tokens: list[int]
 
 
 def _error(what: str) -> dict[str, Any]:
-    return {"description": what, "content": {JSON: {"schema": ERROR}}}
+    return {"description": what, "model": ErrorModel}
 
 
 FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _error("Asked by a name or a web page that is not of this machine.")}
@@ -85,7 +94,7 @@ def version() -> str:
 
 def with_key(described: dict[str, Any]) -> None:
     """Adds to the description of the whole that a key is asked for, on all routes but those that say otherwise."""
-    described["components"] = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    described.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     described["security"] = [{"key": []}]
 
 
@@ -94,30 +103,22 @@ def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
     schema = _schema(request)
     form = {**schema, "properties": {name: _part(name, value, files) for name, value in schema["properties"].items()}}
     body = {"required": True, "content": {JSON: {"schema": schema}, FORM: {"schema": form}}}
-    given = {
-        "description": "The report; or its tokens as events, then the report.",
-        "content": {JSON: {"schema": REPORT}, STREAM: {"schema": EVENT}},
-    }
+    given = {"description": "The report; or its tokens as events, then the report.", "model": ReportModel, "content": {STREAM: {}}}
     return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
 
 
 def chatting(request: type[BaseModel]) -> dict[str, Any]:
     """Of the chat route."""
-    return _json_route(
-        request, "OpenAI's chat completion, or its chunks.", {JSON: {"schema": {"type": "object"}}, STREAM: {"schema": CHUNK}}
-    )
+    return _json_route(request, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
 
 
 def tokenizing(request: type[BaseModel]) -> dict[str, Any]:
     """Of the route that counts tokens."""
-    counted = {"count": WHOLE, "max_model_len": WHOLE, "tokens": {"type": "array", "items": WHOLE}}
-    schema = {"type": "object", "properties": counted, "required": list(counted)}
-    return _json_route(request, "Their number, and the ids.", {JSON: {"schema": schema}})
+    return _json_route(request, {"description": "Their number, and the ids.", "model": TokenIds})
 
 
-def _json_route(request: type[BaseModel], what: str, content: dict[str, Any]) -> dict[str, Any]:
+def _json_route(request: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
     body = {"required": True, "content": {JSON: {"schema": _schema(request)}}}
-    given = {"description": what, "content": content}
     return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
 
 

@@ -19,8 +19,7 @@ from medgemma_app.tasks import Task
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from medgemma_app.serve.answer import Asked
-    from medgemma_app.serve.engine import ServedModel
+    from medgemma_app.serve.served import Asked, ServedModel
 
 MOST_PIXELS = 300_000_000  # of all pictures of a request: 3 bytes each while it is answered
 

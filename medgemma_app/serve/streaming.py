@@ -15,15 +15,14 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.serve.faults import GONE, Refused, error_body, status_of
+from medgemma_app.serve.bodies import GONE, Refused, error_body, status_of
+from medgemma_app.serve.responses import STREAM
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Token
     from medgemma_app.tasks import Report
 
     Write = Callable[[Callable[[Token], object] | None], Report]
-
-STREAM = "text/event-stream"
 
 
 def wants_stream(request: Request, stream: bool) -> bool:

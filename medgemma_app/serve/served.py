@@ -1,0 +1,179 @@
+"""The served model: what a request's thread asks, and the queue in which the engine's thread answers it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from contextvars import ContextVar
+from copy import copy
+from dataclasses import dataclass, field
+from queue import Queue
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.model.answer import collect
+from medgemma_app.model.decoding import Decoding, model_failed, no_numbers
+from medgemma_app.model.generation import Estimate, FinishReason, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.model.local import MedGemma
+from medgemma_app.prompts import Prompt, checked_prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.model.chat import Turns
+    from medgemma_app.model.loaded import LoadedModel
+
+    Submit = Callable[[list[int], tuple[Image, ...], Options], "TokenQueue"]  # ids, pictures, options -> the queue of the answer
+
+MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
+
+
+class TokenQueue(Queue[Any]):
+    """The tokens of one request as the engine makes them. Closing it ends the request before the next token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = self._ended = False
+
+    def __iter__(self) -> TokenQueue:
+        return self
+
+    def __next__(self) -> Any:
+        """Raises GenerationError where the model fails, or the engine is stopped."""
+        item: Any = None if self._ended else self.get()
+        while hasattr(item, "uid"):  # mlx-vlm's GenerationContext, which comes before the first token
+            item = self.get()
+        if not hasattr(item, "token"):
+            self._ended = True
+            if isinstance(item, Exception):
+                raise item if isinstance(item, MedGemmaError) else model_failed(item)
+            raise StopIteration
+        if not math.isfinite(item.logprobs):
+            raise no_numbers()
+        return item
+
+    def close(self) -> None:
+        self.closed = self._ended = True
+        self.put(None)  # whoever waits for the next token is let go at once
+
+
+@dataclass
+class Asked:
+    """What a chat request asks, and its answer once the engine has been given it."""
+
+    ids: list[int]
+    images: tuple[Image, ...]
+    options: Options
+    answer: TokenQueue = field(default_factory=TokenQueue)
+
+
+# The chat endpoint hands the engine a prompt that it has rendered itself; what was really asked goes past it with the request's context.
+ASKED: ContextVar[Asked] = ContextVar("asked")
+
+
+def stopping() -> GenerationError:
+    """The engine is being shut down."""
+    return GenerationError("the server stopped before the answer was complete; ask again when it is back")
+
+
+class ServedModel:
+    """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
+
+    can_count = True
+    packages = MedGemma.packages
+    _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
+    _queue: TokenQueue | None = None
+    _cancelled = False
+
+    def __init__(self, loaded: LoadedModel, submit: Submit, *, id: str, revision: str | None) -> None:
+        self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says of the model."""
+        return {"id": self.id, "revision": self.revision, "aligned": self.loaded.aligned}
+
+    def estimate(self, prompt: Prompt) -> Estimate | None:
+        """None: what a prompt takes depends on what runs beside it."""
+        return None
+
+    def batch_size(self, max_tokens: int) -> int:
+        """How many prompts fit into memory beside the weights."""
+        return self.loaded.batch_size(max_tokens)
+
+    def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
+        """One Token as each is generated, beside whatever else the engine decodes."""
+        return self._tokens(prompt, self._start(prompt, options))
+
+    def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
+        """``stream``, folded."""
+        decoding = self._start(prompt, options)
+        return collect(self._tokens(prompt, decoding), decoding, on_token)
+
+    def generate_many(
+        self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
+    ) -> Iterator[Generation | MedGemmaError]:
+        """One after the other: the engine batches what comes at the same time."""
+        for prompt in prompts:
+            try:
+                yield self.generate(prompt, options)
+            except MedGemmaError as error:
+                yield error
+
+    def session(self) -> ServedModel:
+        """The same model, for one request: what ``cancel`` ends is what this one generates."""
+        return copy(self)
+
+    def cancel(self) -> None:
+        """Ends the generation under way before its next token, and every later one, with a GenerationError."""
+        self._cancelled = True
+        if self._queue is not None:
+            self._queue.close()
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        self._bounded(*prompt.parts, prompt.system)
+        with self._tokenizing:
+            return self.loaded.chat.encode(checked_prompt(prompt))
+
+    def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
+        """As ``tokenize``, for a conversation."""
+        self._bounded(system, *(part for _, parts in turns for part in parts))
+        with self._tokenizing:
+            return self.loaded.chat.encode_turns(turns, system)
+
+    def tokenize_text(self, text: str) -> list[int]:
+        """The bare text's tokens, with no turn around them."""
+        self._bounded(text)
+        with self._tokenizing:
+            return list(self.loaded.chat.tokenizer.encode(text))
+
+    def _bounded(self, *parts: object) -> None:
+        """Raises InputError for texts that are hopelessly long: while they were tokenised, everyone else would wait."""
+        letters = sum(len(part) for part in parts if isinstance(part, str))
+        if letters > MOST_LETTERS_A_TOKEN * self.context:
+            raise InputError(f"the text has {letters} letters, and the model takes at most {self.context - 1} tokens; shorten it")
+
+    def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
+        """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
+        ids = self.tokenize_turns(turns, system)
+        images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
+        return Asked(ids, images, self.loaded.fit(ids, options))
+
+    def _start(self, prompt: Prompt, options: Options | None) -> Decoding:
+        return self.loaded.start(self.tokenize(prompt), checked_options(options))
+
+    def _tokens(self, prompt: Prompt, row: Decoding) -> Generator[Token, None, None]:
+        with closing(self._submit(row.prompt_ids, prompt.images, row.options)) as answer:
+            self._queue = answer
+            reason: FinishReason | None = None
+            if self._cancelled:
+                answer.close()
+            for item in answer:
+                if item.finish_reason != "stop":  # the token of a stop is no part of the answer
+                    yield row.decode(item.token, item.logprobs)
+                if reason := "repetition" if row.looping else item.finish_reason:
+                    break
+        if reason is None:
+            raise stopping()
+        yield from row.end(reason)
