@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header import describe_all
-from medgemma_app.inputs.images import Scan, Series, read_image
-from medgemma_app.inputs.study import read_study
+from medgemma_app.inputs.images import Scan, Series, read_image, read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, write, write_many
@@ -22,8 +21,8 @@ from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, write,
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from medgemma_app.inputs.images import Picture
     from medgemma_app.inputs.notes import Notes
-    from medgemma_app.inputs.study import Picture
     from medgemma_app.validate import Validation
 
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes

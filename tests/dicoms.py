@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 ROWS, COLUMNS = 80, 96
+COUNTER = count(1)
 STORED = np.linspace(0, 4095, ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype(np.uint16)
 SECRETS = {"PatientName": "Doe^Jane", "PatientID": "MRN12345", "PatientBirthDate": "19700203", "ReferringPhysicianName": "House^Gregory"}
 
@@ -19,8 +21,8 @@ def made(pixels: np.ndarray = STORED, syntax: UID = ExplicitVRLittleEndian, **el
     ds = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     ds.file_meta.TransferSyntaxUID = syntax
     ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID("1.2.3")
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = UID(f"1.2.3.{next(COUNTER)}")
     ds.SamplesPerPixel = pixels.shape[2] if pixels.ndim == 3 else 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.Rows, ds.Columns = pixels.shape[:2]
@@ -52,17 +54,17 @@ def lut(first: int, bits: int, entries: np.ndarray) -> Dataset:
     return item
 
 
-def a_series(folder: Path, count: int = 12, **elements: Any) -> Path:
+def a_series(folder: Path, slices: int = 12, **elements: Any) -> Path:
     """Slices 2 mm apart, in files whose names do not give their order; slice k shows a bar at row 4 k + 4."""
-    for k in range(count):
+    for k in range(slices):
         hu = np.full((ROWS, COLUMNS), -1000, np.int16)
         hu[10:70, 10:80] = 40
         hu[4 * k % 60 + 4 : 4 * k % 60 + 8, 20:40] = 300
-        place = {"ImagePositionPatient": [0, 0, -30 + 2 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "InstanceNumber": count - k}
+        place = {"ImagePositionPatient": [0, 0, -30 + 2 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "InstanceNumber": slices - k}
         values = (
             {"Modality": "CT", "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 3, "RescaleSlope": 1, "RescaleIntercept": -1024}
             | place
             | elements
         )
-        written(folder, made(hu + 1024, **values), f"{(k * 7) % count:03}")
+        written(folder, made(hu + 1024, **values), f"{(k * 7) % slices:03}")
     return folder

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
 from medgemma_app.export.html import ordered, sections_of, verdict
-from medgemma_app.inputs.files import shown_name
-from medgemma_app.inputs.images import sha256_of
+from medgemma_app.inputs.files import sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:

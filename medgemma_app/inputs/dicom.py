@@ -1,44 +1,81 @@
-"""DICOM -> one 8-bit picture as a viewer shows it, and the facts of its header that name nobody (needs the extra ``dicom``)."""
+"""A DICOM file -> its header (needs the extra ``dicom``).
+
+Only the elements named here are read, so that names, ids and dates of birth never enter memory as values.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from medgemma_app.errors import InputError
-from medgemma_app.inputs import elements as headers
-from medgemma_app.inputs import voi
-from medgemma_app.inputs.codestream import claimed_size, without_boxes
-from medgemma_app.inputs.gates import refuse_size
+from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.inputs import header as image_header
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.raster import choose_frame
-from medgemma_app.inputs.render import Pixels, render, square_pixels
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from pydicom import Dataset
     from pydicom.uid import UID
 
 INSTALL = "pip install 'medgemma-app[dicom]'"
 LARGEST_INFLATED = 1 << 30
-# Not gdcm, which pydicom would try first where it is installed: it ends the whole process on many a damaged frame.
-PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom")
+LARGEST_META, META_LENGTH = 1 << 20, b"\x02\0\0\0UL\4\0"
+MOST_READS = 500_000  # of pieces of a file: some 250,000 elements, and a second or two
 # What pydicom and the decoders under it raise on damaged files: values are parsed when they are first looked at, by
 # conversions of every kind, and the decoders' own errors arrive as RuntimeError.
 DAMAGE = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, ArithmeticError,
     RuntimeError, RecursionError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
+_PIXELS = (
+    "SOPClassUID", "ImageType", "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingValue", "PixelAspectRatio", "ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType",
+    "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape", "ShutterShape",
+    "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge", "ShutterLowerHorizontalEdge",
+    "CenterOfCircularShutter", "RadiusOfCircularShutter", "VerticesOfThePolygonalShutter",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+)  # fmt: skip
+_PALETTES = tuple(
+    f"{prefix}{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+)
+PLACE = (
+    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
+)  # fmt: skip
+READ = (*image_header.READ, *_PIXELS, *_PALETTES)
+# Of the classes that hold pixels (PS3.4 B.5), those that show no patient, and those that may not.
+NO_PATIENT = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation, which is a mask drawn over other pictures",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation, which is a mask drawn over other pictures",
+    "1.2.840.10008.5.1.4.1.1.66.8": "a segmentation, which is a mask drawn over other pictures",
+    "1.2.840.10008.5.1.4.1.1.481.2": "a map of radiotherapy doses",
+    "SEG": "a segmentation, which is a mask drawn over other pictures",
+    "RTDOSE": "a map of radiotherapy doses",
+}
+DOUBTFUL = {
+    "1.2.840.10008.5.1.4.1.1.481.1": "a radiotherapy image (of a portal, or computed for planning)",
+    "1.2.840.10008.5.1.4.1.1.30": "a parametric map (computed values, not a picture as it was taken)",
+    "1.2.840.10008.5.1.4.1.1.7": "a secondary capture, which may be a screenshot, a scanned document or text",
+}
+# Newer than pydicom's own dictionary of names.
+NEWER_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless", "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL", "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}  # fmt: skip
 
 
 class NoPicture(InputError):
-    """A DICOM object without pixels: a report, a directory, a plan."""
+    """A DICOM object that is no picture of a patient: a report, a directory, a plan, a segmentation."""
 
 
 class ExtraMissing(InputError):
@@ -62,6 +99,8 @@ def guarded(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except MedGemmaError:
+        raise
     except (*DAMAGE, BytesLengthException, InvalidDicomError):
         # "from None": the decoder's own message may quote the header.
         raise Damaged(f"{name} is a damaged DICOM file or none at all; export it again, or export it as PNG") from None
@@ -69,132 +108,153 @@ def guarded(name: str) -> Iterator[None]:
         log.disabled = before
 
 
-def decode_dicom(
-    file: BinaryIO, name: str, *, frame: int | None = None, window: str | None = None
-) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
-    """The picture in ``file`` as L or RGB, its facts, and what deserves a warning.
+class _Bounded:
+    """A file of which only so many pieces are read: megabytes of zeros are millions of empty elements."""
 
-    ``frame`` counts from 1; ``window`` is "C/W" in modality units. Raises InputError.
-    """
-    chosen = None if window is None else voi.parse_window(window)
-    with guarded(name):
-        header = read_header(file, name)
-        _refuse_film(header, name)
-        number = choose_frame(frame, int(header.get("NumberOfFrames") or 1), name, instead=", or show all as slices with --slices")
-        flat = headers.merged(header, number - 1)
-        pixels = decode_pixels(header, name, number - 1)
-        picture, shown = render(pixels, flat, name, chosen)
-        if chosen and not shown:
-            raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
-        facts = {**_facts(header, flat), "frame": number, "frames": int(header.get("NumberOfFrames") or 1), "window": shown}
-        return square_pixels(picture, flat), facts, _doubts(flat, name, shown)
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, MOST_READS
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more elements than a picture has")
+        return self._file.read(size)
 
 
-def read_header(file: BinaryIO, name: str, *, tags: tuple[str, ...] = headers.READ, pixels: bool = True) -> Dataset:
+def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels: bool = True) -> Dataset:
     """The elements of ``tags`` only, with the transfer syntax guessed where the file does not say. Raises InputError."""
     from pydicom import dcmread
+    from pydicom.uid import UID
+
+    bounded = _Bounded(file)
+    syntax = _check_encoding(bounded, name)
+    header = dcmread(bounded, force=True, specific_tags=[*tags, "SOPClassUID", "Modality"], stop_before_pixels=not pixels)
+    if syntax:
+        header.file_meta.TransferSyntaxUID = UID(syntax)
+    return _checked(header, name)
+
+
+def header_of(dataset: Dataset, name: str) -> Dataset:
+    """As ``read_header``, of a Dataset in memory, which is left as it is."""
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+
+    header = Dataset({element.tag: element for keyword in READ if (element := dataset.get_item(keyword)) is not None})
+    header.file_meta = FileMetaDataset(getattr(dataset, "file_meta", {}))
+    implicit, little = dataset.original_encoding
+    header.set_original_encoding(bool(implicit), little is not False)
+    return _checked(header, name)
+
+
+def _checked(header: Dataset, name: str) -> Dataset:
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    _refuse_bomb(file, name)
-    header = dcmread(file, force=True, specific_tags=list(tags), stop_before_pixels=not pixels)
+    kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
+    shown = NO_PATIENT.get(kind) or NO_PATIENT.get(str(header.get("Modality")))
+    if shown:
+        raise NoPicture(f"{name} is {shown}; give the picture that it belongs to")
     if "Rows" not in header or "Columns" not in header:
-        if "Image Storage" in UID(str(header.file_meta.get("MediaStorageSOPClassUID"))).name:
+        if "Image Storage" in kind.name:
             raise ValueError("a picture that is cut short before its size")
-        raise NoPicture(f"{name} holds no picture; give a DICOM image (not a report, directory, plan or waveform)")
+        what = f" ({kind.name})" if kind.name != kind else ""
+        raise NoPicture(f"{name} holds no picture{what}; give a DICOM image (not a report, directory, plan or waveform)")
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        explicit = ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return header
 
 
-def _refuse_film(header: Dataset, name: str) -> None:
-    from pydicom.uid import MPEGTransferSyntaxes
+def _check_encoding(file: _Bounded, name: str) -> str:
+    """The transfer syntax, "" where the file does not say. Leaves the file at its start.
 
-    if header.file_meta.TransferSyntaxUID in MPEGTransferSyntaxes:
-        raise InputError(f"{name} is a film (MPEG or HEVC), and films are not read; export the picture that matters")
-
-
-def _refuse_bomb(file: BinaryIO, name: str) -> None:
-    """A deflated file is inflated by pydicom in one go: see first that it stays within a gigabyte."""
+    Raises InputError for encodings of which not even the header can be read, and for a deflated file of over a gigabyte.
+    """
     from pydicom.filereader import read_dataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
+    from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MPEGTransferSyntaxes
 
-    if file.read(132)[128:] == b"DICM":
-        meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-            if len(unpacker.decompress(file.read(), LARGEST_INFLATED)) == LARGEST_INFLATED:
-                raise InputError(f"{name} unpacks to more than a gigabyte; export it smaller")
+    start = file.read(144)
+    if start[128:132] != b"DICM":
+        file.seek(0)
+        return ""
+    length = min(struct.unpack("<I", start[140:])[0], LARGEST_META) if start[132:140] == META_LENGTH else LARGEST_META
+    meta_only = _Bounded(io.BytesIO(start[132:] + file.read(length)))  # what stands behind it may be a second one, which is wrong
+    meta = read_dataset(meta_only, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
+    syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
+    if syntax in MPEGTransferSyntaxes:
+        raise InputError(f"{name} is a film (MPEG or HEVC), and films are not read; export the picture that matters")
+    if syntax == DeflatedExplicitVRLittleEndian:  # pydicom inflates it in one go
+        file.seek(132 + meta_only.tell())
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        if len(unpacker.decompress(file.read(), LARGEST_INFLATED)) == LARGEST_INFLATED:
+            raise InputError(f"{name} unpacks to more than a gigabyte; export it smaller")
+    elif syntax and (syntax.is_private or syntax.name == syntax):
+        raise unreadable(syntax, name)
     file.seek(0)
+    return str(syntax)
 
 
-def decode_pixels(header: Dataset, name: str, index: int) -> Pixels:
-    """One frame as stored: [rows, columns], or [rows, columns, 3] as RGB. Raises InputError when no decoder is installed."""
-    from pydicom.pixels import pixel_array
-    from pydicom.uid import RLELossless
+def unreadable(syntax: UID, name: str) -> InputError:
+    """The error for a transfer syntax that nothing here can decode, by its name."""
+    from pydicom.uid import UID
 
-    refuse_size(int(header.Columns), int(header.Rows), name)
-    syntax = header.file_meta.TransferSyntaxUID
-    plugin = ""
-    if syntax.is_encapsulated:
-        available = _decoders(syntax, name)
-        plugin = next((known for known in PLUGINS if known in available), "")
-        if not plugin:
-            raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
-        if syntax != RLELossless:
-            header, index = _single_frame(header, index), 0
-    pixels: Pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    public = NEWER_SYNTAXES.get(syntax) or UID(syntax).name
+    known = "".join(character for character in str(public) if character.isprintable())[:80]
+    shown = f"the private transfer syntax {known}" if syntax.is_private else known
+    return InputError(f"{name} is encoded in a way that cannot be read ({shown}); export it uncompressed (Explicit VR Little Endian)")
 
 
-def _decoders(syntax: UID, name: str) -> tuple[str, ...]:
-    """Those installed for a compression. Raises InputError for one that no decoder knows."""
-    from pydicom.pixels import get_decoder
+def header_warnings(header: Dataset, name: str) -> tuple[str, ...]:
+    """What the header says that deserves a warning."""
+    facts, found = ImageHeader.from_dict(header), []
+    kind = str(header.get("SOPClassUID") or "")
+    doubtful = DOUBTFUL.get(kind) or DOUBTFUL.get(kind.rpartition(".")[0])
+    if doubtful:
+        found.append(f"{name} is {doubtful}; a picture as the device took it reads better")
+    if facts.presentation_intent == "FOR PROCESSING":
+        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
+    if facts.burned_in_annotation == "YES":
+        found.append(f"{name} has writing burnt into the picture, which may name a person")
+    return tuple(found)
 
+
+def bits_of(header: Dataset) -> int:
+    """Bits stored a pixel; pictures of floats say only how many are allocated (PS3.3 C.7.6.24)."""
+    return int(header.get("BitsStored") or header.BitsAllocated)
+
+
+def numbers(header: Dataset, keyword: str) -> list[float]:
+    """The finite numbers of an element with one or several values; empty when any of them is not a number."""
+    found = several_numbers(header, keyword)
+    return [] if None in found else [number for number in found if number is not None]
+
+
+def several_numbers(header: Dataset, keyword: str) -> list[float | None]:
+    """The finite numbers of an element, with None in the place of what is not one."""
+    value = header.get(keyword)
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return [_number(item) for item in (value if several else [] if value in (None, "") else [value])]
+
+
+def _number(value: Any) -> float | None:
     try:
-        available: tuple[str, ...] = get_decoder(syntax).available_plugins
-    except NotImplementedError as error:
-        raise InputError(f"{name} is encoded in a way that cannot be read ({syntax.name}); export it uncompressed") from error
-    return available
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
-def _single_frame(header: Dataset, index: int) -> Dataset:
-    """The header with that one compressed frame alone. Raises ValueError when the frame is of another size than the header says."""
-    from pydicom.encaps import encapsulate, get_frame
+def for_frame(header: Dataset, frame: int) -> Dataset:
+    """The header as it holds for one frame (from 0): an enhanced multi-frame file keeps per-frame values in nested groups."""
+    from pydicom import Dataset
 
-    frame = without_boxes(get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1)))
-    if claimed_size(frame) != (header.Rows, header.Columns):  # its decoder would believe it, and might never end
-        raise ValueError("the compressed frame has another size")
-    single = _without(header, ("PixelData", "NumberOfFrames"))
-    single.PixelData = encapsulate([frame])
-    single.NumberOfFrames = 1
-    return single
-
-
-def _without(header: Dataset, keywords: tuple[str, ...]) -> Dataset:
-    """A header that lacks these elements; setting them in a plain copy would set them in the first header too."""
-    from pydicom.datadict import tag_for_keyword
-
-    tags = {tag_for_keyword(keyword) for keyword in keywords}
-    rest = copy(header)
-    rest._dict = {tag: element for tag, element in header._dict.items() if tag not in tags}
-    return rest
-
-
-def _facts(header: Dataset, flat: Dataset) -> dict[str, Any]:
-    return {
-        "format": "DICOM",
-        "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
-        "width": int(header.Columns),
-        "height": int(header.Rows),
-        "mode": ImageHeader.from_dict(flat).photometric_interpretation,
-        "bit_depth": headers.bits_of(header),
-        "header": ImageHeader.from_dict(flat).to_dict(),
-    }
-
-
-def _doubts(header: Dataset, name: str, shown: dict[str, Any] | None) -> tuple[str, ...]:
-    useless = shown is not None and header.get("WindowWidth") is not None and "percentiles" in shown["from"]
-    found = (f"{name} has a window that cannot be applied; percentiles of its values are shown instead",) * useless
-    return (*headers.doubts_of(header, name), *found)
+    flat = Dataset()
+    flat.set_original_encoding(*header.original_encoding)
+    flat.update(header)
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    groups = [*(header.get("SharedFunctionalGroupsSequence") or [])[:1], *per_frame[frame : frame + 1]]
+    for sequence in (element for group in groups for element in group if element.VR == "SQ"):
+        for item in (sequence.value or [])[:1]:
+            flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in PLACE})
+    return flat

@@ -1,12 +1,13 @@
-"""A path the user gave -> an open file that is safe to read, or one clear line about what is wrong."""
+"""A path the user gave -> an open file that is safe to read, or one clear line about what is wrong; and what kind of file it is."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from medgemma_app.errors import InputError
 
@@ -58,3 +59,20 @@ def refuse_bad_path(path: Path, name: str, what: str) -> None:
         raise InputError(f"{name} is empty; give {what}")
     if size > LARGEST_FILE:
         raise InputError(f"{name} is larger than {LARGEST_FILE // 10**9} GB; give {what} that is smaller")
+
+
+def looks_like_dicom(file: BinaryIO) -> bool:
+    """True for a DICOM file with its preamble, and for one that lost it; leaves the file at its start."""
+    head = file.read(132)
+    file.seek(0)
+    # Without a preamble a file begins with the group (2 or 8) and the element of its first value, in either byte order.
+    bare = re.match(rb"[\x02\x08]\x00.\x00|\x00[\x02\x08]\x00", head, re.DOTALL)
+    return head[128:] == b"DICM" or bare is not None
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The digest of a file's bytes; leaves the file at its start."""
+    file.seek(0)
+    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    file.seek(0)
+    return digest

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from medgemma_app.errors import InputError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 # Told by content. Not every format Pillow knows: some start other programs (EPS), most hold no pictures of patients.
@@ -62,7 +63,7 @@ def readable(name: str) -> Iterator[None]:
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[str, Any]]:
-    from medgemma_app.inputs.gates import refuse_size
+    from medgemma_app.inputs.image_checks import refuse_size
 
     picture = _open(file, name)
     chosen = _choose_frame(picture, name, frame)
@@ -176,6 +177,33 @@ def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
     if picture.mode == "L" and _samples(picture) == SIGNED:  # Pillow reads them as unsigned
         upright = upright.point([(level + 128) % 256 for level in range(256)])
     return _to_8bit(upright), {**facts, "bit_depth": 1 if picture.mode == "1" else 8}
+
+
+def read_array(array: NDArray[Any], name: str) -> tuple[Image, dict[str, Any]]:
+    """A numpy array as L or RGB, and its facts. More than 8 bits of grey are stretched as in a file. Raises InputError."""
+    import numpy as np
+    from PIL import Image
+
+    from medgemma_app.inputs.image_checks import refuse_size
+    from medgemma_app.inputs.scaling import scale_16bit, scale_numbers
+
+    values = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if not (values.ndim == 2 and values.dtype.kind in "buif") and not (
+        values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype == np.uint8
+    ):
+        raise InputError(
+            f"an array of the shape {list(array.shape)} and the type {array.dtype} is not a picture that can be read; give [rows, columns] "
+            "in grey, or [rows, columns, 3] in RGB of 8 bits"
+        )
+    refuse_size(values.shape[1], values.shape[0], name)
+    height, width, bits = *values.shape[:2], 1 if values.dtype == bool else 8 * values.dtype.itemsize
+    facts = {"format": "array", "width": width, "height": height, "mode": str(array.dtype), "bit_depth": bits, "window": None}
+    if values.dtype in (np.uint8, bool):
+        flat = Image.fromarray(np.ascontiguousarray(values) if values.dtype == np.uint8 else np.where(values, np.uint8(255), np.uint8(0)))
+        return _to_8bit(flat), facts
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    scale = scale_16bit(native, values.shape, name) if native.dtype == np.uint16 else scale_numbers(native, name)
+    return Image.fromarray(scale[0]), {**facts, "window": {"from": "percentiles 0.1 and 99.9", "low": scale[1], "high": scale[2]}}
 
 
 def _upright(picture: Image) -> Image:

@@ -69,7 +69,7 @@ def to_levels(values: Values, low: float, high: float) -> Grey:
     """``low`` -> 0, ``high`` -> 255, linear and rounded in between, clipped outside; not-a-number becomes black."""
     import numpy as np
 
-    scaled = (values.astype(np.float64) - low) * (255.0 / (high - low))
+    scaled = (values.astype(np.float64) - low) / (high - low) * 255
     grey: Grey = np.rint(np.nan_to_num(scaled, nan=0.0).clip(0, 255)).astype(np.uint8)
     return grey
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs import elements as headers
-from medgemma_app.inputs import voi
-from medgemma_app.inputs.dicom import decode_pixels, guarded, read_header
-from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, shown_name
-from medgemma_app.inputs.gates import is_blank, thumbnail
+from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, read_header
+from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, choose_view, is_colour, parse_window, render, value_range
+from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.images import Series, as_rgb, sha256_of, squared
-from medgemma_app.inputs.render import as_index, render, shown_range, square_pixels, stored_values
-from medgemma_app.inputs.scaling import apply_table, to_levels
-from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked
+from medgemma_app.inputs.image_checks import is_blank, thumbnail
+from medgemma_app.inputs.images import Series, as_rgb, squared
+from medgemma_app.inputs.pixels import Pixels, decode_frame
+from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    Shown = voi.View | Literal["Hounsfield"] | None
+    from pydicom import Dataset
 
 MOST_SLICES = 85
-# Red, green and blue of a CT slice, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
-CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
-CT_FACTS = {"from": "Hounsfield windows as RGB", "ranges": [list(pair) for pair in CT_WINDOWS]}
 
 
 def read_series(
@@ -39,18 +35,21 @@ def read_series(
     """
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
-    chosen = None if window is None else voi.parse_window(window)
+    chosen = None if window is None else parse_window(window)
     path = _checked(source)
     found, ignored = find_slices(path) if path.is_dir() else (frames_of(path), 0)
     where = THE_FOLDER if path.is_dir() else shown_name(path)
     label, chosen_slices = one_series(found, where, None if series is None else str(series))
     name = label if path.is_dir() else where  # folders are called after patients
-    stack, doubts = stacked(chosen_slices, name)
-    used = _evenly(stack, slices)
-    view, facts, more = _middle(used[len(used) // 2], chosen)
+    unique, copied = without_copies(chosen_slices, name)
+    stack, doubts = stacked(unique, name)
+    used = evenly(stack, slices)
+    view, facts, more = _middle(used[len(used) // 2], name, chosen)
+    if isinstance(view, Range) and view.of_stored:
+        view = _of_all(view, stack)
     images, padding = _pictures(used, view, pad, name)
-    facts = {**facts, **_origin(stack, used), "window": CT_FACTS if view == "Hounsfield" else view and view.facts(), "padding": padding}
-    return Series(images, {"name": name, **facts, "files_ignored": ignored}, (*doubts, *more), ImageHeader.from_dict(facts["header"]))
+    facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}
+    return Series(images, facts, (*copied, *doubts, *more), ImageHeader.from_dict(facts["header"]))
 
 
 def _checked(source: str | Path) -> Path:
@@ -63,61 +62,59 @@ def _checked(source: str | Path) -> Path:
     return Path(source)
 
 
-def _evenly(stack: list[Slice], most: int) -> list[Slice]:
+def evenly(stack: list[Slice], most: int) -> list[Slice]:
+    """Those at round(i / most * (total - 1)) for i = 1 to ``most``, as Google's CT notebook takes them; of one alone, the middle."""
     if len(stack) <= most:
         return stack
     if most == 1:
         return [stack[len(stack) // 2]]
-    return [stack[round(index * (len(stack) - 1) / (most - 1))] for index in range(most)]
+    return [stack[round(index / most * (len(stack) - 1))] for index in range(1, most + 1)]
 
 
-def _middle(one: Slice, window: voi.Window | None) -> tuple[Shown, dict[str, Any], tuple[str, ...]]:
+def _middle(one: Slice, name: str, window: Window | None) -> tuple[View | None, dict[str, Any], tuple[str, ...]]:
     """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings."""
-    name = shown_name(one.path)
-    with open_input(one.path, what=ONE_SERIES) as file, guarded(name):
-        header = read_header(file, name)
-        flat = headers.merged(header, one.frame)
-        size = {"width": int(flat.Columns), "height": int(flat.Rows), "bit_depth": headers.bits_of(flat)}
-        facts: dict[str, Any] = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(flat).to_dict()}
-        if window is None and facts["header"]["Modality"] == "CT":
-            inverse = facts["header"]["PhotometricInterpretation"] == "MONOCHROME1"
-            marked = (f"{name} is marked MONOCHROME1; Hounsfield values are shown with high ones bright",) * inverse
-            return "Hounsfield", facts, (*headers.doubts_of(flat, name), *marked)
-        if not str(facts["header"]["PhotometricInterpretation"]).startswith("MONOCHROME"):
-            return None, facts, headers.doubts_of(flat, name)
-        view = window or voi.header_view(flat) or shown_range(decode_pixels(header, name, one.frame), flat, name)
-        return view, facts, headers.doubts_of(flat, name)
+    [(pixels, header, doubts)] = _decoded(one.path, [one])
+    size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
+    facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
+    with guarded(name):
+        view, more = choose_view(pixels, header, name, window)
+        if isinstance(view, Range) and view.source == PERCENTILES:
+            view = replace(view, source=f"{PERCENTILES} of the middle slice")
+        return view, facts, (*header_warnings(header, name), *doubts, *more)
 
 
-def _pictures(used: list[Slice], view: Shown, pad: bool, name: str) -> tuple[tuple[Image, ...], dict[str, int] | None]:
-    drawn = [picture for path, group in groupby(used, lambda one: one.path) for picture in _draw(path, list(group), view)]
+def _of_all(view: Range, stack: list[Slice]) -> Range:
+    """From the smallest to the largest value of the whole acquisition."""
+    low, high = view.low, view.high
+    for path, group in groupby(stack, lambda one: one.path):
+        for pixels, header, _ in _decoded(path, list(group)):
+            least, most = value_range(pixels, header, shown_name(path), stored=True)
+            low, high = min(low, least), max(high, most)
+    return replace(view, low=low, high=high, source=f"{view.source} of the series")
+
+
+def _pictures(used: list[Slice], view: View | None, pad: bool, name: str) -> tuple[tuple[Image, ...], dict[str, int] | None]:
+    drawn = []
+    for path, group in groupby(used, lambda one: one.path):
+        for pixels, header, _ in _decoded(path, list(group)):
+            if is_colour(pixels, header) != (view is None):
+                raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
+            with guarded(shown_name(path)):
+                drawn.append(render(pixels, header, view))
     if all(is_blank(thumbnail(picture)) for picture in drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
     shown = [squared(picture, pad=pad) for picture in drawn]
     return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
 
 
-def _draw(path: Path, frames: list[Slice], view: Shown) -> list[Image]:
-    """The slices of one file, which is read once."""
+def _decoded(path: Path, frames: list[Slice]) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
+    """The stored pixels of each of the slices of one file, which is read once, and its header."""
     name = shown_name(path)
     with open_input(path, what=ONE_SERIES) as file, guarded(name):
         header = read_header(file, name)
-        return [_shown(decode_pixels(header, name, one.frame), headers.merged(header, one.frame), name, view) for one in frames]
-
-
-def _shown(pixels: Any, header: Any, name: str, view: Shown) -> Image:
-    picture = _hounsfield(pixels, header, name) if view == "Hounsfield" else render(pixels, header, name, view)[0]
-    return square_pixels(picture, header)
-
-
-def _hounsfield(pixels: Any, header: Any, name: str) -> Image:
-    from PIL import Image
-
-    if pixels.ndim != 2 or pixels.dtype.kind == "f" or pixels.dtype.itemsize > 2:
-        raise InputError(f"{name} is no CT slice of 8 or 16 bits; choose the series with the original slices")
-    values = voi.modality_values(stored_values(pixels.dtype), header)
-    tables = (to_levels(values, low, high) for low, high in CT_WINDOWS)
-    return Image.merge("RGB", [Image.fromarray(apply_table(as_index(pixels), table, pixels.shape)) for table in tables])
+        for one in frames:
+            pixels, doubts = decode_frame(header, name, one.frame)
+            yield pixels, for_frame(header, one.frame), doubts
 
 
 def _origin(stack: list[Slice], used: list[Slice]) -> dict[str, Any]:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import elements as headers
-from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, guarded, read_header
-from medgemma_app.inputs.files import THE_FOLDER, open_input, shown_name
+from medgemma_app.inputs.dicom import PLACE, ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
+from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.images import looks_like_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -37,6 +35,7 @@ class Slice:
 
     path: Path
     frame: int
+    uid: str  # of the file, or "" where it says none
     series: str
     number: int
     modality: str | None
@@ -47,20 +46,32 @@ class Slice:
     instance: float
 
 
-def kind_of(path: Path) -> Kind:
-    """Whether a file is a slice of a volume or a picture by itself; None when it is no DICOM picture. Raises ExtraMissing."""
+def kind_of(path: Path) -> tuple[Kind, str]:
+    """Whether a file is a slice or a picture by itself (None: not a DICOM picture of a patient), and its id. Raises ExtraMissing."""
     try:
         found = _read(path)
     except ExtraMissing:
         raise
     except InputError:
-        return "damaged"
-    return None if found is None else "slice" if found[1] else "picture"
+        return "damaged", ""
+    if found is None:
+        return None, ""
+    return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
+
+
+def without_copies(found: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
+    """The slices, those of a copied file once, and a warning where there were copies."""
+    first: dict[object, Slice] = {}
+    for one in found:
+        # Some anonymisers give every file of a series the same id.
+        first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)
+    copies = len(found) - len(first)
+    return list(first.values()), (f"{name}: {_pictures(copies)} left out, as copies of others (the same id and place)",) * bool(copies)
 
 
 def _is_slice(header: Dataset) -> bool:
     modality = ImageHeader.from_dict(header).modality
-    placed = bool(headers.numbers(headers.merged(header, 0), "ImagePositionPatient"))
+    placed = bool(numbers(for_frame(header, 0), "ImagePositionPatient"))
     return modality in VOLUMES or (modality not in PROJECTIONS and placed)
 
 
@@ -97,7 +108,7 @@ def _read(path: Path) -> tuple[Dataset, bool] | None:
             return None
         try:
             with guarded(name):
-                header = read_header(file, name, tags=(*_HEADER, *headers.PLACE), pixels=False)
+                header = read_header(file, name, tags=(*_HEADER, *PLACE), pixels=False)
                 return header, _is_slice(header)
         except NoPicture:
             return None
@@ -110,21 +121,22 @@ def _slices_of(path: Path, header: Dataset) -> list[Slice]:
 
 
 def _slice(path: Path, header: Any, frame: int) -> Slice:
-    flat = headers.merged(header, frame)
-    place, directions = (tuple(headers.numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
+    flat = for_frame(header, frame)
+    place, directions = (tuple(numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
     # What an old file of several frames says once cannot hold for each of them.
     once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
-    instance = (headers.numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
+    instance = (numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
     return Slice(
         path=path,
         frame=frame,
+        uid=str(header.get("SOPInstanceUID") or ""),
         series=_series_of(header),
-        number=int((headers.numbers(header, "SeriesNumber") or [0])[0]),
+        number=int((numbers(header, "SeriesNumber") or [0])[0]),
         modality=ImageHeader.from_dict(header).modality,
         size=(int(header.Rows), int(header.Columns)),
         place=place if len(place) == 3 and not once else (),
         directions=directions if len(directions) == 6 else (),
-        location=None if once else next(iter(headers.numbers(flat, "SliceLocation")), None),
+        location=None if once else next(iter(numbers(flat, "SliceLocation")), None),
         instance=instance,
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import THE_FOLDER, shown_name
-from medgemma_app.inputs.images import looks_like_dicom
+from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, shown_name
 
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
+DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
+MOST_NAMED = 10
 BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")
 
 
@@ -52,59 +53,148 @@ class StudyList:
 def find_studies(names: Sequence[str]) -> StudyList:
     """Files are studies. The DICOM slices of a folder are one study, its other pictures one each; folders in it likewise.
 
-    Beside slices only DICOM pictures count: other files are previews of them. Raises InputError for a folder that holds nothing of it.
+    A DICOMDIR stands for the files that it lists. Beside slices only DICOM pictures count: other files are previews of them, and
+    are named as left out. Raises InputError for a folder that holds nothing of it.
     """
-    return _once(names, _pictures)
+    return _collect(names, _pictures_in)
 
 
 def find_notes(names: Sequence[str]) -> StudyList:
     """Files are the notes of one visit each, and so is every JSON file of a folder. "-" is standard input."""
-    return _once(names, lambda folder: [str(file) for file in _visible(folder) if file.suffix.lower() == ".json"])
+    return _collect(names, _notes_in)
 
 
-def _once(names: Sequence[str], inside: Callable[[Path], list[str]]) -> StudyList:
-    """What is named twice, by whatever path, is one study; folders are looked into."""
+def _notes_in(_folder: Path, files: Sequence[Path], _left_out: list[str]) -> list[str]:
+    return [str(file) for file in files if file.suffix.lower() == ".json"]
+
+
+def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], list[str]]) -> StudyList:
+    """What is named twice, by whatever path, is one study; folders are looked into, each of them once."""
     found: dict[Path, StudySource] = {}
+    left_out: list[str] = []
     for name in names:
-        if name == "-" or not Path(name).is_dir():
-            held, root = [name], None
-        elif not (held := inside(Path(name))):
-            raise InputError(f"{THE_FOLDER} holds nothing to read; give files, or a folder that holds them")
+        listed = inside is _pictures_in and _is_directory_file(name)
+        if listed:
+            folders = _listed_in(Path(name), left_out)
+        elif name == "-" or not Path(name).is_dir():
+            found.setdefault(Path(name).resolve(), StudySource(name))
+            continue
         else:
-            root = name
-        for path in held:
-            found.setdefault(Path(path).resolve(), StudySource(path, root=root))
-    return StudyList([replace(study, number=number) for number, study in enumerate(found.values(), 1)], [])
+            folders = walk(Path(name), left_out)
+        root = str(Path(name).parent) if listed else name
+        held = [StudySource(path, root=root) for folder, files in folders for path in inside(folder, files, left_out)]
+        if not held:
+            raise InputError(f"{THE_FOLDER} holds nothing to read; give files, or a folder that holds them")
+        for study in held:
+            found.setdefault(Path(study.path).resolve(), study)
+    return StudyList([replace(study, number=number) for number, study in enumerate(found.values(), 1)], list(dict.fromkeys(left_out)))
 
 
-def _pictures(folder: Path) -> list[str]:
-    visible = list(_visible(folder))
-    kinds = {file: _kind(file) for file in visible if file.is_file()}
-    volume = "slice" in kinds.values()
-    wanted = {"picture"} if volume else {"picture", "damaged", "raster"}
-    pictures = [str(file) for file, kind in kinds.items() if kind in wanted]
-    return [str(folder)] * volume + pictures + [name for below in visible if below.is_dir() for name in _pictures(below)]
+def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]:
+    """A folder and every folder in it, each once whatever links lead to it, with its visible files in the order of their names.
+
+    Raises InputError when it cannot be read itself; one below it is named in ``left_out``.
+    """
+    waiting, seen = [folder], set[Path]()
+    while waiting:
+        here = waiting.pop()
+        if (real := here.resolve()) in seen:
+            continue
+        seen.add(real)
+        try:
+            visible = sorted(path for path in here.iterdir() if not path.name.startswith("."))
+            files = [path for path in visible if path.is_file()]
+        except OSError as error:
+            if here == folder:
+                raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
+            left_out.append(f"a folder in the one that was given cannot be read, and was left out: {error.strerror}")
+            continue
+        waiting += [path for path in reversed(visible) if path.is_dir()]
+        yield here, files
 
 
-def _kind(file: Path) -> str | None:
+def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
+    """The studies of one folder."""
+    kinds = {file: _kind(file) for file in files}
+    slices = any(kind == "slice" for kind, _ in kinds.values())
+    wanted = {"picture"} if slices else {"picture", "damaged", "raster"}
+    studies: dict[object, str] = {}
+    for file, (kind, uid) in kinds.items():
+        if kind in wanted:
+            studies.setdefault(uid or file, str(file))
+    beside = [file for file, (kind, _) in kinds.items() if kind == "raster" and slices]
+    copies = sum(kind in wanted for kind, _ in kinds.values()) - len(studies)
+    without = sum(kind == "other" for kind, _ in kinds.values())
+    if beside:
+        left_out.append(f"left out beside a series of slices: {_named(beside)}; give such pictures by their names to have them read")
+    if copies:
+        left_out.append(f"left out: {copies} DICOM file{'s' * (copies > 1)} with the same picture as another one")
+    if without:
+        left_out.append(
+            f"left out: {without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "
+            "(a report, a segmentation, a plan)"
+        )
+    return [str(folder)] * slices + list(studies.values())
+
+
+def _named(files: Sequence[Path]) -> str:
+    named = ", ".join(shown_name(file) for file in files[:MOST_NAMED])
+    return named + (f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else "")
+
+
+def _kind(file: Path) -> tuple[str | None, str]:
+    """What a file holds, told by its content, and the id of a DICOM picture."""
     from medgemma_app.inputs.slices import kind_of
 
     try:
         with file.open("rb") as opened:
             dicom, head = looks_like_dicom(opened), opened.read(12)
     except OSError:
-        return "damaged"
+        return "damaged", ""
     if dicom:
-        return kind_of(file)
-    return "raster" if file.suffix.lower() in PICTURES or _begins_like_a_picture(head) else None
+        kind, uid = kind_of(file)
+        return kind or (None if _is_directory_file(str(file)) else "other"), uid
+    is_raster = file.suffix.lower() in PICTURES or head.startswith(BEGINNINGS) or head[:4] + head[8:] == b"RIFFWEBP"
+    return "raster" if is_raster else None, ""
 
 
-def _begins_like_a_picture(head: bytes) -> bool:
-    return head.startswith(BEGINNINGS) or head[:4] + head[8:] == b"RIFFWEBP"
-
-
-def _visible(folder: Path) -> Iterable[Path]:
+def _is_directory_file(name: str) -> bool:
+    """True for a DICOMDIR, the index of the files of a CD."""
     try:
-        return sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
+        if not Path(name).is_file():
+            return False
+        with Path(name).open("rb") as file:
+            return DIRECTORY_CLASS in file.read(1000)
+    except (OSError, ValueError):
+        return False
+
+
+def _listed_in(index: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]:
+    """The folders that a DICOMDIR names, and its files in each."""
+    from medgemma_app.inputs.dicom import guarded
+
+    with guarded(shown_name(index)):
+        from pydicom import dcmread
+
+        records = dcmread(index, specific_tags=["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
+        listed = [record.get("ReferencedFileID") for record in records if record.get("ReferencedFileID")]
+        parts = [[ids] if isinstance(ids, str) else list(ids) for ids in listed]
+    folders: dict[Path, list[Path]] = {}
+    missing = 0
+    for names in parts:
+        file = _below(index.parent, names)
+        if file is None:
+            missing += 1
+        else:
+            folders.setdefault(file.parent, []).append(file)
+    if missing:
+        left_out.append(f"left out: {missing} of the files that {shown_name(index)} lists, because they are not there")
+    yield from folders.items()
+
+
+def _below(folder: Path, names: Sequence[str]) -> Path | None:
+    """The file of that path, in capitals as the index has it or in small letters as some systems show a CD."""
+    if any(not name or name in (".", "..") or "/" in name or "\\" in name for name in names):
+        return None
+    spellings = (folder.joinpath(*names), folder.joinpath(*(name.lower() for name in names)))
+    return next((path for path in spellings if path.is_file()), None)

@@ -39,7 +39,7 @@ from pydicom.uid import (
 )
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs import dicom
+from medgemma_app.inputs import dicom, pixels
 from medgemma_app.inputs.images import load_image, read_image
 
 
@@ -459,7 +459,7 @@ def test_without_the_extra_the_message_says_what_to_install(tmp_path: Path, monk
 def test_without_a_decoder_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ds = made()
     ds.compress(JPEG2000Lossless)
-    monkeypatch.setattr(dicom, "PLUGINS", ())
+    monkeypatch.setattr(pixels, "PLUGINS", ())
     with pytest.raises(InputError, match=r"is compressed as JPEG 2000.*needs: pip install"):
         load_image(written(tmp_path, ds))
 
@@ -469,7 +469,7 @@ def test_a_decoder_for_every_compression_comes_with_the_extra() -> None:
     from pydicom.uid import JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless
 
     for syntax in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, RLELossless):
-        assert set(dicom.PLUGINS) & set(get_decoder(syntax).available_plugins), syntax.name
+        assert set(pixels.PLUGINS) & set(get_decoder(syntax).available_plugins), syntax.name
 
 
 def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

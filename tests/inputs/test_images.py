@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import gates
+from medgemma_app.inputs import image_checks as gates
 from medgemma_app.inputs.images import load_image, read_image, read_other
 
 

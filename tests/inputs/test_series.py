@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs.images import Series, read_image
+from medgemma_app.inputs.images import Series, read_image, read_study
 from medgemma_app.inputs.series import read_series
 from medgemma_app.inputs.studies import find_studies
-from medgemma_app.inputs.study import read_study
 
 
 def paths(found):
@@ -33,18 +32,33 @@ def test_a_ct_series_is_sorted_by_position_and_shown_in_three_windows(tmp_path: 
     assert series.facts["header"]["Modality"] == "CT"
 
 
-def test_slices_are_taken_evenly_from_first_to_last(tmp_path: Path) -> None:
+def test_slices_are_taken_evenly_as_in_google_s_notebook(tmp_path: Path) -> None:
     facts = read_series(a_series(tmp_path), slices=4).facts
-    assert (facts["slices_found"], facts["slices_used"]) == (12, [1, 5, 8, 12])
+    assert (facts["slices_found"], facts["slices_used"]) == (12, [4, 7, 9, 12])
     assert len(facts["files"]) == 4
 
 
 def test_an_mr_series_is_shown_in_one_window(tmp_path: Path) -> None:
-    series = read_series(a_series(tmp_path, Modality="MR", WindowCenter=0, WindowWidth=400))
+    series = read_series(a_series(tmp_path, Modality="PT", WindowCenter=0, WindowWidth=400))
     assert series.facts["window"]["width"] == 400
     assert all(image.size == (COLUMNS, COLUMNS) for image in series.images)
-    percentiles = read_series(a_series(tmp_path, Modality="MR")).facts["window"]
-    assert "percentiles" in percentiles["from"]
+    assert read_series(a_series(tmp_path, Modality="PT")).facts["window"]["from"] == "percentiles 0.1 and 99.9 of the middle slice"
+
+
+def test_mr_is_shown_from_the_smallest_to_the_largest_value_of_the_acquisition_without_a_window(tmp_path: Path) -> None:
+    values = [(STORED // 4 + 300 * k).astype(np.uint16) for k in range(4)]
+    for k, pixels in enumerate(values):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+        written(tmp_path, made(pixels, Modality="MR", WindowCenter=100, WindowWidth=50, **place), str(k))
+    series = read_series(tmp_path, slices=2, pad=False)
+    assert series.facts["window"] == {"from": "minimum and maximum of the series", "low": 0.0, "high": 1923.0}
+    assert series.facts["slices_used"] == [3, 4]
+    for image, pixels in zip(series.images, values[2:], strict=True):
+        assert (np.asarray(image)[..., 0] == np.round(pixels / 1923 * 255)).all()
+    assert read_series(tmp_path, window="1000/500").facts["window"]["from"] == "option"
+    single = read_image(tmp_path / "0", pad=False)
+    assert single.facts["window"] == {"from": "minimum and maximum", "low": 0.0, "high": 1023.0}
+    assert (np.asarray(single.image)[..., 0] == np.round(values[0] / 1023 * 255)).all()
 
 
 def test_a_series_of_32_bit_numbers_is_shown(tmp_path: Path) -> None:
@@ -88,7 +102,7 @@ def test_noise_in_the_direction_cosines_loses_no_slice_and_no_order(tmp_path: Pa
     for k in range(12):
         tilted = np.array([0.9500, 0.0, -0.3122, 0.0, 1.0, 0.0]) + rng.normal(0, 2e-3, 6)
         place = {"ImagePositionPatient": [100, 200, 2 * k], "ImageOrientationPatient": [round(cosine, 6) for cosine in tilted]}
-        written(tmp_path, made(STORED, Modality="MR", SeriesInstanceUID="1.2", WindowCenter=4000, WindowWidth=9000 + k, **place), f"{k}")
+        written(tmp_path, made(STORED, Modality="PT", SeriesInstanceUID="1.2", WindowCenter=4000, WindowWidth=9000 + k, **place), f"{k}")
     series = read_series(tmp_path)
     assert (len(series.images), series.warnings) == (12, ())
     assert list(series.facts["files"]) == [str(k) for k in range(12)]
@@ -172,7 +186,7 @@ def test_hounsfield_values_are_shown_with_high_ones_bright_and_a_mark_to_the_con
     plain.mkdir(), marked.mkdir()
     series = read_series(a_series(marked, 3, PhotometricInterpretation="MONOCHROME1"))
     assert (pixels_of(series) == pixels_of(read_series(a_series(plain, 3)))).all()
-    assert "marked MONOCHROME1" in series.warnings[0]
+    assert "marked as inverse (MONOCHROME1)" in series.warnings[0]
 
 
 def test_a_file_of_several_frames_is_a_series_where_slices_are_asked_for(tmp_path: Path) -> None:
@@ -181,7 +195,7 @@ def test_a_file_of_several_frames_is_a_series_where_slices_are_asked_for(tmp_pat
     with pytest.raises(InputError, match="choose one with --frame 1 to --frame 5, or show all as slices with --slices"):
         read_study(path)
     series = read_study(path, slices=3)
-    assert isinstance(series, Series) and (series.facts["slices_used"], series.warnings) == ([1, 3, 5], ())
+    assert isinstance(series, Series) and (series.facts["slices_used"], series.warnings) == ([2, 4, 5], ())
     assert not isinstance(read_study(path, slices=3, frame=2), Series)
 
 

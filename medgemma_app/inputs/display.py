@@ -1,0 +1,313 @@
+"""Stored DICOM values -> the picture a viewer shows (PS3.3 C.11): modality, window or table, polarity, padding, shutter.
+
+All of it works on a table of every value that a pixel may have, not on the pixels: 65,536 entries instead of 20 million.
+The transforms are pydicom's own; they get the header's values only after those were checked, since real headers break them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.inputs.dicom import bits_of, for_frame, header_warnings, numbers, several_numbers
+from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.image_checks import is_blank, thumbnail
+from medgemma_app.inputs.pixels import Pixels, decode_frame
+from medgemma_app.inputs.raster import choose_frame
+from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, limits, number_limits, refuse_flat, to_levels
+from medgemma_app.inputs.transforms import (
+    apply_voi,
+    as_index,
+    has_too_many_values,
+    is_padding,
+    modality_values,
+    palette,
+    pydicom_table,
+    read_table,
+    square_pixels,
+    stored_values,
+    used_values,
+    visible_part,
+    weights_of,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+    from pydicom import Dataset
+
+    Values = NDArray[np.float64]
+    Levels = NDArray[Any]  # 0 to 255
+
+# Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
+CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
+PERCENTILES = "percentiles 0.1 and 99.9"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Centre and width in modality units (HU for CT); ``function`` as DICOM names it."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+    source: str = "header"
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "center": self.center, "width": self.width, "function": self.function}
+
+    def levels(self, stored: Pixels, values: Values) -> Sequence[Levels]:
+        elements = {"WindowCenter": self.center, "WindowWidth": self.width, "VOILUTFunction": self.function}
+        # Of 8 unsigned bits, so that what comes back is 0 to 255.
+        return [apply_voi(values, PhotometricInterpretation="MONOCHROME2", BitsStored=8, PixelRepresentation=0, **elements)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A look-up table of the header, in place of a window."""
+
+    entries: NDArray[np.uint16]
+    first: int
+    source: str = field(default="header", init=False)
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": "VOI LUT"}
+
+    def levels(self, stored: Pixels, values: Values) -> Sequence[Levels]:
+        import numpy as np
+
+        index = np.clip(np.rint(values), self.first, self.first + len(self.entries) - 1).astype(np.int32)
+        top = (1 << int(self.entries.max()).bit_length()) - 1  # what the header says of the bits is wrong too often; viewers do the same
+        return [apply_voi(index, VOILUTSequence=[pydicom_table(self.entries, self.first)]) * (255 / max(1, top))]
+
+
+@dataclass(frozen=True)
+class Range:
+    """From the value that is black to the one that is white, of the modality values or (for MR, as Google does it) of the stored ones."""
+
+    low: float
+    high: float
+    source: str
+    of_stored: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "low": self.low, "high": self.high}
+
+    def levels(self, stored: Pixels, values: Values) -> Sequence[Levels]:
+        return [to_levels(stored if self.of_stored else values, self.low, self.high)]
+
+
+@dataclass(frozen=True)
+class Hounsfield:
+    """Three windows as red, green and blue."""
+
+    source: str = "Hounsfield windows as RGB"
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "ranges": [list(pair) for pair in CT_WINDOWS]}
+
+    def levels(self, stored: Pixels, values: Values) -> Sequence[Levels]:
+        return [to_levels(values, low, high) for low, high in CT_WINDOWS]
+
+
+View: TypeAlias = Window | Table | Range | Hounsfield
+
+
+def decode_dicom(
+    header: Dataset, name: str, *, frame: int | None = None, window: str | None = None
+) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
+    """The picture as L or RGB, its facts, and what deserves a warning; ``frame`` counts from 1, ``window`` is "C/W". Raises InputError."""
+    chosen = None if window is None else parse_window(window)
+    frames = int(header.get("NumberOfFrames") or 1)
+    number = choose_frame(frame, frames, name, instead=", or show all as slices with --slices")
+    flat = for_frame(header, number - 1)
+    pixels, doubts = decode_frame(header, name, number - 1)
+    view, more = choose_view(pixels, flat, name, chosen)
+    facts = ImageHeader.from_dict(flat)
+    found = {
+        "format": "DICOM",
+        "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
+        "width": int(header.Columns),
+        "height": int(header.Rows),
+        "mode": facts.photometric_interpretation,
+        "bit_depth": bits_of(header),
+        "header": facts.to_dict(),
+        "frame": number,
+        "frames": frames,
+        "window": view and view.facts(),
+    }
+    return render(pixels, flat, view), found, (*header_warnings(flat, name), *doubts, *more)
+
+
+def parse_window(text: str) -> Window:
+    """ "C/W" -> Window. Raises OptionError."""
+    found = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
+    if not found or float(found[2]) <= 0:
+        raise OptionError("a window is centre/width, two numbers and a width above 0, as in 40/400")
+    function = "LINEAR" if float(found[2]) >= 1 else "LINEAR_EXACT"
+    return Window(float(found[1]), float(found[2]), function, source="option")
+
+
+def choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | None) -> tuple[View | None, tuple[str, ...]]:
+    """How the pixels are to be shown, None for colour, and what deserves a warning. Raises InputError."""
+    if is_colour(pixels, header):
+        if window:
+            raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
+        return None, ()
+    modality, doubts = ImageHeader.from_dict(header).modality, _contradictions(header, name)
+    if window:
+        if is_blank(thumbnail(render(pixels, header, window))):
+            low, high = value_range(pixels, header, name)
+            raise InputError(
+                f"{name} shows nothing in the window {window.center:g}/{window.width:g}; its values lie between {low:g} and {high:g}: "
+                "choose another --window, or leave it out"
+            )
+        return window, doubts
+    if modality == "CT" and is_hounsfield(header):
+        marked = (f"{name} is marked as inverse (MONOCHROME1); Hounsfield values are shown with high ones bright",) * is_inverse(header)
+        return Hounsfield(), (*doubts, *marked)
+    if modality == "CT":
+        doubts += (f"{name} is CT whose header does not make its values Hounsfield units; it is shown in grey, by its own window",)
+    if modality == "MR":
+        low, high = value_range(pixels, header, name, stored=True)
+        return Range(low, high, "minimum and maximum", of_stored=True), doubts
+    view, more = _header_view(pixels, header, name)
+    return view or _full_range(pixels, header, name), (*doubts, *more)
+
+
+def _header_view(pixels: Pixels, header: Dataset, name: str) -> tuple[View | None, tuple[str, ...]]:
+    """The first of the header's tables, else of its windows; None when it has none that shows anything."""
+    table = read_table(header, "VOILUTSequence")
+    view = Table(*table) if table else _header_window(header)
+    if view is None:
+        useless = header.get("WindowWidth") is not None
+        return None, (f"{name} has a window that cannot be applied; percentiles of its values are shown instead",) * useless
+    if is_blank(thumbnail(render(pixels, header, view))):
+        shown = f"window {view.center:g}/{view.width:g}" if isinstance(view, Window) else "look-up table"
+        return None, (
+            f"{name} shows nothing in the {shown} of its header; percentiles of its values are shown instead, --window C/W chooses others",
+        )
+    bits = numbers(header.VOILUTSequence[0], "LUTDescriptor")[2] if table else 0
+    if table and bits > (used := int(table[0].max()).bit_length()):
+        return view, (f"{name} has a look-up table that says {bits:g} bits and uses {used}; it is shown by those that it uses",)
+    return view, ()
+
+
+def _header_window(header: Dataset) -> Window | None:
+    """The first window that can be applied."""
+    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        return None
+    slope = numbers(header, "RescaleSlope")
+    if function == "LINEAR" and ((slope and slope[0] % 1) or "PixelData" not in header):
+        function = "LINEAR_EXACT"  # LINEAR is made for whole numbers: it takes 1 off the width
+    centers, widths = (several_numbers(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    smallest = 1 if function == "LINEAR" else 0
+    pairs = ((center, width) for center, width in zip(centers, widths, strict=False) if center is not None and width)
+    return next((Window(center, width, function) for center, width in pairs if width >= smallest), None)
+
+
+def _full_range(pixels: Pixels, header: Dataset, name: str) -> Range:
+    full = (1 << bits_of(header)) - 1
+    rescaled = numbers(header, "RescaleSlope") not in ([], [1.0]) or numbers(header, "RescaleIntercept") not in ([], [0.0])
+    if pixels.dtype.kind == "u" and full <= 255 and not rescaled and not header.get("ModalityLUTSequence"):
+        return Range(0, full, "full range")  # 8-bit pictures are shown as they are, as from any other file
+    return percentiles(pixels, header, name)
+
+
+def is_hounsfield(header: Dataset) -> bool:
+    """True where the header makes the values of a CT Hounsfield units (PS3.3 C.8.2.1 and C.11.1)."""
+    if not (numbers(header, "RescaleSlope") and numbers(header, "RescaleIntercept")) or header.get("ModalityLUTSequence"):
+        return False
+    kind, said = str(header.get("RescaleType") or "").strip().upper(), header.get("ImageType") or "ORIGINAL"
+    if kind:
+        return kind == "HU"
+    captured = str(header.get("SOPClassUID") or "").startswith(SECONDARY_CAPTURE)
+    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and not captured
+
+
+def is_colour(pixels: Pixels, header: Dataset) -> bool:
+    return pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR"
+
+
+def _contradictions(header: Dataset, name: str) -> tuple[str, ...]:
+    polarity, shape = header.get("PhotometricInterpretation"), str(header.get("PresentationLUTShape") or "").strip().upper()
+    if (polarity, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
+        return (f"{name} says {polarity} and also presentation {shape}, which contradict each other; low values are shown bright",)
+    return ()
+
+
+def render(pixels: Pixels, header: Dataset, view: View | None) -> Image:
+    """Stored pixels -> the picture a viewer shows: L, or RGB for colour and for Hounsfield windows."""
+    import numpy as np
+    from PIL import Image
+
+    visible = visible_part(header, (pixels.shape[0], pixels.shape[1]))
+    if view is None:
+        shown = _colour(pixels, header)
+    else:
+        source = pixels if has_too_many_values(pixels) else stored_values(pixels.dtype)
+        bands = [np.rint(band).astype(np.uint8) for band in view.levels(source, modality_values(source, header))]
+        if is_inverse(header) and not isinstance(view, Hounsfield):
+            bands = [255 - band for band in bands]
+        if (padding := is_padding(source, header)) is not None:
+            bands = [np.where(padding, np.uint8(0), band) for band in bands]
+        if source is not pixels:
+            bands = [apply_table(as_index(pixels), band, pixels.shape) for band in bands]
+        shown = bands[0] if len(bands) == 1 else np.stack(bands, axis=2)
+    if visible is not None:
+        shown[~visible] = 0
+    return square_pixels(Image.fromarray(shown), header)
+
+
+def is_inverse(header: Dataset) -> bool:
+    """True where low values are bright."""
+    shape = str(header.get("PresentationLUTShape") or "").strip().upper()
+    return bool(header.PhotometricInterpretation == "MONOCHROME1" or shape == "INVERSE")
+
+
+def _colour(pixels: Pixels, header: Dataset) -> Levels:
+    """RGB of 8 bits; pydicom has turned YBR into RGB already."""
+    import numpy as np
+
+    if header.PhotometricInterpretation == "PALETTE COLOR":
+        table, first = palette(header)
+        return table[np.clip(pixels.astype(np.int64) - first, 0, len(table) - 1)]
+    return (pixels >> max(0, int(header.BitsStored) - 8)).astype(np.uint8)[..., :3]
+
+
+def value_range(pixels: Pixels, header: Dataset, name: str, *, stored: bool = False) -> tuple[float, float]:
+    """The smallest and the largest value of what is not padding, and not behind a shutter. Raises InputError when there is none."""
+    import numpy as np
+
+    if has_too_many_values(pixels):
+        used = used_values(pixels, header)
+        values = used if stored else modality_values(used, header)
+        values = values[np.isfinite(values)]
+    else:
+        source = stored_values(pixels.dtype)
+        values = (source if stored else modality_values(source, header))[np.flatnonzero(weights_of(pixels, header))]
+    if not values.size:
+        raise InputError(f"{name} holds no values that could be shown; export it again")
+    return float(values.min()), float(values.max())
+
+
+def percentiles(pixels: Pixels, header: Dataset, name: str) -> Range:
+    """From the value that 0.1% of the pixels lie below to the one that 0.1% lie above. Raises InputError for next to no difference."""
+    import numpy as np
+
+    if has_too_many_values(pixels):
+        return Range(*number_limits(modality_values(used_values(pixels, header), header), name), PERCENTILES)
+    weights, stored = weights_of(pixels, header), stored_values(pixels.dtype)
+    used = stored[np.flatnonzero(weights)]
+    if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
+        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+    low, high = limits(modality_values(stored, header), weights)
+    refuse_flat(low, high, name, fewest=0)
+    return Range(low, high, PERCENTILES)

@@ -1,0 +1,182 @@
+"""The stored pixels of one DICOM frame, whatever they are compressed by.
+
+Where the header and the pixels disagree, they are read as a viewer reads them, with a warning.
+"""
+
+from __future__ import annotations
+
+import struct
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.dicom import INSTALL, unreadable
+from medgemma_app.inputs.image_checks import refuse_size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+    from pydicom.uid import UID
+
+Pixels: TypeAlias = "NDArray[Any]"
+# Not gdcm, which pydicom would try first where it is installed: it ends the whole process on many a damaged frame.
+PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom")
+JPEG, JPEG_2000, JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
+# Start of frame in every process of JPEG (not the tables C4 and CC, nor the reserved C8), and in JPEG-LS.
+STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+SEQUENTIAL, START_OF_SCAN, LAST_COEFFICIENT = (0xC0, 0xC1), 0xDA, 63
+
+
+def decode_frame(header: Dataset, name: str, index: int) -> tuple[Pixels, tuple[str, ...]]:
+    """One frame as stored, [rows, columns], or [rows, columns, 3] as RGB, and what deserves a warning.
+
+    Raises InputError when no decoder is installed.
+    """
+    from pydicom.pixels import pixel_array
+    from pydicom.uid import ExplicitVRBigEndian, RLELossless
+
+    refuse_size(int(header.Columns), int(header.Rows), name)
+    syntax = header.file_meta.TransferSyntaxUID
+    plugin = _plugin(syntax, name) if syntax.is_encapsulated else ""
+    if syntax.is_encapsulated and syntax != RLELossless:
+        header, doubts = _single_frame(header, index, name)
+        return _native(pixel_array(header, index=0, view_only=True, decoding_plugin=plugin)), doubts
+    spare = "PixelData" in header and int(header.get("SamplesPerPixel") or 1) == 1 and 1 < header.BitsStored < header.BitsAllocated
+    # pydicom would take the lowest bits, whatever the high bit is.
+    whole = _with(header, BitsStored=header.BitsAllocated, HighBit=header.BitsAllocated - 1) if spare else header
+    pixels = _native(pixel_array(whole, index=index, view_only=True, decoding_plugin=plugin))
+    if syntax == ExplicitVRBigEndian and header.BitsAllocated == 8 and header["PixelData"].VR == "OW" and pixels.size % 2 == 0:
+        return _smoother(pixels, name)
+    return _used_bits(pixels, header, name) if spare else (pixels, ())
+
+
+def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
+    """Big-endian words hold their two bytes turned round, but many writers do not turn them: the smoother picture is right."""
+    import numpy as np
+
+    turned = pixels.reshape(-1, 2)[:, ::-1].reshape(pixels.shape)
+    unturned, as_written = (np.abs(np.diff(each.astype(np.int16), axis=1)).sum() for each in (pixels, turned))
+    if unturned <= as_written:
+        return pixels, ()
+    return turned, (f"{name} has its pixels in another byte order than its header says; they are read so that they make a picture",)
+
+
+def _native(pixels: Pixels) -> Pixels:
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _used_bits(pixels: Pixels, header: Dataset, name: str) -> tuple[Pixels, tuple[str, ...]]:
+    """The bits that hold the values (PS3.5 8.1.1); others may hold an overlay."""
+    import numpy as np
+
+    bits, above = int(header.BitsStored), max(0, int(header.get("HighBit") or 0) + 1 - int(header.BitsStored))
+    unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
+    seen, mask, doubts = int(np.bitwise_or.reduce(unsigned, axis=None)), (1 << bits) - 1, []
+    if above and seen <= mask and seen & ((1 << above) - 1):
+        doubts.append(f"{name} says that its values are in the upper bits, and they are in the lower ones; they are read from there")
+        above = 0
+    signed = pixels.dtype.kind == "i"
+    if not signed and seen & ~(mask << above):
+        doubts.append(f"{name} has bits set beside the {bits} of its picture (an overlay, or a wrong header); they are left out")
+    if not above and not seen & ~mask and not signed:
+        return pixels, tuple(doubts)
+    values = unsigned >> above & np.array(mask, unsigned.dtype)
+    if signed:
+        sign = np.array(1 << bits - 1, unsigned.dtype)
+        values = ((values ^ sign) - sign).view(pixels.dtype)
+    return values, tuple(doubts)
+
+
+def _plugin(syntax: UID, name: str) -> str:
+    """The decoder to use. Raises InputError when none is installed, or none exists."""
+    from pydicom.pixels import get_decoder
+
+    try:
+        available = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        raise unreadable(syntax, name) from None
+    plugin = next((known for known in PLUGINS if known in available), "")
+    if not plugin:
+        raise InputError(f"{name} is compressed as {syntax.name}, which needs: {INSTALL}")
+    return plugin
+
+
+def _single_frame(header: Dataset, index: int, name: str) -> tuple[Dataset, tuple[str, ...]]:
+    """The header with that one compressed frame alone, put right after its code stream, and what deserves a warning.
+
+    Raises ValueError when the frame is of another size than the header says: its decoder would believe it, and might never end.
+    """
+    from pydicom.encaps import encapsulate, get_frame
+
+    frame = get_frame(header.PixelData, index, number_of_frames=int(header.get("NumberOfFrames") or 1))
+    stream = read_code_stream(frame)
+    if stream is None or (stream.rows, stream.columns) != (header.Rows, header.Columns):
+        raise ValueError("the compressed frame has another size")
+    changed: dict[str, Any] = {"PixelData": encapsulate([stream.frame]), "NumberOfFrames": 1}
+    doubts = [f"{name} has a JPEG scan that says it ends before its end; it is read to the end"] if stream.mended else []
+    if stream.is_signed is not None and stream.is_signed != bool(header.PixelRepresentation):
+        changed["PixelRepresentation"] = int(stream.is_signed)
+        kinds = ("signed", "unsigned") if stream.is_signed else ("unsigned", "signed")
+        doubts.append(f"{name} has {kinds[0]} values, and its header says {kinds[1]}; they are read as {kinds[0]}")
+    if header.BitsStored < stream.bits <= header.BitsAllocated:
+        changed |= {"BitsStored": stream.bits, "HighBit": stream.bits - 1}
+        doubts.append(f"{name} has values of {stream.bits} bits, and its header says {header.BitsStored}; all of them are read")
+    return _with(header, **changed), tuple(doubts)
+
+
+def _with(header: Dataset, **values: Any) -> Dataset:
+    """A header with other values; setting them in a plain copy would set them in the first header too."""
+    from pydicom.datadict import tag_for_keyword
+
+    tags = {tag_for_keyword(keyword) for keyword in values}
+    changed = copy(header)
+    changed._dict = {tag: element for tag, element in header._dict.items() if tag not in tags}
+    for keyword, value in values.items():
+        setattr(changed, keyword, value)
+    return changed
+
+
+@dataclass(frozen=True)
+class CodeStream:
+    """What a compressed frame says of itself: decoders believe it, whatever the DICOM header says."""
+
+    rows: int
+    columns: int
+    bits: int
+    is_signed: bool | None  # None where the compression does not say
+    frame: bytes  # bare, and mended
+    mended: bool = False
+
+
+def read_code_stream(frame: bytes) -> CodeStream | None:
+    """Of a JPEG, JPEG-LS or JPEG 2000 frame; None when it is none of them. Raises struct.error when it is cut short."""
+    if frame.startswith(JP2):  # as some writers do; decoders hang on damaged boxes
+        frame = frame[max(0, frame.find(JPEG_2000)) :]
+    if frame.startswith(JPEG_2000):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+        (depth,) = struct.unpack_from(">B", frame, 42)
+        return CodeStream(bottom - top, right - left, (depth & 0x7F) + 1, bool(depth & 0x80), frame)
+    return _read_jpeg(frame) if frame.startswith(JPEG) else None
+
+
+def _read_jpeg(frame: bytes) -> CodeStream | None:
+    place, found = len(JPEG), None
+    while place < len(frame):
+        prefix, marker = struct.unpack_from(">BB", frame, place)
+        if prefix != 0xFF:
+            return None
+        if marker in STARTS_OF_FRAME:
+            bits, rows, columns = struct.unpack_from(">BHH", frame, place + 4)
+            found = CodeStream(rows, columns, bits, None, frame)
+            if marker not in SEQUENTIAL:
+                return found
+        if marker == START_OF_SCAN and found:
+            # A sequential scan has all coefficients; some writers say that it ends with coefficient 0.
+            end = place + 6 + 2 * struct.unpack_from(">B", frame, place + 4)[0]
+            if frame[end : end + 1] == b"\0":
+                return replace(found, frame=frame[:end] + bytes([LAST_COEFFICIENT]) + frame[end + 1 :], mended=True)
+            return found
+        # A marker may be preceded by any number of FF; every other segment here has a length.
+        place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", frame, place + 2)[0]
+    return found
