@@ -107,7 +107,7 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
         except OSError as error:
             if here == folder:
                 raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
-            left_out.append(f"a folder in the one that was given cannot be read, and was left out: {error.strerror}")
+            left_out.append(f"a folder in the one that was given, which cannot be read: {error.strerror}")
             continue
         waiting += [path for path in reversed(visible) if path.is_dir()]
         yield here, files
@@ -126,12 +126,12 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
     copies = sum(kind in wanted for kind, _ in kinds.values()) - len(studies)
     without = sum(kind == "other" for kind, _ in kinds.values())
     if beside:
-        left_out.append(f"left out beside a series of slices: {_named(beside)}; give such pictures by their names to have them read")
+        left_out.append(f"beside a series of slices, {_named(beside)}; give such pictures by their names to have them read")
     if copies:
-        left_out.append(f"left out: {copies} DICOM file{'s' * (copies > 1)} with the same picture as another one")
+        left_out.append(f"{copies} DICOM file{'s' * (copies > 1)} with the same picture as another one")
     if without:
         left_out.append(
-            f"left out: {without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "
+            f"{without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "
             "(a report, a segmentation, a plan)"
         )
     return [str(folder)] * slices + list(studies.values())
@@ -188,7 +188,7 @@ def _listed_in(index: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Pa
         else:
             folders.setdefault(file.parent, []).append(file)
     if missing:
-        left_out.append(f"left out: {missing} of the files that {shown_name(index)} lists, because they are not there")
+        left_out.append(f"{missing} of the files that {shown_name(index)} lists, which are not there")
     yield from folders.items()
 
 
