@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header import describe_all
-from medgemma_app.inputs.images import Scan, Series, read_image, read_study
+from medgemma_app.inputs.images import Scan, Series, read_image
+from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
 from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, write, write_many

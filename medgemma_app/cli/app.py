@@ -97,8 +97,8 @@ def findings(
     from medgemma_app.cli.batch import Run
     from medgemma_app.cli.output import save_pictures
     from medgemma_app.cli.terminal import say_cost
-    from medgemma_app.inputs.images import Series, read_other, read_study
-    from medgemma_app.inputs.studies import find_studies
+    from medgemma_app.inputs.images import Series, read_other
+    from medgemma_app.inputs.studies import find_studies, read_study
     from medgemma_app.reports import findings_task, study_prompt
 
     job = Run("findings", run)

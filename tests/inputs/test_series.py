@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs.images import Series, read_image, read_study
+from medgemma_app.inputs.images import Series, read_image
 from medgemma_app.inputs.series import read_series
-from medgemma_app.inputs.studies import find_studies
+from medgemma_app.inputs.studies import find_studies, read_study
 
 
 def paths(found):
