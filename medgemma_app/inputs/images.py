@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
+EXACT_STEP = 7  # 896 = 7 x 128
 CT_IN_COLOUR = "Hounsfield windows as RGB"
 
 
@@ -202,16 +203,23 @@ def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]
     near = [max(0, math.floor((edge - 1) * scale)) for edge in (first, start)]
     far = [min(side, math.ceil((edge + 1) * scale)) for edge in (last, end)]
     strip = picture.crop((near[0] - left, near[1] - top, far[0] - left, far[1] - top))
-    box = (first * scale - near[0], start * scale - near[1], last * scale - near[0], end * scale - near[1])
+    # Across, then down, as Pillow does with a square; for a strip it may choose the other order, and round otherwise.
+    across = (first * scale - near[0], 0, last * scale - near[0], strip.height)
+    strip = strip.resize((last - first, strip.height), Image.Resampling.BILINEAR, box=across)
+    down = (0, start * scale - near[1], strip.width, end * scale - near[1])
     square = Image.new(picture.mode, (MODEL_SIDE, MODEL_SIDE))
-    square.paste(strip.resize((last - first, end - start), Image.Resampling.BILINEAR, box=box), (first, start))
+    square.paste(strip.resize((strip.width, end - start), Image.Resampling.BILINEAR, box=down), (first, start))
     return square, borders
 
 
 def _shown_strip(offset: int, length: int, side: int) -> tuple[int, int]:
-    """The first pixel of the model's square, and the one after the last, to which a picture of that length at that place adds."""
+    """The first pixel of the model's square, and the one after the last, to which a picture of that length at that place adds.
+
+    In steps of 7, so that their places in the padded picture are numbers that Pillow's 32-bit floats hold exactly.
+    """
     scale = side / MODEL_SIDE
-    return max(0, math.floor(offset / scale - 2)), min(MODEL_SIDE, math.ceil((offset + length) / scale + 2))
+    first, last = max(0, math.floor(offset / scale) - 2), min(MODEL_SIDE, math.ceil((offset + length) / scale) + 2)
+    return first // EXACT_STEP * EXACT_STEP, -(-last // EXACT_STEP) * EXACT_STEP
 
 
 def as_rgb(picture: Image) -> Image:
