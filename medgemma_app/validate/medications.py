@@ -60,7 +60,8 @@ _DAYS = {
     unit: days for name, days in (("hour", 1 / 24), ("day", 1.0), ("week", 7.0), ("month", 30.0), ("year", 365.0)) for unit in WORDS[name]
 }
 _ONE = re.compile(r"\b(?:an?|one|last|next|this|past|per|each|every|the|previous) (hour|day|week|month|year)\b", re.IGNORECASE)
-_NO_STRETCH = re.compile(r"(?:\b(?:every|each|q|per|past|age)|\() ?(?:[0-9]+ ?(?:-|–|to) ?)?$", re.IGNORECASE)  # how often, or computed
+_IN_TOTAL = re.compile(r" (?:in total|total|more|further|additional|before|after|ago|prior)", re.IGNORECASE)
+_STRETCH = re.compile(r"(?:\b(?:every|each|q|per|past|age)|\() ?(?:[0-9]+ ?(?:-|–|to) ?)?$", re.IGNORECASE)  # how often, or computed
 _STRETCH = re.compile(r"(?!few|couple)(?!.*\.\s)[^\n]+", re.IGNORECASE)
 _ABOUT, _LONG = 0.08, 28  # four weeks are a month
 _STATUSES = {verb: status for status in ("start", "stop", "continue", "increase", "decrease") for verb in WORDS[status]}
@@ -215,8 +216,9 @@ def duration_mismatch(text: Text) -> Iterator[Issue]:
             continue
         end, value = one.end, text.text[one.start : one.reach]
         plain = one.reach > one.end and _STRETCH.fullmatch(value) and round(one.value, 3) not in bare
-        computed = _NO_STRETCH.search(text.text[max(0, one.start - 20) : one.start])
-        if plain and not computed and not any(_is_as_long(one.value * _days(one), other) for other in known):
+        before, behind = text.text[max(0, one.start - 30) : one.start], text.text[one.reach : one.reach + 12]
+        lasting = _COURSE.search(before) or behind.lower().startswith((" history", "-history"))
+        if plain and lasting and not _IN_TOTAL.match(behind) and not any(_is_as_long(one.value * _days(one), other) for other in known):
             message = f"the note says {value}, which the source does not give"
             yield text.issue("duration-mismatch", "warning", message, (one.start, one.reach), found=value)
 

@@ -174,7 +174,7 @@ def side_mismatch(text: Text) -> Iterator[Issue]:
     for one in _sides(text.text, wide=False):
         if one.side not in _OTHER_SIDE or (one.part, one.side) in told:
             continue
-        said = [other for other in source if other.part == one.part] or [other for other in source if other.group == one.group]
+        said = [other for other in source if other.part == one.part]
         if said and all(other.side == _OTHER_SIDE[one.side] for other in said):
             told.add((one.part, one.side))
             found, expected, place = f"{one.side} {one.part}", f"{said[0].side} {said[0].part}", (said[0].start, said[0].end)
@@ -215,7 +215,12 @@ def omitted_allergy(text: Text) -> Iterator[Issue]:
             message = f"the source names an allergy to {allergen}, the note denies any"
             yield text.issue("omitted-allergy", "warning", message, denied.span(), source_span=place, found=denied[0], expected=allergen)
             return
-        if is_english(source) and not any(map(note.has, names)) and not any(note.alike([allergen])):
+        if (
+            is_english(source)
+            and not any(map(note.has, names))
+            and not note.begins(allergen.rstrip("s"))
+            and not any(note.alike([allergen]))
+        ):
             message = f"the source names an allergy to {allergen}, the note does not"
             yield Issue("omitted-allergy", "warning", message, allergen, source_start=place[0], source_end=place[1], expected=allergen)
 
@@ -228,8 +233,8 @@ def _allergens(source: str) -> dict[str, tuple[int, int]]:
         if not _ASKED.search(source[max(0, one.start() - 30) : one.start()])
     }
     for heading in _ALLERGIES.finditer(source):
-        start = heading.start(1)
-        for item in _ITEM.split(heading[1]):
+        start, items = heading.start(1), _ITEM.split(heading[1])
+        for item in items if WORDS["no allergens"].isdisjoint(words(items[0]).texts[:1]) else ():
             at = source.find(item, start)
             start = at + len(item)
             said = words(item)

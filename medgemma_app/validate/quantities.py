@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from medgemma_app.validate.numbers import SMALL, TENS, Number, Tokens, as_number, at_token, number_part, numbers, tokenize
-from medgemma_app.validate.terms import FACTORS, INITIALS, LABS, UNITS, VITALS
+from medgemma_app.validate.terms import FACTORS, INITIALS, LABS, UNITS, VITALS, is_dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ _BARS = frozenset("\n•.;")  # no label is beyond one in writing
 @lru_cache(maxsize=4)
 def spoken_quantities(text: str) -> tuple[Quantity, ...]:
     """Every reading of every number of a source, with its kind; "" where neither unit nor label says what it is."""
-    tokens = tokenize(text)
-    return tuple(_quantity(tokens, number, frozenset()) for number in numbers(tokens.texts))
+    tokens, bars = tokenize(text), frozenset() if is_dialogue(text) else _BARS | {","}
+    return tuple(_quantity(tokens, number, bars) for number in numbers(tokens.texts))
 
 
 @lru_cache(maxsize=4)
@@ -115,8 +115,9 @@ def _kind(tokens: Tokens, number: Number, unit: str, bars: frozenset[str]) -> st
     out_of_ten = after[:2] in (["/", "10"], ["over", "ten"]) or (after[:2] == ["out", "of"] and after[2] in ("ten", "10"))
     if texts[number.first] in ("once", "twice", "thrice"):
         return "count"
-    if (kind == "time" or after[0] in ("m", "f")) and _is_age(after, number.value):
-        return "age"
+    attached = after[0] in ("m", "f") and tokens.ends[last - 1] == tokens.starts[last] and number.value % 1 == 0
+    if (kind == "time" or after[0] in ("m", "f")) and (_is_age(after, number.value) or (attached and not _label(texts, number, bars))):
+        return "age"  # "82F"
     if not kind and (other := _no_value(tokens, number)):
         return other
     if number.value <= _LEAST_TOLD and out_of_ten:
@@ -140,7 +141,7 @@ def _kind(tokens: Tokens, number: Number, unit: str, bars: frozenset[str]) -> st
 def _narrowed(kind: str, label: str) -> str:
     """What the unit and the label say together; a unit that fits the label only is as good as the label."""
     if kind in _OWN_KIND:
-        return _OWN_KIND[kind]
+        return _OWN_KIND[kind] if kind != "pressure" or label == _OWN_KIND[kind] else ""  # stockings have a pressure too
     if kind in ("equivalents", "units"):
         return label if label in _ANALYTES else kind
     if kind == "angle" or (kind == "percent" and label in _NO_SHARES):  # "respirations eighteen, ninety nine percent"
@@ -196,6 +197,8 @@ def _label(tokens: Sequence[str], number: Number, bars: frozenset[str]) -> str:
         word = tokens[at]
         if word in bars or word == "ratio" or (word == "," and another and bars) or (passed and word[0].isdigit()):
             return ""  # or the name is that of another number: "B12 390, 25-OH"
+        if another and "," in bars:
+            return ""  # a name that no list has, as AG in "K 4.1, AG 28"
         passed = passed or (word == "," and bool(bars))
         another = another or (word.isalpha() and word not in _LINKS and word not in _NAMED)
         if label := _label_at(tokens, at, number):

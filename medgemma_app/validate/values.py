@@ -32,7 +32,7 @@ _DERIVED_BEFORE = re.compile(
     r"|(?:call|return|notify|go|come|seek)\b[^.;\n]{0,40}\b(?:if|for|when)\b)\b)(?:[^.;\n0-9]|a1c|o2|b12){0,40}"
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,2})? ?%? ?(?:/|-|–|to) ?)?$"
     r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?:ed|ing|s)?|lost|loss|los(?:es|ing))) ?(?:about |~)?$"
-    r"|[0-9][^()\n]{0,20}\((?:about |~|= ?)?$|[=≈~] ?$|\b(?:about|roughly|approximately) $",
+    r"|[0-9][^()\n]{0,20}\((?:about |~|= ?|bmi )?$|[=≈~] ?$|\b(?:about|roughly|approximately|from|last|previously) $|(?:^|[\s(])[+−–-]$",
     re.IGNORECASE,
 )
 _HELD_AGAINST = re.compile(r"\b(?:above|below|at|near|over|under|out of) (?:the )?(?:goal|target|range)\b[^.;\n]{0,40}$", re.IGNORECASE)
@@ -122,11 +122,9 @@ class Said:
         )
 
     def severity(self, one: Quantity) -> Severity:
-        """An error where the number is nowhere, or the source has another value of the same thing, or has it of other things only."""
-        same = (*self._of(one.value), *self._of(one.number))
-        if not same or one.kind in self._kinds & _VITALS:
-            return "error"
-        return "info" if self.is_dialogue or not all(other.kind for other in same) else "error"
+        """An error where the number is nowhere, or where the source has another value of the same thing."""
+        known = self._kinds & _VITALS if self.is_dialogue else self._kinds
+        return "error" if one.kind in known or not (self._of(one.value) or self._of(one.number)) else "info"
 
     def issue(self, text: Text, severity: Severity, one: Quantity, span: tuple[int, int]) -> Issue:
         """An issue that names the value, and what the source gives instead where that is plain."""

@@ -114,6 +114,27 @@ def test_a_dose_is_that_of_its_drug(source, plan, wrong):
     assert ("dose-mismatch" in found(plan, source)) is wrong
 
 
+def test_a_number_with_a_label_that_no_list_has_may_be_any_value():
+    source = (
+        "59F. K 4.1, AG 28, bili 0.5, PCT 0.4, lac 1.9, Mg 1.8. Gewicht 82,4 kg. BP 140s-150s over 70s. Wt 79.3 (80.0 in May). T 99.1 F."
+    )
+    assert (
+        fires(
+            "invented-value",
+            f"""
+            0 | Anion gap 28, bilirubin 0.5, procalcitonin 0.4, lactate 1.9, magnesium 1.8. | {source}
+            0 | Weight 82.4 kg (BMI 27.1). Weight change -0.7 kg. A1c +0.6. | {source}
+            0 | Temperature 99.1 F (37.3 C). A 59F. | {source}
+            0 | Compression stockings 20-30 mmHg. Pain 8/10. | stockings 20-30, pain 8
+            1 | Potassium 4.9. | {source}
+            1 | Lactate 2.7. | {source}
+            1 | Weight 84.2 kg. | {source}
+            """,
+        )
+        == []
+    )
+
+
 SPOKEN = "lisinopril twenty milligrams twice a day , and amoxicillin five hundred every eight hours . it is bronchitis , i cough , you know"
 
 
@@ -146,7 +167,8 @@ def test_a_stretch_of_time_is_one_of_the_source():
             0 | Naproxen for 7 days. Recheck in 14 days. Pain for 3 days.
             1 | Naproxen 500 mg for 14 days.
             1 | A 13-day history of knee pain.
-            1 | Recheck in 2 months.
+            0 | Recheck in 2 months. Wait for one hour before breakfast.
+            1 | Pain for 3 weeks.
             0 | Acetaminophen every 6 hours.
             0 | Amoxicillin for 10 days. | amoxicillin for ten days , i said , you know
             """,
