@@ -68,6 +68,7 @@ _STATUSES = {verb: status for status in ("start", "stop", "continue", "increase"
 _VERB = re.compile(rf"\b(?:{'|'.join(sorted(_STATUSES, reverse=True))})\b", re.IGNORECASE)
 _OPPOSITES = {"start": ["stop"], "stop": ["start", "continue", "increase"], "continue": ["stop"], "increase": ["stop", "decrease"]}
 _OPPOSITES["decrease"] = ["increase"]
+_LATER = re.compile(r"\W+(?:once|when|if|until|after|unless)\b", re.IGNORECASE)
 _UNDONE = re.compile(r"(?:\b(?:not?|never|if|without|before|unless|instead of|until|when|prior to|rather than)\b|n['’]t\b)", re.IGNORECASE)
 
 
@@ -250,7 +251,7 @@ def _statuses(text: str) -> Iterator[Fact]:
         stop = _CLAUSE_END.search(text, verb.end(), limit)
         at = bisect_left(starts, verb.end())
         reached = at < len(drugs) and drugs[at].start < (stop.start() if stop else limit)
-        reached = reached and not _ANOTHER.search(text, verb.end(), drugs[at].start)
+        reached = reached and not _ANOTHER.search(text, verb.end(), drugs[at].start) and not _LATER.match(text, drugs[at].end)
         if reached and not _UNDONE.search(text[max(0, verb.start() - 25) : verb.start()]):
             yield Fact(drugs[at], _STATUSES[verb[0].lower()], verb.start(), verb.end())
 
