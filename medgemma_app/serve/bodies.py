@@ -181,9 +181,7 @@ def parse_json(raw: bytes) -> Any:
     except RecursionError:
         raise Refused(400, "the request is nested too deeply; send a flat JSON object") from None
     except ValueError:
-        raise Refused(
-            400, "the request has NaN, infinity or a number of thousands of digits, which are not valid JSON numbers here"
-        ) from None
+        raise Refused(400, "the request has NaN, infinity or a number of thousands of digits, which JSON does not allow") from None
 
 
 def _no_number(_: str) -> float:
