@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
 
-.PHONY: demo test test-slow lint check reference measure-demo measure-inputs measure-validators bench train clean
+.PHONY: demo test test-slow test-page lint check reference measure-demo measure-inputs measure-validators bench train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -13,10 +13,14 @@ demo: .venv/ready
 
 # The tests that take their time (kill -9 in loops, full parity, hostile megabytes) are in test-slow; .ci/run runs both.
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not page" --ignore=tests/page $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/page
+
+# The page of the server in headless Chromium, which has to be installed (Debian: chromium and chromium-driver).
+test-page: .venv/page
+	$(BIN)/python -m pytest -q tests/page
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -54,6 +58,10 @@ bench: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable '.[dicom]' --group dev
+	@touch $@
+
+.venv/page: .venv/ready
+	$(BIN)/python -m pip install --quiet --group page
 	@touch $@
 
 .venv/reference: .venv/ready

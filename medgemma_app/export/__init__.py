@@ -62,12 +62,29 @@ def render(
     *,
     images: Sequence[tuple[str, Image]] = (),
     source: str | None = None,
-    scan: str | Path | None = None,
+    scan: str | Path | bytes | None = None,
     subject: str | None = None,
 ) -> bytes:
     """The content of the file; see ``save``."""
     if not isinstance(record.get("text"), str):
-        raise InputError("that is no record of a report: it has no text; give what findings --json or soap --json printed")
+        raise InputError("that is not the record of a report: it has no text; give what findings --json or soap --json printed")
+    try:
+        return _rendered(record, ending, images=images, source=source, scan=scan, subject=subject)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the record is damaged, or not one that this program wrote; give what findings --json or soap --json printed"
+        ) from error
+
+
+def _rendered(
+    record: Mapping[str, Any],
+    ending: str,
+    *,
+    images: Sequence[tuple[str, Image]],
+    source: str | None,
+    scan: str | Path | bytes | None,
+    subject: str | None,
+) -> bytes:
     if ending == ".html":
         from medgemma_app.export import html
 
@@ -86,8 +103,8 @@ def render(
         if scan is None:
             raise InputError("a report in DICOM is filed with the picture it is of; name that file with --scan (scan=)")
         if ending == ".sr.dcm":
-            return dicom.structured_report(record, scan=Path(scan))
-        return dicom.encapsulated_pdf(record, scan=Path(scan), images=images)
+            return dicom.structured_report(record, scan=scan)
+        return dicom.encapsulated_pdf(record, scan=scan, images=images)
     if ending == ".csv":
         return table([record]).encode(errors="replace")
     if ending == ".json":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
@@ -18,10 +19,10 @@ from medgemma_app.inputs.files import sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL.Image import Image
     from pydicom import Dataset
+
+    Scan = str | Path | bytes  # the picture's file, or what is in it
 
 ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -35,7 +36,7 @@ HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression
 
 
 def encapsulated_pdf(
-    record: Mapping[str, Any], *, scan: Path, images: Sequence[tuple[str, Image]] = (), source: str | None = None
+    record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError where ``scan`` is no DICOM file or not the one of the record."""
     made = _begun(record, scan, ENCAPSULATED_PDF, "DOC")
@@ -52,7 +53,7 @@ def encapsulated_pdf(
     return _written(made)
 
 
-def structured_report(record: Mapping[str, Any], *, scan: Path) -> bytes:
+def structured_report(record: Mapping[str, Any], *, scan: Scan) -> bytes:
     """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does."""
     made = _begun(record, scan, BASIC_TEXT_SR, "SR")
     picture = _identifiers(scan)
@@ -68,7 +69,15 @@ def structured_report(record: Mapping[str, Any], *, scan: Path) -> bytes:
     return _written(made)
 
 
-def _identifiers(scan: Path) -> Dataset:
+def _opened(scan: Scan) -> BinaryIO:
+    return io.BytesIO(scan) if isinstance(scan, bytes) else Path(scan).open("rb")
+
+
+def _name(scan: Scan) -> str:
+    return "the picture" if isinstance(scan, bytes) else shown_name(scan)
+
+
+def _identifiers(scan: Scan) -> Dataset:
     """What is copied of the source file, and which picture it is."""
     try:
         from pydicom import dcmread
@@ -76,13 +85,13 @@ def _identifiers(scan: Path) -> Dataset:
     except ModuleNotFoundError as error:
         raise OutputError("DICOM needs the pydicom package; pip install 'medgemma-app[dicom]'") from error
     try:
-        return dcmread(scan, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
+        with _opened(scan) as file:
+            return dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
     except (InvalidDicomError, OSError) as error:
-        name = shown_name(scan)
-        raise InputError(f"{name} is not a DICOM file; a report in DICOM can be made only of a picture in DICOM") from error
+        raise InputError(f"{_name(scan)} is not a DICOM file; a report in DICOM can be made only of a picture in DICOM") from error
 
 
-def _begun(record: Mapping[str, Any], scan: Path, kind: str, modality: str) -> Dataset:
+def _begun(record: Mapping[str, Any], scan: Scan, kind: str, modality: str) -> Dataset:
     """A new object of the source's patient and study, in a series of its own."""
     from pydicom import Dataset
     from pydicom.uid import generate_uid
@@ -95,7 +104,7 @@ def _begun(record: Mapping[str, Any], scan: Path, kind: str, modality: str) -> D
         if source.get(keyword) or keyword not in OPTIONAL:
             setattr(made, keyword, source.get(keyword) or "")
     if not made.StudyInstanceUID:
-        raise InputError(f"{shown_name(scan)} does not say which study it belongs to; a report in DICOM would be filed nowhere")
+        raise InputError(f"{_name(scan)} does not say which study it belongs to; a report in DICOM would be filed nowhere")
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID, made.DeviceUID = kind, generate_uid(), generate_uid(), generate_uid()
     made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1
@@ -106,16 +115,16 @@ def _begun(record: Mapping[str, Any], scan: Path, kind: str, modality: str) -> D
     return made
 
 
-def _refuse_another(record: Mapping[str, Any], scan: Path) -> None:
+def _refuse_another(record: Mapping[str, Any], scan: Scan) -> None:
     """The record must be of this very file: a report filed under another patient is the worst that can happen."""
     known = ((record.get("input") or {}).get("scan") or {}).get("sha256")
     try:
-        with scan.open("rb") as file:
+        with _opened(scan) as file:
             found = sha256_of(file)
     except OSError as error:
-        raise InputError(f"cannot read {shown_name(scan)}: {error.strerror}; give the picture that the report is of") from error
+        raise InputError(f"cannot read {_name(scan)}: {error.strerror}; give the picture that the report is of") from error
     if known is None or found != known:
-        raise InputError(f"the report was not written from {shown_name(scan)}, so it is not filed there; give the file it was written from")
+        raise InputError(f"the report was not written from {_name(scan)}, so it is not filed there; give the file it was written from")
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

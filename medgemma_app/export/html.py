@@ -27,7 +27,7 @@ LARGEST_SIDE = 1024  # pixels of a picture in the page; the model itself sees 89
 def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
     """The whole document. ``record`` is ``report.to_dict()``; ``source`` is what a SOAP note was written from."""
     title = f"Draft: {TITLES.get(str(record.get('kind')), 'Report')}"
-    return document(title, fragment(record, images=images, source=source))
+    return document(title, f"<main>{fragment(record, images=images, source=source)}</main>")
 
 
 def document(title: str, body: str) -> str:
@@ -37,8 +37,8 @@ def document(title: str, body: str) -> str:
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
-def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
-    """What the page shows, with its own style: also what a notebook shows."""
+def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:
+    """What the page shows, by default with its own style: also what a notebook shows."""
     issues = ordered(record.get("issues", ()))
     panels = [_pictures(images)] if images else []
     if source is not None:
@@ -47,11 +47,38 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     panels.append(_panel("Checks", _checks(record, issues)))
     title = TITLES.get(str(record.get("kind")), "Report")
     return (
-        f'<div class="medgemma"><style>{style()}</style>\n<p class="banner" role="note"><strong>DRAFT</strong> {escape(NOTICE)}</p>\n'
-        f'<main class="page"><h1>{title}</h1>\n<p class="meta">{escape(made_by(record))}</p>\n<div class="columns">\n'
+        f'<div class="medgemma">{f"<style>{style()}</style>" if styled else ""}\n{_banner("DRAFT")}\n'
+        f'<article class="page"><h1>{title}</h1>\n<p class="meta">{escape(made_by(record))}</p>\n<div class="columns">\n'
         + "\n".join(panels)
-        + f"\n</div>\n{_trace(record)}</main></div>"
+        + f"\n</div>\n{_trace(record)}</article></div>"
     )
+
+
+def index(entries: Sequence[tuple[Mapping[str, Any], str | None]]) -> str:
+    """A page that lists many studies: each record, and the name of the page that has its report, where there is one."""
+    rows = "".join(_row(number, record, link) for number, (record, link) in enumerate(entries, 1))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Study", "First line", "Checks"))
+    body = (
+        f'<div class="medgemma index"><style>{style()}</style>\n{_banner("DRAFTS")}\n<main class="page"><h1>{len(entries)} studies</h1>\n'
+        '<label><input type="checkbox" id="only-errors"> Only studies with errors</label>\n'
+        f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>\n<p class="blind">{escape(BLIND_SPOT)}</p></main></div>'
+    )
+    return document(f"Drafts: {len(entries)} studies", body)
+
+
+def _row(number: int, record: Mapping[str, Any], link: str | None) -> str:
+    issues = record.get("issues", ())
+    failed = "error" in record or any(issue.get("severity") == "error" for issue in issues)
+    sections = record.get("sections") or {}
+    said = str(sections.get("impression") or sections.get("assessment") or record.get("text") or record.get("error") or "").strip()
+    name = escape(str(record.get("study", f"study {number}")))
+    cells = (
+        str(number),
+        f'<a href="{escape(link)}">{name}</a>' if link else name,
+        escape(said.split("\n")[0][:200]),
+        "failed" if "error" in record else escape(verdict(issues)),
+    )
+    return f'<tr class="{"error" if failed else "clear"}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
 def style() -> str:
@@ -77,6 +104,10 @@ def data_url(image: Image) -> str:
     shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     shown.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _banner(word: str) -> str:
+    return f'<p class="banner" role="note"><strong>{word}</strong> {escape(NOTICE)}</p>'
 
 
 def _panel(title: str, body: str) -> str:

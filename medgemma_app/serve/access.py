@@ -70,7 +70,7 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
 
 
 AT_END = "medgemma_app.at_end"  # where a request's scope keeps what is to be called when it has ended, however it did
-OPEN = {"/health", "/ready"}
+OPEN = {"/health", "/ready", "/"}  # and what the page is made of, below /page/
 LOADING_SECONDS, BUSY_SECONDS = 5, 2
 
 
@@ -118,7 +118,7 @@ class Guard:
 
         if not self._same_place(headers):
             raise Refused(403, "this server answers programs on its own machine, by the name 127.0.0.1 or localhost")
-        if path in OPEN:
+        if path in OPEN or path.startswith("/page/"):
             return
         if self.key is not None and not self._has_key(headers):
             raise Refused(401, "the key is missing or wrong; send it as Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})

@@ -26,6 +26,7 @@ from medgemma_app.serve.access import AT_END, Guard
 from medgemma_app.serve.bodies import Refused, checked, handle, read_fields, read_json
 from medgemma_app.serve.chats import complete, serve_chats
 from medgemma_app.serve.engine import Engine
+from medgemma_app.serve.page import add_page, exported
 from medgemma_app.serve.reading import ask_chat, findings_of, ids_of, soap_of
 from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
 from medgemma_app.serve.streaming import Events, report_events, report_response, wants_stream, whole
@@ -120,9 +121,17 @@ class Service:
             return write(model, task, retries=asked.retries, on_token=on_token)
 
         if wants_stream(request, asked.stream):
-            return Events(report_events(answer, self.answering, tokens=not asked.retries), model.cancel)
+            return Events(
+                report_events(answer, self.answering, tokens=not asked.retries, view=request.query_params.get("view") == "html"),
+                model.cancel,
+            )
         working = asyncio.get_running_loop().run_in_executor(self.answering, answer, None)
         return report_response(await whole(request, working, model.cancel))
+
+    async def export(self, request: Request) -> Response:
+        """The record of a report, in the form of ``record``, as a file of the format ``to``; ``scan`` is its picture, for DICOM."""
+        fields, _ = await read_fields(request)
+        return await self.read(partial(exported, fields))
 
     async def chat(self, request: Request) -> Any:
         """OpenAI's chat completion."""
@@ -160,8 +169,10 @@ def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> G
     app.get("/v1/models", responses=responses.REFUSALS)(service.models)
     app.post("/v1/findings", **responses.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
     app.post("/v1/soap", **responses.drafting(SoapRequest, ["notes"]))(service.soap)
+    app.post("/v1/export", **responses.exporting())(service.export)
     app.post("/v1/chat/completions", **responses.chatting(ChatBody))(service.chat)
     app.post("/tokenize", **responses.tokenizing(TokenizeBody))(service.tokenize)
+    add_page(app)
     if key is not None:
         responses.with_key(app.openapi())
     for kind in (HTTPException, MedGemmaError):

@@ -112,6 +112,15 @@ def chatting(request: type[BaseModel]) -> dict[str, Any]:
     return _json_route(request, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
 
 
+def exporting() -> dict[str, Any]:
+    """Of the route that turns a record into a file."""
+    fields = {"record": {"type": "string"}, "to": {"type": "string"}, "scan": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "properties": fields, "required": ["record", "to"]}
+    given = {"description": "The file.", "content": {"application/octet-stream": {}}}
+    body = {"required": True, "content": {FORM: {"schema": form}}}
+    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+
+
 def tokenizing(request: type[BaseModel]) -> dict[str, Any]:
     """Of the route that counts tokens."""
     return _json_route(request, {"description": "Their number, and the ids.", "model": TokenIds})

@@ -75,8 +75,11 @@ def report_response(report: Report) -> Response:
     return Response(_json(report.to_dict()), media_type="application/json")
 
 
-async def report_events(write: Write, pool: Executor, *, tokens: bool) -> AsyncIterator[str]:
-    """An event for every token as it is generated, and one for the report; or one for the error that came instead."""
+async def report_events(write: Write, pool: Executor, *, tokens: bool, view: bool = False) -> AsyncIterator[str]:
+    """An event for every token as it is generated, and one for the report; or one for the error that came instead.
+
+    With ``view`` a last event has the report as HTML, for the page.
+    """
     loop = asyncio.get_running_loop()
     arriving: asyncio.Queue[Token | None] = asyncio.Queue()
 
@@ -94,9 +97,19 @@ async def report_events(write: Write, pool: Executor, *, tokens: bool) -> AsyncI
     while (token := await arriving.get()) is not None:
         yield _event("token", asdict(token))
     try:
-        yield _event("report", (await written).to_dict())
+        report = await written
+        yield _event("report", report.to_dict())
+        if view:
+            yield _event("view", {"html": await loop.run_in_executor(pool, report_view, report)})
     except MedGemmaError as error:
         yield _event("error", error_body(str(error), status_of(error)))
+
+
+def report_view(report: Report) -> str:
+    """The report as the page shows it, with the pictures that the model saw or the notes that it was given."""
+    from medgemma_app.export.html import fragment
+
+    return fragment(report.to_dict(), images=report.images, source=report.source, styled=False)
 
 
 def _event(name: str, data: Any) -> str:

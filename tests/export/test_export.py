@@ -211,6 +211,28 @@ def test_an_ending_nobody_knows_is_an_error_that_names_those_there_are(tmp_path,
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write report\.html"):
         export.save(findings_record(), tmp_path / "none" / "report.html")
-    with pytest.raises(InputError, match="no record of a report"):
+    with pytest.raises(InputError, match="not the record of a report"):
         export.save({"resourceType": "Patient"}, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("broken", [{"issues": 5}, {"sections": "x"}, {"model": "x"}, {"issues": [1]}, {"versions": []}, {"warnings": 3}])
+def test_a_damaged_record_is_one_line(broken):
+    for ending in (".html", ".pdf", ".fhir.json", ".csv", ".txt"):
+        try:
+            export.render(findings_record(**broken), ending)
+        except InputError as error:
+            assert "damaged" in str(error)
+
+
+def test_an_index_lists_every_study_with_its_first_line_and_state():
+    shown = html.index([
+        (findings_record(study="a.png", issues=[issue(TEXT, "heart", severity="error")]), "a.html"),
+        ({"study": "<b>.png", "error": "b.png is blank"}, None),
+        (findings_record(study="c.png", issues=[]), "c.html"),
+    ])  # fmt: skip
+    page = Page(shown)
+    assert page.links == {"a.html", "c.html"}
+    assert all(said in page.shown for said in ("3 studies", "Enlarged heart on the left.", "1 error", "<b>.png", "b.png is blank", NOTICE))
+    assert shown.count('<tr class="error">') == 2
+    assert not page.tags & {"script", "link"}

@@ -349,3 +349,35 @@ def test_openapi_names_its_key_and_every_schema_it_refers_to():
     referred = {ref.rsplit("/", 1)[1] for ref in re.findall(r'"\$ref": "([^"]+)"', json.dumps(described))}
     assert referred <= set(described["components"]["schemas"])
     assert "ReportModel" in referred
+
+
+def test_the_page_is_static_needs_no_key_and_allows_nothing_from_elsewhere(client):
+    for path in ("/", "/page/page.js", "/page/page.css", "/page/report.css"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert not re.search(r"https?://", answer.text)
+    assert client.get("/page/../app.py").status_code == 404
+    assert client.get("/page/app.py").status_code == 404
+    assert client.get("/", headers={"host": "rebound.example"}).status_code == 403
+
+
+RECORD = {"text": "FINDINGS:\nClear.", "kind": "findings", "issues": [], "sections": {}, "notice": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "begins"),
+    [
+        ({"record": json.dumps(RECORD), "to": ".html"}, 200, b"<!doctype html>"),
+        ({"record": json.dumps(RECORD), "to": ".pdf"}, 200, b"%PDF"),
+        ({"record": json.dumps(RECORD), "to": ".doc"}, 422, b'{"error"'),
+        ({"record": "[]", "to": ".html"}, 422, b'{"error"'),
+        ({"record": "{", "to": ".html"}, 400, b'{"error"'),
+        ({"record": json.dumps({**RECORD, "issues": 5}), "to": ".html"}, 422, b'{"error"'),
+        ({"record": json.dumps(RECORD), "to": ".dcm"}, 422, b'{"error"'),
+    ],
+    ids=map(str, range(7)),
+)
+def test_a_record_is_exported_or_refused_in_one_line(client, fields, status, begins):
+    answer = client.post("/v1/export", files={name: (None, value) for name, value in fields.items()})
+    assert (answer.status_code, answer.content[: len(begins)]) == (status, begins)

@@ -1,0 +1,172 @@
+// The page of `medgemma serve`: sends a picture or notes, shows the draft as it is written, then the report with its checks.
+"use strict";
+
+const at = (id) => document.getElementById(id);
+const state = { running: null, record: null, scan: null };
+
+function show(id, shown = true) { at(id).hidden = !shown; }
+
+function say(status, error = "") {
+  at("status").textContent = status;
+  at("error").textContent = error;
+  show("error", error !== "");
+}
+
+function headers(more = {}) {
+  const key = at("key").value;
+  return key ? { ...more, Authorization: `Bearer ${key}` } : more;
+}
+
+async function refusal(answer) {
+  if (answer.status === 401) show("keyed");
+  try {
+    return (await answer.json()).error.message;
+  } catch {
+    return `the server answers ${answer.status}`;
+  }
+}
+
+// Server-sent events: calls `take` with each event's name and parsed data.
+async function events(answer, take) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    held += value;
+    for (let end = held.indexOf("\n\n"); end >= 0; end = held.indexOf("\n\n")) {
+      const lines = held.slice(0, end).split("\n");
+      held = held.slice(end + 2);
+      const told = Object.fromEntries(lines.map((line) => [line.split(": ", 1)[0], line.slice(line.indexOf(": ") + 2)]));
+      if (told.data) take(told.event, JSON.parse(told.data));
+    }
+  }
+}
+
+function begin() {
+  state.record = null;
+  at("text").textContent = "";
+  at("report").replaceChildren();
+  show("actions", false);
+  show("streaming");
+  show("cancel");
+  for (const button of document.querySelectorAll("form button")) button.disabled = true;
+  say("Writing…");
+}
+
+function end() {
+  state.running = null;
+  show("cancel", false);
+  for (const button of document.querySelectorAll("form button")) button.disabled = false;
+}
+
+function finished(record, html) {
+  state.record = record;
+  // The server has escaped everything that is not its own, and no script runs here but this one.
+  at("report").innerHTML = html;
+  show("streaming", false);
+  show("actions");
+  for (const option of at("format").options) option.disabled = option.value.endsWith(".dcm") && record.kind !== "findings";
+  say("Done. Read the checks, then the picture or the notes themselves.");
+  at("report").querySelector("h1")?.scrollIntoView();
+}
+
+async function write(event) {
+  event.preventDefault();
+  if (state.running) return;
+  const form = event.target;
+  const fields = new FormData(form);
+  for (const [name, value] of [...fields]) if (value === "" || (value instanceof File && value.size === 0)) fields.delete(name);
+  state.scan = fields.get("scan");
+  const abort = (state.running = new AbortController());
+  begin();
+  try {
+    const answer = await fetch(`/v1/${form.id}?view=html`, {
+      method: "POST", body: fields, signal: abort.signal, headers: headers({ Accept: "text/event-stream" }),
+    });
+    if (!answer.ok) throw new Error(await refusal(answer));
+    show("keyed", false);
+    let record = null;
+    await events(answer, (name, data) => {
+      if (name === "token" && data.kind !== "thought") at("text").textContent += data.text;
+      if (name === "report") record = data;
+      if (name === "view") finished(record, data.html);
+      if (name === "error") throw new Error(data.error.message);
+    });
+    if (!state.record) throw new Error("the server broke off before the report was complete; ask again");
+  } catch (error) {
+    if (abort.signal.aborted) say("Cancelled. What was written so far stands below.");
+    else say("", error instanceof TypeError ? "the server cannot be reached; is it still running?" : error.message);
+    show("streaming", at("text").textContent !== "");
+  } finally {
+    end();
+  }
+}
+
+function save(blob, ending) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `draft${ending}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+// The page itself, as one file: what is shown, with the stylesheet in it.
+async function asPage() {
+  const css = await (await fetch("/page/report.css")).text();
+  const head = `<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Draft report</title>`;
+  return `<!doctype html>\n<html lang="en"><head>${head}<style>body { margin: 0 } ${css}</style></head><body>${at("report").innerHTML}</body></html>`;
+}
+
+async function download() {
+  const ending = at("format").value;
+  if (ending === ".html") {
+    save(new Blob([await asPage()], { type: "text/html" }), ending);
+    return say("Downloaded as draft.html.");
+  }
+  const fields = new FormData();
+  fields.set("record", JSON.stringify(state.record));
+  fields.set("to", ending);
+  if (ending.endsWith(".dcm")) fields.set("scan", state.scan);
+  const answer = await fetch("/v1/export", { method: "POST", body: fields, headers: headers() });
+  if (!answer.ok) return say("", await refusal(answer));
+  save(await answer.blob(), ending);
+  say(`Downloaded as draft${ending}.`);
+}
+
+async function copy() {
+  await navigator.clipboard.writeText(state.record.text);
+  say("The text is in the clipboard.");
+}
+
+function choose() {
+  const kind = document.querySelector("input[name=kind]:checked").value;
+  for (const id of ["findings", "soap"]) show(id, id === kind);
+}
+
+function drop(zone) {
+  const over = (event, on) => { event.preventDefault(); zone.classList.toggle("over", on); };
+  zone.addEventListener("dragover", (event) => over(event, true));
+  zone.addEventListener("dragleave", (event) => over(event, false));
+  zone.addEventListener("drop", (event) => {
+    over(event, false);
+    if (event.dataTransfer.files.length) at("scan").files = event.dataTransfer.files;
+  });
+}
+
+async function ready() {
+  const answer = await fetch("/ready").catch(() => null);
+  if (!answer?.ok) return setTimeout(ready, 1000);
+  const models = await fetch("/v1/models", { headers: headers() });
+  if (models.status === 401) show("keyed");
+  at("model").textContent = models.ok ? `Model: ${(await models.json()).data[0].id}` : "Ready.";
+}
+
+for (const id of ["findings", "soap"]) at(id).addEventListener("submit", write);
+for (const choice of document.querySelectorAll("input[name=kind]")) choice.addEventListener("change", choose);
+at("cancel").addEventListener("click", () => state.running?.abort());
+at("copy").addEventListener("click", copy);
+at("download").addEventListener("click", download);
+drop(document.querySelector(".drop"));
+choose();
+ready();

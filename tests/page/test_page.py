@@ -1,0 +1,167 @@
+"""The page of ``medgemma serve`` in a real browser: Chromium, headless (``make test-page``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from serving import running
+
+from medgemma_app.demo import draw_phantom, write_notes
+
+pytestmark = pytest.mark.page
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running("demo") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")
+    quiet = "--disable-background-networking --disable-component-update --disable-sync --no-first-run --disable-quic"
+    folder = tmp_path_factory.mktemp("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", *quiet.split()):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", {"download.default_directory": str(folder / "downloads")})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.downloads = folder / "downloads"
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium, client):
+    chromium.set_window_size(1200, 1000)
+    chromium.get(str(client.base_url))
+    seen(chromium, "#model", "Model: demo")
+    yield chromium
+    serious = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in serious if "/v1/" not in message] == []  # nothing was refused by the page's own policy
+
+
+def find(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def seen(browser, selector, text=""):
+    """Waits until the element is there, is shown, and says ``text``."""
+    WebDriverWait(browser, SECONDS).until(lambda _: find(browser, selector).is_displayed() and text in find(browser, selector).text)
+    return find(browser, selector)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    draw_phantom(1)[0].save(tmp_path / "scan.png")
+    return str(tmp_path / "scan.png")
+
+
+def test_a_picture_becomes_a_report_with_the_picture_the_model_saw(browser, scan):
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#indication").send_keys("cough <b>&")
+    find(browser, "#findings button").click()
+    report = seen(browser, "#report", "IMPRESSION")
+    assert "FINDINGS" in report.text
+    assert find(browser, "#report img").get_property("naturalWidth") > 100
+    assert "cough <b>&" in report.text
+    assert not find(browser, "#streaming").is_displayed()
+
+
+def test_notes_become_a_note_beside_their_source_with_marks_that_lead_to_the_checks(browser):
+    find(browser, "input[value=soap]").click()
+    notes = write_notes(1)[0] | {"plan": "SOAP prompt"}
+    find(browser, "#notes").send_keys(json.dumps(notes))
+    find(browser, "#soap button").click()
+    report = seen(browser, "#report", "Source")
+    assert "SUBJECTIVE" in report.text
+    targets = {
+        link.get_attribute("href").rsplit("#", 1)[1] for link in browser.find_elements(By.CSS_SELECTOR, "#report sup a, #report li a")
+    }
+    assert all(browser.find_elements(By.ID, target) for target in targets)
+
+
+def test_what_was_written_can_be_downloaded_and_the_demo_has_no_dicom(browser, scan):
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#findings button").click()
+    seen(browser, "#actions")
+    for ending in (".html", ".json", ".fhir.json"):
+        find(browser, f"#format option[value='{ending}']").click()
+        find(browser, "#download").click()
+        seen(browser, "#status", f"Downloaded as draft{ending}")
+        WebDriverWait(browser, SECONDS).until(lambda _, name=f"draft{ending}": (browser.downloads / name).exists())
+    assert json.loads((browser.downloads / "draft.json").read_text())["kind"] == "findings"
+    assert "<img" in (browser.downloads / "draft.html").read_text()
+    find(browser, "#format option[value='.dcm']").click()
+    find(browser, "#download").click()
+    seen(browser, "#error", "only of a picture in DICOM")
+
+
+def test_a_file_that_is_no_picture_gives_the_line_of_the_command(browser, tmp_path):
+    (tmp_path / "scan.png").write_text("no picture")
+    find(browser, "#scan").send_keys(str(tmp_path / "scan.png"))
+    find(browser, "#findings button").click()
+    assert "scan.png is not a picture that can be read" in seen(browser, "#error").text
+    assert find(browser, "#findings button").is_enabled()
+
+
+def test_cancel_stops_the_work_and_keeps_what_there_is(browser, client, scan, monkeypatch):
+    decode = client.engine._stream_text
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        return decode(*arguments)
+
+    monkeypatch.setattr(client.engine, "_stream_text", slowly)
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#findings button").click()
+    WebDriverWait(browser, SECONDS).until(lambda _: find(browser, "#text").text != "")
+    find(browser, "#cancel").click()
+    seen(browser, "#status", "Cancelled")
+    assert seen(browser, "#text").text != ""
+    WebDriverWait(browser, SECONDS).until(lambda _: not client.engine._active)
+
+
+def test_everything_can_be_reached_by_the_keyboard(browser, scan):
+    find(browser, "#scan").send_keys(scan)
+    browser.execute_script("document.querySelector('input[value=findings]').focus()")
+    reached = []
+    for _ in range(5):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        active = browser.switch_to.active_element
+        reached.append(active.get_attribute("id") or active.text)
+    assert reached[:4] == ["scan", "prior", "indication", "Write the report"]
+    browser.execute_script("document.querySelector('#indication').focus()")
+    ActionChains(browser).send_keys(Keys.ENTER).perform()
+    seen(browser, "#report", "IMPRESSION")
+
+
+def test_the_page_fits_a_narrow_window(browser, scan):
+    browser.set_window_size(400, 900)
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#findings button").click()
+    seen(browser, "#report", "IMPRESSION")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_server_with_a_key_asks_for_it(chromium, scan):
+    with running("demo", key="sesame") as client:
+        chromium.get(str(client.base_url))
+        seen(chromium, "#keyed")
+        find(chromium, "#key").send_keys("sesame")
+        find(chromium, "#scan").send_keys(scan)
+        find(chromium, "#findings button").click()
+        seen(chromium, "#report", "IMPRESSION")
+        assert not find(chromium, "#keyed").is_displayed()
+    chromium.get("about:blank")
