@@ -6,9 +6,11 @@ Research use; outputs are drafts that need independent verification; not a medic
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for typing's, which would be most of what importing this costs
 if TYPE_CHECKING:
+    from typing import Any
+
     from medgemma_app.errors import ContextError, InputError, MedGemmaError, ModelError, OptionError, OutputError, PromptError
     from medgemma_app.inputs.header import ImageHeader
     from medgemma_app.inputs.images import Scan, Series, load_image

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, check_output, form_of
-from medgemma_app.cli.streams import interruptible
+from medgemma_app.cli.signals import at_once, interruptible
 from medgemma_app.cli.terminal import (
     Progress,
     StreamPrinter,
@@ -222,7 +222,8 @@ class Run:
             return self._model
         progress.show(f"loading {self.model_name}" if self.endpoint is None else f"connecting to {self.endpoint.host}")
         try:
-            self._model = model = self._open()
+            with at_once():
+                self._model = model = self._open()
         finally:
             progress.clear()
         say(NOTICE)

@@ -129,7 +129,7 @@ def tamed(value: Any) -> Any:
     return [tamed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def check_output(path: Path, option: str, inputs: Iterable[str | Path], *, force: bool, resumable: bool = False) -> None:
+def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force: bool, resumable: bool = False) -> None:
     """Raises OutputError for a file that cannot or must not be written, before any time is spent on the answer.
 
     ``inputs`` are the files that the run uses, and folders whose files it reads: they are refused by whatever name or link.
@@ -140,12 +140,11 @@ def check_output(path: Path, option: str, inputs: Iterable[str | Path], *, force
         raise OutputError(f"{option}: there is no folder {str(path.parent)!r}; create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{option} {path.name} cannot be written; choose another place")
-    if not path.exists():
-        return
-    found = path.stat()
-    if any(os.path.samestat(found, other) for other in _files(inputs)):
+    found = path.stat() if path.exists() else None
+    same = found and any(os.path.samestat(found, each) for each in _files(inputs))
+    if same or path.resolve() in (Path(other).resolve() for other in inputs):
         raise OutputError(f"{option} {path.name} is one of the files that the command uses; choose another name")
-    if not force and stat.S_ISREG(found.st_mode) and found.st_size:
+    if found and found.st_size and stat.S_ISREG(found.st_mode) and not force:
         ways = "continue it with --resume, replace it with --force, or choose" if resumable else "replace it with --force, or choose"
         raise OutputError(f"{option} {path.name} exists already; {ways} another name")
 

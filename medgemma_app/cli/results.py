@@ -75,10 +75,9 @@ class Results:
             raise OutputError(f"line {number} of {self._path.name} is not a result of this command; give another name") from error
         changed = [name for name in self._run | run if self._run.get(name) != run.get(name)]
         if changed:
-            raise OutputError(
-                f"{self._path.name} was made with another {changed[0].replace('_', ' ')}; "
-                "use the same options, give another name, or start again with --force"
-            )
+            others = {"kind": "by another command", "model": "with another model", "pad": "with another value for --no-pad"}
+            how = others.get(changed[0], f"with another value for --{changed[0].replace('_', '-')}")
+            raise OutputError(f"{self._path.name} was made {how}; use the same options, give another name, or start again with --force")
         self.done[study] = done
 
     def drop(self, studies: Container[str]) -> None:
@@ -97,8 +96,9 @@ class Results:
                 self._file.close()
                 self._file = os.fdopen(os.dup(file.fileno()), "r+b")  # the duplicate keeps the lock
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OutputError(f"cannot write {self._path.name}: {reason(error)}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
         self._file.seek(0, os.SEEK_END)
         self.done = {study: done for study, done in self.done.items() if study not in studies}
 

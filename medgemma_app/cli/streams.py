@@ -1,20 +1,18 @@
-"""Standard streams, signals and errors: whatever happens to them while the command runs, nobody sees a traceback."""
+"""Standard streams and errors: whatever happens to them while the command runs, nobody sees a traceback."""
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from medgemma_app.cli.signals import CANCELLED
 from medgemma_app.errors import MedGemmaError, OutputError
 from medgemma_app.notices import say
 
-CANCELLED = 130
 CLOSED = "standard output is closed; name a file with --output"
 
 
@@ -76,51 +74,6 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def prepare_signals() -> None:
-    """Until there is something to save, Ctrl-C and SIGTERM end the command at once, with a line and a documented exit code."""
-    sys.unraisablehook = _unraisable
-    _handle(_leave)
-    atexit.register(_handle, signal.SIG_IGN)  # when all is done, the exit code is settled
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """While there is something to save, Ctrl-C and SIGTERM raise KeyboardInterrupt; a second one ends the command at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    _handle(_interrupt)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _handle(handler: Any) -> None:
-    with suppress(ValueError):  # only the main thread may set handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs of a script have it
-                signal.signal(number, handler)
-
-
-def _leave(*_: Any) -> NoReturn:
-    with suppress(OSError):
-        os.write(2, b"medgemma: cancelled\n")
-    os._exit(CANCELLED)
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    _handle(_leave)
-    raise KeyboardInterrupt
-
-
-def _unraisable(what: Any) -> None:
-    """A signal that arrives while Python frees an object would be printed and lost: it ends the command instead."""
-    if isinstance(what.exc_value, KeyboardInterrupt):
-        _leave()
-    sys.__unraisablehook__(what)
 
 
 @contextmanager

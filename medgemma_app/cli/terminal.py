@@ -70,7 +70,7 @@ class StreamPrinter:
                 print(printable(text), end="", flush=True)
                 self.printed += text
         if not self.printed:
-            self._progress.show(f"{self._tokens} tokens{', thinking' if token.kind == 'thought' else ''}")
+            self._progress.show(f"{counted(self._tokens, 'token')}{', thinking' if token.kind == 'thought' else ''}")
 
 
 def by_severity(issues: Iterable[Issue]) -> list[Issue]:

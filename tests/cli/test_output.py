@@ -76,6 +76,11 @@ def test_an_existing_file_is_replaced_by_force_only(medgemma, tmp_path, scan, op
     assert (tmp_path / name).read_bytes() != b"mine"
 
 
+def test_two_outputs_are_two_files(medgemma, tmp_path, scan):
+    result = medgemma("findings", scan, "--output", tmp_path / "new.txt", "--save-input", tmp_path / "x" / ".." / "new.txt")
+    assert (result.exit_code, list(tmp_path.glob("new*"))) == (2, [])
+
+
 @pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".json", ".csv", ".txt", ".jsonl", ""])
 def test_the_ending_of_the_output_decides_its_form(medgemma, tmp_path, scan, ending):
     assert medgemma("findings", scan, "-o", tmp_path / f"report{ending}").exit_code == 0

@@ -59,13 +59,13 @@ def test_resume_refuses_another_option_model_or_command(medgemma, folder, tmp_pa
     path = tmp_path / "r.jsonl"
     medgemma("findings", folder / "0.png", "--output", path, "--indication", "cough")
     before = path.read_bytes()
-    for options, name in ((["--indication", "pain"], "indication"), (["--max-tokens", "9", "--indication", "cough"], "max tokens")):
+    for options, name in ((["--indication", "pain"], "--indication"), (["--max-tokens", "9", "--indication", "cough"], "--max-tokens")):
         result = medgemma("findings", folder, "--output", path, "--resume", *options)
         assert (result.exit_code, result.loads) == (2, 1)
-        assert f"r.jsonl was made with another {name}; " in result.stderr
+        assert f"r.jsonl was made with another value for {name}; " in result.stderr
     assert path.read_bytes() == before
     (tmp_path / "notes.json").write_text(json.dumps(write_notes(1)[0]))
-    assert "another kind" in medgemma("soap", tmp_path / "notes.json", "--output", path, "--resume").stderr
+    assert "made by another command" in medgemma("soap", tmp_path / "notes.json", "--output", path, "--resume").stderr
 
 
 def test_x_and_dot_slash_x_are_one_study(medgemma, folder, tmp_path, monkeypatch):
