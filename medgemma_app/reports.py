@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.inputs.header import describe_all
-from medgemma_app.inputs.images import Scan, Series, read_image
+from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
@@ -93,6 +93,8 @@ def findings_task(
         header = replace(header, laterality=None)
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
+    if before and isinstance(study, Scan) and is_same_picture(study, before):
+        warnings += ("the prior is the same picture as the scan: a comparison of the two says nothing",)
 
     def report(generation: Generation, options: Options) -> FindingsReport:
         from medgemma_app.validate import validate_findings

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'medgemma-app[dicom]'"
 LARGEST_INFLATED = 1 << 30
 LARGEST_META, META_LENGTH = 1 << 20, b"\x02\0\0\0UL\4\0"
-MOST_READS = 500_000  # of pieces of a file: some 250,000 elements, and a second or two
+MOST_READS = 200_000  # of pieces of a file or a sequence: some 100,000 elements, and a second
+LARGEST_NESTED = 1 << 20  # bytes of a sequence inside a sequence: look-up tables are the largest
 # What pydicom and the decoders under it raise on damaged files: values are parsed when they are first looked at, by
 # conversions of every kind, and the decoders' own errors arrive as RuntimeError.
 DAMAGE = (
@@ -132,7 +133,33 @@ def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels
     header = dcmread(bounded, force=True, specific_tags=[*tags, "SOPClassUID", "Modality"], stop_before_pixels=not pixels)
     if syntax:
         header.file_meta.TransferSyntaxUID = UID(syntax)
+    _parse_sequences(header)
     return _checked(header, name)
+
+
+def _parse_sequences(header: Dataset) -> None:
+    """As pydicom would when they are looked at, but so many items at most; empty ones take a minute for every 16 MB."""
+    from pydicom import DataElement
+    from pydicom.datadict import dictionary_VR
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import read_sequence
+
+    for tag, raw in list(header._dict.items()):
+        if isinstance(raw, RawDataElement) and raw.value and dictionary_VR(tag) == "SQ":
+            pieces = _Bounded(io.BytesIO(raw.value))
+            sequence = read_sequence(pieces, raw.is_implicit_VR, raw.is_little_endian, len(raw.value), ["iso8859"])
+            header._dict[tag] = DataElement(tag, "SQ", sequence, already_converted=True)
+
+
+def read_directory(file: BinaryIO, name: str) -> list[list[str]]:
+    """The paths of the files that a DICOMDIR lists, in parts. Raises InputError."""
+    from pydicom import dcmread
+
+    with guarded(name):
+        header = dcmread(_Bounded(file), specific_tags=["DirectoryRecordSequence"])
+        _parse_sequences(header)
+        listed = [record.get("ReferencedFileID") for record in header.get("DirectoryRecordSequence") or []]
+        return [[ids] if isinstance(ids, str) else [str(part) for part in ids] for ids in listed if ids]
 
 
 def header_of(dataset: Dataset, name: str) -> Dataset:
@@ -254,6 +281,8 @@ def for_frame(header: Dataset, frame: int) -> Dataset:
     flat.update(header)
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     groups = [*(header.get("SharedFunctionalGroupsSequence") or [])[:1], *per_frame[frame : frame + 1]]
+    if any(getattr(group.get_item(tag), "length", 0) > LARGEST_NESTED for group in groups for tag in group.keys()):  # noqa: SIM118
+        raise ValueError("more of a frame than a header says")
     for sequence in (element for group in groups for element in group if element.VR == "SQ"):
         for item in (sequence.value or [])[:1]:
             flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in PLACE})

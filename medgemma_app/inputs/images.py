@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
 EXACT_STEP = 7  # 896 = 7 x 128
+STRIP = 64  # rows that are scaled at a time
 CT_IN_COLOUR = "Hounsfield windows as RGB"
 
 
@@ -197,29 +198,31 @@ def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]
     borders = {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}
     if side <= MODEL_SIDE:  # what a crop takes from outside the picture is black
         return picture.crop((-left, -top, side - left, side - top)) if any(borders.values()) else picture, borders
-    (first, last), (start, end) = (_shown_strip(offset, length, side) for offset, length in ((left, picture.width), (top, picture.height)))
-    scale = side / MODEL_SIDE
-    # The strip of the padded picture from which these pixels of the small square are averaged, and a border more.
-    near = [max(0, math.floor((edge - 1) * scale)) for edge in (first, start)]
-    far = [min(side, math.ceil((edge + 1) * scale)) for edge in (last, end)]
-    strip = picture.crop((near[0] - left, near[1] - top, far[0] - left, far[1] - top))
-    # Across, then down, as Pillow does with a square; for a strip it may choose the other order, and round otherwise.
-    across = (first * scale - near[0], 0, last * scale - near[0], strip.height)
-    strip = strip.resize((last - first, strip.height), Image.Resampling.BILINEAR, box=across)
-    down = (0, start * scale - near[1], strip.width, end * scale - near[1])
-    square = Image.new(picture.mode, (MODEL_SIDE, MODEL_SIDE))
-    square.paste(strip.resize((strip.width, end - start), Image.Resampling.BILINEAR, box=down), (first, start))
+    square, bilinear, scale = Image.new(picture.mode, (MODEL_SIDE, MODEL_SIDE)), Image.Resampling.BILINEAR, side / MODEL_SIDE
+    # Across, then down, as Pillow does it with a square; of a long thin picture it would choose the other order, and round otherwise.
+    first, last, near, far = _part(left, picture.width, side)
+    narrow = Image.new(picture.mode, (last - first, picture.height))
+    for row in range(0, picture.height, STRIP):
+        rows = min(STRIP, picture.height - row)
+        strip = picture.crop((near - left, row, far - left, row + rows))
+        narrow.paste(strip.resize((last - first, rows), bilinear, box=(first * scale - near, 0, last * scale - near, rows)), (0, row))
+    start, end, near, far = _part(top, picture.height, side)
+    strip = narrow.crop((0, near - top, narrow.width, far - top))
+    box = (0, start * scale - near, narrow.width, end * scale - near)
+    square.paste(strip.resize((narrow.width, end - start), bilinear, box=box), (first, start))
     return square, borders
 
 
-def _shown_strip(offset: int, length: int, side: int) -> tuple[int, int]:
-    """The first pixel of the model's square, and the one after the last, to which a picture of that length at that place adds.
+def _part(offset: int, length: int, side: int) -> tuple[int, int, int, int]:
+    """From where to where in the model's square a picture of that length at that place shows, and what part of the padded one that is.
 
-    In steps of 7, so that their places in the padded picture are numbers that Pillow's 32-bit floats hold exactly.
+    In steps of 7 pixels, so that their places in the padded picture are numbers that Pillow's 32-bit floats hold exactly, and
+    with a border from which the outermost pixels are averaged.
     """
     scale = side / MODEL_SIDE
-    first, last = max(0, math.floor(offset / scale) - 2), min(MODEL_SIDE, math.ceil((offset + length) / scale) + 2)
-    return first // EXACT_STEP * EXACT_STEP, -(-last // EXACT_STEP) * EXACT_STEP
+    first = max(0, math.floor(offset / scale) - 2) // EXACT_STEP * EXACT_STEP
+    last = -(-min(MODEL_SIDE, math.ceil((offset + length) / scale) + 2) // EXACT_STEP) * EXACT_STEP
+    return first, last, max(0, math.floor((first - 1) * scale)), min(side, math.ceil((last + 1) * scale))
 
 
 def as_rgb(picture: Image) -> Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 
@@ -177,14 +177,10 @@ def _is_directory_file(name: str) -> bool:
 
 def _listed_in(index: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]:
     """The folders that a DICOMDIR names, and its files in each."""
-    from medgemma_app.inputs.dicom import guarded
+    from medgemma_app.inputs.dicom import read_directory
 
-    with guarded(shown_name(index)):
-        from pydicom import dcmread
-
-        records = dcmread(index, specific_tags=["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
-        listed = [record.get("ReferencedFileID") for record in records if record.get("ReferencedFileID")]
-        parts = [[ids] if isinstance(ids, str) else list(ids) for ids in listed]
+    with open_input(index, what="a DICOMDIR") as opened:
+        parts = read_directory(opened, shown_name(index))
     folders: dict[Path, list[Path]] = {}
     missing = 0
     for names in parts:
@@ -227,6 +223,13 @@ def read_study(
         if frame is not None:
             raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
         return _slices(source, slices, pad, window, series)
+    if isinstance(source, str | Path) and _is_directory_file(str(source)):
+        listed = find_studies([str(source)]).studies
+        if len(listed) != 1:
+            raise InputError(
+                f"{shown_name(source)} lists {len(listed)} studies; give one of its files or folders, or the list to medgemma findings"
+            )
+        return read_study(listed[0].path, pad=pad, frame=frame, window=window, slices=slices, series=series)
     try:
         scan = read_image(source, pad=pad, frame=frame, window=window)
     except OnePicture:

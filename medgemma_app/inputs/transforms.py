@@ -181,24 +181,23 @@ def visible_part(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_] |
 
     shapes = header.get("ShutterShape") or ()
     visible, drawn = np.ones(shape, bool), False
+    rows, columns = np.ogrid[1 : shape[0] + 1, 1 : shape[1] + 1]
     for kind in (shapes,) if isinstance(shapes, str) else shapes:
-        edges = [numbers(header, f"Shutter{side}Edge") for side in ("LeftVertical", "UpperHorizontal", "RightVertical", "LowerHorizontal")]
+        edges = [numbers(header, f"Shutter{side}Edge") for side in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")]
         center, radius = numbers(header, "CenterOfCircularShutter"), numbers(header, "RadiusOfCircularShutter")
         corners = numbers(header, "VerticesOfThePolygonalShutter")
-        mask = Image.new("1", (shape[1], shape[0]))
-        pen = ImageDraw.Draw(mask)
         if kind == "RECTANGULAR" and all(edges):
-            left, top, right, bottom = (round(edge[0]) - 1 for edge in edges)
-            if left <= right and top <= bottom:
-                pen.rectangle((left, top, right, bottom), fill=1)
+            left, right, top, bottom = (edge[0] for edge in edges)
+            part = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
         elif kind == "CIRCULAR" and len(center) == 2 and radius:
-            row, column = center[0] - 1, center[1] - 1
-            pen.ellipse((column - radius[0], row - radius[0], column + radius[0], row + radius[0]), fill=1)
+            part = (rows - center[0]) ** 2 + (columns - center[1]) ** 2 <= radius[0] ** 2
         elif kind == "POLYGONAL" and 6 <= len(corners) <= MOST_CORNERS and len(corners) % 2 == 0:
-            pen.polygon([(column - 1, row - 1) for row, column in zip(corners[::2], corners[1::2], strict=True)], fill=1)
+            mask = Image.new("1", (shape[1], shape[0]))
+            ImageDraw.Draw(mask).polygon([(across - 1, down - 1) for down, across in zip(corners[::2], corners[1::2], strict=True)], fill=1)
+            part = np.asarray(mask)
         else:
             continue
-        visible, drawn = visible & np.asarray(mask), True
+        visible, drawn = visible & part, True
     return visible if drawn and visible.any() and not visible.all() else None
 
 

@@ -1,6 +1,7 @@
 """A DICOM file becomes the picture a viewer shows, judged by pydicom's own functions, and facts that name nobody."""
 
 import base64
+import copy
 import io
 import json
 import logging
@@ -507,3 +508,89 @@ def test_any_damage_gives_a_picture_or_an_input_error(
     except InputError:
         return
     assert (image.mode, image.width) == ("RGB", image.height)
+
+
+CT = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
+CT_CLASS, CAPTURE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.parametrize(
+    ("elements", "hounsfield"),
+    [
+        (CT, True),
+        ({**CT, "RescaleType": "HU", "ImageType": ["DERIVED", "PRIMARY"]}, True),
+        ({**CT, "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}, True),
+        ({**CT, "ImageType": ["DERIVED", "SECONDARY"]}, False),
+        ({**CT, "RescaleType": "US"}, False),
+        ({**CT, "SOPClassUID": CAPTURE}, False),
+        ({"Modality": "CT"}, False),
+        ({"Modality": "CT", "RescaleSlope": 1}, False),
+    ],
+)
+def test_ct_is_shown_in_hounsfield_windows_only_where_its_values_are_hounsfield_units(
+    tmp_path: Path, elements: dict[str, Any], hounsfield: bool
+) -> None:
+    scan = read_image(written(tmp_path, made(**{"SOPClassUID": CT_CLASS, "WindowCenter": 40, "WindowWidth": 4000, **elements})), pad=False)
+    assert (scan.facts["window"]["from"] == "Hounsfield windows as RGB") == hounsfield
+    assert any("does not make its values Hounsfield units" in warning for warning in scan.warnings) != hounsfield
+
+
+def test_a_single_ct_slice_has_the_colours_of_google_s_ct_notebook(tmp_path: Path) -> None:
+    image = np.asarray(read_image(written(tmp_path, made(**CT)), pad=False).image)
+    hounsfield = STORED.astype(np.float32) - 1024
+    for channel, (low, high) in enumerate(((-1024, 1024), (-135, 215), (0, 80))):
+        expected = np.round((np.clip(hounsfield, low, high) - low) / np.float32(high - low) * np.float32(255))
+        assert (image[..., channel] == expected).all()
+    # Some of them by value: -1000, -100, 40 and 300 HU.
+    golden = {24: (3, 0, 0), 924: (115, 26, 0), 1064: (132, 128, 128), 1324: (165, 255, 255)}
+    for stored, colour in golden.items():
+        at = np.argwhere(stored == STORED)
+        assert not len(at) or tuple(image[tuple(at[0])]) == colour
+
+
+def test_a_chosen_window_shows_ct_in_grey(tmp_path: Path) -> None:
+    assert read_image(written(tmp_path, made(**CT)), window="40/400").facts["window"]["from"] == "option"
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "message"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.66.4", "is a segmentation"),
+        ("1.2.840.10008.5.1.4.1.1.481.2", "is a map of radiotherapy doses"),
+    ],
+)
+def test_what_shows_no_patient_is_refused_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_image(written(tmp_path, made(SOPClassUID=sop_class)))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "message"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
+        ("1.2.840.10008.5.1.4.1.1.7.2", "secondary capture"),
+        ("1.2.840.10008.5.1.4.1.1.481.1", "radiotherapy image"),
+        ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
+    ],
+)
+def test_what_may_show_no_patient_gives_a_warning_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
+    assert message in read_image(written(tmp_path, made(SOPClassUID=sop_class))).warnings[0]
+
+
+def test_an_object_without_a_picture_is_named_by_its_class(tmp_path: Path) -> None:
+    ds = made(SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1")
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(ds, keyword)
+    with pytest.raises(InputError, match=r"holds no picture \(Grayscale Softcopy Presentation State Storage\)"):
+        read_image(written(tmp_path, ds))
+
+
+def test_a_dataset_in_memory_is_shown_as_its_file_and_left_as_it_was(tmp_path: Path) -> None:
+    ds = made(WindowCenter=2000, WindowWidth=1500)
+    before = copy.deepcopy(ds)
+    expected = shown(written(tmp_path, ds))
+    bare = Dataset()
+    bare.update(ds)
+    for dataset in (ds, bare, pydicom.dcmread(tmp_path / "scan.dcm")):
+        assert (np.asarray(read_image(dataset, pad=False).image.convert("L")) == expected).all()
+    assert ds == before

@@ -22,7 +22,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import image_checks as gates
-from medgemma_app.inputs.images import load_image, read_image, read_other
+from medgemma_app.inputs.images import is_same_picture, load_image, read_image, read_other, squared
 
 
 def drawing(width: int = 120, height: int = 80) -> Image.Image:
@@ -528,3 +528,81 @@ def test_any_bytes_give_a_picture_or_an_input_error(tmp_path_factory: pytest.Tem
     path.write_bytes(content)
     with pytest.raises(InputError):
         load_image(path)
+
+
+def test_bytes_and_open_files_are_shown_as_their_files(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.png", drawing())
+    expected = read_image(path)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        scans = [read_image(source) for source in (file, content, bytearray(content), io.BytesIO(content))]
+    assert all(scan.image.tobytes() == expected.image.tobytes() for scan in scans)
+    assert [scan.facts["sha256"] for scan in scans] == [expected.facts["sha256"]] * 4
+    assert [scan.facts["name"] for scan in scans] == ["scan.png", *["the picture"] * 3]
+
+
+@pytest.mark.parametrize(
+    "values", [ramp(4095), ramp(4095).astype(">u2"), ramp(4095).astype(np.int16) - 2000, ramp(4095) / 4095, ramp(4095).astype(np.int64)]
+)
+def test_an_array_of_grey_values_is_shown_as_a_file_of_them(values: np.ndarray) -> None:
+    scan = read_image(values, pad=False)
+    assert np.abs(grey(scan.image) - np.linspace(0, 255, 128 * 128).reshape(128, 128)).max() <= 2
+    assert scan.facts["window"]["from"] == "percentiles 0.1 and 99.9"
+
+
+def test_an_array_of_8_bits_is_shown_as_it_is() -> None:
+    pixels = np.asarray(drawing())
+    colours = np.stack([pixels, pixels[::-1], pixels], axis=2)
+    assert (np.asarray(read_image(pixels, pad=False).image) == pixels[..., None]).all()
+    assert (np.asarray(read_image(colours, pad=False).image) == colours).all()
+    assert read_image(pixels).facts["format"] == "array"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((5, 100, 100)), r"an array of the shape \[5, 100, 100\] and the type float64"),
+        (np.zeros((100, 100, 3), np.uint16), "RGB of 8 bits"),
+        (np.array([["a"]]), "is not a picture that can be read"),
+        (np.zeros((100, 100)), "is blank"),
+        (b"", "the picture is empty"),
+        (b"words", "is not a picture that can be read"),
+        (io.StringIO("words"), 'as open(path, "rb") does'),
+        (None, "of the type NoneType"),
+        ([drawing()], "of the type list"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_what_one_is(source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(path", r"\(path").replace('rb")', r'rb"\)')):
+        read_image(source)
+
+
+@pytest.mark.parametrize("size", [(1000, 3000), (3001, 1777), (2048, 2048), (897, 900), (64, 2000), (1999, 65)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_picture_has_the_pixels_that_the_model_s_processor_would_make_of_the_padded_one(size: tuple[int, int], mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], len(mode)), np.uint8)
+    picture = Image.fromarray(noise[..., 0] if mode == "L" else noise)
+    left, top = ((max(size) - length) // 2 for length in size)
+    padded = picture.crop((-left, -top, max(size) - left, max(size) - top))
+    small, borders = squared(picture, pad=True)
+    assert small.tobytes() == padded.resize((896, 896), Image.Resampling.BILINEAR).tobytes()
+    assert borders == {"left": left, "top": top, "right": max(size) - size[0] - left, "bottom": max(size) - size[1] - top}
+
+
+@pytest.mark.parametrize("size", [(64, 12_000), (12_000, 64)])
+def test_a_thin_picture_is_never_held_as_the_square_around_it(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    areas, crop = [], Image.Image.crop
+
+    def watched(picture: Image.Image, box: Any) -> Image.Image:
+        areas.append((box[2] - box[0]) * (box[3] - box[1]))
+        return crop(picture, box)
+
+    monkeypatch.setattr(Image.Image, "crop", watched)
+    squared(drawing(*size), pad=True)
+    assert max(areas) <= 896**2
+
+
+def test_a_scan_is_the_same_picture_as_its_copy_and_not_as_another(tmp_path: Path) -> None:
+    scan = read_image(save(tmp_path / "scan.png", drawing()))
+    assert is_same_picture(scan, read_image(save(tmp_path / "copy.bmp", drawing())))
+    assert not is_same_picture(scan, read_image(save(tmp_path / "other.png", drawing().rotate(180))))

@@ -1,6 +1,7 @@
 """DICOM slices become pictures in the order of their position, shown as one volume; what is no volume is said to be none."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.images import Series, read_image
-from medgemma_app.inputs.series import read_series
+from medgemma_app.inputs.series import evenly, read_series
 from medgemma_app.inputs.studies import find_studies, read_study
 
 
@@ -282,3 +283,39 @@ def test_any_damage_to_a_slice_gives_a_series_or_an_input_error(
         return
     assert 1 <= len(series.images) <= 3
     json.dumps(series.facts, allow_nan=False)
+
+
+def test_the_outside_of_a_ct_s_field_of_view_is_black(tmp_path: Path) -> None:
+    for k in range(3):
+        pixels = STORED.copy()
+        pixels[:8, :8] = 65535
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+        ds = made(
+            pixels, Modality="CT", BitsStored=16, HighBit=15, RescaleSlope=1, RescaleIntercept=-1024, PixelPaddingValue=65535, **place
+        )
+        written(tmp_path, ds, str(k))
+    assert not np.asarray(read_series(tmp_path, pad=False).images[0])[:8, :8].any()
+
+
+def test_ct_without_hounsfield_units_is_shown_in_grey_with_a_warning(tmp_path: Path) -> None:
+    series = read_series(a_series(tmp_path, 3, RescaleType="US", WindowCenter=100, WindowWidth=400))
+    assert series.facts["window"]["from"] == "header"
+    assert "series 3 (CT) is CT whose header does not make its values Hounsfield units" in series.warnings[0]
+
+
+def test_a_copied_file_is_not_another_slice(tmp_path: Path) -> None:
+    shutil.copy(a_series(tmp_path, 6) / "002", tmp_path / "002 (1)")
+    series = read_series(tmp_path)
+    assert len(series.images) == 6
+    assert series.warnings == ("series 3 (CT): 1 picture left out, as copies of others (the same id and place)",)
+
+
+def test_slices_that_an_anonymiser_gave_one_id_are_all_there(tmp_path: Path) -> None:
+    assert len(read_series(a_series(tmp_path, 6, SOPInstanceUID="1.2.3")).images) == 6
+
+
+@pytest.mark.parametrize(("total", "most"), [(200, 85), (86, 85), (12, 4), (3, 2)])
+def test_slices_are_those_of_google_s_ct_notebook(total: int, most: int) -> None:
+    assert evenly(list(range(total)), most) == [round(i / most * (total - 1)) for i in range(1, most + 1)]
+    assert evenly(list(range(total)), total) == list(range(total))
+    assert evenly(list(range(total)), 1) == [total // 2]

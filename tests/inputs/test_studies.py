@@ -1,10 +1,17 @@
 """What the arguments of a command name: studies in order, once each, with names that name nobody."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dicoms import STORED, a_series, made, written
+from PIL import Image
+from pydicom.dataset import FileDataset
+from pydicom.fileset import FileSet
 
-from medgemma_app.inputs.studies import StudySource, find_notes, find_studies
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.studies import StudySource, find_notes, find_studies, read_study
 
 
 @pytest.fixture
@@ -40,3 +47,85 @@ def test_the_key_of_a_study_is_the_same_by_every_path_and_names_nobody(folder: P
 
 def test_notes_are_the_json_files_of_a_folder(folder: Path) -> None:
     assert [visit.name for visit in find_notes([str(folder)]).studies] == ["visit.json"]
+
+
+def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get_them(tmp_path: Path) -> None:
+    a_series(tmp_path, 3)
+    for name in ("chest.png", "hand.png"):
+        Image.fromarray(STORED).save(tmp_path / name)
+    written(tmp_path, made(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "mask")
+    found = find_studies([str(tmp_path)])
+    assert [study.path for study in found.studies] == [str(tmp_path)]
+    assert found.left_out == [
+        "beside a series of slices, chest.png, hand.png; give such pictures by their names to have them read",
+        "1 DICOM file that holds no picture of a patient (a report, a segmentation, a plan)",
+    ]
+
+
+def test_a_copy_of_a_radiograph_is_not_another_study(tmp_path: Path) -> None:
+    shutil.copy(written(tmp_path, made(Modality="DX"), "a"), tmp_path / "b")
+    found = find_studies([str(tmp_path)])
+    assert [study.name for study in found.studies] == ["a"]
+    assert found.left_out == ["1 DICOM file with the same picture as another one"]
+
+
+def test_links_to_folders_that_were_seen_add_no_studies_and_end(tmp_path: Path) -> None:
+    Image.fromarray(STORED).save(tmp_path / "scan.png")
+    (tmp_path / "below").mkdir()
+    for link in ("self", "below/up", "below/too"):
+        (tmp_path / link).symlink_to(tmp_path)
+    assert [study.name for study in find_studies([str(tmp_path)]).studies] == ["scan.png"]
+
+
+def test_a_folder_below_that_cannot_be_read_is_left_out_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(STORED).save(tmp_path / "scan.png")
+    (tmp_path / "Doe_Jane").mkdir()
+    read = Path.iterdir
+
+    def refuse(folder: Path) -> Any:
+        if folder.name == "Doe_Jane":
+            raise PermissionError(13, "Permission denied")
+        return read(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    found = find_studies([str(tmp_path)])
+    assert [study.name for study in found.studies] == ["scan.png"]
+    assert found.left_out == ["a folder in the one that was given, which cannot be read: Permission denied"]
+    with pytest.raises(InputError, match="the folder cannot be read: Permission denied"):
+        find_studies([str(tmp_path / "Doe_Jane")])
+
+
+def dicomdir(folder: Path, *datasets: FileDataset) -> Path:
+    files = FileSet()
+    for number, ds in enumerate(datasets):
+        ds.StudyInstanceUID, ds.StudyDate, ds.StudyTime, ds.StudyID, ds.InstanceNumber = "1.2", "20200101", "101010", "1", number
+        files.add(ds)
+    files.write(folder)
+    files._tmp_dir.cleanup()
+    return folder / "DICOMDIR"
+
+
+def test_a_dicomdir_opens_its_studies(tmp_path: Path) -> None:
+    place = {"Modality": "CT", "SeriesInstanceUID": "1.2.1", "SeriesNumber": 3, "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    slices = [made(ImagePositionPatient=[0, 0, k], **place) for k in range(3)]
+    index = dicomdir(tmp_path / "cd", *slices, made(Modality="DX", SeriesInstanceUID="1.2.2", SeriesNumber=4))
+    Image.fromarray(STORED).save(tmp_path / "cd" / "icon.png")
+    series, radiograph = find_studies([str(index)]).studies
+    assert len(read_study(series.path).images) == 3
+    assert read_study(radiograph.path).header.modality == "DX"
+    with pytest.raises(InputError, match="DICOMDIR lists 2 studies; give one of its files"):
+        read_study(index)
+    Path(radiograph.path).unlink()
+    found = find_studies([str(index)])
+    assert found.left_out == ["1 of the files that DICOMDIR lists, which are not there"]
+    assert len(read_study(index).images) == 3
+
+
+def test_a_dicomdir_leads_to_no_file_outside_its_folder(tmp_path: Path) -> None:
+    written(tmp_path, made(), "outside")
+    index = dicomdir(tmp_path / "cd", made(Modality="DX", SeriesInstanceUID="1.2.2", SeriesNumber=4))
+    content = index.read_bytes()
+    place, end = content.index(b"PT000000\\ST000000"), content.index(b"IM000000") + 8
+    index.write_bytes(content[:place] + b"..\\outside".ljust(end - place) + content[end:])
+    with pytest.raises(InputError, match="holds nothing to read"):
+        find_studies([str(index)])
