@@ -101,7 +101,7 @@ def dicomdir(folder: Path, *datasets: FileDataset) -> Path:
         ds.StudyInstanceUID, ds.StudyDate, ds.StudyTime, ds.StudyID, ds.InstanceNumber = "1.2", "20200101", "101010", "1", number
         files.add(ds)
     files.write(folder)
-    files._tmp_dir.cleanup()
+    files._stage["t"].cleanup()  # else it warns when it is collected
     return folder / "DICOMDIR"
 
 
