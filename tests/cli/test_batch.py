@@ -61,6 +61,7 @@ def test_no_model_is_loaded_where_nothing_can_be_read(medgemma):
     assert (result.exit_code, result.loads, result.stderr.count("does not exist")) == (2, 0, 2)
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
     path = tmp_path / "r.jsonl"
     studies = [str(folder / f"{seed}.png") for seed in (0, 1, 3, 4, 5)]
@@ -119,6 +120,7 @@ def test_the_verdict_counts_issues_and_failed_studies(medgemma, folder):
     assert result.stderr.splitlines()[-1] == "2 studies: 4 errors"
 
 
+@pytest.mark.slow
 def test_sigterm_keeps_the_studies_that_are_finished(folder, tmp_path):
     """Also of an answer in text, whose file is written at the end."""
     for seed in range(20, 60):
@@ -131,3 +133,17 @@ def test_sigterm_keeps_the_studies_that_are_finished(folder, tmp_path):
         said = run.stderr.read()
     assert (run.returncode, "Traceback" in said) == (130, False)
     assert 2 <= (tmp_path / "all.txt").read_text().count("FINDINGS") < 42
+
+
+def test_a_folder_that_links_to_itself_is_read_once_and_what_is_left_out_is_said(medgemma, tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for seed in (1, 2):
+        draw_phantom(seed)[0].save(studies / f"{seed}.png")
+    (studies / "again").symlink_to(studies)
+    (studies / "up").symlink_to("..")
+    result = medgemma("findings", studies, "--max-tokens", "2", "--json")
+    assert [json.loads(line)["study"] for line in result.stdout.splitlines()] == ["1.png", "2.png"]
+    a_series(studies, 2)
+    result = medgemma("findings", studies, "--max-tokens", "2", "--json")
+    assert "left out: " in result.stderr
