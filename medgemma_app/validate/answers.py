@@ -9,6 +9,7 @@ from itertools import islice
 
 from medgemma_app.prompts import FOLDERS
 from medgemma_app.validate.core import Issue, Text, finder, sentence_spans, word_list
+from medgemma_app.validate.sections import is_heading
 
 # --- refusal
 
@@ -41,7 +42,7 @@ def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str],
     """
     refused, answered, first = 0, 0, None
     for begun, ended in islice((span for part in parts for span in sentence_spans(text, *part)), _MOST_SENTENCES):
-        sentence = text[begun : min(ended, begun + 400)]
+        sentence = text[begun : min(ended, begun + 400)].lower()
         for short, long in _LONG_FORMS:
             sentence = sentence.replace(short, long)
         if declines(sentence):
@@ -63,17 +64,18 @@ def _is_wording(sentence: str) -> bool:
 
 def _declines(sentence: str) -> bool:
     """Whether a sentence is one of these wordings, or says of the task, and of nothing clinical, that it is not done."""
-    if not finder("refusals", "task").search(sentence) or not finder("refusals", "withholds").search(sentence):
-        return _is_wording(sentence)
-    words = (word for word in _WORD.findall(sentence.lower()) if not finder("refusals", "about").fullmatch(word))
-    return word_list("clinical_words").isdisjoint(words) or _is_wording(sentence)
+    if _is_wording(sentence) or finder("refusals", "absent").search(sentence):
+        return True
+    words = (word for word in _WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
+    withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
+    return withheld is not None and word_list("clinical_words").isdisjoint(words)
 
 
 # --- what a template left behind
 
 # Read only where capitals stand as they are; an answer in brackets, "[Not documented]", is none of these.
 _LEFT_OVER = re.compile(
-    r"\[(?!(?:[Nn]o[nt]?e?|NOT?|NONE|Unknown|N/?A|Denie[sd]|Normal|Negative|Reviewed|Redacted|REDACTED|Image|Figure|Ref)\b)"
+    r"\[(?![^\]]*(?i:redacted)|(?:[Nn]o[nt]?e?|NOT?|NONE|N/?A|Un\w+|Denie[sd]|Normal|Negative|Reviewed|Pending|Awaiting|See|Same|Image|Figure)\b)"
     r"(?:[A-Z][^\[\]\n<>=\d]{0,60}[ /][^\[\]\n<>=]{2,200}"
     r"|(?i:insert|enter|specify|describe|list|include|add|your|fill|e\.g\.|provide|summari[sz]e|state|mention|document|patient |to be |if )"
     r"[^\[\]\n]{0,200}|(?:Name|NAME|Date|DATE|Age|Sex|Gender|Time|Signature|MRN|DOB|Dose|Dosage|Diagnosis|Medication|Symptoms?|Findings?"
@@ -95,8 +97,8 @@ _WORD = re.compile(r"[^\W_]+")
 
 def unfilled_template(report: Text) -> Iterator[Issue]:
     """A placeholder or an instruction of a prompt or a template stands where an answer should."""
-    found = _LEFT_OVER.search(report.text)
-    span = found.span() if found else _echo(report)
+    left = (found.span() for found in _LEFT_OVER.finditer(report.text) if not is_heading(found.group()))
+    span = next(left, None) or _echo(report)
     if span:
         message = "a placeholder or an instruction was left in the text; fill it in or take it out"
         yield report.issue("unfilled-template", "error", message, span)

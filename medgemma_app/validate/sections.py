@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Kind: TypeAlias = Literal["findings", "soap"]
 OTHER = "other"
@@ -208,6 +208,11 @@ def _name(heading: str, kind: Kind) -> Name | None:
     while words and " ".join(words) not in known and words[0] in _ADJECTIVES:
         del words[0]
     return known.get(" ".join(words)) or known.get(f"{words[0]}*") if words else None
+
+
+def is_heading(written: str) -> bool:
+    """Whether words are the name of a section: "[Physical Exam]"."""
+    return any(_name(written, kind) for kind in get_args(Kind))
 
 
 def fold(heading: str) -> str:

@@ -31,7 +31,6 @@ REFUSALS = [
     "As an AI language model, I can't give medical advice.",
     "Please upload the X-ray.",
     "Could you please provide the notes of the visit?",
-    "No image was provided.",
     "The transcript didn't come through. Please paste it again.",
     "It would not be appropriate for me to comment. A radiologist should read it.",
     "I must respectfully decline.",
@@ -47,7 +46,13 @@ def test_a_refusal_is_an_error_alone_and_in_place_of_a_section(refusal):
 
 
 @pytest.mark.parametrize(
-    "text", ["The picture never arrived.", "Nothing can be said of a blank image.", "Regulations forbid a diagnosis here."]
+    "text",
+    [
+        "The picture never arrived.",
+        "No image was provided.",
+        "Nothing can be said of a blank image.",
+        "Regulations forbid a diagnosis here.",
+    ],
 )
 def test_a_text_that_speaks_of_the_task_only_is_a_refusal(text):
     assert "refusal" in errors(report(text, text))
@@ -65,6 +70,10 @@ def test_a_text_that_speaks_of_the_task_only_is_a_refusal(text):
         "Please provide the patient with a work note.",
         "We will not repeat the scan.",
         "Unable to give a history.",
+        "Unable to complete the exam because of pain.",
+        "Unable to provide a urine sample.",
+        "No information was provided.",
+        "No x-rays were provided.",
         "No prior image is available.",
         "He works as an AI engineer.",
         "Clinical history was not provided.",
@@ -126,6 +135,9 @@ def test_what_a_template_left_behind_is_an_error(left):
     "written",
     [
         "[Not documented]",
+        "[Unable to determine]",
+        "[Name redacted]",
+        "[Physical Exam]",
         "[XXXX] and [sic]",
         "[OD > OS]",
         "[1] Smith, see [the guide](page)",
