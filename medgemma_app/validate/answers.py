@@ -75,7 +75,7 @@ def _declines(sentence: str) -> bool:
 
 # Read only where capitals stand as they are; an answer in brackets, "[Not documented]", is none of these.
 _LEFT_OVER = re.compile(
-    r"\[(?![^\]]*(?i:redacted)|(?:[Nn]o[nt]?e?|NOT?|NONE|N/?A|Un\w+|Denie[sd]|Normal|Negative|Reviewed|Pending|Awaiting|See|Same|Image|Figure)\b)"
+    r"\[(?![^\]\n]{0,60}(?i:redacted)|(?:[Nn]o[nt]?e?|NOT?|NONE|N/?A|Un\w+|Denie[sd]|Normal|Negative|Reviewed|Pending|Awaiting|See|Same|Image|Figure)\b)"
     r"(?:[A-Z][^\[\]\n<>=\d]{0,60}[ /][^\[\]\n<>=]{2,200}"
     r"|(?i:insert|enter|specify|describe|list|include|add|your|fill|e\.g\.|provide|summari[sz]e|state|mention|document|patient |to be |if )"
     r"[^\[\]\n]{0,200}|(?:Name|NAME|Date|DATE|Age|Sex|Gender|Time|Signature|MRN|DOB|Dose|Dosage|Diagnosis|Medication|Symptoms?|Findings?"

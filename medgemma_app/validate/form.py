@@ -11,7 +11,7 @@ from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text,
 from medgemma_app.validate.sections import OTHER
 
 _WORD = re.compile(r"[^\W_]+")
-_LABEL = re.compile(r"(?m)^\W*(?:\d{1,2}[.)])?\W*[A-Z][\w /&-]{2,40}:")
+_LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
 
 
 def special_token(report: Text) -> Iterator[Issue]:
