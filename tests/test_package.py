@@ -92,7 +92,7 @@ def loaded_by(*arguments, first=""):
         (["findings", "no-such-file.png"], 2),
         (["findings", "https://example.org/scan.png"], 2),
         (["findings", __file__], 2),
-        (["findings", PACKAGE], 2),
+        (["findings", PACKAGE / "remote"], 2),
         (["findings", __file__, "--top-p", "7"], 2),
         (["findings", __file__, "--output", "/no/such/folder/report.txt"], 2),
         (["soap", "no-such-file.json"], 2),
