@@ -135,7 +135,7 @@ def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Call
         except (_Stopped, KeyboardInterrupt) as stop:
             answer.end("cancelled")
             raise GenerationCancelled(answer.generation()) from (stop.__cause__ or stop)
-        except (MedGemmaError, TypeError):
+        except MedGemmaError:
             raise
         except Exception as error:
             raise GenerationError(f"the model failed while generating ({type(error).__name__}); see whether its files are whole") from error

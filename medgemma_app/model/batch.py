@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
-from mlx_vlm.generate.ar import BatchGenerator, _PositionedTargetSampler
+from mlx_vlm.generate.ar import BatchGenerator
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.decoding import Decoding, model_failed, penalties
+from medgemma_app.model.decoding import Decoding, Sampler, model_failed, penalties
 from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options
 from medgemma_app.prompts import checked_prompt
 
@@ -69,7 +68,7 @@ class Batch:
         self._generator = BatchGenerator(
             model.model.language_model,
             model.processor,
-            sampler=_sampler(replace(options, top_k=model.top_k(options))),
+            sampler=Sampler(options, top_k=model.top_k(options)),
             completion_batch_size=size,
             prefill_batch_size=min(size, PREFILLED_TOGETHER),
         )
@@ -121,10 +120,3 @@ def _take(row: Decoding, response: Any) -> bool:
     if reason:
         row.end(reason)
     return reason is not None
-
-
-def _sampler(options: Options) -> Any:
-    """Draws by seed and place in the answer alone, as mlx-vlm does for a single row; None is greedy."""
-    if options.temperature == 0:
-        return None
-    return _PositionedTargetSampler(temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed)

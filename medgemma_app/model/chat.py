@@ -25,19 +25,26 @@ _STEERING = re.compile(r"<unused\d+>|<mask>|\[multimodal\]")
 _BLANK = "\ufdd0"
 
 
-class ChatTemplate:
-    """The checkpoint's chat template and tokenizer. ``processor`` is what ``mlx_vlm.load`` returns."""
+def blind() -> ModelError:
+    """The answer to a picture from a model that sees none."""
+    return ModelError("this is a text-only model, which cannot see pictures; it writes SOAP notes, for findings load another one")
 
-    def __init__(self, processor: Any) -> None:
+
+class ChatTemplate:
+    """The checkpoint's chat template and tokenizer. ``processor`` is mlx-vlm's; one that does not ``see`` has no picture tokens."""
+
+    def __init__(self, processor: Any, *, sees: bool = True) -> None:
         self.tokenizer = processor.tokenizer
         if not self.tokenizer.chat_template:
             raise ModelError("the checkpoint has no chat template; use an instruction-tuned one (its name ends in -it)")
-        self._picture = processor.full_image_sequence
-        self._boi = processor.boi_token
+        self._sees = sees
+        self._picture = processor.full_image_sequence if sees else ""
+        self._boi = processor.boi_token if sees else _BLANK
         added = self.tokenizer.added_tokens_decoder.values()
         self._control = sorted({t.content for t in added if t.special or _STEERING.fullmatch(t.content)}, key=len, reverse=True)
         self._pattern = re.compile("(?=(" + "|".join(map(re.escape, self._control)) + "))")
         self._blanked = str.maketrans({token[0]: _BLANK for token in self._control})
+        self.encode_turns([("user", ["x"])])  # a template that fails does so now
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed: <bos>, the turn, every picture as its soft tokens, and the opening of the answer."""
@@ -45,6 +52,8 @@ class ChatTemplate:
 
     def encode_turns(self, turns: Turns, system: str | None = None) -> list[int]:
         """As ``encode``, for a conversation: turns of "user" and "assistant" that take turns, the user's first and last."""
+        if not self._sees and any(not isinstance(part, str) for _, parts in turns for part in parts):
+            raise blind()
         ids: list[int] = []
         for piece in self._pieces(turns, system):
             ids += self.tokenizer.encode(piece.replace(self._boi, self._picture), add_special_tokens=False)
@@ -56,6 +65,9 @@ class ChatTemplate:
         rendered = self._render(turns, system, blank=False)
         # Rendered again with the control strings' first characters blanked out: where the two differ, a text speaks.
         template_only = self._render(turns, system, blank=True)
+        pictures = sum(not isinstance(part, str) for _, parts in turns for part in parts)
+        if len(template_only) != len(rendered) or (pictures and template_only.count(self._boi) != pictures):
+            raise ModelError("the checkpoint's chat template changes texts or leaves out pictures; use the one that MedGemma came with")
         start = 0
         for match in self._pattern.finditer(rendered):
             if rendered[match.start()] != template_only[match.start()]:
@@ -73,4 +85,9 @@ class ChatTemplate:
         ]
         if system:
             messages.insert(0, {"role": "system", "content": [text(system)]})
-        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        except Exception as error:  # whatever a template does; its message may quote the text
+            raise ModelError(
+                f"the checkpoint's chat template fails ({type(error).__name__}); use the one that MedGemma came with"
+            ) from error

@@ -1,12 +1,11 @@
-"""A hub id, a folder or "demo" -> the files of a Gemma 3 checkpoint, looked through before mlx-vlm loads them."""
+"""A hub id, a folder, a short name or "demo" -> the files of a Gemma 3 checkpoint, checked before they are loaded."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,30 @@ FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 LICENCE = "https://developers.google.com/health-ai-developer-foundations/terms"
 # What Gemma 3's configuration in transformers stands for when the file does not say; mlx-vlm would take 4096.
 DEFAULT_CONTEXT = 131_072
+_NAMES = {short: f"mlx-community/medgemma-{short}-it" for short in ("1.5-4b", "4b", "27b", "27b-text")}
+ALIASES = {short: f"{name}-4bit" for short, name in _NAMES.items()}
+_KNOWN = ["demo", *ALIASES, *(f"{name}-{kind}" for name in _NAMES.values() for kind in ("4bit", "8bit", "bf16"))]
+# Entries of config.json that are whole numbers above 0 wherever they are given.
+_COUNTS = {
+    "text_config": {
+        "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings", "mm_tokens_per_image", "num_attention_heads",
+        "num_hidden_layers", "num_key_value_heads", "sliding_window", "sliding_window_pattern", "vocab_size",
+    },
+    "vision_config": {"hidden_size", "image_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "patch_size"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that holds everything a Gemma 3 checkpoint needs. ``revision`` is the commit it was fetched at."""
+    """A folder that holds everything a Gemma 3 checkpoint needs. ``revision`` is the commit it was fetched at.
+
+    ``config`` always has a ``text_config``; it has a ``vision_config`` where there are weights of a vision tower.
+    """
 
     folder: Path
     revision: str | None
     config: Mapping[str, Any]
+    shards: tuple[str, ...]
 
     @property
     def context(self) -> int:
@@ -38,15 +52,22 @@ def find_checkpoint(model: str, *, revision: str | None = None, progress: bool =
     folder = _folder(model)
     commit = None
     if folder is None:
-        folder = _fetch(model, revision, progress)
+        folder = _fetch(ALIASES.get(model, model), revision, progress)
         commit = folder.name
     config = _config(folder)
     _check_files(folder)
-    return Checkpoint(folder, commit, config)
+    shards = tuple(_shards(folder))
+    names = {name for shard in shards for name in _tensors(folder / shard)}
+    if not any("vision_tower." in name for name in names):
+        config.pop("vision_config", None)
+    elif not config.get("vision_config") or _missing_processor(folder):
+        missing = "preprocessor_config.json" if config.get("vision_config") else "a vision_config in config.json"
+        raise ModelError(f"{folder.name} lacks {missing}; fetch the checkpoint again")
+    return Checkpoint(folder, commit, config, shards)
 
 
 def _folder(model: str) -> Path | None:
-    """The local folder that ``model`` names, or None for a hub id."""
+    """The local folder that ``model`` names, or None for a hub id or a short name."""
     if model == "demo":
         from medgemma_app.demo import CHECKPOINT
 
@@ -54,10 +75,19 @@ def _folder(model: str) -> Path | None:
     path = Path(model).expanduser()
     if model and path.is_dir():
         return path.resolve()
+    if model in ALIASES:
+        return None
     looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
     if looks_local:
-        raise ModelError(f"no checkpoint folder {model!r}; give a folder, a hub id such as mlx-community/medgemma-1.5-4b-it-4bit, or demo")
+        advice = f"give a folder, a hub id such as {ALIASES['1.5-4b']}, one of {', '.join(ALIASES)}, or demo"
+        raise ModelError(f"no checkpoint folder {model!r}; {_suggestion(model) or advice}")
     return None
+
+
+def _suggestion(model: str) -> str:
+    """ "did you mean ...?" for a slip of the keyboard, else ""."""
+    close = get_close_matches(model.lower(), _KNOWN, n=1, cutoff=0.75)
+    return f"did you mean {close[0]}?" if close and close[0] != model else ""
 
 
 def _fetch(model: str, revision: str | None, progress: bool) -> Path:
@@ -96,10 +126,10 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
         raise ModelError(message) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{model} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        message = f"the hub has no {model}, or it is gated and you are not logged in; check the name, or run: hf auth login"
-        raise ModelError(message) from error
     except (LocalEntryNotFoundError, *HfHubHTTPError.__bases__) as error:  # the bases are what the hub's HTTP client raises, and OSError
+        if isinstance(error, RepositoryNotFoundError) or _status(error) in {401, 403, 404}:
+            advice = _suggestion(model) or "check the name, or run: hf auth login"
+            raise ModelError(f"the hub has no {model}, or it is gated and you are not logged in; {advice}") from error
         message = f"cannot fetch {model}, which is not complete on this machine; check the network and the disk, or use --model demo"
         raise ModelError(message) from error
     finally:
@@ -107,24 +137,50 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
             enable_progress_bars()
 
 
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error of the hub's library, or its cause, was raised for."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    return getattr(response, "status_code", None)
+
+
 def _config(folder: Path) -> dict[str, Any]:
-    """config.json, if it is that of a Gemma 3 with a vision tower."""
+    """config.json, if it is that of a Gemma 3; a text-only one has its entries in ``text_config``, as one with a vision tower has."""
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{folder.name} has no readable config.json; it is not a checkpoint folder") from error
+        adapter = (folder / "adapter_config.json").is_file()
+        advice = "it is an adapter: load the model it was trained on, with this folder as its adapter"
+        raise ModelError(f"{folder.name} has no readable config.json; {advice if adapter else 'it is not a checkpoint folder'}") from error
     except ValueError as error:
         raise ModelError(f"{folder.name}/config.json is not JSON; fetch the checkpoint again") from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder.name}/config.json is no JSON object; fetch the checkpoint again")
-    if (kind := config.get("model_type")) != "gemma3":
-        hint = "a text-only Gemma 3, which cannot see pictures" if kind == "gemma3_text" else f"of type {kind!r}"
-        raise ModelError(f"{folder.name} is not a Gemma 3 checkpoint with a vision tower: it is {hint}")
-    if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config"), dict):
+    kind, quantised = config.get("model_type"), config.get("quantization_config")
+    if kind == "gemma3_text":
+        config = {
+            "model_type": "gemma3",
+            "text_config": config,
+            **{name: config[name] for name in ("quantization", "eos_token_id") if name in config},
+        }
+    elif kind != "gemma3":
+        raise ModelError(f"{folder.name} is not a Gemma 3 checkpoint: it is of type {kind!r}")
+    if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config", {}), dict):
         raise ModelError(f"{folder.name}/config.json lacks text_config or vision_config; fetch the checkpoint again")
     if "model_file" in config:
         raise ModelError(f"{folder.name} wants to run Python code of its own; this program loads weights only")
+    if isinstance(quantised, dict) and "quant_method" in quantised:
+        raise ModelError(f"{folder.name} is quantised by {quantised['quant_method']!r}; use the original weights, or an MLX conversion")
+    _check_counts(config, f"{folder.name}/config.json")
     return config
+
+
+def _check_counts(config: Mapping[str, Any], where: str) -> None:
+    for part, names in _COUNTS.items():
+        given = {name: value for name, value in config.get(part, {}).items() if name in names}
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                told = json.dumps(value)[:40]
+                raise ModelError(f"{where}: {name} must be a whole number above 0, not {told}; fetch the checkpoint again")
 
 
 def _missing(folder: Path) -> list[str]:
@@ -133,9 +189,11 @@ def _missing(folder: Path) -> list[str]:
     missing = [name for name in wanted if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         missing.append("tokenizer.json")
-    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-        missing.append("preprocessor_config.json")
     return missing
+
+
+def _missing_processor(folder: Path) -> bool:
+    return not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
 
 
 def _shards(folder: Path) -> list[str]:
@@ -153,8 +211,6 @@ def _check_files(folder: Path) -> None:
         raise ModelError(f"{folder.name} lacks {', '.join(missing[:5])}; fetch the checkpoint again")
     if not _has_chat_template(folder):
         raise ModelError(f"{folder.name} has no chat template; use an instruction-tuned checkpoint (its name ends in -it)")
-    for name in _shards(folder):
-        _check_safetensors(folder / name)
 
 
 def _has_chat_template(folder: Path) -> bool:
@@ -168,45 +224,17 @@ def _has_chat_template(folder: Path) -> bool:
         return False
 
 
-def _check_safetensors(path: Path) -> None:
-    """The header must be JSON and the file exactly as long as it says: an interrupted copy is the usual damage."""
+def _tensors(path: Path) -> set[str]:
+    """The names in a file of weights, which must be as long as its header says: an interrupted copy is the usual damage."""
+    names: set[str] = set()
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if size < 100_000_000 else {}
-        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        whole = path.stat().st_size == 8 + size + max(ends)
+        names = set(header) - {"__metadata__"}
+        whole = path.stat().st_size == 8 + size + max(header[name]["data_offsets"][1] for name in names)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         whole = False
     if not whole:
         raise ModelError(f"{path.parent.name}/{path.name} is damaged or cut short; fetch the checkpoint again")
-
-
-@contextmanager
-def _hushed(name: str) -> Iterator[None]:
-    """No warnings from a library about arguments that another library passes to it."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """mlx-vlm's model and processor, with every token that ends Gemma's turn as a stop token."""
-    import mlx_vlm
-
-    folder = checkpoint.folder
-    try:
-        with _hushed("transformers"):
-            model, processor = mlx_vlm.load(str(folder), trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder.name} does not load as Gemma 3: {reason[:200]}") from error
-    tokenizer = processor.tokenizer
-    turn_end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    if isinstance(turn_end, int) and turn_end not in tokenizer.stopping_criteria.eos_token_ids:
-        tokenizer.stopping_criteria.add_eos_token_ids(turn_end)
-    return model, processor
+    return names

@@ -34,7 +34,8 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     text = model.language_model.model
     text.image_token = model.config.image_token_index
     text.one_of_each = {layer.self_attn.is_sliding: at for at, layer in enumerate(text.layers)}
-    save_memory(model)
+    if model.vision_tower is not None:
+        save_memory(model)
     share_embedding(model.language_model)
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
 
@@ -90,7 +91,8 @@ class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
             mx.eval([layer.state for layer in cache or ()])
             mx.clear_cache()
         hidden = self.model(inputs[:, last], _cut(inputs_embeds, last), mask, cache)
-        return LanguageModelOutput(logits=self.lm_head(hidden[:, -logits_to_keep:]))
+        # As the reference: in bfloat16 logits above 16 are multiples of 1/8, and so would log-probabilities be.
+        return LanguageModelOutput(logits=self.lm_head(hidden[:, -logits_to_keep:]).astype(mx.float32))
 
     def _chunks(self, inputs: mx.array, cache: list[Any] | None) -> list[slice]:
         """The last token goes by itself: of those before it, the cache alone is wanted, not what the last layer makes of them."""

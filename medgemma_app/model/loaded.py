@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from medgemma_app.errors import ContextError
-from medgemma_app.model.chat import ChatTemplate
-from medgemma_app.model.checkpoint import find_checkpoint, load_checkpoint
+from medgemma_app.model.chat import ChatTemplate, blind
+from medgemma_app.model.checkpoint import find_checkpoint
 from medgemma_app.model.decoding import Decoding, model_failed
 from medgemma_app.model.generation import Options
 from medgemma_app.model.siglip import image_features
+from medgemma_app.model.weights import apply_adapter, load_checkpoint
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
 
     from medgemma_app.prompts import Prompt
@@ -36,11 +39,14 @@ class LoadedModel:
 
     def __init__(self, model: Any, processor: Any, *, context: int, aligned: bool) -> None:
         self.model, self.processor, self.context, self.aligned = model, processor, context, aligned
-        self.chat = ChatTemplate(processor)
+        self.adapter: dict[str, str] | None = None
+        self.chat = ChatTemplate(processor, sees=model.vision_tower is not None)
         self._embeddings: dict[bytes, mx.array] = {}  # of the last pictures, the most recent one last
 
     @classmethod
-    def load(cls, model: str, *, revision: str | None, align: bool, progress: bool) -> tuple[LoadedModel, str | None]:
+    def load(
+        cls, model: str, *, revision: str | None, align: bool, progress: bool, adapter: str | Path | None = None
+    ) -> tuple[LoadedModel, str | None]:
         """The model and the revision it was loaded from; see ``MedGemma.load``."""
         checkpoint = find_checkpoint(model, revision=revision, progress=progress)
         loaded, processor = load_checkpoint(checkpoint)
@@ -48,8 +54,11 @@ class LoadedModel:
             from medgemma_app.model.gemma3 import align as align_model
 
             align_model(loaded, checkpoint.config)
+        adapted = apply_adapter(loaded, adapter) if adapter is not None else None
         mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
-        return cls(loaded, processor, context=checkpoint.context, aligned=align), checkpoint.revision
+        made = cls(loaded, processor, context=checkpoint.context, aligned=align)
+        made.adapter = adapted
+        return made, checkpoint.revision
 
     def start(self, ids: list[int], options: Options) -> Decoding:
         """An answer, without a token yet, to the prompt whose tokens are ``ids``. Raises ContextError when it does not fit."""
@@ -88,6 +97,8 @@ class LoadedModel:
 
     def encode_image(self, image: Image, *, anew: bool = False) -> mx.array:
         """The projected embeddings of an RGB picture; those of the last pictures are kept, unless they are wanted ``anew``."""
+        if self.model.vision_tower is None:
+            raise blind()
         key = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
         known = None if anew else self._embeddings.pop(key, None)
         embeddings = image_features(self.model, self._pixels([image]))[0] if known is None else known

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.answer import collect
-from medgemma_app.model.decoding import Decoding, model_failed, no_such_token, penalties
+from medgemma_app.model.decoding import Decoding, Sampler, model_failed, no_such_token, penalties
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.prompts import Prompt, checked_prompt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import mlx.core as mx
     from PIL.Image import Image
 
@@ -33,21 +35,27 @@ class MedGemma:
         self._one_thread = _OneThread()
 
     @classmethod
-    def load(cls, model: str, *, revision: str | None = None, align: bool = True, progress: bool = False) -> MedGemma:
-        """Loads ``model``: a hub id, a folder, or "demo". ``progress`` shows a download on stderr.
+    def load(
+        cls, model: str, *, revision: str | None = None, adapter: str | Path | None = None, align: bool = True, progress: bool = False
+    ) -> MedGemma:
+        """Loads ``model``: a hub id, a folder, "demo", or 4b, 1.5-4b, 27b, 27b-text. ``progress`` shows a download on stderr.
+
+        ``adapter`` is the folder of a LoRA or DoRA adapter, as PEFT or mlx-vlm saves it.
 
         ``align=False`` leaves mlx-vlm's departures from the reference as they are, to measure them. From here on mlx keeps at most
         256 MB of freed memory in this process, or less where a lower limit was set already. Raises ModelError when the model cannot be
         loaded; what is there already is loaded without a network.
         """
+        from medgemma_app.model.checkpoint import ALIASES
         from medgemma_app.model.loaded import LoadedModel
 
-        loaded, commit = LoadedModel.load(model, revision=revision, align=align, progress=progress)
-        return cls(loaded, id=model, revision=commit)
+        loaded, commit = LoadedModel.load(model, revision=revision, align=align, progress=progress, adapter=adapter)
+        return cls(loaded, id=ALIASES.get(model, model), revision=commit)
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model."""
-        return {"id": self.id, "revision": self.revision, "aligned": self.aligned}
+        adapted = {"adapter": self._loaded.adapter} if self._loaded.adapter else {}
+        return {"id": self.id, "revision": self.revision, "aligned": self.aligned, **adapted}
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed for ``prompt``, every picture as its image soft tokens."""
@@ -137,10 +145,7 @@ class MedGemma:
             "",
             **fed,
             max_tokens=options.max_tokens,
-            temperature=float(options.temperature),
-            top_p=float(options.top_p),
-            top_k=loaded.top_k(options),
-            seed=options.seed,
+            sampler=Sampler(options, top_k=loaded.top_k(options)),
             logits_processors=penalties(options),
         )
 

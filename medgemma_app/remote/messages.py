@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.model.answer import Answer
 from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token
+from medgemma_app.prompts import encodable
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -90,8 +91,8 @@ class Reply(Answer):
         if len(ids) > self.options.max_tokens:
             raise GenerationError("the server sends more tokens than it was asked for; see whether it keeps to max_tokens")
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
-        thought = str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or "")
-        self._held += str(choice.delta.content or "")
+        thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
+        self._held += encodable(str(choice.delta.content or ""))
         add = self.add
         if thought and not self._held:  # the ids of this chunk are the thought's
             add, self._held = self.add_thought, thought

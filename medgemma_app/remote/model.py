@@ -115,14 +115,14 @@ class RemoteModel:
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
         reply = Reply(checked_options(options).seeded())
-        return collect(self._answer(prompt, reply), reply, on_token)
+        return collect(self._answer(checked_prompt(prompt), reply), reply, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
         """One Token as each arrives. Closing the generator closes the connection, at which the server stops.
 
         Raises ContextError when the prompt does not fit, EndpointError and GenerationError when the server fails.
         """
-        return self._answer(prompt, Reply(checked_options(options).seeded()))
+        return self._answer(checked_prompt(prompt), Reply(checked_options(options).seeded()))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
@@ -137,7 +137,7 @@ class RemoteModel:
         return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
-        if checked_prompt(prompt).images:
+        if prompt.images:
             self._look()
         with translated(self._where, reply):
             yield from self._tokens_of(prompt, reply)

@@ -27,7 +27,7 @@ from mlx_vlm.server.generation import (
 )
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.decoding import Decoding, penalties
+from medgemma_app.model.decoding import Decoding, normalise, penalties
 from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
@@ -62,6 +62,7 @@ class Draws:
 
     def sample_target(self, logprobs: mx.array, *, row_ids: list[int], positions: list[int]) -> mx.array:
         """[rows, vocabulary] -> [rows]."""
+        normalise(logprobs)
         rows, self._rows = self._rows[-len(positions) :], []
         if not any(rows):
             return mx.argmax(logprobs, axis=-1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import re
 import shutil
 import sys
 
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from tiny import picture
 
-from medgemma_app import MedGemma, ModelError
+from medgemma_app import MedGemma, ModelError, Prompt
 from medgemma_app.model.checkpoint import FILES, find_checkpoint
 
 
@@ -44,8 +46,8 @@ def test_a_missing_file_is_named(copy, name):
     ("config", "message"),
     [
         ({"model_type": "llama"}, "not a Gemma 3 checkpoint"),
-        ({"model_type": "gemma3_text"}, "cannot see pictures"),
         ({"vision_config": None}, "vision_config"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised by 'gptq'"),
         ({"model_file": "evil.py"}, "Python code of its own"),
     ],
 )
@@ -53,6 +55,65 @@ def test_a_checkpoint_that_is_something_else_is_refused(copy, config, message):
     edit(copy, "config.json", **config)
     with pytest.raises(ModelError, match=message):
         find_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("text_config", "max_position_embeddings", None),
+        ("text_config", "max_position_embeddings", [8192]),
+        ("text_config", "max_position_embeddings", -35),
+        ("text_config", "sliding_window", 0),
+        ("text_config", "head_dim", "16"),
+        ("text_config", "num_hidden_layers", True),
+        ("vision_config", "patch_size", 14.5),
+    ],
+)
+def test_a_config_value_of_the_wrong_kind_is_named(copy, part, name, value):
+    config = json.loads((copy / "config.json").read_text())
+    edit(copy, "config.json", **{part: config[part] | {name: value}})
+    with pytest.raises(ModelError, match=f"{name} must be a whole number above 0"):
+        find_checkpoint(str(copy))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"rope_scaling": 3},
+        {"rope_scaling": {"factor": "x", "rope_type": "linear"}},
+        {"rope_parameters": {"full_attention": 3}},
+        {"rms_norm_eps": {}},
+    ],
+    ids=str,
+)
+def test_whatever_else_a_config_holds_is_an_error_in_one_line(copy, entries):
+    config = json.loads((copy / "config.json").read_text())
+    edit(copy, "config.json", text_config=config["text_config"] | entries)
+    with pytest.raises(ModelError, match="does not load as Gemma 3"):
+        MedGemma.load(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ bos_token }}{{ nothing.at.all }}", "fails"),
+        ("{{ raise_exception('no') }}", "fails"),
+        ("{% for", "fails"),
+        ("{% for message in messages %}{{ message['content'][0]['text'] | replace('x', 'yy') }}{{ 1 / 0 }}{% endfor %}", "fails"),
+    ],
+)
+def test_a_chat_template_that_fails_is_noticed_when_the_model_is_loaded(copy, template, message):
+    (copy / "chat_template.jinja").write_text(template)
+    with pytest.raises(ModelError, match=message) as caught:
+        MedGemma.load(str(copy))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chat_template_that_leaves_out_pictures_is_noticed(copy):
+    (copy / "chat_template.jinja").write_text("{{ bos_token }}{{ messages[0]['content'][-1]['text'] }}")
+    model = MedGemma.load(str(copy))
+    with pytest.raises(ModelError, match="leaves out pictures"):
+        model.tokenize(Prompt((picture(1), "look")))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
@@ -112,11 +173,12 @@ def hub_error(kind, status):
         (lambda: hub_error(RepositoryNotFoundError, 401), "hf auth login"),
         (lambda: hub_error(RevisionNotFoundError, 404), "no revision 'main2'"),
         (lambda: LocalEntryNotFoundError("x"), "cannot fetch"),
+        (lambda: hub_error(HfHubHTTPError, 401), "check the name, or run: hf auth login"),
         (lambda: hub_error(HfHubHTTPError, 503), "cannot fetch"),
         (lambda: ConnectionResetError("x"), "cannot fetch"),
         (lambda: http.ReadTimeout("x"), "cannot fetch"),
     ],
-    ids=["gated", "unknown", "revision", "offline", "server", "socket", "timeout"],
+    ids=["gated", "unknown", "revision", "offline", "refused", "server", "socket", "timeout"],
 )
 def test_what_the_hub_answers_becomes_one_clear_line(monkeypatch, error, message):
     def download(*_, local_files_only=False, **__):
@@ -126,6 +188,37 @@ def test_what_the_hub_answers_becomes_one_clear_line(monkeypatch, error, message
     with pytest.raises(ModelError, match=message) as caught:
         find_checkpoint("owner/name", revision="main2")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        ("1.5-4B", "did you mean 1.5-4b?"),
+        ("dmeo", "did you mean demo?"),
+        ("medgemma-1.5-4b-it-4bit", "did you mean mlx-community/medgemma-1.5-4b-it-4bit?"),
+        ("mlx-community/medgema-27b-it-8bit", "did you mean mlx-community/medgemma-27b-it-8bit?"),
+        ("llama", "give a folder, a hub id"),
+    ],
+)
+def test_a_slip_of_the_keyboard_gets_a_suggestion(monkeypatch, model, advice):
+    def download(*_, local_files_only=False, **__):
+        raise LocalEntryNotFoundError("not here") if local_files_only else hub_error(RepositoryNotFoundError, 401)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(ModelError, match=re.escape(advice)):
+        find_checkpoint(model)
+
+
+def test_a_short_name_stands_for_a_hub_id(monkeypatch, tiny_folder):
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: asked.append(name) or str(tiny_folder))
+    assert MedGemma.load("4b").id == "mlx-community/medgemma-4b-it-4bit" == asked[0]
+
+
+def test_an_adapter_in_the_place_of_a_checkpoint_is_told_as_one(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="it is an adapter"):
+        find_checkpoint(str(tmp_path))
 
 
 def test_a_hub_id_without_network_says_so(monkeypatch, tmp_path):
