@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
@@ -23,10 +22,9 @@ _SUPPORT = {
 }
 _SYMPTOMS = Lexicon(_SAME)
 _EXAMS = [(Lexicon(names), reasons) for names, reasons in rows("exams")]
-_DIAGNOSES = {name: (*names, *reasons) for names, reasons in rows("conditions") for name in names}
-_DIAGNOSIS_LEXICON = Lexicon(_DIAGNOSES)
-_PARTS = {name: names[0] for names, _ in rows("anatomy") for name in names}
-_PART_LEXICON = Lexicon(_PARTS)
+_REASONS = {name: (*names, *reasons) for names, reasons in rows("conditions") for name in names}
+_DIAGNOSES = Lexicon(_REASONS)
+_PARTS = Lexicon(name for names, _ in rows("anatomy") for name in names)
 
 _DENIAL = re.compile(r"\b(?:den(?:y|ies|ied|ying)|negative for|no|without)\b", re.IGNORECASE)
 _REPORTS = re.compile(
@@ -57,17 +55,15 @@ def unmentioned_denial(text: Text) -> Iterator[Issue]:
         return
     source = heard(text.source)
     silent: dict[tuple[str, ...], tuple[str, int, int]] = {}
-    for start, sentence in sentences(text.text):
+    for at, sentence in sentences(text.text):
         denial = _DENIAL.search(sentence)
-        said = words(sentence[denial.end() :] if denial else "")
-        for name, first, last in _SYMPTOMS.mentions(said.texts):
-            if not any(map(source.has, _SUPPORT[name])):
-                place = start + (denial.end() if denial else 0)
-                silent.setdefault(_SUPPORT[name], (name, place + said.starts[first], place + said.ends[last - 1]))
+        for name, start, end in _SYMPTOMS.find(sentence) if denial else ():
+            if denial and start >= denial.end() and not any(map(source.has, _SUPPORT[name])):
+                silent.setdefault(_SUPPORT[name], (name, at + start, at + end))
     if silent:
-        names, (_, *span) = ", ".join(name for name, _, _ in silent.values()), next(iter(silent.values()))
+        names, (_, start, end) = ", ".join(name for name, _, _ in silent.values()), next(iter(silent.values()))
         message = f"the note denies what the source does not speak of: {names}"
-        yield text.issue("unmentioned-denial", "warning", message, (span[0], span[1]), found=names)
+        yield text.issue("unmentioned-denial", "warning", message, (start, end), found=names)
 
 
 def unmentioned_exam(text: Text) -> Iterator[Issue]:
@@ -92,68 +88,39 @@ def unnamed_diagnosis(text: Text) -> Iterator[Issue]:
         return
     source = heard(text.source)
     unsaid: dict[tuple[str, ...], tuple[str, int, int]] = {}
-    for start, sentence in sentences(text.text):
-        said = words(sentence)
-        for name, first, last in _DIAGNOSIS_LEXICON.mentions(said.texts):
-            support = _DIAGNOSES[name]
-            if support in unsaid or polarity(scopes(sentence), said.starts[first]) not in ("affirmed", "doubtful"):
-                continue
-            if not any(map(source.has, support)) and not any(source.alike([name])):
-                unsaid[support] = (name, start + said.starts[first], start + said.ends[last - 1])
+    for at, sentence in sentences(text.text):
+        for name, start, end in _DIAGNOSES.find(sentence):
+            support = _REASONS[name]
+            told = polarity(scopes(sentence), start) in ("affirmed", "doubtful") and support not in unsaid
+            if told and not any(map(source.has, support)) and not any(source.alike([name])):
+                unsaid[support] = (name, at + start, at + end)
     for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-diagnosis", "info", f"the source does not name {name}", (start, end), found=name)
 
 
-class _Said(NamedTuple):
-    polarity: Polarity
-    start: int
-    end: int
-
-
 def symptom_mismatch(text: Text) -> Iterator[Issue]:
-    """A symptom that a written source affirms is not denied in the note, nor the other way round."""
+    """A symptom that a written source affirms each time is not denied in the note each time, nor the other way round."""
     if text.source is None or not is_english(text.source) or is_dialogue(text.source):
         return
     source = _polarities(text.source)
     for name, told in _polarities(text.text).items():
         said = source.get(name, [])
-        kinds, others = {one.polarity for one in told}, {one.polarity for one in said}
-        if kinds == {"denied"} and others == {"affirmed"}:
-            found, expected = f"denies {name}", f"affirms {name}"
-        elif (
-            kinds == {"affirmed"}
-            and others == {"denied"}
-            and any(_REPORTS.search(text.text[max(0, one.start - 40) : one.start]) for one in told)
-        ):
-            found, expected = f"affirms {name}", f"denies {name}"
-        else:
-            continue
-        span, place = (told[0].start, told[0].end), (said[0].start, said[0].end)
-        message = f"the note {found}, the source {expected}"
-        yield text.issue("symptom-mismatch", "warning", message, span, source_span=place, found=found, expected=expected)
+        kinds = {kind for kind, _, _ in told}, {kind for kind, _, _ in said}
+        reported = kinds[0] == {"denied"} or any(_REPORTS.search(text.text[max(0, start - 40) : start]) for _, start, _ in told)
+        if kinds in (({"denied"}, {"affirmed"}), ({"affirmed"}, {"denied"})) and reported:
+            found, expected = f"{told[0][0]} {name}", f"{said[0][0]} {name}"
+            message = f"{name} is {told[0][0]} in the note and {said[0][0]} in the source"
+            yield text.issue("symptom-mismatch", "warning", message, told[0][1:], source_span=said[0][1:], found=found, expected=expected)
 
 
-def _polarities(text: str) -> dict[str, list[_Said]]:
-    """Symptom -> whether it is affirmed or denied each time."""
-    found: dict[str, list[_Said]] = {}
-    for start, sentence in sentences(text):
-        said = words(sentence)
-        for name, first, last in _SYMPTOMS.mentions(said.texts):
-            kind = (
-                "doubtful"
-                if text[start + len(sentence) : start + len(sentence) + 1] == "?"
-                else polarity(scopes(sentence), said.starts[first])
-            )
-            found.setdefault(_SAME[name], []).append(_Said(kind, start + said.starts[first], start + said.ends[last - 1]))
+def _polarities(text: str) -> dict[str, list[tuple[Polarity, int, int]]]:
+    """Symptom -> whether it is affirmed or denied, and where, each time."""
+    found: dict[str, list[tuple[Polarity, int, int]]] = {}
+    for at, sentence in sentences(text):
+        asked = text[at + len(sentence) : at + len(sentence) + 1] == "?"
+        for name, start, end in _SYMPTOMS.find(sentence):
+            found.setdefault(_SAME[name], []).append(("doubtful" if asked else polarity(scopes(sentence), start), at + start, at + end))
     return found
-
-
-class _Sided(NamedTuple):
-    part: str
-    group: str
-    side: str
-    start: int
-    end: int
 
 
 _SIDES = {word: side for side in ("left", "right", "both") for word in WORDS[side]}
@@ -170,36 +137,35 @@ def side_mismatch(text: Text) -> Iterator[Issue]:
     if text.source is None or not is_english(text.source):
         return
     source = _sides(affirmed(text.source), wide=is_dialogue(text.source))
-    told: set[tuple[str, str]] = set()
-    for one in _sides(text.text, wide=False):
-        if one.side not in _OTHER_SIDE or (one.part, one.side) in told:
-            continue
-        said = [other for other in source if other.part == one.part]
-        if said and all(other.side == _OTHER_SIDE[one.side] for other in said):
-            told.add((one.part, one.side))
-            found, expected, place = f"{one.side} {one.part}", f"{said[0].side} {said[0].part}", (said[0].start, said[0].end)
+    for (part, side), span in _sides(text.text, wide=False).items():
+        other = _OTHER_SIDE.get(side, "")
+        if (part, other) in source and (part, side) not in source and (part, "both") not in source:
+            found, expected, place = f"{side} {part}", f"{other} {part}", source[part, other]
             message = f"the note says {found}, the source {expected}"
-            yield text.issue("side-mismatch", "warning", message, (one.start, one.end), source_span=place, found=found, expected=expected)
+            yield text.issue("side-mismatch", "warning", message, span, source_span=place, found=found, expected=expected)
 
 
-def _sides(text: str, *, wide: bool) -> list[_Sided]:
-    """The sides that a text gives parts of the body: right before or behind them, or in speech anywhere near."""
-    said, found, before = words(text), [], 0
+def _sides(text: str, *, wide: bool) -> dict[tuple[str, str], tuple[int, int]]:
+    """(part of the body, side) -> where a text first says so: right before or behind the part, or in speech anywhere near."""
+    said, before = words(text), 0
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    follow = [*said.texts[1:], ""]
     sides = [
         _SIDES.get(text[start:end], "") if after not in _NO_SIDE else ""
-        for start, end, after in zip(said.starts, said.ends, [*said.texts[1:], ""], strict=False)
+        for start, end, after in zip(said.starts, said.ends, follow, strict=False)
     ]
-    for name, first, last in _PART_LEXICON.mentions(said.texts):
+    for name, first, last in _PARTS.mentions(said.texts):
         part = name if name.endswith("ss") else name.removesuffix("s")
         start, end = said.starts[first], said.ends[last - 1]
         ahead = range(first - 1, max(before, first - 1 - (_WIDE_BEFORE if wide else _BEFORE)) - 1, -1)
         near = [at for at in ahead if sides[at] and (wide or not _STOP.search(text, said.ends[at], start))]
         near = [*near, *(at for at in range(last, min(len(sides), last + _WIDE_AFTER)) if sides[at])] if wide else near[:1]
-        found += [_Sided(part, _PARTS[name], sides[at], min(start, said.starts[at]), max(end, said.ends[at])) for at in near]
+        for at in near:
+            found.setdefault((part, sides[at]), (min(start, said.starts[at]), max(end, said.ends[at])))
         if name in _QUADRANTS:
-            found.append(_Sided("quadrant", _PARTS[name], _QUADRANTS[name], start, end))
+            found.setdefault(("quadrant", _QUADRANTS[name]), (start, end))
         elif not near and (behind := _BEHIND.match(text, end)):
-            found.append(_Sided(part, _PARTS[name], _SIDES.get(behind[1], "both"), start, behind.end()))
+            found.setdefault((part, _SIDES.get(behind[1], "both")), (start, behind.end()))
         before = last if wide else 0  # what is left of another part is not of this one
     return found
 

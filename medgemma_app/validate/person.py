@@ -48,6 +48,9 @@ _IS_AGE = re.compile(r"old|of age|y/?o|y\.", re.IGNORECASE)
 _MONTHS = {"y": 12.0, "m": 1.0, "w": 0.25, "d": 0.03}
 
 
+_SEVERITY: dict[bool, Severity] = {True: "error", False: "warning"}
+
+
 class Known(NamedTuple):
     """What a text says of the patient, and where."""
 
@@ -59,20 +62,13 @@ class Known(NamedTuple):
 def wrong_sex(text: Text) -> Iterator[Issue]:
     """The note calls the patient by the sex the source states, in a statement, or with its pronouns."""
     known = _sex(text.source or "", fewest=_FEW_PRONOUNS if text.source and not is_dialogue(text.source) else 0)
-    if not known:
-        return
-    written = _sex(text.text, fewest=_FEWEST_PRONOUNS)
-    stray = _stray(text.text, str(known.value))
-    if written and written.value != known.value:
-        yield _issue(text, "error", written, known)
-    elif stray:
-        yield _issue(text, "warning", stray, known)
-
-
-def _issue(text: Text, severity: Severity, found: Known, known: Known) -> Issue:
-    message = f"the note speaks of a {found.value} patient, the source of a {known.value} one"
-    span, place = (found.start, found.end), (known.start, known.end)
-    return text.issue("wrong-sex", severity, message, span, source_span=place, found=str(found.value), expected=str(known.value))
+    written = _sex(text.text, fewest=_FEWEST_PRONOUNS) if known else None
+    differs = written is not None and known is not None and written.value != known.value
+    found = written if differs else known and _stray(text.text, str(known.value))
+    if found and known:
+        message = f"the note speaks of a {found.value} patient, the source of a {known.value} one"
+        span, place, severity = (found.start, found.end), (known.start, known.end), _SEVERITY[differs]
+        yield text.issue("wrong-sex", severity, message, span, source_span=place, found=str(found.value), expected=str(known.value))
 
 
 def _sex(text: str, *, fewest: int) -> Known | None:
@@ -125,13 +121,10 @@ def _years(age: Known) -> str:
 
 def _ages(text: str) -> list[Known]:
     """The ages of the patient in digits, in months."""
-    found = []
-    for pattern in _AGES:
-        for one in pattern.finditer(text):
-            is_age = not one[2] or "labelled" in pattern.groupindex or _IS_AGE.search(one[0])
-            if is_age and int(one[1]) <= 120 and _of_patient(text, one.start(1), one.end(1)):
-                found.append(Known(int(one[1]) * _MONTHS.get(one[2][:1].lower() or "y", 12.0), *one.span()))
-    return found
+    found = (one for pattern in _AGES for one in pattern.finditer(text))
+    ages = (one for one in found if not one[2] or "labelled" in one.groupdict() or _IS_AGE.search(one[0]))
+    own = (one for one in ages if int(one[1]) <= 120 and _of_patient(text, one.start(1), one.end(1)))
+    return [Known(int(one[1]) * _MONTHS.get(one[2][:1].lower() or "y", 12.0), *one.span()) for one in own]
 
 
 def _of_patient(text: str, start: int, end: int) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
+from itertools import islice
 from operator import add
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ _BRITISH = re.compile(
 _TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
-_LONGEST_WORD, _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 40, 5, 4, 0.75, 400
+_SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 5, 4, 0.75, 400
 _SAME_SOUND = str.maketrans("czkfyx", "ksqpie")
 
 
@@ -68,12 +69,8 @@ def _american(lower: str) -> str:
 
 def rows(name: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """The lines of a word list: the names before the bar, and those after it."""
-    parts = (line.partition("|") for line in lines(name))
-    return [(_split(before), _split(after)) for before, _, after in parts]
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (name.strip() for name in text.split(","))))
+    parts = ([part.split(",") for part in f"{line}|".split("|")[:2]] for line in lines(name))
+    return [(tuple(map(str.strip, before)), tuple(filter(None, map(str.strip, after)))) for before, after in parts]
 
 
 class Lexicon:
@@ -85,6 +82,11 @@ class Lexicon:
         for name in self._names:
             first, *more = name.split(" ")
             self._longest[first] = max(self._longest.get(first, 0), 1 + len(more))
+
+    def find(self, text: str) -> Iterator[tuple[str, int, int]]:
+        """(name, start, end) of every name in a text."""
+        said, starts, ends = words(text)
+        return ((name, starts[first], ends[last - 1]) for name, first, last in self.mentions(said))
 
     def mentions(self, said: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         """(name, first word, after its last word) of every name, longest names first, none inside another."""
@@ -115,14 +117,6 @@ class Heard:
         pairs = list(map(add, self.said, self.said[1:]))
         return dict.fromkeys((*self.words, *pairs, *map(add, pairs, self.said[2:])))
 
-    @cached_property
-    def _by_initial(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for word in self._joined:
-            if _SHORTEST_ALIKE <= len(word) <= _LONGEST_WORD:
-                found.setdefault(word[0].translate(_SAME_SOUND), []).append(word)
-        return found
-
     def has(self, name: str) -> bool:
         """Whether a name of one or more words was said as written, or run together."""
         return f" {name} " in self._text if " " in name else name in self.words or (len(name) >= _SHORTEST_ALIKE and name in self._joined)
@@ -134,10 +128,9 @@ class Heard:
     def alike(self, names: Iterable[str]) -> Iterator[str]:
         """The words that one of the names may be a misspelling of, as difflib compares them."""
         for name in (name.replace(" ", "") for name in names if len(name) >= _SHORTEST_ALIKE):
-            near = (
-                word for word in self._by_initial.get(name[0].translate(_SAME_SOUND), ()) if abs(len(word) - len(name)) <= len(name) // 4
-            )
-            kept = [word for word in near if len(set(word) & set(name)) * 2 > len(set(name))][:_MOST_COMPARED]
+            initial, least, most = name[0].translate(_SAME_SOUND), len(name) - len(name) // 4, len(name) + len(name) // 4
+            near = (word for word in self._joined if least <= len(word) <= most and word[0].translate(_SAME_SOUND) == initial)
+            kept = islice((word for word in near if len(set(word) & set(name)) * 2 > len(set(name))), _MOST_COMPARED)
             yield from (word for word in kept if SequenceMatcher(None, word, name, autojunk=False).ratio() >= _ALIKE)
 
 
@@ -179,18 +172,11 @@ class Mention(NamedTuple):
     drugs: frozenset[str]
 
 
-def _drug_names() -> tuple[dict[str, frozenset[str]], re.Pattern[str]]:
-    names: dict[str, frozenset[str]] = {}
-    endings: list[str] = []
-    for row, _ in rows("drugs"):
-        if row[0].startswith("-"):
-            endings += [name[1:] for name in row]
-            continue
-        names.update((name, names.get(name, frozenset()) | {row[0]}) for name in row)
-    return names, re.compile(rf"[a-z]{{3,25}}(?:{'|'.join(endings)})")
-
-
-DRUGS, _DRUG_ENDING = _drug_names()
+_ROWS = [row for row, _ in rows("drugs")]
+_DRUG_ENDING = re.compile(rf"[a-z]{{3,25}}(?:{'|'.join(name[1:] for row in _ROWS for name in row if name.startswith('-'))})")
+DRUGS: dict[str, frozenset[str]] = {}
+for _row in _ROWS:
+    DRUGS.update((name, DRUGS.get(name, frozenset()) | {_row[0]}) for name in _row)
 _DRUG_LEXICON = Lexicon(DRUGS)
 _SHORTEST_FOREIGN = 7  # "metformina", "amoxicilline", "pantoprazol"
 _BARE = {name.rstrip("aeos"): drugs for name, drugs in DRUGS.items() if len(name) >= _SHORTEST_FOREIGN}
@@ -204,8 +190,7 @@ def drugs_of(word: str) -> frozenset[str]:
         return DRUGS[word]
     if word.endswith("s") and len(word) > _SHORTEST_ALIKE and word[:-1] in DRUGS:
         return DRUGS[word[:-1]]
-    bare = word.rstrip("aeos")
-    if len(word) >= _SHORTEST_FOREIGN and bare in _BARE:
+    if len(word) >= _SHORTEST_FOREIGN and (bare := word.rstrip("aeos")) in _BARE:
         return _BARE[bare]
     return frozenset([word]) if word not in _NO_DRUGS and _DRUG_ENDING.fullmatch(word) else frozenset()
 
