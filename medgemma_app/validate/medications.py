@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from medgemma_app.validate.core import Code, Issue, Text
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import DRUGS, WORDS, Mention, affirmed, drugs_of, heard, is_dialogue, is_english, mentions
+from medgemma_app.validate.terms import DRUGS, WORDS, Mention, affirmed, heard, is_dialogue, is_english, mentions
 from medgemma_app.validate.values import DOSES, is_derived, known_doses, multiples, said_in
 
 _PLACES = re.compile(
@@ -61,7 +61,6 @@ _DAYS = {
 }
 _ONE = re.compile(r"\b(?:an?|one|last|next|this|past|per|each|every|the|previous) (hour|day|week|month|year)\b", re.IGNORECASE)
 _IN_TOTAL = re.compile(r" (?:in total|total|more|further|additional|before|after|ago|prior)", re.IGNORECASE)
-_STRETCH = re.compile(r"(?:\b(?:every|each|q|per|past|age)|\() ?(?:[0-9]+ ?(?:-|–|to) ?)?$", re.IGNORECASE)  # how often, or computed
 _STRETCH = re.compile(r"(?!few|couple)(?!.*\.\s)[^\n]+", re.IGNORECASE)
 _ABOUT, _LONG = 0.08, 28  # four weeks are a month
 _STATUSES = {verb: status for status in ("start", "stop", "continue", "increase", "decrease") for verb in WORDS[status]}
@@ -275,7 +274,7 @@ def unnamed_medication(text: Text) -> Iterator[Issue]:
         if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
             names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
             names = (*names, *(word for word in one.name.split() if len(word) > _LONG_WORD))
-            if not any(map(said.has, names)) and not said.begins(one.name) and all(map(drugs_of, said.alike(names))):
+            if not any(map(said.has, names)) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
                 unsaid[one.drugs] = one
     for one in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)

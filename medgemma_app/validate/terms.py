@@ -32,7 +32,7 @@ _TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 5, 4, 0.75, 400
-_SAME_SOUND = str.maketrans("czkfyx", "ksqpie")
+_SAME_SOUND = str.maketrans("ckqzxfeiouy", "sssss" + "p" + "aaaaa")
 
 
 def _units() -> dict[str, dict[str, str]]:
@@ -119,7 +119,11 @@ class Heard:
 
     def has(self, name: str) -> bool:
         """Whether a name of one or more words was said as written, or run together."""
-        return f" {name} " in self._text if " " in name else name in self.words or (len(name) >= _SHORTEST_ALIKE and name in self._joined)
+        return (
+            f" {name} " in self._text
+            if " " in name
+            else name in self.words or f"{name}s" in self.words or (len(name) >= _SHORTEST_ALIKE and name in self._joined)
+        )
 
     def begins(self, name: str) -> bool:
         """Whether a name is the beginning of a word that was said, as "azithro" is, or the other way round."""
