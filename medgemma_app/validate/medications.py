@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from medgemma_app.validate.core import Code, Issue, Text
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import DRUGS, WORDS, Mention, affirmed, heard, is_dialogue, is_english, mentions
+from medgemma_app.validate.terms import DRUGS, WORDS, Mention, Source, heard, mentions
 from medgemma_app.validate.values import DOSES, is_derived, known_doses, multiples, said_in
 
 _PLACES = re.compile(
@@ -135,19 +135,16 @@ def _disagreeing(facts: Iterable[Fact], said: list[Fact], near: list[Fact], agre
             yield fact
 
 
-def dose_mismatch(text: Text) -> Iterator[Issue]:
+def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """Where the source gives a drug a dose, the note gives this drug that dose; what no drug has in the source is an invented value."""
-    if text.source is None:
-        return
-    source, spoken = affirmed(text.source), is_dialogue(text.source)
-    numbers, said = spoken_quantities(known_doses(source)), said_in(source)
+    numbers, said = spoken_quantities(known_doses(source.told)), said_in(source.told)
     spans = [(one, one.start, one.reach) for one in numbers if one.kind in DOSES or not one.kind]
-    least = _LEAST_SPOKEN if spoken else 0
-    owned = [one for one in _owned(source, spans, _DIRECTLY) if one.value.kind or _is_next(source, one, least)]
+    least = _LEAST_SPOKEN if source.spoken else 0
+    owned = [one for one in _owned(source.told, spans, _DIRECTLY) if one.value.kind or _is_next(source.told, one, least)]
     taken = {one.start for one in owned}
     counted = [(one, one.start, one.reach) for one in (*numbers, *multiples(numbers))]
-    near = _around(source, counted, owned) if spoken else []
-    free = [] if spoken else [one for one, start, _ in spans if start not in taken]  # the dose of any drug
+    near = _around(source.told, counted, owned) if source.spoken else []
+    free = [] if source.spoken else [one for one, start, _ in spans if start not in taken]  # the dose of any drug
     dosed = {name for one in (*owned, *near) if one.value.kind in DOSES or one.start in taken for name in one.drug.drugs}
     written = _owned(text.text, ((one, one.start, one.reach) for one in written_quantities(text.text) if one.kind in DOSES), _DIRECTLY)
     facts = (one for one in written if dosed & one.drug.drugs and said.has(one.value) and not is_derived(text.text, one.value))
@@ -177,16 +174,13 @@ def _times(found: re.Match[str]) -> tuple[float, ...]:
     return (float(_CODES[found["code"].lower().replace(".", "")]),) if found["code"] else (1.0,)
 
 
-def frequency_mismatch(text: Text) -> Iterator[Issue]:
+def frequency_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug is taken as often as its source says; in speech, as often as it says near the drug."""
-    if text.source is None:
-        return
-    source, spoken = affirmed(text.source), is_dialogue(text.source)
-    spans = [(_times(found), *found.span()) for found in _FREQUENCY.finditer(source)]
-    said = _owned(source, spans, _TO_FREQUENCY)
-    opened = [(one, *one.span()) for one in _OPEN.finditer(source)] if spoken else []
-    near = _around(source, spans, said) if spoken else []
-    loose = {name for one in _around(source, opened, []) for name in one.drug.drugs}
+    spans = [(_times(found), *found.span()) for found in _FREQUENCY.finditer(source.told)]
+    said = _owned(source.told, spans, _TO_FREQUENCY)
+    opened = [(one, *one.span()) for one in _OPEN.finditer(source.told)] if source.spoken else []
+    near = _around(source.told, spans, said) if source.spoken else []
+    loose = {name for one in _around(source.told, opened, []) for name in one.drug.drugs}
     direct = {name for one in said for name in one.drug.drugs}
     written = _owned(text.text, ((_times(found), *found.span()) for found in _FREQUENCY.finditer(text.text)), _TO_FREQUENCY)
     once = Counter(one.drug for one in written)
@@ -199,19 +193,16 @@ def frequency_mismatch(text: Text) -> Iterator[Issue]:
     yield from _compare(text, "frequency-mismatch", taken, said, near, lambda one, other: one[0] in other)
 
 
-def duration_mismatch(text: Text) -> Iterator[Issue]:
+def duration_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug is taken as long as its source says; any other stretch of time is one that the source gives, in this unit or another."""
-    if text.source is None:
-        return
-    source = affirmed(text.source)
-    numbers = spoken_quantities(source)
-    said, courses = _courses(source, numbers), _courses(text.text, spoken_quantities(text.text))
+    numbers = spoken_quantities(source.told)
+    said, courses = _courses(source.told, numbers), _courses(text.text, spoken_quantities(text.text))
     yield from _compare(text, "duration-mismatch", courses, said, [], _is_as_long)
     compared = {one.start for one in courses if any(one.drug.drugs & other.drug.drugs for other in said)}
-    known = [one.value * _days(one) for one in numbers if _days(one)] + [_DAYS[one[1].lower()] for one in _ONE.finditer(source)]
-    bare = {round(one.value, 3) for one in numbers if one.kind in ("", "count", "age")} if is_dialogue(source) else set()
+    known = [one.value * _days(one) for one in numbers if _days(one)] + [_DAYS[one[1].lower()] for one in _ONE.finditer(source.told)]
+    bare = {round(one.value, 3) for one in numbers if one.kind in ("", "count", "age")} if source.spoken else set()
     end = 0
-    for one in spoken_quantities(text.text) if is_english(source) else ():
+    for one in spoken_quantities(text.text) if source.english else ():
         if not _days(one) or one.start < end or one.start in compared:
             continue
         end, value = one.end, text.text[one.start : one.reach]
@@ -255,20 +246,17 @@ def _statuses(text: str) -> Iterator[Fact]:
             yield Fact(drugs[at], _STATUSES[verb[0].lower()], verb.start(), verb.end())
 
 
-def status_mismatch(text: Text) -> Iterator[Issue]:
+def status_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug that the source starts is not stopped in the note, nor the other way round."""
-    if text.source is not None:
-        facts, said = _statuses(text.text), list(_statuses(affirmed(text.source)))
-        yield from _compare(text, "status-mismatch", facts, said, [], lambda one, other: other not in _OPPOSITES[one])
+    facts, said = _statuses(text.text), list(_statuses(source.told))
+    yield from _compare(text, "status-mismatch", facts, said, [], lambda one, other: other not in _OPPOSITES[one])
 
 
-def unnamed_medication(text: Text) -> Iterator[Issue]:
+def unnamed_medication(text: Text, source: Source) -> Iterator[Issue]:
     """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either."""
-    if text.source is None:
-        return
-    said, source = heard(text.source), affirmed(text.source)
-    known = frozenset(name for one in mentions(text.source) for name in one.drugs)
-    values = {one.start for one in written_quantities(text.text) if said_in(source).has(one)}
+    said = heard(source.raw)
+    known = frozenset(name for one in mentions(source.raw) for name in one.drugs)
+    values = {one.start for one in written_quantities(text.text) if said_in(source.told).has(one)}
     unsaid: dict[frozenset[str], Mention] = {}
     for one in _named(text.text, values):
         if one.drugs.isdisjoint(known) and one.drugs not in unsaid:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
-from medgemma_app.validate.terms import DRUGS, WORDS, Lexicon, affirmed, drugs_of, heard, is_dialogue, is_english, rows, words
+from medgemma_app.validate.terms import DRUGS, WORDS, Lexicon, Source, drugs_of, heard, rows, words
 
 MOST_ISSUES = 10
 _FILLERS = frozenset("is are was were the a".split())  # noqa: SIM905
@@ -49,16 +49,14 @@ _NO_ALLERGIES = re.compile(
 )
 
 
-def unmentioned_denial(text: Text) -> Iterator[Issue]:
+def unmentioned_denial(text: Text, source: Source) -> Iterator[Issue]:
     """A symptom the patient denies is one the source speaks of; one warning names all that are not."""
-    if text.source is None or not is_english(text.source):
-        return
-    source = heard(text.source)
+    said = heard(source.raw)
     silent: dict[tuple[str, ...], tuple[str, int, int]] = {}
     for at, sentence in sentences(text.text):
         denial = _DENIAL.search(sentence)
         for name, start, end in _SYMPTOMS.find(sentence) if denial else ():
-            if denial and start >= denial.end() and not any(map(source.has, _SUPPORT[name])):
+            if denial and start >= denial.end() and not any(map(said.has, _SUPPORT[name])):
                 silent.setdefault(_SUPPORT[name], (name, at + start, at + end))
     if silent:
         names, (_, start, end) = ", ".join(name for name, _, _ in silent.values()), next(iter(silent.values()))
@@ -66,45 +64,39 @@ def unmentioned_denial(text: Text) -> Iterator[Issue]:
         yield text.issue("unmentioned-denial", "warning", message, (start, end), found=names)
 
 
-def unmentioned_exam(text: Text) -> Iterator[Issue]:
+def unmentioned_exam(text: Text, source: Source) -> Iterator[Issue]:
     """A normal examination is of a part the source speaks of."""
-    if text.source is None or not is_english(text.source):
-        return
     said, starts, ends = words(text.text)
     kept = [at for at, word in enumerate(said) if word not in _FILLERS]
     shown = [said[at] for at in kept]
-    source = " " + " ".join(heard(text.source).words)
+    heard_words = " " + " ".join(heard(source.raw).words)
     for lexicon, support in _EXAMS:
         for name, first, last in islice(lexicon.mentions(shown), 1):
             own = (word for word in name.split() if word not in _COMMON)
-            if not any(f" {word}" in source for word in (*support, *own)):
+            if not any(f" {word}" in heard_words for word in (*support, *own)):
                 span = (starts[kept[first]], ends[kept[last - 1]])
                 yield text.issue("unmentioned-exam", "warning", f"the source mentions no such examination: {name}", span, found=name)
 
 
-def unnamed_diagnosis(text: Text) -> Iterator[Issue]:
+def unnamed_diagnosis(text: Text, source: Source) -> Iterator[Issue]:
     """A diagnosis the note affirms is in the source, in the words of clinicians or of patients, or follows from what is there."""
-    if text.source is None or not is_english(text.source):
-        return
-    source = heard(text.source)
+    said = heard(source.raw)
     unsaid: dict[tuple[str, ...], tuple[str, int, int]] = {}
     for at, sentence in sentences(text.text):
         for name, start, end in _DIAGNOSES.find(sentence):
             support = _REASONS[name]
             told = polarity(scopes(sentence), start) in ("affirmed", "doubtful") and support not in unsaid
-            if told and not any(map(source.has, support)) and not any(source.alike([name])):
+            if told and not any(map(said.has, support)) and not any(said.alike([name])):
                 unsaid[support] = (name, at + start, at + end)
     for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-diagnosis", "info", f"the source does not name {name}", (start, end), found=name)
 
 
-def symptom_mismatch(text: Text) -> Iterator[Issue]:
+def symptom_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A symptom that a written source affirms each time is not denied in the note each time, nor the other way round."""
-    if text.source is None or not is_english(text.source) or is_dialogue(text.source):
-        return
-    source = _polarities(text.source)
-    for name, told in _polarities(text.text).items():
-        said = source.get(name, [])
+    known = _polarities(source.raw)
+    for name, told in () if source.spoken else _polarities(text.text).items():
+        said = known.get(name, [])
         kinds = {kind for kind, _, _ in told}, {kind for kind, _, _ in said}
         reported = kinds[0] == {"denied"} or any(_REPORTS.search(text.text[max(0, start - 40) : start]) for _, start, _ in told)
         if kinds in (({"denied"}, {"affirmed"}), ({"affirmed"}, {"denied"})) and reported:
@@ -132,15 +124,13 @@ _STOP = re.compile(r"[.;)\n]|, ")
 _BEFORE, _WIDE_BEFORE, _WIDE_AFTER = 4, 8, 5
 
 
-def side_mismatch(text: Text) -> Iterator[Issue]:
+def side_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A part of the body is on the side that the source gives it."""
-    if text.source is None or not is_english(text.source):
-        return
-    source = _sides(affirmed(text.source), wide=is_dialogue(text.source))
+    known = _sides(source.told, wide=source.spoken)
     for (part, side), span in _sides(text.text, wide=False).items():
         other = _OTHER_SIDE.get(side, "")
-        if (part, other) in source and (part, side) not in source and (part, "both") not in source:
-            found, expected, place = f"{side} {part}", f"{other} {part}", source[part, other]
+        if (part, other) in known and (part, side) not in known and (part, "both") not in known:
+            found, expected, place = f"{side} {part}", f"{other} {part}", known[part, other]
             message = f"the note says {found}, the source {expected}"
             yield text.issue("side-mismatch", "warning", message, span, source_span=place, found=found, expected=expected)
 
@@ -170,23 +160,18 @@ def _sides(text: str, *, wide: bool) -> dict[tuple[str, str], tuple[int, int]]:
     return found
 
 
-def omitted_allergy(text: Text) -> Iterator[Issue]:
+def omitted_allergy(text: Text, source: Source) -> Iterator[Issue]:
     """An allergy the source names is in the note, and a note that denies any has a source that names none."""
-    note, source = heard(text.text), affirmed(text.source or "")
+    note = heard(text.text)
     denied = _NO_ALLERGIES.search(text.text)
-    for allergen, place in sorted(_allergens(source).items(), key=lambda one: one[1])[:MOST_ISSUES]:
+    for allergen, place in sorted(_allergens(source.told).items(), key=lambda one: one[1])[:MOST_ISSUES]:
         drugs = drugs_of(allergen)
         names = (allergen, *(name for name in DRUGS if DRUGS[name] & drugs))
-        if denied and not _NO_ALLERGIES.search(source):
+        if denied and not _NO_ALLERGIES.search(source.told):
             message = f"the source names an allergy to {allergen}, the note denies any"
             yield text.issue("omitted-allergy", "warning", message, denied.span(), source_span=place, found=denied[0], expected=allergen)
             return
-        if (
-            is_english(source)
-            and not any(map(note.has, names))
-            and not note.begins(allergen.rstrip("s"))
-            and not any(note.alike([allergen]))
-        ):
+        if source.english and not any(map(note.has, names)) and not note.begins(allergen.rstrip("s")) and not any(note.alike([allergen])):
             message = f"the source names an allergy to {allergen}, the note does not"
             yield Issue("omitted-allergy", "warning", message, allergen, source_start=place[0], source_end=place[1], expected=allergen)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import spoken_quantities
-from medgemma_app.validate.terms import WORDS, is_dialogue
+from medgemma_app.validate.terms import WORDS, Source
 
 _SEX = dict.fromkeys(WORDS["female"], "female") | dict.fromkeys(WORDS["male"], "male")
 _OTHER = {"female": "male", "male": "female"}
@@ -59,9 +59,9 @@ class Known(NamedTuple):
     end: int
 
 
-def wrong_sex(text: Text) -> Iterator[Issue]:
+def wrong_sex(text: Text, source: Source) -> Iterator[Issue]:
     """The note calls the patient by the sex the source states, in a statement, or with its pronouns."""
-    known = _sex(text.source or "", fewest=_FEW_PRONOUNS if text.source and not is_dialogue(text.source) else 0)
+    known = _sex(source.raw, fewest=0 if source.spoken else _FEW_PRONOUNS)
     written = _sex(text.text, fewest=_FEWEST_PRONOUNS) if known else None
     differs = written is not None and known is not None and written.value != known.value
     found = written if differs else known and _stray(text.text, str(known.value))
@@ -96,15 +96,13 @@ def _stray(text: str, sex: str) -> Known | None:
     return None
 
 
-def wrong_age(text: Text) -> Iterator[Issue]:
+def wrong_age(text: Text, source: Source) -> Iterator[Issue]:
     """The age of the patient is one that the source gives."""
-    if text.source is None:
-        return
     written = next(iter(sorted(_ages(text.text), key=lambda one: one.start)), None)
-    stated = _ages(text.source) if written else []
-    said = spoken_quantities(text.source) if written else ()
+    stated = _ages(source.raw) if written else []
+    said = spoken_quantities(source.raw) if written else ()
     stated += [
-        Known(12 * one.value, one.start, one.reach) for one in said if one.kind == "age" and _of_patient(text.source, one.start, one.end)
+        Known(12 * one.value, one.start, one.reach) for one in said if one.kind == "age" and _of_patient(source.raw, one.start, one.end)
     ]
     bare = {12 * one.value for one in said if one.kind in ("", "time", "age")}
     if written and stated and written.value not in {one.value for one in stated} | bare:

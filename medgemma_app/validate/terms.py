@@ -144,10 +144,13 @@ def heard(text: str) -> Heard:
     return Heard(text)
 
 
-@lru_cache(maxsize=2)
-def affirmed(source: str) -> str:
-    """The source with the lines that it takes back left blank, every other letter in its place."""
-    return _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
+class Source(NamedTuple):
+    """What a text was written from: as it is, without what it takes back, and whether it is speech and in English."""
+
+    raw: str
+    told: str
+    spoken: bool
+    english: bool
 
 
 @lru_cache(maxsize=2)
@@ -161,10 +164,12 @@ def is_dialogue(source: str) -> bool:
 
 
 @lru_cache(maxsize=2)
-def is_english(source: str) -> bool:
-    """Whether the words of a source can be looked up in English lists; notes in keywords count as English."""
+def read_source(source: str) -> Source:
+    """A source; the lines that it takes back are blank in what it tells. Notes in keywords count as English."""
     said = Counter(words(source).texts)
-    return sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
+    english = sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
+    told = _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
+    return Source(source, told, is_dialogue(source), english)
 
 
 class Mention(NamedTuple):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import LABS, VITALS, affirmed, is_dialogue, mentions
+from medgemma_app.validate.terms import LABS, VITALS, Source, is_dialogue, mentions
 
 _LABS, _VITALS = frozenset(LABS.values()), frozenset(VITALS.values()) - {"height", "bmi"}
 DOSES = frozenset(["mass", "volume", "units", "equivalents"])
@@ -46,15 +46,13 @@ _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.
 _TWICE = re.compile(r" ?(?:mg)? ?[/-] ?$")  # the parts of one dose: "875/125 mg"
 
 
-def invented_value(text: Text) -> Iterator[Issue]:
+def invented_value(text: Text, source: Source) -> Iterator[Issue]:
     """A dose, vital sign or lab value is in the source as a value of the same thing, however it is written or spoken there.
 
     An error where the source has no such number, or another value of the same thing; a remark where it has the number as something
     else. What a note gives as a limit, a total, a change or a conversion, its source need not give.
     """
-    if text.source is None:
-        return
-    said = said_in(affirmed(text.source))
+    said = said_in(source.told)
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(text.text):
