@@ -87,6 +87,7 @@ def loaded_by(*arguments, first=""):
         (["--version"], 0),
         (["findings", "--help"], 0),
         (["serve", "--help"], 0),
+        (["doctor", "--help"], 0),
         (["serve", "--host", "0.0.0.0"], 2),
         (["findngs"], 2),
         (["findings", "no-such-file.png"], 2),

@@ -16,6 +16,7 @@ from medgemma_app.cli.options import (
     ADVANCED,
     DEFAULT_MODEL,
     INPUT,
+    MODEL,
     OUTPUT,
     AsJson,
     Command,
@@ -216,6 +217,25 @@ def serve(
     from medgemma_app.serve.server import serve as run
 
     raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty()))
+
+
+@app.command(cls=Command)
+def doctor(
+    model: ModelName = None,
+    revision: Revision = None,
+    endpoint: Annotated[str | None, option(MODEL, "Check the model behind this server instead of one here.", metavar="URL")] = None,
+    allow_remote: Annotated[bool, option(MODEL, "Allow a server on another machine (https only).", "--allow-remote")] = False,
+    api_key_file: KeyFile = None,
+    full: Annotated[
+        bool, option(ADVANCED, "Also compare with transformers (needs torch), and ask the hub about the login.", "--full")
+    ] = False,
+    as_json: Annotated[bool, option(OUTPUT, "Print one JSON object.", "--json")] = False,
+) -> None:
+    """Check that the model works on this machine: sight, exactness, speed, memory."""
+    from medgemma_app.cli.doctor import doctor as run
+
+    server = RunOptions(endpoint=endpoint, allow_remote=allow_remote, api_key_file=api_key_file).server()
+    raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, endpoint=server, server_model=model, full=full, as_json=as_json))
 
 
 def run() -> int:

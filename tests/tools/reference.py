@@ -1,6 +1,7 @@
-"""Writes golden.json: what Google's reference in transformers computes for the cases (``make reference``; needs torch).
+"""Writes what Google's reference in transformers computes for the cases (``make reference``; needs torch).
 
-The tests hold the project against this file, so that they need no torch.
+The tests hold the project against golden.json, and ``medgemma doctor`` a machine against the demo's reference.json, so that neither
+needs torch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cases import CHECKPOINTS, GOLDEN, RANDOM, STEPS, demo_prompts
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
 from medgemma_app.demo import CHECKPOINT
+from medgemma_app.model.selftest import REFERENCE, SAMPLED, reference_prompts
 from medgemma_app.prompts import Prompt
 
 
@@ -31,6 +33,22 @@ def main() -> None:
             subprocess.run([sys.executable, "-c", code, str(made), name], check=True, cwd=Path(__file__).parent.parent)
             golden[name] = reference(made, random)
     GOLDEN.write_text(json.dumps(golden, separators=(",", ":")).replace('},"', '},\n"') + "\n", encoding="utf-8")
+    write_demo_reference(golden["demo"], embedding(CHECKPOINT))
+
+
+def write_demo_reference(golden: dict[str, Any], embedding: list[float]) -> None:
+    """The part of the figures that ``medgemma doctor`` carries along."""
+    prompts = {name: golden[name] for name in reference_prompts()}
+    REFERENCE.write_text(json.dumps({"prompts": prompts, "embedding": embedding}, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def embedding(folder: Path) -> list[float]:
+    """Every SAMPLED-th number of what the projector makes of the first picture."""
+    model = Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    pixels = AutoProcessor.from_pretrained(folder).image_processor(list(demo_prompts()["findings-0"].images), return_tensors="pt")
+    hidden = model.model.vision_tower(pixel_values=pixels["pixel_values"]).last_hidden_state
+    features = model.model.multi_modal_projector(hidden).detach().flatten()[::SAMPLED]
+    return [round(value, 6) for value in features.tolist()]
 
 
 def reference(folder: Path, prompts: dict[str, Prompt]) -> dict[str, dict[str, Any]]:

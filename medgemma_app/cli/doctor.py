@@ -1,0 +1,223 @@
+"""``medgemma doctor``: a row per check, what to do where one is not ok, and a line that can be pasted into an issue."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import textwrap
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medgemma_app.errors import MedGemmaError, ModelError
+from medgemma_app.model.selftest import GB, Check, memory_bytes
+from medgemma_app.notices import printable
+
+if TYPE_CHECKING:
+    from medgemma_app.model.local import MedGemma
+    from medgemma_app.remote.endpoint import Endpoint
+
+PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "huggingface-hub", "pillow", "numpy")
+PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # other names before the slash may be the user's own
+LEAST_MEMORY, LEAST_DISK = 8 * GB, 6 * GB
+WIDTH, NAME = 80, 13
+
+
+class Doctor:
+    """Runs the checks one by one and prints each as it is made, or all of them as one JSON object."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json, self.checks, self.about = as_json, list[Check](), list[str]()
+
+    def run(self, rows: Iterator[Check]) -> None:
+        for check in rows:
+            self.checks.append(check)
+            if not self._as_json:
+                print(row(check), flush=True)
+
+    def end(self) -> int:
+        """Prints the line, and returns the exit code: 1 where a check failed."""
+        failed = any(check.verdict == "failed" for check in self.checks)
+        if self._as_json:
+            record = {"ok": not failed, "checks": [asdict(check) for check in self.checks], "line": self.line()}
+            print(printable(json.dumps(record)))
+        else:
+            print("\nTo report a problem, paste this line (it names no user, path or patient):\n" + printable(self.line()))
+        return int(failed)
+
+    def line(self) -> str:
+        """Everything measured, and nothing of the user. Messages are left out: they may name folders."""
+        counts = [f"{sum(check.verdict == verdict for check in self.checks)} {verdict}" for verdict in ("ok", "look", "failed")]
+        bad = [f"{check.name} {check.verdict}" for check in self.checks if check.verdict != "ok"]
+        figures = [f"{check.name} {name}={value:.3g}" for check in self.checks for name, value in check.figures.items()]
+        return "; ".join(["medgemma doctor", *self.about, ", ".join(counts), *bad, *figures])
+
+
+def doctor(model: str, *, revision: str | None, endpoint: Endpoint | None, server_model: str | None, full: bool, as_json: bool) -> int:
+    """Checks this machine and ``model``, or the server at ``endpoint``; returns the exit code."""
+    run = Doctor(as_json=as_json)
+    packages = [f"{name} {_version(name)}" for name in PACKAGES[:4]]
+    run.about += [platform.platform(terse=True), _chip(), f"Python {platform.python_version()}", *packages]
+    run.run(machine_checks())
+    if endpoint is not None:
+        run.run(_server(endpoint, server_model))
+    else:
+        run.run(_model(run, model, revision, full))
+    return run.end()
+
+
+def row(check: Check) -> str:
+    """At most 80 columns; the advice stands below. An address is never broken, so that it can be copied."""
+    width, indent = WIDTH - NAME - 8, " " * (NAME + 8)
+    found, advice = (
+        textwrap.wrap(printable(text).replace("\n", " "), room, break_on_hyphens=False, break_long_words=False)
+        for text, room in ((check.found, width), (check.advice, width - 3))
+    )
+    below = [*found[1:], *((" " * 3 if at else "-> ") + line for at, line in enumerate(advice))]
+    head = f"{check.name:{NAME}} {check.verdict:6} {found[0] if found else ''}"
+    return "\n".join([head, *(line if len(line) > width else indent + line for line in below)])
+
+
+def machine_checks() -> Iterator[Check]:
+    """What can be said without loading anything."""
+    yield Check("machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}")
+    memory = memory_bytes()
+    small = "a 4-bit 4B model needs about 3.4 GB for itself; close other programs" if memory < LEAST_MEMORY else ""
+    yield Check("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
+    versions = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, found in versions.items() if found is None]
+    advice = f"pip install {' '.join(missing)}" if missing else ""
+    yield Check(
+        "packages", "failed" if missing else "ok", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items()), advice
+    )
+
+
+def _chip() -> str:
+    if platform.system() == "Darwin":
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        if asked.stdout.strip():
+            return asked.stdout.strip()
+    return platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
+    from medgemma_app.remote import connect_to
+
+    try:
+        model = connect_to(endpoint, name)
+        yield Check("server", "ok", f"{endpoint.host} answers; its model is {model.id}")
+        from medgemma_app.remote.selftest import endpoint_checks
+
+        yield from endpoint_checks(model)
+    except MedGemmaError as error:
+        yield Check("server", "failed", str(error), "see that the server runs, has the model loaded, and that the key is right")
+
+
+def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[Check]:
+    from medgemma_app.model import selftest
+    from medgemma_app.model.local import MedGemma
+
+    run.about.append(f"{selftest.backend()}, {memory_bytes() / GB:.0f} GB")
+    if selftest.backend() == "cpu":
+        yield Check("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model wants Apple silicon or CUDA")
+    else:
+        yield Check("backend", "ok", selftest.backend())
+    here = yield from _files(name, revision)
+    yield from _hub(name, full)
+    loaded: MedGemma | None = None
+    if here:
+        start = time.perf_counter()
+        try:
+            loaded = MedGemma.load(name, revision=revision)
+        except ModelError as error:
+            yield Check("load", "failed", str(error), "see the message; the rest is checked with the demo")
+        else:
+            seconds = time.perf_counter() - start
+            run.about.append(f"model {_public(name)}: {selftest.describe(loaded)}")
+            yield Check("load", "ok", f"{seconds:.1f} s, {selftest.describe(loaded)}", figures={"seconds": seconds})
+    if loaded is None:
+        run.about.append("model not loaded: the demo is checked")
+    demo = loaded if loaded is not None and name == "demo" else MedGemma.load("demo")
+    yield from _checked("reference", lambda: [selftest.reference_check(demo)])
+    if full:
+        yield from _checked("transformers", lambda: [selftest.transformers_check(demo)])
+    subject = loaded or demo
+    if subject is not demo and not full and selftest.takes_hours():
+        yield Check(
+            "left out",
+            "look",
+            "a model of this size takes hours on the CPU: the demo is checked",
+            "with --full, it is checked all the same",
+        )
+        subject = demo
+    for title, check in (("picture", selftest.picture_check), ("repeatable", selftest.repeat_check), ("batch", selftest.batch_check)):
+        yield from _checked(title, lambda check=check: [check(subject)])  # type: ignore[misc]
+    yield from _checked("speed", lambda: selftest.speed_checks(subject))
+
+
+def _checked(name: str, checks: Callable[[], list[Check]]) -> Iterator[Check]:
+    """What a check raises is its finding."""
+    try:
+        yield from checks()
+    except (MedGemmaError, RuntimeError, ValueError) as error:  # mlx reports everything as RuntimeError or ValueError
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        yield Check(name, "failed", reason[:200], "report the line below as an issue")
+
+
+def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
+    """Whether the model is on this disk, and the room there is; returns whether it is there. The network is not asked."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    cache = Path(constants.HF_HUB_CACHE)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    local = name == "demo" or Path(name).expanduser().is_dir()
+    try:
+        here = local or isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    except HFValidationError:
+        yield Check("model files", "failed", f"{name} is neither a folder nor a hub id", "give a folder, OWNER/NAME as on the hub, or demo")
+        return False
+    shown = str(cache).replace(str(Path.home()), "~")
+    advice = "" if here else f"fetch it with: hf download {name} (or run findings once); the demo is checked instead"
+    place = "" if local else f" (cache: {shown})"
+    yield Check("model files", "ok" if here else "look", f"{name} is {'' if here else 'not '}on this machine{place}", advice)
+    scarce = "delete models that you do not use: hf cache prune" if free < LEAST_DISK and not here else ""
+    yield Check("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
+    return here
+
+
+def _hub(name: str, full: bool) -> Iterator[Check]:
+    """The licence, and whether there is a login; whether the hub accepts it is asked with ``full`` only."""
+    from huggingface_hub import auth_check, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from medgemma_app.model.checkpoint import LICENCE
+
+    login = "a login token is stored" if get_token() else "no login token is stored (only google/* needs one: hf auth login)"
+    yield Check("licence", "ok", f"terms of use: {LICENCE}; {login}")
+    if full and name.count("/") == 1 and not Path(name).expanduser().is_dir():
+        try:
+            auth_check(name)
+            yield Check("hub", "ok", f"{name} may be fetched")
+        except (HFValidationError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
+            advice = f"accept the licence at https://huggingface.co/{name}, then: hf auth login; or check the network"
+            yield Check("hub", "look", f"{name} cannot be fetched: {type(error).__name__}", advice)
+
+
+def _public(name: str) -> str:
+    """A name that may be shown to others."""
+    return name if name == "demo" or name.split("/")[0] in PUBLISHERS else "(name left out)"

@@ -1,0 +1,272 @@
+"""Checks of a loaded model that a user can run on their own machine: does it see, is it exact, how fast is it, does it fit.
+
+Every check is a function from a model to a ``Check``. They use drawings and invented notes only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medgemma_app.model.generation import Generation, Options, Token
+from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.model.local import MedGemma
+
+Verdict = Literal["ok", "look", "failed"]
+REFERENCE = Path(__file__).parent.parent / "demo" / "reference.json"
+SAMPLED = 97  # of an embedding's numbers, every how many-th is kept in the reference
+EXACT = 2e-4  # difference of a log-probability, or of an embedding in units of its largest number, between float32 backends
+COARSE = 2e-2  # what TF32 and other shortened products add
+SEEN = 1e-2  # two pictures change the embeddings (in units of the largest) and the log-probabilities by more than this
+STEPS, REPORT_TOKENS = 24, 1024
+SLOW_TOKENS, SLOW_PICTURE = 5.0, 10.0  # tokens a second; seconds to the first token
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: what was found, and for every verdict but "ok" what to do. ``figures`` are for programs."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def reference_prompts() -> dict[str, Prompt]:
+    """The prompts for which reference.json has the figures of transformers."""
+    from medgemma_app.demo import draw_phantom, write_notes
+    from medgemma_app.inputs.notes import load_notes
+
+    pictures = [draw_phantom(seed)[0] for seed in range(2)]
+    prompts = {f"findings-{seed}": findings_prompt(picture)[0] for seed, picture in enumerate(pictures)}
+    prompts["findings-prior"] = findings_prompt(pictures[0], prior=pictures[1])[0]
+    return prompts | {"soap-0": soap_prompt(load_notes(write_notes(0)[0]))[0]}
+
+
+def memory_bytes() -> int:
+    """Of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def backend() -> str:
+    """What mlx computes on: "metal", "cuda" or "cpu"."""
+    import mlx.core as mx
+
+    if mx.default_device() == mx.Device(mx.cpu):
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def takes_hours() -> bool:
+    """Whether what is loaded is so large that a CPU would need hours for the checks."""
+    import mlx.core as mx
+
+    return backend() == "cpu" and mx.get_active_memory() > GB
+
+
+def describe(model: MedGemma) -> str:
+    """Size and precision, from the weights themselves: they name nobody."""
+    config, layer = model._loaded.model.config, model._loaded.model.language_model.layers[0].mlp.up_proj
+    bits = getattr(layer, "bits", None)
+    precision = f"{bits}-bit" if bits else str(layer.weight.dtype).removeprefix("mlx.core.")
+    return f"{config.text_config.num_hidden_layers} layers of width {config.text_config.hidden_size}, {precision}"
+
+
+def picture_check(model: MedGemma) -> Check:
+    """Two drawings and a black picture must differ, in what the vision tower makes of them and in the first token's log-probabilities."""
+    import mlx.core as mx
+    from PIL import Image
+
+    from medgemma_app.demo import draw_phantom
+
+    drawn = [draw_phantom(seed)[0] for seed in range(2)]
+    pictures = [*drawn, Image.new("RGB", drawn[0].size)]
+    seen = [_seen(model, picture) for picture in pictures]
+    if not all(bool(mx.all(mx.isfinite(array))) for pair in seen for array in pair):
+        return Check(
+            "picture", "failed", "NaN or infinity in the answer to a picture", "use a bfloat16, float32, 8-bit or 4-bit checkpoint"
+        )
+    embeddings, logprobs = (min(_apart(a[at], b[at], at == 0) for a, b in [*pairwise(seen), (seen[0], seen[2])]) for at in (0, 1))
+    figures = {"embeddings": embeddings, "logprobs": logprobs}
+    found = f"two drawings and a black picture differ by {embeddings:.2g} (embeddings), {logprobs:.2g} (log-probabilities)"
+    if min(embeddings, logprobs) > SEEN:
+        return Check("picture", "ok", found, figures=figures)
+    where = "the vision tower" if embeddings <= SEEN else "the language model"
+    advice = f"{where} ignores the picture: do not use findings; fetch the checkpoint again, or use another conversion"
+    return Check("picture", "failed", found, advice, figures)
+
+
+def _seen(model: MedGemma, picture: Image) -> tuple[Any, Any]:
+    """The embeddings of a picture, and the log-probabilities of all tokens for the first one of the answer."""
+    import mlx.core as mx
+
+    prompt = findings_prompt(picture)[0]
+    results = model._results(prompt, model._loaded.start(model.tokenize(prompt), Options(max_tokens=1)))
+    first = next(results).logprobs.astype(mx.float32)
+    results.close()
+    return model.encode_image(picture).astype(mx.float32), first
+
+
+def _apart(one: Any, other: Any, relative: bool) -> float:
+    import mlx.core as mx
+
+    largest: Any = mx.maximum(mx.abs(one).max(), mx.abs(other).max()).item() if relative else 1.0
+    gap: Any = mx.abs(one - other).max().item()
+    return float(gap / (largest or 1.0))
+
+
+def reference_check(demo: MedGemma) -> Check:
+    """The demo must give the figures that transformers gives: prompt ids, greedy tokens, log-probabilities, embeddings."""
+    import numpy as np
+
+    known = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    wrong, gap = [], 0.0
+    for name, prompt in reference_prompts().items():
+        wanted, tokens = known["prompts"][name], _greedy(demo, prompt)
+        if demo.tokenize(prompt) != wanted["prompt"] or [token.id for token in tokens] != wanted["ids"]:
+            wrong.append(name)
+            continue
+        gap = max(gap, *(abs((token.logprob or 0) - value) for token, value in zip(tokens, wanted["logprobs"], strict=True)))
+    sample = np.array(demo.encode_image(reference_prompts()["findings-0"].images[0])).reshape(-1)[::SAMPLED]
+    wanted = np.array(known["embedding"])
+    embedding = float(np.abs(sample - wanted).max() / np.abs(wanted).max())
+    near = f"log-probabilities within {gap:.1e}, embeddings {embedding:.1e} (tolerance {EXACT:g})"
+    found = f"{len(known['prompts'])} prompts: ids and tokens as transformers, {near}"
+    figures = {"logprobs": gap, "embeddings": embedding, "tolerance": EXACT}
+    if not wrong and max(gap, embedding) <= EXACT:
+        return Check("reference", "ok", found, figures=figures)
+    if not wrong and max(gap, embedding) <= COARSE:
+        return Check("reference", "look", found, "this backend rounds more coarsely; with CUDA, try MLX_ENABLE_TF32=0", figures)
+    found = f"other tokens than the reference for {', '.join(wrong)}" if wrong else found
+    return Check(
+        "reference", "failed", found, "answers on this machine are not those of MedGemma: report the line below as an issue", figures
+    )
+
+
+def _greedy(model: MedGemma, prompt: Prompt, steps: int = STEPS) -> list[Token]:
+    return [token for token in model.stream(prompt, Options(max_tokens=steps)) if token.id is not None]
+
+
+def repeat_check(model: MedGemma) -> Check:
+    """Greedy decoding and the look at the picture give the same again."""
+    import mlx.core as mx
+
+    prompt = reference_prompts()["findings-0"]
+    one, other = (model._loaded.encode_image(prompt.images[0], anew=True) for _ in range(2))
+    ids = [[token.id for token in _greedy(model, prompt)] for _ in range(2)]
+    if ids[0] == ids[1] and bool(mx.array_equal(one, other)):
+        return Check("repeatable", "ok", f"twice the same embeddings and the same {len(ids[0])} tokens")
+    found = "the tokens differ" if ids[0] != ids[1] else "the embeddings differ, the tokens do not"
+    verdict: Verdict = "failed" if ids[0] != ids[1] else "look"
+    return Check("repeatable", verdict, f"two greedy answers to the same picture: {found}", "reports cannot be repeated exactly here")
+
+
+def batch_check(model: MedGemma) -> Check:
+    """Prompts decoded together get the answers they get alone."""
+    import mlx.core as mx
+
+    prompts = list(reference_prompts().values())
+    together = list(model.generate_many(prompts, Options(max_tokens=STEPS), batch_size=len(prompts)))
+    pairs = [
+        (one.token_ids, model.generate(prompt, Options(max_tokens=STEPS)).token_ids)
+        for one, prompt in zip(together, prompts, strict=True)
+        if isinstance(one, Generation)
+    ]
+    same = sum(one == alone for one, alone in pairs)
+    found, figures = f"{same} of {len(prompts)} prompts have the same tokens in a batch as alone", {"same": same, "prompts": len(prompts)}
+    if same == len(prompts):
+        return Check("batch", "ok", found, figures=figures)
+    exact = model._loaded.model.language_model.model.norm.weight.dtype == mx.float32
+    advice = "use --batch-size 1" + ("" if exact else ", if answers must not depend on it: this checkpoint's precision rounds differently")
+    return Check("batch", "failed" if exact or len(pairs) < len(prompts) else "look", found, advice, figures)
+
+
+def speed_checks(model: MedGemma) -> list[Check]:
+    """A full findings report and a full SOAP note, timed; and what they needed of the memory."""
+    from medgemma_app.demo import draw_phantom, write_notes
+    from medgemma_app.reports import findings, soap
+
+    options, rows, peak = Options(max_tokens=REPORT_TOKENS), [], 0
+    for name, write in (
+        ("findings", lambda seen: findings(model, draw_phantom(5)[0], options=options, on_token=seen)),
+        ("soap", lambda seen: soap(model, write_notes(5)[0], options=options, on_token=seen)),
+    ):
+        times: list[float] = []
+        start = time.perf_counter()
+        report = write(lambda _, times=times: times.append(time.perf_counter()))
+        rows.append(_speed(name, [at - start for at in times], report.generation, report.validation.ok))
+        peak = max(peak, report.generation.peak_memory_bytes or 0)
+    return [*rows, _memory(peak)]
+
+
+def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> Check:
+    first, last, tokens = times[0], times[-1], made.generated_tokens or 0
+    rate = (tokens - 1) / (last - first) if last > first else 0.0
+    figures = {
+        "first_token_seconds": first,
+        "tokens_per_second": rate,
+        "tokens": tokens,
+        "prompt_tokens": made.prompt_tokens or 0,
+        "seconds": last,
+    }
+    found = f"{tokens} tokens in {last:.1f} s: first after {first:.2f} s ({made.prompt_tokens} prompt tokens), then {rate:.0f} a second"
+    if made.finish_reason != "stop" or not valid:
+        cause = f"ended by {made.finish_reason!r}" if made.finish_reason != "stop" else "the checks found an error in it"
+        return Check(name, "look", f"{found}; {cause}", "a drawing is not a real study: try a real one before you worry", figures)
+    if rate < SLOW_TOKENS or first > SLOW_PICTURE:
+        return Check(name, "look", found, "slow: use a 4-bit checkpoint on Apple silicon or CUDA, and close what else computes", figures)
+    return Check(name, "ok", found, figures=figures)
+
+
+def _memory(peak: int) -> Check:
+    import mlx.core as mx
+
+    allowed = int(mx.device_info().get("max_recommended_working_set_size", memory_bytes()))
+    found = f"peak {peak / GB:.2f} GB of {allowed / GB:.1f} GB that mlx may use"
+    figures = {"peak_bytes": peak, "allowed_bytes": allowed}
+    if peak > 0.8 * allowed:
+        return Check(
+            "peak memory", "look", found, "close other programs, or use a checkpoint of fewer bits; long series will not fit", figures
+        )
+    return Check("peak memory", "ok", found, figures=figures)
+
+
+def transformers_check(demo: MedGemma) -> Check:
+    """The demo's greedy answers against transformers on this machine, in one forward pass each."""
+    try:
+        torch: Any = import_module("torch")  # whoever wants this comparison brings it along: it is no dependency
+    except ImportError:
+        return Check("transformers", "look", "not compared: torch is not installed", "pip install torch, then run this again with --full")
+    import numpy as np
+    from transformers import Gemma3ForConditionalGeneration
+
+    from medgemma_app.demo import CHECKPOINT
+
+    theirs = Gemma3ForConditionalGeneration.from_pretrained(CHECKPOINT, dtype=torch.float32).eval()
+    gap = 0.0
+    for prompt in reference_prompts().values():
+        tokens, asked = _greedy(demo, prompt), demo.tokenize(prompt)
+        ids = torch.tensor([[*asked, *(token.id or 0 for token in tokens)]])
+        fed: dict[str, Any] = {"input_ids": ids, "token_type_ids": (ids == theirs.config.image_token_id).long()}
+        if prompt.images:
+            fed["pixel_values"] = torch.tensor(np.array(demo._loaded._pixels(list(prompt.images))))
+        with torch.no_grad():
+            logprobs = torch.log_softmax(theirs(**fed).logits[0, len(asked) - 1 : -1].float(), -1)
+        chosen = logprobs.max(-1).values
+        gap = max(gap, *(abs(float(value) - (token.logprob or 0)) for value, token in zip(chosen, tokens, strict=True)))
+    verdict: Verdict = "ok" if gap <= EXACT else "look" if gap <= COARSE else "failed"
+    advice = "" if verdict == "ok" else "see the row reference"
+    return Check("transformers", verdict, f"log-probabilities within {gap:.1e} of transformers", advice, {"logprobs": gap})

@@ -1,0 +1,94 @@
+"""Checks of a server: does it see pictures, does it template as Gemma does, does it honour greedy decoding, limits and stops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from medgemma_app.model.generation import Options
+from medgemma_app.model.selftest import Check
+from medgemma_app.prompts import Prompt, findings_prompt
+
+if TYPE_CHECKING:
+    from medgemma_app.remote.model import RemoteModel
+
+BOS, TURN, TURN_END = 2, 105, 106
+# <bos><start_of_turn>user\n?<end_of_turn>\n<start_of_turn>model\n
+QUESTION, QUESTION_TOKENS = Prompt(("?",)), 10
+CONTROL = re.compile(r"<(?:start|end)_of_turn>|<(?:bos|eos|pad)>")
+LIMIT = 8
+
+
+def endpoint_checks(model: RemoteModel) -> Iterator[Check]:
+    """What the server does with two drawings, a black picture and short questions. Nothing of a patient is sent."""
+    yield _template(model)
+    yield _greedy(model)
+    yield _limit(model)
+    yield _stop(model)
+    yield _pictures(model)
+
+
+def _template(model: RemoteModel) -> Check:
+    """One <bos> and Gemma's turns: by the ids where the server tells them, else by their number."""
+    if model.can_count:
+        ids = model.tokenize(QUESTION)
+        if ids.count(BOS) == 1 and ids[0] == BOS and ids.count(TURN) == 2 and ids.count(TURN_END) == 1:
+            return Check("template", "ok", f"one <bos> and Gemma's turns, {len(ids)} tokens")
+        found = f"{ids.count(BOS)} <bos>, {ids.count(TURN)} turns opened, {ids.count(TURN_END)} ended"
+    else:
+        count = model.generate(QUESTION, Options(max_tokens=1)).prompt_tokens
+        if count is None:
+            return Check(
+                "template", "look", "the server does not say how many tokens a prompt has", "use vLLM, mlx_vlm.server or medgemma serve"
+            )
+        if count == QUESTION_TOKENS:
+            return Check("template", "ok", f"a question has {count} tokens, as Gemma's template makes it", figures={"tokens": count})
+        found = f"a question has {count} tokens, Gemma's template makes {QUESTION_TOKENS}"
+        if count != QUESTION_TOKENS + 1:
+            return Check("template", "look", found, "another template, or one that adds a system text: see the server's settings")
+        found += " (a second <bos>?)"
+    return Check("template", "failed", found, "start the server with the checkpoint's own chat template and without a second <bos>")
+
+
+def _greedy(model: RemoteModel) -> Check:
+    prompt, options = Prompt(("Name five bones of the arm.",)), Options(max_tokens=48)
+    answers = {model.generate(prompt, options).text for _ in range(2)}
+    if len(answers) == 1:
+        return Check("greedy", "ok", "twice the same answer at temperature 0")
+    return Check(
+        "greedy", "failed", "two answers at temperature 0 differ", "the server samples or batches inexactly: reports cannot be repeated"
+    )
+
+
+def _limit(model: RemoteModel) -> Check:
+    made = model.generate(Prompt(("Count from one to one hundred in words.",)), Options(max_tokens=LIMIT))
+    tokens = made.generated_tokens
+    if tokens is not None and tokens > LIMIT:
+        return Check("limit", "failed", f"{tokens} tokens where {LIMIT} were allowed", "the server ignores max_tokens: use another")
+    return Check("limit", "ok", f"at most {LIMIT} tokens where {LIMIT} are allowed, ended by {made.finish_reason!r}")
+
+
+def _stop(model: RemoteModel) -> Check:
+    made = model.generate(Prompt(("Answer with one word: is the femur a bone?",)), Options(max_tokens=256))
+    advice = "<end_of_turn> (106) must be a stop token of the server: see generation_config.json of the checkpoint"
+    if CONTROL.search(made.text):
+        return Check("stop", "failed", "control tokens stand in the answer", advice)
+    if made.finish_reason != "stop":
+        return Check("stop", "look", f"a one-word answer ended by {made.finish_reason!r} after {made.generated_tokens} tokens", advice)
+    return Check("stop", "ok", "an answer ends by itself, without control tokens")
+
+
+def _pictures(model: RemoteModel) -> Check:
+    """A picture must make the prompt longer (``generate`` raises where it does not), and another one must change the answer."""
+    from PIL import Image
+
+    from medgemma_app.demo import draw_phantom
+
+    drawn = [draw_phantom(seed)[0] for seed in range(2)]
+    made = [model.generate(findings_prompt(picture)[0], Options(max_tokens=96)) for picture in [*drawn, Image.new("RGB", drawn[0].size)]]
+    different = len({one.text for one in made})
+    found = f"{different} different answers to two drawings and a black picture; each prompt has {made[0].prompt_tokens} tokens"
+    if different > 1:
+        return Check("picture", "ok", found)
+    return Check("picture", "failed", found, "the pictures do not change the answer: do not use findings with this server")

@@ -1,0 +1,233 @@
+"""``medgemma doctor``: what is healthy is ok, what is broken fails in its own row, and the line to paste names nobody."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from scripted_server import chunk, pictures, says, usage
+from tiny import make_checkpoint
+from typer.testing import CliRunner
+
+import medgemma_app
+from medgemma_app import MedGemma
+from medgemma_app.cli import doctor as rows
+from medgemma_app.cli.app import app
+from medgemma_app.cli.doctor import row
+from medgemma_app.model import selftest
+from medgemma_app.model.selftest import Check
+from medgemma_app.remote.selftest import endpoint_checks
+
+MODEL_ROWS = {"load", "reference", "picture", "repeatable", "batch", "findings", "soap", "peak memory"}
+
+
+def doctor(*arguments):
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+
+
+def verdicts(checks):
+    return {check.name: check.verdict for check in checks}
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    return doctor("--model", "demo")
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory):
+    """A checkpoint whose projector is zero, as a damaged conversion may have it."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("blind") / "zofia-kowalska", hidden=48)
+    weights = load_file(folder / "model.safetensors")
+    zeroed = {name: value * np.float32("vision_tower" not in name and "projector" not in name) for name, value in weights.items()}
+    save_file(zeroed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def blind_result(blind):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selftest, "REPORT_TOKENS", 32)
+        return doctor("--model", blind, "--json")
+
+
+def test_the_demo_passes_every_row_of_a_model_in_80_columns(healthy):
+    assert healthy.exit_code == 0, healthy.output
+    table = healthy.stdout.split("\n\n")[0].splitlines()
+    assert {line[:13].strip() for line in table if line[13:20].strip() == "ok"} >= MODEL_ROWS
+    assert max(map(len, table)) <= 80
+
+
+def test_figures_and_tolerance_of_the_reference_are_shown(healthy):
+    text = " ".join(healthy.stdout.split())
+    assert "tolerance 0.0002" in text
+    assert "ids and tokens as transformers, log-probabilities within" in text
+
+
+def test_a_blind_model_fails_in_the_picture_row_alone_and_the_exit_code_says_so(blind_result):
+    report = json.loads(blind_result.stdout)
+    failed = [check for check in report["checks"] if check["verdict"] == "failed"]
+    assert (blind_result.exit_code, report["ok"]) == (1, False)
+    assert [check["name"] for check in failed] == ["picture"]
+    assert "vision tower ignores the picture" in failed[0]["advice"]
+
+
+def test_the_line_to_paste_names_no_folder_and_no_user(blind, blind_result):
+    line = json.loads(blind_result.stdout)["line"]
+    assert "(name left out): 6 layers of width 48, float32" in line
+    assert not [name for name in ("zofia", str(blind.parent), Path.home().name + "/", str(Path.home()) + "/") if name in line]
+
+
+def test_a_language_model_that_drops_the_features_fails_the_picture_row(monkeypatch, tiny_model):
+    monkeypatch.setattr(tiny_model._loaded, "picture_inputs", lambda prompt: {})
+    check = selftest.picture_check(tiny_model)
+    assert check.verdict == "failed"
+    assert "the language model ignores the picture" in check.advice
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_random_checkpoint_that_works_sees(seed, tmp_path):
+    assert selftest.picture_check(MedGemma.load(str(make_checkpoint(tmp_path / "model", seed=seed)))).verdict == "ok"
+
+
+def test_what_mlx_vlm_computes_alone_fails_the_reference_row():
+    check = selftest.reference_check(MedGemma.load("demo", align=False))
+    assert check.verdict == "failed"
+    assert check.advice
+
+
+def test_coarser_rounding_is_to_be_looked_at(demo, monkeypatch):
+    monkeypatch.setattr(selftest, "EXACT", 1e-9)
+    assert selftest.reference_check(demo).verdict == "look"
+
+
+def test_a_model_that_draws_is_not_repeatable(demo, monkeypatch):
+    answers = iter([[1, 2], [1, 3]])
+    monkeypatch.setattr(selftest, "_greedy", lambda *_: [medgemma_app.Token(at, "", 0.0) for at in next(answers)])
+    assert selftest.repeat_check(demo).verdict == "failed"
+
+
+def test_answers_that_differ_in_a_batch_fail_where_the_weights_are_exact(demo, monkeypatch):
+    good = demo.generate
+    monkeypatch.setattr(demo, "generate", lambda prompt, options: good(prompt, medgemma_app.Options(max_tokens=3)))
+    check = selftest.batch_check(demo)
+    assert (check.verdict, check.figures["same"]) == ("failed", 0)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_fails_to_load_and_the_rest_goes_on_with_the_demo(tmp_path):
+    broken = make_checkpoint(tmp_path / "model")
+    (broken / "config.json").write_text("{")
+    report = json.loads(doctor("--model", broken, "--json").stdout)
+    found = {check["name"]: check["verdict"] for check in report["checks"]}
+    assert (found["load"], found["reference"], found["picture"]) == ("failed", "ok", "ok")
+
+
+@pytest.mark.slow
+def test_a_model_too_large_for_the_cpu_is_left_to_full(monkeypatch, tiny_folder):
+    monkeypatch.setattr(selftest, "takes_hours", lambda: True)
+    found = {check["name"]: check for check in json.loads(doctor("--model", tiny_folder, "--json").stdout)["checks"]}
+    assert (found["left out"]["verdict"], "--full" in found["left out"]["advice"]) == ("look", True)
+    assert found["picture"]["verdict"] == found["soap"]["verdict"] == "ok"  # the demo's: a random model writes no report
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_here_is_not_fetched():
+    result = doctor("--model", "mlx-community/medgemma-not-here", "--json")
+    found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert result.exit_code == 0
+    assert found["model files"]["verdict"] == "look"
+    assert "hf download" in found["model files"]["advice"]
+    assert "load" not in found
+
+
+def test_what_a_check_raises_is_its_finding():
+    def breaks():
+        raise RuntimeError("[metal::malloc] Attempting to allocate 9 bytes\nmore")
+
+    (check,) = rows._checked("speed", breaks)
+    assert (check.name, check.verdict, check.found) == ("speed", "failed", "[metal::malloc] Attempting to allocate 9 bytes")
+
+
+def test_full_says_how_to_compare_with_transformers(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    check = selftest.transformers_check(demo)
+    assert (check.verdict, "pip install torch" in check.advice) == ("look", True)
+
+
+def test_rows_wrap_at_80_columns_break_no_address_and_hide_control_characters():
+    address = "https://example.org/" + "a-long-name/" * 4
+    text = row(Check("picture", "failed", f"word {address} \x1b[31m" + "word " * 30, "do this " * 20))
+    assert max(map(len, text.splitlines())) <= 80
+    assert address in text
+    assert "\x1b" not in text
+
+
+def gemma_like(handler, body):
+    """Ten tokens for "?", one answer for each picture, and as many tokens as allowed."""
+    images = [part["image_url"]["url"] for message in body["messages"] for part in message["content"] if part["type"] == "image_url"]
+    words = [f"word{sum(map(ord, url)) % 97} " for url in images] or ["yes "]
+    limited = "Count" in json.dumps(body)
+    pieces = (words * 99)[: body["max_tokens"]] if limited else words
+    used = usage(10 + 256 * pictures(body), len(pieces))
+    handler.stream([*map(chunk, pieces), chunk(finish="length" if limited else "stop"), used, "data: [DONE]\n\n"])
+
+
+def test_a_server_that_does_everything_right_passes(server):
+    server.chat = gemma_like
+    result = doctor("--endpoint", server.url)
+    assert result.exit_code == 0, result.output
+    assert all(f"{name:13} ok" in result.stdout for name in ("server", "template", "greedy", "limit", "stop", "picture"))
+
+
+def test_a_server_whose_answer_does_not_depend_on_the_picture_fails_the_picture_row(server):
+    server.chat = says("Clear.")
+    result = doctor("--endpoint", server.url)
+    assert result.exit_code == 1
+    assert "picture       failed 1 different answers" in result.stdout
+
+
+def test_a_server_that_drops_pictures_fails(server):
+    server.chat = says("Clear.", picture_tokens=0)
+    result = doctor("--endpoint", server.url)
+    assert result.exit_code == 1
+    assert "does not look at pictures" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("ids", "verdict"),
+    [
+        ([2, 105, 2364, 107, 236881, 106, 107, 105, 4368, 107], "ok"),
+        ([2, 2, 105, 2364, 107, 236881, 106, 107, 105, 4368, 107], "failed"),
+        ([2, 2364, 236787, 236881], "failed"),
+    ],
+    ids=["Gemma's", "a second <bos>", "another template"],
+)
+def test_the_template_is_told_by_the_ids(server, connect, ids, verdict):
+    server.chat, server.tokenize = gemma_like, lambda body: ids
+    assert verdicts(endpoint_checks(connect()))["template"] == verdict
+
+
+def test_a_second_bos_shows_in_the_number_of_tokens(server, connect):
+    server.chat = lambda handler, body: handler.stream([chunk("x"), chunk(finish="stop"), usage(11 + 256 * pictures(body), 1)])
+    assert verdicts(endpoint_checks(connect()))["template"] == "failed"
+
+
+def test_a_server_that_samples_fails_greedy(server, connect):
+    numbers = iter(range(99))
+    server.chat = lambda handler, body: says(f"answer {next(numbers)}")(handler, body)
+    assert verdicts(endpoint_checks(connect()))["greedy"] == "failed"
+
+
+def test_control_tokens_in_an_answer_fail_the_stop_row(server, connect):
+    server.chat = says("Yes<end_of_turn>")
+    assert verdicts(endpoint_checks(connect()))["stop"] == "failed"
+
+
+def test_a_server_that_is_not_there_is_one_row(server):
+    result = doctor("--endpoint", "http://127.0.0.1:1/v1")
+    assert (result.exit_code, "server        failed" in result.stdout) == (1, True)
