@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
-# Where notes may be cut: after a sentence in any script, or where that leaves out too much, after a word.
-SENTENCE = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
-WORD = re.compile(r"\s+|(?<=[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])|\Z")
 
 
 def findings(
@@ -178,7 +174,8 @@ def soap_task(
     """Reads the notes and fits them into the context; see ``soap``."""
     read, options = _read(notes, text), checked_options(options).seeded()
     _check_model(model)
-    kept, warnings = _fit(model, read, options, truncate)
+    kept, lost = _fit(model, read, options, truncate)
+    warnings = (*read.warnings, *lost)
     prompt, file = soap_prompt(kept)
     if left_out := read.facts.get("left_out"):
         warnings += (f"not told to the model: {', '.join(left_out)}",)
@@ -195,13 +192,13 @@ def soap_task(
 
 
 def _read(notes: VisitNotes | None, text: str | None) -> Notes:
-    from medgemma_app.inputs.notes import Notes, read_notes, read_raw_notes
+    from medgemma_app.inputs.notes import Notes, NotesText, read_notes, read_raw_notes
 
     if (notes is None) == (text is None):
         raise TypeError("give either notes or text=")
     if text is not None:
         return read_raw_notes(json.dumps(text).encode(), "the text")
-    if isinstance(notes, str) and not looks_like_a_path(notes):
+    if isinstance(notes, str) and not isinstance(notes, NotesText) and not looks_like_a_path(notes):
         raise InputError("the notes are not the path of a file; if they are the text itself, pass it as text=")
     return notes if isinstance(notes, Notes) else read_notes(cast("str | Path | Mapping[str, Any] | list[Any]", notes))
 
@@ -215,33 +212,22 @@ def looks_like_a_path(text: str) -> bool:
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
-    from medgemma_app.inputs.notes_text import count_words
-
-    limit, text = model.context - min(options.max_tokens, ANSWER_TOKENS), notes.text
+    limit = model.context - min(options.max_tokens, ANSWER_TOKENS)
 
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part)[0]))
 
-    if not (model.can_count or truncate) or (count := tokens(text)) <= limit:  # a server that does not count refuses what does not fit
-        return text, ()
+    if not (model.can_count or truncate):  # a server that does not count refuses what does not fit
+        return notes.text, ()
+    if (count := tokens(notes.text)) <= limit:
+        return notes.text, ()
     if not truncate:
-        message = f"the notes make {count} tokens and the model takes at most {limit}; shorten them, or leave out their end with --truncate"
+        message = f"the notes make {count} tokens, and the model takes at most {limit}; shorten them, or cut them with --truncate"
         raise ContextError(message, tokens=count, limit=limit)
-    kept = _cut(text, SENTENCE, tokens, limit)
-    if not kept or tokens(kept) < limit / 2:
-        kept = _cut(text, WORD, tokens, limit)
+    kept, left_out = notes.fit(tokens, limit)
     if not kept:
         raise ContextError(f"not one word of the notes fits into {limit} tokens", tokens=count, limit=limit)
-    all_words, lost = count_words(text), notes.lost(len(kept))
-    left_out = f"the last {all_words - count_words(kept)} of {all_words} words were left out"
-    return kept, (f"the notes do not fit: {left_out}{f' ({lost})' * bool(lost)}",)
-
-
-def _cut(text: str, boundary: re.Pattern[str], tokens: Callable[[str], int], limit: int) -> str:
-    """As much of the text, up to a boundary, as makes at most ``limit`` tokens; "" when nothing does."""
-    ends = [match.end() for match in boundary.finditer(text)]
-    fitting = bisect_right(ends, limit, key=lambda end: tokens(text[:end]))
-    return text[: ends[fitting - 1]].rstrip() if fitting else ""
+    return kept, (left_out,)
 
 
 def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from tiny import picture
 
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.inputs.notes_text import notes_text
+from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
 
 GOLDEN = Path(__file__).parent / "data" / "golden.json"

@@ -97,7 +97,7 @@ def loaded_by(*arguments, first=""):
         (["findings", __file__, "--top-p", "7"], 2),
         (["findings", __file__, "--output", "/no/such/folder/report.txt"], 2),
         (["soap", "no-such-file.json"], 2),
-        (["soap", __file__], 2),
+        (["soap", PACKAGE / "demo" / "checkpoint" / "model.safetensors"], 2),
         (["soap", __file__, "--endpoint", "https://example.org/v1"], 2),
         (["soap", "-"], 2),
     ],

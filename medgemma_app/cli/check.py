@@ -15,7 +15,8 @@ from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.notes import parse_notes, read_raw_notes
+from medgemma_app.inputs.json_notes import parse_notes
+from medgemma_app.inputs.notes import read_raw_notes
 from medgemma_app.notices import say, verdict
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 

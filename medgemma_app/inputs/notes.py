@@ -1,6 +1,7 @@
-"""notes.json -> the text the model reads.
+"""The notes of a visit, in any form people have them -> the text that the model reads.
 
-Nothing the file says is dropped in silence and nothing is reworded: keys become labels, values stand as written.
+Nothing the file says is dropped in silence and nothing is reworded. What a file is, its content says, not its name:
+text, subtitles, transcripts, JSON, FHIR, C-CDA, HL7 version 2, RTF, DOCX, PDF.
 """
 
 from __future__ import annotations
@@ -9,162 +10,271 @@ import hashlib
 import json
 import re
 import sys
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir import as_bundle, fhir_content, fhir_lines
-from medgemma_app.inputs.fhir_words import is_fhir
+from medgemma_app.inputs.cda import is_cda, read_cda
+from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document, refuse_login_page
+from medgemma_app.inputs.fhir import read_fhir
+from medgemma_app.inputs.fhir_record import as_bundle, is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
-from medgemma_app.inputs.notes_text import clinical_words, is_dialogue, labelled_lines
+from medgemma_app.inputs.hl7 import is_hl7, read_hl7
+from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient
+from medgemma_app.inputs.patients import refuse_several_numbers
+from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
-FEWEST_WORDS = 5
-MOST_LABELS = 12  # that a message names
-LARGEST_BYTES = 10_000_000
-DEEPEST = 100
-ONE_NOTES_FILE = "one notes file (JSON)"
-_CLEAN_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
-# Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
-NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+LARGEST_BYTES = 10_000_000  # of text
+LARGEST_DOCUMENT = 50_000_000  # of a PDF or DOCX, which may hold pictures
+ONE_NOTES_FILE = "one file of notes (text, JSON, FHIR, a transcript, DOCX or PDF)"
+_JSON = re.compile(r'\s*["{\[]')
+# Only JSON begins so, and no text such as "[doctor] How are you?"
+_JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
+_XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
+_HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
+_FILE_NAME = re.compile(r"[^\n]{0,200}\.\w{1,8}|[^\s]{1,200}")
+_DATED = re.compile(r"(?m)^\W{0,4}(?:(?:date(?: of (?:visit|service))?|visit|encounter|note|seen)\b[^\n\d]{0,20})?(\d{4}-\d\d-\d\d)\b")
 
 
 @dataclass(frozen=True)
 class Notes:
-    """The text the model reads, and JSON-ready facts about where it came from."""
+    """The text the model reads, JSON-ready facts about where it came from, and warnings about how it was read."""
 
     text: str
     facts: Mapping[str, Any]
-    labels: tuple[tuple[int, str], ...] = ()  # of its lines, where they are labelled: where each begins, and what it is called
+    warnings: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()  # of the text, for ``fit``; none for a text that is one piece
 
-    def lost(self, end: int) -> str:
-        """The labels of what stands after ``end``, and of the line that it cuts: "all of Plan; part of Exam"; "" without labels."""
-        starts = [start for start, _ in self.labels]
-        first = bisect_left(starts, end)
-        whole = [label for _, label in self.labels[first:]]
-        following = starts[first] if first < len(starts) else len(self.text)
-        cut = [self.labels[first - 1][1]] if first and self.text[end:following].strip() else []
-        return "; ".join(f"{what} of {_listed(labels)}" for what, labels in (("all", whole), ("part", cut)) if labels)
+    def fit(self, count: Callable[[str], int], limit: int) -> tuple[str, str]:
+        """The part of the text of which ``count`` finds at most ``limit`` tokens, and a sentence on what was left out ("" for nothing).
 
-
-def _listed(labels: list[str]) -> str:
-    """Each label once, with how often it stands there; those that may hold more than a label are only counted."""
-    counted = Counter(label if _CLEAN_LABEL.fullmatch(label) else "" for label in labels)
-    others = counted.pop("", 0)
-    named = [label if times == 1 else f"{label} ({times})" for label, times in counted.items()]
-    others += sum(counted[label] for label in list(counted)[MOST_LABELS:])
-    return ", ".join(named[:MOST_LABELS] + ([f"{others} more"] if others else []))
+        The newest visit and its note are kept first, the oldest history goes first. The text is "" where not one word fits.
+        """
+        return fit_lines(self.lines or (Line(self.text),), count, limit)
 
 
-def load_notes(source: str | Path | Parsed) -> str:
-    """The text of a notes file (JSON, UTF-8 or UTF-16), ``-`` for standard input, or of notes already parsed. Raises InputError."""
-    return read_notes(source).text
+class NotesText(str):
+    """What ``load_notes`` returns: text of notes, which is never taken for the path of a file."""
 
 
-def read_notes(source: str | Path | Parsed) -> Notes:
-    """A notes file and its facts: name, sha256 of the bytes, format, words, and what of it the text leaves out.
+def load_notes(source: str | Path | Parsed, *, patient: str | None = None) -> NotesText:
+    """The text of a notes file, ``-`` for standard input, or of notes already parsed. Raises InputError; see ``read_notes``."""
+    return NotesText(read_notes(source, patient=patient).text)
 
-    Raises InputError for a file that cannot be read, is not JSON, or holds fewer than 5 words.
+
+def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None) -> Notes:
+    """The notes in a file, with its facts: name, sha256 of the bytes, format, words, and what of it the text leaves out.
+
+    ``patient`` chooses among the patients of a record, by id, record number or name; ``part`` one of the notes of a file that
+    has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical, is of several patients or has
+    several parts while none is chosen, and for an error message that was saved as notes.
     """
-    return read_raw_notes(*_read(source))
-
-
-def read_raw_notes(raw: bytes, name: str) -> Notes:
-    """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
-    if len(raw) > LARGEST_BYTES:
-        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give the notes of one visit")
-    value = as_bundle(parse_notes(raw, name))
-    left_out: tuple[str, ...] = ()
-    if is_fhir(value):
-        (lines, left_out), said = fhir_lines(value), fhir_content(value)
-    else:
-        lines, said = labelled_lines(value), value
-    text, labels = _joined(lines)
-    if clinical_words(said) < FEWEST_WORDS:
-        raise InputError(f"{name} holds fewer than {FEWEST_WORDS} words; there is nothing to write a note from")
-    facts = {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "format": _format(value), "words": len(text.split())}
-    return Notes(text, {**facts, "left_out": list(left_out)}, labels)
-
-
-def _joined(lines: list[tuple[str, str]]) -> tuple[str, tuple[tuple[int, str], ...]]:
-    """Labelled lines as one text that any program can show, and where in it each begins."""
-    said = [NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.replace("\r\n", "\n").replace("\r", "\n")) for _, line in lines]
-    starts = accumulate((len(line) + 1 for line in said), initial=0)
-    return "\n".join(said), tuple((start, label) for start, (label, _) in zip(starts, lines, strict=False) if label)
-
-
-def _read(source: str | Path | Parsed) -> tuple[bytes, str]:
+    if isinstance(source, NotesText):
+        return read_raw_notes(source.encode(errors="replace"), "the notes", patient=patient)
     if not isinstance(source, str | Path):
-        raw, name = _written(source), "the notes"
-    elif str(source) == "-":
-        raw, name = _standard_input(), "standard input"
-    else:
-        refuse_url(source)
+        return read_raw_notes(_written(source), "the notes", patient=patient)
+    if str(source) == "-":
+        return read_raw_notes(_standard_input(), "standard input", patient=patient, part=part)
+    refuse_url(source)
+    _refuse_text(source)
+    with open_input(source, what=ONE_NOTES_FILE) as file:
         name = shown_name(source)
+        if part is not None and _has_parts(file):
+            raw = next((line for number, line in enumerate(_parts(file), 1) if number == part), b"")
+            return _part_of(raw, name, part, patient)
+        raw = file.read(LARGEST_DOCUMENT + 1)
+    return read_raw_notes(raw, name, patient=patient, part=part)
+
+
+def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: int | None = None) -> Notes:
+    """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
+    is_document = document_kind(raw) in ("PDF", "zip")
+    largest = LARGEST_DOCUMENT if is_document else LARGEST_BYTES
+    if len(raw) > largest:
+        raise InputError(f"{name} is larger than {largest // 10**6} MB; give the notes of one visit")
+    if document_kind(raw):
+        if part not in (None, 1):
+            raise _no_such_part(name, part)
+        kind, text, warnings = read_document(raw, name)
+        reading = _read_plain(text, name, patient, kind)
+    else:
+        text, warning = decode_text(raw, name)
+        warnings = [warning] if warning else []
+        lines = _lines_of_json(text)
+        if part is not None and (len(lines) > 1 or part != 1):
+            return _part_of(lines[part - 1].encode(errors="replace") if 0 < part <= len(lines) else b"", name, part, patient)
+        reading = _read_text(text, name, patient)
+    if not reading.clinical:
+        raise InputError(f"{name} holds nothing clinical to write a note from; give the notes of a visit")
+    cleaned = tuple(clean(line) for line in reading.lines)
+    text = "\n".join(line.text for line in cleaned)
+    facts = {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "format": reading.format, "words": len(text.split())}
+    return Notes(text, {**facts, "left_out": list(reading.left_out)}, (*warnings, *reading.warnings), cleaned)
+
+
+def count_parts(source: str | Path) -> int:
+    """How many notes a file holds: one a line for JSON Lines and for FHIR ndjson of a single type or of Bundles, else 1.
+
+    Lines of FHIR resources of different types are one record. A file that cannot be read counts 1: reading it says what is wrong.
+    """
+    try:
         with open_input(source, what=ONE_NOTES_FILE) as file:
-            raw = file.read(LARGEST_BYTES + 1)
-    return raw, name
+            return sum(1 for _ in _parts(file)) if _has_parts(file) else 1
+    except InputError:
+        return 1
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that are not blank, from the start."""
+    file.seek(0)
+    while line := file.readline(LARGEST_BYTES + 2):
+        if line.strip():
+            yield line
+
+
+def _has_parts(file: BinaryIO) -> bool:
+    """True for a file with notes on each line; it is looked through only where its first two lines are JSON."""
+    lines = _parts(file)
+    first = [line.decode("utf-8-sig", "replace") for line in (next(lines, b""), next(lines, b""))]
+    kinds: set[str] = set()
+    if len(_json_lines("\n".join(first))) == 2:
+        for line in _parts(file):
+            kinds.add(_kind_of_line(line.decode("utf-8-sig", "replace")))
+            if len(kinds) > 1 or not kinds & {"", "Bundle"}:
+                break
+        kinds |= {_kind_of_line(line.decode("utf-8-sig", "replace")) for line in _parts(file)} if _is_one_record(kinds) else set()
+    file.seek(0)
+    return bool(kinds) and not _is_one_record(kinds)
+
+
+def _kind_of_line(line: str) -> str:
+    found = re.search(r'"resourceType"\s*:\s*"(\w+)"', line[:2000])
+    return found[1] if found else ""
+
+
+def _is_one_record(kinds: set[str]) -> bool:
+    return len(kinds) > 1 and not kinds & {"", "Bundle"}
+
+
+def _json_lines(text: str) -> list[str]:
+    """The lines of JSON Lines; none where the first of them is no JSON by itself."""
+    if not _JSON_OBJECT.match(text) or "\n" not in text.strip():
+        return []
+    lines = [line for line in text.split("\n") if line.strip()]
+    try:
+        json.loads(lines[0])
+    except (ValueError, RecursionError):
+        return []
+    return lines if len(lines) > 1 and all(_JSON_OBJECT.match(line) for line in lines[1:3]) else []
+
+
+def _lines_of_json(text: str) -> list[str]:
+    """The notes of a text that has one on each line, or the text."""
+    lines = _json_lines(text)
+    return [text] if not lines or _is_one_record(set(map(_kind_of_line, lines))) else lines
+
+
+def _part_of(raw: bytes, name: str, part: int, patient: str | None) -> Notes:
+    if not raw.strip():
+        raise _no_such_part(name, part)
+    return read_raw_notes(raw, f"{name} line {part}", patient=patient)
+
+
+def _no_such_part(name: str, part: int | None) -> InputError:
+    return InputError(f"{name} has no notes number {part}; count from 1, one for each line")
+
+
+def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = False) -> Reading:
+    """Text of any kind: JSON, XML, HL7, subtitles, or plain."""
+    if not quoted and _JSON.match(text):
+        lines = _json_lines(text)
+        if len(lines) > 1 and not _is_one_record(set(map(_kind_of_line, lines))):
+            ways = "choose one by its number (part=1), or give its path to medgemma soap, which writes a note for each"
+            raise InputError(f"{name} holds {len(lines)} notes, one on each line; {ways}")
+        if lines:
+            return _read_value([parse_notes(line, f"line {number} of {name}") for number, line in enumerate(lines, 1)], name, patient)
+        try:
+            return _read_value(parse_notes(text, name), name, patient)
+        except InputError as error:
+            if _JSON_OBJECT.match(text) or not isinstance(error.__cause__, json.JSONDecodeError):
+                raise
+    if is_hl7(text):
+        return read_hl7(text, name, patient)
+    if looks_like_subtitles(text):
+        return _read_plain(turns_text(subtitle_turns(text)), name, patient, "subtitles")
+    if _HTML.match(text):
+        refuse_login_page(text, name)
+        return _read_plain(html_text(text), name, patient, "HTML")
+    return _read_xml(text, name, patient) if _XML.match(text) and text.rstrip().endswith(">") else _read_plain(text.strip(), name, patient)
+
+
+def _read_value(value: Any, name: str, patient: str | None) -> Reading:
+    if isinstance(value, str):
+        return _read_text(value, name, patient, quoted=True)
+    bundle = as_bundle(value)
+    if is_fhir(bundle):
+        return read_fhir(bundle, name, patient)
+    spoken, is_machine = without_machine_fields(value)
+    if isinstance(spoken, str):
+        return _read_plain(spoken, name, patient, "transcript")
+    reading = read_json_notes(spoken, name, patient)
+    if not is_machine:
+        return reading
+    left_out = [*reading.left_out, "times and other machine fields of the transcript"]
+    return Reading(reading.lines, "transcript", reading.clinical, left_out, reading.warnings)
+
+
+def _read_xml(text: str, name: str, patient: str | None) -> Reading:
+    root = parse_xml(re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode(errors="replace"), name)
+    if is_cda(text):
+        return read_cda(root, name, patient)
+    if root.tag in ("Bundle", "Patient", "Composition", "DocumentReference", "OperationOutcome"):
+        raise InputError(f"{name} is FHIR as XML; ask the server for JSON (_format=json) and give that")
+    raise InputError(f"{name} is XML, but no clinical document (C-CDA); give the notes as text, JSON or C-CDA")
+
+
+def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -> Reading:
+    if re.match(r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE):
+        raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
+    if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
+        raise no_such_patient(name)
+    refuse_several_numbers(text, name)
+    return Reading(_visits_of(text), kind, text_is_clinical(text))
+
+
+def _visits_of(text: str) -> list[Line]:
+    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out."""
+    starts = [(match.start(), match[1]) for match in _DATED.finditer(text)]
+    days = sorted({day for _, day in starts}, reverse=True)
+    if len(days) < 2:
+        return [Line(text)]
+    bounds = [*(start for start, _ in starts), len(text)]
+    parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
+    head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
+    return [*head, *(Line(said.removesuffix("\n"), "visit", days.index(day)) for said, day in parts)]
+
+
+def _refuse_text(source: str | Path) -> None:
+    """Raises InputError, without the text, for a text that was given where a path belongs."""
+    text = str(source)
+    if isinstance(source, str) and not _FILE_NAME.fullmatch(text):
+        raise InputError("the notes given are no path of a file; give text as text=..., or a file that holds it")
 
 
 def _written(value: Parsed) -> bytes:
     try:
         return json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError("the notes are no JSON value; give an object, a list of turns, or a file") from error
+        raise InputError("the notes are not a JSON value; give an object, a list of turns, or a file") from error
 
 
 def _standard_input() -> bytes:
     try:
-        return sys.stdin.buffer.read(LARGEST_BYTES + 1)
+        raw = sys.stdin.buffer.read(LARGEST_DOCUMENT + 1)
     except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something that is no file
         raise InputError("standard input cannot be read; give a notes file") from error
-
-
-def parse_notes(raw: bytes, name: str) -> Any:
-    """JSON with every number as the string the file wrote (37.20 must not become 37.2) and no key lost. Raises InputError."""
-    encoding = json.detect_encoding(raw)
-    try:
-        text = raw.decode(encoding)
-        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_every_pair)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 JSON") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-    except RecursionError as error:
-        raise InputError(f"{name} is nested too deeply; give a flat JSON object") from error
-    _refuse_deep(value, name)
-    return value
-
-
-def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A key that occurs twice keeps both values, where JSON readers keep the last one only."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        found[key] = [found[key], value] if key in found else value
-    return found
-
-
-def _refuse_deep(value: Any, name: str) -> None:
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _inside(outer)]
-    if level:
-        raise InputError(f"{name} is nested too deeply; give a flat JSON object")
-
-
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def _format(value: Any) -> str:
-    if is_fhir(value):
-        return f"FHIR {value['resourceType']}"
-    return "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
+    return raw

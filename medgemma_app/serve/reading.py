@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import Scan, as_rgb, read_open_image
-from medgemma_app.inputs.notes import Notes, parse_notes, read_raw_notes
+from medgemma_app.inputs.json_notes import parse_notes
+from medgemma_app.inputs.notes import Notes, read_raw_notes
 from medgemma_app.inputs.raster import decode_raster
 from medgemma_app.reports import findings_task, soap_task
 from medgemma_app.serve.bodies import Upload

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import NO_TEXT
+from medgemma_app.inputs.lines import NO_TEXT
 from medgemma_app.model.generation import Options
 from medgemma_app.serve.bodies import Upload
 

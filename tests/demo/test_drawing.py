@@ -16,7 +16,7 @@ from PIL import Image
 from medgemma_app.demo import draw_pair, draw_phantom, write_notes
 from medgemma_app.demo.__main__ import main
 from medgemma_app.demo.phantoms import EFFUSIONS, NODULES, Body, Findings, draw, random_findings
-from medgemma_app.inputs.notes_text import notes_text
+from medgemma_app.inputs.json_notes import notes_text
 
 PICTURE = "bbf1da7ec5ecf74109e84e033b65eb12cbe0f7849c57b6101e6b8b42eeaf4780"
 NOTES = "581019d60ac30e5c84724a975114208654a06c5bfa3b7967d342931ae70114c4"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from medgemma_app.demo.visits import ALLERGIES, COMPLAINTS, DIAGNOSES, DRUGS, EXAMS, HISTORIES, ORDERS, write_notes
-from medgemma_app.inputs.notes_text import notes_text
+from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, read_prompt, soap_prompt
 
 REWORDED = 0.25  # the share of prompts whose wording is changed

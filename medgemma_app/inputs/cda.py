@@ -1,0 +1,200 @@
+"""C-CDA documents (XML) -> the lines of notes; and the text of attachments that records carry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from xml.etree.ElementTree import Element
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document
+from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
+from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, no_such_patient
+
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
+_IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
+_IS_CDA = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<\?[^>]*>\s*)*<(\w+:)?ClinicalDocument\b", re.DOTALL)
+SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
+_DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|declined|without|unknown)\b")
+# Where an entry says which piece of the narrative is about it.
+_DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
+_NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
+_BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
+
+
+def attachment_text(raw: bytes, kind: str = "") -> str:
+    """The text of an attachment; ``kind`` is the content type the record gives it. Raises InputError where it holds none."""
+    if document_kind(raw):
+        return read_document(raw, "the attachment")[1]
+    charset = _CHARSET.search(kind)
+    text, warning = decode_text(raw, "the attachment", charset[1] if charset else "")
+    if charset and warning:
+        raise InputError("the attachment is not in the character set that it names")
+    if not kind and any(not (sign.isprintable() or sign in "\n\r\t") for sign in text):
+        raise InputError("the attachment is not text")
+    if is_cda(text):
+        return "\n".join(line.text for line in read_cda(parse_xml(raw, "the attachment"), "the attachment").lines)
+    if "html" in kind.lower() or _IS_HTML.match(text):
+        return html_text(text)
+    if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
+        raise InputError("the attachment is not text")
+    return text
+
+
+def encoded_text(data: str, kind: str) -> str | None:
+    """The text of a base64 attachment, None where there is none."""
+    try:
+        return attachment_text(base64.b64decode(data), kind)
+    except (InputError, binascii.Error, ValueError):
+        return None
+
+
+def is_cda(text: str) -> bool:
+    """True for an HL7 clinical document."""
+    return bool(_IS_CDA.match(text[:20_000]))
+
+
+def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
+    """Patient, visit, and the narrative of every section of a C-CDA document. Raises SeveralPatients, InputError."""
+    targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
+    ids = [{one.get("extension") or one.get("root") or "" for one in role.findall("id")} for role in targets]
+    if patient is not None and (len(ids) != 1 or patient not in ids[0]):
+        raise no_such_patient(name)
+    if len(ids) > 1:
+        raise SeveralPatients(name, len(ids))
+    about = [f"Patient: {said}"] if (said := "; ".join(_demographics(targets))) else []
+    title, day = _said(root.find("title")), iso_day((_at(root, "effectiveTime")).get("value") or "")
+    visit = _at(root, "componentOf/encompassingEncounter/effectiveTime")
+    visited = iso_day(visit.get("value") or _at(visit, "low").get("value") or "")
+    about += [f"Document: {title}{f'; date: {day}' if day else ''}"] if title else []
+    about += [f"Encounter: {visited}"] if visited else []
+    narrative = _Narrative(root)
+    lines = [line for section in root.iter("section") for line in narrative.section(section)]
+    for body in root.iter("nonXMLBody"):
+        text = _at(body, "text")
+        is_encoded = text.get("representation") == "B64"
+        body_text = encoded_text("".join(text.itertext()), text.get("mediaType") or "") if is_encoded else _said(text)
+        lines += [Line(body_text)] if body_text else []
+        narrative.left_out["body that is no text"] += not body_text
+    clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
+    return Reading([*map(Line, about), *lines], "C-CDA", clinical, counted(narrative.left_out))
+
+
+def _demographics(targets: Sequence[Element]) -> Iterator[str]:
+    for role in targets:
+        person = _at(role, "patient")
+        sex = _at(person, "administrativeGenderCode")
+        yield from filter(None, [sex.get("displayName") or SEXES.get(sex.get("code") or "", "")])
+        born = iso_day(_at(person, "birthTime").get("value") or "")
+        yield from [f"birth date: {born}"] if born else []
+
+
+class _Narrative:
+    """The text of sections, told by what their entries say of it: taken back, not done, stopped."""
+
+    def __init__(self, root: Element) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._marks: dict[str, str] = {}  # id of a piece of narrative -> how it begins, "" for what is taken back
+        for entry in root.iter("entry"):
+            for act in entry.iter():
+                self._note_mark(act)
+
+    def _note_mark(self, act: Element) -> None:
+        status = _at(act, "statusCode").get("code")
+        names = [one.get("value") for path in _NARRATIVES for one in act.findall(path)]
+        mark: str | None = None
+        if status in ("nullified", "cancelled"):
+            mark = ""
+        elif act.get("negationInd") == "true":
+            mark = {"substanceAdministration": "NOT TAKEN: ", "observation": "REFUTED: "}.get(act.tag, "NOT DONE: ")
+        elif status == "aborted":
+            mark = "STOPPED: "
+        self._marks |= {name.lstrip("#"): mark for name in names if name and mark is not None}
+
+    def section(self, section: Element) -> Iterator[Line]:
+        """The lines of one section: its title with its first line, and a line each for those that begin with a mark."""
+        title = _said(section.find("title")) or _at(section, "code").get("displayName") or "Section"
+        text = section.find("text")
+        said = [line.strip() for line in self._lines(text)] if text is not None else []
+        if not any(said):
+            said = [f"{label}; " for label in self._entries(section)]
+            said = ["".join(said).rstrip("; ")] if said else []
+        plain = [line for line in said if line and "\0" not in line]
+        rank = rank_of(title.lower())
+        if plain:
+            yield Line(f"{title}: " + "\n".join(plain), title, rank)
+        for line in said:
+            if "\0" in line:
+                mark, _, rest = line.partition("\0")
+                yield Line(f"{mark}{title}: {rest}", title, rank)
+
+    def _entries(self, section: Element) -> Iterator[str]:
+        """What coded entries are called, for a section without a narrative."""
+        for entry in section.findall("entry"):
+            named = (one.get("displayName") for one in entry.iter() if one.tag in ("code", "value"))
+            yield from dict.fromkeys(name for name in named if name)
+
+    def _lines(self, element: Element) -> Iterator[str]:
+        """A block a line, the cells of a row apart by bars."""
+        mark = self._marks.get(element.get("ID") or "")
+        if mark is None and element.tag in ("tr", "item", "paragraph"):
+            marks = {self._marks[one.get("ID") or ""] for one in element.iter() if one.get("ID") in self._marks}
+            mark = marks.pop() if len(marks) == 1 else None
+        if mark and _DENIES.search(_said(element)):
+            mark = None  # "No known allergies" must not be denied once more
+        if mark == "" or element.get("revised") == "delete":
+            self.left_out["entry taken back"] += 1
+            return
+        if element.tag == "tr":
+            said = " | ".join(cell for one in element if (cell := " ".join(_said(one).split())))
+        elif element.tag in _BLOCKS and any(True for one in element if one.tag in (*_BLOCKS, "item", "tr", "br", "content")):
+            lines = list(self._mixed(element))
+            yield from (f"{mark}\0{line}" for line in lines) if mark else lines
+            return
+        elif element.tag == "item" and any(one.tag in ("list", "paragraph", "table") for one in element):
+            yield from self._mixed(element)
+            return
+        else:
+            said = " ".join(_said(element).split())
+        if said:
+            yield f"{mark}\0{said}" if mark else said
+
+    def _mixed(self, element: Element) -> Iterator[str]:
+        """Text and elements within a block: text runs on until a block or a line break."""
+        run = element.text or ""
+        for inner in element:
+            is_block = inner.tag in (*_BLOCKS, "item", "tr")
+            if inner.tag == "br" or is_block or (inner.get("ID") or "") in self._marks or inner.get("revised") == "delete":
+                yield from [" ".join(run.split())] if run.strip() else []
+                run = ""
+                yield from self._lines(inner) if inner.tag != "br" else ()
+            else:
+                run += _said(inner)
+            run += inner.tail or ""
+        yield from [" ".join(run.split())] if run.strip() else []
+
+
+_NOBODY = Element("nothing")
+
+
+def _at(element: Element, path: str) -> Element:
+    found = element.find(path)
+    return _NOBODY if found is None else found
+
+
+def _said(element: Element | None) -> str:
+    return "" if element is None else "".join(element.itertext()).strip("\n")
+
+
+def iso_day(written: str) -> str:
+    """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
+    found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
+    return "-".join(part for part in found.groups() if part) if found else ""
+
+
+def counted(left_out: Counter[str]) -> list[str]:
+    """What was left out, each with how often."""
+    return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]

@@ -1,0 +1,286 @@
+"""Text out of documents: plain text in any common encoding, HTML, XML, RTF, Word (DOCX), PDF. Content says what a file is, not its name.
+
+Files are hostile until they are read: sizes and depths are bounded, XML with a document type is refused, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import logging
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from typing import IO
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from medgemma_app.errors import InputError
+
+LARGEST_XML = 30_000_000  # bytes, unpacked
+MOST_PAGES = 500
+_DEEPEST_XML = 200
+_SAVE_AS_TEXT = "save it as text, DOCX or PDF with text"
+_TRANSCRIBE = "transcribe it first, and give the transcript"
+_UNPACK = "unpack it, and give the notes in it"
+# How files that hold no text begin, what they are, and the way on.
+_BINARY = (
+    (b"\x89PNG\r\n", "a picture", "medgemma findings reads pictures; of a photographed page, give the text that OCR finds"),
+    (b"\xff\xd8\xff", "a picture", "medgemma findings reads pictures; of a photographed page, give the text that OCR finds"),
+    (b"II*\0", "a picture", "medgemma findings reads pictures; of a scanned page, give the text that OCR finds"),
+    (b"MM\0*", "a picture", "medgemma findings reads pictures; of a scanned page, give the text that OCR finds"),
+    (b"GIF8", "a picture", "give the text that OCR finds in it"),
+    (b"\0\0\0\x0cjP  ", "a picture", "medgemma findings reads pictures"),
+    (b"\xd0\xcf\x11\xe0", "a document of an old Office version", _SAVE_AS_TEXT),
+    (b"ID3", "a recording", _TRANSCRIBE),
+    (b"\xff\xfb", "a recording", _TRANSCRIBE),
+    (b"OggS", "a recording", _TRANSCRIBE),
+    (b"fLaC", "a recording", _TRANSCRIBE),
+    (b"\x1aE\xdf\xa3", "a recording", _TRANSCRIBE),
+    (b"\x1f\x8b", "a compressed file", _UNPACK),
+    (b"7z\xbc\xaf", "a compressed file", _UNPACK),
+    (b"Rar!", "a compressed file", _UNPACK),
+    (b"BZh", "a compressed file", _UNPACK),
+    (b"SQLite format 3", "a database", "export the notes as JSON or text"),
+)
+_NO_TAG = re.compile(r"<(?![^<>]*>)|<(?=!\[)")
+_LOGIN = re.compile(r"(?is)<title[^>]*>[^<]*\b([45]\d\d\b|sign[ -]?in|log[ -]?in|forbidden|unauthori[sz]ed|not found|error)[^<]*</title")
+# Tags that a browser shows without a gap: "37.<b>2</b>" is one number; tags that end a line; what it does not show.
+_WITHIN_WORDS = frozenset(("a", "b", "em", "font", "i", "mark", "small", "span", "strong", "sub", "tt", "u", "content"))
+_NEW_LINE = frozenset((
+    "address", "article", "blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "item",
+    "li", "list", "ol", "p", "paragraph", "pre", "section", "table", "tbody", "tr", "ul",
+))  # fmt: skip
+_NOT_SHOWN = frozenset(("script", "style", "title"))
+
+
+def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
+    """The text in ``raw``, and a warning where its encoding had to be guessed. Raises InputError for what is no text."""
+    refuse_binary(raw, name)
+    encoding, warning = charset or json.detect_encoding(raw), ""
+    try:
+        text = raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        text, warning = _western(raw), f"{name} is not UTF-8; it was read as Windows-1252: look at its letters with accents"
+        if encoding.startswith("utf-16") or encoding.startswith("utf-32") or not text:
+            line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
+            raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 text") from error
+    sample = text[:4000]
+    if "\0" in sample or len(re.findall(r"[\x01-\x08\x0e-\x1a\x7f]", sample)) * 20 > len(sample):
+        raise InputError(f"{name} is not text; give notes as text, JSON, DOCX or PDF")
+    return text, warning
+
+
+def _western(raw: bytes) -> str:
+    """Windows-1252 text, or "" where that makes signs of most bytes that are no letters."""
+    try:
+        text = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    high = [sign for sign in text if sign > "\x7f"]
+    likely = [sign for sign in high if sign.isalpha() or sign in "°µ²³±½¼¾·–—‘’“”„…€£§«»´¿¡º®•×÷\xa0"]
+    return text if len(likely) * 10 >= len(high) * 9 and len(high) * 3 <= len(text) else ""
+
+
+def refuse_binary(raw: bytes, name: str) -> None:
+    """Raises InputError, with the way on, for what is known to hold no text."""
+    begins = next(((what, way) for start, what, way in _BINARY if raw.startswith(start)), None)
+    if raw[128:132] == b"DICM":
+        begins = ("DICOM", "medgemma findings reads DICOM pictures")
+    elif raw[:4] == b"RIFF" or raw[4:8] == b"ftyp":
+        begins = ("a picture", "medgemma findings reads pictures") if raw[8:12] == b"WEBP" else ("a recording", _TRANSCRIBE)
+    if begins:
+        raise InputError(f"{name} is {begins[0]}, not notes; {begins[1]}")
+
+
+def document_kind(raw: bytes) -> str:
+    """ "PDF", "RTF", "zip" for documents that are no plain text; else ""."""
+    if b"%PDF-" in raw[:1024]:
+        return "PDF"
+    if raw.lstrip()[:6].startswith(b"{\\rtf"):
+        return "RTF"
+    return "zip" if raw[:4] == b"PK\x03\x04" else ""
+
+
+def read_document(raw: bytes, name: str) -> tuple[str, str, list[str]]:
+    """The kind, the text, and warnings of a PDF, RTF or DOCX document. Raises InputError."""
+    kind = document_kind(raw)
+    if kind == "PDF":
+        return (kind, *_pdf(raw, name))
+    return (kind, _rtf(raw, name), []) if kind == "RTF" else ("DOCX", *_docx(raw, name))
+
+
+def _needs(extra: str, name: str, what: str, error: ImportError) -> InputError:
+    return InputError(f'{name} is {what}, which needs the extra "{extra}": pip install "medgemma-app[{extra}]"; or save it as text')
+
+
+def _pdf(raw: bytes, name: str) -> tuple[str, list[str]]:
+    try:
+        import pypdf
+    except ImportError as error:
+        raise _needs("documents", name, "a PDF", error) from error
+    logging.getLogger("pypdf").addHandler(logging.NullHandler())  # its warnings are not meant for a clinician
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(raw))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise InputError(f"{name} is a PDF with a password; save it without one")
+        if len(reader.pages) > MOST_PAGES:
+            raise InputError(f"{name} is a PDF of more than {MOST_PAGES} pages; give the notes of one visit")
+        pages = [page.extract_text() for page in reader.pages]
+        fields = [f"{key}: {value}" for key, value in (reader.get_form_text_fields() or {}).items() if value]
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name} is a PDF that cannot be read ({type(error).__name__}); save it anew, or give its text") from error
+    if not any(map(str.strip, pages)) and not fields:
+        raise InputError(
+            f"{name} is a PDF without text, most likely the scan of a page; run OCR on it (for example ocrmypdf) and give the result"
+        )
+    empty = [str(number) for number, page in enumerate(pages, 1) if not page.strip()]
+    warnings = [f"{name}: no text on page {', '.join(empty)} of {len(pages)}; what is drawn or scanned there was not read"] if empty else []
+    return "\n".join([*(page.strip() for page in pages), *fields]), warnings
+
+
+def _rtf(raw: bytes, name: str) -> str:
+    try:
+        from striprtf.striprtf import rtf_to_text
+    except ImportError as error:
+        raise _needs("documents", name, "an RTF document", error) from error
+    try:
+        return str(rtf_to_text(raw.decode("latin-1"), errors="replace")).strip()
+    except Exception as error:
+        raise InputError(f"{name} is RTF that cannot be read ({type(error).__name__}); save it anew, or give its text") from error
+
+
+def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        names = set(archive.namelist())
+        if "word/document.xml" not in names:
+            raise InputError(f"{name} is a zip file or a document other than DOCX; unpack it, or {_SAVE_AS_TEXT}")
+        parts = [part for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml") if part in names]
+        text = "\n".join(filter(None, (_word_text(_unpacked(archive.open(part), name), name) for part in parts)))
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{name} is a damaged or locked document; save it anew, or give its text") from error
+    pictures = sum(part.startswith("word/media/") for part in names)
+    if not text.strip():
+        raise InputError(f"{name} is a document without text; give the text that OCR finds in its pictures")
+    beside = [f"{pictures} pictures"] * bool(pictures) + ["headers and footers"] * any(re.match(r"word/(header|footer)", n) for n in names)
+    beside += ["comments"] * ("word/comments.xml" in names)
+    return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
+
+
+def _unpacked(file: IO[bytes], name: str) -> bytes:
+    with file:
+        raw = file.read(LARGEST_XML + 1)
+    if len(raw) > LARGEST_XML:
+        raise InputError(f"{name} unpacks to more than {LARGEST_XML // 10**6} MB; give the notes of one visit")
+    return raw
+
+
+def _word_text(raw: bytes, name: str) -> str:
+    """The text of a part of a DOCX file: a paragraph a line, cells of a row apart by bars, without what a tracked change deletes."""
+    lines: list[str] = []
+
+    def runs(element: Element) -> Iterable[str]:
+        kind = element.tag
+        if kind == "t":
+            yield element.text or ""
+        elif kind in ("tab", "br", "cr"):
+            yield "\t" if kind == "tab" else "\n"
+        elif kind not in ("del", "moveFrom", "Fallback", "pPr", "rPr"):
+            for inner in element:
+                yield from runs(inner)
+                if inner.tag == "p" and kind != "body":
+                    yield "\n"
+
+    def walk(element: Element) -> None:
+        if element.tag == "tr":
+            cells = ["".join(runs(cell)).strip().replace("\n", " ") for cell in element if cell.tag == "tc"]
+            lines.append(" | ".join(cells))
+        elif element.tag == "p":
+            lines.append("".join(runs(element)).strip())
+        elif element.tag not in ("del", "moveFrom", "Fallback"):
+            for inner in element:
+                walk(inner)
+
+    walk(parse_xml(raw, name))
+    return "\n".join(line for line in lines if line)
+
+
+def parse_xml(raw: bytes, name: str) -> Element:
+    """The root of an XML document, names without their namespaces. A document type, and with it every entity of its own, is refused."""
+    builder, depth = TreeBuilder(), 0
+    parser = expat.ParserCreate(namespace_separator="}")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST_XML:
+            raise InputError(f"{name} is XML that is nested too deeply; give the notes as text")
+        builder.start(tag.rpartition("}")[2], {key.rpartition("}")[2]: value for key, value in attributes.items()})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag.rpartition("}")[2])
+
+    def doctype(*_: object) -> None:
+        raise InputError(f"{name} is XML with a document type, which is not read for safety; save it without <!DOCTYPE>")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(raw, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        line = getattr(error, "lineno", 1)
+        raise InputError(f"{name} is XML with a fault at line {line}; export it again, or give the notes as text") from error
+    return builder.close()
+
+
+def refuse_login_page(markup: str, name: str) -> None:
+    """Raises InputError for a page that servers show instead of what was asked for."""
+    if _LOGIN.search(markup[:20_000]):
+        raise InputError(f"{name} is a login or error page of a server, not notes; sign in and fetch the notes again")
+
+
+def html_text(markup: str) -> str:
+    """The text of HTML, a block a line. "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark."""
+    reader = _Text()
+    reader.feed(_NO_TAG.sub("&lt;", _without_comments(markup)))
+    reader.close()
+    lines = ("".join(reader.parts)).split("\n")
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+
+
+def _without_comments(markup: str) -> str:
+    """The parser looks through all that follows for the end of every comment and tag: without this and _NO_TAG a file could hold it up."""
+    first, *others = markup.split("<!--")
+    ended = [piece.partition("-->") for piece in others]
+    return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._hidden += tag in _NOT_SHOWN
+        self.parts += [] if tag in _WITHIN_WORDS else ["^" if tag == "sup" else "\n" if tag in _NEW_LINE else " "]
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in _NOT_SHOWN and self._hidden > 0
+        self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
+
+    def handle_data(self, data: str) -> None:
+        self.parts += [] if self._hidden else [re.sub(r"\s+", " ", data)]

@@ -1,0 +1,257 @@
+"""FHIR elements in words: values as written, with their units, and the names of what resources refer to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.cda import attachment_text
+from medgemma_app.inputs.documents import html_text
+from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
+from medgemma_app.inputs.lines import word_list
+
+HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
+_LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)
+_HANDLING = frozenset(word_list("fhir_handling"))
+_OFFICE = frozenset((
+    "Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage", "OperationOutcome", "Group",
+    "CapabilityStatement", "Questionnaire", "StructureDefinition", "ValueSet", "CodeSystem", "Subscription", "AuditEvent", "Provenance",
+    "Device", "Endpoint", "HealthcareService", "Appointment", "Slot", "Schedule", "Account", "Claim", "ExplanationOfBenefit",
+    "MessageHeader",
+))  # fmt: skip
+_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension", "contained"))
+_NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
+_DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
+_DATE = re.compile(r"(\d{4}(-\d\d){0,2}(T[\d:.+Z-]*)?)?( to )?")  # or what is left of a period without its dates
+_WORD = re.compile(r"[^\W_]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
+# Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
+_TYPED = re.compile(
+    r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
+    r"|serviced|scheduled|product|collected|allowed|rate|dose)[A-Z]\w*"
+)
+_ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
+
+
+class Teller:
+    """Tells resources in words, and remembers what it leaves out and how many words there are to write a note from."""
+
+    def __init__(self, record: Sequence[Entry], mark: Callable[[Mapping[str, Any]], tuple[str, str]]) -> None:
+        self.left_out: set[str] = set()
+        self.taken_back: list[str] = []  # what elements inside of resources take back: "activity (cancelled)"
+        self.clinical_words = 0
+        self._mark = mark
+        self._references = References(record)
+        self._by = Entry({"resourceType": ""})  # the resource that is being told
+        self._apart: list[str] = []  # elements of it that stand on a line of their own
+        self._silent = 0  # above 0: what is said is nothing to write a note from
+        self._told: list[Resource] = []  # binaries that an attachment has told
+        # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
+        self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
+            ("coding", None, self._concept),
+            ("text", None, self._concept),
+            ("concept", "concept reference id extension", self._codeable_reference),
+            ("reference", None, self._reference),
+            ("code", "code display system version userSelected", self._coding),
+            ("display", "code display system version userSelected", self._coding),
+            ("value", "value unit code system comparator", self._quantity),
+            ("numerator", "numerator denominator", lambda one: f"{self.say(one['numerator'])}/{self.say(one.get('denominator'))}"),
+            ("low", "low high", lambda one: f"{self.say(one['low'])} to {self.say(one.get('high'))}"),
+            ("start", "start end", lambda one: f"{self.say(one['start'])} to {self.say(one.get('end'))}"),
+            ("div", "div status", self._narrative),
+            ("contentType", None, self._attachment),
+            ("data", _ATTACHMENT, self._attachment),
+            ("url", None, self._extension),
+        )
+
+    def tell(self, entry: Entry, subject: str = "") -> list[str]:
+        """The lines of one resource: what kind it is, what it is about, and everything else it says. None for a binary told before."""
+        self._by, self._apart, resource = entry, [], entry.resource
+        self.left_out |= set(entry.beside)
+        label = f"{element_words(entry.kind).capitalize()}: "
+        with self._quiet(entry.kind in _OFFICE):
+            if entry.kind == "Binary":
+                return [] if any(resource is one for one in self._told) else [label + self._attachment(resource)]
+            said = join([self._resource(resource), f"subject: {subject}" if subject else ""])
+        mark, _ = self._mark(resource)
+        return [mark + label + said, *(f"{inner}{label}{apart}" for inner, apart in self._separate())]
+
+    def _separate(self) -> Iterator[tuple[str, str]]:
+        for line in self._apart:
+            mark, _, said = line.partition("\0")
+            yield mark, said
+
+    def _resource(self, resource: Resource) -> str:
+        skipped = ("resourceType", *SUBJECTS, *(("contained",) if holds_resources(resource) else ()))
+        self.left_out |= {key for key in SUBJECTS if key in resource}
+        narrative = resource.get("text")
+        if not (isinstance(narrative, Mapping) and narrative.get("status") == "generated"):
+            return self._fields(resource, skipped)
+        # A generated text may go where it repeats the elements, word for word.
+        elements, text = self._fields(resource, (*skipped, "text")), self._part("text", narrative)
+        words, told = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
+        return join([elements, text]) if words - told else elements
+
+    @contextmanager
+    def _quiet(self, quiet: bool) -> Iterator[None]:
+        self._silent += quiet
+        yield
+        self._silent -= quiet
+
+    def _not_content(self, key: str) -> bool:
+        kind = self._by.kind
+        return key in _HANDLING or (kind == "Encounter" and key not in _VISIT) or (kind in _DOCUMENTS and key in _NAMES_OF_DOCUMENTS)
+
+    def say(self, value: Any) -> str:
+        """Any FHIR element in words; numbers as the file wrote them."""
+        if isinstance(value, list):
+            return join(map(self.say, value))
+        if isinstance(value, Mapping):
+            return next((say for needed, allowed, say in self._shapes if _fits(value, needed, allowed)), self._object)(value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        said = "" if value is None else str(value).strip()
+        if not self._silent and not _DATE.fullmatch(said):
+            self.clinical_words += len(_LETTERS.findall(said))
+        return said
+
+    def _object(self, value: Mapping[str, Any]) -> str:
+        """An element with others in it. What is not to be done, or was stopped, goes on a line of its own; what is taken back goes."""
+        mark, taken_back = self._mark(value)
+        if taken_back:
+            self.taken_back.append(taken_back)
+            return ""
+        if mark and not is_fhir(value):
+            self._apart.append(f"{mark}\0{self._fields(value)}")
+            return ""
+        return self._fields(value)
+
+    def _fields(self, value: Mapping[str, Any], told: tuple[str, ...] = ()) -> str:
+        """The head and its value first ("Body temperature: 37.20 Cel"), then every other element with its name."""
+        heads = [key for key in HEADS if key in value and key not in told][:1]
+        heads += [key for key in value if heads and key.startswith("value")]
+        said = []
+        for key in heads:
+            with self._quiet(self._not_content(key)):
+                said.append(self.say(value[key]))
+        rest = [self._part(key, value[key]) for key in value if key not in (*heads, *told)]
+        return join([join(said, ": "), *rest])
+
+    def _part(self, key: str, value: Any) -> str:
+        if key in _LEFT_OUT or key.endswith("Base64Binary") or (key == "data" and _is_encoded(value)):
+            self.left_out |= set() if value is None else {key}
+            return ""
+        with self._quiet(self._not_content(key)):
+            said = self.say(value)
+        return f"{element_words(key)}: {said}" if said else ""
+
+    def _concept(self, value: Mapping[str, Any]) -> str:
+        """The text, and the name the code system gives it where that is another one."""
+        text, names = self.say(value.get("text")), self.say(value.get("coding"))
+        more = join(self._part(key, value[key]) for key in value if key not in ("text", "coding"))
+        said = f"{text} ({names})" if text and names and text.lower() != names.lower() else text or names
+        return join([said, more])
+
+    def _codeable_reference(self, value: Mapping[str, Any]) -> str:
+        """R5: a concept, or a reference, or both."""
+        return join([self.say(value["concept"]), self.say(value.get("reference"))])
+
+    def _coding(self, value: Mapping[str, Any]) -> str:
+        self.left_out |= {"code"} if value.get("display") and "code" in value else set()
+        self.left_out |= {"system"} if "system" in value else set()
+        with self._quiet(not value.get("display")):
+            return self.say(value.get("display")) or self.say(value.get("code"))
+
+    def _quantity(self, value: Mapping[str, Any]) -> str:
+        number = self.say(value.get("comparator")) + self.say(value["value"])
+        with self._quiet(True):
+            return join([number, self.say(value.get("unit")) or self.say(value.get("code"))], " ")
+
+    def _reference(self, value: Mapping[str, Any]) -> str:
+        """The name of what is referred to: as given, or as its resource has it where it is one."""
+        reference = value["reference"]
+        if not isinstance(reference, str):  # R5 writes {"reference": {"reference": "Medication/1"}}
+            return join([self.say(reference), *(self._part(key, value[key]) for key in value if key != "reference")])
+        names = {_named(_head(target)) for target in self._references.meant(reference, self._by)}
+        with self._quiet(not value.get("display")):
+            return self.say(value.get("display")) or (names.pop() if len(names) == 1 else "") or self.say(reference)
+
+    def _narrative(self, value: Mapping[str, Any]) -> str:
+        return " ".join(html_text(self.say(value["div"])).split())
+
+    def _attachment(self, value: Mapping[str, Any]) -> str:
+        told = ("resourceType", "contentType", "data")
+        with self._quiet(True):
+            held, kind = self._binary(value) or value, self.say(value.get("contentType"))
+            rest = join(self._part(key, value[key]) for key in value if key not in (*told, *(("url",) if held is not value else ())))
+            kind = self.say(held.get("contentType")) or kind
+        if held.get("data") is None:
+            return join([kind, rest])
+        try:
+            text = attachment_text(base64.b64decode(self.say_quietly(held["data"])), kind)
+        except (InputError, binascii.Error, ValueError):
+            self.left_out |= {f"{kind} attachment".lstrip()}
+            return join([f"{kind} attachment, not read".lstrip(), rest])
+        self.clinical_words += 0 if self._silent else len(_LETTERS.findall(text))
+        return join([text, rest])
+
+    def say_quietly(self, value: Any) -> str:
+        """``say`` for what is nothing to write a note from."""
+        with self._quiet(True):
+            return self.say(value)
+
+    def _binary(self, attachment: Mapping[str, Any]) -> Resource | None:
+        """The binary that an attachment refers to, where the record holds that one."""
+        url = attachment.get("url")
+        found = list(self._references.meant(url, self._by)) if isinstance(url, str) and attachment.get("data") is None else []
+        if len(found) != 1 or found[0].get("resourceType") != "Binary":
+            return None
+        self._told.append(found[0])
+        return found[0]
+
+    def _extension(self, value: Mapping[str, Any]) -> str:
+        """An extension's address says what it is; other things with an address are attachments, if that is all they hold."""
+        if {"url"} < set(value) - {"id", "extension"} <= set(_ATTACHMENT.split()) or self._binary(value):
+            return self._attachment(value)
+        label = element_words(self.say_quietly(value["url"]).rstrip("/").rsplit("/", 1)[-1])
+        return f"{label}: {self._fields(value, ('url',))}"
+
+
+def element_words(name: str) -> str:
+    """The name of an element as words: "valueQuantity" is "value", "birthDate" is "birth date"."""
+    typed = _TYPED.fullmatch(name)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", typed[1] if typed else name).lower()
+
+
+def join(parts: Iterable[str], between: str = "; ") -> str:
+    """The parts that say something."""
+    return between.join(part for part in parts if part)
+
+
+def _is_encoded(value: object) -> bool:
+    return isinstance(value, str) and _ENCODED.fullmatch(value) is not None
+
+
+def _fits(value: Mapping[str, Any], needed: str, allowed: str | None) -> bool:
+    return needed in value and (allowed is None or set(value) <= set(allowed.split()))
+
+
+def _head(resource: Resource) -> Mapping[str, Any] | None:
+    return next((resource[key] for key in HEADS if isinstance(resource.get(key), Mapping) and "reference" not in resource[key]), None)
+
+
+def _named(concept: Mapping[str, Any] | None) -> str:
+    """The text or first display of a concept, without following references: they may run in circles."""
+    if concept is None:
+        return ""
+    if isinstance(concept.get("concept"), Mapping):
+        concept = concept["concept"]
+    coding = concept.get("coding")
+    first = coding[0] if isinstance(coding, list) and coding and isinstance(coding[0], Mapping) else {}
+    return next((name for name in (concept.get("text"), first.get("display"), first.get("code")) if isinstance(name, str)), "")

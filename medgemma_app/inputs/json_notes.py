@@ -1,0 +1,233 @@
+"""Plain JSON -> the lines of notes: keys become labels, values stand as written; whose notes they are; and whether they hold anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, inside, word_list
+from medgemma_app.inputs.patients import chosen_visits, days_of, refuse_several
+
+DEEPEST = 100
+FEWEST_WORDS = 5  # a text of fewer has to name something clinical
+_SMALL = 40  # words of a line that is kept whatever its rank: it takes no room worth speaking of
+_TOO_DEEP = "is nested too deeply; give a flat JSON object"
+# What may be left out of notes that are too long, last things first.
+_CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
+_IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
+SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
+_PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone are no note
+_NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
+_BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
+_ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
+_MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg"))
+_ABOUT_AN_ERROR = _MESSAGE_KEYS | {
+    "code", "status", "status code", "path", "timestamp", "success", "ok", "request id", "trace id", "title", "type", "instance",
+}  # fmt: skip
+
+
+def parse_notes(raw: bytes | str, name: str) -> Any:
+    """JSON with every number as the string the file wrote (37.20 must not become 37.2) and no key lost. Raises InputError."""
+    encoding = json.detect_encoding(raw) if isinstance(raw, bytes) else ""
+    try:
+        text = raw.decode(encoding) if isinstance(raw, bytes) else raw
+        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_every_pair)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 JSON") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise InputError(f"{name} {_TOO_DEEP}") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in inside(outer)]
+    if level:
+        raise InputError(f"{name} {_TOO_DEEP}")
+    return value
+
+
+def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A key that occurs twice keeps both values, where JSON readers keep the last one only."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found[key] = [found[key], value] if key in found else value
+    return found
+
+
+def read_json_notes(value: Any, name: str, patient: str | None = None) -> Reading:
+    """Notes in plain JSON. Raises InputError for an error message of a server, SeveralPatients for the visits of more than one."""
+    if is_error_message(value):
+        raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
+    value, dropped = chosen_visits(value, name, patient) if patient is not None else (refuse_several(value, name), 0)
+    left_out = [f"{dropped} entries that name another patient or none"] if dropped else []
+    lines = [_ranked(line) for line in labelled_lines(newest_first(value))]
+    kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
+    return Reading(lines, kind, says_something_clinical(value), left_out)
+
+
+def is_error_message(value: Any) -> bool:
+    """True for what servers answer instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    keys = {key_words(key) for key in value}
+    if keys & _clinical_keys() - {"reason"}:
+        return False
+    return bool(keys & _ERROR_KEYS) or (bool(keys & _MESSAGE_KEYS) and keys <= _ABOUT_AN_ERROR)
+
+
+def newest_first(value: Any) -> Any:
+    """Lists of dated visits with the newest in front, so that the oldest are cut off where there is no room for all."""
+    if isinstance(value, list):
+        days = days_of(value)
+        items = [newest_first(item) for item in value]
+        return [items[at] for at in sorted(range(len(items)), key=lambda at: days[at], reverse=True)] if days else items
+    if isinstance(value, Mapping):
+        return {key: newest_first(item) for key, item in value.items()}
+    return value
+
+
+def notes_text(value: Any) -> str:
+    """Parsed JSON -> text: a string as it is, an object as ``Label: value`` lines, a list as one line an entry."""
+    return "\n".join(line.text for line in labelled_lines(value))
+
+
+def labelled_lines(value: Any) -> list[Line]:
+    """A line for each key of an object, or for each entry of a list."""
+    if isinstance(value, Mapping):
+        return [Line(_line(key, value[key]), _label(key), _keeping(key)) for key in sorted(value, key=_place)]
+    return [Line(_turn(item)) for item in value] if isinstance(value, list) else [Line(_inline(value))]
+
+
+def _ranked(line: Line) -> Line:
+    return Line(line.text, line.label) if count_words(line.text) <= _SMALL else line
+
+
+def _place(key: str) -> int:
+    name, order, last = key_words(key), word_list_of("clinical_keys"), word_list_of("long_text_keys")
+    return order.get(name, len(order) + 1 + last[name] if name in last else len(order))
+
+
+def _keeping(key: str) -> int:
+    return rank_of(key_words(key), known=key_words(key) in word_list_of("clinical_keys"))
+
+
+def rank_of(label: str, *, known: bool = True) -> int:
+    """How soon truncation leaves out what stands under a label: history first, then what is not known, then the end of long texts."""
+    if label in word_list_of("long_text_keys"):
+        return _LONG
+    if _IS_HISTORY.search(label) and "present" not in label:
+        return _HISTORY
+    return _CURRENT if known else _UNKNOWN
+
+
+@cache
+def word_list_of(name: str) -> dict[str, int]:
+    """The words of a list in ``data/`` and the place of each."""
+    return {word: place for place, word in enumerate(word_list(name))}
+
+
+@cache
+def _clinical_keys() -> frozenset[str]:
+    order = word_list("clinical_keys")
+    return frozenset(order[order.index("chief complaint") :])
+
+
+def key_words(key: str) -> str:
+    """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
+    return _BETWEEN_WORDS.sub(" ", key).strip().lower()
+
+
+def _label(key: str) -> str:
+    name = key_words(key)
+    known = (name in word_list_of("clinical_keys") or name in word_list_of("long_text_keys")) and not key.isupper()
+    label = name if known else key.replace("_", " ").strip()
+    return label.capitalize() if label.islower() else label  # pH and pO2 stay as they are
+
+
+def _line(key: str, value: Any, *, nested: bool = False) -> str:
+    said = "\n" + notes_text(value) if is_dialogue(value) else f" {_inline(value, nested=nested)}"
+    return f"{_label(key)}:{said}"
+
+
+def is_dialogue(value: Any) -> bool:
+    """True for a list of turns: who speaks, and what is said."""
+    return isinstance(value, list) and bool(value) and all(_turn_keys(item) for item in value)
+
+
+def _turn_keys(item: Any) -> tuple[str, str] | None:
+    """The keys of who speaks and of what is said, where an item is a turn of a dialogue."""
+    if not isinstance(item, Mapping):
+        return None
+    who, what = ([key for key in keys if key in item] for keys in (SPEAKERS, SPEECH))
+    return (who[0], what[0]) if who and what else None
+
+
+def _turn(item: Any) -> str:
+    keys = _turn_keys(item)
+    if not keys:
+        return _inline(item)
+    more = "; ".join(_line(key, value) for key, value in item.items() if key not in keys)
+    return f"{_inline(item[keys[0]])}: {_inline(item[keys[1]])}" + (f" ({more})" if more else "")
+
+
+def _inline(value: Any, *, nested: bool = False) -> str:
+    """A value on one line: lists and objects with semicolons, inside one another in brackets; null as nothing."""
+    if isinstance(value, Mapping):
+        parts = [_line(key, item, nested=True) for key, item in value.items()]
+    elif isinstance(value, list):
+        parts = [_inline(item, nested=True) for item in value]
+    elif value is None:
+        return ""
+    else:
+        return value.strip() if isinstance(value, str) else json.dumps(value)
+    return f"({'; '.join(parts)})" if nested and parts else "; ".join(parts)
+
+
+def says_something_clinical(value: Any) -> bool:
+    """True where a note could be written from the values. Labels, names, dates and bare numbers are nothing to write from.
+
+    Words anywhere count from five on, one of an illness alone; under a key such as "vitals" any value counts.
+    """
+    words = [word for said, _ in _values(value) for word in _WORD.findall(said)]
+    named = any(clinical and not _NOTHING.fullmatch(said) for said, clinical in _values(value))
+    return named or len(words) >= FEWEST_WORDS or bool(_illness().search("\n".join(words).lower()))
+
+
+def text_is_clinical(text: str) -> bool:
+    """The same for text, of which empty headings ("Plan:") are no content."""
+    return says_something_clinical(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
+
+
+@cache
+def _illness() -> re.Pattern[str]:
+    return re.compile(rf"\b({'|'.join(word_list('clinical_words'))})")
+
+
+def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple[str, bool]]:
+    """The values a note could be written from, and whether a key above them is a clinical one."""
+    if isinstance(value, Mapping):
+        speaker = _turn_keys(value)
+        for below, inner in value.items():
+            name = key_words(below)
+            somebody = name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS)
+            if not somebody and not (speaker and below == speaker[0]):
+                yield from _values(inner, name, clinical or name in _clinical_keys())
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _values(inner, key, clinical)
+    elif isinstance(value, str) and (clinical or not _is_number(value)):
+        yield value, clinical
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True

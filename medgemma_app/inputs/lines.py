@@ -1,0 +1,129 @@
+"""The lines that notes are made of, and which of them are kept when the model has no room for all.
+
+Every reader of notes (JSON, FHIR, HL7, transcripts, documents) returns lines. ``read_notes`` joins them to the text that the model reads.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medgemma_app.errors import InputError
+
+# Scripts that write without spaces are counted, and may be cut, by the character.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
+_WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
+_SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
+_MOST_LABELS = 12  # in a message
+# Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
+NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry of the notes. ``label`` says what it is; lines of the highest ``rank`` are the first to be left out."""
+
+    text: str
+    label: str = ""
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader makes of a file: its lines, what it is, whether there is anything to write a note from, what is not told."""
+
+    lines: Sequence[Line]
+    format: str
+    clinical: bool
+    left_out: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def clean(line: Line) -> Line:
+    """The line as any program can show it."""
+    return replace(line, text=NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def count_words(text: str) -> int:
+    """How many words a reader would count, numbers among them."""
+    return len(_PIECE.findall(text))
+
+
+def fit_lines(lines: Sequence[Line], count: Callable[[str], int], limit: int) -> tuple[str, str]:
+    """As much of the lines as ``count`` finds to be at most ``limit``, and a sentence on what was left out ("" for nothing).
+
+    Lines are kept by rank, and the first that does not fit is cut after a sentence, or after a word where that would leave out
+    too much. What is kept stands in the order it had. The text is "" where not one word fits.
+    """
+    order = sorted(range(len(lines)), key=lambda at: lines[at].rank)
+
+    def shown(whole: int, part: str = "") -> str:
+        kept = {at: lines[at].text for at in order[:whole]} | ({order[whole]: part} if part else {})
+        return "\n".join(kept[at] for at in sorted(kept))
+
+    if count(shown(len(lines))) <= limit:
+        return shown(len(lines)), ""
+    whole = max(0, bisect_right(range(len(lines)), limit, key=lambda number: count(shown(number))) - 1)
+    cut = lines[order[whole]].text
+
+    def fitting(boundary: re.Pattern[str]) -> str:
+        ends = [match.end() for match in boundary.finditer(cut)]
+        number = bisect_right(ends, limit, key=lambda end: count(shown(whole, cut[:end])))
+        return cut[: ends[number - 1]].rstrip() if number else ""
+
+    part = fitting(_SENTENCE_END)
+    if not part or count(shown(whole, part)) < limit / 2:
+        part = fitting(_WORD_END)
+    kept = shown(whole, part)
+    if not kept:
+        return "", ""
+    lost = [lines[at] for at in sorted(order[whole + bool(part) :])]
+    return kept, _left_out(count_words(shown(len(lines))), count_words(kept), lost, lines[order[whole]] if part and part != cut else None)
+
+
+def _left_out(all_words: int, kept_words: int, lost: Sequence[Line], cut: Line | None) -> str:
+    named = (("all", lost), ("part", [cut] if cut else []))
+    told = "; ".join(f"{what} of {_listed([line.label for line in some])}" for what, some in named if any(line.label for line in some))
+    return f"the notes do not fit: {all_words - kept_words} of {all_words} words were left out" + (f" ({told})" if told else "")
+
+
+def _listed(labels: list[str]) -> str:
+    """Each label once, with how often it occurs. Labels that might hold a patient's data are only counted."""
+    counted = Counter(label if _SAFE_LABEL.fullmatch(label) else "" for label in labels)
+    others = counted.pop("", 0)
+    named = [label if times == 1 else f"{label} ({times})" for label, times in counted.items()]
+    others += sum(counted[label] for label in list(counted)[_MOST_LABELS:])
+    return ", ".join(named[:_MOST_LABELS] + ([f"{others} more"] if others else []))
+
+
+class SeveralPatients(InputError):
+    """The notes are about more than one patient."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"{name} holds the notes of {number} patients; give one file for each, or choose one with --patient ID")
+
+
+def no_such_patient(name: str) -> InputError:
+    """The error for a ``patient`` that the notes do not name."""
+    return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
+
+
+def word_list(name: str) -> tuple[str, ...]:
+    """The lines of a file in ``data/`` in order, without comments (#) and blank ones."""
+    text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def inside(value: Any) -> Iterator[Any]:
+    """What a JSON object or array holds directly."""
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value

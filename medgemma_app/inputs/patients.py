@@ -1,0 +1,171 @@
+"""Whose notes are they? Two patients are never one record: what differs is refused, or one patient is chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from medgemma_app.inputs.lines import SeveralPatients, no_such_patient
+
+Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
+
+_IDS = frozenset((
+    "patient id", "patient identifier", "patient number", "patient no", "patient mrn", "mrn", "medical record number", "record number",
+    "nhs number", "ssn", "social security number", "subject id", "person id", "chart number", "hospital number",
+))  # fmt: skip
+_NAMES = frozenset(("patient name", "full name"))
+_BORN = frozenset(("dob", "date of birth", "birth date", "birthdate", "birthday", "patient dob"))
+_SEXES = frozenset(("sex", "gender", "patient sex", "patient gender"))
+_PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
+_OF_VISITS = frozenset((
+    "visits", "visit", "encounters", "encounter", "patients", "records", "record", "notes", "cases", "data", "results", "entries", "items",
+    "documents", "history", "consultations",
+))  # fmt: skip
+_SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
+_DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
+_ISO = re.compile(r"\d{4}(-\d\d){1,2}")
+_WORD = re.compile(r"[^\W_]+")
+_RECORD_NUMBER = re.compile(
+    r"(?im)^\W*(mrn|patient (?:id|number|name)|medical record (?:number|no)|nhs (?:number|no)|hospital (?:number|no))\.?\s*[:#]\s*"
+    r"([^\W_][\w ,.'/-]{0,40}?)\s*(?:$|;|\||\t|\s{2})"
+)
+
+
+def refuse_several(value: Any, name: str) -> Any:
+    """The value as it is. Raises SeveralPatients where its visits are not all of one patient."""
+    number = len(_people(identity for _, identity in _visits(value)))
+    if number > 1:
+        raise SeveralPatients(name, number)
+    return value
+
+
+def refuse_several_numbers(text: str, name: str) -> str:
+    """The text as it is. Raises SeveralPatients where it gives different record numbers, each on a line of its own."""
+    found = [{f"id {label.lower()}": _plain(number)} for label, number in _RECORD_NUMBER.findall(text)]
+    number = max((len(_people([one for one in found if kind in one])) for kind in {kind for one in found for kind in one}), default=1)
+    if number > 1:
+        raise SeveralPatients(name, number)
+    return text
+
+
+def chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
+    """What the visits of one patient say, and how many entries are left out. Raises InputError where none is the patient's."""
+    wanted = _plain(patient)
+    visits = list(_visits(value))
+    people = _people(identity for _, identity in visits)
+    chosen = [person for person in people if wanted in person.values()]
+    if len(chosen) != 1:
+        raise no_such_patient(name)
+    if len(people) == 1:
+        return value, 0
+    theirs = {id(visit) for visit, identity in visits if not _differ(identity, chosen[0])}
+    dropped = 0
+
+    def kept(inner: Any) -> Any:
+        nonlocal dropped
+        if isinstance(inner, Mapping):
+            return {key: kept(one) for key, one in inner.items() if not is_other(one)}
+        if isinstance(inner, list):
+            mixed = any(id(one) in known for one in inner)
+            staying = [one for one in inner if id(one) in theirs or (id(one) not in known and not mixed)]
+            dropped += len(inner) - len(staying)
+            return [kept(one) for one in staying]
+        return inner
+
+    def is_other(inner: Any) -> bool:
+        nonlocal dropped
+        other = id(inner) in known and id(inner) not in theirs
+        dropped += other
+        return other
+
+    known = {id(visit) for visit, _ in visits if visit is not value}
+    return kept(value), dropped
+
+
+def days_of(items: Sequence[Any]) -> list[str]:
+    """The ISO date of each entry; none at all where one of them has no date."""
+    days = [_day(item) for item in items]
+    return days if all(days) and len(days) > 1 else []
+
+
+def _day(item: Any) -> str:
+    told = {_key(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
+    return next((told[key] for key in _DATES if key in told and _ISO.match(told[key])), "")
+
+
+def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mapping[str, Any], Identity]]:
+    """The objects that say whose they are: the outermost, entries of lists of visits, and others that name a patient."""
+    if depth > 6:
+        return
+    if isinstance(value, Mapping):
+        told = {_key(key) for key in value}
+        if not (told <= _SPEAKING and len(told) > 1):
+            identity = _identity(value, depth == 0 or above in _OF_VISITS, person=above == "patients")
+            if identity:
+                yield value, identity
+        numbered = sum(re.fullmatch(r"(patient|case|record|visit)( ?#?\w{1,4})?", key) is not None for key in told) > 1
+        for key, inner in value.items():
+            yield from _visits(inner, "patients" if numbered and _key(key).startswith("patient") else _key(key), depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _visits(inner, above or "visits", depth + 1)
+
+
+def _identity(value: Mapping[str, Any], is_visit: bool, *, person: bool = False) -> Identity:
+    found: Identity = {}
+    for key, inner in value.items():
+        name = _key(key)
+        if name in _PATIENT and isinstance(inner, Mapping):
+            found |= _identity(inner, True, person=True)
+        elif name in _PATIENT and isinstance(inner, str) and len(inner.split()) <= 6 and not inner.rstrip().endswith((".", "?", "!")):
+            found["patient"] = _plain(inner)
+        elif isinstance(inner, str) and (said := _plain(inner)):
+            kind = _kind(name, person)
+            if kind and (is_visit or kind.startswith("id ") or kind == "name"):
+                found[kind] = said if kind != "sex" else said[:1].replace("w", "f")
+    return found if found.get("sex", "f") in "fm" else {kind: said for kind, said in found.items() if kind != "sex"}
+
+
+def _kind(name: str, person: bool) -> str:
+    if name in _IDS or (person and name in ("id", "identifier", "number", "reference")):
+        return f"id {name}"
+    if name in _NAMES or (person and name == "name"):
+        return "name"
+    return "born" if name in _BORN else "sex" if name in _SEXES else ""
+
+
+def _people(identities: Any) -> list[Identity]:
+    """What is known of each patient, where what differs is another one."""
+    people: list[Identity] = []
+    for identity in identities:
+        person = next((person for person in people if not _differ(person, identity)), None)
+        if person is None:
+            people.append(dict(identity))
+        else:
+            for kind, said in identity.items():
+                person[kind] = person.get(kind, said)
+    return people
+
+
+def _differ(one: Identity, other: Identity) -> bool:
+    shared = [kind for kind in one if kind in other]
+    if any(kind.startswith("id ") and one[kind] == other[kind] for kind in shared):
+        return False
+    return any(not _may_be_one(kind, one[kind], other[kind]) for kind in shared)
+
+
+def _may_be_one(kind: str, one: str, other: str) -> bool:
+    """Names may be written with more or fewer words, and in another order."""
+    if kind not in ("name", "patient"):
+        return one == other
+    words, others = set(_WORD.findall(one)), set(_WORD.findall(other))
+    return words <= others or others <= words
+
+
+def _key(key: str) -> str:
+    return re.sub(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", " ", key).strip().lower()
+
+
+def _plain(said: str) -> str:
+    return " ".join(said.lower().split())
