@@ -170,7 +170,9 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
     pictures = sum(part.startswith("word/media/") for part in names)
     if not text.strip():
         raise InputError(f"{name} is a document without text; give the text that OCR finds in its pictures")
-    beside = [f"{pictures} pictures"] * bool(pictures) + ["headers and footers"] * any(re.match(r"word/(header|footer)", n) for n in names)
+    beside = [f"{pictures} picture{'s' * (pictures > 1)}"] * bool(pictures) + ["headers and footers"] * any(
+        re.match(r"word/(header|footer)", n) for n in names
+    )
     beside += ["comments"] * ("word/comments.xml" in names)
     return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
 

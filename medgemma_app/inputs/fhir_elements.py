@@ -63,7 +63,7 @@ class Teller:
             ("value", "value unit code system comparator", self._quantity),
             ("numerator", "numerator denominator", lambda one: f"{self.say(one['numerator'])}/{self.say(one.get('denominator'))}"),
             ("low", "low high", lambda one: f"{self.say(one['low'])} to {self.say(one.get('high'))}"),
-            ("start", "start end", lambda one: f"{self.say(one['start'])} to {self.say(one.get('end'))}"),
+            ("start", "start end", self._period),
             ("div", "div status", self._narrative),
             ("contentType", None, self._attachment),
             ("data", _ATTACHMENT, self._attachment),
@@ -80,7 +80,7 @@ class Teller:
                 return [] if any(resource is one for one in self._told) else [label + self._attachment(resource)]
             said = join([self._resource(resource), f"subject: {subject}" if subject else ""])
         mark, _ = self._mark(resource)
-        return [mark + label + said, *(f"{inner}{label}{apart}" for inner, apart in self._separate())]
+        return [*([mark + label + said] if said else []), *(f"{inner}{label}{apart}" for inner, apart in self._separate())]
 
     def _separate(self) -> Iterator[tuple[str, str]]:
         for line in self._apart:
@@ -104,8 +104,7 @@ class Teller:
         yield
         self._silent -= quiet
 
-    def _not_content(self, key: str) -> bool:
-        kind = self._by.kind
+    def _not_content(self, key: str, kind: str | None) -> bool:
         return key in _HANDLING or (kind == "Encounter" and key not in _VISIT) or (kind in _DOCUMENTS and key in _NAMES_OF_DOCUMENTS)
 
     def say(self, value: Any) -> str:
@@ -125,7 +124,7 @@ class Teller:
         """An element with others in it. What is not to be done, or was stopped, goes on a line of its own; what is taken back goes."""
         mark, taken_back = self._mark(value)
         if taken_back:
-            self.taken_back.append(taken_back)
+            self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
             return ""
         if mark and not is_fhir(value):
             self._apart.append(f"{mark}\0{self._fields(value)}")
@@ -138,16 +137,16 @@ class Teller:
         heads += [key for key in value if heads and key.startswith("value")]
         said = []
         for key in heads:
-            with self._quiet(self._not_content(key)):
+            with self._quiet(self._not_content(key, value.get("resourceType"))):
                 said.append(self.say(value[key]))
-        rest = [self._part(key, value[key]) for key in value if key not in (*heads, *told)]
+        rest = [self._part(key, value[key], value.get("resourceType")) for key in value if key not in (*heads, *told)]
         return join([join(said, ": "), *rest])
 
-    def _part(self, key: str, value: Any) -> str:
+    def _part(self, key: str, value: Any, of: Any = None) -> str:
         if key in _LEFT_OUT or key.endswith("Base64Binary") or (key == "data" and _is_encoded(value)):
             self.left_out |= set() if value is None else {key}
             return ""
-        with self._quiet(self._not_content(key)):
+        with self._quiet(self._not_content(key, of)):
             said = self.say(value)
         return f"{element_words(key)}: {said}" if said else ""
 
@@ -181,6 +180,10 @@ class Teller:
         names = {_named(_head(target)) for target in self._references.meant(reference, self._by)}
         with self._quiet(not value.get("display")):
             return self.say(value.get("display")) or (names.pop() if len(names) == 1 else "") or self.say(reference)
+
+    def _period(self, value: Mapping[str, Any]) -> str:
+        start, end = self.say(value["start"]), self.say(value.get("end"))
+        return f"{start} to {end}" if end else f"from {start}"
 
     def _narrative(self, value: Mapping[str, Any]) -> str:
         return " ".join(html_text(self.say(value["div"])).split())

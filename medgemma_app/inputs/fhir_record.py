@@ -231,6 +231,10 @@ class Subjects:
     def _owners(self) -> dict[int, str]:
         """Whose each resource is. Where only one patient can be meant by a name or a bare id, it is that one."""
         owners = {at: self.of(entry) for at, entry in enumerate(self._record)}
+        for person in set(owners.values()):
+            also = [one for one in owners.values() if one != person and one.endswith(f"/{person}")]
+            if len(set(also)) == 1:  # "Patient/1" and "https://example.org/fhir/Patient/1"
+                owners = {at: also[0] if one == person else one for at, one in owners.items()}
         people = set(owners.values()) - {""}
         certain = {person for person in people if not person.startswith("called ")}
         if len(certain) == 1:

@@ -206,7 +206,9 @@ def text_is_clinical(text: str) -> bool:
 
 @cache
 def _illness() -> re.Pattern[str]:
-    return re.compile(rf"\b({'|'.join(word_list('clinical_words'))})")
+    words = word_list("clinical_words")
+    starts, ends = [word for word in words if word[0] != "-"], [word[1:] for word in words if word[0] == "-"]
+    return re.compile(rf"\b(?:{'|'.join(starts)})|(?:{'|'.join(ends)})\b")
 
 
 def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple[str, bool]]:

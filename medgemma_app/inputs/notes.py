@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -128,6 +128,20 @@ def count_parts(source: str | Path) -> int:
         return 1
 
 
+def holds_notes(path: str | Path) -> bool:
+    """Whether a file begins like notes of any kind, which pictures, recordings and archives do not; an empty file holds none."""
+    try:
+        with open_input(path, what=ONE_NOTES_FILE) as file:
+            raw = file.read(4096)
+        if not document_kind(raw):
+            decode_text(raw[: raw.rfind(b"\n") + 1] or raw, "it")
+        elif document_kind(raw) == "zip":
+            return b"word/" in raw or b"[Content_Types].xml" in raw
+    except InputError:
+        return False
+    return True
+
+
 def _parts(file: BinaryIO) -> Iterator[bytes]:
     """The lines that are not blank, from the start."""
     file.seek(0)
@@ -144,9 +158,8 @@ def _has_parts(file: BinaryIO) -> bool:
     if len(_json_lines("\n".join(first))) == 2:
         for line in _parts(file):
             kinds.add(_kind_of_line(line.decode("utf-8-sig", "replace")))
-            if len(kinds) > 1 or not kinds & {"", "Bundle"}:
+            if kinds & {"", "Bundle"}:
                 break
-        kinds |= {_kind_of_line(line.decode("utf-8-sig", "replace")) for line in _parts(file)} if _is_one_record(kinds) else set()
     file.seek(0)
     return bool(kinds) and not _is_one_record(kinds)
 
@@ -219,13 +232,10 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     if is_fhir(bundle):
         return read_fhir(bundle, name, patient)
     spoken, is_machine = without_machine_fields(value)
-    if isinstance(spoken, str):
-        return _read_plain(spoken, name, patient, "transcript")
-    reading = read_json_notes(spoken, name, patient)
-    if not is_machine:
-        return reading
-    left_out = [*reading.left_out, "times and other machine fields of the transcript"]
-    return Reading(reading.lines, "transcript", reading.clinical, left_out, reading.warnings)
+    reading = _read_plain(spoken, name, patient) if isinstance(spoken, str) else read_json_notes(spoken, name, patient)
+    if is_machine:
+        return replace(reading, format="transcript", left_out=[*reading.left_out, "times and other machine fields of the transcript"])
+    return reading
 
 
 def _read_xml(text: str, name: str, patient: str | None) -> Reading:

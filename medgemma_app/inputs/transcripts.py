@@ -20,14 +20,15 @@ _SPEAKERS = ("speaker", "speaker label", "speaker tag", "speaker id", "participa
 _LISTS = ("utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases", "monologues",
           "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues")  # fmt: skip
 _TIME = re.compile(
-    r"(start|end|begin|from|to|time ?stamps?|offsets?|seek|duration|(start|end|begin|stop) ?(time|offset|ms|millis|seconds?|in ticks)?"
+    r"(start|end|begin|from|to|time ?stamps?|offsets?|seek|duration"
+    r"|(start|end|begin|stop)( audio)? ?(time|offset|ms|millis|seconds?|in ticks)?"
     r"( ?(millis|ms|milliseconds|seconds|in ticks))?|offset ?(in ticks|milliseconds|millis)|result end (time|offset)|ts|time)"
 )
 # What else machines say of a transcript; none of it was spoken.
 _MACHINE = re.compile(
     r"(language( code| probability)?|task|duration|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
     r"|temperature|confidence|score|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
-    r"|request id|total billed time|audio duration|speaker embeddings|segments|text|transcript|speakers?|channels?)"
+    r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
 )
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 _CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
@@ -77,8 +78,8 @@ def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
         said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
         named = None if voice else _SAYS.match(said)
         if voice or named or line.startswith("- "):
-            who = voice[1].strip() if voice else named[1].strip("[]") if named else ""
-        yield who, (said[named.end() :] if named else said).strip()
+            who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
+        yield who, (said[named.end() :] if named else said.removeprefix("- ")).strip()
 
 
 def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
@@ -89,7 +90,7 @@ def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
         said = " ".join(said.split())
         if not said or (said == last and found and found[-1][0] == who and len(said.split()) > 3):
             continue
-        if found and found[-1][0] == who:
+        if found and found[-1][0] == who != "-":
             found[-1] = (who, f"{found[-1][1]} {said}")
         else:
             found.append((who, said))
@@ -98,9 +99,9 @@ def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def turns_text(turns: Sequence[Turn]) -> str:
-    """A turn a line, with its speaker where speakers are known."""
+    """A turn a line, with its speaker where speakers are known, or the dash that says that another one speaks."""
     known = any(who for who, _ in turns)
-    return "\n".join(f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
+    return "\n".join(f"- {said}" if who == "-" else f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
 
 
 def without_machine_fields(value: Any) -> tuple[Any, bool]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import load_notes, read_notes
+from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
 
 SAID = "cough for three days, no fever"
 
@@ -214,3 +214,211 @@ def test_an_attachment_is_told_as_text_or_named_as_not_read(tmp_path: Path, reso
     assert next(line for line in text.splitlines() if line.startswith(("Doc", "Media", "Prov"))).endswith(f": {told}")
     assert text.count("a note in a binary") == 1
     assert not any(data in text for data in re.findall(r'"data": "([^"]+)"', json.dumps([binary, resource])))
+
+
+def patient(number: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": number, **more}
+
+
+def condition(name: str, of: str | None = None, **more: Any) -> dict[str, Any]:
+    subject = {"subject": {"reference": of}} if of else {}
+    return {"resourceType": "Condition", "code": concept(name), **subject, **more}
+
+
+def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in resources]}
+
+
+MRN = {"identifier": [{"system": "urn:hospital", "value": "MRN-77"}]}
+TWO = bundle(
+    patient("a", **MRN), patient("b"), condition("Diabetes", "Patient/a"), condition("Asthma", "Patient/b"), condition("Gout"),
+    asked("Medication/m", subject={"reference": "Patient/a"})["resource"], drug("Metformin", "m")["resource"],
+    drug("Heparin", "h")["resource"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(TWO, id="two Patients"),
+        pytest.param([TWO], id="a bundle in a list"),
+        pytest.param({"data": {"record": TWO}}, id="within another object"),
+        pytest.param(bundle(condition("Diabetes", "Patient/a"), condition("Asthma", "Patient/b")), id="two subjects"),
+        pytest.param(bundle(patient("a"), condition("Diabetes", "Patient/a"), condition("Asthma", "Patient/z")), id="one of them missing"),
+        pytest.param(bundle(condition("Gout", f"{A}Patient/1"), condition("Asthma", f"{B}Patient/1")), id="one id on two servers"),
+        pytest.param([condition("Diabetes", "urn:uuid:1"), condition("Asthma", "urn:uuid:2")], id="two UUIDs"),
+        pytest.param(bundle(condition("Gout", subject={"display": "A"}), condition("Asthma", subject={"display": "B"})), id="two names"),
+        pytest.param(bundle(condition("Gout", subject={"identifier": MRN["identifier"][0]}),
+                            condition("Asthma", subject={"identifier": {"system": "urn:hospital", "value": "8"}})), id="two identifiers"),
+        pytest.param(bundle(condition("Gout", "Patient/a"), {"resourceType": "AllergyIntolerance", "code": concept("Penicillin"),
+                            "patient": {"reference": "Patient/b"}}), id="subject and patient"),
+    ],
+)  # fmt: skip
+def test_two_patients_are_never_one_record(tmp_path: Path, record: Any) -> None:
+    with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
+        load_notes(write(tmp_path, record))
+
+
+@pytest.mark.parametrize("called", ["a", "Patient/a", "MRN-77"])
+def test_one_patient_is_chosen_with_what_the_record_refers_to_for_them(tmp_path: Path, called: str) -> None:
+    notes = read_notes(write(tmp_path, TWO), patient=called)
+    assert notes.text.splitlines() == ["Condition: Diabetes", "Medication request: Metformin", "Medication: Metformin"]
+    left_out = ["2 resources of other patients", "Condition that names no patient", "Medication that names no patient"]
+    assert set(left_out) < set(notes.facts["left_out"])
+
+
+def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names no patient with the ID") as caught:
+        read_notes(write(tmp_path, TWO), patient="secret")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        bundle(patient("a"), patient("a"), condition(SAID, "Patient/a")),
+        bundle(condition(SAID, "Patient/a"), condition("Gout", f"{A}Patient/a"), condition("Asthma", "Patient/a/_history/3")),
+        bundle({"resourceType": "Patient", "gender": "male"}, condition(SAID, "Patient/a")),
+        bundle(patient("a", **MRN), patient("b", **MRN), condition(SAID, "Patient/a"), condition("Gout", "Patient/b")),
+        bundle(patient("a", link=[{"other": {"reference": "Patient/b"}, "type": "replaces"}]), patient("b"), condition(SAID, "Patient/b")),
+        bundle(patient("a"), condition(SAID, "Patient/a"), condition("Gout", subject={"display": "Jane"})),
+    ],
+    ids=["the same twice", "three ways to name one", "a Patient without an id", "one identifier", "linked", "a name alone"],
+)
+def test_one_patient_in_several_ways_is_one(tmp_path: Path, record: dict[str, Any]) -> None:
+    assert SAID in load_notes(write(tmp_path, record))
+
+
+def test_a_subject_who_is_not_the_patient_is_told(tmp_path: Path) -> None:
+    apgar = {"resourceType": "Observation", "code": concept("Apgar"), "valueInteger": 9,
+             "subject": {"reference": "RelatedPerson/r", "display": "newborn"}}  # fmt: skip
+    assert load_notes(write(tmp_path, bundle(patient("a"), apgar))) == "Observation: Apgar: 9; subject: newborn"
+
+
+def status(code: str) -> dict[str, Any]:
+    return {"coding": [{"code": code}]}
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        (condition("Embolism", verificationStatus=status("refuted")), "REFUTED: Condition: Embolism; verification status: refuted"),
+        (condition("Embolism", verificationStatus="refuted"), "REFUTED: Condition: Embolism; verification status: refuted"),
+        ({"resourceType": "Procedure", "status": "not-done", "code": concept("Biopsy")}, "NOT DONE: Procedure: Biopsy; status: not-done"),
+        ({"resourceType": "Procedure", "notDone": True, "code": concept("Biopsy")}, "NOT DONE: Procedure: Biopsy; not done: yes"),
+        ({"resourceType": "Immunization", "notGiven": True, "vaccineCode": concept("MMR")}, "NOT DONE: Immunization: MMR; not given: yes"),
+        ({"resourceType": "MedicationStatement", "taken": "n", "medicationCodeableConcept": concept("Aspirin")},
+         "NOT TAKEN: Medication statement: Aspirin; taken: n"),
+        ({"resourceType": "MedicationStatement", "status": "not-taken", "medicationCodeableConcept": concept("Aspirin")},
+         "NOT TAKEN: Medication statement: Aspirin; status: not-taken"),
+        ({"resourceType": "MedicationStatement", "adherence": {"code": status("not-taking")},
+          "medication": {"concept": concept("Aspirin")}},
+         "NOT TAKEN: Medication statement: Aspirin; adherence: not-taking"),
+        ({"resourceType": "MedicationRequest", "status": "stopped", "medicationCodeableConcept": concept("Aspirin")},
+         "STOPPED: Medication request: Aspirin; status: stopped"),
+        ({"resourceType": "MedicationRequest", "doNotPerform": True, "medicationCodeableConcept": concept("Aspirin")},
+         "DO NOT PERFORM: Medication request: Aspirin; do not perform: yes"),
+        ({"resourceType": "CarePlan", "title": "Back pain", "activity": [{"detail": {"code": concept("Aspirin"), "doNotPerform": True}}]},
+         "DO NOT PERFORM: Care plan: Aspirin; do not perform: yes"),
+    ],
+)  # fmt: skip
+def test_what_is_denied_or_ended_is_told_so_at_the_start_of_its_line(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
+    assert line in load_notes(write(tmp_path, bundle(condition(SAID), resource))).splitlines()
+
+
+TAKEN_BACK = [
+    ({"resourceType": "Observation", "status": "entered-in-error", "code": concept("Potassium")}, "Observation (entered in error)"),
+    ({"resourceType": "Observation", "status": "cancelled", "code": concept("Potassium")}, "Observation (cancelled)"),
+    (condition("Potassium", verificationStatus=status("entered-in-error")), "Condition (entered in error)"),
+    (condition("Potassium", verificationStatus="entered-in-error"), "Condition (entered in error)"),
+    ({"resourceType": "DocumentReference", "status": "superseded", "description": "Potassium"}, "DocumentReference (superseded)"),
+    ({"resourceType": "OperationOutcome", "issue": [{"diagnostics": "Potassium"}]}, "OperationOutcome (message of a server)"),
+    (condition("Gout", contained=[condition("Potassium", verificationStatus="entered-in-error")]), "Condition (entered in error)"),
+    ({"resourceType": "CarePlan", "title": "x", "activity": [{"detail": {"code": concept("Potassium"), "status": "cancelled"}}]},
+     "part of CarePlan (cancelled)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "named"), TAKEN_BACK)
+def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resource: dict[str, Any], named: str) -> None:
+    notes = read_notes(write(tmp_path, bundle(condition(SAID), resource)))
+    assert SAID in notes.text and "Potassium" not in notes.text
+    assert named in notes.facts["left_out"]
+
+
+def test_of_several_versions_the_newest_is_told(tmp_path: Path) -> None:
+    old, new = (condition(name, id="1", meta={"lastUpdated": day}) for name, day in (("Gout", "2024-01-01"), ("Arthritis", "2024-02-01")))
+    notes = read_notes(write(tmp_path, bundle(new, old)))
+    assert notes.text == "Condition: Arthritis"
+    assert "Condition (older version)" in notes.facts["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        ({"resourceType": "MedicationStatement", "medication": {"reference": {"reference": "Medication/1"}}},
+         "Medication statement: Warfarin"),
+        ({"resourceType": "MedicationStatement", "medication": {"concept": concept("Aspirin")}}, "Medication statement: Aspirin"),
+        ({"resourceType": "Encounter", "class": [{"text": "ambulatory"}], "reason": [{"value": [{"concept": concept("Chest pain")}]}]},
+         "Encounter: ambulatory; reason: Chest pain"),
+        ({"resourceType": "Encounter", "reason": [concept("Chest pain")], "period": {"start": "2020"}},
+         "Encounter: reason: Chest pain; period: from 2020"),
+        (condition("Gout", subject={"reference": {"a": 1}}, evidence=[{"reference": ["x"]}]), "Condition: Gout; evidence: x"),
+    ],
+    ids=["R5 reference", "R5 concept", "R5 visit", "STU3 visit", "a reference that is none"],
+)  # fmt: skip
+def test_every_version_of_fhir_is_told_in_words(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
+    text = load_notes(write(tmp_path, bundle(resource, drug("Warfarin")["resource"])))
+    assert line in text.splitlines()
+    assert "{'" not in text and "['" not in text
+
+
+def test_the_error_message_of_a_server_is_no_note(tmp_path: Path) -> None:
+    outcome = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}],
+    }
+    with pytest.raises(InputError, match="an error message of a server") as caught:
+        load_notes(write(tmp_path, outcome))
+    assert "Jane" not in str(caught.value)
+    with pytest.raises(InputError, match="nothing clinical"):
+        load_notes(write(tmp_path, bundle(outcome)))
+
+
+def visit(year: int) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter",
+        "id": f"e{year}",
+        "period": {"start": f"{year}-05-06"},
+        "reasonCode": [concept(f"Check of {year}")],
+    }
+
+
+def test_the_newest_visit_and_its_note_stand_first_and_the_oldest_is_left_out_first(tmp_path: Path) -> None:
+    note = {**attached(b"Today: chest pain for two hours."), "date": "2024-05-06"}
+    pressure = {"resourceType": "Observation", "encounter": {"reference": "Encounter/e2024"}, "code": concept("Pulse"), "valueInteger": 96}
+    notes = read_notes(write(tmp_path, bundle(*map(visit, (2001, 2010, 2024)), condition("Gout", onsetDateTime="1999"), pressure, note)))
+    starts = [
+        "Encounter: period: from 2024",
+        "Document reference: content: ",
+        "Observation: Pulse: 96",
+        "Condition: Gout",
+        "Encounter: period: from 2010",
+    ]
+    assert all(line.startswith(start) for line, start in zip(notes.text.splitlines(), starts, strict=False))
+    kept, sentence = notes.fit(len, len(notes.text) - 10)
+    assert "Today: chest pain" in kept and "Check of 2010" in kept and "Check of 2001" not in kept
+    assert sentence.startswith("the notes do not fit: ") and "Encounter" in sentence
+
+
+def test_each_line_of_ndjson_is_a_study_unless_the_lines_are_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "bulk.ndjson"
+    path.write_text("".join(json.dumps(condition(name)) + "\n" for name in ("Gout", "Asthma")))
+    assert count_parts(path) == 2
+    assert [read_notes(path, part=part).text for part in (1, 2)] == ["Condition: Gout", "Condition: Asthma"]
+    with pytest.raises(InputError, match="holds 2 notes, one on each line"):
+        read_notes(path)
+    with pytest.raises(InputError, match="has no notes number 3"):
+        read_notes(path, part=3)
+    path.write_text("".join(json.dumps(one) + "\n" for one in (patient("a"), condition("Gout", "Patient/a"))))
+    assert (count_parts(path), read_notes(path).text) == (1, "Condition: Gout")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.json_notes import notes_text
-from medgemma_app.inputs.notes import load_notes, read_notes
+from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
 
 SAID = "cough for three days, no fever"
 
@@ -139,6 +139,153 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="standard input cannot be read"):
         read_notes("-")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"chief_complaint": "Cough for 3 days", "vitals": {"bp": "120/80", "hr": 72}},
+        {"vitals": {"bp": "120/80", "hr": 72}},
+        {"chief_complaint": "cough"},
+        {"text": "Chest pain."},
+        {"note": "Asthma attack"},
+        "Husten und Fieber",
+        {"medications": ["aspirin"]},
+    ],
+    ids=str,
+)
+def test_short_notes_are_notes_if_they_say_something_clinical(tmp_path: Path, content: Any) -> None:
+    assert load_notes(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"text": "see attached file"}, "nothing clinical"),
+        ({"chief_complaint": "N/A", "plan": "none", "vitals": {}}, "nothing clinical"),
+        (b"Chief complaint:\nHistory of present illness:\nMedications and allergies:\nPlan:\n", "nothing clinical"),
+        ({"error": "unauthorized", "message": "Your session has expired, please log in again"}, "an error message of a server"),
+        ({"detail": "Authentication credentials were not provided for this record"}, "an error message of a server"),
+        ({"status": 404, "title": "Not found", "detail": "There is no such patient on this server"}, "an error message of a server"),
+    ],
+    ids=str,
+)
+def test_forms_without_content_and_error_messages_are_no_notes(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_notes(write(tmp_path, content))
+
+
+OF_TWO = [
+    [{"patient": "A", "note": "Cough"}, {"patient": "B", "note": "Knee pain"}],
+    [{"mrn": "1", "note": "Cough"}, {"mrn": "2", "note": "Knee pain"}],
+    [{"patient": {"id": "1", "name": "Jane"}, "note": "Cough"}, {"patient": {"id": "2", "name": "Jane"}, "note": "Knee pain"}],
+    {"visits": [{"patient_name": "Jane Doe", "note": "Cough"}, {"patient_name": "John Doe", "note": "Knee pain"}]},
+    {"patients": [{"name": "Jane", "note": "Cough"}, {"name": "Bob", "note": "Knee pain"}]},
+    {"patient_1": {"name": "Jane", "note": "Cough"}, "patient_2": {"name": "Bob", "note": "Knee pain"}},
+    [{"sex": "female", "note": "Cough"}, {"sex": "M", "note": "Knee pain"}],
+    [{"dob": "1970-01-01", "note": "Cough"}, {"dob": "1980-01-01", "note": "Knee pain"}],
+    "MRN: 123\nCough\n\nMRN: 456\nKnee pain",
+]
+
+
+@pytest.mark.parametrize("content", OF_TWO, ids=str)
+def test_the_visits_of_two_patients_are_never_one_record(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"notes.json holds the notes of 2 patients; give one file for each, or choose one with --patient ID"
+    ):
+        load_notes(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"patient": "Doe, Jane", "note": "Cough"}, {"patient": "jane a. doe", "note": "Knee pain"}],
+        [{"mrn": "1", "name": "x", "note": "Cough"}, {"mrn": "1", "note": "Knee pain"}, {"note": "Headache"}],
+        [{"doctor": "How are you?", "patient": "I have a cough"}, {"doctor": "Fever?", "patient": "Yes"}],
+        {"sex": "F", "family_history": [{"relation": "father", "sex": "M", "condition": "stroke"}], "chief_complaint": "cough"},
+        {"patient": {"name": "Jane"}, "provider": {"name": "Dr House", "id": "9"}, "note": "Cough"},
+    ],
+    ids=str,
+)
+def test_one_patient_in_several_spellings_and_other_people_are_one_record(tmp_path: Path, content: Any) -> None:
+    assert load_notes(write(tmp_path, content))
+
+
+def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path, [*OF_TWO[1], {"note": "Headache"}])
+    notes = read_notes(path, patient="2")
+    assert notes.text == "Mrn: 2; Note: Knee pain"
+    assert notes.facts["left_out"] == ["2 entries that name another patient or none"]
+    with pytest.raises(InputError, match="names no patient with the ID"):
+        read_notes(path, patient="3")
+
+
+def test_json_lines_are_notes_of_one_visit_each(tmp_path: Path) -> None:
+    path = write(tmp_path, b'{"note": "Cough"}\n\n{"note": "Knee pain"}\n{"note": broken}\n')
+    assert count_parts(path) == 3
+    assert [read_notes(path, part=part).text for part in (1, 2)] == ["Note: Cough", "Note: Knee pain"]
+    assert read_notes(path, part=2).facts["name"] == "notes.json line 2"
+    for part, message in (
+        (None, "holds 3 notes, one on each line"),
+        (3, "line 3 is not JSON"),
+        (4, "has no notes number 4"),
+        (0, "number 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_notes(path, part=part)
+
+
+def test_a_file_of_one_visit_has_one_part(tmp_path: Path) -> None:
+    for content in (SAID, b"Cough.\nFever.\n", b'{\n"note": "Cough"\n}\n', b"\x00\x01"):
+        assert count_parts(write(tmp_path, content)) == 1
+    assert count_parts(tmp_path / "none.json") == 1
+    assert read_notes(write(tmp_path, SAID), part=1).text == SAID
+
+
+def test_text_that_was_loaded_is_never_taken_for_a_path(tmp_path: Path) -> None:
+    loaded = load_notes(write(tmp_path, {"chief_complaint": "cough"}))
+    assert load_notes(loaded) == loaded == "Chief complaint: cough"
+
+
+def test_text_in_place_of_a_path_is_not_repeated_in_the_error() -> None:
+    with pytest.raises(InputError, match="give text as text=") as caught:
+        read_notes("Jane Roe, 45F, cough")
+    assert "Jane" not in str(caught.value)
+
+
+def fitted(value: Any, share: float) -> tuple[str, str]:
+    notes = read_notes(value)
+    return notes.fit(len, int(len(notes.text) * share))
+
+
+def test_notes_that_fit_are_whole() -> None:
+    assert fitted({"plan": "rest", "note": SAID}, 1) == (f"Plan: rest\nNote: {SAID}", "")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"past_medical_history": "Old trouble. " * 60, "note": "Today: chest pain. " * 20},
+        {"previous_visits": ["Old trouble. " * 60], "dialogue": [{"speaker": "Patient", "text": "Today: chest pain. " * 20}]},
+        [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}],
+        {"visits": [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}]},
+        "Jane, 45.\n\n2019-01-01\n" + "Old trouble. " * 60 + "\n\n2024-05-06\n" + "Today: chest pain. " * 20,
+    ],
+    ids=["history and note", "visits and dialogue", "dated visits", "dated visits in an object", "dated text"],
+)
+def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, value: Any) -> None:
+    kept, sentence = read_notes(write(tmp_path, value)).fit(len, 600)
+    assert kept.count("Today: chest pain.") == 20
+    assert 0 < kept.count("Old trouble.") < 60
+    assert len(kept) <= 600
+    assert "words were left out" in sentence
+
+
+def test_what_was_left_out_is_named_by_labels_that_hold_no_patient() -> None:
+    value = {"plan": "rest", "history": "Old trouble. " * 99, "jane doe 1970": "Old trouble. " * 99, "note": "Chest pain. " * 30}
+    kept, sentence = fitted(value, 0.05)
+    assert kept.startswith("Plan: rest\nNote: Chest pain.")
+    assert sentence.endswith("words were left out (all of History, 1 more; part of Note)")
 
 
 NAMES = st.sampled_from((

@@ -1,0 +1,255 @@
+"""Documents and messages in the forms clinics have them: what they say reaches the text, or one line says what to do instead."""
+
+import base64
+import builtins
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from reportlab.pdfgen import canvas
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import holds_notes, read_raw_notes
+
+SAID = "Cough for two weeks."
+
+
+def read(content, **how):
+    return read_raw_notes(content if isinstance(content, bytes) else content.encode(), "visit", **how)
+
+
+def pdf(*pages):
+    file = io.BytesIO()
+    drawn = canvas.Canvas(file)
+    for page in pages:
+        drawn.drawString(72, 700, page) if page else drawn.rect(10, 10, 50, 50)
+        drawn.showPage()
+    drawn.save()
+    return file.getvalue()
+
+
+def docx(body, **parts):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", f'<w:document xmlns:w="http://word"><w:body>{body}</w:body></w:document>')
+        for name, content in parts.items():
+            archive.writestr(f"word/{name.replace('_', '/')}.xml", content)
+    return file.getvalue()
+
+
+def run(text, tag="t"):
+    return f"<w:r><w:{tag}>{text}</w:{tag}></w:r>"
+
+
+CHANGED = f"<w:p>{run('Cough for ')}<w:ins>{run('two')}</w:ins><w:del>{run('nine', 'delText')}</w:del>{run(' weeks.')}</w:p>"
+ROW = f"<w:tbl><w:tr><w:tc><w:p>{run('Pulse')}</w:p></w:tc><w:tc><w:p>{run('96')}</w:p></w:tc></w:tr></w:tbl>"
+RTF = rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0\fs20 Cough for two weeks.\par Temp 38.2\'b0C.\par }"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "text"),
+    [
+        pytest.param(SAID, "text", SAID, id="text"),
+        pytest.param("# Visit\n\n- *Cough* for two weeks.\n", "text", "# Visit\n\n- *Cough* for two weeks.", id="Markdown"),
+        pytest.param("[doctor] What hurts?\n[patient] My chest.", "text", "[doctor] What hurts?\n[patient] My chest.", id="brackets"),
+        pytest.param('"I cough", she says.', "text", '"I cough", she says.', id="a quotation"),
+        pytest.param("<html><style>p {}</style><p>Cough for two weeks.</p><table><tr><td>Pulse</td><td>96</td></tr></table></html>", "HTML",
+                     "Cough for two weeks.\nPulse 96", id="HTML"),
+        pytest.param(RTF, "RTF", "Cough for two weeks.\nTemp 38.2°C.", id="RTF"),
+        pytest.param(docx(CHANGED + ROW), "DOCX", "Cough for two weeks.\nPulse | 96", id="DOCX with a change and a table"),
+        pytest.param(pdf(SAID), "PDF", SAID, id="PDF"),
+    ],
+)  # fmt: skip
+def test_documents_are_read_by_their_content(content, kind, text):
+    notes = read(content)
+    assert (notes.facts["format"], notes.text.strip(), notes.warnings) == (kind, text, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Husten seit 5 Tagen. Ramipril 2,5 mg täglich. Temperatur 38,4 °C.",
+        "Tos desde hace 3 días. Creatinina 0,9 mg/dl; peso 71,5 kg.",
+        "Toux depuis 3 jours, fièvre à 38,5 °C. Paracétamol 0,5 g.",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_other_languages_and_encodings_arrive_unchanged(text, encoding):
+    notes = read(text.encode(encoding))
+    assert notes.text == text
+    assert bool(notes.warnings) == (encoding == "cp1252")
+
+
+def test_what_of_a_document_is_not_read_is_said():
+    assert read(docx(CHANGED, media_image1="x", header1="x")).warnings == ("visit: not read: 1 picture, headers and footers",)
+    assert "no text on page 2 of 2" in read(pdf(SAID, "")).warnings[0]
+
+
+ENTITY = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><ClinicalDocument>&x;</ClinicalDocument>'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(pdf(""), "a PDF without text, most likely the scan of a page; run OCR on it", id="a scan"),
+        pytest.param(b"%PDF-1.4 nothing more", "a PDF that cannot be read", id="a damaged PDF"),
+        pytest.param(docx("<w:p></w:p>"), "a document without text", id="an empty DOCX"),
+        pytest.param(docx("<w:p>" + " " * 31_000_000 + "</w:p>"), "unpacks to more than 30 MB", id="a zip bomb"),
+        pytest.param(b"PK\x03\x04" + b"\0" * 60, "a damaged or locked document", id="a damaged zip"),
+        pytest.param(b"\xd0\xcf\x11\xe0" + b"\0" * 60, "an old Office version.*save it as", id="DOC"),
+        pytest.param(b"\x89PNG\r\n\x1a\n", "a picture.*medgemma findings", id="a picture"),
+        pytest.param(b"RIFF\0\0\0\0WAVEfmt ", "a recording.*transcribe it first", id="a recording"),
+        pytest.param(b"\x1f\x8b\x08", "a compressed file.*unpack it", id="gzip"),
+        pytest.param(b"\0" * 128 + b"DICM", "DICOM.*medgemma findings", id="DICOM"),
+        pytest.param(ENTITY, "a document type, which is not read for safety", id="an external entity"),
+        pytest.param("<?xml version='1.0'?>" + "<a>" * 300 + "</a>" * 300, "nested too deeply", id="deep XML"),
+        pytest.param("<?xml version='1.0'?><a><b></a>", "XML with a fault at line 1", id="broken XML"),
+        pytest.param("<?xml version='1.0'?><note>Cough for two weeks</note>", "no clinical document", id="other XML"),
+        pytest.param('<Bundle xmlns="http://hl7.org/fhir"></Bundle>', "FHIR as XML; ask the server for JSON", id="FHIR as XML"),
+        pytest.param(
+            "<html><title>Sign in</title><p>Sign in to see the notes of your patient</p></html>", "a login or error page", id="a login page"
+        ),
+        pytest.param(
+            "HTTP/1.1 401 Unauthorized\r\n\r\nplease sign in to see the notes", "an error message of a server", id="an HTTP error"
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_the_way_on(content, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(content)
+    assert str(caught.value).startswith("visit ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "package"), [(pdf(SAID), "pypdf"), (RTF, "striprtf")], ids=["PDF", "RTF"])
+def test_a_missing_library_is_named_by_its_extra(monkeypatch, content, package):
+    real = builtins.__import__
+
+    def without(name, *rest):
+        if name.split(".")[0] == package:
+            raise ImportError(name)
+        return real(name, *rest)
+
+    for loaded in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r'needs the extra "documents"'):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (SAID.encode(), True),
+        (b'{"note": "x"}', True),
+        (pdf(SAID), True),
+        (docx(CHANGED), True),
+        (RTF, True),
+        (b"\x89PNG\r\n\x1a\n", False),
+        (b"", False),
+    ],
+    ids=["text", "JSON", "PDF", "DOCX", "RTF", "PNG", "empty"],
+)
+def test_a_folder_can_tell_notes_from_other_files(tmp_path: Path, content, held):
+    (tmp_path / "file").write_bytes(content)
+    assert holds_notes(tmp_path / "file") == held
+
+
+MEDICATIONS = """<section><title>Medications</title><text><list>
+<item ID="m1">Warfarin 5 mg daily</item><item ID="m2">Ibuprofen 400 mg</item><item ID="m3">Aspirin 81 mg</item><item ID="m4">Ramipril</item>
+</list></text>
+<entry><act><text><reference value="#m1"/></text><statusCode code="aborted"/></act></entry>
+<entry><substanceAdministration negationInd="true"><text><reference value="#m2"/></text></substanceAdministration></entry>
+<entry><act><text><reference value="#m3"/></text><statusCode code="nullified"/></act></entry></section>"""
+ALLERGIES = """<section><title>Allergies</title><text><content ID="a1">No known allergies</content></text>
+<entry><observation negationInd="true"><text><reference value="#a1"/></text></observation></entry></section>"""
+TABLE = """<section><title>Results</title><text><table><tr><th>Test</th><th>Value</th></tr>
+<tr><td>SpO<sub>2</sub></td><td>&lt;90 %</td></tr></table>
+<content revised="delete">Old text</content></text></section>"""
+
+
+def cda(*sections, patients=("77",)):
+    who = "".join(
+        f'<recordTarget><patientRole><id root="1.2" extension="{number}"/><patient><administrativeGenderCode code="F"/>'
+        '<birthTime value="19700203"/></patient></patientRole></recordTarget>'
+        for number in patients
+    )
+    body = "".join(f"<component>{section}</component>" for section in sections)
+    start = '<?xml version="1.0" encoding="UTF-8"?><ClinicalDocument xmlns="urn:hl7-org:v3"><title>Summary</title>'
+    return f'{start}<effectiveTime value="20240506"/>{who}<component><structuredBody>{body}</structuredBody></component></ClinicalDocument>'
+
+
+def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_say_of_it():
+    notes = read(cda(MEDICATIONS, ALLERGIES, TABLE))
+    assert notes.text.splitlines() == [
+        "Patient: female; birth date: 1970-02-03",
+        "Document: Summary; date: 2024-05-06",
+        "Medications: Ramipril",
+        "STOPPED: Medications: Warfarin 5 mg daily",
+        "NOT TAKEN: Medications: Ibuprofen 400 mg",
+        "Allergies: No known allergies",
+        "Results: Test | Value",
+        "SpO2 | <90 %",
+    ]
+    assert notes.facts["left_out"] == ["entry taken back, 2 times"]
+
+
+def test_a_clinical_document_may_hold_another_file():
+    body = f'<nonXMLBody><text mediaType="text/rtf" representation="B64">{base64.b64encode(RTF).decode()}</text></nonXMLBody>'
+    assert read(f"<ClinicalDocument><component>{body}</component></ClinicalDocument>").text == "Cough for two weeks.\nTemp 38.2°C."
+
+
+def test_a_clinical_document_of_two_patients_is_refused():
+    with pytest.raises(InputError, match="2 patients"):
+        read(cda(MEDICATIONS, patients=("77", "78")))
+    assert read(cda(MEDICATIONS), patient="77").text
+    with pytest.raises(InputError, match="names no patient"):
+        read(cda(MEDICATIONS), patient="99")
+
+
+def message(*segments, number="12345"):
+    head = ["MSH|^~\\&|LAB|H|EHR|H|20240506||ORU^R01|1|P|2.5", f"PID|1||{number}^^^H^MR||DOE^JANE||19700203|F"]
+    return "\r".join([*head, *segments]) + "\r"
+
+
+def test_a_message_is_told_segment_by_segment_without_what_it_takes_back():
+    notes = read(message(
+        "OBR|1|||^Glucose panel|||202405060900||||||||||||||||||F",
+        "OBX|1|NM|2345-7^Glucose^LN||182|mg/dL|70-99|H|||F",
+        "OBX|2|NM|2823-3^Potassium^LN||8.9|mmol/L|3.5-5.1|HH|||W",
+        "OBX|3|SN|6301-6^INR^LN||>^2.5||||||F",
+        "OBX|4|TX|1^Comment||First line||||||F", "OBX|5|TX|1^Comment||and \\T\\ last\\.br\\one||||||F",
+        "NTE|1||Repeat fasting", "DG1|1||E11.9^Type 2 diabetes^I10", "AL1|1|DA|^Penicillin||Rash",
+        "ORC|CA|1", "RXE||^Heparin|5||mg", "ORC|DC|2", "RXE||^Warfarin|5||mg", "ORC|NW|3", "RXE||^Ramipril|2.5||mg", "ZZZ|1|x",
+    ))  # fmt: skip
+    assert notes.text.splitlines() == [
+        "Patient: female; birth date: 1970-02-03",
+        "Report: Glucose panel; date: 2024-05-06",
+        "Observation: Glucose: 182 mg/dL; reference range: 70-99; flag: H",
+        "Observation: INR: >2.5",
+        "Observation: Comment: First line",
+        "and & last",
+        "one",
+        "Comment: Repeat fasting",
+        "Diagnosis: Type 2 diabetes",
+        "Allergy: Penicillin; drug; reaction: Rash",
+        "STOPPED: Medication: Warfarin 5 mg",
+        "Medication: Ramipril 2.5 mg",
+    ]
+    assert notes.facts["left_out"] == ["order (cancelled)", "result (entered in error)", "segment ZZZ"]
+
+
+def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
+    sugar = "OBX|1|NM|1^Glucose||{}|mg/dL|||||F"
+    both = message(sugar.format(111)) + message(sugar.format(222), number="678")
+    with pytest.raises(InputError, match="2 patients"):
+        read(both)
+    notes = read(both, patient="678")
+    assert "222" in notes.text and "111" not in notes.text and "messages of other patients" in notes.facts["left_out"]
+    assert "111" in read(message(sugar.format(111)) + message(sugar.format(222))).text
+
+
+def test_a_message_that_cancels_another_tells_nothing():
+    with pytest.raises(InputError, match="nothing clinical"):
+        read(message("DG1|1||^Type 2 diabetes").replace("ORU^R01", "ADT^A11"))

@@ -1,0 +1,196 @@
+"""Of a machine's transcript the model is told who speaks and every word once; times, confidences and token ids are no part of a visit."""
+
+import json
+import re
+
+import pytest
+
+from medgemma_app.inputs.notes import read_raw_notes
+
+ASKED, SAID = "What brings you in?", "A cough for two weeks."
+
+
+def read(content):
+    return read_raw_notes(content if isinstance(content, bytes) else json.dumps(content).encode(), "transcript")
+
+
+def words(text, **more):
+    return [{"word": word, "start": 1.25, "end": 1.75, "score": 0.875, **more} for word in text.split()]
+
+
+def segments(**second):
+    return [
+        {"id": 0, "seek": 0, "start": 0.0, "end": 3.25, "text": f" {ASKED}", "tokens": [50364, 1012, 95], "avg_logprob": -0.23},
+        {"id": 1, "seek": 0, "start": 3.25, "end": 7.5, "text": f" {SAID}", "tokens": [366, 120, 80], "no_speech_prob": 0.01, **second},
+    ]
+
+
+def amazon_word(word, start, **more):
+    return {
+        "type": "pronunciation",
+        "start_time": start,
+        "end_time": start + "9",
+        "alternatives": [{"confidence": "0.98", "content": word}],
+        **more,
+    }
+
+
+AMAZON_SIGN = {"type": "punctuation", "alternatives": [{"confidence": "0.0", "content": "."}]}
+AMAZON_LABELS = {
+    "speakers": 2,
+    "segments": [
+        {"start_time": "0.5", "speaker_label": "spk_0", "items": [{"start_time": "0.5", "speaker_label": "spk_0"}]},
+        {"start_time": "2.5", "speaker_label": "spk_1", "items": [{"start_time": "2.5", "speaker_label": "spk_1"}]},
+    ],
+}
+GOOGLE = [
+    {"alternatives": [{"transcript": "what hurts", "confidence": 0.93, "words": words("what hurts")}], "resultEndTime": "2.5s"},
+    {"alternatives": [{"transcript": " my chest", "confidence": 0.91, "words": words("my chest")}], "languageCode": "en-us"},
+]
+GOOGLE_SPEAKERS = {"alternatives": [{"words": [*words("what hurts", speakerTag=1), *words("my chest", speakerTag=2)]}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param({"text": f"{ASKED} {SAID}", "segments": segments(), "language": "en"}, f"{ASKED} {SAID}", id="whisper"),
+        pytest.param(segments(), f"{ASKED} {SAID}", id="a list of segments"),
+        pytest.param(
+            {"segments": [{**segments()[0], "speaker": "SPEAKER_00"}, segments(speaker="SPEAKER_01")[1]], "word_segments": words(SAID)},
+            f"SPEAKER_00: {ASKED}\nSPEAKER_01: {SAID}",
+            id="whisperX",
+        ),
+        pytest.param(
+            {"segments": [{"start": 1, "end": 2, "text": "x", "words": [*words("hurts there", speaker="A"), *words("yes", speaker="B")]}]},
+            "Speaker A: hurts there\nSpeaker B: yes",
+            id="speakers of words",
+        ),
+        pytest.param({"text": SAID, "chunks": [{"timestamp": [0.0, 3.25], "text": f" {SAID}"}]}, SAID, id="transformers"),
+        pytest.param(
+            {
+                "model": {"type": "base"},
+                "result": {"language": "en"},
+                "transcription": [
+                    {
+                        "timestamps": {"from": "00:00:00,000"},
+                        "offsets": {"from": 0, "to": 3250},
+                        "text": f" {SAID}",
+                        "tokens": [{"id": 50364, "p": 0.9}],
+                    }
+                ],
+            },
+            SAID,
+            id="whisper.cpp",
+        ),
+        pytest.param({"text": SAID, "usage": {"type": "tokens", "total_tokens": 114}}, SAID, id="OpenAI"),
+        pytest.param(
+            {
+                "jobName": "j",
+                "results": {
+                    "transcripts": [{"transcript": "Hurts. Yes."}],
+                    "speaker_labels": AMAZON_LABELS,
+                    "items": [amazon_word("Hurts", "0.5"), AMAZON_SIGN, amazon_word("Yes", "2.5"), AMAZON_SIGN],
+                },
+            },
+            "spk_0: Hurts.\nspk_1: Yes.",
+            id="AWS with speakers",
+        ),
+        pytest.param(
+            {"results": {"transcripts": [{"transcript": SAID}], "items": [amazon_word("A", "0.5")]}, "status": "COMPLETED"}, SAID, id="AWS"
+        ),
+        pytest.param(
+            {
+                "Conversation": {
+                    "TranscriptSegments": [{"BeginAudioTime": 0.5, "Content": SAID, "ParticipantDetails": {"ParticipantRole": "PATIENT"}}]
+                }
+            },
+            f"Conversation:\nPATIENT: {SAID}",
+            id="AWS HealthScribe",
+        ),
+        pytest.param({"results": GOOGLE}, "what hurts my chest", id="Google"),
+        pytest.param(
+            {"results": [*GOOGLE, GOOGLE_SPEAKERS], "totalBilledTime": "15s"},
+            "Speaker 1: what hurts\nSpeaker 2: my chest",
+            id="Google repeats all words with their speakers",
+        ),
+        pytest.param(
+            {
+                "recognizedPhrases": [
+                    {
+                        "offset": "PT1.5S",
+                        "offsetInTicks": 15000,
+                        "speaker": 2,
+                        "nBest": [{"confidence": 0.9, "display": SAID}, {"confidence": 0.1, "display": "another reading"}],
+                    }
+                ]
+            },
+            f"Speaker 2: {SAID}",
+            id="Azure, the best reading alone",
+        ),
+        pytest.param(
+            {
+                "utterances": [{"speaker": "A", "text": SAID, "start": 250, "end": 900, "confidence": 0.97}],
+                "words": words(SAID),
+                "text": SAID,
+            },
+            f"Speaker A: {SAID}",
+            id="AssemblyAI",
+        ),
+        pytest.param(
+            {"chief_complaint": "cough", "transcript": {"text": SAID, "segments": segments()[1:]}},
+            f"Chief complaint: cough\nTranscript: {SAID}",
+            id="within notes",
+        ),
+        pytest.param([{"speaker": "Patient", "text": SAID, "start": 12.5, "end": 14.5}], f"Patient: {SAID}", id="turns with times"),
+    ],
+)
+def test_words_are_told_once_with_their_speakers_and_nothing_of_the_machine(content, text):
+    notes = read(content)
+    assert notes.text == text
+    assert not re.search(r"50364|3\.25|0\.9|1\.5|15000|PT1", notes.text)
+    assert notes.facts["format"] == "transcript"
+    assert notes.facts["left_out"] == ["times and other machine fields of the transcript"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(
+            b"1\n00:00:01,500 --> 00:00:03,000\nDoctor: What hurts?\n\n2\n00:00:03,500 --> 00:00:04,000\nPatient: My <i>chest</i>,\n"
+            b"for 2 days &amp; nights\n",
+            "Doctor: What hurts?\nPatient: My chest, for 2 days & nights",
+            id="SRT",
+        ),
+        pytest.param(
+            b"\xef\xbb\xbf1\r\n00:00:01,500 --> 00:00:03,000\r\nMy chest\r\n\r\n2\r\n00:00:03,500 --> 00:00:04,000\r\nhurts badly\r\n",
+            "My chest hurts badly",
+            id="SRT as Windows writes it",
+        ),
+        pytest.param(b"1\n00:00:01,500 --> 00:00:03,000\n- What hurts?\n- My chest\n", "- What hurts?\n- My chest", id="dashes"),
+        pytest.param(
+            b"WEBVTT\nKind: captions\n\nNOTE take 50 mg\n\nSTYLE\n::cue { color: red }\n\n"
+            b"intro\n00:01.500 --> 00:03.000 align:start position:0%\n"
+            b"<v Dr Smith>What <c>hurts</c>?</v>\n\n00:03.500 --> 00:05.000\n<v.loud Jane>My <00:04.100>chest.\n",
+            "Dr Smith: What hurts?\nJane: My chest.",
+            id="WebVTT",
+        ),
+        pytest.param(
+            b"[00:00.000 --> 00:03.000]  My chest hurts\n[00:03.000 --> 00:05.000]  very badly.\n",
+            "My chest hurts very badly.",
+            id="terminal",
+        ),
+        pytest.param(b"start\tend\ttext\n0\t3000\tMy chest hurts\n3000\t5000\tvery badly\n", "My chest hurts very badly", id="table"),
+        pytest.param(
+            b"1\n00:00:01,500 --> 00:00:03,000\nmy chest hurts badly\n\n2\n00:00:03,000 --> 00:00:04,000\nmy chest hurts badly\n",
+            "my chest hurts badly",
+            id="captions that roll say a line twice",
+        ),
+    ],
+)
+def test_subtitles_are_told_without_numbers_times_and_styles(content, text):
+    notes = read(content)
+    assert (notes.text, notes.facts["format"]) == (text, "subtitles")
+
+
+def test_a_dialogue_that_a_person_wrote_keeps_what_it_says_of_its_turns():
+    assert read([{"speaker": "Patient", "text": SAID, "mood": "anxious"}]).text == f"Patient: {SAID} (Mood: anxious)"
