@@ -17,7 +17,7 @@ from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.image_checks import is_blank, thumbnail
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.raster import choose_frame
-from medgemma_app.inputs.scaling import FEWEST_LEVELS, apply_table, limits, number_limits, refuse_flat, to_levels
+from medgemma_app.inputs.scaling import apply_table, to_levels
 from medgemma_app.inputs.transforms import (
     apply_voi,
     as_index,
@@ -25,13 +25,13 @@ from medgemma_app.inputs.transforms import (
     is_padding,
     modality_values,
     palette,
+    percentiles,
     pydicom_table,
     read_table,
     square_pixels,
     stored_values,
-    used_values,
+    value_range,
     visible_part,
-    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def decode_dicom(
     number = choose_frame(frame, frames, name, instead=", or show all as slices with --slices")
     flat = for_frame(header, number - 1)
     pixels, doubts = decode_frame(header, name, number - 1)
-    view, more = choose_view(pixels, flat, name, chosen)
+    picture, view, more = show(pixels, flat, name, chosen)
     facts = ImageHeader.from_dict(flat)
     found = {
         "format": "DICOM",
@@ -142,7 +142,7 @@ def decode_dicom(
         "frames": frames,
         "window": view and view.facts(),
     }
-    return render(pixels, flat, view), found, (*header_warnings(flat, name), *doubts, *more)
+    return picture, found, (*header_warnings(flat, name), *doubts, *more)
 
 
 def parse_window(text: str) -> Window:
@@ -154,20 +154,30 @@ def parse_window(text: str) -> Window:
     return Window(float(found[1]), float(found[2]), function, source="option")
 
 
-def choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | None) -> tuple[View | None, tuple[str, ...]]:
-    """How the pixels are to be shown, None for colour, and what deserves a warning. Raises InputError."""
+def show(pixels: Pixels, header: Dataset, name: str, window: Window | None = None) -> tuple[Image, View | None, tuple[str, ...]]:
+    """The picture, how it is shown (None for colour), and what deserves a warning. Raises InputError."""
+    view, doubts = _choose_view(pixels, header, name, window)
+    picture = render(pixels, header, view)
+    if view is None or view.source not in ("header", "option") or not is_blank(thumbnail(picture)):
+        return picture, view, doubts
+    shown = f"window {view.center:g}/{view.width:g}" if isinstance(view, Window) else "look-up table"
+    if window:
+        low, high = value_range(pixels, header, name)
+        raise InputError(
+            f"{name} shows nothing in the {shown}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
+        )
+    useless = f"{name} shows nothing in the {shown} of its header; percentiles of its values are shown instead, --window C/W chooses others"
+    spread = Range(*percentiles(pixels, header, name), PERCENTILES)
+    return render(pixels, header, spread), spread, (*doubts, useless)
+
+
+def _choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | None) -> tuple[View | None, tuple[str, ...]]:
     if is_colour(pixels, header):
         if window:
             raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
         return None, ()
     modality, doubts = ImageHeader.from_dict(header).modality, _contradictions(header, name)
     if window:
-        if is_blank(thumbnail(render(pixels, header, window))):
-            low, high = value_range(pixels, header, name)
-            raise InputError(
-                f"{name} shows nothing in the window {window.center:g}/{window.width:g}; its values lie between {low:g} and {high:g}: "
-                "choose another --window, or leave it out"
-            )
         return window, doubts
     if modality == "CT" and is_hounsfield(header):
         marked = (f"{name} is marked as inverse (MONOCHROME1); Hounsfield values are shown with high ones bright",) * is_inverse(header)
@@ -175,28 +185,15 @@ def choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | Non
     if modality == "CT":
         doubts += (f"{name} is CT whose header does not make its values Hounsfield units; it is shown in grey, by its own window",)
     if modality == "MR":
-        low, high = value_range(pixels, header, name, stored=True)
-        return Range(low, high, "minimum and maximum", of_stored=True), doubts
-    view, more = _header_view(pixels, header, name)
-    return view or _full_range(pixels, header, name), (*doubts, *more)
-
-
-def _header_view(pixels: Pixels, header: Dataset, name: str) -> tuple[View | None, tuple[str, ...]]:
-    """The first of the header's tables, else of its windows; None when it has none that shows anything."""
-    table = read_table(header, "VOILUTSequence")
-    view = Table(*table) if table else _header_window(header)
-    if view is None:
-        useless = header.get("WindowWidth") is not None
-        return None, (f"{name} has a window that cannot be applied; percentiles of its values are shown instead",) * useless
-    if is_blank(thumbnail(render(pixels, header, view))):
-        shown = f"window {view.center:g}/{view.width:g}" if isinstance(view, Window) else "look-up table"
-        return None, (
-            f"{name} shows nothing in the {shown} of its header; percentiles of its values are shown instead, --window C/W chooses others",
-        )
-    bits = numbers(header.VOILUTSequence[0], "LUTDescriptor")[2] if table else 0
-    if table and bits > (used := int(table[0].max()).bit_length()):
-        return view, (f"{name} has a look-up table that says {bits:g} bits and uses {used}; it is shown by those that it uses",)
-    return view, ()
+        return Range(*value_range(pixels, header, name, stored=True), "minimum and maximum", of_stored=True), doubts
+    if table := read_table(header, "VOILUTSequence"):
+        bits, used = numbers(header.VOILUTSequence[0], "LUTDescriptor")[2], int(table[0].max()).bit_length()
+        wrong = f"{name} has a look-up table that says {bits:g} bits and uses {used}; it is shown by those that it uses"
+        return Table(*table), (*doubts, *(wrong,) * (bits > used > 0))
+    if found := _header_window(header):
+        return found, doubts
+    useless = f"{name} has a window that cannot be applied; percentiles of its values are shown instead"
+    return _full_range(pixels, header, name), (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
 
 
 def _header_window(header: Dataset) -> Window | None:
@@ -218,7 +215,7 @@ def _full_range(pixels: Pixels, header: Dataset, name: str) -> Range:
     rescaled = numbers(header, "RescaleSlope") not in ([], [1.0]) or numbers(header, "RescaleIntercept") not in ([], [0.0])
     if pixels.dtype.kind == "u" and full <= 255 and not rescaled and not header.get("ModalityLUTSequence"):
         return Range(0, full, "full range")  # 8-bit pictures are shown as they are, as from any other file
-    return percentiles(pixels, header, name)
+    return Range(*percentiles(pixels, header, name), PERCENTILES)
 
 
 def is_hounsfield(header: Dataset) -> bool:
@@ -280,34 +277,3 @@ def _colour(pixels: Pixels, header: Dataset) -> Levels:
         table, first = palette(header)
         return table[np.clip(pixels.astype(np.int64) - first, 0, len(table) - 1)]
     return (pixels >> max(0, int(header.BitsStored) - 8)).astype(np.uint8)[..., :3]
-
-
-def value_range(pixels: Pixels, header: Dataset, name: str, *, stored: bool = False) -> tuple[float, float]:
-    """The smallest and the largest value of what is not padding, and not behind a shutter. Raises InputError when there is none."""
-    import numpy as np
-
-    if has_too_many_values(pixels):
-        used = used_values(pixels, header)
-        values = used if stored else modality_values(used, header)
-        values = values[np.isfinite(values)]
-    else:
-        source = stored_values(pixels.dtype)
-        values = (source if stored else modality_values(source, header))[np.flatnonzero(weights_of(pixels, header))]
-    if not values.size:
-        raise InputError(f"{name} holds no values that could be shown; export it again")
-    return float(values.min()), float(values.max())
-
-
-def percentiles(pixels: Pixels, header: Dataset, name: str) -> Range:
-    """From the value that 0.1% of the pixels lie below to the one that 0.1% lie above. Raises InputError for next to no difference."""
-    import numpy as np
-
-    if has_too_many_values(pixels):
-        return Range(*number_limits(modality_values(used_values(pixels, header), header), name), PERCENTILES)
-    weights, stored = weights_of(pixels, header), stored_values(pixels.dtype)
-    used = stored[np.flatnonzero(weights)]
-    if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
-        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    low, high = limits(modality_values(stored, header), weights)
-    refuse_flat(low, high, name, fewest=0)
-    return Range(low, high, PERCENTILES)

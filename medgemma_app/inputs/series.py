@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, read_header
-from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, choose_view, is_colour, parse_window, render, value_range
+from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, is_colour, parse_window, render, show
 from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.image_checks import is_blank, thumbnail
 from medgemma_app.inputs.images import Series, as_rgb, squared
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
+from medgemma_app.inputs.transforms import value_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +78,7 @@ def _middle(one: Slice, name: str, window: Window | None) -> tuple[View | None, 
     size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
     facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
     with guarded(name):
-        view, more = choose_view(pixels, header, name, window)
+        _, view, more = show(pixels, header, name, window)
         if isinstance(view, Range) and view.source == PERCENTILES:
             view = replace(view, source=f"{PERCENTILES} of the middle slice")
         return view, facts, (*header_warnings(header, name), *doubts, *more)

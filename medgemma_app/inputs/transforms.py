@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import numbers
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.image_checks import LARGEST_SIDE
 from medgemma_app.inputs.pixels import Pixels
-from medgemma_app.inputs.scaling import counts
+from medgemma_app.inputs.scaling import FEWEST_LEVELS, counts, limits, number_limits, refuse_flat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,6 +219,37 @@ def weights_of(pixels: Pixels, header: Dataset) -> NDArray[np.int64]:
     if (padding := is_padding(stored, header)) is not None:
         weights[padding] = 0
     return weights
+
+
+def value_range(pixels: Pixels, header: Dataset, name: str, *, stored: bool = False) -> tuple[float, float]:
+    """The smallest and the largest value of what is not padding, and not behind a shutter. Raises InputError when there is none."""
+    import numpy as np
+
+    if has_too_many_values(pixels):
+        used = used_values(pixels, header)
+        values = used if stored else modality_values(used, header)
+        values = values[np.isfinite(values)]
+    else:
+        source = stored_values(pixels.dtype)
+        values = (source if stored else modality_values(source, header))[np.flatnonzero(weights_of(pixels, header))]
+    if not values.size:
+        raise InputError(f"{name} holds no values that could be shown; export it again")
+    return float(values.min()), float(values.max())
+
+
+def percentiles(pixels: Pixels, header: Dataset, name: str) -> tuple[float, float]:
+    """The value that 0.1% of the pixels lie below, and the one that 0.1% lie above. Raises InputError for next to no difference."""
+    import numpy as np
+
+    if has_too_many_values(pixels):
+        return number_limits(modality_values(used_values(pixels, header), header), name)
+    weights, stored = weights_of(pixels, header), stored_values(pixels.dtype)
+    used = stored[np.flatnonzero(weights)]
+    if not used.size or int(used.max()) - int(used.min()) < FEWEST_LEVELS:
+        raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
+    low, high = limits(modality_values(stored, header), weights)
+    refuse_flat(low, high, name, fewest=0)
+    return low, high
 
 
 def square_pixels(picture: Image, header: Dataset) -> Image:

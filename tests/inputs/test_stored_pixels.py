@@ -80,7 +80,7 @@ def test_a_picture_is_shown_as_viewers_show_it_whatever_its_header_says(tmp_path
 def test_a_header_whose_window_shows_nothing_gives_the_percentiles_and_a_warning(tmp_path: Path, view: dict[str, Any]) -> None:
     scan = read_image(written(tmp_path, made(**view)))
     assert scan.facts["window"]["from"] == "percentiles 0.1 and 99.9"
-    assert "shows nothing in the" in scan.warnings[0] and "--window C/W" in scan.warnings[0]
+    assert "shows nothing in the" in scan.warnings[-1] and "--window C/W" in scan.warnings[-1]
 
 
 def test_a_chosen_window_that_shows_nothing_is_refused_with_the_range_of_the_values(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from dicoms import made
+from dicoms import lut, made
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.pixels import pixel_array
@@ -36,6 +36,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import load_image
 from medgemma_app.inputs.notes import load_notes
 from medgemma_app.inputs.series import read_series
+from medgemma_app.inputs.studies import find_studies
 from medgemma_app.prompts import soap_prompt
 
 ROWS, COLUMNS = 5000, 4000
@@ -47,6 +48,14 @@ TESTDATA = (
     "MR_small_jpeg_ls_lossless.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "SC_rgb_jpeg_gdcm.dcm",
     "image_dfl.dcm", "JPGExtended.dcm", "examples_palette.dcm", "SC_rgb_small_odd.dcm", "CT_small.dcm",
 )  # fmt: skip
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "picture": lambda path: load_image(path, frame=1),
+    "series": lambda path: read_series(path.parent),
+    "index": lambda path: find_studies([str(path)]),
+    "notes": load_notes,
+}
 
 
 def main() -> None:
@@ -155,7 +164,7 @@ def _fuzz(folder: Path, files: int) -> None:
         faulthandler.dump_traceback_later(SLOWEST, exit=True)
         begun = time.perf_counter()
         try:
-            {"notes": load_notes, "series": lambda path: read_series(path.parent)}.get(kind, load_image)(path)
+            READERS[kind](path)
             outcomes["read"] += 1
         except InputError as error:
             assert "\n" not in str(error) and str(folder) not in str(error)
@@ -186,7 +195,38 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
     placed = made(deep, Modality="CT", RescaleSlope=1, RescaleIntercept=-1024, ImagePositionPatient=[0, 0, 1])
     placed.ImageOrientationPatient, placed.SeriesInstanceUID = [1, 0, 0, 0, 1, 0], "1.2.3.4"
     yield from ((kind, _saved(placed)) for kind in ("picture", "series"))
+    yield from (("picture", _saved(ds)) for ds in _dicoms(deep))
+    index = made(deep)
+    index.file_meta.MediaStorageSOPClassUID, index.DirectoryRecordSequence = "1.2.840.10008.1.3.10", [pydicom.Dataset() for _ in range(3)]
+    for record in index.DirectoryRecordSequence:
+        record.ReferencedFileID = ["DICOM", "IMAGE"]
+    yield "index", _saved(index)
     yield from (("notes", json.dumps(value).encode()) for value in _notes())
+
+
+def _dicoms(deep: np.ndarray) -> Iterator[pydicom.FileDataset]:
+    """Files whose headers ask for much: tables, palettes, padding, shutters, frames, upper bits."""
+    curve = (np.linspace(0, 1, 4096) ** 2 * 4095).astype(np.uint16)
+    yield made(deep, VOILUTSequence=[lut(0, 16, curve)])
+    yield made(deep, ModalityLUTSequence=[lut(0, 16, curve)], Modality="XA")
+    yield made(deep, Modality="MR", PixelPaddingValue=0, PixelPaddingRangeLimit=9)
+    yield made(deep << 4, HighBit=15, PresentationLUTShape="INVERSE")
+    shutter = {"CenterOfCircularShutter": [40, 50], "RadiusOfCircularShutter": 30, "VerticesOfThePolygonalShutter": [9, 9, 9, 80, 70, 40]}
+    yield made(
+        deep, ShutterShape=["CIRCULAR", "POLYGONAL"], RescaleSlope=0.001, RescaleIntercept=0, WindowCenter=2, WindowWidth=4, **shutter
+    )
+    for segmented in ("", "Segmented"):
+        palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+        words = np.array([0, 1, 0, 1, 127, 32639, 2, 1, 0, 0, 1, 127, 65535], "<u2") if segmented else np.arange(0, 65536, 256, dtype="<u2")
+        for colour in ("Red", "Green", "Blue"):
+            palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+            palette[f"{segmented}{colour}PaletteColorLookupTableData"] = words.tobytes()
+        yield made((deep // 16).astype(np.uint8), **palette)
+    groups = [pydicom.Dataset() for _ in range(2)]
+    for group in groups:
+        group.FrameVOILUTSequence = [pydicom.Dataset()]
+        group.FrameVOILUTSequence[0].WindowCenter, group.FrameVOILUTSequence[0].WindowWidth = 2000, 3000
+    yield made(deep, NumberOfFrames=2, PixelData=np.stack([deep, deep]).tobytes(), PerFrameFunctionalGroupsSequence=groups)
 
 
 def _notes() -> Iterator[Any]:
