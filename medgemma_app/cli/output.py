@@ -37,8 +37,10 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
     ending = ".jsonl" if path.suffix.lower() == ".jsonl" else ending_of(path)
     if ending == ".jsonl" or (several and (as_json or ending == ".json")):
         return "lines"
-    if several and ending not in (".txt", ".csv"):
-        raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv or .txt")
+    if several and ending not in (".txt", ".csv", ".html"):
+        raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv, .html or .txt")
+    if several and ending == ".html" and path.with_suffix("").exists():
+        raise OutputError(f"the pages would go into {path.stem}, which exists already; remove it, or choose another name")
     return {".txt": plain, ".json": "json"}.get(ending, ending)
 
 
@@ -50,6 +52,7 @@ class Answers:
         self._for_export = {"scan": scan, "subject": subject}
         self._kept: list[bytes] = []
         self._records: list[dict[str, Any]] = []
+        self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
         if path is None and getattr(sys.stdout, "is_missing", False):
             raise OutputError(CLOSED)
@@ -83,8 +86,22 @@ class Answers:
             self._write(json_line(record, ascii=self._ascii) + "\n")
         elif self._form == ".csv":
             self._records.append(tamed(record))
+        elif self._form == ".html":
+            self._pages.append((tamed(record), *self._page(result)))
         elif not isinstance(result, MedGemmaError):
             self._write("\n" if self._kept else "", f"# {name}\n", result.text, "\n")
+
+    def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
+        """Writes the page of one of several studies beside the index, as soon as it is finished; gives its address and its picture."""
+        if isinstance(result, MedGemmaError) or self._path is None:
+            return None, None
+        from medgemma_app.export import render
+
+        folder = self._path.with_suffix("")
+        folder.mkdir(exist_ok=True)
+        name = f"{len(self._pages) + 1:03}.html"
+        write_whole(folder / name, render(tamed(result.to_dict()), ".html", images=result.images, source=result.source))
+        return f"{folder.name}/{name}", result.images[0][1] if result.images else None
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped. Always to standard output: a file holds finished reports only."""
@@ -97,6 +114,10 @@ class Answers:
             from medgemma_app.export import table
 
             self._kept.append(table(self._records).encode())
+        if self._pages:
+            from medgemma_app.export.html import index
+
+            self._kept.append(index(self._pages).encode(errors="replace"))
         if self._path is not None and self._kept:
             write_whole(self._path, b"".join(self._kept))
 

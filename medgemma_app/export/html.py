@@ -54,9 +54,9 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     )
 
 
-def index(entries: Sequence[tuple[Mapping[str, Any], str | None]]) -> str:
-    """A page that lists many studies: each record, and the name of the page that has its report, where there is one."""
-    rows = "".join(_row(number, record, link) for number, (record, link) in enumerate(entries, 1))
+def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]]) -> str:
+    """A page that lists many studies: each record, and where there is a report the name of its page and a picture of it."""
+    rows = "".join(_row(number, *entry) for number, entry in enumerate(entries, 1))
     head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Study", "First line", "Checks"))
     body = (
         f'<div class="medgemma index"><style>{style()}</style>\n{_banner("DRAFTS")}\n<main class="page"><h1>{len(entries)} studies</h1>\n'
@@ -66,14 +66,14 @@ def index(entries: Sequence[tuple[Mapping[str, Any], str | None]]) -> str:
     return document(f"Drafts: {len(entries)} studies", body)
 
 
-def _row(number: int, record: Mapping[str, Any], link: str | None) -> str:
+def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Image | None) -> str:
     issues = record.get("issues", ())
     failed = "error" in record or any(issue.get("severity") == "error" for issue in issues)
     sections = record.get("sections") or {}
     said = str(sections.get("impression") or sections.get("assessment") or record.get("text") or record.get("error") or "").strip()
     name = escape(str(record.get("study", f"study {number}")))
     cells = (
-        str(number),
+        f'<img src="{data_url(picture, 160)}" alt="">' if picture else str(number),
         f'<a href="{escape(link)}">{name}</a>' if link else name,
         escape(said.split("\n")[0][:200]),
         "failed" if "error" in record else escape(verdict(issues)),
@@ -98,10 +98,10 @@ def verdict(issues: Sequence[Mapping[str, Any]]) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def data_url(image: Image) -> str:
-    """The picture as a PNG inside the page, at most 1,024 pixels a side."""
+def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
+    """The picture as a PNG inside the page, at most ``side`` pixels wide and high."""
     shown, file = image.copy(), io.BytesIO()
-    shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    shown.thumbnail((side, side))
     shown.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 

@@ -96,7 +96,7 @@ def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, sca
     for ending, count in (".jsonl", 2), (".csv", 3):
         medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
         assert len(list(csv.reader((tmp_path / f"all{ending}").read_text().splitlines(keepends=True)))) >= count
-    for ending, words in (".html", "can hold one report"), (".docx", "use one of .html"):
+    for ending, words in (".pdf", "can hold one report"), (".docx", "use one of .html"):
         result = medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
         assert (result.exit_code, words in result.stderr, (tmp_path / f"all{ending}").exists()) == (2, True, False)
 
@@ -185,3 +185,18 @@ def test_control_characters_of_a_model_reach_no_pipe_and_no_file(medgemma, demo,
     assert TAMED in written
     assert not set(HOSTILE) & set(written + result.stderr) & set("\x1b\x9b\u202e\u2066\x00\r")
     assert "\\u001b" not in written
+
+
+def test_many_studies_in_html_are_an_index_and_a_page_each(tmp_path):
+    for seed in (1, 2):
+        draw_phantom(seed)[0].save(tmp_path / f"{seed}.png")
+    (tmp_path / "3.png").write_text("no picture")
+    names = [str(tmp_path / f"{number}.png") for number in (1, 2, 3)]
+    result = CliRunner().invoke(app, ["findings", *names, "--model", "demo", "-o", str(tmp_path / "reports.html")])
+    assert result.exit_code == 2
+    index = (tmp_path / "reports.html").read_text()
+    assert all(f'href="reports/00{number}.html"' in index for number in (1, 2))
+    assert "3.png" in index
+    assert "IMPRESSION" in (tmp_path / "reports" / "001.html").read_text()
+    again = CliRunner().invoke(app, ["findings", *names, "--model", "demo", "-o", str(tmp_path / "reports.html"), "--force"])
+    assert (again.exit_code, "exists already" in again.stderr) == (2, True)

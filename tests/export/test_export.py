@@ -227,12 +227,13 @@ def test_a_damaged_record_is_one_line(broken):
 
 def test_an_index_lists_every_study_with_its_first_line_and_state():
     shown = html.index([
-        (findings_record(study="a.png", issues=[issue(TEXT, "heart", severity="error")]), "a.html"),
-        ({"study": "<b>.png", "error": "b.png is blank"}, None),
-        (findings_record(study="c.png", issues=[]), "c.html"),
+        (findings_record(study="a.png", issues=[issue(TEXT, "heart", severity="error")]), "a.html", Image.new("L", (400, 300))),
+        ({"study": "<b>.png", "error": "b.png is blank"}, None, None),
+        (findings_record(study="c.png", issues=[]), "c.html", None),
     ])  # fmt: skip
     page = Page(shown)
     assert page.links == {"a.html", "c.html"}
     assert all(said in page.shown for said in ("3 studies", "Enlarged heart on the left.", "1 error", "<b>.png", "b.png is blank", NOTICE))
     assert shown.count('<tr class="error">') == 2
+    assert len(page.sources) == 1
     assert not page.tags & {"script", "link"}
