@@ -24,6 +24,7 @@ from medgemma_app.cli.options import (
     Group,
     KeyFile,
     ModelName,
+    Patient,
     Quiet,
     Revision,
     RunOptions,
@@ -133,7 +134,8 @@ def findings(
 def soap(
     run: RunOptions,
     notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of a visit, folders of them, or - for standard input.")],
-    truncate: Annotated[bool, option(INPUT, "Leave out the end of notes that do not fit the model.", "--truncate")] = False,
+    patient: Patient = None,
+    truncate: Annotated[bool, option(INPUT, "Leave out the oldest part of notes that do not fit the model.", "--truncate")] = False,
 ) -> None:
     """Draft a SOAP note from the notes of a visit."""
     from medgemma_app.cli.batch import Run
@@ -144,16 +146,17 @@ def soap(
     job = Run("soap", run)
 
     def read(study: StudySource) -> Make:
-        visit = read_notes(study.path)
+        visit = read_notes(study.path, patient=patient, part=study.part)
         return lambda model: soap_task(model, visit, truncate=truncate, options=job.options)
 
-    raise typer.Exit(job.studies(find_notes(notes), read, asked={"truncate": truncate}))
+    raise typer.Exit(job.studies(find_notes(notes), read, asked={"patient": patient, "truncate": truncate}))
 
 
 @app.command(cls=Command)
 def check(
     report: Annotated[list[str], argument("REPORT|-", "Reports as text or as JSON from this command; - for standard input.")],
     source: Annotated[str | None, option(INPUT, "The notes that a SOAP note was written from.", metavar="NOTES")] = None,
+    patient: Patient = None,
     kind: Annotated[Kind | None, option(INPUT, "Check as this kind of report. Default: the headings decide.")] = None,
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
     header: Annotated[
@@ -165,15 +168,16 @@ def check(
     strict: Strict = False,
 ) -> None:
     """Check reports from any source, without a model."""
-    from medgemma_app.cli.check import check_all, read_source
+    from medgemma_app.cli.check import check_all
     from medgemma_app.inputs.header import ImageHeader
+    from medgemma_app.inputs.notes import read_notes
 
     if [*report, source].count("-") > 1:
         raise OptionError("standard input can be read only once; name files for the others")
     options = {"indication": indication, "header": header and ImageHeader.parse(header), "has_prior": has_prior, "spacing": spacing}
     told = {name: value for name, value in options.items() if value is not None}
     if source is not None:
-        told["source"] = read_source(source)
+        told["source"] = read_notes(source, patient=patient).text
     raise typer.Exit(check_all(report, told, kind=None if kind is None else kind.value, as_json=as_json, strict=strict))
 
 

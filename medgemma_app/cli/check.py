@@ -16,7 +16,6 @@ from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.json_notes import parse_notes
-from medgemma_app.inputs.notes import read_raw_notes
 from medgemma_app.notices import say, verdict
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
@@ -25,7 +24,6 @@ NAMES: Mapping[Kind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
 _OBJECT = re.compile(r'\s*\{\s*"')
 _ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*$)")
-_JSON = re.compile(r'\s*(?:\{|"|\[\s*[\[{"\]])')  # and not "[doctor] How are you?"
 ONE_REPORT = "the text of a report, or what findings --json or soap --json printed"
 
 
@@ -121,12 +119,6 @@ def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not isinstance(record, Mapping):
             raise InputError(f"{where} is not a report; give {ONE_REPORT}")
         yield where, record
-
-
-def read_source(source: str) -> str:
-    """What a note was written from: notes as ``soap`` takes them, or a text. Raises InputError as ``read_notes`` does."""
-    name, text = read_text(source)
-    return read_raw_notes(text.encode(errors="replace"), name).text if _JSON.match(text) else text
 
 
 def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -> Checked:

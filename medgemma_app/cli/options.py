@@ -46,6 +46,7 @@ ModelName = Annotated[
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit of a Hugging Face model.", metavar="NAME")]
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
+Patient = Annotated[str | None, option(INPUT, "Whose notes to use from a record of several patients.", metavar="ID")]
 Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
 Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]

@@ -120,7 +120,7 @@ def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str
     """SHA-256 of what a study is read from: a file or a line of it, the files of a folder, ``others``; None where that cannot be read."""
     try:
         names = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if Path(path).is_dir() else [path]
-        digests = [_line_hashes(path)[part - 1]] if part else [_file_hash(name) for name in names]
+        digests = [_line_hashes(path, Path(path).stat().st_mtime_ns)[part - 1]] if part else [_file_hash(name) for name in names]
         return hashlib.sha256("".join([*digests, *map(_file_hash, others)]).encode()).hexdigest()
     except (OSError, ValueError, IndexError):
         return None
@@ -134,6 +134,6 @@ def _file_hash(path: str) -> str:
 
 
 @cache
-def _line_hashes(path: str) -> list[str]:
+def _line_hashes(path: str, _changed: int) -> list[str]:
     with open(path, "rb") as file:
-        return [hashlib.sha256(line).hexdigest() for line in file]
+        return [hashlib.sha256(line).hexdigest() for line in file if line.strip()]

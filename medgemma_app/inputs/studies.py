@@ -66,12 +66,22 @@ def find_studies(names: Sequence[str]) -> StudyList:
 
 
 def find_notes(names: Sequence[str]) -> StudyList:
-    """Files are the notes of one visit each, and so is every JSON file of a folder. "-" is standard input."""
-    return _collect(names, _notes_in)
+    """Files are the notes of one visit, or of one on each line; so are the files in a folder that hold notes. "-" is standard input."""
+    from medgemma_app.inputs.notes import count_parts
+
+    found = _collect(names, _notes_in)
+    parts = [(study, count_parts(study.path) if study.path != "-" else 1) for study in found.studies]
+    visits = [replace(study, part=part) for study, count in parts for part in (range(1, count + 1) if count > 1 else [None])]
+    return StudyList([replace(visit, number=number) for number, visit in enumerate(visits, 1)], found.left_out)
 
 
-def _notes_in(_folder: Path, files: Sequence[Path], _left_out: list[str]) -> list[str]:
-    return [str(file) for file in files if file.suffix.lower() == ".json"]
+def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
+    from medgemma_app.inputs.notes import holds_notes
+
+    held = [str(file) for file in files if holds_notes(file)]
+    if others := len(files) - len(held):
+        left_out.append(f"{others} file{'s' * (others > 1)} in a folder that {'are' if others > 1 else 'is'} not notes")
+    return held
 
 
 def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], list[str]]) -> StudyList:

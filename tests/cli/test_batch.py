@@ -77,14 +77,16 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
 
 
 def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "readme.txt", "visit.json"):
+    for name in ("b.PNG", "a.jpg", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\0")
+    for name in ("visit.txt", "visit.json"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "ct").mkdir()
     a_series(tmp_path / "ct", 2)
     names = [str(tmp_path / name) for name in ("a.jpg", "b.PNG", "ct")]
     assert paths(find_studies([str(tmp_path)])) == names
     assert paths(find_studies([names[1], names[1], "missing"])) == [names[1], "missing"]
-    assert paths(find_notes([str(tmp_path), "-"])) == [str(tmp_path / "visit.json"), "-"]
+    assert paths(find_notes([str(tmp_path), "-"])) == [str(tmp_path / "visit.json"), str(tmp_path / "visit.txt"), "-"]
 
 
 def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_path):
@@ -147,3 +149,18 @@ def test_a_folder_that_links_to_itself_is_read_once_and_what_is_left_out_is_said
     a_series(studies, 2)
     result = medgemma("findings", studies, "--max-tokens", "2", "--json")
     assert "left out: " in result.stderr
+
+
+def test_each_line_of_a_file_is_a_visit_and_a_folder_says_what_it_leaves_out(medgemma, tmp_path):
+    visits = [write_notes(seed) for seed in (1, 2)]
+    (tmp_path / "visits.jsonl").write_text("\n\n".join(json.dumps(notes) for notes, _ in visits) + "\n")
+    draw_phantom(1)[0].save(tmp_path / "scan.png")
+    path = tmp_path.parent / f"{tmp_path.name}.jsonl"
+    result = medgemma("soap", tmp_path, "--output", path)
+    assert [record["study"] for record in lines(path)] == ["visits.jsonl line 1", "visits.jsonl line 2"]
+    assert [record["text"] for record in lines(path)] == [text for _, text in visits]
+    assert "left out: 1 file in a folder that is not notes" in result.stderr
+    (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in (visits[0], write_notes(3))) + "\n")
+    result = medgemma("soap", tmp_path, "--output", path, "--resume")
+    assert "1 study changed" in result.stderr
+    assert [record["text"] for record in lines(path)] == [visits[0][1], write_notes(3)[1]]

@@ -236,3 +236,24 @@ def test_every_json_record_carries_the_notice_once(medgemma, scan, notes):
     result = medgemma("soap", notes, notes, "--json")
     assert [json.loads(line)["notice"] for line in result.stdout.splitlines()] == [NOTICE]
     assert result.stderr.count(NOTICE) == 1
+
+
+def test_notes_may_be_any_text_and_of_two_patients_one_is_chosen(medgemma, tmp_path):
+    (tmp_path / "visit.txt").write_text("Cough for 3 days, no fever. BP 120/80. Plan: rest.")
+    assert medgemma("soap", tmp_path / "visit.txt", "--max-tokens", "4").exit_code == 3
+    people = [{"resourceType": "Patient", "id": name} for name in ("a", "b")]
+    seen = [
+        {"resourceType": "Condition", "id": f"c{name}", "subject": {"reference": f"Patient/{name}"}, "code": {"text": f"{what} for 3 days"}}
+        for name, what in (("a", "cough"), ("b", "headache"))
+    ]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in (*people, *seen)]}
+    (tmp_path / "two.json").write_text(json.dumps(bundle))
+    refused = medgemma("soap", tmp_path / "two.json")
+    assert (refused.exit_code, "--patient" in refused.stderr) == (2, True)
+    assert medgemma("soap", tmp_path / "two.json", "--patient", "a", "--max-tokens", "4").exit_code == 3
+    (tmp_path / "note.txt").write_text("S: Headache for 3 days.\nO: Not examined.\nA: Headache.\nP: Rest.")
+    checked = [
+        CliRunner().invoke(app, ["check", f"{tmp_path}/note.txt", "--source", f"{tmp_path}/two.json", *more])
+        for more in ([], ["--patient", "b"])
+    ]
+    assert [result.exit_code == 2 for result in checked] == [True, False]
