@@ -47,3 +47,9 @@ class PromptError(MedGemmaError):
 
 class ModelError(MedGemmaError):
     """The model cannot be loaded: the message says what is missing."""
+
+
+def expect(value: object, kinds: type | tuple[type, ...], sentence: str) -> None:
+    """Raises TypeError with ``sentence`` and the type that was given, unless ``value`` is one of ``kinds``."""
+    if not isinstance(value, kinds):
+        raise TypeError(f"{sentence}, not {type(value).__name__}")

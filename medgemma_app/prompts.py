@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from medgemma_app.errors import PromptError
+from medgemma_app.errors import PromptError, expect
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,10 +41,11 @@ class Prompt:
     system: str | None = None
 
     def __post_init__(self) -> None:
-        wrong = [part for part in self.parts if not isinstance(part, str) and not hasattr(part, "convert")]
-        if isinstance(self.parts, str) or wrong:
-            found = type(wrong[0] if wrong else self.parts).__name__
-            raise TypeError(f"a prompt is made of texts and PIL images, such as Prompt((image, 'Describe it.')), not of {found}")
+        expect(self.parts, (tuple, list), "a prompt is made of texts and PIL images, such as Prompt((image, 'Describe it.'))")
+        for part in self.parts:
+            if not hasattr(part, "convert"):
+                expect(part, str, "the parts of a prompt are texts and PIL images")
+        expect(self.system, (str, type(None)), "system must be a text")
         object.__setattr__(self, "parts", tuple(encodable(part) if isinstance(part, str) else part for part in self.parts))
         object.__setattr__(self, "system", self.system and encodable(self.system))
 
@@ -55,8 +56,7 @@ class Prompt:
 
 def checked_prompt(prompt: Prompt) -> Prompt:
     """The prompt; raises TypeError for anything else."""
-    if not isinstance(prompt, Prompt):
-        raise TypeError(f"give a Prompt, such as Prompt(('Describe it.',)), not {type(prompt).__name__}")
+    expect(prompt, Prompt, "give a Prompt, such as Prompt(('Describe it.',))")
     return prompt
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medgemma_app.errors import ContextError, InputError, MedGemmaError
+from medgemma_app.errors import ContextError, InputError, MedGemmaError, expect
 from medgemma_app.inputs.header import describe_all
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
@@ -59,9 +59,11 @@ def findings_many(
 
     Scans are taken from the iterable as there is room for them; by default memory decides how many that is.
     """
+    _check_list(scans, "scans", "scan")
+    _check_model(model)
     chosen = checked_options(options).seeded()
     tasks = (lambda model, scan=scan: findings_task(model, scan, options=chosen) for scan in scans)
-    size = batch_size or model.batch_size(chosen.max_tokens)
+    size = model.batch_size(chosen.max_tokens) if batch_size is None else batch_size
     return cast("Iterator[FindingsReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
 
 
@@ -75,10 +77,8 @@ def findings_task(
     options: Options | None = None,
 ) -> Task:
     """Reads the pictures; see ``findings``. Raises TypeError for an argument of the wrong kind."""
-    if isinstance(views, str | Path):
-        raise TypeError("views must be a list of pictures; for a single one write views=[picture]")
-    if not isinstance(indication, str | None):
-        raise TypeError(f"indication must be a text, not {type(indication).__name__}")
+    _check_list(views, "views", "picture")
+    expect(indication, (str, type(None)), "indication must be a text")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     indication = indication and encodable(indication)
@@ -162,9 +162,11 @@ def soap_many(
     retries: int = 0,
 ) -> Iterator[SoapReport | MedGemmaError]:
     """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
+    _check_list(notes, "notes", "visit")
+    _check_model(model)
     chosen = checked_options(options).seeded()
     tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, options=chosen) for visit in notes)
-    size = batch_size or model.batch_size(chosen.max_tokens)
+    size = model.batch_size(chosen.max_tokens) if batch_size is None else batch_size
     return cast("Iterator[SoapReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
 
 
@@ -196,6 +198,8 @@ def _read(notes: VisitNotes | None, text: str | None) -> Notes:
 
     if (notes is None) == (text is None):
         raise TypeError("give either notes or text=")
+    expect(text, (str, type(None)), "text= must be a text")
+    expect(notes, (str, Path, Mapping, list, Notes, type(None)), "notes are given as a path, as parsed JSON, as Notes, or as text=")
     if text is not None:
         return read_raw_notes(json.dumps(text).encode(), "the text")
     if isinstance(notes, str) and not isinstance(notes, NotesText) and not looks_like_a_path(notes):
@@ -232,6 +236,12 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[
 
 def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
     return {name: validation.sections.get(name, "") for name in names}
+
+
+def _check_list(given: object, name: str, one: str) -> None:
+    """A single path, picture or record is no list of them, though Python would go through it letter by letter."""
+    if isinstance(given, str | bytes | Path | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be a list; for a single one write [{one}]")
 
 
 def _check_model(model: Model) -> None:

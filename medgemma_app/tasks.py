@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token
+from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
 from medgemma_app.notices import NOTICE
 from medgemma_app.prompts import Prompt
 
@@ -101,6 +101,7 @@ def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | Non
 
     ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
     """
+    check_whole("retries", retries, least=0)
     return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
 
 
@@ -111,6 +112,13 @@ def write_many(
 
     A task is made when there is room for it. ``options`` are those of all tasks.
     """
+    check_whole("retries", retries, least=0)
+    return _written(model, tasks, options, batch_size, retries)
+
+
+def _written(
+    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int, retries: int
+) -> Iterator[Report | MedGemmaError]:
     taken: deque[Task | MedGemmaError] = deque()
 
     def prompts() -> Iterator[Prompt]:

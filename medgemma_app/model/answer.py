@@ -127,6 +127,8 @@ def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Call
 
     What goes wrong in the generation itself is a GenerationError.
     """
+    if on_token is not None and not callable(on_token):
+        raise TypeError(f"on_token must be a function that takes a Token, not {type(on_token).__name__}")
     with closing(tokens):
         try:
             for token in tokens:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from medgemma_app.errors import MedGemmaError, OptionError
-from medgemma_app.prompts import Prompt
+from medgemma_app.errors import MedGemmaError, OptionError, expect
+from medgemma_app.prompts import Prompt, checked_prompt
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
 TokenKind = Literal["answer", "thought"]
@@ -30,12 +30,12 @@ class Options:
     repetition_penalty: float | None = None
 
     def __post_init__(self) -> None:
-        _whole("max_tokens", self.max_tokens, least=1)
-        _whole("top_k", self.top_k, least=0)
+        check_whole("max_tokens", self.max_tokens, least=1)
+        check_whole("top_k", self.top_k, least=0)
         _within("temperature", self.temperature, 0.0, 10.0)
         _within("top_p", self.top_p, 0.0, 1.0, open_below=True)
         if self.seed is not None:
-            _whole("seed", self.seed, least=0)
+            check_whole("seed", self.seed, least=0)
         if self.repetition_penalty is not None:
             _within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)  # less would overflow
 
@@ -48,12 +48,19 @@ class Options:
 
 def checked_options(options: Options | None) -> Options:
     """The options, or those by default; raises TypeError for anything else."""
-    if not isinstance(options, Options | None):
-        raise TypeError(f"options must be Options(...), not {type(options).__name__}")
+    expect(options, (Options, type(None)), "options must be Options(...)")
     return options or Options()
 
 
-def _whole(name: str, value: object, *, least: int) -> None:
+def checked_prompts(prompts: Iterable[Prompt], batch_size: int) -> Iterator[Prompt]:
+    """The prompts; raises TypeError for what is no list of them, OptionError for a batch of none."""
+    expect(prompts, Iterable, "prompts must be a list of Prompts")
+    check_whole("batch_size", batch_size, least=1)
+    return map(checked_prompt, prompts)
+
+
+def check_whole(name: str, value: object, *, least: int) -> None:
+    """Raises OptionError, unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import MedGemmaError
+from medgemma_app.errors import MedGemmaError, expect
 from medgemma_app.model.answer import collect
 from medgemma_app.model.decoding import Decoding, Sampler, model_failed, no_such_token, penalties
-from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options, checked_prompts
 from medgemma_app.prompts import Prompt, checked_prompt
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ class MedGemma:
 
     @classmethod
     def load(
-        cls, model: str, *, revision: str | None = None, adapter: str | Path | None = None, align: bool = True, progress: bool = False
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        adapter: str | Path | None = None,
+        align: bool = True,
+        progress: bool = False,
     ) -> MedGemma:
         """Loads ``model``: a hub id, a folder, "demo", or 4b, 1.5-4b, 27b, 27b-text. ``progress`` shows a download on stderr.
 
@@ -49,6 +56,10 @@ class MedGemma:
         from medgemma_app.model.checkpoint import ALIASES
         from medgemma_app.model.loaded import LoadedModel
 
+        expect(model, (str, os.PathLike), "the model is given as a hub id, a folder, a short name or demo")
+        expect(revision, (str, type(None)), "revision must be the name of a branch, tag or commit")
+        expect(adapter, (str, os.PathLike, type(None)), "the adapter is given as a folder")
+        model = os.fspath(model)
         loaded, commit = LoadedModel.load(model, revision=revision, align=align, progress=progress, adapter=adapter)
         return cls(loaded, id=ALIASES.get(model, model), revision=commit)
 
@@ -66,8 +77,9 @@ class MedGemma:
 
         Those of the last pictures are kept: another question about one of them, or another try, costs no second look.
         """
-        if not hasattr(image, "convert"):
-            raise TypeError(f"give a PIL image, such as load_image(path) makes, not {type(image).__name__}")
+        from PIL.Image import Image
+
+        expect(image, Image, "give a PIL image, such as load_image(path) makes")
         return self._loaded.encode_image(image)
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
@@ -109,8 +121,8 @@ class MedGemma:
         """
         from medgemma_app.model.batch import generate_many
 
-        with self._one_thread:
-            yield from generate_many(self._loaded, prompts, checked_options(options).seeded(), batch_size)
+        given, chosen = checked_prompts(prompts, batch_size), checked_options(options).seeded()
+        return self._one_thread.hold(generate_many(self._loaded, given, chosen, batch_size))
 
     def _tokens(self, prompt: Prompt, decoding: Decoding) -> Generator[Token, None, None]:
         """mlx-vlm's results -> tokens. It gives N + 1 results for N tokens; the last one repeats an id and carries the reason."""
@@ -165,6 +177,11 @@ class _OneThread:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._running -= 1
+
+    def hold(self, results: Iterator[Any]) -> Iterator[Any]:
+        """The results, in one thread from the first to the last."""
+        with self:
+            yield from results
 
 
 def _entry(values: mx.array, at: int) -> float:

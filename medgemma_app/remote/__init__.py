@@ -25,8 +25,10 @@ def connect(
     keeps ``jobs`` requests running. Raises OptionError for a URL that is refused, EndpointError when nothing answers there, ModelError
     when it has no such model or the extra "remote" is not installed.
     """
+    from medgemma_app.errors import expect
     from medgemma_app.remote.endpoint import Endpoint, read_key
 
+    expect(model, (str, type(None)), "model must be the name that the server has for it")
     key = read_key(None) if api_key is None else api_key
     return connect_to(Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs), model)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from medgemma_app.errors import InputError, OptionError
+from medgemma_app.errors import InputError, OptionError, expect
 
 KEY_VARIABLE = "MEDGEMMA_API_KEY"
 # No space, no backslash, no letters beyond ASCII: nothing that another parser might read otherwise.
@@ -32,6 +32,8 @@ class Endpoint:
     jobs: int = 8
 
     def __post_init__(self) -> None:
+        expect(self.url, str, "the endpoint must be a URL such as http://127.0.0.1:8000/v1")
+        expect(self.key, (str, type(None)), "the API key must be a text")
         if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= 86_400):
             raise OptionError("timeout must be above 0 and at most 86400 seconds")
         if not (isinstance(self.jobs, int) and 1 <= self.jobs <= 1024):

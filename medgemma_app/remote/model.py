@@ -17,7 +17,16 @@ from PIL import Image
 
 from medgemma_app.errors import InputError, MedGemmaError, ModelError
 from medgemma_app.model.answer import collect
-from medgemma_app.model.generation import EndpointError, Estimate, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.model.generation import (
+    EndpointError,
+    Estimate,
+    Generation,
+    GenerationError,
+    Options,
+    Token,
+    checked_options,
+    checked_prompts,
+)
 from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, openai_client, room, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, messages
@@ -133,8 +142,8 @@ class RemoteModel:
         """
         from medgemma_app.remote.concurrent import ask_all
 
-        chosen = checked_options(options).seeded()
-        return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), prompts, batch_size)
+        given, chosen = checked_prompts(prompts, batch_size), checked_options(options).seeded()
+        return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), given, batch_size)
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         if prompt.images:
