@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,7 @@ from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
-from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, write, write_many
+from medgemma_app.tasks import FindingsReport, OnToken, Report, SoapReport, Task, origin_of, write, write_many
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,11 +60,17 @@ def findings_many(
     Scans are taken from the iterable as there is room for them; by default memory decides how many that is.
     """
     _check_list(scans, "scans", "scan")
-    _check_model(model)
     chosen = checked_options(options).seeded()
     tasks = (lambda model, scan=scan: findings_task(model, scan, options=chosen) for scan in scans)
-    size = model.batch_size(chosen.max_tokens) if batch_size is None else batch_size
-    return cast("Iterator[FindingsReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
+    return cast("Iterator[FindingsReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
+
+
+def _write_all(
+    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int | None, retries: int
+) -> Iterator[Report | MedGemmaError]:
+    _check_model(model)
+    size = model.batch_size(options.max_tokens) if batch_size is None else batch_size
+    return write_many(model, tasks, options, batch_size=size, retries=retries)
 
 
 def findings_task(
@@ -104,7 +110,7 @@ def findings_task(
             has_thought=generation.thought is not None,
             header=header,
         )
-        origin = _origin("findings", model, options, file, {**facts, "indication": indication})
+        origin = origin_of("findings", model, options, file, {**facts, "indication": indication})
         return FindingsReport(
             text, _sections(validation, FINDINGS), validation, generation, origin, warnings, images=_captioned(study, before, others)
         )
@@ -163,11 +169,9 @@ def soap_many(
 ) -> Iterator[SoapReport | MedGemmaError]:
     """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
     _check_list(notes, "notes", "visit")
-    _check_model(model)
     chosen = checked_options(options).seeded()
     tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, options=chosen) for visit in notes)
-    size = model.batch_size(chosen.max_tokens) if batch_size is None else batch_size
-    return cast("Iterator[SoapReport | MedGemmaError]", write_many(model, tasks, chosen, batch_size=size, retries=retries))
+    return cast("Iterator[SoapReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
 
 
 def soap_task(
@@ -177,17 +181,16 @@ def soap_task(
     read, options = _read(notes, text), checked_options(options).seeded()
     _check_model(model)
     kept, lost = _fit(model, read, options, truncate)
-    warnings = (*read.warnings, *lost)
     prompt, file = soap_prompt(kept)
-    if left_out := read.facts.get("left_out"):
-        warnings += (f"not told to the model: {', '.join(left_out)}",)
+    left_out = ", ".join(read.facts.get("left_out", ()))
+    warnings = (*read.warnings, *lost, *([f"not told to the model: {left_out}"] if left_out else []))
 
     def report(generation: Generation, options: Options) -> SoapReport:
         from medgemma_app.validate import validate_soap
 
         answer, thought = generation.text.strip(), generation.thought is not None
         validation = validate_soap(answer, source=kept, finish_reason=generation.finish_reason, has_thought=thought)
-        origin = _origin("soap", model, options, file, {"notes": dict(read.facts)})
+        origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
         return SoapReport(answer, _sections(validation, SOAP), validation, generation, origin, warnings, source=kept)
 
     return Task(prompt, options, report)
@@ -221,9 +224,7 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part)[0]))
 
-    if not (model.can_count or truncate):  # a server that does not count refuses what does not fit
-        return notes.text, ()
-    if (count := tokens(notes.text)) <= limit:
+    if not (model.can_count or truncate) or (count := tokens(notes.text)) <= limit:  # a server that cannot count refuses by itself
         return notes.text, ()
     if not truncate:
         message = f"the notes make {count} tokens, and the model takes at most {limit}; shorten them, or cut them with --truncate"
@@ -251,23 +252,3 @@ def _check_model(model: Model) -> None:
 
 def _scan(source: Picture) -> Scan:
     return source if isinstance(source, Scan) else read_image(source)
-
-
-def _origin(kind: str, model: Model, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "model": model.describe(),
-        "options": asdict(options),
-        "input": dict(inputs),
-        "prompt": {"file": file.name, "sha256": file.sha256},
-        "versions": {name: _version(name) for name in model.packages},
-    }
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # a tenth of what an input error costs
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None  # run from a source folder that was never installed

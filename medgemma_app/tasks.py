@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
 from medgemma_app.notices import NOTICE
-from medgemma_app.prompts import Prompt
+from medgemma_app.prompts import Prompt, PromptFile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,6 +85,27 @@ class FindingsReport(Report):
 
 class SoapReport(Report):
     """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
+
+
+def origin_of(kind: str, model: Model, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record needs to say, apart from the answer, so that it can be traced and repeated."""
+    return {
+        "kind": kind,
+        "model": model.describe(),
+        "options": asdict(options),
+        "input": dict(inputs),
+        "prompt": {"file": file.name, "sha256": file.sha256},
+        "versions": {name: _version(name) for name in model.packages},
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of what an input error costs
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None  # run from a source folder that was never installed
 
 
 @dataclass(frozen=True)

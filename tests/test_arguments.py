@@ -17,6 +17,8 @@ from medgemma_app import (
     findings_many,
     soap,
     soap_many,
+    validate_findings,
+    validate_soap,
 )
 from medgemma_app.demo import draw_phantom
 
@@ -53,6 +55,11 @@ WRONG = [
     (lambda demo: MedGemma.load("demo", revision=5), TypeError, "revision must be"),
     (lambda demo: MedGemma.load("demo", adapter=5), TypeError, "the adapter is given as a folder"),
     (lambda demo: MedGemma.load(Path("/nowhere")), ModelError, "no checkpoint folder"),
+    *((lambda demo, wrong=wrong: validate_findings(wrong), TypeError, "the report must be a text") for wrong in (5, None, b"x")),
+    (lambda demo: validate_findings("x", header="CT"), TypeError, "header must be an ImageHeader"),
+    (lambda demo: validate_findings("x", indication=5), TypeError, "indication must be a text"),
+    *((lambda demo, wrong=wrong: validate_soap(wrong), TypeError, "the note must be a text") for wrong in (5, None, b"x")),
+    (lambda demo: validate_soap("x", source=5), TypeError, "source must be a text"),
     (lambda demo: connect(5), TypeError, "the endpoint must be a URL"),
     (lambda demo: connect("http://127.0.0.1:9/v1", model=5), TypeError, "model must be the name"),
     (lambda demo: connect("http://127.0.0.1:9/v1", api_key=5), TypeError, "the API key must be a text"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.answers import refusal, unfilled_template
 from medgemma_app.validate.contradictions import contradicting_side, contradiction
@@ -28,11 +29,14 @@ def validate_findings(
     header: ImageHeader | None = None,
     sections: Sequence[str] = FINDINGS,
 ) -> Validation:
-    """What is wrong with a report of findings and impression; never raises, whatever the text.
+    """What is wrong with a report of findings and impression; raises nothing, whatever the text.
 
     ``header`` is that of the picture, and its pixel spacing says whether there is a scale to measure by; None where nothing is known.
     ``sections`` are those the report must have.
     """
+    expect(text, str, "the report must be a text")
+    expect(indication, (str, type(None)), "indication must be a text")
+    expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
     report = Text(
         text=text,
         sections=parse(text, "findings").with_beginning(text, "findings"),
@@ -54,10 +58,12 @@ def validate_soap(
     finish_reason: FinishReason = "stop",
     has_thought: bool = False,
 ) -> Validation:
-    """What is wrong with a SOAP note, given whole or as its sections; never raises, whatever the text.
+    """What is wrong with a SOAP note, given whole or as its sections; raises nothing, whatever the text.
 
     ``source`` is the text the note was written from, or several of them.
     """
+    expect(text_or_sections, (str, Mapping), "the note must be a text, or a mapping of its sections")
+    expect(source, (str, Sequence, type(None)), "source must be a text, or several of them")
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
     if isinstance(text_or_sections, str):
         text, sections = text_or_sections, parse(text_or_sections, "soap").with_beginning(text_or_sections, "subjective")
