@@ -128,8 +128,10 @@ def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
 
 def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[Check]:
     from medgemma_app.model import selftest
+    from medgemma_app.model.checkpoint import ALIASES
     from medgemma_app.model.local import MedGemma
 
+    name = name if Path(name).is_dir() else ALIASES.get(name, name)
     run.about.append(f"{selftest.backend()}, {memory_bytes() / GB:.0f} GB")
     if selftest.backend() == "cpu":
         yield Check("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model wants Apple silicon or CUDA")

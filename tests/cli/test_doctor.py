@@ -135,6 +135,20 @@ def test_a_model_too_large_for_the_cpu_is_left_to_full(monkeypatch, tiny_folder)
     assert found["picture"]["verdict"] == found["soap"]["verdict"] == "ok"  # the demo's: a random model writes no report
 
 
+def test_a_text_only_model_is_told_and_checked_with_text_alone(demo, monkeypatch):
+    monkeypatch.setattr(selftest, "sees", lambda model: False)
+    monkeypatch.setattr(demo, "encode_image", None)  # nobody may ask for it
+    assert (selftest.picture_check(demo).verdict, selftest.repeat_check(demo).verdict) == ("look", "ok")
+    assert selftest.batch_check(demo).found.startswith("1 of 1 prompts")
+    assert [check.name for check in selftest.speed_checks(demo)] == ["soap", "peak memory"]
+
+
+@pytest.mark.slow
+def test_a_short_name_stands_for_a_model_of_the_hub():
+    files = json.loads(doctor("--model", "27b", "--json").stdout)["checks"][4]
+    assert files["found"].startswith("mlx-community/medgemma-27b-it-4bit is not on this machine")
+
+
 @pytest.mark.slow
 def test_a_model_that_is_not_here_is_not_fetched():
     result = doctor("--model", "mlx-community/medgemma-not-here", "--json")
