@@ -13,14 +13,14 @@ demo: .venv/ready
 
 # The tests that take their time (kill -9 in loops, full parity, hostile megabytes) are in test-slow; .ci/run runs both.
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not page" --ignore=tests/page $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
+	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore=tests/external $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/page
+	$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/external
 
-# The page of the server in headless Chromium, which has to be installed (Debian: chromium and chromium-driver).
-test-page: .venv/page
-	$(BIN)/python -m pytest -q tests/page
+# The server's page in headless Chromium, and exported DICOM in dciodvfy. Debian has them as chromium, chromium-driver and dicom3tools.
+test-page: .venv/external
+	$(BIN)/python -m pytest -q tests/external
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -60,8 +60,8 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[dicom]' --group dev
 	@touch $@
 
-.venv/page: .venv/ready
-	$(BIN)/python -m pip install --quiet --group page
+.venv/external: .venv/ready
+	$(BIN)/python -m pip install --quiet --group external
 	@touch $@
 
 .venv/reference: .venv/ready

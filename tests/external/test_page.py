@@ -16,7 +16,7 @@ from serving import running
 
 from medgemma_app.demo import draw_phantom, write_notes
 
-pytestmark = pytest.mark.page
+pytestmark = pytest.mark.external
 SECONDS = 20
 
 
