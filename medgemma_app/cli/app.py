@@ -235,7 +235,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, option(OUTPUT, "Print one JSON object.", "--json")] = False,
 ) -> None:
-    """Check that the model works on this machine: sight, exactness, speed, memory."""
+    """Check that the model works on this machine, or on a server."""
     from medgemma_app.cli.doctor import doctor as run
 
     server = RunOptions(endpoint=endpoint, allow_remote=allow_remote, api_key_file=api_key_file).server()

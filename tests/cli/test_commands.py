@@ -205,7 +205,8 @@ def test_a_stray_byte_in_an_option_does_no_harm(medgemma, scan):
 
 def test_help_groups_every_option_in_panels_and_shows_each_command_in_a_whole_line():
     top = CliRunner().invoke(app, ["--help"]).stdout
-    assert all("..." not in line for line in top.split("Commands:")[1].splitlines())
+    commands = top.split("Commands:")[1].strip("\n").splitlines()
+    assert all(line[:3].strip() and line.endswith(".") and "..." not in line for line in commands), commands
     assert "--install-completion" in top
     text = CliRunner().invoke(app, ["findings", "--help"]).stdout
     panels = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
