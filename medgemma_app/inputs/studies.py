@@ -40,11 +40,11 @@ class StudySource:
 
     @property
     def key(self) -> str:
-        """What tells this study from others when a run is resumed: a digest of its path below the folder that was given, and its part."""
+        """What tells this study from others when a run is resumed: a digest of its path from the folder that was given, and its part."""
         if self.path == "-":
             return "-"
-        path = Path(self.path).resolve()
-        below = path.relative_to(Path(self.root).resolve()) if self.root else path.name
+        given = Path(self.root or self.path)  # a file in it may be a link to one elsewhere, so that only this is resolved
+        below = Path(given.resolve().name, Path(self.path).relative_to(given))
         return hashlib.sha256(f"{below}\n{self.part}".encode(errors="surrogateescape")).hexdigest()[:16]
 
 
@@ -139,12 +139,13 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
         if kind in wanted:
             studies.setdefault(uid or file, str(file))
     beside = [file for file, (kind, _) in kinds.items() if kind == "raster" and slices]
-    copies = sum(kind in wanted for kind, _ in kinds.values()) - len(studies)
+    kept = set(studies.values())
+    copies = [file for file, (kind, _) in kinds.items() if kind in wanted and str(file) not in kept]
     without = sum(kind == "other" for kind, _ in kinds.values())
     if beside:
         left_out.append(f"beside a series of slices, {_named(beside)}; give such pictures by their names to have them read")
     if copies:
-        left_out.append(f"{copies} DICOM file{'s' * (copies > 1)} with the same picture as another one")
+        left_out.append(f"with the id of another picture, {_named(copies)}; give such pictures by their names to have them read")
     if without:
         left_out.append(
             f"{without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "

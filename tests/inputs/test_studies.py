@@ -45,6 +45,11 @@ def test_the_key_of_a_study_is_the_same_by_every_path_and_names_nobody(folder: P
     assert len({StudySource("a.jsonl", part=part).key for part in (1, 2, None)}) == 3
 
 
+def test_a_link_to_a_file_elsewhere_has_a_key_too(folder: Path) -> None:
+    (folder / "link.png").symlink_to(written(folder.parent, made()))
+    assert len({study.key for study in find_studies([str(folder)]).studies}) == 2
+
+
 def test_notes_are_the_json_files_of_a_folder(folder: Path) -> None:
     assert [visit.name for visit in find_notes([str(folder)]).studies] == ["visit.json"]
 
@@ -66,7 +71,7 @@ def test_a_copy_of_a_radiograph_is_not_another_study(tmp_path: Path) -> None:
     shutil.copy(written(tmp_path, made(Modality="DX"), "a"), tmp_path / "b")
     found = find_studies([str(tmp_path)])
     assert [study.name for study in found.studies] == ["a"]
-    assert found.left_out == ["1 DICOM file with the same picture as another one"]
+    assert found.left_out == ["with the id of another picture, b; give such pictures by their names to have them read"]
 
 
 def test_links_to_folders_that_were_seen_add_no_studies_and_end(tmp_path: Path) -> None:

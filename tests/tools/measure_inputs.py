@@ -2,7 +2,7 @@
 
     python tests/tools/measure_inputs.py [--files 10000] [--corpora FOLDER]
 
-Times are ratios of two medians taken in turn in one run; memory is the peak of a process of its own. FOLDER holds
+CPU times are the smallest of several taken in turn in one run; memory is the peak of a process of its own. FOLDER holds
 ``aci-bench*.jsonl`` with a ``dialogue`` of lines that begin with "[speaker]".
 """
 
@@ -118,9 +118,10 @@ def _costs(folder: Path) -> None:
 
 
 def _seconds(read: Callable[[Path], Any], path: Path) -> float:
-    begun = time.perf_counter()
+    """CPU time of one thread: on a busy machine the clock on the wall tells of others."""
+    begun = time.process_time()
     read(path)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def _measured_peak(how: str, path: Path) -> float:
