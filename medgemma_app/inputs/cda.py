@@ -37,7 +37,9 @@ def attachment_text(raw: bytes, kind: str = "") -> str:
         raise InputError("the attachment is not text")
     if is_cda(text):
         return "\n".join(line.text for line in read_cda(parse_xml(raw, "the attachment"), "the attachment").lines)
-    if "html" in kind.lower() or _IS_HTML.match(text):
+    if re.match(r"\s*[{\[]", text) and "json" in kind.lower():
+        raise InputError("the attachment is JSON, which is read as a file only")
+    if re.search("html|xml", kind.lower()) or _IS_HTML.match(text) or text.lstrip().startswith("<?xml"):
         return html_text(text)
     if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
         raise InputError("the attachment is not text")

@@ -20,7 +20,7 @@ from xml.parsers import expat
 
 from medgemma_app.errors import InputError
 
-LARGEST_XML = 30_000_000  # bytes, unpacked
+LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
 _DEEPEST_XML = 200
 _SAVE_AS_TEXT = "save it as text, DOCX or PDF with text"

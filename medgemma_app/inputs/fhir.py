@@ -13,8 +13,8 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
-from medgemma_app.inputs.fhir_record import Entry, References, Subjects, entries, references, status_mark
-from medgemma_app.inputs.lines import Line, Reading
+from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, references, status_mark
+from medgemma_app.inputs.lines import Line, Reading, inside
 
 _ORDER = (
     "Patient", "Encounter", "Condition", "FamilyMemberHistory", "Procedure", "MedicationRequest", "MedicationStatement",
@@ -35,15 +35,37 @@ _DATES = (
 _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
+def as_bundle(value: Any) -> Any:
+    """Resources that stand in a list or in an object of some other kind, as the Bundle they would be; anything else as it is."""
+    if is_fhir(value):
+        return value
+    found, others = list(_found(value)), {}
+    if isinstance(value, Mapping):
+        others = {key: inner for key, inner in value.items() if not any(True for _ in _found(inner))}
+    elif isinstance(value, list) and not all(any(True for _ in _found(inner)) for inner in value):
+        others = {"entries": [inner for inner in value if not any(True for _ in _found(inner))]}
+    if not found:
+        return value
+    return {"resourceType": "Bundle", "entry": [*({"resource": one} for one in found), *([others] if others else [])]}
+
+
+def _found(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    if is_fhir(value):
+        yield value
+    elif depth < 5:
+        for inner in inside(value):
+            yield from _found(inner, depth + 1)
+
+
 def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -> Reading:
     """Raises InputError for a server's error message, SeveralPatients where the resources are not all of one patient."""
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message of a server (OperationOutcome), not notes; fetch the record again")
-    everything = list(entries(value))
-    record, left_out = _standing_as_fact(everything)
+    everything = list(_entries(value))
+    record, left_out, taken_back = _standing_as_fact(everything)
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
-    teller = Teller(record, status_mark)
+    teller = Teller(record, taken_back, status_mark)
     lines = []
     for rank, entry in enumerate(_ranked(record)):
         label = entry.kind if entry.kind != "Entry" else ""
@@ -55,27 +77,54 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*told, *sorted(teller.left_out)])
 
 
-def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-    """The resources that the record does not take back, each in its newest version; and what was left out."""
+def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Entry | None = None) -> Iterator[Entry]:
+    """Every resource: of a bundle, of bundles in it, and those contained in others."""
+    held = {"Bundle": "entry", "Parameters": "parameter"}.get(value["resourceType"])
+    if held and isinstance(value.get(held), list):
+        for inner in value[held]:
+            if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
+                yield from _entries(inner["resource"], inner)
+            else:  # what holds no resource is told as it is
+                yield from _entries({"resourceType": "Entry", "value": inner})
+        return
+    address = (entry or {}).get("fullUrl")
+    contained = value["contained"] if holds_resources(value) else ()
+    told = Entry(
+        value,
+        address if isinstance(address, str) else container.address if container else None,
+        tuple(key for key in entry or () if key != "resource"),
+        container.contained if container else contained,
+        container is not None,
+    )
+    if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
+        told = Entry({"resourceType": told.kind, "status": "cancelled"}, told.address, told.beside)
+    yield told
+    for inner in contained if told.resource is value and not status_mark(value)[1] else ():
+        yield from _entries(inner, container=told)
+
+
+def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], list[Entry]]:
+    """The resources that the record does not take back, each in its newest version; what was left out, in words; and those taken back."""
     kept: list[Entry] = []
+    gone: list[Entry] = []
     left_out = []
     newest: dict[str, str] = {}
     for entry in record:
         newest[_identity(entry)] = max(newest.get(_identity(entry), ""), _updated(entry))
     for entry in record:
-        taken_back = "message of a server" if entry.kind == "OperationOutcome" else status_mark(entry.resource)[1]
-        if _updated(entry) < newest[_identity(entry)]:
-            taken_back = "older version"
-        if taken_back:
-            left_out.append(f"{entry.kind} ({taken_back})")
+        reason = "message of a server" if entry.kind == "OperationOutcome" else status_mark(entry.resource)[1]
+        if reason:
+            gone.append(entry)
+        if reason or _updated(entry) < newest[_identity(entry)]:
+            left_out.append(f"{entry.kind} ({reason or 'older version'})")
         else:
             kept.append(entry)
-    return kept, left_out
+    return kept, left_out, gone
 
 
 def _identity(entry: Entry) -> str:
-    named = entry.resource.get("id") if isinstance(entry.resource.get("id"), str) and entry.resource not in entry.contained else None
-    return f"{entry.base}{entry.kind}/{named}" if named else str(id(entry.resource))
+    named = entry.resource.get("id")
+    return f"{entry.base}{entry.kind}/{named}" if isinstance(named, str) and not entry.is_contained else str(id(entry.resource))
 
 
 def _updated(entry: Entry) -> str:

@@ -42,12 +42,13 @@ _ATTACHMENT = "contentType language data url size hash title creation height wid
 class Teller:
     """Tells resources in words, and remembers what it leaves out and how many words there are to write a note from."""
 
-    def __init__(self, record: Sequence[Entry], mark: Callable[[Mapping[str, Any]], tuple[str, str]]) -> None:
+    def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], mark: Callable[[Mapping[str, Any]], tuple[str, str]]) -> None:
         self.left_out: set[str] = set()
         self.taken_back: list[str] = []  # what elements inside of resources take back: "activity (cancelled)"
         self.clinical_words = 0
         self._mark = mark
-        self._references = References(record)
+        self._references = References([*record, *taken_back])
+        self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
         self._apart: list[str] = []  # elements of it that stand on a line of their own
         self._silent = 0  # above 0: what is said is nothing to write a note from
@@ -104,8 +105,12 @@ class Teller:
         yield
         self._silent -= quiet
 
-    def _not_content(self, key: str, kind: str | None) -> bool:
-        return key in _HANDLING or (kind == "Encounter" and key not in _VISIT) or (kind in _DOCUMENTS and key in _NAMES_OF_DOCUMENTS)
+    def _not_content(self, key: str, kind: Any) -> bool:
+        return (
+            key in _HANDLING
+            or (kind == "Encounter" and key not in _VISIT)
+            or (isinstance(kind, str) and kind in _DOCUMENTS and key in _NAMES_OF_DOCUMENTS)
+        )
 
     def say(self, value: Any) -> str:
         """Any FHIR element in words; numbers as the file wrote them."""
@@ -177,7 +182,12 @@ class Teller:
         reference = value["reference"]
         if not isinstance(reference, str):  # R5 writes {"reference": {"reference": "Medication/1"}}
             return join([self.say(reference), *(self._part(key, value[key]) for key in value if key != "reference")])
-        names = {_named(_head(target)) for target in self._references.meant(reference, self._by)}
+        meant = list(self._references.meant(reference, self._by))
+        if len(meant) == 1 and id(meant[0]) in self._gone:
+            return ""
+        if len(meant) == 1 and (mark := self._mark(meant[0])[0]):  # its name here would read as if it were so
+            return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
+        names = {_named(_head(target)) for target in meant}
         with self._quiet(not value.get("display")):
             return self.say(value.get("display")) or (names.pop() if len(names) == 1 else "") or self.say(reference)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -47,6 +48,7 @@ class Entry:
     address: str | None = None
     beside: tuple[str, ...] = ()
     contained: Sequence[Resource] = ()
+    is_contained: bool = False
 
     @property
     def kind(self) -> str:
@@ -99,60 +101,14 @@ def _version(resource: Resource) -> str | None:
     return str(meta.get("versionId")) if isinstance(meta, Mapping) else None
 
 
-def as_bundle(value: Any) -> Any:
-    """Resources that stand in a list or in an object of some other kind, as the Bundle they would be; anything else as it is."""
-    if is_fhir(value):
-        return value
-    found, others = list(_found(value)), {}
-    if isinstance(value, Mapping):
-        others = {key: inner for key, inner in value.items() if not any(True for _ in _found(inner))}
-    elif isinstance(value, list) and not all(any(True for _ in _found(inner)) for inner in value):
-        others = {"entries": [inner for inner in value if not any(True for _ in _found(inner))]}
-    if not found:
-        return value
-    return {"resourceType": "Bundle", "entry": [*({"resource": one} for one in found), *([others] if others else [])]}
-
-
-def _found(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    if is_fhir(value):
-        yield value
-    elif depth < 5:
-        for inner in inside(value):
-            yield from _found(inner, depth + 1)
-
-
-def entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Entry | None = None) -> Iterator[Entry]:
-    """Every resource: of a bundle, of bundles in it, and those contained in others."""
-    held = {"Bundle": "entry", "Parameters": "parameter"}.get(value["resourceType"])
-    if held and isinstance(value.get(held), list):
-        for inner in value[held]:
-            if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
-                yield from entries(inner["resource"], inner)
-            else:  # what holds no resource is told as it is
-                yield from entries({"resourceType": "Entry", "value": inner})
-        return
-    address = (entry or {}).get("fullUrl")
-    contained = value["contained"] if holds_resources(value) else ()
-    told = Entry(
-        value,
-        address if isinstance(address, str) else container.address if container else None,
-        tuple(key for key in entry or () if key != "resource"),
-        container.contained if container else contained,
-    )
-    if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
-        told = Entry({"resourceType": told.kind, "status": "cancelled"}, told.address, told.beside)
-    yield told
-    for inner in contained if told.resource is value and not status_mark(value)[1] else ():
-        yield from entries(inner, container=told)
-
-
 def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
     """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
     adherence = value.get("adherence")
-    told = [code for key in ("status", "docStatus", "verificationStatus", "doNotPerform") for code in _codes(value.get(key))]
+    told = [code for key in ("status", "docStatus", "verificationStatus", "lifecycleStatus") for code in _codes(value.get(key))]
     taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
     marks = [mark for flag, mark in _FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
-    marks += [_MARKS[code] for code in told if code in _MARKS]
+    if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
+        marks += [_MARKS[code] for code in told if code in _MARKS]
     marks += [NOT_TAKEN] if value.get("taken") == "n" else []
     for code in _codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
         marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
@@ -182,23 +138,31 @@ class Subjects:
         for entry in self._patients:
             self._unite(self._names(entry))
 
-    def _names(self, entry: Entry) -> list[str]:
-        """Everything that means this Patient: its resource, identifiers, and the patients it is linked to as the same person."""
-        links = entry.resource.get("link")
-        others = [link.get("other") for link in links if isinstance(link, Mapping)] if isinstance(links, list) else []
-        linked = [self._key(other, entry) for other in others]
-        return [str(id(entry.resource)), *_identifiers(entry.resource), *(key for key in linked if key), *self._same(entry)]
+    def _names(self, entry: Entry) -> Iterator[str]:
+        """Everything that means this Patient: its resource, address and identifiers, and what it is linked to as the same person."""
+        resource = entry.resource
+        yield str(id(resource))
+        yield from _identifiers(resource)
+        if entry.is_contained and resource.get("birthDate"):  # each resource may contain its own copy of the patient
+            yield json.dumps([resource.get("name"), resource["birthDate"]], sort_keys=True)
+        elif not entry.is_contained and isinstance(resource.get("id"), str):
+            yield f"{entry.base}Patient/{resource['id']}"
+        links = resource.get("link")
+        for link in links if isinstance(links, list) else ():
+            if isinstance(link, Mapping) and (key := self._key(link.get("other"), entry)):
+                yield key
 
-    def _same(self, entry: Entry) -> Iterator[str]:
-        """The address of a Patient, which several versions share."""
-        if isinstance(entry.resource.get("id"), str) and not entry.contained:
-            yield f"{entry.base}Patient/{entry.resource['id']}"
+    def _unite(self, names: Iterable[str]) -> None:
+        first, *others = names
+        for name in others:
+            self._people[self._person(name)] = self._person(first)
 
-    def _unite(self, names: Sequence[str]) -> None:
-        known = {self._people[name] for name in names if name in self._people}
-        chosen = min(known) if known else names[0]
-        self._people.update({name: chosen for name, person in self._people.items() if person in known})
-        self._people.update(dict.fromkeys(names, chosen))
+    def _person(self, key: str) -> str:
+        """The name that stands for all names of a person."""
+        while (above := self._people.get(key, key)) != key:
+            self._people[key] = self._people.get(above, above)
+            key = above
+        return key
 
     def _key(self, subject: Any, by: Entry) -> str:
         """One name for whom a reference means; "" where that is no patient, or nobody."""
@@ -215,9 +179,9 @@ class Subjects:
             return "" if is_other or subject.get("type", "Patient") != "Patient" else address_of(reference, by)
         identifier = _identifiers({"identifier": subject.get("identifier")})
         display = subject.get("display")
-        return (
-            identifier[0] if identifier else f"called {' '.join(display.lower().split())}" if isinstance(display, str) and display else ""
-        )
+        if identifier:
+            return identifier[0]
+        return f"called {' '.join(display.lower().split())}" if isinstance(display, str) and display else ""
 
     def of(self, entry: Entry) -> str:
         """Whose this resource is; "" where it names nobody."""
@@ -225,16 +189,14 @@ class Subjects:
             return self._person(str(id(entry.resource)))
         return next((self._person(key) for name in SUBJECTS if (key := self._key(entry.resource.get(name), entry))), "")
 
-    def _person(self, key: str) -> str:
-        return self._people.get(key, key)
-
     def _owners(self) -> dict[int, str]:
         """Whose each resource is. Where only one patient can be meant by a name or a bare id, it is that one."""
         owners = {at: self.of(entry) for at, entry in enumerate(self._record)}
+        placed: dict[str, set[str]] = {}
         for person in set(owners.values()):
-            also = [one for one in owners.values() if one != person and one.endswith(f"/{person}")]
-            if len(set(also)) == 1:  # "Patient/1" and "https://example.org/fhir/Patient/1"
-                owners = {at: also[0] if one == person else one for at, one in owners.items()}
+            placed.setdefault("/".join(person.split("/")[-2:]), set()).add(person)
+        one_server = {bare: next(iter(full - {bare})) for bare, full in placed.items() if len(full) == 2 and bare in full}
+        owners = {at: one_server.get(person, person) for at, person in owners.items()}  # Patient/1 and https://example.org/fhir/Patient/1
         people = set(owners.values()) - {""}
         certain = {person for person in people if not person.startswith("called ")}
         if len(certain) == 1:
@@ -251,7 +213,7 @@ class Subjects:
             if len(people) > 1:
                 raise SeveralPatients(name, len(people))
             return self._record, []
-        wanted = {person for person in people if patient in self._called(person)}
+        wanted = {person for person, names in self._called(people).items() if patient in names}
         if len(wanted) != 1:
             raise no_such_patient(name)
         if people == wanted:
@@ -263,15 +225,15 @@ class Subjects:
         told = [f"{others} resources of other patients", *(f"{kind} that names no patient" for kind in nobody)]
         return [entry for at, entry in enumerate(self._record) if at in kept], told
 
-    def _called(self, person: str) -> set[str]:
-        """The ids, addresses and identifiers that a user may call a patient by."""
-        names = {person, *(name for name, one in self._people.items() if one == person)}
+    def _called(self, people: Iterable[str]) -> dict[str, set[str]]:
+        """For each patient the ids, addresses and identifiers that a user may call them by."""
+        known = {person: {person} for person in people}
+        for name in self._people:
+            known.get(self._person(name), set()).add(name)
         for entry in self._patients:
-            if self.of(entry) == person:
-                names |= {str(entry.resource.get("id")), entry.address or "", *_values(entry.resource)}
-        short = {name.rsplit("/", 1)[-1] for name in names} | {name.rsplit("|", 1)[-1] for name in names}
-        bare = {name.removeprefix(start) for name in names for start in ("urn:uuid:", "called ")}
-        return (names | short | bare | {f"Patient/{name}" for name in short}) - {"", "None"}
+            resource = entry.resource
+            known.get(self.of(entry), set()).update([str(resource.get("id")), entry.address or "", *_identifiers(resource)])
+        return {person: {called for name in names for called in _ways_to_call(name)} - {"", "None"} for person, names in known.items()}
 
     def _referred_to(self, kept: set[int], nobodys: set[int]) -> set[int]:
         """The resources without a patient that those kept refer to, and those contained in them."""
@@ -306,8 +268,10 @@ def _identifiers(resource: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _values(resource: Mapping[str, Any]) -> list[str]:
-    return [identifier.split("|", 1)[1] for identifier in _identifiers(resource)]
+def _ways_to_call(name: str) -> tuple[str, ...]:
+    """An address, an identifier with its system, or a name, as a user might write it."""
+    last = re.split(r"[/|]", name)[-1]
+    return name, last, f"Patient/{last}", name.removeprefix("urn:uuid:"), name.removeprefix("called ")
 
 
 def references(value: Any) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, inside, word_list
+from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, inside, sortable_days, word_list
 from medgemma_app.inputs.patients import chosen_visits, days_of, refuse_several
 
 DEEPEST = 100
@@ -66,7 +67,7 @@ def read_json_notes(value: Any, name: str, patient: str | None = None) -> Readin
         raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
     value, dropped = chosen_visits(value, name, patient) if patient is not None else (refuse_several(value, name), 0)
     left_out = [f"{dropped} entries that name another patient or none"] if dropped else []
-    lines = [_ranked(line) for line in labelled_lines(newest_first(value))]
+    lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value))])
     kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
     return Reading(lines, kind, says_something_clinical(value), left_out)
 
@@ -75,7 +76,7 @@ def is_error_message(value: Any) -> bool:
     """True for what servers answer instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
     if not isinstance(value, Mapping) or not value:
         return False
-    keys = {key_words(key) for key in value}
+    keys = {key_words(key) for key, inner in value.items() if inner or key_words(key) not in _ERROR_KEYS}
     if keys & _clinical_keys() - {"reason"}:
         return False
     return bool(keys & _ERROR_KEYS) or (bool(keys & _MESSAGE_KEYS) and keys <= _ABOUT_AN_ERROR)
@@ -106,6 +107,15 @@ def labelled_lines(value: Any) -> list[Line]:
 
 def _ranked(line: Line) -> Line:
     return Line(line.text, line.label) if count_words(line.text) <= _SMALL else line
+
+
+def _visits_by_date(lines: list[Line]) -> list[Line]:
+    """Lines that are labelled with dates are visits: the older they are, the sooner they are left out."""
+    dated = [at for at, line in enumerate(lines) if re.match(r"\d", line.label) and sortable_days([line.label])]
+    days = sortable_days([lines[at].label for at in dated])
+    newest = sorted(set(days), reverse=True)
+    ranks = {at: _HISTORY + newest.index(day) if day != newest[0] else _CURRENT for at, day in zip(dated, days, strict=False)}
+    return [replace(line, rank=ranks[at]) if at in ranks and len(newest) > 1 else line for at, line in enumerate(lines)]
 
 
 def _place(key: str) -> int:

@@ -21,6 +21,7 @@ _PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
+_MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _MOST_LABELS = 12  # in a message
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -113,6 +114,27 @@ class SeveralPatients(InputError):
 def no_such_patient(name: str) -> InputError:
     """The error for a ``patient`` that the notes do not name."""
     return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
+
+
+def sortable_days(written: Sequence[str]) -> list[str]:
+    """Dates at the start of texts, as ISO writes them; none at all where one of the texts begins with no date.
+
+    Month and day of 05/06/2024 are told apart by the others: 13/06/2024 says that the day comes first, and so do dots.
+    """
+    day_first = any(re.match(r"\d{1,2}\.|(1[3-9]|2\d|3[01])[/-]", said) for said in written)
+    days = []
+    for said in written:
+        if found := re.match(r"(\d{4})[-/.]?(\d\d)?[-/.]?(\d\d)?(?!\d)", said):
+            days.append("-".join(part for part in found.groups() if part))
+        elif found := re.match(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})", said):
+            month, day = (found[2], found[1]) if day_first else (found[1], found[2])
+            days.append(f"{found[3]}-{month:0>2}-{day:0>2}")
+        elif found := re.match(r"(?i)(?:(\d{1,2})\.? )?([a-z]{3})[a-z]*\.? (?:(\d{1,2})(?:st|nd|rd|th)?,? )?(\d{4})", said):
+            month = f"{_MONTHS.find(found[2].lower()) // 3 + 1:02}"
+            days.append(f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month != "00" else "")
+        else:
+            return []
+    return days if all(days) else []
 
 
 def word_list(name: str) -> tuple[str, ...]:

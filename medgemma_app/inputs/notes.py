@@ -18,14 +18,14 @@ from typing import Any, BinaryIO, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import is_cda, read_cda
 from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document, refuse_login_page
-from medgemma_app.inputs.fhir import read_fhir
-from medgemma_app.inputs.fhir_record import as_bundle, is_fhir
+from medgemma_app.inputs.fhir import as_bundle, read_fhir
+from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
 from medgemma_app.inputs.patients import refuse_several_numbers
-from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields
+from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 LARGEST_BYTES = 10_000_000  # of text
@@ -37,7 +37,10 @@ _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
 _FILE_NAME = re.compile(r"[^\n]{0,200}\.\w{1,8}|[^\s]{1,200}")
-_DATED = re.compile(r"(?m)^\W{0,4}(?:(?:date(?: of (?:visit|service))?|visit|encounter|note|seen)\b[^\n\d]{0,20})?(\d{4}-\d\d-\d\d)\b")
+_DATED = re.compile(
+    r"(?m)^\W{0,4}(?:(?:date(?: of (?:visit|service))?|visit|encounter|note|seen)\b[^\n\d]{0,20})?"
+    r"(\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{4})\b"
+)
 
 
 @dataclass(frozen=True)
@@ -252,13 +255,14 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
     if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
         raise no_such_patient(name)
-    refuse_several_numbers(text, name)
+    text = without_times(refuse_several_numbers(text, name))
     return Reading(_visits_of(text), kind, text_is_clinical(text))
 
 
 def _visits_of(text: str) -> list[Line]:
     """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out."""
-    starts = [(match.start(), match[1]) for match in _DATED.finditer(text)]
+    found = list(_DATED.finditer(text))
+    starts = list(zip((match.start() for match in found), sortable_days([match[1] for match in found]), strict=False))
     days = sorted({day for _, day in starts}, reverse=True)
     if len(days) < 2:
         return [Line(text)]

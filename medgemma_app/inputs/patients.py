@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, no_such_patient
+from medgemma_app.inputs.lines import SeveralPatients, no_such_patient, sortable_days
 
 Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
 
 _IDS = frozenset((
     "patient id", "patient identifier", "patient number", "patient no", "patient mrn", "mrn", "medical record number", "record number",
     "nhs number", "ssn", "social security number", "subject id", "person id", "chart number", "hospital number",
+    "pid", "pat id", "client id", "member id",
 ))  # fmt: skip
 _NAMES = frozenset(("patient name", "full name"))
 _BORN = frozenset(("dob", "date of birth", "birth date", "birthdate", "birthday", "patient dob"))
@@ -22,13 +23,15 @@ _OF_VISITS = frozenset((
     "visits", "visit", "encounters", "encounter", "patients", "records", "record", "notes", "cases", "data", "results", "entries", "items",
     "documents", "history", "consultations",
 ))  # fmt: skip
+_OF_PEOPLE = frozenset(("visits", "encounters", "patients", "records", "cases"))
+_OF_A_PERSON = frozenset(("age", "note", "notes", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"))
 _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
-_ISO = re.compile(r"\d{4}(-\d\d){1,2}")
+_MOST = 100
 _WORD = re.compile(r"[^\W_]+")
 _RECORD_NUMBER = re.compile(
     r"(?im)^\W*(mrn|patient (?:id|number|name)|medical record (?:number|no)|nhs (?:number|no)|hospital (?:number|no))\.?\s*[:#]\s*"
-    r"([^\W_][\w ,.'/-]{0,40}?)\s*(?:$|;|\||\t|\s{2})"
+    r"([^\W_][\w ,.'/-]{0,40}?)[ \t]{0,9}(?:$|;|\||\t|  )"
 )
 
 
@@ -53,13 +56,12 @@ def chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
     """What the visits of one patient say, and how many entries are left out. Raises InputError where none is the patient's."""
     wanted = _plain(patient)
     visits = list(_visits(value))
-    people = _people(identity for _, identity in visits)
-    chosen = [person for person in people if wanted in person.values()]
+    chosen = _people(identity for _, identity in visits if wanted in identity.values())
     if len(chosen) != 1:
         raise no_such_patient(name)
-    if len(people) == 1:
+    theirs = {id(visit) for visit, identity in visits if identity.keys() & chosen[0].keys() - {"sex"} and not _differ(identity, chosen[0])}
+    if not any(_differ(identity, chosen[0]) for _, identity in visits):
         return value, 0
-    theirs = {id(visit) for visit, identity in visits if not _differ(identity, chosen[0])}
     dropped = 0
 
     def kept(inner: Any) -> Any:
@@ -85,13 +87,12 @@ def chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
 
 def days_of(items: Sequence[Any]) -> list[str]:
     """The ISO date of each entry; none at all where one of them has no date."""
-    days = [_day(item) for item in items]
-    return days if all(days) and len(days) > 1 else []
+    return sortable_days([_day(item) for item in items]) if len(items) > 1 else []
 
 
 def _day(item: Any) -> str:
     told = {_key(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
-    return next((told[key] for key in _DATES if key in told and _ISO.match(told[key])), "")
+    return next((told[key].strip() for key in _DATES if key in told), "")
 
 
 def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mapping[str, Any], Identity]]:
@@ -101,7 +102,8 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
     if isinstance(value, Mapping):
         told = {_key(key) for key in value}
         if not (told <= _SPEAKING and len(told) > 1):
-            identity = _identity(value, depth == 0 or above in _OF_VISITS, person=above == "patients")
+            has_name = above in _OF_PEOPLE and bool(told & (_OF_A_PERSON | _SEXES | _BORN))
+            identity = _identity(value, depth == 0 or above in _OF_VISITS, person=above == "patients" or has_name)
             if identity:
                 yield value, identity
         numbered = sum(re.fullmatch(r"(patient|case|record|visit)( ?#?\w{1,4})?", key) is not None for key in told) > 1
@@ -136,12 +138,14 @@ def _kind(name: str, person: bool) -> str:
 
 
 def _people(identities: Any) -> list[Identity]:
-    """What is known of each patient, where what differs is another one."""
+    """What is known of each patient, where what differs is another one; no more than ``_MOST`` are told apart."""
     people: list[Identity] = []
     for identity in identities:
         person = next((person for person in people if not _differ(person, identity)), None)
         if person is None:
             people.append(dict(identity))
+            if len(people) == _MOST:
+                break
         else:
             for kind, said in identity.items():
                 person[kind] = person.get(kind, said)

@@ -34,6 +34,7 @@ _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 _CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
 _SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|\[?SPEAKER_\d+\]?):\s+(?=\S)")
+_CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
 _TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
 
 
@@ -80,6 +81,15 @@ def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
         if voice or named or line.startswith("- "):
             who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
         yield who, (said[named.end() :] if named else said.removeprefix("- ")).strip()
+
+
+def without_times(text: str) -> str:
+    """A text without the times in brackets that a recorder puts before each line: [00:12] Doctor: ..."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    timed = [found for line in lines if (found := _CLOCK.match(line))]
+    if len(timed) < 2 or len(timed) * 10 < len(lines) * 8 or int(timed[0][1]) > 4:
+        return text
+    return "\n".join(_CLOCK.sub("", line) for line in text.split("\n"))
 
 
 def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
@@ -266,10 +276,9 @@ def _of_deepgram(channels: Sequence[Any]) -> list[Turn] | None:
 def _speakers_of_aws(told: Mapping[str, Any]) -> dict[str, str]:
     """Start time of a word -> its speaker."""
     labels = told.get("speaker labels")
-    segments = labels.get("segments") if isinstance(labels, Mapping) else []
-    pieces = [segment for segment in segments if isinstance(segment, Mapping)] if isinstance(segments, list) else []
-    pieces += [dict(item) for segment in pieces for item in segment.get("items") or [] if isinstance(item, Mapping)]
-    pieces += [item for item in told["items"] if isinstance(item, Mapping)]
+    pieces = _objects(labels.get("segments") if isinstance(labels, Mapping) else None)
+    pieces += [item for segment in pieces for item in _objects(segment.get("items"))]
+    pieces += _objects(told["items"])
     return {str(piece.get("start_time")): who for piece in pieces if (who := _speaker_of(piece))}
 
 
@@ -285,9 +294,14 @@ def _of_google(results: Sequence[Any]) -> list[Turn] | None:
         return list(_words(words[-1]))
     found: list[Turn] = []
     for (one, guess), said, has_speakers in zip(guesses, words, tagged, strict=True):
-        found += _words(said) if has_speakers else [(_speaker(one), str(guess.get("transcript") or ""))]
+        transcript = guess.get("transcript")
+        found += _words(said) if has_speakers else [(_speaker(one), transcript if isinstance(transcript, str) else "")]
     return found
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in _list(value) if isinstance(one, Mapping)]

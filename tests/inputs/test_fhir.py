@@ -346,6 +346,20 @@ def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resour
     assert named in notes.facts["left_out"]
 
 
+def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_path: Path) -> None:
+    conditions = [
+        condition("Embolism", id="1", verificationStatus="refuted"),
+        condition("Sepsis", id="2", verificationStatus="entered-in-error"),
+    ]
+    visit = {"resourceType": "Encounter", "reasonCode": [concept("Cough")],
+             "diagnosis": [{"condition": {"reference": f"Condition/{number}", "display": "Embolism or sepsis"}} for number in (1, 2)]}  # fmt: skip
+    text = load_notes(write(tmp_path, bundle(visit, *conditions)))
+    assert text.splitlines() == [
+        "Encounter: reason code: Cough; diagnosis: condition: condition (refuted)",
+        "REFUTED: Condition: Embolism; verification status: refuted",
+    ]
+
+
 def test_of_several_versions_the_newest_is_told(tmp_path: Path) -> None:
     old, new = (condition(name, id="1", meta={"lastUpdated": day}) for name, day in (("Gout", "2024-01-01"), ("Arthritis", "2024-02-01")))
     notes = read_notes(write(tmp_path, bundle(new, old)))

@@ -184,6 +184,7 @@ OF_TWO = [
     {"patient_1": {"name": "Jane", "note": "Cough"}, "patient_2": {"name": "Bob", "note": "Knee pain"}},
     [{"sex": "female", "note": "Cough"}, {"sex": "M", "note": "Knee pain"}],
     [{"dob": "1970-01-01", "note": "Cough"}, {"dob": "1980-01-01", "note": "Knee pain"}],
+    [{"name": "Jane Doe", "age": 45, "note": "Cough"}, {"name": "John Roe", "age": 54, "note": "Knee pain"}],
     "MRN: 123\nCough\n\nMRN: 456\nKnee pain",
 ]
 
@@ -203,6 +204,9 @@ def test_the_visits_of_two_patients_are_never_one_record(tmp_path: Path, content
         [{"mrn": "1", "name": "x", "note": "Cough"}, {"mrn": "1", "note": "Knee pain"}, {"note": "Headache"}],
         [{"doctor": "How are you?", "patient": "I have a cough"}, {"doctor": "Fever?", "patient": "Yes"}],
         {"sex": "F", "family_history": [{"relation": "father", "sex": "M", "condition": "stroke"}], "chief_complaint": "cough"},
+        [{"name": "aspirin", "note": "for pain"}, {"name": "insulin", "note": "at night"}][0],
+        {"results": [{"name": "Glucose", "date": "2024-05-06", "note": "high"}, {"name": "INR", "date": "2024-05-06"}]},
+        {"error": None, "errors": [], "data": {"chief_complaint": "cough"}},
         {"patient": {"name": "Jane"}, "provider": {"name": "Dr House", "id": "9"}, "note": "Cough"},
     ],
     ids=str,
@@ -242,6 +246,13 @@ def test_a_file_of_one_visit_has_one_part(tmp_path: Path) -> None:
     assert read_notes(write(tmp_path, SAID), part=1).text == SAID
 
 
+def test_times_that_a_recorder_puts_before_lines_are_no_part_of_the_notes(tmp_path: Path) -> None:
+    recorded = b"[00:01] Doctor: What hurts?\n[00:04] Patient: My chest.\n"
+    assert load_notes(write(tmp_path, recorded)) == "Doctor: What hurts?\nPatient: My chest."
+    written = b"(08:30) BP 168/94.\n(09:15) BP 140/80.\n"
+    assert load_notes(write(tmp_path, written)) == written.decode().strip()
+
+
 def test_text_that_was_loaded_is_never_taken_for_a_path(tmp_path: Path) -> None:
     loaded = load_notes(write(tmp_path, {"chief_complaint": "cough"}))
     assert load_notes(loaded) == loaded == "Chief complaint: cough"
@@ -269,9 +280,21 @@ def test_notes_that_fit_are_whole() -> None:
         {"previous_visits": ["Old trouble. " * 60], "dialogue": [{"speaker": "Patient", "text": "Today: chest pain. " * 20}]},
         [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}],
         {"visits": [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}]},
+        {"2019-01-01": "Old trouble. " * 60, "2024-05-06": "Today: chest pain. " * 20},
+        [{"date": "13/06/2023", "note": "Old trouble. " * 60}, {"date": "01/05/2024", "note": "Today: chest pain. " * 20}],
+        [{"date": "Jun 3, 2019", "note": "Old trouble. " * 60}, {"date": "6 May 2024", "note": "Today: chest pain. " * 20}],
         "Jane, 45.\n\n2019-01-01\n" + "Old trouble. " * 60 + "\n\n2024-05-06\n" + "Today: chest pain. " * 20,
     ],
-    ids=["history and note", "visits and dialogue", "dated visits", "dated visits in an object", "dated text"],
+    ids=[
+        "history and note",
+        "visits and dialogue",
+        "dated visits",
+        "dated visits in an object",
+        "dates as keys",
+        "days first",
+        "months by name",
+        "dated text",
+    ],
 )
 def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, value: Any) -> None:
     kept, sentence = read_notes(write(tmp_path, value)).fit(len, 600)
