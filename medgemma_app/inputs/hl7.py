@@ -41,20 +41,17 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
     read = [_read_message(message.split("\n")) for message in messages if message.startswith("MSH")]
-    people: list[set[str]] = []
-    for ids in (ids for message in read for ids in message.patients):
-        known = next((person for person in people if person & ids), None)
-        if known is None:
-            people.append(set(ids))
-        else:
-            known |= ids
+    people: dict[str, int] = {}  # an id -> the place of its patient
+    for place, ids in enumerate(ids for message in read for ids in message.patients):
+        known = min((people[one] for one in ids if one in people), default=place)
+        people |= dict.fromkeys(ids, known)
     chosen = read
     if patient is not None:
         chosen = [message for message in read if any(patient in ids for ids in message.patients)]
         if not chosen or any(len(message.patients) > 1 for message in chosen):
             raise no_such_patient(name)
-    elif len(people) > 1:
-        raise SeveralPatients(name, len(people))
+    elif len(set(people.values())) > 1:
+        raise SeveralPatients(name, len(set(people.values())))
     lines = list(dict.fromkeys(line for message in chosen for line in message.lines))
     left_out = sum((message.left_out for message in chosen), Counter[str]())
     left_out["messages of other patients"] += len(read) - len(chosen)

@@ -113,9 +113,9 @@ def _visits_by_date(lines: list[Line]) -> list[Line]:
     """Lines that are labelled with dates are visits: the older they are, the sooner they are left out."""
     dated = [at for at, line in enumerate(lines) if re.match(r"\d", line.label) and sortable_days([line.label])]
     days = sortable_days([lines[at].label for at in dated])
-    newest = sorted(set(days), reverse=True)
-    ranks = {at: _HISTORY + newest.index(day) if day != newest[0] else _CURRENT for at, day in zip(dated, days, strict=False)}
-    return [replace(line, rank=ranks[at]) if at in ranks and len(newest) > 1 else line for at, line in enumerate(lines)]
+    places = {day: place for place, day in enumerate(sorted(set(days), reverse=True))}
+    ranks = {at: _HISTORY + places[day] if places[day] else _CURRENT for at, day in zip(dated, days, strict=False)}
+    return [replace(line, rank=ranks[at]) if at in ranks and len(places) > 1 else line for at, line in enumerate(lines)]
 
 
 def _place(key: str) -> int:

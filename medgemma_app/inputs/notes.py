@@ -263,13 +263,13 @@ def _visits_of(text: str) -> list[Line]:
     """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out."""
     found = list(_DATED.finditer(text))
     starts = list(zip((match.start() for match in found), sortable_days([match[1] for match in found]), strict=False))
-    days = sorted({day for _, day in starts}, reverse=True)
+    days = {day: place for place, day in enumerate(sorted({day for _, day in starts}, reverse=True))}
     if len(days) < 2:
         return [Line(text)]
     bounds = [*(start for start, _ in starts), len(text)]
     parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
     head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
-    return [*head, *(Line(said.removesuffix("\n"), "visit", days.index(day)) for said, day in parts)]
+    return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)]
 
 
 def _refuse_text(source: str | Path) -> None:

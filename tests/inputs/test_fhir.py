@@ -351,8 +351,8 @@ def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_
         condition("Embolism", id="1", verificationStatus="refuted"),
         condition("Sepsis", id="2", verificationStatus="entered-in-error"),
     ]
-    visit = {"resourceType": "Encounter", "reasonCode": [concept("Cough")],
-             "diagnosis": [{"condition": {"reference": f"Condition/{number}", "display": "Embolism or sepsis"}} for number in (1, 2)]}  # fmt: skip
+    named = [{"condition": {"reference": f"Condition/{number}", "display": "Embolism or sepsis"}} for number in (1, 2)]
+    visit = {"resourceType": "Encounter", "reasonCode": [concept("Cough")], "diagnosis": named}
     text = load_notes(write(tmp_path, bundle(visit, *conditions)))
     assert text.splitlines() == [
         "Encounter: reason code: Cough; diagnosis: condition: condition (refuted)",
