@@ -54,6 +54,7 @@ class Run:
         self.model_name = settings.model or (None if self.endpoint else DEFAULT_MODEL)
         self._model: Model | None = None
         self._codes: list[int] = []
+        self._written = 0  # studies of this run
         self._found: list[str] = []  # severities
         self._keys: dict[StudySource, str] = {}
         self._inputs: Sequence[str] = ()
@@ -89,7 +90,7 @@ class Run:
             else:
                 with closing(Answers(output, form, scan=studies[0].path, subject=settings.subject)) as answers:
                     self._one(studies[0], read, answers)
-        self._say_verdict(len(studies))
+        self._say_verdict()
         return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
 
     def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:
@@ -209,13 +210,17 @@ class Run:
         return VALIDATION_FAILED if "error" in found or (self.settings.strict and "warning" in found) else 0
 
     def _count(self, result: Report | MedGemmaError) -> None:
+        self._written += 1
         self._codes.append(self._exit_code(result))
         self._found += ["failed"] if isinstance(result, MedGemmaError) else severities(result)
 
-    def _say_verdict(self, total: int) -> None:
+    def _say_verdict(self) -> None:
+        """Of what this run has written: studies that were in the file already are not looked at again."""
         failed = self._found.count("failed")
-        lost = f"; {counted(failed, 'study')} could not be read or written" * bool(failed)
-        say((f"{total} studies: " if total > 1 else "") + verdict(self._found) + lost)
+        words = [verdict(self._found)] if failed < self._written else []
+        words += [f"{failed} could not be read or written"] if failed else []
+        which = f"{self._written} studies: " if self._written > 1 else ""
+        say(which + "; ".join(words) if words else "nothing was left to do")
 
     def _load(self, progress: Progress) -> Model:
         if self._model is not None:

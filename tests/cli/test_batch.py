@@ -59,6 +59,7 @@ def test_notes_of_many_visits_are_decoded_together(medgemma, folder, tmp_path):
 def test_no_model_is_loaded_where_nothing_can_be_read(medgemma):
     result = medgemma("findings", "none.png", "nothing.png")
     assert (result.exit_code, result.loads, result.stderr.count("does not exist")) == (2, 0, 2)
+    assert result.stderr.splitlines()[-1] == "2 studies: 2 could not be read or written"
 
 
 @pytest.mark.slow
@@ -117,7 +118,7 @@ def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monk
 
 def test_the_verdict_counts_issues_and_failed_studies(medgemma, folder):
     result = medgemma("findings", folder / "0.png", folder / "2.png")
-    assert result.stderr.splitlines()[-1] == f"2 studies: {NOTHING_FOUND}; 1 study could not be read or written"
+    assert result.stderr.splitlines()[-1] == f"2 studies: {NOTHING_FOUND}; 1 could not be read or written"
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--max-tokens", "4")
     assert result.stderr.splitlines()[-1] == "2 studies: 4 errors"
 
