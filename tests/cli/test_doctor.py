@@ -130,9 +130,12 @@ def test_a_damaged_checkpoint_fails_to_load_and_the_rest_goes_on_with_the_demo(t
 @pytest.mark.slow
 def test_a_model_too_large_for_the_cpu_is_left_to_full(monkeypatch, tiny_folder):
     monkeypatch.setattr(selftest, "takes_hours", lambda: True)
-    found = {check["name"]: check for check in json.loads(doctor("--model", tiny_folder, "--json").stdout)["checks"]}
+    report = json.loads(doctor("--model", tiny_folder, "--json").stdout)
+    found = {check["name"]: check for check in report["checks"]}
     assert (found["left out"]["verdict"], "--full" in found["left out"]["advice"]) == ("look", True)
-    assert found["picture"]["verdict"] == found["soap"]["verdict"] == "ok"  # the demo's: a random model writes no report
+    assert found["picture"]["verdict"] == found["soap"]["verdict"] == "ok"  # a random model writes no report
+    assert found["soap"]["found"].startswith("demo: ")
+    assert "demo_tokens_per_second=" in report["line"] and " tokens_per_second=" not in report["line"]
 
 
 def test_a_text_only_model_is_told_and_checked_with_text_alone(demo, monkeypatch):
