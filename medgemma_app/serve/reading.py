@@ -43,8 +43,8 @@ def _notes(notes: Any, raw: bytes) -> Notes:
     if isinstance(notes, Upload):
         return read_raw_notes(notes.raw, notes.name)
     if not raw:  # a text field of a form
-        return read_raw_notes(str(notes).encode(errors="replace"), "the notes")
-    return read_raw_notes(json.dumps(parse_notes(raw, "the request")["notes"]).encode(), "the notes")
+        return read_raw_notes(str(notes).encode(errors="replace"), "the text of the notes")
+    return read_raw_notes(json.dumps(parse_notes(raw, "the request")["notes"]).encode(), "the text of the notes")
 
 
 def ask_chat(model: ServedModel, body: ChatBody) -> Asked:
