@@ -18,6 +18,7 @@ from medgemma_app.cli.options import (
     INPUT,
     MODEL,
     OUTPUT,
+    Adapter,
     AsJson,
     Command,
     Force,
@@ -200,6 +201,7 @@ def export(
 def serve(
     model: ModelName = None,
     revision: Revision = None,
+    adapter: Adapter = None,
     host: Annotated[
         str, option(INPUT, "The address to listen on. Addresses beyond this machine need a key.", metavar="ADDRESS")
     ] = "127.0.0.1",
@@ -220,7 +222,8 @@ def serve(
     place = BindAddress(host=host, port=port, key=chosen_key(api_key, api_key_file))
     from medgemma_app.serve.server import serve as run
 
-    raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, place=place, grace=grace, progress=not quiet and sys.stderr.isatty()))
+    progress = not quiet and sys.stderr.isatty()
+    raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, adapter=adapter, place=place, grace=grace, progress=progress))
 
 
 @app.command(cls=Command)

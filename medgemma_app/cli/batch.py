@@ -42,7 +42,7 @@ FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
 HEAD_START = 0.3  # seconds in which most input errors are found, so that nobody waits for the model to hear of them
 READ_AHEAD = 16  # inputs that are read, and kept, before their turn
 # What makes a result another one; the rest of the options only decides how it is computed or shown.
-DECISIVE = ("revision", "max_tokens", "temperature", "top_k", "top_p", "seed", "repetition_penalty", "retries", "strict")
+DECISIVE = ("revision", "adapter", "max_tokens", "temperature", "top_k", "top_p", "seed", "repetition_penalty", "retries", "strict")
 
 
 class Run:
@@ -247,7 +247,8 @@ class Run:
         from medgemma_app.model.local import MedGemma
 
         progress = not self.settings.quiet and sys.stderr.isatty()
-        return MedGemma.load(cast(str, self.model_name), revision=self.settings.revision, progress=progress)
+        chosen = self.settings
+        return MedGemma.load(cast(str, self.model_name), revision=chosen.revision, adapter=chosen.adapter, progress=progress)
 
 
 @contextmanager

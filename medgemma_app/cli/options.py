@@ -36,7 +36,7 @@ ModelName = Annotated[
     str | None,
     option(
         MODEL,
-        "The model: a Hugging Face id, a folder, or 'demo'. With --endpoint, its name on the server.",
+        "The model: a Hugging Face id, a folder, 4b, 1.5-4b, 27b, 27b-text or demo. With --endpoint, its name on the server.",
         "--model",
         metavar="MODEL",
         envvar="MEDGEMMA_MODEL",
@@ -44,6 +44,9 @@ ModelName = Annotated[
     ),
 ]
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit of a Hugging Face model.", metavar="NAME")]
+Adapter = Annotated[
+    str | None, option(MODEL, "A LoRA adapter for the model: the folder that PEFT or mlx-vlm saved it in.", metavar="FOLDER")
+]
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
 Patient = Annotated[str | None, option(INPUT, "Whose notes to use from a record of several patients.", metavar="ID")]
@@ -59,6 +62,7 @@ class RunOptions:
 
     model: ModelName = None
     revision: Revision = None
+    adapter: Adapter = None
     endpoint: Annotated[
         str | None,
         option(
@@ -125,8 +129,8 @@ class RunOptions:
             if self.jobs is not None or self.timeout is not None or self.api_key_file is not None:
                 raise OptionError("--jobs, --timeout and --api-key-file need a server; name it with --endpoint")
             return None
-        if self.revision is not None or self.batch_size is not None:
-            raise OptionError("--revision and --batch-size are set on the server itself; leave them out with --endpoint")
+        if any(value is not None for value in (self.revision, self.adapter, self.batch_size)):
+            raise OptionError("--revision, --adapter and --batch-size are set on the server itself; leave them out with --endpoint")
         return Endpoint(
             url=self.endpoint,
             allow_remote=self.allow_remote,

@@ -60,6 +60,11 @@ class LoadedModel:
         made.adapter = adapted
         return made, checkpoint.revision
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says of it beside its name."""
+        return {"aligned": self.aligned} | ({"adapter": self.adapter} if self.adapter else {})
+
     def start(self, ids: list[int], options: Options) -> Decoding:
         """An answer, without a token yet, to the prompt whose tokens are ``ids``. Raises ContextError when it does not fit."""
         return Decoding(self.processor, ids, self.fit(ids, options))

@@ -65,8 +65,7 @@ class MedGemma:
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model."""
-        adapted = {"adapter": self._loaded.adapter} if self._loaded.adapter else {}
-        return {"id": self.id, "revision": self.revision, "aligned": self.aligned, **adapted}
+        return {"id": self.id, "revision": self.revision, **self._loaded.facts}
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         """The ids the model is fed for ``prompt``, every picture as its image soft tokens."""

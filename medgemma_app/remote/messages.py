@@ -55,6 +55,7 @@ def _data_url(image: Image) -> str:
 
 # A server that goes on after so many times the tokens asked for does not keep to the limit.
 _RUNAWAY = 4
+_LONGEST_TOKEN = 512  # letters; Gemma's longest token has 31
 _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence"), "stop"),
     **dict.fromkeys(("length", "max_tokens"), "length"),
@@ -71,6 +72,7 @@ class Reply(Answer):
         super().__init__(options)
         self.reason: FinishReason | None = None
         self.overrun = False
+        self._letters = 0
         self._generated: int | None = None
         self._reports, self._held = False, ""
 
@@ -91,6 +93,9 @@ class Reply(Answer):
         if len(ids) > self.options.max_tokens:
             raise GenerationError("the server sends more tokens than it was asked for; see whether it keeps to max_tokens")
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
+        self._letters += len(choice.delta.content or "")
+        if self._letters > _LONGEST_TOKEN * self.options.max_tokens:
+            raise GenerationError("the server sends more text than so many tokens can hold; see whether it keeps to max_tokens")
         thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
         self._held += encodable(str(choice.delta.content or ""))
         add = self.add

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -27,6 +28,7 @@ from mlx_vlm.server.generation import (
 )
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.checkpoint import ALIASES
 from medgemma_app.model.decoding import Decoding, normalise, penalties
 from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
@@ -87,8 +89,11 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
 
     served: ServedModel
 
-    def __init__(self, model: str, *, revision: str | None = None, progress: bool = False, most: int | None = None) -> None:
-        self._id, self._revision, self._progress = model, revision, progress
+    def __init__(
+        self, model: str, *, revision: str | None = None, adapter: str | None = None, progress: bool = False, most: int | None = None
+    ) -> None:
+        self._load = partial(LoadedModel.load, model, revision=revision, align=True, progress=progress, adapter=adapter)
+        self._id = ALIASES.get(model, model)
         self.most = most or 0
         self._draws = Draws()
         self._active: dict[int, dict[str, Any]] = {}
@@ -132,7 +137,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     # What mlx-vlm calls in its own thread.
 
     def _initialize_model(self) -> None:
-        loaded, revision = LoadedModel.load(self._id, revision=self._revision, align=True, progress=self._progress)
+        loaded, revision = self._load()
         self.served = served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
         self.most = self.most or served.batch_size(Options().max_tokens)
         self.model, self.processor, self.config = served.loaded.model, served.loaded.processor, served.loaded.model.config

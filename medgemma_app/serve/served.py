@@ -92,7 +92,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model."""
-        return {"id": self.id, "revision": self.revision, "aligned": self.loaded.aligned}
+        return {"id": self.id, "revision": self.revision, **self.loaded.facts}
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
         """None: what a prompt takes depends on what runs beside it."""

@@ -26,7 +26,7 @@ LAST_WORDS = 5  # seconds for saying to clients that their answers are ended
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def serve(model: str, *, revision: str | None, place: BindAddress, grace: float, progress: bool) -> int:
+def serve(model: str, *, revision: str | None, adapter: str | None, place: BindAddress, grace: float, progress: bool) -> int:
     """Serves ``model`` until it is told to stop, and for ``grace`` seconds more what then runs; gives the exit code.
 
     Raises ModelError when it cannot be loaded.
@@ -38,7 +38,7 @@ def serve(model: str, *, revision: str | None, place: BindAddress, grace: float,
         if not place.loopback:
             say(f"other machines can reach {place.host}, unencrypted: put a proxy that speaks TLS before it")
         say(f"loading {model}; listening on {place.url(listening.getsockname()[1])}")
-        engine = Engine(model, revision=revision, progress=progress)
+        engine = Engine(model, revision=revision, adapter=adapter, progress=progress)
         server = Server(engine, place, grace)
         threading.Thread(target=server.announce, args=(model,), daemon=True).start()
         server.run(sockets=[listening])

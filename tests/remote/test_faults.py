@@ -149,6 +149,17 @@ def test_more_token_ids_than_were_asked_for_are_an_error(connect, server):
         connect().generate(PROMPT, Options(max_tokens=40))
 
 
+def test_more_text_than_the_tokens_can_hold_is_an_error(connect, server):
+    server.chat = lambda handler, body: handler.stream([chunk("The lungs are clear. " * 1000), chunk(finish="stop"), usage(1, 1)])
+    with pytest.raises(GenerationError, match="more text than so many tokens"):
+        connect().generate(PROMPT, Options(max_tokens=40))
+
+
+def test_half_a_surrogate_pair_is_shown_as_what_cannot_be_shown(connect, server):
+    server.chat = lambda handler, body: handler.stream([chunk("5 \ud83d mg"), chunk(finish="stop"), usage(9, 3), "data: [DONE]\n\n"])
+    assert connect().generate(PROMPT).text == "5 \ufffd mg"
+
+
 def test_a_server_that_read_less_than_it_was_given_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
     with pytest.raises(GenerationError, match="did not read the whole prompt"):
