@@ -11,8 +11,8 @@ from dicoms import made, written
 from PIL import Image
 from typer.testing import CliRunner
 
-from medgemma_app import MedGemma
-from medgemma_app.cli.app import app
+from medgemma_app import MedGemma, ModelError
+from medgemma_app.cli.app import app, run
 from medgemma_app.cli.options import RunOptions
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.notices import DEMO_NOTICE, NOTHING_FOUND, NOTICE
@@ -258,3 +258,17 @@ def test_notes_may_be_any_text_and_of_two_patients_one_is_chosen(medgemma, tmp_p
         for more in ([], ["--patient", "b"])
     ]
     assert [result.exit_code == 2 for result in checked] == [True, False]
+
+
+def test_an_adapter_reaches_the_model_and_the_record(scan, monkeypatch, capfd):
+    asked = {}
+
+    def load(cls, model, **how):
+        asked.update(how)
+        raise ModelError("stop here")
+
+    monkeypatch.setattr("medgemma_app.model.local.MedGemma.load", classmethod(load))
+    monkeypatch.setattr("sys.argv", ["medgemma", "findings", str(scan), "--adapter", "tuned"])
+    assert run() == 1
+    assert asked["adapter"] == "tuned"
+    assert "stop here" in capfd.readouterr().err
