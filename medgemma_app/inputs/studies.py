@@ -143,9 +143,13 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
     copies = [file for file, (kind, _) in kinds.items() if kind in wanted and str(file) not in kept]
     without = sum(kind == "other" for kind, _ in kinds.values())
     if beside:
-        left_out.append(f"beside a series of slices, {_named(beside)}; give such pictures by their names to have them read")
+        left_out.append(
+            f"{_named(beside)}, which are not DICOM, beside a series of slices; give such pictures by their names to have them read"
+        )
     if copies:
-        left_out.append(f"with the id of another picture, {_named(copies)}; give such pictures by their names to have them read")
+        left_out.append(
+            f"{_named(copies)}, with the id (SOPInstanceUID) of another picture; give such pictures by their names to have them read"
+        )
     if without:
         left_out.append(
             f"{without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "

@@ -62,7 +62,7 @@ def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get
     found = find_studies([str(tmp_path)])
     assert [study.path for study in found.studies] == [str(tmp_path)]
     assert found.left_out == [
-        "beside a series of slices, chest.png, hand.png; give such pictures by their names to have them read",
+        "chest.png, hand.png, which are not DICOM, beside a series of slices; give such pictures by their names to have them read",
         "1 DICOM file that holds no picture of a patient (a report, a segmentation, a plan)",
     ]
 
@@ -71,7 +71,7 @@ def test_a_copy_of_a_radiograph_is_not_another_study(tmp_path: Path) -> None:
     shutil.copy(written(tmp_path, made(Modality="DX"), "a"), tmp_path / "b")
     found = find_studies([str(tmp_path)])
     assert [study.name for study in found.studies] == ["a"]
-    assert found.left_out == ["with the id of another picture, b; give such pictures by their names to have them read"]
+    assert found.left_out == ["b, with the id (SOPInstanceUID) of another picture; give such pictures by their names to have them read"]
 
 
 def test_links_to_folders_that_were_seen_add_no_studies_and_end(tmp_path: Path) -> None:
