@@ -30,6 +30,7 @@ def shell(line, **environment):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_keeps_what_was_printed_and_exits_130(tiny_folder, scan, number):
     with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
         first = run.stdout.read(1)

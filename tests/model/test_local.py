@@ -271,6 +271,7 @@ def test_numbers_that_are_not_finite_are_an_error(tiny_folder):
         model.generate(PROMPT, Options(max_tokens=2))
 
 
+@pytest.mark.slow
 def test_generations_do_not_grow_memory(tiny_model):
     def run(times):
         for _ in range(times):

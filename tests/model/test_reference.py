@@ -38,12 +38,17 @@ def assert_agrees(model, prompt, wanted):
     assert gap.max() < FLOAT32_NOISE
 
 
-@pytest.mark.parametrize("name", golden["demo"])
+def cases(names):
+    """The prompts of thousands of tokens take seconds each."""
+    return [pytest.param(name, marks=pytest.mark.slow if "chunk" in name else ()) for name in names]
+
+
+@pytest.mark.parametrize("name", cases(golden["demo"]))
 def test_the_demo_agrees_with_the_reference(demo, name):
     assert_agrees(demo, demo_prompts()[name], golden["demo"][name])
 
 
-@pytest.mark.parametrize("case", RANDOM)
+@pytest.mark.parametrize("case", cases(RANDOM))
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_random_checkpoints_agree_with_the_reference(checkpoint, name, case):
     assert_agrees(checkpoint(name), Prompt(RANDOM[case]), golden[name][case])

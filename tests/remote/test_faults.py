@@ -491,6 +491,7 @@ def test_a_server_that_goes_away_ends_the_run_and_resume_does_what_is_missing(se
     assert result.exit_code == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_many_at_once_even_where_the_server_is_silent(server, tmp_path):
     waiting = threading.Semaphore(0)
 

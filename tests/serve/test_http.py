@@ -308,6 +308,7 @@ def described(client):
 
 @pytest.mark.parametrize("valid", [True, False], ids=["as described", "not as described"])
 @pytest.mark.parametrize("path", [FINDINGS, SOAP, CHAT, TOKENIZE])
+@pytest.mark.slow
 def test_every_answer_is_as_openapi_describes_it(described, path, valid):
     """Bodies made from the schema. Those that keep to it may be refused all the same: no schema says what a picture is."""
     from schemathesis import GenerationMode, checks
