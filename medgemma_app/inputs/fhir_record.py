@@ -222,7 +222,7 @@ class Subjects:
         kept |= self._referred_to(kept, {at for at, person in owners.items() if not person})
         others = sum(1 for at, person in owners.items() if person and at not in kept)
         nobody = [self._record[at].kind for at, person in owners.items() if not person and at not in kept]
-        told = [f"{others} resources of other patients", *(f"{kind} that names no patient" for kind in nobody)]
+        told = [f"{others} resource{'s' * (others != 1)} of other patients", *(f"{kind} that names no patient" for kind in nobody)]
         return [entry for at, entry in enumerate(self._record) if at in kept], told
 
     def _called(self, people: Iterable[str]) -> dict[str, set[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, inside, sortable_days, word_list
-from medgemma_app.inputs.patients import chosen_visits, days_of, refuse_several
+from medgemma_app.inputs.patients import days_of
 
 DEEPEST = 100
 FEWEST_WORDS = 5  # a text of fewer has to name something clinical
@@ -26,7 +26,7 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in 
 _NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
-_MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg"))
+_MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg", "diagnostics"))
 _ABOUT_AN_ERROR = _MESSAGE_KEYS | {
     "code", "status", "status code", "path", "timestamp", "success", "ok", "request id", "trace id", "title", "type", "instance",
 }  # fmt: skip
@@ -61,15 +61,13 @@ def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_json_notes(value: Any, name: str, patient: str | None = None) -> Reading:
-    """Notes in plain JSON. Raises InputError for an error message of a server, SeveralPatients for the visits of more than one."""
+def read_json_notes(value: Any, name: str) -> Reading:
+    """Notes of one patient in plain JSON. Raises InputError for an error message of a server."""
     if is_error_message(value):
         raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
-    value, dropped = chosen_visits(value, name, patient) if patient is not None else (refuse_several(value, name), 0)
-    left_out = [f"{dropped} entries that name another patient or none"] if dropped else []
     lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value))])
     kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
-    return Reading(lines, kind, says_something_clinical(value), left_out)
+    return Reading(lines, kind, says_something_clinical(value))
 
 
 def is_error_message(value: Any) -> bool:
@@ -145,7 +143,7 @@ def word_list_of(name: str) -> dict[str, int]:
 @cache
 def _clinical_keys() -> frozenset[str]:
     order = word_list("clinical_keys")
-    return frozenset(order[order.index("chief complaint") :])
+    return frozenset((*order[order.index("chief complaint") :], *word_list("other_clinical_keys")))
 
 
 def key_words(key: str) -> str:

@@ -24,7 +24,7 @@ from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
-from medgemma_app.inputs.patients import refuse_several_numbers
+from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
 from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
@@ -234,11 +234,12 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     bundle = as_bundle(value)
     if is_fhir(bundle):
         return read_fhir(bundle, name, patient)
+    value, left_out = one_patient(value, name, patient)
     spoken, is_machine = without_machine_fields(value)
-    reading = _read_plain(spoken, name, patient) if isinstance(spoken, str) else read_json_notes(spoken, name, patient)
+    reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
     if is_machine:
-        return replace(reading, format="transcript", left_out=[*reading.left_out, "times and other machine fields of the transcript"])
-    return reading
+        return replace(reading, format="transcript", left_out=[*left_out, "times and other machine fields of the transcript"])
+    return replace(reading, left_out=left_out)
 
 
 def _read_xml(text: str, name: str, patient: str | None) -> Reading:
@@ -251,7 +252,9 @@ def _read_xml(text: str, name: str, patient: str | None) -> Reading:
 
 
 def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -> Reading:
-    if re.match(r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE):
+    if (len(text) < 300 and re.match(r"\s*(error|exception|traceback)\b\s*[:(\n]", text, re.IGNORECASE)) or re.match(
+        r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
+    ):
         raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
     if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
         raise no_such_patient(name)

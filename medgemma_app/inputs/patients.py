@@ -16,6 +16,7 @@ _IDS = frozenset((
     "pid", "pat id", "client id", "member id",
 ))  # fmt: skip
 _NAMES = frozenset(("patient name", "full name"))
+_PARTS_OF_A_NAME = frozenset(("first name", "given name", "last name", "family name", "surname"))
 _BORN = frozenset(("dob", "date of birth", "birth date", "birthdate", "birthday", "patient dob"))
 _SEXES = frozenset(("sex", "gender", "patient sex", "patient gender"))
 _PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
@@ -35,12 +36,15 @@ _RECORD_NUMBER = re.compile(
 )
 
 
-def refuse_several(value: Any, name: str) -> Any:
-    """The value as it is. Raises SeveralPatients where its visits are not all of one patient."""
+def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[str]]:
+    """The visits of the only patient, or of the one chosen, and what is left out. Raises SeveralPatients, InputError."""
+    if patient is not None:
+        chosen, dropped = _chosen_visits(value, name, patient)
+        return chosen, [f"{dropped} {'entry' if dropped == 1 else 'entries'} of another patient, or of none"] if dropped else []
     number = len(_people(identity for _, identity in _visits(value)))
     if number > 1:
         raise SeveralPatients(name, number)
-    return value
+    return value, []
 
 
 def refuse_several_numbers(text: str, name: str) -> str:
@@ -52,7 +56,7 @@ def refuse_several_numbers(text: str, name: str) -> str:
     return text
 
 
-def chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
+def _chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
     """What the visits of one patient say, and how many entries are left out. Raises InputError where none is the patient's."""
     wanted = _plain(patient)
     visits = list(_visits(value))
@@ -107,6 +111,10 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
             if identity:
                 yield value, identity
         numbered = sum(re.fullmatch(r"(patient|case|record|visit)( ?#?\w{1,4})?", key) is not None for key in told) > 1
+        if above in _OF_PEOPLE and all(isinstance(inner, Mapping) for inner in value.values()):  # {"visits": {"1": {...}, "2": {...}}}
+            for inner in value.values():
+                yield from _visits(inner, above, depth + 1)
+            return
         for key, inner in value.items():
             yield from _visits(inner, "patients" if numbered and _key(key).startswith("patient") else _key(key), depth + 1)
     elif isinstance(value, list):
@@ -116,6 +124,9 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
 
 def _identity(value: Mapping[str, Any], is_visit: bool, *, person: bool = False) -> Identity:
     found: Identity = {}
+    parts = [_plain(inner) for key, inner in value.items() if _key(key) in _PARTS_OF_A_NAME and isinstance(inner, str)]
+    if person and parts:
+        found["name"] = " ".join(parts)
     for key, inner in value.items():
         name = _key(key)
         if name in _PATIENT and isinstance(inner, Mapping):

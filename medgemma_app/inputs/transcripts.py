@@ -122,7 +122,9 @@ def without_machine_fields(value: Any) -> tuple[Any, bool]:
         return ({**{key: without_machine_fields(inner)[0] for key, inner in rest.items()}, "transcript": said} if rest else said), True
     if isinstance(value, Mapping):
         inner = {key: without_machine_fields(one) for key, one in value.items()}
-        return {key: one for key, (one, _) in inner.items()}, any(found for _, found in inner.values())
+        is_machines = any(found for _, found in inner.values())
+        kept = {key: one for key, (one, found) in inner.items() if found or not is_machines or not _MACHINE.fullmatch(key_words(key))}
+        return kept, is_machines
     if isinstance(value, list):
         items = [without_machine_fields(one) for one in value]
         return [one for one, _ in items], any(found for _, found in items)
@@ -145,6 +147,8 @@ def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
     turns = _of_results(told.get("results")) if isinstance(told.get("results"), Mapping | list) else None
     if turns is None:
         turns = _of_lists(told)
+    if turns is None:
+        turns = _of_deepgram(_list(told.get("channels")))
     beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
     beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
     if turns is None and isinstance(told.get("text"), str) and beside and all(_is_machines(told[name]) for name in beside):
@@ -241,9 +245,8 @@ def _of_results(results: Any) -> list[Turn] | None:
     for name in ("utterances", "audio segments"):
         if _are_timed(told.get(name)):
             return list(_pieces(told[name]))
-    channels = told.get("channels")
-    if isinstance(channels, list):
-        return _of_deepgram(channels)
+    if isinstance(told.get("channels"), list):
+        return _of_deepgram(told["channels"])
     if isinstance(told.get("items"), list) and _speakers_of_aws(told):
         return list(_words(told["items"], _speakers_of_aws(told)))
     transcripts = told.get("transcripts")

@@ -146,6 +146,7 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
     [
         {"chief_complaint": "Cough for 3 days", "vitals": {"bp": "120/80", "hr": 72}},
         {"vitals": {"bp": "120/80", "hr": 72}},
+        {"bp": "120/80", "hr": 72},
         {"chief_complaint": "cough"},
         {"text": "Chest pain."},
         {"note": "Asthma attack"},
@@ -165,6 +166,8 @@ def test_short_notes_are_notes_if_they_say_something_clinical(tmp_path: Path, co
         ({"chief_complaint": "N/A", "plan": "none", "vitals": {}}, "nothing clinical"),
         (b"Chief complaint:\nHistory of present illness:\nMedications and allergies:\nPlan:\n", "nothing clinical"),
         ({"error": "unauthorized", "message": "Your session has expired, please log in again"}, "an error message of a server"),
+        ({"code": "not-found", "diagnostics": "Resource Patient/1 is not known to this server"}, "an error message of a server"),
+        (b"Error: connection refused by the remote host", "an error message of a server"),
         ({"detail": "Authentication credentials were not provided for this record"}, "an error message of a server"),
         ({"status": 404, "title": "Not found", "detail": "There is no such patient on this server"}, "an error message of a server"),
     ],
@@ -181,6 +184,9 @@ OF_TWO = [
     [{"patient": {"id": "1", "name": "Jane"}, "note": "Cough"}, {"patient": {"id": "2", "name": "Jane"}, "note": "Knee pain"}],
     {"visits": [{"patient_name": "Jane Doe", "note": "Cough"}, {"patient_name": "John Doe", "note": "Knee pain"}]},
     {"patients": [{"name": "Jane", "note": "Cough"}, {"name": "Bob", "note": "Knee pain"}]},
+    {"patients": {"1": {"name": "Jane", "note": "Cough"}, "2": {"name": "Bob", "note": "Knee pain"}}},
+    [{"patient": {"first_name": "Jane"}, "note": "Cough"}, {"patient": {"first_name": "Bob"}, "note": "Knee pain"}],
+    [{"patient": "A", "start": 0, "text": "Cough"}, {"patient": "B", "start": 1, "text": "Knee pain"}],
     {"patient_1": {"name": "Jane", "note": "Cough"}, "patient_2": {"name": "Bob", "note": "Knee pain"}},
     [{"sex": "female", "note": "Cough"}, {"sex": "M", "note": "Knee pain"}],
     [{"dob": "1970-01-01", "note": "Cough"}, {"dob": "1980-01-01", "note": "Knee pain"}],
@@ -219,7 +225,7 @@ def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_p
     path = write(tmp_path, [*OF_TWO[1], {"note": "Headache"}])
     notes = read_notes(path, patient="2")
     assert notes.text == "Mrn: 2; Note: Knee pain"
-    assert notes.facts["left_out"] == ["2 entries that name another patient or none"]
+    assert notes.facts["left_out"] == ["2 entries of another patient, or of none"]
     with pytest.raises(InputError, match="names no patient with the ID"):
         read_notes(path, patient="3")
 

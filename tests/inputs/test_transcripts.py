@@ -107,6 +107,7 @@ GOOGLE_SPEAKERS = {"alternatives": [{"words": [*words("what hurts", speakerTag=1
             f"Conversation:\nPATIENT: {SAID}",
             id="AWS HealthScribe",
         ),
+        pytest.param({"channels": [{"alternatives": [{"transcript": SAID, "confidence": 0.98}]}]}, SAID, id="Deepgram"),
         pytest.param({"results": GOOGLE}, "what hurts my chest", id="Google"),
         pytest.param(
             {"results": [*GOOGLE, GOOGLE_SPEAKERS], "totalBilledTime": "15s"},
