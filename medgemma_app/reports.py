@@ -211,7 +211,7 @@ def _read(notes: VisitNotes | None, text: str | None) -> Notes:
 
 
 def looks_like_a_path(text: str) -> bool:
-    """Whether a message may repeat it: what is not there, and reads like a sentence, could be a patient's notes."""
+    """Whether a message may repeat it. A text that is no file's name could be a patient's notes."""
     if text == "-" or os.path.lexists(text) if len(text) < 1000 and "\0" not in text else False:
         return True
     return "\n" not in text and len(text) < 300 and (not re.search(r"\s", text) or re.search(r"\.[A-Za-z0-9]{1,6}\Z", text) is not None)

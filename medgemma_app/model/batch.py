@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medgemma_app.model.loaded import LoadedModel
     from medgemma_app.prompts import Prompt
 
-# Prompts in one forward pass. More gain nothing, since a few fill any device, and wait longer for room.
+# Prompts in one forward pass. More bring no speed, since a few fill any device, and wait longer for room.
 PREFILLED_TOGETHER = 4
 
 Numbered = tuple[int, "Prompt"]
@@ -25,7 +25,7 @@ Ended = tuple[int, Generation | MedGemmaError]
 
 
 def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
-    """What became of every prompt, in the order of the prompts, as soon as its turn has come."""
+    """For each prompt, in order, its Generation or its error, as soon as it is known."""
     ended: dict[int, Generation | MedGemmaError] = {}
     turn = 0
     for number, result in _run(model, enumerate(prompts), options, size):
@@ -36,7 +36,7 @@ def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Option
 
 
 def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
-    """In the order in which they end. Where mlx gives up, for want of memory, half as many go on at a time."""
+    """In the order in which they end. Where mlx runs out of memory, the batch goes on with half as many rows."""
     batch = Batch(model, options, size)
     try:
         while True:

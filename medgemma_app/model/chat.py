@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from medgemma_app.prompts import Prompt
 
-    Turns = Sequence[tuple[str, Sequence[str | Image]]]  # who speaks, and the parts of what is said
+    Turns = Sequence[tuple[str, Sequence[str | Image]]]  # role, and the parts of the turn
 
 # Gemma's tokenizer marks these as ordinary added tokens although they steer the model: <unused94> opens a thought.
 _STEERING = re.compile(r"<unused\d+>|<mask>|\[multimodal\]")
@@ -63,7 +63,7 @@ class ChatTemplate:
     def _pieces(self, turns: Turns, system: str | None) -> Iterator[str]:
         """The rendered turns, cut inside every control string that comes from a text."""
         rendered = self._render(turns, system, blank=False)
-        # Rendered again with the control strings' first characters blanked out: where the two differ, a text speaks.
+        # Rendered again with the control strings' first characters blanked out: where the two differ, the character comes from a text.
         template_only = self._render(turns, system, blank=True)
         pictures = sum(not isinstance(part, str) for _, parts in turns for part in parts)
         if len(template_only) != len(rendered) or (pictures and template_only.count(self._boi) != pictures):

@@ -41,7 +41,7 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
 
 
 def share_embedding(model: LanguageModel) -> None:
-    """Gemma's output layer is its embedding; of a copy that a checkpoint carries, as MLX conversions do, one is let go."""
+    """Gemma's output layer is its embedding; where a checkpoint holds it twice, as MLX conversions do, one copy is released."""
     head, embedding = model.lm_head.parameters(), model.model.embed_tokens.parameters()
     if head.keys() == embedding.keys() and all(bool(mx.array_equal(head[name], embedding[name])) for name in head):
         model.lm_head.update(embedding)

@@ -53,7 +53,7 @@ def checked_options(options: Options | None) -> Options:
 
 
 def checked_prompts(prompts: Iterable[Prompt], batch_size: int) -> Iterator[Prompt]:
-    """The prompts; raises TypeError for what is no list of them, OptionError for a batch of none."""
+    """The prompts, each checked when it is taken. Raises TypeError unless they are a list, OptionError for an empty batch."""
     expect(prompts, Iterable, "prompts must be a list of Prompts")
     check_whole("batch_size", batch_size, least=1)
     return map(checked_prompt, prompts)
@@ -108,7 +108,7 @@ class Generation:
 
 
 class GenerationError(MedGemmaError):
-    """The model failed while it was generating; ``partial`` holds what a server had sent until then."""
+    """The model failed while generating; ``partial`` holds what a server had sent."""
 
     def __init__(self, message: str, *, partial: Generation | None = None) -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class EndpointError(GenerationError):
 
 
 class GenerationCancelled(MedGemmaError):
-    """The generation was stopped from outside; ``partial`` holds what there was until then."""
+    """The caller stopped the generation; ``partial`` holds what had been generated."""
 
     exit_code = 130
 

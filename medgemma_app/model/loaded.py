@@ -1,4 +1,4 @@
-"""A checkpoint in memory: what it is fed for a prompt, what that costs, and where it departs from what was asked.
+"""A checkpoint in memory: what it is fed for a prompt, and what that costs.
 
 Nothing here generates. ``MedGemma`` decodes one prompt with it, ``batch`` many together, and the server's engine too.
 """
@@ -100,12 +100,12 @@ class LoadedModel:
         mx.clear_cache()  # what the vision pass needed is not what the text needs
         return {"cached_image_features": features}
 
-    def encode_image(self, image: Image, *, anew: bool = False) -> mx.array:
-        """The projected embeddings of an RGB picture; those of the last pictures are kept, unless they are wanted ``anew``."""
+    def encode_image(self, image: Image, *, fresh: bool = False) -> mx.array:
+        """The projected embeddings of an RGB picture; those of the last pictures are kept; ``fresh`` computes them again."""
         if self.model.vision_tower is None:
             raise blind()
         key = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
-        known = None if anew else self._embeddings.pop(key, None)
+        known = None if fresh else self._embeddings.pop(key, None)
         embeddings = image_features(self.model, self._pixels([image]))[0] if known is None else known
         self._embeddings[key] = embeddings
         for oldest in list(self._embeddings)[:-PICTURES_KEPT]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class MedGemma:
-    """A loaded checkpoint. Use ``MedGemma.load``; generations in one thread at a time, another thread's raises GenerationError."""
+    """A loaded checkpoint; make one with ``MedGemma.load``. One thread generates at a time; another gets a GenerationError."""
 
     can_count = True
     packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
@@ -49,9 +49,9 @@ class MedGemma:
 
         ``adapter`` is the folder of a LoRA or DoRA adapter, as PEFT or mlx-vlm saves it.
 
-        ``align=False`` leaves mlx-vlm's departures from the reference as they are, to measure them. From here on mlx keeps at most
-        256 MB of freed memory in this process, or less where a lower limit was set already. Raises ModelError when the model cannot be
-        loaded; what is there already is loaded without a network.
+        ``align=False`` computes what mlx-vlm alone computes, to measure the difference. Loading limits the freed memory that mlx
+        keeps in this process to 256 MB, unless a lower limit is set already. Raises ModelError when the model cannot be
+        loaded; a checkpoint that is complete on this machine needs no network.
         """
         from medgemma_app.model.checkpoint import ALIASES
         from medgemma_app.model.loaded import LoadedModel
@@ -74,7 +74,7 @@ class MedGemma:
     def encode_image(self, image: Image) -> mx.array:
         """The projected SigLIP embeddings of an RGB picture: [256, text hidden size] for MedGemma, as the projector gives them.
 
-        Those of the last pictures are kept: another question about one of them, or another try, costs no second look.
+        Those of the last pictures are kept, so that another question about one of them does not encode it again.
         """
         from PIL.Image import Image
 
@@ -86,7 +86,7 @@ class MedGemma:
         tokens = len(self.tokenize(prompt))
         start = time.perf_counter()
         for image in prompt.images[:1]:
-            self._loaded.encode_image(image, anew=True)
+            self._loaded.encode_image(image, fresh=True)
         seconds = (time.perf_counter() - start) * len(prompt.images)
         return Estimate(tokens, self._loaded.cache_bytes(tokens), seconds)
 
@@ -162,7 +162,7 @@ class MedGemma:
 
 
 class _OneThread:
-    """Entered for the length of a generation. Another thread that enters meanwhile gets a GenerationError: mlx is not made for two."""
+    """Held during a generation. Another thread gets a GenerationError meanwhile, since mlx does not support two."""
 
     def __init__(self) -> None:
         self._lock, self._thread, self._running = threading.Lock(), 0, 0
@@ -170,7 +170,7 @@ class _OneThread:
     def __enter__(self) -> None:
         with self._lock:
             if self._running and self._thread != threading.get_ident():
-                raise GenerationError("this model is generating in another thread; wait for that to end, or close its stream")
+                raise GenerationError("this model is generating in another thread; wait for it to end, or close its stream")
             self._thread, self._running = threading.get_ident(), self._running + 1
 
     def __exit__(self, *_: object) -> None:

@@ -180,7 +180,7 @@ def repeat_check(model: MedGemma) -> Check:
     import mlx.core as mx
 
     prompt = next(iter(_readable(model).values()))
-    looks = [model._loaded.encode_image(image, anew=True) for image in prompt.images[:1] for _ in range(2)]
+    looks = [model._loaded.encode_image(image, fresh=True) for image in prompt.images[:1] for _ in range(2)]
     ids = [[token.id for token in _greedy(model, prompt)] for _ in range(2)]
     if ids[0] != ids[1]:
         return Check("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")

@@ -1,6 +1,6 @@
 """The openai client, held to one host and to bounded answers, and its errors as this package's own.
 
-No proxy, no redirect, nothing of the environment. What a server says in an error is never passed on: it may repeat the notes.
+No proxy, no redirect, nothing from the environment. The text of a server's error is never passed on, since it may repeat the notes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LARGEST_BODY = 64_000_000  # bytes of any answer, a stream of tokens included
 RETRIES = 4  # of a request that a busy server has refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
 CONNECT_SECONDS = 10.0
-# What a request says of itself. The openai client would add what the environment holds for another service, and what machine this is.
+# The headers that are sent. The openai client would add keys that the environment holds for other services, and describe this machine.
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}
 
 
@@ -36,7 +36,7 @@ def openai_client(endpoint: Endpoint) -> openai.OpenAI:
 
 
 class Client(httpx2.Client):
-    """Neither proxies nor redirects: what is sent goes to the one host that was checked."""
+    """No proxies and no redirects: requests go to the one host that was checked."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=endpoint.jobs)
@@ -54,14 +54,14 @@ class Client(httpx2.Client):
         request.headers.pop("authorization", None)
         if self._key is not None:
             request.headers["authorization"] = f"Bearer {self._key}"
-        request.headers["accept-encoding"] = "identity"  # what is unpacked here could be of any size
+        request.headers["accept-encoding"] = "identity"  # a compressed answer could expand to any size
         try:
             answer = super().send(request, **{**how, "stream": True})
         except httpx2.ReadTimeout:
-            raise Silent from None
+            raise NoProgress from None
         if answer.headers.get("content-encoding", "identity") != "identity":
             answer.close()
-            raise TooMuch
+            raise AnswerTooLarge
         answer.stream = Bounded(answer.stream)
         if not how.get("stream"):
             answer.read()
@@ -87,9 +87,9 @@ class Bounded(httpx2.SyncByteStream):
         for piece in self._stream:
             size += len(piece)
             if size > LARGEST_BODY:
-                raise TooMuch
+                raise AnswerTooLarge
             if time.monotonic() > self._deadline:
-                raise Silent
+                raise NoProgress
             yield piece
 
     def close(self) -> None:
@@ -105,15 +105,15 @@ _TOO_LONG = (
 _BUSY = {429, 503}
 
 
-class Silent(openai.OpenAIError):
-    """No answer, or no token, in time. Not asked again: the server may still be at work on the first request."""
+class NoProgress(openai.OpenAIError):
+    """No answer, or no token, in time. The request is not repeated, since the server may still be working on it."""
 
 
-class TooMuch(openai.OpenAIError):
-    """An answer that is larger than any answer can be."""
+class AnswerTooLarge(openai.OpenAIError):
+    """More bytes than any answer has."""
 
 
-def room(error: openai.BadRequestError) -> tuple[int, int] | None:
+def context_limit(error: openai.BadRequestError) -> tuple[int, int] | None:
     """(tokens of the prompt, tokens that the model takes) where a refusal gives them."""
     found = next((match for match in (form.search(str(error.message)) for form in _TOO_LONG) if match), None)
     return found and (int(found["prompt"]), int(found["limit"]))
@@ -125,55 +125,57 @@ def translated(endpoint: Endpoint, reply: Reply | None = None) -> Iterator[None]
     try:
         yield
     except (openai.OpenAIError, httpx2.HTTPError, GenerationError, ValueError, RecursionError, MemoryError) as error:
-        raised = error if isinstance(error, MedGemmaError) else _ours(error, endpoint)
+        raised = error if isinstance(error, MedGemmaError) else _as_our_error(error, endpoint)
         if isinstance(raised, GenerationError) and reply is not None and reply.tokens:
             reply.end("cancelled")
             raised.partial = reply.generation()
         raise raised from None
 
 
-def _ours(error: Exception, endpoint: Endpoint) -> MedGemmaError:
+def _as_our_error(error: Exception, endpoint: Endpoint) -> MedGemmaError:
     if isinstance(error, openai.APIStatusError):
-        return _refusal(error, endpoint)
+        return _status_error(error, endpoint)
     if isinstance(error, openai.APIConnectionError):
-        return _broken(error.__cause__, endpoint)
-    if isinstance(error, Silent):
-        return _broken(httpx2.ReadTimeout(""), endpoint)
-    if isinstance(error, TooMuch):
-        return GenerationError(f"{endpoint.host} sends more than {LARGEST_BODY // 10**6} MB, or packed data; is it OpenAI-compatible?")
+        return _connection_error(error.__cause__, endpoint)
+    if isinstance(error, NoProgress):
+        return _connection_error(httpx2.ReadTimeout(""), endpoint)
+    if isinstance(error, AnswerTooLarge):
+        return GenerationError(f"{endpoint.host} sent more than {LARGEST_BODY // 10**6} MB, or compressed data; is it OpenAI-compatible?")
     if isinstance(error, openai.APIError):
         return GenerationError(f"{endpoint.host} reports an error while generating; see its log")
-    return GenerationError(f"{endpoint.host} sends what is no chat completion; is it OpenAI-compatible, and does the URL end in /v1?")
+    return GenerationError(
+        f"{endpoint.host} sent something that is not a chat completion; is it OpenAI-compatible, and does the URL end in /v1?"
+    )
 
 
-def _broken(cause: BaseException | None, endpoint: Endpoint) -> MedGemmaError:
+def _connection_error(cause: BaseException | None, endpoint: Endpoint) -> MedGemmaError:
     if isinstance(cause, httpx2.ConnectTimeout):
-        return EndpointError(f"{endpoint.host} does not answer in time; check the address and the network")
+        return EndpointError(f"{endpoint.host} did not answer in time; check the address and the network")
     if isinstance(cause, httpx2.ConnectError):
         if "CERTIFICATE" in str(cause):
             return EndpointError(f"the certificate of {endpoint.host} cannot be verified; SSL_CERT_FILE names that of a private authority")
         return EndpointError(f"nothing answers at {endpoint.host}; is the server running?")
     if isinstance(cause, httpx2.TimeoutException):
-        return GenerationError(f"{endpoint.host} was silent for {endpoint.timeout:g} s; --timeout allows for more")
-    return GenerationError(f"{endpoint.host} broke off in the middle; see whether it still runs")
+        return GenerationError(f"{endpoint.host} made no progress for {endpoint.timeout:g} s; --timeout sets how long to wait")
+    return GenerationError(f"{endpoint.host} closed the connection before the answer was complete; check that it is still running")
 
 
-def _refusal(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaError:
+def _status_error(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaError:
     status, host = error.status_code, endpoint.host
     if status < 400:
         return EndpointError(f"{host} redirects to another address, which is not followed; give the final one as the endpoint")
     if status in {401, 403}:
         return EndpointError(f"{host} refuses the key ({status}); set {KEY_VARIABLE}, or name a file by --api-key-file")
     if status in _BUSY:
-        return EndpointError(f"{host} is busy ({status}) and stayed so; try again later, or with fewer --jobs")
+        return EndpointError(f"{host} stayed busy ({status}); try again later, or with fewer --jobs")
     if status in {404, 405}:
         return EndpointError(f"{host} has no such model or no chat completions ({status}); does the URL end in /v1?")
-    if isinstance(error, openai.BadRequestError) and (found := room(error)):
+    if isinstance(error, openai.BadRequestError) and (found := context_limit(error)):
         tokens, limit = found
         message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
         return ContextError(message, tokens=tokens, limit=limit)
     if status == 413:
-        return GenerationError(f"{host} refuses so large a request (413); raise its limit")
+        return GenerationError(f"{host} refuses a request of this size (413); raise its limit")
     if status < 500:
-        return GenerationError(f"{host} refuses the request ({status}); does its model take pictures, and so long a prompt?")
+        return GenerationError(f"{host} refuses the request ({status}); does its model take pictures, and a prompt of this length?")
     return GenerationError(f"{host} failed ({status}); see its log")

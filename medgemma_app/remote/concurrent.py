@@ -1,4 +1,4 @@
-"""Many requests at once: a thread for each, results in order, and an end of it at once when nobody wants more."""
+"""Concurrent requests: a thread for each, results in order; all end at once when the caller stops asking."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     Ended = tuple[int, Generation | BaseException]
 
 
-class _NobodyWaits(Exception):
-    """Raised at the next token of a request whose answer nobody waits for any more: it closes the connection."""
+class _Abandoned(Exception):
+    """Raised at the next token of a request whose answer is no longer wanted; it closes the connection."""
 
 
 def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generation | MedGemmaError]:
-    """What became of every prompt, in the order of the prompts, as soon as its turn has come; ``jobs`` are asked at a time.
+    """For each prompt, in order, its Generation or its error, as soon as it is known; ``jobs`` requests run at a time.
 
     Prompts are taken from the iterable by the caller's thread, as there is room for them. Raises EndpointError in the place of
     the first prompt that met it: it would meet all that follow.
@@ -34,7 +34,7 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
     try:
         while True:
             while running < jobs and (item := next(numbered, None)):
-                # Daemons: one that waits for a silent server must not keep the process from ending.
+                # Daemon threads: one that waits for a silent server must not keep the process alive.
                 threading.Thread(target=_work, args=(ask, *item, ended, stop), daemon=True).start()
                 running += 1
             if not running:
@@ -42,7 +42,7 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
             number, result = ended.get()
             running, done[number] = running - 1, result
             while turn in done:
-                yield _given(done.pop(turn))
+                yield _result(done.pop(turn))
                 turn += 1
     finally:
         stop.set()
@@ -51,16 +51,16 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
 def _work(ask: Ask, number: int, prompt: Prompt, ended: queue.SimpleQueue[Ended], stop: threading.Event) -> None:
     def watch(_: Token) -> None:
         if stop.is_set():
-            raise _NobodyWaits
+            raise _Abandoned
 
     try:
-        ended.put((number, _twice(ask, prompt, watch)))
+        ended.put((number, _ask_again_once(ask, prompt, watch)))
     except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
         ended.put((number, error))
 
 
-def _twice(ask: Ask, prompt: Prompt, watch: Callable[[Token], object]) -> Generation:
-    """A server that dies takes all its answers with it: the second try tells that from an answer of its own that fails."""
+def _ask_again_once(ask: Ask, prompt: Prompt, watch: Callable[[Token], object]) -> Generation:
+    """A server that dies breaks off all answers; a second try tells that apart from a single answer that failed."""
     try:
         return ask(prompt, watch)
     except EndpointError:
@@ -69,7 +69,7 @@ def _twice(ask: Ask, prompt: Prompt, watch: Callable[[Token], object]) -> Genera
         return ask(prompt, watch)
 
 
-def _given(result: Generation | BaseException) -> Generation | MedGemmaError:
+def _result(result: Generation | BaseException) -> Generation | MedGemmaError:
     if isinstance(result, BaseException) and (isinstance(result, EndpointError) or not isinstance(result, MedGemmaError)):
         raise result
     return result

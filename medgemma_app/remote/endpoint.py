@@ -1,4 +1,4 @@
-"""Where a server may be: an address that is checked before anything of a patient is sent to it, and the key to it."""
+"""The address of a server, checked before any patient data is sent there, and its key."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LONGEST_KEY = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An OpenAI-compatible server. ``url`` has been checked, and is made anew from what was checked.
+    """An OpenAI-compatible server. ``url`` is rebuilt from the parts that were checked.
 
-    ``timeout`` is the longest silence in seconds, before the first token or between two; ``jobs`` requests are kept in flight
-    where there are many. Raises OptionError for a URL or a value that is refused.
+    ``timeout`` is how many seconds may pass before the first token, or between two; ``jobs`` is the number of concurrent requests.
+    Raises OptionError for a URL or a value that is refused.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Endpoint:
 
 
 def _checked(url: str, allow_remote: bool) -> str:
-    """The URL put together anew from its parts. Only this machine itself may be spoken to in the clear."""
+    """The URL, rebuilt from its parts. Plain http is allowed to this machine only."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -72,7 +72,7 @@ def _checked(url: str, allow_remote: bool) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Names are not looked up: what a name stands for today it may not tomorrow."""
+    """Names are not resolved, since a name may point elsewhere tomorrow."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

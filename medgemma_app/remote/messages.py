@@ -53,7 +53,7 @@ def _data_url(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-# A server that goes on after so many times the tokens asked for does not keep to the limit.
+# A server that sends this many times the tokens asked for ignores the limit.
 _RUNAWAY = 4
 _LONGEST_TOKEN = 512  # letters; Gemma's longest token has 31
 _REASONS: dict[str, FinishReason] = {
@@ -83,7 +83,7 @@ class Reply(Answer):
                 self.prompt_tokens, self._generated = int(chunk.usage.prompt_tokens), int(chunk.usage.completion_tokens)
             tokens = self._read(chunk.choices[0]) if chunk.choices else []
         except (AttributeError, TypeError, ValueError, LookupError, OverflowError):
-            raise GenerationError("the server sends chunks that are no chat completion; is it OpenAI-compatible?") from None
+            raise GenerationError("the server sent chunks that are not part of a chat completion; is it OpenAI-compatible?") from None
         if self.looping or len(self.tokens) > _RUNAWAY * self.options.max_tokens:
             self.reason, self.overrun = "repetition" if self.looping else "length", True
         return tokens
@@ -91,11 +91,11 @@ class Reply(Answer):
     def _read(self, choice: Any) -> list[Token]:
         ids = [int(id) for id in getattr(choice, "token_ids", None) or ()]
         if len(ids) > self.options.max_tokens:
-            raise GenerationError("the server sends more tokens than it was asked for; see whether it keeps to max_tokens")
+            raise GenerationError("the server sent more tokens than it was asked for; it ignores max_tokens")
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
         self._letters += len(choice.delta.content or "")
         if self._letters > _LONGEST_TOKEN * self.options.max_tokens:
-            raise GenerationError("the server sends more text than so many tokens can hold; see whether it keeps to max_tokens")
+            raise GenerationError("the server sent more text than the tokens asked for can hold; it ignores max_tokens")
         thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
         self._held += encodable(str(choice.delta.content or ""))
         add = self.add
@@ -135,7 +135,7 @@ class Reply(Answer):
 def _reason(said: Any) -> FinishReason:
     reason = _REASONS.get(str(said).lower())
     if reason is None:
-        raise GenerationError("the server ended the answer for a reason of its own; see its log")
+        raise GenerationError("the server ended the answer for a reason that is not known here; see its log")
     return reason
 
 

@@ -1,4 +1,4 @@
-"""MedGemma's face over an OpenAI-compatible server: the same prompts and tokens, computed elsewhere.
+"""A model behind an OpenAI-compatible server, with the interface of a local one.
 
 Imported when it is first used: it needs the extra ``remote``.
 """
@@ -28,7 +28,7 @@ from medgemma_app.model.generation import (
     checked_prompts,
 )
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, openai_client, room, translated
+from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, context_limit, openai_client, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, messages
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_model(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
 
 
 def _cards(said: Any) -> list[dict[str, Any]]:
-    """What a server says of its models. Raises ValueError for what no OpenAI-compatible server says."""
+    """The models that a server lists. Raises ValueError where that is not such a list."""
     cards = said.get("data") if isinstance(said, dict) else None
     if not isinstance(cards, list) or not all(isinstance(card, dict) and _is_name(card.get("id")) for card in cards):
         raise ValueError("not a list of models")
@@ -66,7 +66,7 @@ def _cards(said: Any) -> list[dict[str, Any]]:
 
 
 def _is_name(said: Any) -> bool:
-    """One that can be said in a line."""
+    """A name that fits on one line."""
     return isinstance(said, str) and said.isprintable()
 
 
@@ -85,7 +85,7 @@ def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) 
 class RemoteModel:
     """A model behind ``endpoint``. Any number of generations at a time.
 
-    ``context`` is what the server says its model takes, and huge where it says nothing: it then refuses by itself what does not fit.
+    ``context`` is the length the server gives for its model; without one it is huge, and the server itself refuses what does not fit.
     """
 
     packages: tuple[str, ...] = ("medgemma-app", "openai", "pillow")
@@ -95,11 +95,11 @@ class RemoteModel:
         self.id: str = card["id"]
         self.context = limit if isinstance(limit, int) and limit > 0 else UNLIMITED
         self.endpoint, self.server = endpoint.host, server
-        self._client, self._where = client, endpoint
+        self._client, self._endpoint = client, endpoint
         weakref.finalize(self, client.close)
         self._logprobs = True
         self._picture_tokens: int | None = None
-        self._looking = threading.Lock()
+        self._sight_lock = threading.Lock()
         self.can_count = self._tokenized({"prompt": "x"}) is not None
 
     def tokenize(self, prompt: Prompt) -> list[int]:
@@ -115,7 +115,7 @@ class RemoteModel:
 
     def batch_size(self, max_tokens: int) -> int:
         """How many requests are kept running at a time."""
-        return self._where.jobs
+        return self._endpoint.jobs
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model and of where it was asked."""
@@ -147,17 +147,17 @@ class RemoteModel:
 
     def _answer(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         if prompt.images:
-            self._look()
-        with translated(self._where, reply):
+            self._check_sight()
+        with translated(self._endpoint, reply):
             yield from self._tokens_of(prompt, reply)
             if reply.reason is None:
-                raise GenerationError(f"{self.endpoint} ended the answer without saying that it is complete; see whether it still runs")
+                raise GenerationError(f"{self.endpoint} ended the answer without a finish reason; check that it is still running")
             self._check_seen(prompt, reply)
         yield from reply.end(reply.reason)
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         with self._open(prompt, reply.options) as chunks:
-            watched = Bounded(chunks.response.stream, self._where.timeout)
+            watched = Bounded(chunks.response.stream, self._endpoint.timeout)
             chunks.response.stream = watched
             for chunk in chunks:
                 for token in reply.read(chunk):
@@ -167,11 +167,11 @@ class RemoteModel:
                     return
 
     def _open(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
-        """The request under way. What a server refuses to add or to fit in is asked for once more without it."""
+        """The request under way. Where the server refuses log-probabilities, or the answer's length, it is sent once more without them."""
         try:
             return self._request(prompt, options)
         except openai.BadRequestError as error:
-            found = room(error)
+            found = context_limit(error)
             if found and 0 < found[1] - found[0] < options.max_tokens:
                 options = replace(options, max_tokens=found[1] - found[0])
             elif self._logprobs and "logprob" in str(error.message):
@@ -181,7 +181,7 @@ class RemoteModel:
         return self._request(prompt, options)
 
     def _request(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
-        """Every sampling value is sent: what a server misses it takes from the checkpoint."""
+        """Every sampling value is sent, since a server takes missing ones from the checkpoint."""
         stream = self._client.chat.completions.create(
             model=self.id,
             messages=cast(Any, messages(prompt)),
@@ -200,38 +200,38 @@ class RemoteModel:
             raise ValueError(f"not a stream: {kind}")
         return stream
 
-    def _look(self) -> None:
-        """Once: whether a picture makes a prompt longer. A text-only model, or a server that drops pictures, answers all the same."""
-        with self._looking, translated(self._where):
+    def _check_sight(self) -> None:
+        """Checks once that a picture makes a prompt longer: a text-only model, or a server that drops pictures, would answer too."""
+        with self._sight_lock, translated(self._endpoint):
             if self._picture_tokens is None:
-                without, nobody = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
+                without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
-                    self._picture_tokens = self._prompt_tokens(Prompt((nobody, "?"))) - without
+                    self._picture_tokens = self._prompt_tokens(Prompt((drawn, "?"))) - without
                 except (openai.BadRequestError, openai.UnprocessableEntityError):  # as vLLM says it of a text-only model
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
-            raise EndpointError(f"{self.endpoint} does not look at pictures; is {self.id} a text-only model?")
+            raise EndpointError(f"{self.endpoint} does not see pictures; is {self.id} a text-only model?")
 
     def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
-        """Every picture, and the text, has to show in the number of tokens; not in full, since line breaks between pictures may merge."""
+        """The prompt must have tokens enough for its text and pictures; not exactly, since line breaks between pictures may merge."""
         if reply.prompt_tokens is not None and reply.prompt_tokens < fewest_tokens(prompt):
-            raise GenerationError(f"{self.endpoint} did not read the whole prompt; give it a longer context, or shorten the notes")
+            raise GenerationError(f"{self.endpoint} read only part of the prompt; give it a longer context, or shorten the notes")
         least = 0.9 * len(prompt.images) * (self._picture_tokens or 0)
         if not reply.overrun and prompt.images and (reply.prompt_tokens is None or reply.prompt_tokens < least):
-            raise GenerationError(f"{self.endpoint} did not look at all pictures: the prompt has too few tokens for them")
+            raise GenerationError(f"{self.endpoint} did not see all pictures: its prompt has too few tokens for them")
 
     def _prompt_tokens(self, prompt: Prompt) -> int:
         reply = Reply(Options(max_tokens=1))
         for _ in self._tokens_of(prompt, reply):
             pass
         if reply.prompt_tokens is None:
-            raise EndpointError(f"{self.endpoint} reports no token usage, so that nobody can tell whether it looks at pictures")
+            raise EndpointError(f"{self.endpoint} reports no token usage, so it cannot be checked whether it sees pictures")
         return reply.prompt_tokens
 
     def _tokenized(self, what: dict[str, Any]) -> list[int] | None:
         """What vLLM's /tokenize, which lies beside /v1, makes of ``what``; None from a server that has none."""
-        address = self._where.url.removesuffix("/v1") + "/tokenize"
-        with translated(self._where):
+        address = self._endpoint.url.removesuffix("/v1") + "/tokenize"
+        with translated(self._endpoint):
             try:
                 said = self._client.post(address, cast_to=httpx2.Response, body={"model": self.id, **what}).json()
             except (openai.APIStatusError, ValueError):

@@ -212,7 +212,7 @@ def test_a_server_that_drops_pictures_fails(server):
     server.chat = says("Clear.", picture_tokens=0)
     result = doctor("--endpoint", server.url)
     assert result.exit_code == 1
-    assert "does not look at pictures" in " ".join(result.stdout.split())
+    assert "does not see pictures" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(

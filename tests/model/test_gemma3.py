@@ -143,7 +143,7 @@ def test_frugal_attention_is_attention(monkeypatch, attend):
 
 
 def test_the_embeddings_of_a_picture_are_those_of_mlx_vlm(tiny_model, raw_model):
-    frugal, raw = (model._loaded.encode_image(picture(3), anew=True) for model in (tiny_model, raw_model))
+    frugal, raw = (model._loaded.encode_image(picture(3), fresh=True) for model in (tiny_model, raw_model))
     assert mx.allclose(frugal, raw, atol=1e-5)
 
 

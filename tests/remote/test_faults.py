@@ -74,7 +74,7 @@ def test_a_server_that_does_not_take_the_connection_in_time(monkeypatch):
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(full.getsockname())
-        with pytest.raises(EndpointError, match="does not answer in time"):
+        with pytest.raises(EndpointError, match="did not answer in time"):
             connect(f"http://127.0.0.1:{full.getsockname()[1]}")
         for one in waiting:
             one.close()
@@ -83,7 +83,7 @@ def test_a_server_that_does_not_take_the_connection_in_time(monkeypatch):
 def test_a_server_that_takes_the_connection_and_says_nothing_is_asked_once(server, monkeypatch):
     monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.2)
     server.models = lambda handler: time.sleep(1)
-    with pytest.raises(GenerationError, match=r"was silent for 0\.2 s"):
+    with pytest.raises(GenerationError, match=r"made no progress for 0\.2 s"):
         connect(server.url)
     assert len(server.headers) == 1
 
@@ -99,7 +99,7 @@ def test_silence_before_the_first_token_or_between_two(connect, server):
     model = connect(timeout=0.2)
     for first in ((), ("The lungs",)):
         server.chat = silent(*first)
-        with pytest.raises(GenerationError, match=r"was silent for 0\.2 s; --timeout") as caught:
+        with pytest.raises(GenerationError, match=r"made no progress for 0\.2 s; --timeout") as caught:
             model.generate(PROMPT)
         assert (caught.value.partial and caught.value.partial.text) == ("The lungs" if first else None)
 
@@ -110,7 +110,7 @@ def test_noise_is_no_progress(connect, server, noise):
         handler.stream(time.sleep(0.02) or piece for piece in itertools.chain([chunk("The lungs")], itertools.repeat(noise, 500)))
 
     server.chat = noisy
-    with pytest.raises(GenerationError, match=r"was silent for 0\.3 s") as caught:
+    with pytest.raises(GenerationError, match=r"made no progress for 0\.3 s") as caught:
         connect(timeout=0.3).generate(PROMPT)
     assert caught.value.partial.text == "The lungs"
 
@@ -122,7 +122,7 @@ def test_an_answer_larger_than_any_answer_is_broken_off(connect, server, monkeyp
     monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
     model = connect()
     server.chat = lambda handler, body: handler.stream(itertools.repeat(piece, 100))
-    with pytest.raises(GenerationError, match="sends more than"):
+    with pytest.raises(GenerationError, match="sent more than"):
         model.generate(PROMPT)
 
 
@@ -131,14 +131,14 @@ def test_a_list_of_models_or_an_error_may_not_be_endless(server, monkeypatch, st
     monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
     monkeypatch.setattr(client, "RETRIES", 0)
     server.models = lambda handler: handler.raw(status, b'{"data": "' + b"x" * 200_000, "application/json")
-    with pytest.raises(GenerationError, match="sends more than"):
+    with pytest.raises(GenerationError, match="sent more than"):
         connect(server.url)
 
 
 def test_packed_answers_are_refused(connect, server):
     model = connect()
     server.chat = lambda handler, body: handler.raw(200, gzip.compress(b"data: [DONE]\n\n"), "text/event-stream", content_encoding="gzip")
-    with pytest.raises(GenerationError, match="packed data"):
+    with pytest.raises(GenerationError, match="compressed data"):
         model.generate(PROMPT)
     assert {headers.get("accept-encoding") for headers in server.headers} == {"identity"}
 
@@ -151,7 +151,7 @@ def test_more_token_ids_than_were_asked_for_are_an_error(connect, server):
 
 def test_more_text_than_the_tokens_can_hold_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("The lungs are clear. " * 1000), chunk(finish="stop"), usage(1, 1)])
-    with pytest.raises(GenerationError, match="more text than so many tokens"):
+    with pytest.raises(GenerationError, match="more text than the tokens"):
         connect().generate(PROMPT, Options(max_tokens=40))
 
 
@@ -162,7 +162,7 @@ def test_half_a_surrogate_pair_is_shown_as_what_cannot_be_shown(connect, server)
 
 def test_a_server_that_read_less_than_it_was_given_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
-    with pytest.raises(GenerationError, match="did not read the whole prompt"):
+    with pytest.raises(GenerationError, match="read only part of the prompt"):
         connect().generate(Prompt(("coughing " * 25_000,)))
     assert connect().generate(Prompt(("coughing " * 4_000,))).text == "Clear."
 
@@ -184,7 +184,7 @@ def test_a_server_that_dies_in_mid_stream_leaves_what_there_was_and_exit_1(serve
     for options, wanted in ((), "SUBJECTIVE:\nCough\n"), (("--no-stream",), "SUBJECTIVE:\nCough\n"):
         result = medgemma("soap", notes, *options, server=server)
         assert (result.exit_code, result.stdout) == (1, wanted)
-        assert "ended the answer without saying that it is complete" in result.stderr
+        assert "ended the answer without a finish reason" in result.stderr
     record = json.loads(medgemma("soap", notes, "--json", server=server).stdout)
     assert (record["text"], record["valid"]) == ("SUBJECTIVE:\nCough", False)
 
@@ -198,7 +198,7 @@ def test_a_connection_that_is_cut_within_a_chunk_keeps_what_came_before(connect,
         handler.wfile.write(f"data: {json.dumps(chunk('The lungs'))}\n\ndata: {{".encode())
 
     server.chat = chat
-    with pytest.raises(GenerationError, match="broke off in the middle") as caught:
+    with pytest.raises(GenerationError, match="closed the connection before the answer was complete") as caught:
         connect().generate(PROMPT)
     assert caught.value.partial.text == "The lungs"
 
@@ -210,7 +210,7 @@ def test_a_connection_that_is_cut_within_a_chunk_keeps_what_came_before(connect,
         (401, EndpointError, "refuses the key (401); set MEDGEMMA_API_KEY"),
         (403, EndpointError, "refuses the key (403)"),
         (404, EndpointError, "no such model"),
-        (413, GenerationError, "refuses so large a request"),
+        (413, GenerationError, "refuses a request of this size"),
         (422, GenerationError, "refuses the request (422)"),
         (500, GenerationError, "failed (500); see its log"),
     ],
@@ -245,7 +245,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(connect, server, s
 def test_a_server_that_stays_busy_is_given_up(connect, server, retry_after):
     """Four times after a longer and longer while, and not at all where it wants more than two minutes."""
     server.chat = refusal(503, **retry_after)
-    with pytest.raises(EndpointError, match=r"is busy \(503\) and stayed so; try again later"):
+    with pytest.raises(EndpointError, match=r"stayed busy \(503\); try again later"):
         connect().generate(PROMPT)
     assert len(server.requests) == (1 if retry_after.get("retry_after") == "3600" else 1 + client.RETRIES)
 
@@ -308,7 +308,7 @@ def test_a_redirect_is_not_followed(server):
     ],
     ids=range(18),
 )
-def test_chunks_that_are_none_end_the_answer_and_keep_what_came_before(connect, server, piece):
+def test_chunks_of_another_kind_end_the_answer_and_keep_what_came_before(connect, server, piece):
     server.chat = lambda handler, body: handler.stream([chunk("The lungs"), piece, chunk(finish="stop"), usage(1, 1), "data: [DONE]\n\n"])
     with pytest.raises(GenerationError) as caught:
         connect().generate(PROMPT)
@@ -419,7 +419,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_so_many_requests_are_in_flight_and_the_results_are_in_order(server, tmp_path):
+def test_so_many_requests_run_concurrently_and_the_results_are_in_order(server, tmp_path):
     """The first ones take longest; the server answers none of the first four before all of them are there."""
     together, most, now, lock = threading.Barrier(4, timeout=20), [0], [0], threading.Lock()
 

@@ -284,7 +284,7 @@ def refusing_pictures(handler, body):
 @pytest.mark.parametrize("chat", [says("Clear.", picture_tokens=5), refusing_pictures], ids=["a word in its place", "refused"])
 def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, server, chat):
     server.chat = chat
-    with pytest.raises(EndpointError, match="does not look at pictures"):
+    with pytest.raises(EndpointError, match="does not see pictures"):
         connect().generate(Prompt((picture(1), "Describe it.")))
     assert [pictures(body) for body in server.requests] == [0, 1]
     assert json.dumps(messages(Prompt((picture(1),)))[0]["content"][0]) not in json.dumps(server.requests)
@@ -297,7 +297,7 @@ def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
     server.chat = chat
     model = connect()
     assert model.generate(Prompt((picture(1), "Describe it."))).text == "Clear."
-    with pytest.raises(GenerationError, match="did not look at all pictures") as caught:
+    with pytest.raises(GenerationError, match="did not see all pictures") as caught:
         model.generate(Prompt((picture(1), picture(2), "Compare them.")))
     assert caught.value.partial.text == "Clear."
 
