@@ -65,6 +65,27 @@ def test_every_layout_gives_the_same_model(tiny_folder, tiny_model, tmp_path, na
     assert [token.logprob for token in given[:-1]] == pytest.approx([token.logprob for token in wanted[:-1]], abs=1e-5)
 
 
+def test_the_processor_that_transformers_5_saves_is_read(tiny_folder, tiny_model, tmp_path):
+    """In one file, where version 4 had two."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "one-file")
+    images = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    written = json.loads((folder / "processor_config.json").read_text())
+    (folder / "processor_config.json").write_text(json.dumps(written | {"image_processor": images}))
+    assert MedGemma.load(str(folder)).generate(LOOK, SHORT).token_ids == tiny_model.generate(LOOK, SHORT).token_ids
+
+
+def test_a_sharded_checkpoint_is_put_together(tiny_folder, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "sharded")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards = {name: f"model-0000{1 + at % 2}-of-00002.safetensors" for at, name in enumerate(weights)}
+    for shard in set(shards.values()):
+        save_file({name: value for name, value in weights.items() if shards[name] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert MedGemma.load(str(folder)).generate(LOOK, SHORT).token_ids == tiny_model.generate(LOOK, SHORT).token_ids
+
+
 def test_float16_weights_are_computed_in_bfloat16(tiny_folder, tmp_path):
     model = MedGemma.load(saved_as(tiny_folder, tmp_path / "half", str, cast=np.float16))
     assert model._loaded.model.language_model.model.norm.weight.dtype == mx.bfloat16
