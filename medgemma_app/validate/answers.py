@@ -9,7 +9,7 @@ from itertools import islice
 
 from medgemma_app.prompts import FOLDERS
 from medgemma_app.validate.core import Issue, Text, finder, sentence_spans, word_list
-from medgemma_app.validate.sections import is_heading
+from medgemma_app.validate.sections import DATA, is_heading
 
 # --- refusal
 
@@ -73,23 +73,7 @@ def _declines(sentence: str) -> bool:
 
 # --- what a template left behind
 
-# Read only where capitals stand as they are; an answer in brackets, "[Not documented]", is none of these.
-_LEFT_OVER = re.compile(
-    r"\[(?![^\]\n]{0,60}(?i:redacted)|(?:[Nn]o[nt]?e?|NOT?|NONE|N/?A|Un\w+|Denie[sd]|Normal|Negative|Reviewed|Pending|Awaiting|See|Same|Image|Figure)\b)"
-    r"(?:[A-Z][^\[\]\n<>=\d]{0,60}[ /][^\[\]\n<>=]{2,200}"
-    r"|(?i:insert|enter|specify|describe|list|include|add|your|fill|e\.g\.|provide|summari[sz]e|state|mention|document|patient |to be |if )"
-    r"[^\[\]\n]{0,200}|(?:Name|NAME|Date|DATE|Age|Sex|Gender|Time|Signature|MRN|DOB|Dose|Dosage|Diagnosis|Medication|Symptoms?|Findings?"
-    r"|Impression|Value|Number|Provider|Blank|Placeholder|TBD|Duration|Frequency|Location|Side|Size))\](?!\()"
-    r"|\[(?:X{1,3}|#+|\.{3}|_+)\](?= ?(?:-|/|mg|mm|cm|days?|weeks?|months?|years?|hours?|times))"
-    r"|\((?:Only (?:include|mention|list|use|document|fill)|Include|Insert|Describe|Specify|Mention|Summari[sz]e|Document|State|Provide"
-    r"|Write|Fill in|Leave (?:this |it )?blank|List (?:all|any|the|each|every)|Note (?:any|all|the)|Use (?:the|bullet|only)"
-    r"|Do not (?:include|write|add|mention|infer|invent)|If (?:\w+ ){0,4}?(?:documented|mentioned|discussed|applicable|available|provided"
-    r"|stated|reported|known|given))\b[^()\n]{3,300}\)?"
-    r"|\{\{? ?[A-Za-z][A-Za-z_ .-]{1,60}\}?\}|<[A-Za-z]+(?:[ _-][A-Za-z]+){1,8}>|\$[A-Z][A-Z_]{2,}\b"
-    r"|(?<![\w_])_{3,}(?!_)(?=[-/ ]?[A-Za-z0-9])(?!\w+_)|\b(?:TODO|FIXME)\b|\bLorem ipsum\b|\bXX/XX/XXXX\b"
-    r"|\bInsert (?:any|all|your|relevant)\b"
-    r"|\bYou are an? (?:\w+ ){0,3}(?:scribe|assistant|radiologist|physician|doctor|clinician|expert)\b|\bWrite a SOAP note\b"
-)
+_BRACKET = re.compile(r"\[([A-Za-z][^\[\]\n\d<>=]{2,200})\](?!\()|\[(?i:insert|enter|specify|describe|provide|fill)\b[^\[\]\n]{0,200}\]")
 _HEADED = re.compile(r"^[A-Z ]{3,30}: ?")
 _FEWEST_ECHOED = 6
 _WORD = re.compile(r"[^\W_]+")
@@ -97,11 +81,33 @@ _WORD = re.compile(r"[^\W_]+")
 
 def unfilled_template(report: Text) -> Iterator[Issue]:
     """A placeholder or an instruction of a prompt or a template stands where an answer should."""
-    left = (found.span() for found in _LEFT_OVER.finditer(report.text) if not is_heading(found.group()))
-    span = next(left, None) or _echo(report)
-    if span:
+    brackets = (found.span() for found in _BRACKET.finditer(report.text) if not found[1] or _is_placeholder(found[1]))
+    left = (found.span() for pattern in _left_over() if (found := pattern.search(report.text)))
+    if span := min((*islice(brackets, 1), *left), default=None) or _echo(report):
         message = "a placeholder or an instruction was left in the text; fill it in or take it out"
         yield report.issue("unfilled-template", "error", message, span)
+
+
+def _is_placeholder(written: str) -> bool:
+    """Whether a bracket says what should stand there: common words with such a noun; a name in it makes it a fact."""
+    said = [word.lower() for word in re.findall(r"[A-Za-z'-]+", written)]
+    if finder("placeholders", "tells").match(written):
+        return True
+    if finder("placeholders", "answer").search(written) or is_heading(written):
+        return False
+    if len(said) < 2:
+        return finder("placeholders", "lone").fullmatch(written) is not None and not written.islower()
+    nouns = [word for word in said if finder("placeholders", "noun").fullmatch(word)]
+    return len(nouns) == len(said) or (
+        written[0].isupper() and bool(nouns) and word_list("words").union(word_list("clinical_words"), nouns).issuperset(said)
+    )
+
+
+@cache
+def _left_over() -> tuple[re.Pattern[str], ...]:
+    """The patterns of ``data/leftovers.txt``."""
+    lines = (DATA / "leftovers.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(re.compile(line) for line in lines if not line.startswith("#"))
 
 
 @cache

@@ -123,7 +123,7 @@ BARE_THOUGHT = re.compile(r"\s*(?:<unused94>)?thought[ \t]*\n")
 SPECIAL_TOKEN = re.compile(
     r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
     r"|<\|[a-z_]{1,30}\|>|\[/?INST\]|▁|</?(?:EOS|BOS|PAD|UNK)>|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS)\]"
-    r"|(?m:^#{2,3} (?:Human|Assistant|User|Instruction|Response):)"
+    r"|(?m:^#{2,3} (?:Human|Assistant|User):)"
 )
 
 

@@ -148,22 +148,27 @@ def _endings() -> frozenset[str]:
 
 # --- sections
 
+_PARTS = {"findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)"}
+
 
 def missing_section(report: Text) -> Iterator[Issue]:
     """Every required section has a heading, or one that stands for it; a beginning without one was taken as the first section."""
-    present = report.sections.texts()
-    missing = [key for key in report.required if key not in present]
+    missing = [key for key in report.required if not report.sections.spans(key)]
     bare = next((one for one in report.answers() if not one.heading), None)
     if bare and len(report.answers()) == 1:
         yield Issue("missing-section", "warning", f"the text has no headings; all of it was taken as the {bare.keys[0]}")
-    elif bare and len(_LABEL.findall(bare.body)) < 2:
+        return
+    if bare and len(_LABEL.findall(bare.body)) < 2:
         message = f"the text begins without a heading; its beginning was taken as the {bare.keys[0]}"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
+    # "- Plan: rest." under each problem is the plan; regions, "Lungs: clear.", are findings.
+    labels = {key: re.search(rf"(?im)^\W*{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
+    if labels.get("findings"):
+        yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
     elif len(missing) == len(report.required):
         yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
-        return
-    if not bare or len(report.answers()) > 1:
-        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing)
+    else:
+        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels[key])
 
 
 def empty_section(report: Text) -> Iterator[Issue]:

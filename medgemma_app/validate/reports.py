@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
@@ -104,28 +105,28 @@ _SIZE = re.compile(
     re.IGNORECASE,
 )
 _SPELLED = {word: value for value, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}  # noqa: SIM905
-_CHANGE = re.compile(
-    r"\b[0-9.]{1,5} ?(?:mm|cm) (?:of )?(?:growth|increase|decrease|larger|smaller|bigger|longer|interval|change)"
-    r"|\b(?:by|grown|shrunk) [0-9.]{1,5} ?(?:mm|cm)",
-    re.IGNORECASE,
-)
+_END = re.compile(r"[.;!?](?=\s)|\n")
 
 
 def _sizes(report: Text, key: str) -> Iterator[tuple[list[float], tuple[int, int]]]:
-    """(millimetres, span) of every size in a section that is no amount of change."""
+    """(millimetres, span) of every size in a section that is measured in this picture: no limit, no change, no earlier size."""
     for start, end in report.sections.spans(key):
         for found in _SIZE.finditer(report.text, start, end):
-            factor = 10.0 if found[2].lower().startswith("c") else 1.0
-            spelled = _SPELLED.get(found[1].lower())
-            numbers = [spelled] if spelled else re.findall(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", found[1])
-            if not _CHANGE.search(report.text, max(start, found.start() - 8), min(end, found.end() + 12)):
+            before = _END.split(report.text[max(start, found.start() - 40) : found.start()])[-1]
+            after = _END.split(report.text[found.end() : min(end, found.end() + 25)])[0]
+            if not (
+                "<" in before or ">" in before or finder("wording", "limit").search(before) or finder("wording", "beyond").search(after)
+            ):
+                factor = 10.0 if found[2].lower().startswith("c") else 1.0
+                spelled = _SPELLED.get(found[1].lower())
+                numbers = [spelled] if spelled else re.findall(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", found[1])
                 yield [factor * float(number) for number in numbers], found.span()
 
 
 def unscaled_measurement(report: Text) -> Iterator[Issue]:
     """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
     if report.header is not None and not report.header.pixel_spacing:
-        for span in [span for key in report.required for _, span in _sizes(report, key)][:1]:
+        for _, span in islice((size for key in report.required for size in _sizes(report, key)), 1):
             message = "a size is given, but the picture has no scale to measure by; take it out"
             yield report.issue("unscaled-measurement", "warning", message, span)
 

@@ -75,7 +75,11 @@ class Sections:
     def with_beginning(self, text: str, key: str) -> Sections:
         """With the preamble as a section without a heading, where it is more than "Here is the note:" and the text has no such section."""
         is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
-        if any(key in section.keys for section in self.sections) or not is_note or self.preamble.count(" ") < _SHORTEST_BEGINNING:
+        if (
+            any(key in section.keys for section in self.sections)
+            or not is_note
+            or self.preamble.count(" ") < (1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING)
+        ):
             return self
         start = text.find(self.preamble)
         whole = Section((key,), "", self.preamble, 0, start, start + len(self.preamble))

@@ -120,6 +120,14 @@ LEFT = [
     "TODO: date.",
     "You are a medical scribe.",
     "Insert any results here.",
+    "HbA1c {{a1c_value}} %",
+    "Potassium was [lab result].",
+    "PHQ-9: ____",
+    "Weight: ***",
+    "Amoxicillin for XX days",
+    "Normal/abnormal (delete as appropriate)",
+    "Keep each section under 100 words.",
+    "\n### Instruction: summarise",
 ]
 
 
@@ -128,7 +136,7 @@ def test_what_a_template_left_behind_is_an_error(left):
     text = note(plan=f"Rest. {left}")
     (issue,) = validate_soap(text).errors
     assert issue.code == "unfilled-template"
-    assert text[issue.start : issue.end].strip("[](){}<>. ").split()[0] in left
+    assert text[issue.start : issue.end].strip("[](){}<>. \n").split()[0] in left
 
 
 @pytest.mark.parametrize(
@@ -144,10 +152,18 @@ def test_what_a_template_left_behind_is_an_error(left):
         "- [x] smoking - [ ] alcohol",
         "{{condition:asthma}}",
         "(if not better, return)",
-        "(Include: none)"[:0] + "(see above)",
+        "(see above)",
         "BP <140 and >90",
         "[doctor] rest, [patient] okay",
         "Signature: ____",
+        "[Dexcom G6]",
+        "[Humira Pen]",
+        "[POD 2, lap. appendectomy]",
+        "[Patient declined exam]",
+        "he took [the medication] twice",
+        "Date: ____",
+        "***",
+        "Keep the wound dry for 10 days. Write to us within two weeks.",
         "(Note that the patient is deaf)",
         "Costs $50",
     ],

@@ -236,3 +236,30 @@ def test_an_empty_section_is_no_error_where_another_of_its_name_has_words():
 def test_sections_out_of_order_are_a_warning():
     backwards = "\n\n".join(f"{key.upper()}:\n{body}" for key, body in reversed(NOTE.items()))
     assert note_codes(backwards) == codes(f"IMPRESSION: Clear.\n\nFINDINGS: {FINDINGS}") == [("warning", "section-order")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Subjectif:\nToux depuis trois jours.\nExamen:\nPoumons clairs.\nÉvaluation:\nBronchite.\nPlan:\nRepos.",
+        "Anamnese: Husten seit drei Tagen.\nUntersuchung: Lunge frei.\nBeurteilung: Bronchitis.\nTherapie: Ruhe.",
+        "S: Cough.\nO: Lungs clear.\nMEDICAL DECISION MAKING\n1. Bronchitis: fluids and rest.\n2. Asthma: inhaler.",
+        "S: Cough.\nO: Lungs clear.\nProblem 1: Bronchitis\n- Fluids and rest.\nProblem 2: Asthma\n- Inhaler.",
+        "S: Cough.\nO: Lungs clear.\n# Bronchitis\n- Assessment: mild.\n- Plan: rest.\n# Asthma\n- Assessment: stable.\n- Plan: inhaler.",
+    ],
+)
+def test_a_note_in_another_language_or_by_problem_misses_no_section(text):
+    assert [code for code in note_codes(text) if code[1] == "missing-section"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Lungs: Clear.\nHeart: Normal.",
+        "Lungs: Clear.\nHeart: Normal in size.\nBones: No fracture is seen.\nPleura: No effusion.",
+        "Exam: Chest, PA.\nLungs: Clear.\nHeart: Normal.\nImpression: Normal chest.",
+        "Technique: PA and lateral.\nLungs: Clear.\nHeart: Normal.",
+    ],
+)
+def test_a_report_with_labels_of_regions_only_gets_one_warning_at_most(text):
+    assert codes(text) in ([], [("warning", "missing-section")])
