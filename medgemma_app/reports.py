@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
     from medgemma_app.inputs.images import Picture
     from medgemma_app.inputs.notes import Notes
-    from medgemma_app.validate import Validation
 
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
-FINDINGS = ("findings", "impression")
-SOAP = ("subjective", "objective", "assessment", "plan")
 
 
 def findings(
@@ -111,9 +108,8 @@ def findings_task(
             header=header,
         )
         origin = origin_of("findings", model, options, file, {**facts, "indication": indication})
-        return FindingsReport(
-            text, _sections(validation, FINDINGS), validation, generation, origin, warnings, images=_captioned(study, before, others)
-        )
+        images = _captioned(study, before, others)
+        return FindingsReport(text, validation.sections, validation, generation, origin, warnings, images=images)
 
     return Task(prompt, checked_options(options).seeded(), report)
 
@@ -191,7 +187,7 @@ def soap_task(
         answer, thought = generation.text.strip(), generation.thought is not None
         validation = validate_soap(answer, source=kept, finish_reason=generation.finish_reason, has_thought=thought)
         origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
-        return SoapReport(answer, _sections(validation, SOAP), validation, generation, origin, warnings, source=kept)
+        return SoapReport(answer, validation.sections, validation, generation, origin, warnings, source=kept)
 
     return Task(prompt, options, report)
 
@@ -233,10 +229,6 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[
     if not kept:
         raise ContextError(f"not one word of the notes fits into {limit} tokens", tokens=count, limit=limit)
     return kept, (left_out,)
-
-
-def _sections(validation: Validation, names: Sequence[str]) -> dict[str, str]:
-    return {name: validation.sections.get(name, "") for name in names}
 
 
 def _check_list(given: object, name: str, one: str) -> None:

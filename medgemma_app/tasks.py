@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
@@ -39,6 +39,10 @@ class Report:
     tries: int = 1
     images: tuple[tuple[str, Image], ...] = ()
     source: str | None = None
+    names: ClassVar[tuple[str, ...]] = ()  # of the sections
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sections", {name: self.sections.get(name, "") for name in self.names})
 
     def __repr__(self) -> str:
         counts = f"{len(self.validation.errors)} errors, {len(self.validation.warnings)} warnings"
@@ -82,9 +86,13 @@ class Report:
 class FindingsReport(Report):
     """``sections`` has findings and impression; "" where the model wrote none."""
 
+    names = ("findings", "impression")
+
 
 class SoapReport(Report):
     """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
+
+    names = ("subjective", "objective", "assessment", "plan")
 
 
 def origin_of(kind: str, model: Model, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
