@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,24 +190,15 @@ def soap_task(
 
 
 def _read(notes: VisitNotes | None, text: str | None) -> Notes:
-    from medgemma_app.inputs.notes import Notes, NotesText, read_notes, read_raw_notes
+    from medgemma_app.inputs.notes import Notes, read_notes, read_raw_notes
 
     if (notes is None) == (text is None):
         raise TypeError("give either notes or text=")
     expect(text, (str, type(None)), "text= must be a text")
     expect(notes, (str, Path, Mapping, list, Notes, type(None)), "notes are given as a path, as parsed JSON, as Notes, or as text=")
     if text is not None:
-        return read_raw_notes(json.dumps(text).encode(), "the text")
-    if isinstance(notes, str) and not isinstance(notes, NotesText) and not looks_like_a_path(notes):
-        raise InputError("the notes are not the path of a file; if they are the text itself, pass it as text=")
+        return read_raw_notes(text.encode(errors="replace"), "the text")
     return notes if isinstance(notes, Notes) else read_notes(cast("str | Path | Mapping[str, Any] | list[Any]", notes))
-
-
-def looks_like_a_path(text: str) -> bool:
-    """Whether a message may repeat it. A text that is no file's name could be a patient's notes."""
-    if text == "-" or os.path.lexists(text) if len(text) < 1000 and "\0" not in text else False:
-        return True
-    return "\n" not in text and len(text) < 300 and (not re.search(r"\s", text) or re.search(r"\.[A-Za-z0-9]{1,6}\Z", text) is not None)
 
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:

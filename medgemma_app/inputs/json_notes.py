@@ -75,7 +75,7 @@ def is_error_message(value: Any) -> bool:
     if not isinstance(value, Mapping) or not value:
         return False
     keys = {key_words(key) for key, inner in value.items() if inner or key_words(key) not in _ERROR_KEYS}
-    if keys & _clinical_keys() - {"reason"}:
+    if keys & clinical_keys() - {"reason"}:
         return False
     return bool(keys & _ERROR_KEYS) or (bool(keys & _MESSAGE_KEYS) and keys <= _ABOUT_AN_ERROR)
 
@@ -141,7 +141,8 @@ def word_list_of(name: str) -> dict[str, int]:
 
 
 @cache
-def _clinical_keys() -> frozenset[str]:
+def clinical_keys() -> frozenset[str]:
+    """Keys under which something clinical stands."""
     order = word_list("clinical_keys")
     return frozenset((*order[order.index("chief complaint") :], *word_list("other_clinical_keys")))
 
@@ -227,7 +228,7 @@ def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple
             name = key_words(below)
             somebody = name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS)
             if not somebody and not (speaker and below == speaker[0]):
-                yield from _values(inner, name, clinical or name in _clinical_keys())
+                yield from _values(inner, name, clinical or name in clinical_keys())
     elif isinstance(value, list):
         for inner in value:
             yield from _values(inner, key, clinical)

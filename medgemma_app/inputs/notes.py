@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,8 @@ from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
 from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
-from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
+from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
+from medgemma_app.inputs.transcripts import without_machine_fields
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 LARGEST_BYTES = 10_000_000  # of text
@@ -36,7 +38,6 @@ _JSON = re.compile(r'\s*["{\[]')
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
-_FILE_NAME = re.compile(r"[^\n]{0,200}\.\w{1,8}|[^\s]{1,200}")
 _DATED = re.compile(
     r"(?m)^\W{0,4}(?:(?:date(?: of (?:visit|service))?|visit|encounter|note|seen)\b[^\n\d]{0,20})?"
     r"(\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{4})\b"
@@ -276,10 +277,11 @@ def _visits_of(text: str) -> list[Line]:
 
 
 def _refuse_text(source: str | Path) -> None:
-    """Raises InputError, without the text, for a text that was given where a path belongs."""
+    """Raises InputError, which does not repeat it, for what is no file and reads like a sentence: it may be a patient's notes."""
     text = str(source)
-    if isinstance(source, str) and not _FILE_NAME.fullmatch(text):
-        raise InputError("the notes given are no path of a file; give text as text=..., or a file that holds it")
+    is_short = len(text) < 1000 and not re.search(r"[\0\n]", text)
+    if not is_short or (not os.path.lexists(text) and re.search(r"\s", text) and not re.search(r"\.[A-Za-z0-9]{1,6}\Z", text)):
+        raise InputError("the notes are not the path of a file; if they are the text itself, pass it as text=, or to standard input with -")
 
 
 def _written(value: Parsed) -> bytes:

@@ -1,117 +1,39 @@
-"""Transcripts of speech recognition -> turns: who speaks, and every word once. Times, confidences and token ids are no part of a visit.
+"""JSON of speech recognition -> turns: who speaks, and every word once. Times, confidences and token ids are no part of a visit.
 
-Subtitles (SRT, WebVTT), and the JSON of whisper and its kin, AWS Transcribe, Google Speech-to-Text, Azure, Deepgram and AssemblyAI.
+Whisper and its kin, AWS Transcribe, Google Speech-to-Text, Azure, Deepgram and AssemblyAI.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-from medgemma_app.inputs.json_notes import key_words
-
-Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), and what
+from medgemma_app.inputs.json_notes import clinical_keys, key_words
+from medgemma_app.inputs.lines import inside
+from medgemma_app.inputs.subtitles import Turn, joined_turns
 
 _TEXTS = ("text", "transcript", "content", "utterance", "sentence", "display", "caption", "body", "punctuated word", "word")
 _SPEAKERS = ("speaker", "speaker label", "speaker tag", "speaker id", "participant role", "speaker name", "role", "channel tag")
 # Lists of a transcript's pieces, the best first: where there are several, each holds every word.
 _LISTS = ("utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases", "monologues",
           "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues")  # fmt: skip
+_USED = frozenset(("results", "channels", "combined recognized phrases", "combined phrases", *_LISTS))
 _TIME = re.compile(
     r"(start|end|begin|from|to|time ?stamps?|offsets?|seek|duration"
     r"|(start|end|begin|stop)( audio)? ?(time|offset|ms|millis|seconds?|in ticks)?"
     r"( ?(millis|ms|milliseconds|seconds|in ticks))?|offset ?(in ticks|milliseconds|millis)|result end (time|offset)|ts|time)"
 )
+_BEGINNING = re.compile(r"(start|begin)( .*)?|from|offsets?( .*)?|time ?stamps?|time|ts")
+_OFFSET = re.compile(r"-?\d+(\.\d+)?s?|PT[\d.HMS]+|\d{1,3}:\d\d(:\d\d)?[.,]\d+")
+_OFFSET_OF_A_TURN = re.compile(rf"{_OFFSET.pattern}|\d{{1,2}}:\d\d(:\d\d)?")
 # What else machines say of a transcript; none of it was spoken.
 _MACHINE = re.compile(
     r"(language( code| probability)?|task|duration|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
-    r"|temperature|confidence|score|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
+    r"|confidence|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
     r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
 )
-_CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
-_CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
-_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
-_SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|\[?SPEAKER_\d+\]?):\s+(?=\S)")
-_CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
-_TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
-
-
-def looks_like_subtitles(text: str) -> bool:
-    """True for SRT, WebVTT, what whisper prints on a terminal, and its table."""
-    lines = text.lstrip("\ufeff").lstrip().splitlines()[:40]
-    return bool(lines) and (lines[0].startswith("WEBVTT") or bool(_TSV.match(lines[0])) or any(map(_CUE.match, lines)))
-
-
-def subtitle_turns(text: str) -> list[Turn]:
-    """What was spoken in subtitles: no numbers, times, styles or notes of them."""
-    lines = text.lstrip("\ufeff").splitlines()
-    if lines and _TSV.match(lines[0]):
-        rows = [row for row in (line.split("\t") for line in lines[1:]) if len(row) > 2]
-        return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in rows)
-    cues: list[list[str]] = []
-    skipping = True  # a header, a style, a note
-    for at, line in enumerate(lines):
-        cue = _CUE.match(line)
-        if cue:
-            inline = cue[1].strip() if line.lstrip().startswith("[") else ""  # else settings of the place on the screen
-            cues.append([inline] if inline else [])
-            skipping = False
-        elif not line.strip():
-            skipping = True
-        elif not skipping and not (line.strip().isdigit() and at + 1 < len(lines) and _CUE.match(lines[at + 1])):
-            cues[-1].append(line.strip())
-        elif skipping and cues and not _names_a_cue(lines, at) and not line.startswith(("NOTE", "STYLE", "REGION")):
-            cues[-1].append(line.strip())  # a cue with an empty line in it
-            skipping = False
-    return joined_turns(turn for cue in cues for turn in _cue_turns(cue))
-
-
-def _names_a_cue(lines: Sequence[str], at: int) -> bool:
-    return at + 1 < len(lines) and bool(_CUE.match(lines[at + 1]))
-
-
-def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
-    who = ""
-    for line in lines:
-        voice = _VOICE.search(line)
-        said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
-        named = None if voice else _SAYS.match(said)
-        if voice or named or line.startswith("- "):
-            who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
-        yield who, (said[named.end() :] if named else said.removeprefix("- ")).strip()
-
-
-def without_times(text: str) -> str:
-    """A text without the times in brackets that a recorder puts before each line: [00:12] Doctor: ..."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    timed = [found for line in lines if (found := _CLOCK.match(line))]
-    if len(timed) < 2 or len(timed) * 10 < len(lines) * 8 or int(timed[0][1]) > 4:
-        return text
-    return "\n".join(_CLOCK.sub("", line) for line in text.split("\n"))
-
-
-def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
-    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as rolling captions do, is said once."""
-    found: list[Turn] = []
-    last = ""
-    for who, said in turns:
-        said = " ".join(said.split())
-        if not said or (said == last and found and found[-1][0] == who and len(said.split()) > 3):
-            continue
-        if found and found[-1][0] == who != "-":
-            found[-1] = (who, f"{found[-1][1]} {said}")
-        else:
-            found.append((who, said))
-        last = said
-    return found
-
-
-def turns_text(turns: Sequence[Turn]) -> str:
-    """A turn a line, with its speaker where speakers are known, or the dash that says that another one speaks."""
-    known = any(who for who, _ in turns)
-    return "\n".join(f"- {said}" if who == "-" else f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
+_WRAPPING = frozenset(("metadata", "job name", "account id", "request id", "usage", "system info"))
 
 
 def without_machine_fields(value: Any) -> tuple[Any, bool]:
@@ -123,7 +45,7 @@ def without_machine_fields(value: Any) -> tuple[Any, bool]:
     if isinstance(value, Mapping):
         inner = {key: without_machine_fields(one) for key, one in value.items()}
         is_machines = any(found for _, found in inner.values())
-        kept = {key: one for key, (one, found) in inner.items() if found or not is_machines or not _MACHINE.fullmatch(key_words(key))}
+        kept = {key: one for key, (one, found) in inner.items() if found or not is_machines or key_words(key) not in _WRAPPING}
         return kept, is_machines
     if isinstance(value, list):
         items = [without_machine_fields(one) for one in value]
@@ -150,18 +72,23 @@ def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
     if turns is None:
         turns = _of_deepgram(_list(told.get("channels")))
     beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
-    beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
     if turns is None and isinstance(told.get("text"), str) and beside and all(_is_machines(told[name]) for name in beside):
         turns = [("", told["text"])]
     if turns is None:
         return None, {}
-    used = {"results", *_LISTS, "combined recognized phrases", "combined phrases"}
-    rest = {key: inner for key, inner in value.items() if key_words(key) not in used and not _MACHINE.fullmatch(key_words(key))}
-    return joined_turns(turns), {key: inner for key, inner in rest.items() if not _TIME.fullmatch(key_words(key)) or isinstance(inner, str)}
+    joined = joined_turns(turns)
+    rest = {key: inner for key, inner in value.items() if key_words(key) not in _USED and not _is_machines(inner)}
+    machine = {
+        key for key in rest if _MACHINE.fullmatch(key_words(key)) or (_TIME.fullmatch(key_words(key)) and not isinstance(rest[key], str))
+    }
+    if {key_words(key) for key in rest} & clinical_keys():  # the notes of a visit, which the transcript is a part of
+        words = " ".join(said for _, said in joined).split()
+        machine = {key for key in rest if isinstance(rest[key], str) and rest[key].split() == words}
+    return joined, {key: inner for key, inner in rest.items() if key not in machine}
 
 
 def _is_machines(value: Any) -> bool:
-    return not value or _are_timed(value) or (isinstance(value, Mapping) and "total_tokens" in value)
+    return value in ([], {}, None) or _are_timed(value) or (isinstance(value, Mapping) and "total_tokens" in value)
 
 
 def _of_lists(told: Mapping[str, Any]) -> list[Turn] | None:
@@ -172,14 +99,25 @@ def _of_lists(told: Mapping[str, Any]) -> list[Turn] | None:
 
 
 def _are_timed(value: Any) -> bool:
-    """True for a list of pieces of speech that say when they were spoken, or how sure the machine is."""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) and _is_timed(one) for one in value)
+    """True for a list of pieces of speech that say where in a recording they were spoken.
+
+    Times of day, dates and years are none of these: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
+    """
+    if not (isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value)):
+        return False
+    offsets = [_offset(one) for one in value]
+    return all(offsets) and not all(re.fullmatch(r"(19|20)\d\d", offset) for offset in offsets)
 
 
-def _is_timed(piece: Mapping[str, Any]) -> bool:
+def _offset(piece: Mapping[str, Any]) -> str:
+    """Where in a recording a piece of speech begins, as it says; "" for anything else."""
     told = {key_words(key): inner for key, inner in piece.items()}
-    has_text = any(isinstance(told.get(name), str) for name in _TEXTS) or _best_guess(told) is not None
-    return has_text and any(_TIME.fullmatch(name) for name in told)
+    if not any(isinstance(told.get(name), str) for name in _TEXTS) and _best_guess(told) is None:
+        return ""
+    begins = [inner for name, inner in told.items() if _BEGINNING.fullmatch(name)]
+    said = [str(one) for inner in begins for one in (inside(inner) if isinstance(inner, Mapping | list) else [inner])]
+    is_offset = _OFFSET_OF_A_TURN if _speaker(told) else _OFFSET
+    return next((one for one in said if is_offset.fullmatch(one)), "")
 
 
 def _best_guess(told: Mapping[str, Any]) -> Mapping[str, Any] | None:

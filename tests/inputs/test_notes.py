@@ -265,7 +265,7 @@ def test_text_that_was_loaded_is_never_taken_for_a_path(tmp_path: Path) -> None:
 
 
 def test_text_in_place_of_a_path_is_not_repeated_in_the_error() -> None:
-    with pytest.raises(InputError, match="give text as text=") as caught:
+    with pytest.raises(InputError, match="pass it as text=") as caught:
         read_notes("Jane Roe, 45F, cough")
     assert "Jane" not in str(caught.value)
 

@@ -195,3 +195,26 @@ def test_subtitles_are_told_without_numbers_times_and_styles(content, text):
 
 def test_a_dialogue_that_a_person_wrote_keeps_what_it_says_of_its_turns():
     assert read([{"speaker": "Patient", "text": SAID, "mood": "anxious"}]).text == f"Patient: {SAID} (Mood: anxious)"
+
+
+def test_what_notes_say_beside_a_transcript_is_kept():
+    visit = {"chief_complaint": "cough", "temperature": "38.2", "text": "Free text.", "status": "smoker", "transcript": segments()}
+    assert read(visit).text.splitlines() == [
+        "Chief complaint: cough", "Temperature: 38.2", "Status: smoker", f"Transcript: {ASKED} {SAID}", "Text: Free text.",
+    ]  # fmt: skip
+    assert read({**visit, "text": f"{ASKED}\n{SAID}"}).text.count(SAID) == 1
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [{"time": "08:30", "text": "morphine given"}, {"time": "09:15", "text": "pain less"}],
+        [{"text": "metformin", "start": "2020-01-01", "end": "2024-05-06"}],
+        [{"text": "smoker", "start": 1990, "end": 2005}],
+        [{"text": "amoxicillin", "duration": 7}],
+    ],
+    ids=["times of day", "dates", "years", "a duration"],
+)
+def test_times_of_a_record_are_kept(entries):
+    told = read({"findings": entries}).text
+    assert all(str(value) in told for entry in entries for value in entry.values())
