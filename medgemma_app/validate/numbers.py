@@ -30,6 +30,7 @@ _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_ALONE, *_SCALES, *_POINTS, "a"])
 MOST_PARTS = 3  # spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists
 _ALIKE = str.maketrans("º˚’", "°°'")
+_POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+[0-9]*")  # of a unit: "17.4 × 10⁹/L"
 # In most languages but English, 0,9 is less than one and 1.000 is a thousand. The short ones are clear, and say how to read the rest.
 _SHORT_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]{1,3})(?![0-9]|[.,][0-9])")
 _SHORT_POINT = re.compile(r"(?<![\w.,])(?:0|[0-9]+(?=\.[0-9]{1,2}(?![0-9])))\.[0-9]{1,3}(?![0-9]|[.,][0-9])")
@@ -57,7 +58,8 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 
 def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
-    found = list(_TOKEN.finditer(_with_points(text if text.isascii() else text.translate(_ALIKE))))
+    plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
+    found = list(_TOKEN.finditer(_with_points(plain)))
     texts = [_SPELLED.get(token := one[0].lower(), token) for one in found]
     return Tokens(texts, [one.start() for one in found], [one.end() for one in found])
 

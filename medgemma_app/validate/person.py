@@ -105,7 +105,8 @@ def wrong_age(text: Text, source: Source) -> Iterator[Issue]:
         Known(12 * one.value, one.start, one.reach) for one in said if one.kind == "age" and _of_patient(source.raw, one.start, one.end)
     ]
     bare = {12 * one.value for one in said if one.kind in ("", "time", "age")}
-    if written and stated and written.value not in {one.value for one in stated} | bare:
+    given = {float(one.value) for one in stated} | bare
+    if written and stated and not any(0 <= float(written.value) - age < (1 if age % 12 else 12) for age in given):  # months
         found, expected = _years(written), _years(stated[0])
         message = f"the note says the patient is {found} old, the source {expected}"
         span, place = (written.start, written.end), (stated[0].start, stated[0].end)

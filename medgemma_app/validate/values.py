@@ -31,7 +31,7 @@ _DERIVED_BEFORE = re.compile(
     r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
     r"|(?:call|return|notify|go|come|seek)\b[^.;\n]{0,40}\b(?:if|for|when)\b)\b)(?:[^.;\n0-9]|a1c|o2|b12){0,40}"
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,2})? ?%? ?(?:/|-|–|to) ?)?$"
-    r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?:ed|ing|s)?|lost|loss|los(?:es|ing))) ?(?:about |~)?$"
+    r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?:ed|ing|s)?|lost|loss(?: of)?|los(?:es|ing))) ?(?:about |~)?$"
     r"|[0-9][^()\n]{0,20}\((?:about |~|= ?|bmi )?$|[=≈~] ?$|\b(?:about|roughly|approximately|from|last|previously) $|(?:^|[\s(])[+−–-]$",
     re.IGNORECASE,
 )

@@ -21,6 +21,7 @@ Weight 180 lb. | you weigh one eighty
 Weight 81.6 kg. | you weigh one hundred and eighty pounds
 Weight 150 lbs. | sixty eight kilograms
 Height 5'6". | you are five foot six
+WBC 17.4 × 10⁹/L. | white count seventeen point four
 Height 168 cm. | five feet six inches tall
 Height 5 ft 6 in. | you're five six
 A1c 7.2%. | hemoglobin a one c was seven point two

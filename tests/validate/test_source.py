@@ -237,6 +237,8 @@ def test_a_symptom_that_a_written_source_affirms_is_not_denied():
         (WRITTEN, "85M with knee pain.", "wrong-age"),
         (WRITTEN, "58-year-old woman with knee pain.", "wrong-sex"),
         ("age: 9 mo, sex: F", "A 19-month-old girl.", "wrong-age"),
+        ("2-year-old boy with a rash", "A 27-month-old boy with a rash.", None),
+        ("2-year-old boy with a rash", "A 40-month-old boy with a rash.", "wrong-age"),
         ("Sex: F. Age: 41.", "A 41-year-old woman.", None),
         ("my 5-year-old son has a cough", "A 44-year-old man.", None),
         ("a cough since i was eight years old , you know", "A 25-year-old woman.", None),
