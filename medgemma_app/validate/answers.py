@@ -14,12 +14,6 @@ from medgemma_app.validate.sections import DATA, is_heading
 # --- refusal
 
 _LONG_FORMS = (("’", "'"), ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"), ("'m", " am"))
-_UNANSWERED = re.compile(
-    r"\W*(?:(?:not|none|no)\W(?:[a-z]+ )?(?:available|provided|documented|discussed|stated|given|applicable|specified|determined)"
-    r"|cannot be determined|unable to (?:determine|assess|comment)|n\W?a|unknown|tbd)"
-    r"(?: (?:in|from|at|by|on|during|with)\b[^.\n]{0,40})?\W*",
-    re.IGNORECASE,
-)
 _MOST_SENTENCES = 100
 
 
@@ -29,7 +23,7 @@ def refusal(report: Text) -> Iterator[Issue]:
     spans = [(one.start, one.end) for one in answers]
     found = next(filter(None, (_declined(report.text, [span], _is_wording) for span in spans)), None)
     found = found or _declined(report.text, spans or [(0, len(report.text))], _declines)
-    if found is None and len(answers) > 1 and all(_UNANSWERED.fullmatch(one.body) for one in answers):
+    if found is None and len(answers) > 1 and all(finder("refusals", "unanswered").fullmatch(one.body.strip(" .*_-\n")) for one in answers):
         found = spans[-1]
     if found:
         yield report.issue("refusal", "error", "the model declined to answer; check that the input is what it should be", found)
@@ -58,17 +52,15 @@ def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str],
 
 def _is_wording(sentence: str) -> bool:
     """Whether a sentence is one of the known wordings of a refusal."""
-    begins = finder("refusals", "begins").match(sentence.lstrip("*_-• "))
-    return begins is not None or finder("refusals", "refuses").search(sentence) is not None
+    return bool(finder("refusals", "begins").match(sentence.lstrip("*_-• ")) or finder("refusals", "refuses").search(sentence))
 
 
 def _declines(sentence: str) -> bool:
     """Whether a sentence is one of these wordings, or says of the task, and of nothing clinical, that it is not done."""
-    if _is_wording(sentence) or finder("refusals", "absent").search(sentence):
-        return True
     words = (word for word in _WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
     withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
-    return withheld is not None and word_list("clinical_words").isdisjoint(words)
+    told = _is_wording(sentence) or finder("refusals", "absent").search(sentence)
+    return bool(told) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
 
 
 # --- what a template left behind
@@ -113,9 +105,9 @@ def _left_over() -> tuple[re.Pattern[str], ...]:
 @cache
 def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
     """The prompts as words only: what they say of a section, and their longer clauses."""
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), None)
-    files = sorted(folder.glob("*.md")) if folder else []
-    lines = [_HEADED.sub("", line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if "$" not in line]
+    folder = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
+    prompts = (file.read_text(encoding="utf-8").splitlines() for file in sorted(folder.glob("*.md")))
+    lines = [_HEADED.sub("", line) for prompt in prompts for line in prompt if "$" not in line]
     clauses = {_folded(clause) for line in lines for clause in re.split(r"[.,;:]", line)}
     return frozenset(map(_folded, lines)) - {""}, tuple(sorted(one for one in clauses if one.count(" ") >= _FEWEST_ECHOED - 1))
 
@@ -123,14 +115,9 @@ def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
 def _echo(report: Text) -> tuple[int, int] | None:
     """Where the words of a prompt stand: a longer clause anywhere, what it says of a section in place of the section."""
     lines, clauses = _instructions()
-    for one in report.answers():
-        if _folded(one.body) in lines:
-            return one.start, one.end
-    for span in sentence_spans(report.text):
-        words = f" {_folded(report.text[slice(*span)])} "
-        if any(f" {clause} " in words for clause in clauses):
-            return span
-    return None
+    sections = ((one.start, one.end) for one in report.answers() if _folded(one.body) in lines)
+    said = ((span, f" {_folded(report.text[slice(*span)])} ") for span in sentence_spans(report.text))
+    return next(sections, None) or next((span for span, words in said if any(f" {clause} " in words for clause in clauses)), None)
 
 
 def _folded(text: str) -> str:

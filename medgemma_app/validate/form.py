@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens, word_list
+from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, finder, without_tokens, word_list
 from medgemma_app.validate.sections import OTHER
 
 _WORD = re.compile(r"[^\W_]+")
@@ -26,44 +26,33 @@ def special_token(report: Text) -> Iterator[Issue]:
 
 # --- cut off
 
-_CLOSERS = "\"'”’)]}*_` \t\n\r"
 _LAST_WORD = re.compile(r"(?P<before>.?)(?<![^\W_])(?P<word>[A-Za-z]+)\Z")
 _LETTERED = re.compile(
     r"\b(?:vitamins?|hepatitis|influenza|type|group|factor|protein|class|grade|stage|strep|bacillus|[0-9.]+) ?$", re.IGNORECASE
 )
-_ONSETS = frozenset("bl br ch cl cr fl fr gl gr ph pl sh sk sm sn sp st sw th tr tw wh str spr thr scr shr sch chr phr spl".split())  # noqa: SIM905
-_SAME_WORD = frozenset("s es d ed er ing ly al".split())  # noqa: SIM905
-_NEEDS_MORE = frozenset(
-    """approximately in a an the and or nor but with without of for from to into at by as than that which who whose while because if when
-    where is are was were be been being has have had will would should could can may might must his its their our my your between within
-    during per via versus due very every each including upon until unless whether although she he they we""".split()  # noqa: SIM905
-)
+_SAME_WORD = frozenset(("s", "es", "d", "ed", "er", "ing", "ly", "al"))
 _HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$|^\s*(?:[-*•+]|\d{1,2}[.)])$", re.MULTILINE)
 _OPEN_BOLD = re.compile(r"\*\*[A-Za-z][^*\n]{0,60}$")
-_RULE = re.compile(r"`{3,}|-{3,}|\*{3,}|_{3,}")
-_TAIL = 70
+_RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
 
 
 def truncated(report: Text) -> Iterator[Issue]:
     """The generation was stopped before its end, or the text ends within a word, or, less surely, within a sentence."""
-    text = report.text.rstrip()
-    last = text.rpartition("\n")[2]
-    if _RULE.fullmatch(last.strip()):
-        text = text.removesuffix(last).rstrip()
-    span = max(0, len(text) - _TAIL), len(text)
+    text = _RULE.sub("", report.text.rstrip()[-400:]).rstrip()
+    span = max(0, len(report.text.rstrip()) - 70), len(report.text.rstrip())
+    line = text.rpartition("\n")[2][-200:]
+    bare = line.rstrip(" *`\"'”’")
+    last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
+    # A disclaimer or an explanation at the end shows that the report before it is whole.
+    aside = bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
     if report.finish_reason == "length":
         yield report.issue("truncated", "error", "the token budget ran out before the report was complete; raise --max-tokens", span)
     elif report.finish_reason == "cancelled":
         yield report.issue("truncated", "error", "the generation was stopped before the report was complete; run it again", span)
     elif _ends_within_a_word(report, text):
         yield report.issue("truncated", "error", "the text ends within a word; raise --max-tokens, or complete it", span)
-    elif not _ends_with_an_aside(report) and _ends_within_a_sentence(text):
+    elif not aside and (_HANGS.search(bare) or _OPEN_BOLD.search(line) or (last and last.group().islower())):
         yield report.issue("truncated", "warning", "the text may end within a sentence; check that it is complete", span)
-
-
-def _ends_with_an_aside(report: Text) -> bool:
-    """Whether the last thing is a disclaimer or an explanation, so that the report before it is whole."""
-    return bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
 
 
 def _ends_within_a_word(report: Text, text: str) -> bool:
@@ -71,7 +60,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
     last = _LAST_WORD.search(text[-60:])
     if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
         return False
-    word, before = last["word"].lower(), text[: len(text) - len(last["word"])]
+    word, before = last["word"].lower(), report.text[: report.text.rindex(last["word"])]
     if len(word) == 1:
         return last["word"].islower() and word != "a" and last["before"] in " \t" and not _LETTERED.search(before[-20:])
     own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
@@ -83,17 +72,9 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
     if word in known:
         return False
     if not set(word) & set("aeiouy"):  # a short form, as "htn" or "fx", or the beginning of a syllable
-        return word in _ONSETS
-    if last["word"].islower() and len(word) > 3 and word[-2:] not in _endings():
-        return True
-    return any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
-
-
-def _ends_within_a_sentence(text: str) -> bool:
-    """Whether the last line wants another word."""
-    line = text.rpartition("\n")[2][-200:]
-    hangs = _HANGS.search(line.rstrip(" *`\"'”’")) or _OPEN_BOLD.search(line)
-    return hangs is not None or line.rstrip(_CLOSERS).rpartition(" ")[2] in _NEEDS_MORE
+        return finder("endings", "onset").fullmatch(word) is not None
+    unknown_ending = last["word"].islower() and len(word) > 3 and word[-2:] not in _endings()
+    return unknown_ending or any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
 
 
 # --- readable
@@ -117,27 +98,19 @@ def gibberish(report: Text) -> Iterator[Issue]:
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     """(what is wrong, a sample of it), both empty for readable text."""
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
-    foreign = [word for word in words if not word.isascii() and not _LATIN_OR_GREEK.search(word) and len(word) > 1]
+    latin = {word: len(_LATIN_OR_GREEK.findall(word)) for word in words if not word.isascii()}
+    foreign = [word for word in words if latin.get(word) == 0 and len(word) > 1]
+    plain = [word.lower() for word in words if len(word) >= 4 and word.isascii() and not word.isupper()]
+    random = len(plain) >= 5 and sum(word[-2:] in _endings() for word in plain) < 0.4 * len(plain)
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),
         ("a word never ends", next((word for word in words if len(word) > _LONGEST_WORD), "")),
-        ("a word mixes alphabets", next((word for word in words if _mixed(word)), "")),
-        ("its words are not words of any language", text if _struck_at_random(words) else ""),
+        ("a word mixes alphabets", next((word for word in words if 0 < latin.get(word, 0) < sum(map(str.isalpha, word))), "")),
+        ("its words are not words of any language", text if random else ""),
         ("it mixes languages", foreign[0] if foreign and 0.2 <= len(foreign) / len(words) <= 0.8 else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
-
-
-def _mixed(word: str) -> bool:
-    """Letters of two alphabets in one word; Greek ones are spared, as in TNFα or µg."""
-    return not word.isascii() and 0 < len(_LATIN_OR_GREEK.findall(word)) < sum(map(str.isalpha, word))
-
-
-def _struck_at_random(words: list[str]) -> bool:
-    """Whether hardly a word ends as words in Latin letters do."""
-    long = [word.lower() for word in words if len(word) >= 4 and word.isascii() and not word.isupper()]
-    return len(long) >= 5 and sum(word[-2:] in _endings() for word in long) < 0.4 * len(long)
 
 
 @cache
@@ -148,7 +121,10 @@ def _endings() -> frozenset[str]:
 
 # --- sections
 
-_PARTS = {"findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)"}
+_PARTS = {
+    "plan": "(?:plan|(?:medical )?treatment|management|recommendations?)",
+    "findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)",
+}
 
 
 def missing_section(report: Text) -> Iterator[Issue]:
@@ -175,13 +151,9 @@ def empty_section(report: Text) -> Iterator[Issue]:
     """A section says something: "Not documented." does; punctuation or the number of a list does not."""
     for key in report.required:
         spans = report.sections.spans(key)
-        if spans and not any(_says_something(body) for body in report.sections.bodies(key)):
+        bodies = [without_tokens(report.text[slice(*span)]) for span in spans]
+        if spans and not any(_WORD.search(body) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body) for body in bodies):
             yield report.issue("empty-section", "error", f"the {key} section has no content", spans[0])
-
-
-def _says_something(body: str) -> bool:
-    words = _WORD.findall(SPECIAL_TOKEN.sub(" ", body))
-    return bool(words) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body)
 
 
 def section_order(report: Text) -> Iterator[Issue]:

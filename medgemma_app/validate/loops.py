@@ -16,7 +16,6 @@ _WINDOWS = (4, 16, 64, 256)
 _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 # Real notes repeat a sentence twice in 20 % of cases and three times in 1 %, but not in a row.
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # up to so many words in the phrase: so many times
-_LONGEST_PERIOD = 400
 _PATIENCE = 24  # words that a loop must have before a generation is stopped for it
 _PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
@@ -56,8 +55,7 @@ def doubled(text: str) -> tuple[int, int] | None:
 
 def loop(text: str) -> str:
     """The phrase that a text repeats too often in a row, or "". Time is linear in the text."""
-    stutter = _SAME_LETTERS.search(text)
-    row = _Row()
+    stutter, row = _SAME_LETTERS.search(text), _Row()
     found = (phrase for word in _WORD.findall(text.casefold()) if (phrase := row.add(word)))
     return stutter.group() if stutter else " ".join(next(found, ()))
 
@@ -85,14 +83,11 @@ class _Row:
             self._last[window, code] = at
             held = self._runs[window][1] + 1 if period == self._runs[window][0] else 1
             self._runs[window] = period, held
-            if 0 < period <= _LONGEST_PERIOD and held + window > max(period * _allowed(period), self._patience):
+            allowed = next((times for longest, times in _ALLOWED_IN_A_ROW if 0 < period <= longest), 0)
+            if allowed and held + window > max(period * allowed, self._patience):
                 phrase = self._words[-period:]
                 return phrase if set(phrase) - _BLANKS else []
         return []
-
-
-def _allowed(period: int) -> int:
-    return next(times for longest, times in _ALLOWED_IN_A_ROW if period <= longest)
 
 
 class LoopWatch:
@@ -125,16 +120,12 @@ def refrain(text: str) -> str:
     Four times will do, but eight for a short one: all four sections of a note may say "Not documented." Sentences that differ in
     their numbers only ("in 4 weeks", "in 5 weeks") are a loop that counts, if there are more of them than any table has.
     """
-    sentences = [" ".join(part.split()) for part in _SENTENCE_END.split(text.casefold())]
-    return _refrain(sentences, 4, 8) or _refrain([re.sub("[0-9]+", "0", sentence) for sentence in sentences], _COUNTING, 2 * _COUNTING)
-
-
-def _refrain(sentences: list[str], fewest: int, fewest_short: int) -> str:
-    """The sentence that makes up most, if it and its likes make up half; ``fewest`` times, ``fewest_short`` if of up to three words."""
-    counts = Counter(filter(None, sentences))
-    repeated = {one: len(one) * count for one, count in counts.items() if count >= (fewest if one.count(" ") > 2 else fewest_short)}
-    # What is said anew of each level or organ moves on: every turn begins with another label.
-    labelled = sum(count == 1 and _LABEL.match(one) is not None for one, count in counts.items())
-    if not repeated or 2 * sum(repeated.values()) < sum(len(one) * count for one, count in counts.items()):
-        return ""
-    return max(repeated, key=lambda one: repeated[one]) if labelled < max(counts[one] for one in repeated) else ""
+    said = [one for part in _SENTENCE_END.split(text.casefold()) if (one := " ".join(part.split()))]
+    for sentences, fewest in ((said, 4), ([re.sub("[0-9]+", "0", one) for one in said], _COUNTING)):
+        counts = Counter(sentences)
+        repeated = {one: len(one) * count for one, count in counts.items() if count >= fewest * (1 if one.count(" ") > 2 else 2)}
+        # What is said anew of each level or organ moves on: every turn begins with another label.
+        labelled = sum(count == 1 and _LABEL.match(one) is not None for one, count in counts.items())
+        if repeated and 2 * sum(repeated.values()) >= sum(map(len, sentences)) and labelled < max(counts[one] for one in repeated):
+            return max(repeated, key=lambda one: repeated[one])
+    return ""

@@ -8,12 +8,11 @@ among the vital signs is no plan where PLAN stands, and "Medications" under PLAN
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 Kind: TypeAlias = Literal["findings", "soap"]
 OTHER = "other"
@@ -24,70 +23,14 @@ _SHORTEST_BEGINNING = 8  # words of a section without a heading
 _THOUGHT = re.compile(r"\s*thought[ \t]*\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """What a heading opens, and how directly it says so."""
 
     keys: tuple[str, ...]
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One heading and the text under it, ``body``, which stands from ``start`` to ``end``; a combined heading has several keys."""
-
-    keys: tuple[str, ...]
-    heading: str
-    body: str
-    rank: int = 0
-    start: int = 0
-    end: int = 0
-
-    @property
-    def text(self) -> str:
-        """The body; a stand-in keeps its heading, because "ALLERGIES" is part of what it says."""
-        return f"{self.heading}\n{self.body}".strip() if self.rank == 2 else self.body
-
-
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """A text cut at its headings: joined again, preamble and sections hold every word of it."""
-
-    preamble: str
-    sections: tuple[Section, ...]
-
-    def texts(self) -> dict[str, str]:
-        """Key -> text; repeated sections are joined by a blank line."""
-        found: dict[str, list[str]] = {}
-        for section in self.sections:
-            for key in section.keys:
-                found.setdefault(key, []).append(section.text)
-        return {key: "\n\n".join(filter(None, texts)) for key, texts in found.items() if key != OTHER}
-
-    def bodies(self, key: str) -> list[str]:
-        """The texts under the headings of one section, without the headings."""
-        return [section.body for section in self.sections if key in section.keys]
-
-    def spans(self, key: str) -> list[tuple[int, int]]:
-        """Where those texts stand."""
-        return [(section.start, section.end) for section in self.sections if key in section.keys]
-
-    def with_beginning(self, text: str, key: str) -> Sections:
-        """With the preamble as a section without a heading, where it is more than "Here is the note:" and the text has no such section."""
-        is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
-        if (
-            any(key in section.keys for section in self.sections)
-            or not is_note
-            or self.preamble.count(" ") < (1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING)
-        ):
-            return self
-        start = text.find(self.preamble)
-        whole = Section((key,), "", self.preamble, 0, start, start + len(self.preamble))
-        return Sections("", (whole, *self.sections)) if not _THOUGHT.match(text) else self
-
-
-@dataclass(frozen=True, slots=True)
-class _Heading:
+class _Heading(NamedTuple):
     """A heading in the text: where it begins, what it opens, and where the text under it begins."""
 
     line: int
@@ -95,6 +38,45 @@ class _Heading:
     name: Name
     body: int
     marked: bool
+
+
+class Section(NamedTuple):
+    """One heading and the text under it, ``body``, which stands from ``start`` to ``end``; a combined heading has several keys."""
+
+    keys: tuple[str, ...]
+    heading: str
+    body: str
+    rank: int
+    start: int
+    end: int
+
+
+class Sections(NamedTuple):
+    """A text cut at its headings: joined again, preamble and sections hold every word of it."""
+
+    preamble: str
+    sections: tuple[Section, ...]
+
+    def texts(self) -> dict[str, str]:
+        """Key -> text; repeated sections are joined by a blank line, and a stand-in ("ALLERGIES") keeps its heading."""
+        found: dict[str, list[str]] = {}
+        for section in self.sections:
+            for key in section.keys:
+                found.setdefault(key, []).append(f"{section.heading}\n{section.body}".strip() if section.rank == 2 else section.body)
+        return {key: "\n\n".join(filter(None, texts)) for key, texts in found.items() if key != OTHER}
+
+    def spans(self, key: str) -> list[tuple[int, int]]:
+        """Where the texts under the headings of a section stand, without the headings."""
+        return [(section.start, section.end) for section in self.sections if key in section.keys]
+
+    def with_beginning(self, text: str, key: str) -> Sections:
+        """With the preamble as a section without a heading, where it is more than "Here is the note:" and the text has no such section."""
+        fewest = 1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING
+        is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
+        if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or _THOUGHT.match(text):
+            return self
+        start = text.find(self.preamble)
+        return Sections("", (Section((key,), "", self.preamble, 0, start, start + len(self.preamble)), *self.sections))
 
 
 _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
@@ -105,7 +87,6 @@ _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
 _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE)
-_TREATMENT = re.compile(r"(?im)^[^\w\n]{0,12}(?:medical )?(?:treatment|plan|management|recommendations?)(?: plan)?[*_]{0,3}:")
 # Within a line: after the end of a sentence, or in capitals after any word; followed by a colon.
 _WITHIN = re.compile(
     r"(?<=[.!?;:,)*\]\"][ \t])(?=[ \t]{0,3}(?:#{1,4} [A-Z]|(?:\d{1,2}[.)][ \t])?(?:\*\*|__)?"
@@ -114,15 +95,11 @@ _WITHIN = re.compile(
 )
 _FENCE = re.compile(r"\s*(?:(?:`{3,}\w*|-{3,}|\*{3,}|_{3,})[ \t]*(?:\n\s*|\Z))*")
 _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
-_ADJECTIVES = frozenset(
-    """overall specific final key main detailed radiographic radiological radiology radiologic imaging x ray chest ct mri image clinical
-    preliminary brief general important relevant draft suggested updated concise primary physician's provider's doctor's""".split()  # noqa: SIM905
-)
 
 
 @cache
-def names(kind: Kind) -> Mapping[str, Name]:
-    """The headings of a kind of report, as ``data/headings.txt`` lists them."""
+def names(kind: str) -> Mapping[str, Name]:
+    """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them."""
     found: dict[str, Name] = {}
     for line in (DATA / "headings.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith(kind):
@@ -150,7 +127,7 @@ def parse(text: str, kind: Kind) -> Sections:
         start, end = _trimmed(text, one.body, end)
         if start < end or one.name.rank != 2 or one is opened[-1]:  # "Chest X-Ray Interpretation" above it all is a title
             sections.append(Section(one.name.keys, one.written, text[start:end], one.name.rank, start, end))
-    return Sections(text[: opened[0].line if opened else None].strip(), _with_plans(sections))
+    return Sections(text[: opened[0].line if opened else None].strip(), tuple(sections))
 
 
 def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections]:
@@ -167,23 +144,21 @@ def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections
 def _headings(text: str, kind: Kind) -> Iterator[_Heading]:
     """Everything in the text that looks like a heading, in order."""
     for line in _LINE.finditer(text):
-        lead = _LEAD.match(text, *line.span())
-        first = _heading(text, line.start(), lead.end() if lead else line.start(), line.end(), kind)
+        first = _heading(text, line.start(), line.end(), kind)
         if first:
             yield first
         for within in _WITHIN.finditer(text, first.body if first else line.start(), line.end()):
-            marks = _LEAD.match(text, within.start(), line.end())
-            found = _heading(text, within.start(), marks.end() if marks else within.start(), line.end(), kind)
-            if found:
+            if found := _heading(text, within.start(), line.end(), kind):
                 yield found
 
 
-def _heading(text: str, line: int, start: int, stop: int, kind: Kind) -> _Heading | None:
-    """The heading at ``start`` of a line that ends at ``stop``, or None where the line is prose."""
+def _heading(text: str, line: int, stop: int, kind: Kind) -> _Heading | None:
+    """The heading that begins at ``line``, in a line that ends at ``stop``, or None where the line is prose."""
+    lead = _LEAD.match(text, line, stop)
+    start = lead.end() if lead else line
     for end, after in _ends(text, start, stop, is_title="#" in text[line:start]):
         written = text[start:end].strip(" \t*_:[]/")
-        name = _name(written, kind) if written else None
-        body = _TO_BODY.match(text, after)
+        name, body = _name(written, kind) if written else None, _TO_BODY.match(text, after)
         marked = text[line:start].strip() != "" or end < stop or "*" in text[start:end]
         if name and body and not _reads_on(written, name, text[body.end() : body.end() + 12], marked=marked):
             return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None)
@@ -198,8 +173,7 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
         found = mark.search(text, start, min(stop, start + LONGEST_HEADING + 8))
         if found:
             yield found.start(), found.end()
-    capitals = _CAPITALS.match(text, start, stop)
-    if capitals:
+    if capitals := _CAPITALS.match(text, start, stop):
         yield capitals.end(1), capitals.end()
     if is_title:  # "### Physical Exam The lungs are clear.": the longest name that the line begins with
         spaces = [found.start() for found in islice(re.compile(" ").finditer(text, start, stop), 6)]
@@ -208,8 +182,9 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
 
 def _name(heading: str, kind: Kind) -> Name | None:
     """What a heading opens: by its own name, by the name without the adjectives before it, or by its first word."""
-    known, words = names(kind), fold(heading).split()
-    while words and " ".join(words) not in known and words[0] in _ADJECTIVES:
+    bare = re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)
+    known, words = names(kind), re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", bare)).casefold().split()
+    while words and " ".join(words) not in known and words[0] in names("before"):
         del words[0]
     return known.get(" ".join(words)) or known.get(f"{words[0]}*") if words else None
 
@@ -217,12 +192,6 @@ def _name(heading: str, kind: Kind) -> Name | None:
 def is_heading(written: str) -> bool:
     """Whether words are the name of a section: "[Physical Exam]"."""
     return any(_name(written, kind) for kind in get_args(Kind))
-
-
-def fold(heading: str) -> str:
-    """A heading as the lists spell it: small letters, no marks, no bracketed remark, "&" and "/" as "and"."""
-    bare = re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)
-    return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", bare)).casefold().split())
 
 
 def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
@@ -245,7 +214,9 @@ def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
         elif one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
-            opens = _is_best(one.name, best) and not _is_item_of_plan(one, seen)
+            # A stand-in for an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
+            earlier = one.name.rank == 2 and "plan" in seen and not {"assessment", "plan"}.intersection(one.name.keys)
+            opens = _is_best(one.name, best) and not (earlier and (one.marked or not seen.isdisjoint(one.name.keys)))
         if opens:
             seen.update(one.name.keys if OTHER not in one.name.keys else ())
             yield one
@@ -253,12 +224,6 @@ def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
 
 def _is_best(name: Name, best: Mapping[str, int]) -> bool:
     return any(best.get(key) == name.rank for key in name.keys)
-
-
-def _is_item_of_plan(one: _Heading, seen: set[str]) -> bool:
-    """Whether a stand-in for an earlier section is an item of the plan: "1. Imaging: CT", "Medications: continue"."""
-    earlier = not {"assessment", "plan"}.intersection(one.name.keys)
-    return one.name.rank == 2 and earlier and "plan" in seen and (one.marked or not seen.isdisjoint(one.name.keys))
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -270,13 +235,3 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
         closing = _FENCE_END.search(text, max(start, end - 80), end)
         end = start + len(text[start : closing.start() if closing else end].rstrip())
     return start, end
-
-
-def _with_plans(sections: Iterable[Section]) -> tuple[Section, ...]:
-    """An assessment that says of each problem how it is treated is the plan too, where there is no other."""
-    found = tuple(sections)
-    if any("plan" in section.keys for section in found):
-        return found
-    return tuple(
-        replace(one, keys=("assessment", "plan")) if one.keys == ("assessment",) and _TREATMENT.search(one.body) else one for one in found
-    )
