@@ -80,7 +80,7 @@ class Validation:
         return tuple(issue for issue in self.issues if issue.severity == "warning")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text under check, with what is known of how it came about; several sources are joined by a blank line."""
 
@@ -90,7 +90,6 @@ class Text:
     finish_reason: FinishReason = "stop"
     has_thought: bool = False
     has_prior: bool = False
-    indication: str | None = None
     source: str | None = None
     header: ImageHeader | None = None
 
@@ -130,29 +129,29 @@ SPECIAL_TOKEN = re.compile(
 def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
     """All issues of a report in the order of the checks; where there is no answer, that is the only one.
 
-    The content of a text of no natural length is not checked; an issue says so.
+    The content of a text of no natural length, a book or a loop, is not checked; an issue says so.
     """
     fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
-    checks = (*form, *content) if fits else (*form, not_checked)
-    issues = tuple(no_answer(report)) or tuple(issue for check in checks for issue in check(report))
-    return Validation(issues, report.sections.texts())
+    if none := no_answer(report):
+        return Validation((none,), report.sections.texts())
+    issues = [issue for check in (*form, *(content if fits else ())) for issue in check(report)]
+    if not fits:
+        longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
+        message = f"the text or its source is too long, so their contents were not compared (at most {longest})"
+        issues.append(Issue("not-checked", "info", message))
+    return Validation(tuple(issues), report.sections.texts())
 
 
-def not_checked(report: Text) -> Iterator[Issue]:
-    """A text or a source too long to be compared in a moment: a book, or a loop."""
-    longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
-    yield Issue("not-checked", "info", f"the text or its source is too long, so their contents were not compared (at most {longest})")
-
-
-def no_answer(report: Text) -> Iterator[Issue]:
+def no_answer(report: Text) -> Issue | None:
     """No text at all, or a thought that never came to an answer."""
     opened = _OPEN_THOUGHT.match(report.text) or (None if report.answers() else BARE_THOUGHT.match(report.text))
     if opened or (report.has_thought and not report.text.strip()):
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
-        yield report.issue("thought-only", "error", message, (opened.end(), len(report.text)) if opened else (0, 0))
-    elif not without_tokens(report.text).strip():
+        return report.issue("thought-only", "error", message, (opened.end(), len(report.text)) if opened else (0, 0))
+    if not without_tokens(report.text).strip():
         message = "the model wrote no text; set --temperature above 0 to get another answer"
-        yield report.issue("no-answer", "error", message, (0, len(report.text)))
+        return report.issue("no-answer", "error", message, (0, len(report.text)))
+    return None
 
 
 def excerpt(text: str) -> str:
@@ -205,15 +204,10 @@ def _phrase(words: list[str], lists: Mapping[str, list[str]]) -> str:
     pattern, gap = "", ""
     for word in words:
         bare = word.rstrip("?")
-        one = (
-            _any_of(lists[bare], lists) if bare in lists and bare.isupper() else re.escape(bare).replace(r"\*", r"\w*").replace("'", "['’]")
-        )
-        if word == "...":
-            pattern, gap = pattern + r"\b[^.;\n]{0,40}?\b", ""
-        elif word.endswith("?"):
-            pattern += rf"(?:{gap}{one})?"
-        else:
-            pattern, gap = pattern + gap + one, "" if word.endswith("-") else r"[\s-]+"
+        escaped = re.escape(bare).replace(r"\*", r"\w*").replace("'", "['’]")
+        one = gap + (_any_of(lists[bare], lists) if bare in lists and bare.isupper() else escaped)
+        pattern += r"\b[^.;\n]{0,40}?\b" if word == "..." else f"(?:{one})?" if word.endswith("?") else one
+        gap = gap if word.endswith("?") else "" if word == "..." or word.endswith("-") else r"[\s-]+"
     return pattern
 
 

@@ -10,7 +10,7 @@ from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.answers import refusal, unfilled_template
 from medgemma_app.validate.contradictions import contradicting_side, contradiction
-from medgemma_app.validate.core import Check, FinishReason, Issue, Text, Validation, finder, phrases, run, sentence_spans
+from medgemma_app.validate.core import Check, Code, FinishReason, Issue, Text, Validation, finder, phrases, run, sentence_spans
 from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import from_mapping, parse
@@ -38,17 +38,8 @@ def validate_findings(
     expect(text, str, "the report must be a text")
     expect(indication, (str, type(None)), "indication must be a text")
     expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
-    report = Text(
-        text=text,
-        sections=parse(text, "findings").with_beginning(text, "findings"),
-        required=tuple(sections),
-        finish_reason=finish_reason,
-        has_thought=has_thought,
-        has_prior=has_prior,
-        indication=indication,
-        source=_told(header, indication),
-        header=header,
-    )
+    parsed = parse(text, "findings").with_beginning(text, "findings")
+    report = Text(text, parsed, tuple(sections), finish_reason, has_thought, has_prior, _told(header, indication), header)
     return run(report, _FORM, _CONTENT)
 
 
@@ -70,8 +61,7 @@ def validate_soap(
         text, sections = text_or_sections, parse(text_or_sections, "soap").with_beginning(text_or_sections, "subjective")
     else:
         text, sections = from_mapping(text_or_sections, "soap")
-    report = Text(text=text, sections=sections, required=SOAP, finish_reason=finish_reason, has_thought=has_thought, source=joined)
-    return run(report, _FORM, SOURCE_CHECKS)
+    return run(Text(text, sections, SOAP, finish_reason, has_thought, source=joined), _FORM, SOURCE_CHECKS)
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:
@@ -134,9 +124,9 @@ def unscaled_measurement(report: Text) -> Iterator[Issue]:
 def measurement_mismatch(report: Text) -> Iterator[Issue]:
     """A size in the impression is one of those in the findings, as far as these give any."""
     measured = [size for found, _ in _sizes(report, "findings") for size in found][:100]
+    given = ", ".join(f"{size:g} mm" for size in list(dict.fromkeys(measured))[:3])
     for found, span in _sizes(report, "impression") if measured else ():
         if not all(any(abs(size - other) <= max(0.5, 0.1 * other) for other in measured) for size in found):
-            given = ", ".join(f"{size:g} mm" for size in list(dict.fromkeys(measured))[:3])
             message = f"the impression gives a size that the findings do not ({given})"
             yield report.issue("measurement-mismatch", "warning", message, span, found=report.text[slice(*span)], expected=given)
             return
@@ -145,75 +135,53 @@ def measurement_mismatch(report: Text) -> Iterator[Issue]:
 # --- modality, body part, side (DICOM PS3.3 C.7.3.1.1.1, as far as a report names them)
 
 _KINDS = {
-    "CR": "X-ray", "DX": "X-ray", "DR": "X-ray", "RG": "X-ray", "RF": "X-ray", "XA": "X-ray", "PX": "X-ray", "IO": "X-ray",
-    "CT": "CT", "MR": "MRI", "US": "ultrasound", "IVUS": "ultrasound", "MG": "mammogram", "NM": "nuclear study", "PT": "nuclear study",
+    "CR": "x_ray", "DX": "x_ray", "DR": "x_ray", "RG": "x_ray", "RF": "x_ray", "XA": "x_ray", "PX": "x_ray", "IO": "x_ray",
+    "CT": "ct", "MR": "mri", "US": "ultrasound", "IVUS": "ultrasound", "MG": "mammogram", "NM": "nuclear study", "PT": "nuclear study",
 }  # fmt: skip
-_SELF = r"(?:this|the current|the present|the provided|present) (?:\w+ ){0,2}?"
-_OF = r"(?:\w+ ){0,3}?(?:images?|slices?|sequences?|study|scan|examination|exam)? ?(?:of the \w+ )?(?:shows?|demonstrates?|reveals?)"
-_SPEAKS_OF = {
-    "X-ray": rf"\b(?:{_SELF}(?:radiograph|x-?ray)|(?:radiograph|x-?ray) {_OF})\b",
-    "CT": rf"\b(?:{_SELF}(?:ct\b|computed tomography)|ct {_OF}|hounsfield|axial (?:ct|slices?))\b",
-    "MRI": rf"\b(?:{_SELF}(?:mri\b|magnetic)|mri {_OF}|t[12][- ]weighted|flair|t2 hyperintens\w+)\b",
-    "ultrasound": rf"\b(?:{_SELF}(?:ultrasound|sonogram)|ultrasound {_OF}|hypoechoic|hyperechoic|anechoic)\b",
-    "mammogram": rf"\b(?:{_SELF}mammogram|mammogram {_OF}|bi-?rads)\b",
-}
+_SHOWN = {"x_ray": "X-ray", "ct": "CT", "mri": "MRI"}
+_SIDES = {"L": ("left", "right"), "R": ("right", "left")}
 
 
 def wrong_modality(report: Text) -> Iterator[Issue]:
     """The report names the kind of picture that the header names."""
-    kind = _KINDS.get((report.header and report.header.modality) or "")
+    kind = _KINDS.get((report.header and report.header.modality) or "", "")
     for span, sentence in _sentences(report) if kind else ():
-        other = next((name for name, said in _SPEAKS_OF.items() if name != kind and re.search(said, sentence, re.IGNORECASE)), None)
-        if other and not finder("wording", "advice").search(sentence):
-            message = f"the report speaks of {other}, but the header says {kind}"
-            yield report.issue("wrong-modality", "warning", message, span, found=other, expected=kind)
+        others = [found.lastgroup or "" for found in finder("modalities").finditer(sentence) if found.lastgroup != kind]
+        if others and not finder("wording", "advice").search(sentence):
+            found, expected = _SHOWN.get(others[0], others[0]), _SHOWN.get(kind, kind)
+            yield _of_another(report, "wrong-modality", span, f"speaks of {found}", found, expected)
             return
 
 
 def wrong_body_part(report: Text) -> Iterator[Issue]:
     """The report is about the body part that the header names: it has words of it, or hardly any of another."""
-    given = ((report.header and report.header.body_part) or "").lower().replace(" ", "")
-    regions = phrases("regions")
+    given, regions = ((report.header and report.header.body_part) or "").lower().replace(" ", ""), phrases("regions")
     region = given if given in regions else next((name for name in regions if finder("regions", name).search(given)), None)
     if region is None or finder("regions", region).search(report.text):
         return
     for other in regions:
         found = list(finder("regions", other).finditer(report.text))
         if len(found) >= 3:
-            message = f"the report is of the {other}, but the header says {region}"
-            yield report.issue("wrong-body-part", "warning", message, found[0].span(), found=other, expected=region)
+            yield _of_another(report, "wrong-body-part", found[0].span(), f"is of the {other}", other, region)
             return
 
 
 def wrong_side(report: Text) -> Iterator[Issue]:
     """A picture of one side is not reported as the other."""
-    given = (report.header and report.header.laterality) or ""
-    side, other = {"L": ("left", "right"), "R": ("right", "left")}.get(given, ("", ""))
+    side, other = _SIDES.get((report.header and report.header.laterality) or "", ("", ""))
     found = re.search(rf"\b{other}\b", report.text, re.IGNORECASE) if side else None
     if found and not re.search(rf"\b(?:{side}|bilateral)", report.text, re.IGNORECASE):
-        message = f"the report is of the {other} side, but the header says {side}"
-        yield report.issue("wrong-side", "warning", message, found.span(), found=other, expected=side)
+        yield _of_another(report, "wrong-side", found.span(), f"is of the {other} side", other, side)
+
+
+def _of_another(report: Text, code: Code, span: tuple[int, int], what: str, found: str, expected: str) -> Issue:
+    return report.issue(code, "warning", f"the report {what}, but the header says {expected}", span, found=found, expected=expected)
 
 
 _FORM: tuple[Check, ...] = (
-    special_token,
-    refusal,
-    gibberish,
-    repetition,
-    unfilled_template,
-    truncated,
-    missing_section,
-    empty_section,
-    section_order,
-)
+    special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
+)  # fmt: skip
 _CONTENT: tuple[Check, ...] = (
-    invented_prior,
-    unscaled_measurement,
-    measurement_mismatch,
-    contradiction,
-    contradicting_side,
-    wrong_modality,
-    wrong_body_part,
-    wrong_side,
-    *PERSON_CHECKS,
-)
+    invented_prior, unscaled_measurement, measurement_mismatch, contradiction, contradicting_side, wrong_modality, wrong_body_part,
+    wrong_side, *PERSON_CHECKS,
+)  # fmt: skip

@@ -146,8 +146,6 @@ def test_the_side_in_the_impression_is_the_one_in_the_findings(findings, impress
         ("Dense opacity of the middle lobe.", "Normal chest radiograph.", True),
         ("Acute rib fractures.", "No abnormality detected.", True),
         ("Small effusion. Old rib fracture.", "No acute disease.", False),
-        ("Tiny left pneumothorax.", "Large left pneumothorax.", True),
-        ("Small right and large left effusions.", "Large left effusion.", False),
         ("Gallstones. Ducts not dilated.", "No cholelithiasis.", True),
         ("Consolidation in the right lower lobe. No consolidation elsewhere.", "Pneumonia.", False),
         ("A nodule in the lingula. No other nodules.", "No additional nodules.", False),
