@@ -83,9 +83,11 @@ class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
         mask: mx.array | None = None,
         cache: list[Any] | None = None,
         logits_to_keep: int = 0,
+        n_to_process: int | None = None,
         **_: Any,
     ) -> LanguageModelOutput:
-        *chunks, last = self._chunks(inputs, cache)
+        """With ``n_to_process``, ``inputs`` is a piece of a prompt that goes on, which was cut between images."""
+        *chunks, last = [slice(None)] if n_to_process else self._chunks(inputs, cache)
         for chunk in chunks:
             self.model(inputs[:, chunk], _cut(inputs_embeds, chunk), mask, cache)
             mx.eval([layer.state for layer in cache or ()])

@@ -5,7 +5,9 @@ what it is fed (ids and embeddings from ``MedGemma``), and three of its habits a
 
 - one sampler, that of the first request, draws for all requests that run beside it: here every request draws for itself;
 - a request is cancelled by a number that is given again to a later one: here by its own queue;
-- what fails before a request is taken in fails all that are running: here that request alone.
+- what fails before a request is taken in fails all that are running: here that request alone;
+- prompts are read whole, and those that wait together are read together: here in pieces, between which all others decode, and the
+  shortest one first.
 
 Prefix caching, speculative decoding and quantised caches stay off, whatever mlx-vlm's environment variables say.
 """
@@ -18,7 +20,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
-from mlx_vlm.generate.ar import _PositionedTargetSampler
+import numpy as np
+from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch, _merge_prefill_prompt_kwargs, _PositionedTargetSampler
 from mlx_vlm.server.generation import (
     GenerationArguments,
     GenerationContext,
@@ -77,6 +80,85 @@ class Draws:
         return mx.concatenate(drawn)
 
 
+PIECE = 512  # tokens of a prompt that are read at a time
+AGEING = 64  # tokens by which a prompt counts as longer for each piece that was read, or request that came, before it
+
+
+class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
+    """Reads prompts in pieces, the one with the least left to read first, and decodes one token of every answer between two pieces."""
+
+    reading: list[PromptProcessingBatch]  # prompts of which a part is read
+    pieces: int  # that were read so far
+    waiting_since: dict[int, int]  # by the number of a prompt, the pieces that had been read when it came
+    _unprocessed_sequences: list[tuple[Any, ...]]
+
+    @classmethod
+    def adopt(cls, generator: BatchGenerator, image_token: int) -> None:
+        """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
+        generator.__class__ = cls
+        generator.image_token, generator.reading, generator.pieces, generator.waiting_since = image_token, [], 0, {}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(len(self._generation_batch) or self._unprocessed_sequences or self.reading)
+
+    def remove(self, uid: int) -> bool:
+        self.waiting_since.pop(uid, None)
+        begun = len(self.reading)
+        self.reading = [prompt for prompt in self.reading if prompt.uids != [uid]]
+        return len(self.reading) < begun or bool(super().remove(uid))
+
+    def _next(self, **_: Any) -> tuple[list[Any], list[Any]]:
+        waiting, self._unprocessed_sequences = self._unprocessed_sequences, []
+        _, answers = super()._next()  # which then only decodes
+        self._unprocessed_sequences = waiting
+        if waiting or self.reading:
+            self._read_piece(self._first_in_line())
+        return [], answers
+
+    def _read_piece(self, prompt: PromptProcessingBatch) -> None:
+        self.pieces += 1
+        if (size := self._next_piece(np.array(prompt._input_ids[0]))) is not None:
+            prompt.prefill_step_size = size
+            prompt.prompt_step()
+            return
+        how = {"compute_logprobs": self.compute_logprobs, "top_logprobs_k": self.top_logprobs_k}
+        self._extend_generation_batch(prompt.generate(self.sampler, self.tokenizer.stopping_criteria, **how))
+        self.reading.remove(prompt)
+        mx.clear_cache()
+
+    def _next_piece(self, ids: np.ndarray) -> int | None:
+        """How many of the ids that are left to read next; None for all. A piece never ends inside an image."""
+        inside = (ids[:-1] == self.image_token) & (ids[1:] == self.image_token)
+        ends = np.flatnonzero(~inside) + 1
+        if len(ids) <= PIECE or not len(ends):
+            return None
+        fitting = ends[ends <= PIECE]
+        return int(fitting[-1] if len(fitting) else ends[0])
+
+    def _first_in_line(self) -> PromptProcessingBatch:
+        """The prompt to read a piece of: the one with the least left, but so that each gains by waiting."""
+
+        def place(uid: int, tokens: int) -> int:
+            return tokens + AGEING * int(self.waiting_since.setdefault(uid, self.pieces))
+
+        line = [(place(prompt.uids[0], prompt._input_ids.shape[1]), prompt.uids[0], prompt) for prompt in self.reading]
+        line += [(place(row[0], len(row[1])), row[0], row) for row in self._unprocessed_sequences]
+        first = min(line, key=lambda one: one[:2])[2]
+        return self._begin(first) if isinstance(first, tuple) else first
+
+    def _begin(self, row: tuple[Any, ...]) -> PromptProcessingBatch:
+        self._unprocessed_sequences.remove(row)
+        uid, ids, max_tokens, fed, processors, criteria = row
+        embeddings, merged = _merge_prefill_prompt_kwargs([fed], [ids])
+        prompt = PromptProcessingBatch(
+            model=self.model, uids=[uid], input_ids=[ids], max_tokens=[max_tokens], inputs_embeds=embeddings, prompt_kwargs=merged,
+            logits_processors=[processors], thinking_budget_criteria=[criteria], greedy_sampling=self.greedy_sampling,
+        )  # fmt: skip
+        self.reading.append(prompt)
+        return prompt
+
+
 @dataclass
 class Arguments(GenerationArguments):  # type: ignore[misc]
     """mlx-vlm's own arguments, of which the engine here reads ``max_tokens`` and ``logprobs``; ``options`` say the rest."""
@@ -96,6 +178,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._id = ALIASES.get(model, model)
         self.most = most or 0
         self._draws = Draws()
+        self._arrived, self._waiting = 0, list[tuple[int, int, QueuedGenerationRequest]]()
         self._active: dict[int, dict[str, Any]] = {}
         super().__init__(model)
 
@@ -146,9 +229,19 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self.draft_model = self.draft_kind = None
 
     def _collect_pending_requests(self, *, active: bool, capacity: int | None = None, **how: Any) -> tuple[list[Any], bool]:
-        room = max(0, self.most - len(self._active))
-        requests, stop = super()._collect_pending_requests(active=active, capacity=room, **how)
-        return [request for request in requests if self._take_in(request)], stop
+        """One request at a time, the one with the shortest prompt first, so that none waits while the pictures of all are looked at."""
+        fresh, stop = super()._collect_pending_requests(active=active or bool(self._waiting), **how)
+        for request in fresh:
+            self._waiting.append((request.prompt_tokens + AGEING * self._arrived, self._arrived, request))
+            self._arrived += 1
+        if self._stop:
+            for *_, request in self._waiting:
+                request.rqueue.put(stopping())
+            self._waiting.clear()
+        if not self._waiting or len(self._active) >= self.most:
+            return [], stop
+        self._waiting.remove(first := min(self._waiting, key=lambda one: one[:2]))
+        return [first[2]] if self._take_in(first[2]) else [], stop
 
     def _take_in(self, request: QueuedGenerationRequest) -> bool:
         """Looks at the pictures and embeds the prompt; what fails here fails this request alone."""
@@ -156,14 +249,17 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         if answer.closed:
             return False
         try:
-            if self._stop:
-                raise stopping()
             fed["inputs_embeds"] = self.served.loaded.embed(Prompt(fed["images"]), fed["ids"])
             mx.eval(fed["inputs_embeds"])
         except (MedGemmaError, RuntimeError) as error:
             answer.put(error)
             return False
         return True
+
+    def _step(self, batch_gen: Any, active: dict[int, dict[str, Any]], gen_kwargs: Any = None) -> None:
+        if not isinstance(batch_gen, FairBatchGenerator):
+            FairBatchGenerator.adopt(batch_gen, self.config.image_token_index)
+        super()._step(batch_gen, active, gen_kwargs)
 
     def _gpu_embed(self, raw_inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[mx.array, dict[str, Any]]:
         return mx.array([raw_inputs["ids"]]), {"inputs_embeds": raw_inputs["inputs_embeds"]}

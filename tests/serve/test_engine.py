@@ -17,7 +17,9 @@ from mlx_vlm.server.generation import ResponseGenerator
 from serving import chat, encoded, running, until
 from tiny import picture
 
-from medgemma_app import GenerationError, Options
+from medgemma_app import GenerationError, Options, Prompt
+from medgemma_app.serve import engine as engine_module
+from medgemma_app.serve.engine import FairBatchGenerator
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,40 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
     options = [Options(max_tokens=20), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
     rows = [(prompt, options[at % 4 == 2]) for at, prompt in enumerate(MIXED_PROMPTS + MIXED_PROMPTS[:2])]
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
+
+
+@pytest.mark.parametrize("piece", [2, 5, 16, 37])
+def test_a_prompt_read_in_pieces_gives_what_it_gives_whole(tiny_model, client, monkeypatch, piece):
+    """Pieces never cut an image, also not one that is longer than a piece."""
+    monkeypatch.setattr(engine_module, "PIECE", piece)
+    rows = [(prompt, Options(max_tokens=8)) for prompt in MIXED_PROMPTS[:5]]
+    assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
+
+
+def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeypatch):
+    """Counted in pieces: the short one waits for the piece that is being read, and for no more."""
+    monkeypatch.setattr(engine_module, "PIECE", 32)
+    engine, read = client.engine, []
+    original = FairBatchGenerator._read_piece
+    long = Prompt(("word " * 160,))
+    short = Prompt(("Short.",))
+
+    def reading(generator, prompt):
+        read.append(prompt._input_ids.shape[1])
+        if len(read) == 3:
+            asked.append(pool.submit(engine.served.session().generate, short, Options(max_tokens=1)))
+            until(lambda: engine.requests.qsize())
+        original(generator, prompt)
+
+    monkeypatch.setattr(FairBatchGenerator, "_read_piece", reading)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(engine.served.session().generate, long, Options(max_tokens=1)) for _ in range(3)]
+        until(lambda: len(asked) == 4)
+        for one in asked:
+            one.result()
+    small = len(engine.served.tokenize(short))
+    assert read.index(small) == 3
+    assert len(read) > 12
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
