@@ -21,11 +21,10 @@ __all__ = [
     "validate_findings",
     "validate_soap",
 ]
-_HOMES = {"validate_findings": "reports", "validate_soap": "reports"}
 
 
 def __getattr__(name: str) -> Any:
     """The validators compile some hundred patterns: not before there is a text, since a stream needs only the watch for loops."""
-    if name not in _HOMES:
+    if name not in ("validate_findings", "validate_soap"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.reports"), name)

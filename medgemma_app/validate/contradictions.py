@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from medgemma_app.validate.core import Issue, Text, excerpt, finder, sentence_spans
@@ -33,7 +33,7 @@ class _Mention(NamedTuple):
 def contradiction(report: Text) -> Iterator[Issue]:
     """What is affirmed and denied, or abnormal and called normal: the first such thing."""
     found, concluded = ([*_mentions(report, key)] for key in ("findings", "impression"))
-    for one, sentence, message in (*_denied(found + concluded), *_called_normal(report, found, concluded)):
+    for one, sentence, message in chain(_denied(found + concluded), _called_normal(report, found, concluded)):
         yield report.issue("contradiction", "warning", f"{message}: {excerpt(sentence)}", one.span)
         return
 

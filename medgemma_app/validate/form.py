@@ -27,9 +27,6 @@ def special_token(report: Text) -> Iterator[Issue]:
 # --- cut off
 
 _LAST_WORD = re.compile(r"(?P<before>.?)(?<![^\W_])(?P<word>[A-Za-z]+)\Z")
-_LETTERED = re.compile(
-    r"\b(?:vitamins?|hepatitis|influenza|type|group|factor|protein|class|grade|stage|strep|bacillus|[0-9.]+) ?$", re.IGNORECASE
-)
 _SAME_WORD = frozenset(("s", "es", "d", "ed", "er", "ing", "ly", "al"))
 _HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$|^\s*(?:[-*•+]|\d{1,2}[.)])$", re.MULTILINE)
 _OPEN_BOLD = re.compile(r"\*\*[A-Za-z][^*\n]{0,60}$")
@@ -62,7 +59,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
         return False
     word, before = last["word"].lower(), report.text[: report.text.rindex(last["word"])]
     if len(word) == 1:
-        return last["word"].islower() and word != "a" and last["before"] in " \t" and not _LETTERED.search(before[-20:])
+        return last["word"].islower() and word != "a" and last["before"] in " \t" and not finder("endings", "lettered").search(before[-20:])
     own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
     known = word_list("words") | word_list("clinical_words")
     if word in own or before[-1:].isdigit():
@@ -138,7 +135,7 @@ def missing_section(report: Text) -> Iterator[Issue]:
         message = f"the text begins without a heading; its beginning was taken as the {bare.keys[0]}"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
     # "- Plan: rest." under each problem is the plan; regions, "Lungs: clear.", are findings.
-    labels = {key: re.search(rf"(?im)^\W*{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
+    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
     if labels.get("findings"):
         yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
     elif len(missing) == len(report.required):

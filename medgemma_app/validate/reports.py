@@ -89,12 +89,10 @@ def invented_prior(report: Text) -> Iterator[Issue]:
 # --- sizes
 
 _SIZE = re.compile(
-    r"\b((?:one|two|three|four|five|six|seven|eight|nine|ten)(?=[ -])"
-    r"|[0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
+    r"\b([0-9]{1,4}(?:\.[0-9]{1,3})?(?:[ -]?(?:x|×|by|to|-)[ -]?[0-9]{1,4}(?:\.[0-9]{1,3})?){0,2})"
     r"[ -]?(mm|cm|millimet(?:er|re)s?|centimet(?:er|re)s?)\b",
     re.IGNORECASE,
 )
-_SPELLED = {word: value for value, word in enumerate("one two three four five six seven eight nine ten".split(), 1)}  # noqa: SIM905
 _END = re.compile(r"[.;!?](?=\s)|\n")
 
 
@@ -108,9 +106,7 @@ def _sizes(report: Text, key: str) -> Iterator[tuple[list[float], tuple[int, int
                 "<" in before or ">" in before or finder("wording", "limit").search(before) or finder("wording", "beyond").search(after)
             ):
                 factor = 10.0 if found[2].lower().startswith("c") else 1.0
-                spelled = _SPELLED.get(found[1].lower())
-                numbers = [spelled] if spelled else re.findall(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", found[1])
-                yield [factor * float(number) for number in numbers], found.span()
+                yield [factor * float(number) for number in re.findall(r"[0-9.]+", found[1])], found.span()
 
 
 def unscaled_measurement(report: Text) -> Iterator[Issue]:
