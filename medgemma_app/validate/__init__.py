@@ -11,16 +11,7 @@ from medgemma_app.validate.sections import parse_findings, parse_soap
 if TYPE_CHECKING:
     from medgemma_app.validate.reports import validate_findings, validate_soap
 
-__all__ = [
-    "FinishReason",
-    "Issue",
-    "Severity",
-    "Validation",
-    "parse_findings",
-    "parse_soap",
-    "validate_findings",
-    "validate_soap",
-]
+__all__ = ["FinishReason", "Issue", "Severity", "Validation", "parse_findings", "parse_soap", "validate_findings", "validate_soap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -230,8 +230,8 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """A stretch without the space, rules and code fences around it."""
     opening = _FENCE.match(text, start, end)
     start = opening.end() if opening else start
-    end = start + len(text[start:end].rstrip())
-    for _ in range(3):
+    for _ in range(4):
+        end = start + len(text[start:end].rstrip())
         closing = _FENCE_END.search(text, max(start, end - 80), end)
-        end = start + len(text[start : closing.start() if closing else end].rstrip())
-    return start, end
+        end = closing.start() if closing else end
+    return start, start + len(text[start:end].rstrip())
