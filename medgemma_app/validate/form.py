@@ -59,7 +59,8 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
         return False
     word, before = last["word"].lower(), report.text[: report.text.rindex(last["word"])]
     if len(word) == 1:
-        return last["word"].islower() and word != "a" and last["before"] in " \t" and not finder("endings", "lettered").search(before[-20:])
+        named = finder("endings", "lettered").search(before[-20:]) or before.rstrip()[-1:].isdigit()
+        return last["word"].islower() and word != "a" and last["before"] in " \t" and not named
     own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
     known = word_list("words") | word_list("clinical_words")
     if word in own or before[-1:].isdigit():

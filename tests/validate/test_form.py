@@ -190,7 +190,7 @@ def test_a_text_that_ends_within_a_sentence_is_a_warning(end):
     "end",
     ["RTC 2 wks", "Return if worse", "PT x 6 wks", "Lisinopril 20 qd", "Vitamin d", "1. Rest.\n2. EMG/NCS", "- Ice.\n- NSAIDs",
      "Refer to derm",
-     "Seen by Dr. Lee", "No acute dz", "BI-RADS 2", "Rib fx", "Cavitating lesion, ?TB", "Hepatitis b", "Ratio: 0.55"],
+     "Seen by Dr. Lee", "No acute dz", "BI-RADS 2", "Rib fx", "Cavitating lesion, ?TB", "Hepatitis b", "Protein 2 g", "Ratio: 0.55"],
 )  # fmt: skip
 def test_a_telegram_is_complete_without_a_full_stop(end):
     assert note_codes(note(plan=end)) == []
