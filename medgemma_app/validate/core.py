@@ -26,7 +26,7 @@ FindingsCode: TypeAlias = Literal[
     "wrong-body-part",
 ]  # fmt: skip
 SourceCode: TypeAlias = Literal[
-    "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "symptom-mismatch", "status-mismatch",
+    "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "status-mismatch",
     "wrong-age", "wrong-sex", "unnamed-medication", "unnamed-diagnosis", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
 ]  # fmt: skip
 Code: TypeAlias = FormCode | FindingsCode | SourceCode

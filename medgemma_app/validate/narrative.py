@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from medgemma_app.validate.core import Issue, Text
-from medgemma_app.validate.negation import Polarity, polarity, scopes, sentences
+from medgemma_app.validate.negation import polarity, scopes, sentences
 from medgemma_app.validate.terms import DRUGS, WORDS, Lexicon, Source, drugs_of, heard, rows, words
 
 MOST_ISSUES = 10
@@ -16,21 +16,16 @@ _COMMON = frozenset("no normal clear to and of non full soft warm dry present eq
 
 
 _ROWS = [([name.split("/") for name in names], reasons) for names, reasons in rows("symptoms")]
-_SAME = {spelling: names[0] for row, _ in _ROWS for names in row for spelling in names}
 _SUPPORT = {
     spelling: (*(one for others in row for one in others), *reasons) for row, reasons in _ROWS for names in row for spelling in names
 }
-_SYMPTOMS = Lexicon(_SAME)
+_SYMPTOMS = Lexicon(_SUPPORT)
 _EXAMS = [(Lexicon(names), reasons) for names, reasons in rows("exams")]
 _REASONS = {name: (*names, *reasons) for names, reasons in rows("conditions") for name in names}
 _DIAGNOSES = Lexicon(_REASONS)
 _PARTS = Lexicon(name for names, _ in rows("anatomy") for name in names)
 
 _DENIAL = re.compile(r"\b(?:den(?:y|ies|ied|ying)|negative for|no|without)\b", re.IGNORECASE)
-_REPORTS = re.compile(
-    r"\b(?:report(?:s|ed)?|endorse[sd]?|complain(?:s|ed|ing) of|admits(?: to)?|positive for|present(?:s|ed|ing) with|had|with)\b",
-    re.IGNORECASE,
-)
 _ALLERGY = re.compile(r"\ballerg(?:y|ies|ic) to\s{1,3}(?:the )?([^\W\d_]{4,30})\b", re.IGNORECASE)
 _ALLERGIES = re.compile(  # what stands under the heading, up to the end of the sentence
     r"(?:\b(?i:allergies|allergy|allergic|allg|allergien?|alergias?)\b ?(?:\([\w ]{1,20}\) ?)?"
@@ -90,29 +85,6 @@ def unnamed_diagnosis(text: Text, source: Source) -> Iterator[Issue]:
                 unsaid[support] = (name, at + start, at + end)
     for name, start, end in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-diagnosis", "info", f"the source does not name {name}", (start, end), found=name)
-
-
-def symptom_mismatch(text: Text, source: Source) -> Iterator[Issue]:
-    """A symptom that a written source affirms each time is not denied in the note each time, nor the other way round."""
-    known = _polarities(source.raw)
-    for name, told in () if source.spoken else _polarities(text.text).items():
-        said = known.get(name, [])
-        kinds = {kind for kind, _, _ in told}, {kind for kind, _, _ in said}
-        reported = kinds[0] == {"denied"} or any(_REPORTS.search(text.text[max(0, start - 40) : start]) for _, start, _ in told)
-        if kinds in (({"denied"}, {"affirmed"}), ({"affirmed"}, {"denied"})) and reported:
-            found, expected = f"{told[0][0]} {name}", f"{said[0][0]} {name}"
-            message = f"{name} is {told[0][0]} in the note and {said[0][0]} in the source"
-            yield text.issue("symptom-mismatch", "warning", message, told[0][1:], source_span=said[0][1:], found=found, expected=expected)
-
-
-def _polarities(text: str) -> dict[str, list[tuple[Polarity, int, int]]]:
-    """Symptom -> whether it is affirmed or denied, and where, each time."""
-    found: dict[str, list[tuple[Polarity, int, int]]] = {}
-    for at, sentence in sentences(text):
-        asked = text[at + len(sentence) : at + len(sentence) + 1] == "?"
-        for name, start, end in _SYMPTOMS.find(sentence):
-            found.setdefault(_SAME[name], []).append(("doubtful" if asked else polarity(scopes(sentence), start), at + start, at + end))
-    return found
 
 
 _SIDES = {word: side for side in ("left", "right", "both") for word in WORDS[side]}

@@ -24,7 +24,6 @@ _DRUGS = (medications.dose_mismatch, medications.frequency_mismatch, medications
 _ENGLISH = (
     narrative.unnamed_diagnosis,
     narrative.side_mismatch,
-    narrative.symptom_mismatch,
     narrative.unmentioned_exam,
     narrative.unmentioned_denial,
 )

@@ -208,22 +208,6 @@ def test_a_part_of_the_body_is_on_the_side_of_the_source():
     )
 
 
-def test_a_symptom_that_a_written_source_affirms_is_not_denied():
-    assert (
-        fires(
-            "symptom-mismatch",
-            """
-            1 | Denies fever.
-            0 | Reports fever. Denies chest pain.
-            1 | Reports chest pain.
-            0 | Return for chest pain.
-            0 | Denies fever. | any fever ? no . you know i feel fine
-            """,
-        )
-        == []
-    )
-
-
 @pytest.mark.parametrize(
     ("source", "subjective", "code"),
     [
