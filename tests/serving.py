@@ -13,6 +13,7 @@ import httpx2
 
 from medgemma_app.serve.access import BindAddress
 from medgemma_app.serve.engine import Engine
+from medgemma_app.serve.limits import Readers
 from medgemma_app.serve.server import Server
 
 PATIENCE = 30
@@ -21,16 +22,16 @@ PATIENCE = 30
 @contextmanager
 def running(model, **options):
     """A client of a server that has loaded ``model``; ``client.engine`` is the server's, ``client.server`` the server."""
-    place = BindAddress(host="127.0.0.1", port=0, key=options.get("key"))
+    address = BindAddress(host="127.0.0.1", port=0, key=options.get("key"))
     engine = Engine(model)
-    server = Server(engine, place, grace=options.get("grace", 1))
-    with place.listen() as listening:
+    server = Server(engine, Readers(options.get("memory", 1_000_000_000)), address, grace=options.get("grace", 1))
+    with address.listen() as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         engine.wait_until_ready(PATIENCE)
         until(lambda: server.started)
         try:
-            with httpx2.Client(base_url=place.url(listening.getsockname()[1]), timeout=PATIENCE, trust_env=False) as client:
+            with httpx2.Client(base_url=address.url(listening.getsockname()[1]), timeout=PATIENCE, trust_env=False) as client:
                 client.engine, client.server = engine, server
                 yield client
         finally:

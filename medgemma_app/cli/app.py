@@ -214,16 +214,20 @@ def serve(
     grace: Annotated[
         float, option(ADVANCED, "How long running requests may take to finish on shutdown.", metavar="SECONDS", min=0, max=3600)
     ] = 10,
+    memory: Annotated[
+        float, option(ADVANCED, "How much memory requests may take together, beside the model's.", metavar="GB", min=0.5, max=1000)
+    ] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Keep the model loaded and answer requests over HTTP."""
     from medgemma_app.serve.access import BindAddress, chosen_key
 
-    place = BindAddress(host=host, port=port, key=chosen_key(api_key, api_key_file))
+    address = BindAddress(host=host, port=port, key=chosen_key(api_key, api_key_file))
     from medgemma_app.serve.server import serve as run
 
     progress = not quiet and sys.stderr.isatty()
-    raise typer.Exit(run(model or DEFAULT_MODEL, revision=revision, adapter=adapter, place=place, grace=grace, progress=progress))
+    how: dict[str, Any] = {"revision": revision, "adapter": adapter, "address": address, "grace": grace, "memory": int(memory * 1e9)}
+    raise typer.Exit(run(model or DEFAULT_MODEL, **how, progress=progress))
 
 
 @app.command(cls=Command)

@@ -1,11 +1,12 @@
-"""Where the server listens, who may ask it, and how many requests it holds: settled before a request's body is read."""
+"""Where the server listens and who may ask it: settled before a request's body is read."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, read_key
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -71,7 +72,7 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
 
 AT_END = "medgemma_app.at_end"  # where a request's scope keeps what is to be called when it has ended, however it did
 OPEN = {"/health", "/ready", "/"}  # and what the page is made of, below /page/
-LOADING_SECONDS, BUSY_SECONDS = 5, 2
+LOADING_SECONDS = 5
 
 
 @dataclass
@@ -79,41 +80,45 @@ class Guard:
     """Lets a request through to ``app``, or refuses it.
 
     ``loopback`` says that only this machine is listened to: then a Host or an Origin of another name is a web page that has made
-    the browser call here (DNS rebinding). ``key`` None asks for none; ``most`` are the requests to hold, running and waiting.
+    the browser call here (DNS rebinding). ``key`` None asks for none.
     """
 
     app: ASGIApp
     ready: Callable[[], bool]
     key: str | None
     loopback: bool
-    most: int
-    held: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        from medgemma_app.serve.bodies import Refused, drained, refusal
+        from medgemma_app.serve.bodies import LAST, STOPPED, Refused, drained, refusal
 
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         try:
-            self._check(scope["method"], scope["path"], Headers(scope=scope))
+            self._check(scope["path"], Headers(scope=scope))
         except Refused as refused:
             await drained(receive)
             await refusal(refused)(scope, receive, send)
             return
-        posts = scope["method"] == "POST"
-        self.held += posts
-        scope[AT_END] = []
+        scope[AT_END], begun = [], False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, sending)
+        except asyncio.CancelledError:  # by uvicorn, which has waited for what runs long enough
+            if not begun:
+                await refusal(Refused(503, STOPPED, headers=LAST))(scope, receive, send)
         finally:
-            self.held -= posts
             for end in scope[AT_END]:
                 end()
 
-    def _check(self, method: str, path: str, headers: Headers) -> None:
+    def _check(self, path: str, headers: Headers) -> None:
         from medgemma_app.serve.bodies import Refused
 
         if not self._same_place(headers):
@@ -124,8 +129,6 @@ class Guard:
             raise Refused(401, "the key is missing or wrong; send it as Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
         if not self.ready():
             raise Refused(503, "the model is still being loaded; ask again", retry_after=LOADING_SECONDS)
-        if method == "POST" and self.held >= self.most:
-            raise Refused(503, f"{self.most} requests are running or waiting already; ask again", retry_after=BUSY_SECONDS)
 
     def _same_place(self, headers: Headers) -> bool:
         """True unless a browser was led here by a page from elsewhere."""

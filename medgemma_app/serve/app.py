@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -23,48 +22,69 @@ from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import responses
 from medgemma_app.serve.access import AT_END, Guard
-from medgemma_app.serve.bodies import Refused, checked, handle, read_fields, read_json
+from medgemma_app.serve.bodies import Refused, content_type, drained, handle, read_body
 from medgemma_app.serve.chats import complete, serve_chats
 from medgemma_app.serve.engine import Engine
-from medgemma_app.serve.page import add_page, exported
-from medgemma_app.serve.reading import ask_chat, findings_of, ids_of, soap_of
-from medgemma_app.serve.schemas import ChatBody, Drafting, FindingsRequest, SoapRequest, TokenizeBody
-from medgemma_app.serve.streaming import Events, report_events, report_response, wants_stream, whole
+from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
+from medgemma_app.serve.page import add_page, attachment
+from medgemma_app.serve.reading import Chat, Draft, read_chat, read_export, read_findings, read_soap, read_tokenize
+from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
+from medgemma_app.serve.streaming import Events, present, report_events, report_response, wants_stream
 
 if TYPE_CHECKING:
-    from medgemma_app.serve.served import ServedModel
-    from medgemma_app.tasks import OnToken, Report, Task
+    from medgemma_app.tasks import OnToken, Report
 
     T = TypeVar("T")
 
-MOST_HELD = 64  # requests that run or wait; the next one is asked to come again
-AHEAD = 2  # requests whose inputs are read while those before them are answered
+MOST_REQUESTS = 64  # that have arrived and run or wait; the next one is asked to come again
+AHEAD = 2  # requests that are ready beyond those that are answered
 
 
 class Service:
-    """One engine, and the threads around it."""
+    """One engine, the processes that read, and the threads around them."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, readers: Readers) -> None:
+        self.engine, self.readers = engine, readers
         self.created = int(time.time())
-        # One thread reads, since decoders of pictures set what holds for the whole process; answers mostly wait.
-        self._reader = ThreadPoolExecutor(1, "reading")
-        self.answering = ThreadPoolExecutor(MOST_HELD, "answering")
+        self.requests = 0
+        self.answering = ThreadPoolExecutor(MOST_REQUESTS, "answering")
         self._slots: asyncio.Semaphore | None = None
 
     @property
     def ready(self) -> bool:
         return self.engine.is_ready
 
+    async def read(self, request: Request, function: Callable[..., T], *arguments: Any, forms: bool = False) -> T:
+        """What ``function`` makes of the request's body, while its client is there."""
+        try:
+            kind = content_type(request, forms=forms)
+        except Refused:
+            await drained(request.receive)
+            raise
+        held = Held(self.readers.budget)
+        request.scope[AT_END].append(held.release)
+        raw = await read_body(request, held)
+        if self.requests >= MOST_REQUESTS:
+            raise Refused(503, f"{MOST_REQUESTS} requests are running or waiting already; ask again", retry_after=BUSY_SECONDS)
+        self.requests += 1
+        request.scope[AT_END].append(self._leave)
+        found = await present(request, self.readers.read(function, raw, kind, *arguments))
+        raw.clear()
+        await held.resize(len(found) if isinstance(found, bytes) else found.size)  # type: ignore[attr-defined]
+        return found
+
+    def _leave(self) -> None:
+        self.requests -= 1
+
     async def _slot(self, request: Request) -> None:
-        """Waits for the request's turn, which lasts to its end: decoded pictures are large, and few beyond those that run hold theirs."""
+        """Waits for the request's turn, which lasts to its end."""
         if self._slots is None:
             self._slots = asyncio.Semaphore(self.engine.most + AHEAD)
         await self._slots.acquire()
         request.scope[AT_END].append(self._slots.release)
 
-    async def read(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+    async def _thread(self, request: Request, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
+        return await present(request, asyncio.get_running_loop().run_in_executor(self.answering, work), cancel)
 
     def check_model(self, name: str | None) -> None:
         """Only what the server was started with: nothing is loaded for a request."""
@@ -74,12 +94,13 @@ class Service:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         # mlx-vlm's chat endpoint waits for tokens in the loop's own threads, of which there would be as few as processors.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * MOST_HELD + (os.cpu_count() or 1)))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * MOST_REQUESTS + (os.cpu_count() or 1)))
         serve_chats(self.engine)
+        self.readers.start()
         yield
         self.engine.stop()
-        for pool in (self._reader, self.answering):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.readers.stop()
+        self.answering.shutdown(wait=False, cancel_futures=True)
 
     # The routes.
 
@@ -99,68 +120,63 @@ class Service:
 
     async def findings(self, request: Request) -> Response:
         """A findings report of a radiograph."""
-        fields, _ = await read_fields(request)
-        asked = await self.read(lambda: checked(FindingsRequest, fields))
-        return await self._draft(request, asked, partial(findings_of, asked))
+        return await self._draft(request, await self.read(request, read_findings, self.engine.served.square, forms=True))
 
     async def soap(self, request: Request) -> Response:
         """A SOAP note of a visit."""
-        fields, raw = await read_fields(request)
-        asked = checked(SoapRequest, fields)
-        return await self._draft(request, asked, partial(soap_of, asked, raw))
+        return await self._draft(request, await self.read(request, read_soap, forms=True))
 
-    async def _draft(self, request: Request, asked: Drafting, read: Callable[[ServedModel], Task]) -> Response:
+    async def _draft(self, request: Request, asked: Draft) -> Response:
         from medgemma_app.tasks import write
 
         self.check_model(asked.model)
         model = self.engine.served.session()
-        await self._slot(request)
-        task = await self.read(lambda: read(model))
+        await present(request, self._slot(request))
+        task = await self._thread(request, lambda: asked.task(model))
 
         def answer(on_token: OnToken | None) -> Report:
             return write(model, task, retries=asked.retries, on_token=on_token)
 
         if wants_stream(request, asked.stream):
-            return Events(
-                report_events(answer, self.answering, tokens=not asked.retries, view=request.query_params.get("view") == "html"),
-                model.cancel,
-            )
-        working = asyncio.get_running_loop().run_in_executor(self.answering, answer, None)
-        return report_response(await whole(request, working, model.cancel))
+            view = request.query_params.get("view") == "html"
+            return Events(report_events(answer, self.answering, tokens=not asked.retries, view=view), model.cancel)
+        return report_response(await self._thread(request, lambda: answer(None), model.cancel))
 
     async def export(self, request: Request) -> Response:
         """The record of a report, in the form of ``record``, as a file of the format ``to``; ``scan`` is its picture, for DICOM."""
-        fields, _ = await read_fields(request)
-        return await self.read(partial(exported, fields))
+        return attachment(await self.read(request, read_export, forms=True))
 
     async def chat(self, request: Request) -> Any:
         """OpenAI's chat completion."""
-        fields = await read_json(request)
-        body = await self.read(lambda: checked(ChatBody, fields))
+        served = self.engine.served
+        body: Chat = await self.read(request, read_chat, served.square)
         self.check_model(body.model)
-        await self._slot(request)
-        asked = await self.read(lambda: ask_chat(self.engine.served, body))
-        usage = {"include_usage": body.stream_options is not None and body.stream_options.include_usage}
+        await present(request, self._slot(request))
+        asked = await self._thread(request, lambda: served.ask(body.turns, body.system, body.options))
+        usage = {"include_usage": body.include_usage}
         working = complete(
             asked, request, model=body.model, stream=body.stream, logprobs=body.logprobs, stream_options=usage if body.stream else None
         )
         if not body.stream:
-            return await whole(request, working, asked.answer.close)
+            return await present(request, working, asked.answer.close)
         return Events((await working).body_iterator, asked.answer.close)
 
     async def tokenize(self, request: Request) -> dict[str, Any]:
         """The tokens that the model would be fed, as vLLM gives them."""
-        fields = await read_json(request)
-        body = await self.read(lambda: checked(TokenizeBody, fields))
+        served = self.engine.served
+        body: Chat = await self.read(request, read_tokenize, served.square)
         self.check_model(body.model)
-        await self._slot(request)
-        ids = await self.read(lambda: ids_of(self.engine.served, body))
-        return {"count": len(ids), "max_model_len": self.engine.served.context, "tokens": ids}
+
+        def ids() -> list[int]:
+            return served.tokenize_turns(body.turns, body.system) if body.turns else served.tokenize_text(body.system or "")
+
+        found = await self._thread(request, ids)
+        return {"count": len(found), "max_model_len": served.context, "tokens": found}
 
 
-def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> Guard:
+def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback: bool = True) -> Guard:
     """The application, guarded; see ``Guard`` for ``key`` and ``loopback``."""
-    service = Service(engine)
+    service = Service(engine, readers)
     app = FastAPI(
         title="medgemma-app", version=responses.version(), description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None
     )
@@ -177,4 +193,4 @@ def build(engine: Engine, *, key: str | None = None, loopback: bool = True) -> G
         responses.with_key(app.openapi())
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle)
-    return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback, most=MOST_HELD)
+    return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)

@@ -6,15 +6,12 @@ Nothing is loaded from elsewhere, and nothing is stored: the browser holds the p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from medgemma_app.errors import InputError, OutputError
-from medgemma_app.export import ENDINGS, render
 from medgemma_app.export.html import style
-from medgemma_app.serve.bodies import Refused, Upload, parse_json
+from medgemma_app.serve.bodies import Refused
 
 FOLDER = Path(__file__).parent / "page"
 FILES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
@@ -47,14 +44,6 @@ def page_file(name: str) -> Response:
     return Response(content, media_type=FILES[name], headers=HEADERS)
 
 
-def exported(fields: dict[str, Any]) -> Response:
-    """The record in a request as a file. Raises InputError for what cannot be exported."""
-    record, ending, scan = fields.get("record"), fields.get("to"), fields.get("scan")
-    told = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
-    if not isinstance(told, dict) or ending not in ENDINGS:
-        raise InputError(f"send the record of a report as record, and as to one of {', '.join(ENDINGS)}")
-    try:
-        content = render(told, ending, scan=scan.raw if isinstance(scan, Upload) else None)
-    except OutputError as error:
-        raise InputError(str(error)) from error
+def attachment(content: bytes) -> Response:
+    """A report as a file to keep."""
     return Response(content, media_type="application/octet-stream", headers={**HEADERS, "Content-Disposition": "attachment"})

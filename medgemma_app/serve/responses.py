@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from medgemma_app.serve.bodies import FORM, JSON
+from medgemma_app.serve.schemas import FORM, JSON
 
 STREAM = "text/event-stream"
 
@@ -78,7 +78,7 @@ _BODIES: dict[int | str, dict[str, Any]] = {
     **REFUSALS,
     400: _error("Not JSON, not a form, or more than fits the model's context."),
     404: _error("Another model than the one served."),
-    408: _error("The body did not arrive in time."),
+    408: _error("The body arrives too slowly."),
     413: _error("The body is too large."),
     415: _error("A content type that is not taken."),
     422: _error("A field or an input that cannot be used."),

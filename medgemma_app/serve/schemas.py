@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -13,11 +13,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import NO_TEXT
 from medgemma_app.model.generation import Options
-from medgemma_app.serve.bodies import Upload
 
+JSON, FORM = "application/json", "multipart/form-data"
 MOST_VIEWS = 8
+MOST_TURNS, MOST_PARTS = 1000, 1000  # of a conversation, and of a turn
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that came with a request; ``name`` is what messages call it."""
+
+    name: str
+    raw: bytes
 
 
 def decoded(value: object, name: str = "the picture") -> Upload:
@@ -99,7 +108,7 @@ class FindingsRequest(Drafting):
     """A radiograph, and what is known about it."""
 
     scan: Picture
-    views: Annotated[list[Picture], Field(max_length=MOST_VIEWS)] = []
+    views: Annotated[list[Picture], Field(max_length=MOST_VIEWS, fail_fast=True)] = []
     prior: Picture | None = None
     indication: Text | None = None
     frame: Whole | None = None
@@ -133,21 +142,28 @@ class Said(Strict):
     """What the system says, or said the assistant: text."""
 
     role: Literal["system", "developer", "assistant"]
-    content: Text | list[TextPart]
+    content: Text | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
 
 
 class Asking(Strict):
     """What the user says: text and pictures in their order."""
 
     role: Literal["user"]
-    content: Text | Annotated[list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1)]
+    content: (
+        Text
+        | Annotated[
+            list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1, max_length=MOST_PARTS, fail_fast=True)
+        ]
+    )
 
 
 class StreamOptions(Strict):
     include_usage: bool = False
 
 
-Messages = Annotated[list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1)]
+Messages = Annotated[
+    list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1, max_length=MOST_TURNS, fail_fast=True)
+]
 
 
 class TokenizeBody(Strict):

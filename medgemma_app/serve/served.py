@@ -18,6 +18,7 @@ from medgemma_app.model.decoding import Decoding, model_failed, no_numbers
 from medgemma_app.model.generation import Estimate, FinishReason, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.local import MedGemma
 from medgemma_app.prompts import Prompt, checked_prompt
+from medgemma_app.serve.bodies import STOPPED
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +76,7 @@ ASKED: ContextVar[Asked] = ContextVar("asked")
 
 def stopping() -> GenerationError:
     """The engine is being shut down."""
-    return GenerationError("the server stopped before the answer was complete; ask again when it is back")
+    return GenerationError(STOPPED)
 
 
 class ServedModel:
@@ -89,6 +90,12 @@ class ServedModel:
 
     def __init__(self, loaded: LoadedModel, submit: Submit, *, id: str, revision: str | None) -> None:
         self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
+
+    @property
+    def square(self) -> tuple[int, int]:
+        """The width and height to which pictures are scaled."""
+        size = self.loaded.processor.image_processor.size if self.loaded.model.vision_tower is not None else {"width": 1, "height": 1}
+        return size["width"], size["height"]
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model."""

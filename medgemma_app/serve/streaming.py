@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.serve.bodies import GONE, Refused, error_body, status_of
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from medgemma_app.model.generation import Token
     from medgemma_app.tasks import Report
 
+    T = TypeVar("T")
     Write = Callable[[Callable[[Token], object] | None], Report]
+
+SEND_SECONDS = 60.0  # for a client to take what it is sent
 
 
 def wants_stream(request: Request, stream: bool) -> bool:
@@ -30,8 +33,8 @@ def wants_stream(request: Request, stream: bool) -> bool:
     return stream or STREAM in request.headers.get("accept", "").lower()
 
 
-async def whole(request: Request, work: Awaitable[Any], cancel: Callable[[], None]) -> Any:
-    """What ``work`` gives; when the client goes, ``cancel`` is called and Refused raised, which nobody reads."""
+async def present(request: Request, work: Awaitable[T], cancel: Callable[[], object] | None = None) -> T:
+    """What ``work`` gives; when the client goes, the work is cancelled, by ``cancel`` where it is a thread's, and Refused raised."""
     running, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(request.receive))
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -41,8 +44,8 @@ async def whole(request: Request, work: Awaitable[Any], cancel: Callable[[], Non
     finally:
         gone.cancel()
         if not running.done():
-            cancel()
-            with suppress(MedGemmaError, Refused):
+            (cancel or running.cancel)()
+            with suppress(MedGemmaError, Refused, asyncio.CancelledError):
                 await running
 
 
@@ -59,14 +62,18 @@ class Events(StreamingResponse):
         self._cancel = cancel
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending, gone = asyncio.create_task(self.stream_response(send)), asyncio.create_task(_gone(receive))
+        async def in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        sending, gone = asyncio.create_task(self.stream_response(in_time)), asyncio.create_task(_gone(receive))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._cancel()
             for task in (gone, sending):
                 task.cancel()
-            with suppress(asyncio.CancelledError, OSError):
+            with suppress(asyncio.CancelledError, OSError):  # TimeoutError is one
                 await sending
 
 

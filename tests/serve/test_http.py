@@ -26,9 +26,11 @@ from medgemma_app.serve import bodies
 from medgemma_app.serve.access import BindAddress, Guard, chosen_key
 from medgemma_app.serve.app import build
 from medgemma_app.serve.bodies import Refused
+from medgemma_app.serve.limits import LEAST_MEMORY, Budget, Held, Readers
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])
+READERS = Readers(LEAST_MEMORY)
 JSON = {"content-type": "application/json"}
 SECRET = "Mrs Whittlethorpe"
 DEEP = "[" * 100_000
@@ -150,13 +152,24 @@ def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_a
         async def receive():
             return messages[0] if messages else await asyncio.sleep(60)
 
-        reading = asyncio.ensure_future(bodies.read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))
-        await asyncio.sleep(0)
+        async def reads(scope, receive, send):
+            try:
+                await bodies.read_body(Request(scope, receive), Held(Budget(bodies.LARGEST_BODY)))
+            except Refused as refused:
+                await bodies.refusal(refused)(scope, receive, send)
+
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        guard = Guard(reads, ready=lambda: True, key=None, loopback=False)
+        asking = asyncio.ensure_future(guard({"type": "http", "method": "POST", "path": SOAP, "headers": []}, receive, send))
+        await asyncio.sleep(0.01)
         if cancel:
-            reading.cancel()
-        with pytest.raises(Refused) as caught:
-            await reading
-        return caught.value.status_code
+            asking.cancel()
+        await asking
+        return sent[0]["status"]
 
     assert asyncio.run(read(False, {"type": "http.disconnect"})) == 499
     assert asyncio.run(read(True)) == 503
@@ -203,18 +216,15 @@ async def _answers(scope, receive, send):
     await send({"type": "http.response.body"})
 
 
-def guarded(method, path, *, held=0, headers=(), **how):
+def guarded(method, path, *, headers=(), **how):
     """The answer of a guarded application that all is well with."""
-    guard = Guard(_answers, **{"ready": lambda: True, "key": None, "loopback": False, "most": 1, **how})
-    guard.held = held
+    guard = Guard(_answers, **{"ready": lambda: True, "key": None, "loopback": False, **how})
 
     async def ask():
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(guard), base_url="http://ward.example") as client:
             return await client.request(method, path, content=b"{}", headers=headers)
 
-    answer = asyncio.run(ask())
-    assert guard.held == held
-    return answer
+    return asyncio.run(ask())
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/nowhere", FINDINGS, SOAP, CHAT])
@@ -232,11 +242,10 @@ def test_a_page_of_another_place_cannot_ask_a_server_that_others_may_reach():
     assert guarded("GET", "/v1/models", headers={"origin": "https://page.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("how", [{"ready": lambda: False}, {"held": 1}], ids=["loading", "full"])
-def test_a_server_that_loads_or_is_full_says_when_to_come_again(how):
-    answer = guarded("POST", SOAP, **how)
+def test_a_server_that_loads_says_when_to_come_again():
+    answer = guarded("POST", SOAP, ready=lambda: False)
     assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
-    assert guarded("GET", "/health", **how).status_code == 200
+    assert guarded("GET", "/health", ready=lambda: False).status_code == 200
 
 
 @pytest.mark.parametrize("bad", [{"host": "0.0.0.0", "key": None}, {"host": "127.0.0.1", "key": "two words"}, {"host": "::", "key": None}])
@@ -293,10 +302,10 @@ def test_a_log_line_says_what_its_author_wrote_and_nothing_of_a_patient(capsys):
 
 def test_the_description_says_where_a_key_is_asked_for():
     engine = SimpleNamespace(is_ready=True)
-    described = build(engine, key="k").app.openapi()
+    described = build(engine, READERS, key="k").app.openapi()
     assert described["components"]["securitySchemes"][next(iter(described["security"][0]))] == {"type": "http", "scheme": "bearer"}
     assert [path for path, route in described["paths"].items() if next(iter(route.values())).get("security") == []] == ["/health", "/ready"]
-    assert "security" not in build(engine).app.openapi()
+    assert "security" not in build(engine, READERS).app.openapi()
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +354,7 @@ def test_connections_send_small_answers_at_once():
 
 
 def test_openapi_names_its_key_and_every_schema_it_refers_to():
-    described = build(SimpleNamespace(served=None, is_ready=True, most=1), key="sesame").app.openapi()
+    described = build(SimpleNamespace(served=None, is_ready=True, most=1), READERS, key="sesame").app.openapi()
     assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     referred = {ref.rsplit("/", 1)[1] for ref in re.findall(r'"\$ref": "([^"]+)"', json.dumps(described))}
     assert referred <= set(described["components"]["schemas"])

@@ -17,6 +17,7 @@ from tiny import picture
 from medgemma_app.demo import draw_phantom
 from medgemma_app.notices import DEMO_NOTICE, NOTICE
 from medgemma_app.serve.access import BindAddress
+from medgemma_app.serve.limits import LEAST_MEMORY, Readers
 from medgemma_app.serve.server import Server
 
 SECRET = "Whittlethorpe"
@@ -82,7 +83,9 @@ def test_a_server_ends_what_still_runs_when_its_grace_is_over(tiny_folder):
 def test_a_second_signal_ends_the_server_at_once(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    server = Server(SimpleNamespace(stop=lambda: None, is_ready=True), BindAddress(host="127.0.0.1", port=0, key=None), grace=0)
+    server = Server(
+        SimpleNamespace(stop=lambda: None, is_ready=True), Readers(LEAST_MEMORY), BindAddress(host="127.0.0.1", port=0, key=None), grace=0
+    )
     server.handle_exit(signal.SIGINT, None)
     assert (codes, server.should_exit, server.code) == ([], True, 130)
     server.handle_exit(signal.SIGTERM, None)

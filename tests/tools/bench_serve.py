@@ -26,13 +26,16 @@ IN_FLIGHT = (1, 16)
 
 
 @contextmanager
-def served(model: str = "demo", *, seconds: float = 60) -> Iterator[str]:
+def served(
+    model: str = "demo", *, seconds: float = 60, started: Callable[[subprocess.Popen[bytes]], object] = lambda _: None
+) -> Iterator[str]:
     """The URL of a ``medgemma serve`` that is ready and ends with the context."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        started(server)
         try:
             url = f"http://127.0.0.1:{port}/v1"
             _await(url, server, time.monotonic() + seconds)

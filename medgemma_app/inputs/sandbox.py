@@ -1,0 +1,155 @@
+"""Reads an input in a process of its own, which has so many seconds and so much memory, and can be ended at any moment.
+
+A file of a few kilobytes can keep a decoder busy for an hour, or ask for gigabytes, and no thread can be stopped in the middle of C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medgemma_app.errors import InputError, MedGemmaError
+
+T = TypeVar("T")
+START_SECONDS = 60
+KEPT_BYTES = 64 << 20  # a process that has grown by more than this is replaced, so that its memory goes back
+
+
+class TooMuch(InputError):
+    """Reading the input takes more seconds or more memory than there are for it."""
+
+
+class Ended(Exception):
+    """The process was ended from elsewhere."""
+
+
+class Sandbox:
+    """One process, for one input at a time. It starts with the first call, or with ``start``, and imports ``modules`` first.
+
+    ``memory`` bounds what it may take beyond that, where the operating system can (Linux; macOS cannot).
+    """
+
+    def __init__(self, memory: int, modules: tuple[str, ...] = ()) -> None:
+        self._memory, self._modules = memory, modules
+        self._changing = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+
+    def start(self) -> None:
+        """Starts the process, unless it runs. Reading does so by itself."""
+        with self._changing:
+            if self._process is None or self._process.poll() is not None:
+                self._end()
+                self._start()
+
+    def _start(self) -> None:
+        self._pipe, theirs = Pipe()
+        code = f"from medgemma_app.inputs.sandbox import work; work({theirs.fileno()}, {self._memory}, {self._modules!r})"
+        paths = os.pathsep.join(path for path in sys.path if path) or os.curdir
+        nowhere = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": paths}, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+
+    def call(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any, seconds: float, last_try: bool = True) -> T:
+        """What ``function(raw, *arguments)`` returns or raises in the process. Raises TooMuch, and Ended after ``end``.
+
+        Unless it is the ``last_try``, what a decoder reports counts as TooMuch: it may have been for want of memory.
+        """
+        self.start()
+        if (pipe := self._pipe) is None:
+            raise Ended
+        try:
+            if not pipe.poll(START_SECONDS):
+                raise EOFError
+            pipe.recv_bytes()  # it is ready
+            pipe.send((function, arguments, last_try))
+            pipe.send_bytes(raw)
+            if not pipe.poll(seconds):
+                self.end()
+                raise TooMuch(f"reading the input takes more than {seconds:g} seconds; export it again in a simpler form")
+            outcome = pipe.recv()
+        except (EOFError, OSError):
+            if self._pipe is not pipe:
+                raise Ended from None
+            self.end()
+            raise _out_of_memory() from None  # nothing else ends it
+        value: T = _result(*outcome)
+        return value
+
+    def end(self) -> None:
+        """Ends the process, and with Ended the call that waits for it."""
+        with self._changing:
+            self._end()
+
+    def _end(self) -> None:
+        process, self._process, self._pipe = self._process, None, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def _out_of_memory() -> TooMuch:
+    return TooMuch("reading the input takes more memory than it may have; export it smaller")
+
+
+def _result(value: Any, error: tuple[type[Exception], tuple[Any, ...], dict[str, Any]] | None) -> Any:
+    if error is None:
+        return value
+    kind, arguments, state = error
+    raised = kind.__new__(kind, *arguments)  # errors whose arguments are keywords cannot be pickled whole
+    raised.__dict__.update(state)
+    raise raised
+
+
+def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
+    """The life of the process: it ends when its parent does, and after an input that made it large."""
+    for module in modules:
+        importlib.import_module(module)
+    _bound(memory)
+    before = _peak()
+    with Connection(descriptor) as pipe, suppress(EOFError, OSError):
+        while _peak() - before < KEPT_BYTES:
+            pipe.send_bytes(b"")
+            function, arguments, last_try = pipe.recv()
+            pipe.send(_attempt(function, pipe.recv_bytes, arguments, last_try))
+
+
+def _attempt(function: Callable[..., Any], read: Callable[[], bytes], arguments: tuple[Any, ...], last_try: bool) -> Any:
+    """The value or the error of one call."""
+    try:
+        return function(read(), *arguments), None
+    except MemoryError:
+        error: Exception = _out_of_memory()
+    except MedGemmaError as found:
+        cause = found.__cause__
+        short = isinstance(cause, MemoryError) or not (last_try or cause is None)
+        error = _out_of_memory() if short else found
+    except Exception as found:  # noqa: BLE001 - its message may quote the input
+        error = RuntimeError(f"reading failed ({type(found).__name__})")
+    return None, (type(error), error.args, error.__dict__)
+
+
+def _bound(memory: int) -> None:
+    import resource
+
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        limit = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _peak() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
