@@ -22,12 +22,13 @@ from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import responses
 from medgemma_app.serve.access import AT_END, Guard
-from medgemma_app.serve.bodies import Refused, content_type, drained, handle, read_body
+from medgemma_app.serve.bodies import content_type, drained, read_body
 from medgemma_app.serve.chats import complete, serve_chats
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
 from medgemma_app.serve.page import add_page, attachment
 from medgemma_app.serve.reading import Chat, Draft, read_chat, read_export, read_findings, read_soap, read_tokenize
+from medgemma_app.serve.refusals import Refused, handle
 from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
 from medgemma_app.serve.streaming import Events, present, report_events, report_response, wants_stream
 

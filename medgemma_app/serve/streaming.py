@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.serve.bodies import GONE, Refused, error_body, status_of
+from medgemma_app.serve.refusals import GONE, Refused, error_body, status_of
 from medgemma_app.serve.responses import STREAM
 
 if TYPE_CHECKING:

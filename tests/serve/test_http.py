@@ -25,8 +25,8 @@ from medgemma_app.remote.endpoint import KEY_VARIABLE
 from medgemma_app.serve import bodies
 from medgemma_app.serve.access import BindAddress, Guard, chosen_key
 from medgemma_app.serve.app import build
-from medgemma_app.serve.bodies import Refused
 from medgemma_app.serve.limits import LEAST_MEMORY, Budget, Held, Readers
+from medgemma_app.serve.refusals import Refused, refusal
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])
@@ -156,7 +156,7 @@ def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_a
             try:
                 await bodies.read_body(Request(scope, receive), Held(Budget(bodies.LARGEST_BODY)))
             except Refused as refused:
-                await bodies.refusal(refused)(scope, receive, send)
+                await refusal(refused)(scope, receive, send)
 
         sent = []
 
