@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
 
-.PHONY: demo test test-slow test-page lint check reference measure-demo measure-inputs measure-validators bench train clean
+.PHONY: demo test test-slow test-page lint check reference reference-real measure-demo measure-inputs measure-validators bench train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -32,6 +32,11 @@ check: lint test test-slow demo
 # What transformers computes for the demo checkpoint; the tests hold the project against it. Needs torch.
 reference: .venv/reference
 	PYTHONPATH=tests $(BIN)/python tests/tools/reference.py
+
+# This project and mlx-vlm alone against transformers on real Gemma 3 270M text weights: downloads 240 MB (Gemma Terms of Use),
+# needs torch, 6 GB of disk, and a long while on a CPU. What was computed is kept in .cache/reference-real.
+reference-real: .venv/reference
+	PYTHONPATH=tests:tests/tools $(BIN)/python tests/tools/reference_real.py .cache/reference-real
 
 # How often the demo is exactly right on seeds it never saw; takes some minutes.
 measure-demo: .venv/ready
