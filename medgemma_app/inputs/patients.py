@@ -29,6 +29,9 @@ _OF_A_PERSON = frozenset(("age", "note", "notes", "chief complaint", "complaint"
 _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
 _MOST = 100
+_AGED = re.compile(r"\b(\d{1,3})[- ]?(?:years?|yrs?|y/?o|[MF])\b", re.IGNORECASE)
+_SEX_WORD = re.compile(r"\b(?:wom[ae]n|female|girl|man|male|boy)\b", re.IGNORECASE)
+_MOST_YEARS = 5  # between two visits of one patient
 _WORD = re.compile(r"[^\W_]+")
 _RECORD_NUMBER = re.compile(
     r"(?im)^\W*(mrn|patient (?:id|number|name)|medical record (?:number|no)|nhs (?:number|no)|hospital (?:number|no))\.?\s*[:#]\s*"
@@ -131,6 +134,9 @@ def _identity(value: Mapping[str, Any], is_visit: bool, *, person: bool = False)
         name = _key(key)
         if name in _PATIENT and isinstance(inner, Mapping):
             found |= _identity(inner, True, person=True)
+        elif name in _PATIENT and isinstance(inner, str) and _AGED.search(inner):
+            found |= {"aged": aged[1]} if (aged := _AGED.search(inner)) else {}
+            found |= {"sex": "f" if sex[0][0].lower() in "wfg" else "m"} if (sex := _SEX_WORD.search(inner)) else {}
         elif name in _PATIENT and isinstance(inner, str) and len(inner.split()) <= 6 and not inner.rstrip().endswith((".", "?", "!")):
             found["patient"] = _plain(inner)
         elif isinstance(inner, str) and (said := _plain(inner)):
@@ -171,7 +177,9 @@ def _differ(one: Identity, other: Identity) -> bool:
 
 
 def _may_be_one(kind: str, one: str, other: str) -> bool:
-    """Names may be written with more or fewer words, and in another order."""
+    """Names may be written with more or fewer words, and in another order; patients grow older."""
+    if kind == "aged":
+        return abs(int(one) - int(other)) <= _MOST_YEARS
     if kind not in ("name", "patient"):
         return one == other
     words, others = set(_WORD.findall(one)), set(_WORD.findall(other))

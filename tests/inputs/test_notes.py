@@ -181,6 +181,8 @@ def test_forms_without_content_and_error_messages_are_no_notes(tmp_path: Path, c
 OF_TWO = [
     [{"patient": "A", "note": "Cough"}, {"patient": "B", "note": "Knee pain"}],
     [{"mrn": "1", "note": "Cough"}, {"mrn": "2", "note": "Knee pain"}],
+    [{"patient": "52-year-old man", "note": "Cough"}, {"patient": "71-year-old man", "note": "Knee pain"}],
+    [{"patient": "52-year-old man", "note": "Cough"}, {"patient": "52 yo woman", "note": "Knee pain"}],
     [{"patient": {"id": "1", "name": "Jane"}, "note": "Cough"}, {"patient": {"id": "2", "name": "Jane"}, "note": "Knee pain"}],
     {"visits": [{"patient_name": "Jane Doe", "note": "Cough"}, {"patient_name": "John Doe", "note": "Knee pain"}]},
     {"patients": [{"name": "Jane", "note": "Cough"}, {"name": "Bob", "note": "Knee pain"}]},
@@ -360,3 +362,8 @@ def test_every_word_of_plain_notes_reaches_the_text(value: dict[str, Any]) -> No
     text = notes_text(value)
     leaves = [leaf for item in value.values() for leaf in (item if isinstance(item, list) else [item])]
     assert all(leaf.strip() in text for leaf in leaves)
+
+
+def test_a_patient_who_is_described_may_be_older_at_the_next_visit(tmp_path: Path) -> None:
+    visits = [{"patient": "52-year-old man", "note": "Cough"}, {"patient": "53 yo male", "note": "Cough again"}]
+    assert "Cough again" in load_notes(write(tmp_path, visits))
