@@ -1,7 +1,7 @@
 """What requests may take together: bytes of memory here, and processes that read what they sent.
 
-Of the memory given with ``--memory``, half is for the one process that reads large inputs, 15 % for each of the two that read all
-others, and the rest for the bodies and pictures that requests hold while they are answered.
+The memory given with ``--memory`` is shared out once: to each process that reads, and to the bodies and pictures that requests hold
+while they wait and are answered.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 LEAST_MEMORY = 500_000_000
-QUICK, QUICK_SECONDS, QUICK_SHARE = 2, 4.0, 0.15
-THOROUGH_SECONDS, THOROUGH_SHARE = 30.0, 0.5
+SHARES = {"text": 0.1, "picture": 0.15, "large": 0.45}  # of the memory, for each process that reads so; the rest is for what is held
+QUICK_SECONDS, MOST_SECONDS = 2.0, 30.0
 WAIT_SECONDS = 10.0  # for memory that others hold
 BUSY_SECONDS = 2
 MODULES = ("medgemma_app.serve.reading", "PIL.Image", "numpy")
@@ -109,28 +110,36 @@ class Lane:
 
 
 class Readers:
-    """Reads in processes of their own: everything quickly, and again with more time and memory what that was not enough for."""
+    """Reads in processes of their own: everything quickly, and again with more time and memory what that was not enough for.
+
+    Texts have one of their own, so that they do not wait behind pictures.
+    """
 
     def __init__(self, memory: int) -> None:
         if memory < LEAST_MEMORY:
             raise OptionError(f"--memory must be at least {LEAST_MEMORY / 1e9:g} GB")
-        self.budget = Budget(int(memory * (1 - QUICK * QUICK_SHARE - THOROUGH_SHARE)))
-        self._quick = Lane([Sandbox(int(memory * QUICK_SHARE), MODULES) for _ in range(QUICK)], QUICK_SECONDS, last_try=False)
-        self._thorough = Lane([Sandbox(int(memory * THOROUGH_SHARE), MODULES)], THOROUGH_SECONDS, last_try=True)
+        bounds = {name: int(memory * share) for name, share in SHARES.items()}
+        self.budget = Budget(memory - bounds["text"] - 2 * bounds["picture"] - bounds["large"])
+        self._text = Lane([Sandbox(bounds["text"], MODULES)], QUICK_SECONDS, last_try=False)
+        self._picture = Lane([Sandbox(bounds["picture"], MODULES) for _ in range(2)], QUICK_SECONDS, last_try=False)
+        self._large = Lane([Sandbox(bounds["large"], MODULES)], MOST_SECONDS, last_try=True)
+        self._lanes = (self._text, self._picture, self._large)
+        self._largest_quick = bounds["text"] // 5  # of a body: it is held as it came, as text, and as what it says
         self._stopped = False
 
     def start(self) -> None:
         """Starts the processes that the first requests will need, meanwhile."""
-        for sandbox in self._quick.sandboxes:
-            self._quick.threads.submit(sandbox.start)
+        for lane in (self._text, self._picture):
+            for sandbox in lane.sandboxes:
+                lane.threads.submit(sandbox.start)
 
-    async def read(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any) -> T:
+    async def read(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any, text: bool = False) -> T:
         """What ``function`` makes of ``raw``. Raises what it raises, TooMuch, and GenerationError after ``stop``."""
         try:
-            try:
-                return await self._quick.read(self._unless_stopped(function), raw, *arguments)
-            except TooMuch:
-                return await self._thorough.read(self._unless_stopped(function), raw, *arguments)
+            if len(raw) <= self._largest_quick:
+                with suppress(TooMuch):
+                    return await (self._text if text else self._picture).read(self._unless_stopped(function), raw, *arguments)
+            return await self._large.read(self._unless_stopped(function), raw, *arguments)
         except Ended:
             raise stopping() from None
 
@@ -142,7 +151,7 @@ class Readers:
     def stop(self) -> None:
         """Ends what is being read."""
         self._stopped = True
-        for lane in (self._quick, self._thorough):
+        for lane in self._lanes:
             lane.threads.shutdown(wait=False, cancel_futures=True)
             for sandbox in lane.sandboxes:
                 sandbox.end()

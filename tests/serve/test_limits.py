@@ -134,8 +134,8 @@ def test_the_first_fault_of_a_list_is_the_only_one_that_is_looked_for():
 
 
 def test_a_picture_that_takes_too_long_is_refused_and_the_server_goes_on(client, monkeypatch, slow):
-    monkeypatch.setattr(client.server._readers._quick, "_seconds", 0.3)
-    monkeypatch.setattr(client.server._readers._thorough, "_seconds", 0.3)
+    for lane in client.server._readers._lanes:
+        monkeypatch.setattr(lane, "_seconds", 0.3)
     answer = client.post(FINDINGS, content=slow, headers=JSON)
     assert (answer.status_code, "takes more than 0.3 seconds" in answer.text) == (422, True)
     assert ask(client) == 200
@@ -190,7 +190,7 @@ def test_a_signal_while_a_picture_is_read_is_an_answer(slow):
 def test_the_process_that_reads_ends_with_the_server():
     with running("demo") as client:
         assert client.post(FINDINGS, json={"scan": encoded(draw_phantom(0)[0]), "options": {"max_tokens": 1}}).status_code == 200
-        processes = [sandbox._process.pid for sandbox in client.server._readers._quick.sandboxes]
+        processes = [sandbox._process.pid for sandbox in client.server._readers._picture.sandboxes]
     for process in processes:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)

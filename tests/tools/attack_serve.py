@@ -14,6 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,20 +108,22 @@ class Attacked:
         return found
 
     def watch(self, ended: threading.Event) -> None:
-        """The wait for /health, memory, and the wait of a short chat, again and again."""
-        with httpx2.Client(base_url=self.base, timeout=120, trust_env=False) as client:
-            while not ended.wait(0.05):
-                with suppress(httpx2.HTTPError):
-                    start = time.perf_counter()
-                    client.get("/health")
-                    self.health.append(time.perf_counter() - start)
-                self.peak = max(self.peak, self.memory()[1])
+        while not ended.wait(0.02):
+            self.peak = max(self.peak, self.memory()[1])
 
-    def ask(self, ended: threading.Event) -> None:
-        while not ended.wait(0.2):
+
+def asking(base: str) -> None:
+    """How long /health and a short chat take, again and again, a line each; a process of its own, so that the attack does not slow it."""
+    with httpx2.Client(base_url=base, timeout=120, trust_env=False) as client:
+        while True:
             start = time.perf_counter()
-            if self.post("/v1/chat/completions", prompt(20)) == 200:
-                self.small.append(time.perf_counter() - start)
+            client.get("/health")
+            print("health", time.perf_counter() - start, flush=True)
+            if "chat" in sys.argv:
+                start = time.perf_counter()
+                answer = client.post("/v1/chat/completions", content=prompt(20), headers={"content-type": "application/json"})
+                print("chat", time.perf_counter() - start if answer.status_code == 200 else answer.status_code, flush=True)
+            time.sleep(0.05)
 
 
 def resident(process: int) -> int:
@@ -153,15 +156,23 @@ def attacked() -> Iterator[Attacked]:
             alone.append(time.perf_counter() - start)
         server.alone = statistics.median(alone)
         server.before = server.memory()[1]
-        threads = [threading.Thread(target=work, args=(ended,)) for work in (server.watch, server.ask)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield server
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
+        watching = threading.Thread(target=server.watch, args=(ended,))
+        watching.start()
+        command = [sys.executable, __file__, "--ask", server.base]
+        with tempfile.TemporaryFile("w+") as health, tempfile.TemporaryFile("w+") as chats:
+            askers = [subprocess.Popen(command, stdout=health), subprocess.Popen([*command, "chat"], stdout=chats)]
+            try:
+                time.sleep(1)
+                yield server
+            finally:
+                ended.set()
+                watching.join()
+                for asker in askers:
+                    asker.kill()
+                    asker.wait()
+                for file, name, found in ((health, "health", server.health), (chats, "chat", server.small)):
+                    file.seek(0)
+                    found += [float(line.split()[1]) for line in file.read().splitlines() if line.startswith(name)]
 
 
 def leave_while_read(server: Attacked) -> list[int]:
@@ -217,10 +228,10 @@ def main() -> None:
             answers = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
             time.sleep(5)
             after = server.memory()[1]
-            memory = ", ".join(f"{size / MB:.0f}" for size in (server.before, server.peak, after))
-            alone, beside = server.alone, max(server.small, default=0)
-            print(f"| {name} | {answers} | {memory} | {max(server.health):.2f} s | {alone:.2f} s, {beside:.2f} s |", flush=True)
+        memory = ", ".join(f"{size / MB:.0f}" for size in (server.before, server.peak, after))
+        waits = f"{max(server.health):.2f} s | {server.alone:.2f} s, {max(server.small, default=0):.2f} s"
+        print(f"| {name} | {answers} | {memory} | {waits} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    asking(sys.argv[2]) if sys.argv[1:2] == ["--ask"] else main()
