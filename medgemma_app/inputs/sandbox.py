@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -78,12 +79,14 @@ class Sandbox:
             if not pipe.poll(seconds):
                 self.end()
                 raise TooMuch(f"reading the input takes more than {seconds:g} seconds; export it again in a simpler form")
-            outcome = pipe.recv()
+            outcome, has_grown = pipe.recv()
         except (EOFError, OSError):
             if self._pipe is not pipe:
                 raise Ended from None
             self.end()
             raise _out_of_memory() from None  # nothing else ends it
+        if has_grown:
+            self.end()
         value: T = _result(*outcome)
         return value
 
@@ -113,22 +116,24 @@ def _result(value: Any, error: tuple[type[Exception], tuple[Any, ...], dict[str,
 
 
 def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
-    """The life of the process: it ends when its parent does, and after an input that made it large."""
+    """The life of the process: it ends with its parent."""
     for module in modules:
         importlib.import_module(module)
     _bound(memory)
-    before = _peak()
-    with Connection(descriptor) as pipe, suppress(EOFError, OSError):
-        while _peak() - before < KEPT_BYTES:
-            pipe.send_bytes(b"")
+    before = _resident()
+    # Short of memory for the input itself, the process ends: what is left in the pipe must never be taken for a message.
+    with Connection(descriptor) as pipe, suppress(EOFError, OSError, MemoryError):
+        while True:
+            pipe.send_bytes(b"")  # ready
             function, arguments, last_try = pipe.recv()
-            pipe.send(_attempt(function, pipe.recv_bytes, arguments, last_try))
+            outcome = _attempt(function, [pipe.recv_bytes()], arguments, last_try)
+            pipe.send((outcome, _resident() - before > KEPT_BYTES))
 
 
-def _attempt(function: Callable[..., Any], read: Callable[[], bytes], arguments: tuple[Any, ...], last_try: bool) -> Any:
-    """The value or the error of one call."""
+def _attempt(function: Callable[..., Any], raw: list[bytes], arguments: tuple[Any, ...], last_try: bool) -> Any:
+    """The value or the error of one call. ``raw`` is handed over, so that the function can let go of it."""
     try:
-        return function(read(), *arguments), None
+        return function(raw.pop(), *arguments), None
     except MemoryError:
         error: Exception = _out_of_memory()
     except MedGemmaError as found:
@@ -141,15 +146,18 @@ def _attempt(function: Callable[..., Any], read: Callable[[], bytes], arguments:
 
 
 def _bound(memory: int) -> None:
-    import resource
-
     with suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        limit = pages * resource.getpagesize() + memory
+        limit = _statm(5) + memory
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def _peak() -> int:
-    import resource
+def _resident() -> int:
+    """Bytes in memory now; on macOS, the most there ever were."""
+    try:
+        return _statm(1)
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+def _statm(field: int) -> int:
+    return int(Path("/proc/self/statm").read_text().split()[field]) * resource.getpagesize()

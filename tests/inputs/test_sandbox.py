@@ -38,6 +38,14 @@ def quotes(raw):
     raise KeyError(raw)
 
 
+def grows(raw):
+    kept.append(bytearray(MEMORY * 4 // 5))
+    return os.getpid()
+
+
+kept = []
+
+
 def fills(raw):
     return len(bytearray(4 * MEMORY))
 
@@ -54,6 +62,11 @@ def test_a_function_runs_in_another_process_which_is_kept(sandbox):
     value, process = sandbox.call(length, b"abc", 2, seconds=30)
     assert (value, process != os.getpid()) == (6, True)
     assert sandbox.call(length, bytearray(1_000_000), 1, seconds=30) == (1_000_000, process)
+
+
+def test_a_process_that_has_grown_is_replaced(sandbox):
+    grown = sandbox.call(grows, b"", seconds=30)
+    assert sandbox.call(length, b"", 1, seconds=30)[1] != grown
 
 
 def test_its_errors_arrive_as_they_are_and_unexpected_ones_without_their_words(sandbox):
@@ -79,6 +92,8 @@ def test_what_takes_too_much_memory_is_refused_also_inside_a_decoder(sandbox):
     Image.linear_gradient("L").resize((9000, 9000)).convert("RGB").save(file, "JPEG")
     with pytest.raises(TooMuch, match="more memory"):
         sandbox.call(width, file.getvalue(), seconds=30)
+    with pytest.raises(TooMuch, match="more memory"):
+        sandbox.call(length, bytes(3 * MEMORY), 1, seconds=30)
     assert sandbox.call(length, b"abc", 2, seconds=30)[0] == 6
 
 
