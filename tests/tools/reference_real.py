@@ -94,7 +94,9 @@ def build(gguf: Path, out: Path) -> None:
         value = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).astype("float32"))
         name = _name(tensor.name)
         if "embed_tokens" in name:
-            value = torch.cat([value, torch.zeros(TEXT["vocab_size"] - len(value), value.shape[1])])
+            value = torch.cat(
+                [value, value[len(value) - TEXT["vocab_size"] :]]
+            )  # unused tokens again; zeros would win where all else is negative
         weights[name] = value - 1 if "norm" in name else value  # a GGUF holds 1 + w
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
@@ -135,36 +137,47 @@ def quantise(source: Path, bits: int, out: Path, plain: Path) -> None:
     mx.save_safetensors(str(plain / "model.safetensors"), changed, metadata={"format": "pt"})
 
 
-def measure(folder: Path, count: int, align: bool) -> dict[str, Any]:
-    """Tokens and log-probabilities, alone, and where this is the project itself also in a batch of 8 and through ``serve``."""
+def measure(folder: Path, count: int, side: str, way: str) -> list[Any]:
+    """Prompt ids, tokens, log-probabilities (where the way gives them) and text for each prompt."""
     from bench_serve import served
 
     from medgemma_app import MedGemma, Options, connect
 
     asked, options = prompts()[:count], Options(max_tokens=STEPS)
-
-    def run(model: Any) -> list[Any]:
-        streams = ([token for token in model.stream(prompt, options) if token.logprob is not None] for prompt in asked)
-        return [([token.id for token in tokens], [token.logprob for token in tokens], "".join(map(str, tokens))) for tokens in streams]
-
-    model = MedGemma.load(folder, align=align)
-    found = {"prompts": [model.tokenize(prompt) for prompt in asked], "alone": run(model)}
-    if align and count == len(SIZES):
-        found["in a batch of 8"] = [(list(made.token_ids), [], made.text) for made in model.generate_many(asked, options, batch_size=8)]
-        del model
+    if way == "through serve":
         with served(str(folder), seconds=300) as url:
-            found["through serve"] = run(connect(url, timeout=600))
+            return _streamed(connect(url, timeout=600), asked, options)
+    model = MedGemma.load(folder, align=side == "here")
+    if way == "alone":
+        return _streamed(model, asked, options)
+    made = model.generate_many(asked, options, batch_size=8)
+    return [(model.tokenize(prompt), list(one.token_ids), [], one.text) for prompt, one in zip(asked, made, strict=True)]
+
+
+def _streamed(model: Any, asked: list[Prompt], options: Any) -> list[Any]:
+    found = []
+    for prompt in asked:
+        tokens = list(model.stream(prompt, options))
+        given = [token for token in tokens if token.logprob is not None]
+        ids = [token.id for token in given if token.id is not None]  # our server sends none
+        found.append((model.tokenize(prompt), ids, [token.logprob for token in given], "".join(map(str, tokens))))
     return found
 
 
-def agree(found: list[Any], wanted: list[Any]) -> str:
-    """How many answers are the same, and how far log-probabilities are apart up to the first token that differs."""
-    same, gap = 0, 0.0
-    for (ids, logprobs, _), (want, expected) in zip(found, wanted, strict=True):
-        same += ids == [token for token in want if token not in STOPS]
-        alike = next((at for at, (a, b) in enumerate(zip(ids, want, strict=False)) if a != b), len(ids))
-        gap = max([gap, *(abs(a - b) for a, b in list(zip(logprobs, expected, strict=False))[: alike + 1])])
-    return f"{same} of {len(wanted)} | {f'{gap:.1e}' if any(logprobs for _, logprobs, _ in found) else ''}"
+def agree(found: list[Any], wanted: list[Any], decode: Callable[[list[int]], str]) -> str:
+    """How many prompts and answers are the same, and how far log-probabilities are apart up to the first token that differs.
+
+    Where no ids are given, texts are compared, and the log-probabilities of answers whose text is the same.
+    """
+    fed, same, gaps = 0, 0, []
+    for (prompt, ids, logprobs, text), want in zip(found, wanted, strict=True):
+        fed += prompt == want["prompt"]
+        kept = [token for token in want["ids"] if token not in STOPS]
+        equal = ids == kept if ids else text == decode(kept)
+        same += equal
+        alike = next((at for at, (a, b) in enumerate(zip(ids, want["ids"], strict=False)) if a != b), len(logprobs) if ids or equal else -1)
+        gaps += [abs(a - b) for a, b in list(zip(logprobs, want["logprobs"], strict=False))[: alike + 1]]
+    return f"{fed} of {len(wanted)} | {same} of {len(wanted)} | {f'{max(gaps):.1e}' if gaps else ''}"
 
 
 def step(folder: Path, result: str, *arguments: str) -> Any:
@@ -180,7 +193,7 @@ def compute(folder: Path, result: str, arguments: list[str]) -> None:
         "build": lambda: build(fetch(folder), folder / "real"),
         "quantise": lambda: quantise(folder / "real", int(arguments[1]), folder / arguments[2], folder / arguments[3]),
         "reference": lambda: _reference(folder / arguments[1], int(arguments[2])),
-        "measure": lambda: measure(folder / arguments[1], int(arguments[2]), arguments[3] == "aligned"),
+        "measure": lambda: measure(folder / arguments[1], int(arguments[2]), *arguments[3:]),
     }
     (folder / f"{result}.json").write_text(json.dumps(actions[arguments[0]]()))
 
@@ -192,10 +205,13 @@ def _reference(folder: Path, count: int) -> Any:
 
 
 def main() -> None:
+    from transformers import AutoTokenizer
+
     folder = Path(sys.argv[1]).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if len(sys.argv) > 2:
-        return compute(folder, sys.argv[2], sys.argv[3:])
+        compute(folder, sys.argv[2], sys.argv[3:])
+        return
     step(folder, "built", "build")
     print(*(f"{name} {version(name)}" for name in ("transformers", "torch", "mlx-vlm", "mlx")), sep=", ")
     for name, count in (("real", len(SIZES)), ("4bit", SHORT), ("8bit", SHORT)):
@@ -203,13 +219,11 @@ def main() -> None:
         if name != "real":
             step(folder, f"{name}-made", "quantise", name[0], name, plain)
         wanted = step(folder, f"{name}-reference", "reference", plain, str(count)).values()
-        answers = [(one["ids"], one["logprobs"]) for one in wanted]
-        for side in ("aligned", "mlx-vlm alone"):
-            found = step(folder, f"{name}-{side[:7]}", "measure", name, str(count), side)
-            ids = sum(a == b["prompt"] for a, b in zip(found.pop("prompts"), wanted, strict=True))
-            for way, results in found.items():
-                print(f"| {name} | {'here' if side == 'aligned' else side} | {way} | {ids} | {agree(results, answers)} |", flush=True)
-    return None
+        decode = AutoTokenizer.from_pretrained(folder / name).decode
+        ways = [("here", "alone"), ("mlx-vlm alone", "alone"), ("here", "in a batch of 8"), ("here", "through serve")]
+        for side, way in ways if name == "real" else ways[:2]:
+            found = step(folder, f"{name}, {side}, {way}", "measure", name, str(count), side, way)
+            print(f"| {name} | {side} | {way} | {agree(found, list(wanted), decode)} |", flush=True)
 
 
 if __name__ == "__main__":
