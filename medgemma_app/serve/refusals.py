@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.model.generation import GenerationError
-from medgemma_app.serve.reading import NotReadable
+from medgemma_app.serve.fields import NotReadable
 
 LAST = {"Connection": "close"}
 GONE = 499  # what nginx logs for a client that left; nobody reads it

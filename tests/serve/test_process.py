@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import httpx2
+import pytest
 from serving import chat, encoded, events, running, until
 from tiny import picture
 
@@ -90,3 +92,16 @@ def test_a_second_signal_ends_the_server_at_once(monkeypatch):
     assert (codes, server.should_exit, server.code) == ([], True, 130)
     server.handle_exit(signal.SIGTERM, None)
     assert codes == [143]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3, 1.8, 2.3, 2.8])
+def test_a_signal_while_it_starts_ends_the_server_with_a_documented_code(number, seconds):
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "medgemma_app", "serve", "--model", "demo", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in ((130,) if number == signal.SIGINT else (0, 130))
+    assert "Traceback" not in said

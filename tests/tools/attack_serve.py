@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -162,7 +163,8 @@ def attacked() -> Iterator[Attacked]:
         with tempfile.TemporaryFile("w+") as health, tempfile.TemporaryFile("w+") as chats:
             askers = [subprocess.Popen(command, stdout=health), subprocess.Popen([*command, "chat"], stdout=chats)]
             try:
-                time.sleep(1)
+                while not (os.fstat(health.fileno()).st_size and os.fstat(chats.fileno()).st_size):
+                    time.sleep(0.1)
                 yield server
             finally:
                 ended.set()
