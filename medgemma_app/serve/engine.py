@@ -80,8 +80,9 @@ class Draws:
         return mx.concatenate(drawn)
 
 
-PIECE = 512  # tokens of a prompt that are read at a time
-AGEING = 64  # tokens by which a prompt counts as longer for each piece that was read, or request that came, before it
+PIECE = 256  # tokens of a prompt that are read at a time, as many as a picture has
+STEPS = 4  # tokens of every answer between two pieces of a prompt that is longer
+AGEING = 8  # tokens by which a prompt counts as longer for each piece that was read, or request that came, before it
 
 
 class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
@@ -89,6 +90,7 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
 
     reading: list[PromptProcessingBatch]  # prompts of which a part is read
     pieces: int  # that were read so far
+    steps: int  # of decoding since the last of them
     waiting_since: dict[int, int]  # by the number of a prompt, the pieces that had been read when it came
     _unprocessed_sequences: list[tuple[Any, ...]]
 
@@ -96,7 +98,8 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
     def adopt(cls, generator: BatchGenerator, image_token: int) -> None:
         """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
         generator.__class__ = cls
-        generator.image_token, generator.reading, generator.pieces, generator.waiting_since = image_token, [], 0, {}
+        generator.image_token, generator.reading, generator.waiting_since = image_token, [], {}
+        generator.pieces = generator.steps = 0
 
     @property
     def has_work(self) -> bool:
@@ -112,9 +115,15 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         waiting, self._unprocessed_sequences = self._unprocessed_sequences, []
         _, answers = super()._next()  # which then only decodes
         self._unprocessed_sequences = waiting
-        if waiting or self.reading:
+        self.steps += 1
+        if (waiting or self.reading) and (not answers or self.steps >= STEPS or self._shortest() <= PIECE):
+            self.steps = 0
             self._read_piece(self._first_in_line())
         return [], answers
+
+    def _shortest(self) -> int:
+        """The tokens of the shortest prompt that is not begun."""
+        return min((len(row[1]) for row in self._unprocessed_sequences), default=PIECE + 1)
 
     def _read_piece(self, prompt: PromptProcessingBatch) -> None:
         self.pieces += 1
