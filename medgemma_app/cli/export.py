@@ -33,7 +33,7 @@ def read_records(source: str) -> tuple[str, list[dict[str, Any]]]:
     name, text = read_text(source)
     one = text.lstrip()[:2] in ("{\n", "{\r")  # over several lines
     try:
-        records = [tamed(json.loads(line)) for line in ([text] if one else text.splitlines()) if line.strip()]
+        records = [tamed(json.loads(line)) for line in ([text] if one else text.split("\n")) if line.strip()]
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not JSON; give what findings --json or soap --json printed") from error
     if not records or not all(isinstance(record, dict) for record in records):

@@ -9,7 +9,7 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -41,7 +41,7 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
         raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv, .html or .txt")
     if several and ending == ".html" and path.with_suffix("").exists():
         raise OutputError(f"the pages would go into {path.stem}, which exists already; remove it, or choose another name")
-    return {".txt": plain, ".json": "json"}.get(ending, ending)
+    return "json" if ending == ".json" or (ending == ".txt" and as_json) else ending
 
 
 class Answers:
@@ -51,6 +51,7 @@ class Answers:
         self._path, self._form = path, form
         self._for_export = {"scan": scan, "subject": subject}
         self._kept: list[bytes] = []
+        self._unseen: list[str] = []  # texts that stand nowhere yet
         self._records: list[dict[str, Any]] = []
         self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
@@ -73,23 +74,36 @@ class Answers:
     def _export(self, report: Report) -> None:
         from medgemma_app.export import render
 
-        try:
+        with self._printed_if_unwritten(report.text):
             record = tamed(report.to_dict())
             self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
+        self._unseen.append(report.text)
+
+    @contextmanager
+    def _printed_if_unwritten(self, *texts: str) -> Iterator[None]:
+        """An answer took too long to be lost where its file cannot be made: it goes to standard output."""
+        try:
+            yield
         except MedGemmaError:
-            print(printable(report.text), flush=True)  # it took too long to be lost
+            print(printable("\n\n".join(texts)), flush=True)
             raise
 
     def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
         """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
+        written = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}"
         if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
         elif self._form == ".csv":
             self._records.append(tamed(record))
+            self._unseen += filter(None, [written])
         elif self._form == ".html":
-            self._pages.append((tamed(record), *self._page(result)))
-        elif not isinstance(result, MedGemmaError):
-            self._write("\n" if self._kept else "", f"# {name}\n", result.text, "\n")
+            with self._printed_if_unwritten(written):
+                self._pages.append((tamed(record), *self._page(result)))
+        elif written:
+            from medgemma_app.export import plain
+
+            said = f"# {name}\n{plain(tamed(record))}" if self._form == ".txt" else written + "\n"
+            self._write("\n" if self._kept else "", said)
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
         """Writes the page of one of several studies beside the index, as soon as it is finished; gives its address and its picture."""
@@ -98,9 +112,16 @@ class Answers:
         from medgemma_app.export import render
 
         folder = self._path.with_suffix("")
-        folder.mkdir(exist_ok=True)
         name = f"{len(self._pages) + 1:03}.html"
-        write_whole(folder / name, render(tamed(result.to_dict()), ".html", images=result.images, source=result.source))
+        content = render(tamed(result.to_dict()), ".html", images=result.images, source=result.source)
+        try:
+            folder.mkdir(exist_ok=True)
+            write_whole(folder / name, content)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder.name}: {reason(error)}") from error
+        finally:
+            with suppress(OSError):  # an empty folder would stand in the way of the next try; others stay
+                folder.rmdir()
         return f"{folder.name}/{name}", result.images[0][1] if result.images else None
 
     def add_partial(self, partial: Generation, printed: str) -> None:
@@ -119,13 +140,16 @@ class Answers:
 
             self._kept.append(index(self._pages).encode(errors="replace"))
         if self._path is not None and self._kept:
-            write_whole(self._path, b"".join(self._kept))
+            with self._printed_if_unwritten(*self._unseen):
+                write_whole(self._path, b"".join(self._kept))
 
     def _write(self, *pieces: str) -> None:
         text = printable("".join(pieces))
         self._kept.append(text.encode())
         if self._path is None:
             print(text, end="", flush=True)
+        else:
+            self._unseen.append(text.strip("\n"))
 
 
 def _unprinted(text: str, printed: str) -> str:

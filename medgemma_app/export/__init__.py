@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,14 @@ def render(
     """The content of the file; see ``save``."""
     if not isinstance(record.get("text"), str):
         raise InputError("that is not the record of a report: it has no text; give what findings --json or soap --json printed")
-    try:
+    with _damage_told():
         return _rendered(record, ending, images=images, source=source, scan=scan, subject=subject)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the record is damaged, or not one that this program wrote; give what findings --json or soap --json printed"
@@ -116,18 +123,21 @@ def plain(record: Mapping[str, Any]) -> str:
     """The text with the draft notice before it and the checks after it."""
     from medgemma_app.export.html import ordered, verdict
 
-    issues = ordered(record.get("issues", ()))
+    issues = ordered(record)
     checks = "".join(f"{issue.get('severity')}: {issue.get('message')}\n" for issue in issues)
     return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{verdict(issues)}\n{checks}"
 
 
+@_damage_told()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """One line a study, as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    """One line a study, as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe. Raises InputError."""
+    from medgemma_app.export.html import ordered
+
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for record in records:
-        issues = record.get("issues", ())
+        issues = ordered(record)
         counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
         codes = " ".join(str(issue.get("code")) for issue in issues)
         cells = (

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.export.html import TITLES, verdict
+from medgemma_app.export.html import TITLES, ordered, verdict
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -86,7 +86,11 @@ def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time
 
 
 def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
-    sections = record.get("sections") or {}
+    sections = [
+        {"title": name.capitalize(), "code": _code(SECTIONS[name]), "text": _narrative(name.capitalize(), text)}
+        for name, text in (record.get("sections") or {}).items()
+        if name in SECTIONS and text
+    ]
     return {
         "resourceType": "Composition",
         "text": _narrative(TITLES["soap"], str(record.get("text", ""))),
@@ -96,11 +100,7 @@ def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str,
         "date": time,
         "author": [{"reference": names["device"], "display": "medgemma-app"}],
         "title": "SOAP note (draft, not verified)",
-        "section": [
-            {"title": name.capitalize(), "code": _code(SECTIONS[name]), "text": _narrative(name.capitalize(), text)}
-            for name, text in sections.items()
-            if name in SECTIONS and text
-        ],
+        **({"section": sections} if sections else {}),  # R4 allows no empty list
     }
 
 
@@ -117,7 +117,7 @@ def _device(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the checks found; at least the verdict, since an OperationOutcome may not be empty."""
-    issues = record.get("issues", ())
+    issues = ordered(record)
     found = [
         {
             "severity": SEVERITY.get(issue.get("severity", ""), "information"),

@@ -9,6 +9,7 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from medgemma_app import notices
 from medgemma_app.notices import BLIND_SPOT, NOTICE
@@ -39,12 +40,12 @@ def document(title: str, body: str) -> str:
 
 def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:
     """What the page shows, by default with its own style: also what a notebook shows."""
-    issues = ordered(record.get("issues", ()))
+    issues = ordered(record)
     panels = [_pictures(images)] if images else []
     if source is not None:
         panels.append(_panel("Source", _marked(source, _spans(issues, "source_start", "source_end"), issues, "source")))
     panels.append(_panel("Draft", _draft(record, issues)))
-    panels.append(_panel("Checks", _checks(record, issues)))
+    panels.append(_panel("Checks", _checks(issues, with_source=source is not None)))
     title = TITLES.get(str(record.get("kind")), "Report")
     return (
         f'<div class="medgemma">{f"<style>{style()}</style>" if styled else ""}\n{_banner("DRAFT")}\n'
@@ -67,14 +68,14 @@ def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]])
 
 
 def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Image | None) -> str:
-    issues = record.get("issues", ())
+    issues = ordered(record)
     failed = "error" in record or any(issue.get("severity") == "error" for issue in issues)
     sections = record.get("sections") or {}
     said = str(sections.get("impression") or sections.get("assessment") or record.get("text") or record.get("error") or "").strip()
     name = escape(str(record.get("study", f"study {number}")))
     cells = (
         f'<img src="{data_url(picture, 160)}" alt="">' if picture else str(number),
-        f'<a href="{escape(link)}">{name}</a>' if link else name,
+        f'<a href="{quote(link)}">{name}</a>' if link else name,
         escape(said.split("\n")[0][:200]),
         "failed" if "error" in record else escape(verdict(issues)),
     )
@@ -86,8 +87,10 @@ def style() -> str:
     return (Path(__file__).parent / "data" / "report.css").read_text(encoding="utf-8")
 
 
-def ordered(issues: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Errors first, then warnings; in each in the order of the text."""
+def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the checks found and what is doubtful about the input, as the terminal counts them: errors first, in the order of the text."""
+    about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
+    issues = [*(record.get("issues") or ()), *about_input]
     ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
     return sorted(issues, key=lambda issue: (ranks.get(issue.get("severity", ""), 3), issue.get("start") is None, issue.get("start") or 0))
 
@@ -173,25 +176,23 @@ def _marked(text: str, spans: list[Span], issues: Sequence[Mapping[str, Any]], n
     return f'<p class="text">{"".join(pieces)}</p>'
 
 
-def _checks(record: Mapping[str, Any], issues: Sequence[Mapping[str, Any]]) -> str:
-    items = [_check(number, issue) for number, issue in enumerate(issues, 1)]
-    for warning in record.get("warnings", ()):
-        items.append(f'<li class="warning"><span class="severity">Input</span> {escape(str(warning))}</li>')
+def _checks(issues: Sequence[Mapping[str, Any]], *, with_source: bool) -> str:
+    items = [_check(number, issue, with_source) for number, issue in enumerate(issues, 1)]
     listed = f'<ol class="checks">{"".join(items)}</ol>' if items else ""
     return f'<p><strong>{escape(verdict(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
 
 
-def _check(number: int, issue: Mapping[str, Any]) -> str:
+def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
     severity = _severity(issue)
     links = [
         f'<a href="#{name}-{number}">{name}</a>'
         for name, start in (("draft", "start"), ("source", "source_start"))
-        if isinstance(issue.get(start), int)
+        if isinstance(issue.get(start), int) and (with_source or name == "draft")
     ]
-    quote = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
+    excerpt = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
     return (
         f'<li id="check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
-        f"{escape(str(issue.get('message', '')))} <small>({escape(str(issue.get('code', '')))})</small>{quote}{' '.join(links)}</li>"
+        f"{escape(str(issue.get('message', '')))} <small>({escape(str(issue.get('code', '')))})</small>{excerpt}{' '.join(links)}</li>"
     )
 
 

@@ -70,12 +70,10 @@ def _flow(title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Ima
             yield Paragraph(escape(heading), head)
         yield from lines(text)
     yield Paragraph("Checks", head)
-    issues = ordered(record.get("issues", ()))
+    issues = ordered(record)
     yield from lines(verdict(issues))
     for issue in issues:
         yield from lines(f"{issue.get('severity')}: {issue.get('message')} [{issue.get('code')}]")
-    for warning in record.get("warnings", ()):
-        yield from lines(f"input: {warning}")
     yield from lines(BLIND_SPOT, small)
     if source is not None:
         yield Paragraph("Source", head)

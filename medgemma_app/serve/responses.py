@@ -19,6 +19,12 @@ class IssueModel(BaseModel):
     severity: Literal["error", "warning", "info"]
     message: str
     excerpt: str | None = None
+    start: int | None = None
+    end: int | None = None
+    source_start: int | None = None
+    source_end: int | None = None
+    found: str | None = None
+    expected: str | None = None
 
 
 class TokenCounts(BaseModel):

@@ -77,7 +77,7 @@ def test_a_study_that_fails_does_not_stop_the_next(medgemma, scan):
 def test_output_takes_the_answer_and_leaves_stdout_empty(medgemma, scan, tmp_path):
     result = medgemma("findings", scan, "--output", str(tmp_path / "report.txt"))
     assert result.stdout == ""
-    assert (tmp_path / "report.txt").read_text() == draw_phantom(SEED)[1] + "\n"
+    assert (tmp_path / "report.txt").read_text().startswith(f"DRAFT. {NOTICE}\n\n{draw_phantom(SEED)[1]}\n\n")
 
 
 def test_a_cut_report_is_printed_with_every_issue_named_and_exit_3(medgemma, scan):

@@ -85,9 +85,9 @@ def test_two_outputs_are_two_files(medgemma, tmp_path, scan):
 def test_the_ending_of_the_output_decides_its_form(medgemma, tmp_path, scan, ending):
     assert medgemma("findings", scan, "-o", tmp_path / f"report{ending}").exit_code == 0
     content = (tmp_path / f"report{ending}").read_bytes()
-    begins = {".html": b"<!DOCTYPE html>", ".pdf": b"%PDF-", ".csv": b"study,", ".txt": b"FINDINGS", "": b"FINDINGS"}
+    begins = {".html": b"<!DOCTYPE html>", ".pdf": b"%PDF-", ".csv": b"study,", ".txt": b"DRAFT. ", "": b"FINDINGS"}
     assert content[:15].lower().startswith(begins.get(ending, b"{").lower())
-    if ending in (".html", ".json", ".jsonl", ".csv", ".fhir.json"):
+    if ending in (".txt", ".html", ".json", ".jsonl", ".csv", ".fhir.json"):
         assert NOTICE.encode() in content
 
 
@@ -104,6 +104,23 @@ def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, sca
 def test_an_export_that_fails_still_prints_the_answer_and_leaves_no_file(medgemma, tmp_path, scan):
     result = medgemma("findings", scan, "-o", tmp_path / "report.dcm")  # a PNG file has no patient to file it with
     assert (result.exit_code, result.stdout, (tmp_path / "report.dcm").exists()) == (2, draw_phantom(3)[1] + "\n", False)
+
+
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".csv", ".txt", ".json", ""])
+def test_an_answer_whose_file_cannot_be_written_is_printed(medgemma, monkeypatch, tmp_path, scan, ending):
+    def full(*_):
+        raise OutputError("cannot write it: No space left on device")
+
+    monkeypatch.setattr("medgemma_app.cli.output.write_whole", full)
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    answer, another = (draw_phantom(seed)[1].split("\n")[1] for seed in (3, 5))
+    for scans, said in ([scan], [answer]), ([scan, tmp_path / "b.png"], [answer] if ending == ".html" else [answer, another]):
+        if ending in (".pdf", ".json") and len(scans) > 1:
+            continue  # of several studies there is no such file
+        result = medgemma("findings", *scans, "-o", tmp_path / f"all{ending}")
+        assert (result.exit_code, "No space left" in result.stderr) == (2, True)
+        assert all(sentence in result.stdout for sentence in said), result.stdout
+    assert not (tmp_path / "all").exists()
 
 
 def test_a_record_is_exported_later(medgemma, tmp_path, scan):
@@ -124,6 +141,8 @@ def test_a_record_is_exported_later(medgemma, tmp_path, scan):
         result = run("export", tmp_path / "odd", "--to", tmp_path / "odd.html")
         assert (result.exit_code, result.stderr.count("\n"), (tmp_path / "odd.html").exists()) == (2, 1, False), content
     assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.jsonl", "--force").exit_code == 2
+    (tmp_path / "odd").write_text(json.dumps({"text": "cough\u2028fever"}, ensure_ascii=False))  # ends a line, but not in JSON
+    assert run("export", tmp_path / "odd", "--to", tmp_path / "odd.html").exit_code == 0
 
 
 def test_a_pipe_or_device_is_written_to(medgemma, scan):

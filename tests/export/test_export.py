@@ -74,7 +74,7 @@ def test_a_page_shows_every_word_its_checks_and_the_notice_and_fetches_nothing()
     text = html.page(findings_record(), images=[("current", Image.new("RGB", (2000, 100), "white"))])
     page = Page(text)
     assert "The heart is <large> & unchanged" in page.shown.replace("1.", ".")
-    assert all(said in page.shown for said in (NOTICE, BLIND_SPOT, "1 warning", "compares with an earlier picture", "writing burnt in"))
+    assert all(said in page.shown for said in (NOTICE, BLIND_SPOT, "2 warnings", "compares with an earlier picture", "writing burnt in"))
     assert not page.tags & {"script", "link", "iframe", "object"}
     assert [source[:22] for source in page.sources] == ["data:image/png;base64,"]
     assert "http" not in text.replace('xmlns="http', "")
@@ -101,7 +101,7 @@ def test_a_place_that_is_none_harms_nothing(spans):
 
 
 def test_no_issue_is_not_called_valid():
-    shown = Page(html.page(findings_record(issues=[]))).shown
+    shown = Page(html.page(findings_record(issues=[], warnings=[]))).shown
     assert "does not mean that the report is right" in shown
     assert "valid" not in shown.lower()
 
@@ -191,7 +191,7 @@ def test_a_table_has_a_line_a_study_and_no_formulas():
     record = {**findings_record(text="=1+1"), "study": "scan.png", "exit_code": 0}
     head, row, failed = csv.reader(io.StringIO(export.table([record, {"study": "b.png", "exit_code": 2, "error": "is blank"}])))
     told = dict(zip(head, row, strict=True))
-    assert (told["study"], told["warnings"], told["text"], told["notice"]) == ("scan.png", "1", "'=1+1", NOTICE)
+    assert (told["study"], told["warnings"], told["text"], told["notice"]) == ("scan.png", "2", "'=1+1", NOTICE)
     assert dict(zip(head, failed, strict=True))["text"] == "is blank"
 
 
@@ -223,6 +223,30 @@ def test_a_damaged_record_is_one_line(broken):
             export.render(findings_record(**broken), ending)
         except InputError as error:
             assert "damaged" in str(error)
+    if broken.keys() & {"issues", "warnings"}:
+        with pytest.raises(InputError, match="damaged"):
+            export.table([findings_record(**broken)])
+
+
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".csv", ".txt", ".sr.dcm"])
+def test_doubts_about_the_input_count_in_every_export_as_on_the_terminal(ending, scan):
+    content = export.render({**of(scan), "issues": [], "warnings": ["the prior is the scan"]}, ending, scan=scan)
+    if ending != ".pdf":  # whose text is compressed
+        assert b"the prior is the scan" in content or ending == ".csv"
+        assert b"found nothing" not in content
+    if ending == ".csv":
+        assert next(csv.DictReader(io.StringIO(content.decode())))["warnings"] == "1"
+
+
+def test_a_note_without_headings_has_no_empty_list_of_sections_in_fhir():
+    resource = fhir.bundle({"text": "Rest.", "kind": "soap", "sections": {"plan": ""}})["entry"][0]["resource"]
+    assert (resource["resourceType"], "section" in resource) == ("Composition", False)
+
+
+def test_a_link_leads_somewhere():
+    assert not any(link.startswith("#source") for link in Page(html.page(soap_record())).links)
+    index = html.index([(findings_record(study="a"), "st#1?/001.html", None)])
+    assert Page(index).links == {"st%231%3F/001.html"}
 
 
 def test_an_index_lists_every_study_with_its_first_line_and_state():
