@@ -81,6 +81,7 @@ def findings_task(
     expect(indication, (str, type(None)), "indication must be a text")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
+    _refuse_another_patient(study, before, others)
     indication = indication and encodable(indication)
     prompt, file = study_prompt(study, indication, before, others)
     _check_model(model)
@@ -109,6 +110,16 @@ def findings_task(
         return FindingsReport(text, validation.sections, validation, generation, origin, warnings, images=images)
 
     return Task(prompt, checked_options(options).seeded(), report)
+
+
+def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:
+    named = [("the prior", prior), *((f"view {number}", view) for number, view in enumerate(views, 2))]
+    for name, other in named:
+        if other and study.patient and other.patient and study.patient != other.patient:
+            raise InputError(
+                f"{name} is of another patient than the scan (their PatientIDs differ); if it is the same person, known elsewhere "
+                "by another id, export it as PNG"
+            )
 
 
 def _captioned(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> tuple[tuple[str, Image], ...]:
@@ -211,7 +222,7 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[
     if not (model.can_count or truncate) or (count := tokens(notes.text)) <= limit:  # a server that cannot count refuses by itself
         return notes.text, ()
     if not truncate:
-        message = f"the notes make {count} tokens, and the model takes at most {limit}; shorten them, or cut them with --truncate"
+        message = f"the notes are {count} tokens long, and {limit} fit beside the answer; shorten them, or cut them with --truncate"
         raise ContextError(message, tokens=count, limit=limit)
     kept, left_out = notes.fit(tokens, limit)
     if not kept:

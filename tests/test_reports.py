@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+from dicoms import made, written
 from PIL import Image
 
 import medgemma_app
@@ -177,6 +178,16 @@ def test_a_series_is_read_slice_by_slice(demo, series):
     report = findings(demo, series, options=Options(max_tokens=5))
     assert report.to_dict()["prompt"]["file"] == "findings_series.md"
     assert report.warnings == ("odd spacing",)
+
+
+@pytest.mark.parametrize("role", ["prior", "views"])
+def test_a_picture_of_another_patient_is_refused_and_the_id_is_written_nowhere(demo, tmp_path, role):
+    mine, old, other = (written(tmp_path, made(PatientID=identity), f"{k}.dcm") for k, identity in enumerate(["MRN1 ", "MRN1", "MRN2"]))
+    with pytest.raises(InputError, match="is of another patient than the scan") as caught:
+        findings(demo, mine, **{role: other if role == "prior" else [other]})
+    report = findings(demo, mine, options=Options(max_tokens=2), **{role: old if role == "prior" else [old]})
+    digest = hashlib.sha256(b"MRN1").hexdigest()
+    assert not any(secret in text for text in (str(caught.value), repr(report), json.dumps(report.to_dict())) for secret in ("MRN", digest))
 
 
 def test_a_series_takes_no_prior(demo, series, scan):

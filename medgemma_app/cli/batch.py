@@ -79,6 +79,10 @@ class Run:
             raise OptionError("--resume continues a file of results: give --output NAME.jsonl with it, and leave out --force")
         if settings.resume and any(study.path == "-" for study in studies):
             raise OptionError("--resume cannot tell whether standard input is the same as before; give a file")
+        if form in (".dcm", ".sr.dcm"):
+            from medgemma_app.export.dicom import check_scan
+
+            check_scan(studies[0].path, self.kind)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():

@@ -35,6 +35,16 @@ OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")  # the others
 HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression": ("121072", "Impressions", "121073", "Impression")}
 
 
+def check_scan(scan: Scan, kind: str) -> None:
+    """Raises InputError where no report of that kind on ``scan`` could be filed in DICOM: to be asked before the time is spent."""
+    if kind != "findings":
+        raise InputError("DICOM is for findings reports; export a SOAP note as FHIR, PDF or HTML")
+    if not isinstance(scan, bytes) and Path(scan).is_dir():
+        raise InputError("a report on a series cannot be filed in DICOM yet; export it as FHIR, PDF or HTML")
+    if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not _identifiers(scan).get(keyword)]:
+        raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it could not be filed in DICOM")
+
+
 def encapsulated_pdf(
     record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
@@ -96,15 +106,12 @@ def _begun(record: Mapping[str, Any], scan: Scan, kind: str, modality: str) -> D
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
-    if record.get("kind") != "findings":
-        raise InputError("DICOM is for findings reports; export a SOAP note as FHIR, PDF or HTML")
     _refuse_another(record, scan)
+    check_scan(scan, str(record.get("kind")))
     source, made, now = _identifiers(scan), Dataset(), datetime.now()
     for keyword in COPIED:
         if source.get(keyword) or keyword not in OPTIONAL:
             setattr(made, keyword, source.get(keyword) or "")
-    if not made.StudyInstanceUID:
-        raise InputError(f"{_name(scan)} does not say which study it belongs to; a report in DICOM would be filed nowhere")
     made.SpecificCharacterSet = "ISO_IR 192"
     made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID, made.DeviceUID = kind, generate_uid(), generate_uid(), generate_uid()
     made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1

@@ -141,6 +141,7 @@ def decode_dicom(
         "frame": number,
         "frames": frames,
         "window": view and view.facts(),
+        "patient": header.patient,
     }
     return picture, found, (*header_warnings(flat, name), *doubts, *more)
 

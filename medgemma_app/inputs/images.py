@@ -41,6 +41,7 @@ class Scan:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
+    patient: str | None = field(default=None, repr=False)  # a digest of the PatientID, to tell patients apart
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Series:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
+    patient: str | None = field(default=None, repr=False)  # a digest of the PatientID, to tell patients apart
 
 
 def load_image(source: Source, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:
@@ -158,7 +160,8 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
         doubts = (*doubts, *warn_doubtful(small, name))
     picture, padding = squared(picture, pad=pad)
     header = ImageHeader.from_dict(facts.get("header") or {})
-    return Scan(as_rgb(picture), {**facts, "padding": padding}, doubts, header)
+    patient = facts.pop("patient", None)  # a digest of an id still tells who it is, so that no record has it
+    return Scan(as_rgb(picture), {**facts, "padding": padding}, doubts, header, patient)
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> Decoded:

@@ -42,6 +42,8 @@ def read_series(
     where = THE_FOLDER if path.is_dir() else shown_name(path)
     label, chosen_slices = one_series(found, where, None if series is None else str(series))
     name = label if path.is_dir() else where  # folders are called after patients
+    if len({one.patient for one in chosen_slices} - {None}) > 1:
+        raise InputError(f"{name} holds slices of several patients (their PatientIDs differ); give those of one patient")
     unique, copied = without_copies(chosen_slices, name)
     stack, doubts = stacked(unique, name)
     used = evenly(stack, slices)
@@ -50,7 +52,8 @@ def read_series(
         view = _of_all(view, stack)
     images, padding = _pictures(used, view, pad, name)
     facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}
-    return Series(images, facts, (*copied, *doubts, *more), ImageHeader.from_dict(facts["header"]))
+    patient = next((one.patient for one in chosen_slices if one.patient), None)
+    return Series(images, facts, (*copied, *doubts, *more), ImageHeader.from_dict(facts["header"]), patient)
 
 
 def _checked(source: str | Path) -> Path:

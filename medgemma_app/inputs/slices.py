@@ -44,6 +44,7 @@ class Slice:
     directions: tuple[float, ...]
     location: float | None
     instance: float
+    patient: str | None = None  # a digest of the PatientID
 
 
 def kind_of(path: Path) -> tuple[Kind, str]:
@@ -138,6 +139,7 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
         directions=directions if len(directions) == 6 else (),
         location=None if once else next(iter(numbers(flat, "SliceLocation")), None),
         instance=instance,
+        patient=header.patient,
     )
 
 

@@ -101,9 +101,10 @@ def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, sca
         assert (result.exit_code, words in result.stderr, (tmp_path / f"all{ending}").exists()) == (2, True, False)
 
 
-def test_an_export_that_fails_still_prints_the_answer_and_leaves_no_file(medgemma, tmp_path, scan):
-    result = medgemma("findings", scan, "-o", tmp_path / "report.dcm")  # a PNG file has no patient to file it with
-    assert (result.exit_code, result.stdout, (tmp_path / "report.dcm").exists()) == (2, draw_phantom(3)[1] + "\n", False)
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_report_that_could_not_be_filed_in_dicom_is_refused_before_the_model_is_loaded(medgemma, tmp_path, scan, ending):
+    result = medgemma("findings", scan, "-o", tmp_path / f"report{ending}")  # a PNG file has no patient to file it with
+    assert (result.exit_code, result.stdout, result.loads, (tmp_path / f"report{ending}").exists()) == (2, "", 0, False)
 
 
 @pytest.mark.parametrize("ending", [".html", ".pdf", ".csv", ".txt", ".json", ""])

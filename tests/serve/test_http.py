@@ -82,7 +82,7 @@ BAD = [
     (FINDINGS, {"scan": SCAN, "model": "mlx-community/other"}, 404, "this server serves demo and no other model"),
     (SOAP, {"notes": {}}, 422, "the text of the notes has nothing clinical to write a note from; give the notes of a visit"),
     (SOAP, {"notes": "/etc/passwd"}, 422, "the text of the notes has nothing clinical"),
-    (SOAP, {"notes": "word " * 9000}, 400, "the notes make"),
+    (SOAP, {"notes": "word " * 9000}, 400, "the notes are"),
     (SOAP, '{"notes": ' + "[" * 200 + "1" + "]" * 200 + "}", 422, "the request is nested too deeply"),
     (CHAT, url("https://example.org/x.png"), 422, "picture 1 is an address, and nothing is fetched"),
     (CHAT, url("/etc/passwd"), 422, "picture 1 is not"),
