@@ -1,7 +1,7 @@
 """prompts/*.md and values -> Prompt.
 
-A prompt file is plain text with ``$variables``. A line whose variable has no value is left out, so that
-one file serves with and without an indication.
+A prompt file begins with front matter, which is not sent to the model; the rest is plain text with ``$variables``. A line whose
+variable has no value is left out, so that one file serves with and without an indication.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import PromptError, expect
+from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 # In a wheel the files lie inside the package; in a checkout, and so in an editable install, beside it.
 FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent / "prompts")
 
+KINDS = ("findings", "soap", "locate")
+PICTURES = ("one", "prior", "views", "prior and views", "series")
+LARGEST_FILE = 50_000  # bytes
+MOST_SECTIONS = 30
+
+_HEADING = re.compile(r"(?P<heading>[^\W\d_][\w &/'’-]{0,59}?)(?P<optional> \(optional\))?")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 
 
@@ -62,20 +69,34 @@ def checked_prompt(prompt: Prompt) -> Prompt:
 
 @dataclass(frozen=True)
 class PromptFile:
-    """A prompt template as it lies on disk; ``sha256`` is of the file's bytes and goes into every report."""
+    """A prompt file: its text without the front matter, and what the front matter says.
+
+    ``sha256`` is of the file's bytes and goes into every report. ``sections`` are the headings in order, of which a report may lack
+    the ``optional`` ones. ``pictures`` says what the prompt can be used with, and ``line`` where its text begins in the file.
+    """
 
     name: str
     text: str
     sha256: str
+    kind: str = "findings"
+    title: str | None = None
+    sections: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    pictures: str = "one"
+    line: int = 1
 
     def fill(self, **values: str | None) -> str:
         """The text with every ``$variable`` replaced; a variable that has no value takes its line with it.
 
         Raises PromptError when the file and the values do not name the same variables.
         """
-        wanted = set(Template(self.text).get_identifiers())
-        if wanted != set(values):
-            raise PromptError(f"{self.name} must use exactly these variables: {', '.join(sorted(values))}")
+        known = ", ".join(f"${name}" for name in sorted(values))
+        for number, line in enumerate(self.text.splitlines(), self.line):
+            for name in Template(line).get_identifiers():
+                if name not in values:
+                    raise PromptError(f"{self.name}, line {number}: ${name} is not a variable of this prompt; it must use {known}")
+        for name in sorted(set(values).difference(Template(self.text).get_identifiers())):
+            raise PromptError(f"{self.name} does not use ${name}; it must use {known}")
         lines = [line for line in self.text.splitlines() if not _lacks_value(line, values)]
         filled = {name: value or "" for name, value in values.items()}
         return Template("\n".join(lines)).substitute(filled).strip()
@@ -86,23 +107,80 @@ def _lacks_value(line: str, values: Mapping[str, str | None]) -> bool:
 
 
 def read_prompt(name: str) -> PromptFile:
-    """The prompt file ``name`` (without its ending). Raises PromptError when it is missing or not UTF-8."""
-    for folder in FOLDERS:
-        path = folder / f"{name}.md"
-        if path.is_file():
-            return _parse(path)
+    """The prompt file ``name`` (without its ending) of this package. Raises PromptError when it is missing."""
+    if path := _shipped(name):
+        return parse_prompt(path.read_bytes(), path.name)
     raise PromptError(f"prompt file {name}.md is missing; reinstall medgemma-app")
 
 
-def _parse(path: Path) -> PromptFile:
-    raw = path.read_bytes()
+def choose_prompt(source: str | Path) -> PromptFile:
+    """A prompt file of this package by its name, or any other by its path. Raises PromptError, or InputError when it cannot be read."""
+    expect(source, (str, Path), "a prompt is given as the name or the path of a prompt file")
+    if isinstance(source, str) and Path(source).name == source and _shipped(source):
+        return read_prompt(source)
+    refuse_url(source)
+    with open_input(source, what="a prompt file") as file:
+        return parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
+
+
+def prompt_paths() -> list[Path]:
+    """The prompt files of this package, in the order of their names."""
+    return sorted(next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0]).glob("*.md"))
+
+
+def _shipped(name: str) -> Path | None:
+    return next((path for folder in FOLDERS if (path := folder / f"{name}.md").is_file()), None)
+
+
+def parse_prompt(raw: bytes, name: str) -> PromptFile:
+    """The prompt file of these bytes; ``name`` is what messages call it. Raises PromptError, which names the line that is wrong."""
+    if len(raw) > LARGEST_FILE:
+        raise PromptError(f"{name} is too large for a prompt file, which has at most {LARGEST_FILE // 1000} kB")
     try:
-        text = raw.decode("utf-8")
+        lines = raw.decode("utf-8-sig").splitlines(keepends=True)
     except UnicodeDecodeError as error:
-        raise PromptError(f"prompt file {path.name} is not UTF-8 text") from error
-    if not Template(text).is_valid():
-        raise PromptError(f"prompt file {path.name} has a lone $; write $$ for a dollar sign")
-    return PromptFile(path.name, text, hashlib.sha256(raw).hexdigest())
+        raise PromptError(f"prompt file {name} is not UTF-8 text") from error
+    head, rest = _front_matter(lines, name)
+    for number, line in enumerate(lines, 1):
+        if number > rest and ("\0" in line or not Template(line).is_valid()):
+            raise PromptError(f"{name}, line {number}: a lone $ or a control character; write $$ for a dollar sign")
+    kind, pictures, text = head.get("kind", ""), head.get("pictures", "one"), "".join(lines[rest:])
+    for key, value, allowed in (("kind", kind, KINDS), ("pictures", pictures, PICTURES)):
+        if value not in allowed:
+            raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
+    sections, optional = _sections(head.get("sections"), kind, text, name)
+    digest = hashlib.sha256(raw).hexdigest()
+    return PromptFile(name, text, digest, kind, head.get("title"), sections, optional, pictures, rest + 1)
+
+
+def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]:
+    """The values of the ``key: value`` lines between the first two lines of ``---``, and how many lines all that takes."""
+    marks = [number for number, line in enumerate(lines) if line.strip() == "---"][:2]
+    if len(marks) < 2 or marks[0] != 0:
+        raise PromptError(f"{name} must begin with a line of ---, lines such as 'kind: findings', and another line of ---")
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines[1 : marks[1]], 2):
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if key not in ("kind", "title", "pictures", "sections") or key in found or not colon or not value or not value.isprintable():
+            raise PromptError(
+                f"{name}, line {number}: front matter has the lines kind:, title:, pictures: and sections:, each at most once"
+            )
+        found[key] = value
+    return found, marks[1] + 1
+
+
+def _sections(written: str | None, kind: str, text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All headings, and those that a report may lack."""
+    found = [_HEADING.fullmatch(part.strip()) for part in written.split(",")] if written is not None else []
+    headings = [match["heading"] for match in found if match]
+    if not all(found) or len({heading.casefold() for heading in headings}) < len(found) or len(found) > MOST_SECTIONS:
+        raise PromptError(f"{name}: sections: must be different headings with commas between them, such as FINDINGS, ADVICE (optional)")
+    if (kind == "locate") == bool(found):
+        raise PromptError(f"{name}: a prompt of the kind {kind} {'has no' if found else 'needs'} sections: in its front matter")
+    for heading in headings:
+        if heading.casefold() not in text.casefold():
+            raise PromptError(f"{name}: the text does not ask for the section {heading}")
+    return tuple(headings), tuple(match["heading"] for match in found if match and match["optional"])
 
 
 def findings_prompt(
@@ -137,3 +215,9 @@ def soap_prompt(notes: str) -> tuple[Prompt, PromptFile]:
     """The request around the notes, as text only."""
     file = read_prompt("soap")
     return Prompt((file.fill(notes=notes),)), file
+
+
+def locate_prompt(image: Image, target: str) -> tuple[Prompt, PromptFile]:
+    """The picture, then the request for the box of ``target``, such as "right clavicle"."""
+    file = read_prompt("locate")
+    return Prompt((image, file.fill(target=target))), file

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from string import Template
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import picture
 
 from medgemma_app import prompts
-from medgemma_app.errors import PromptError
-from medgemma_app.prompts import PromptFile, findings_prompt, read_prompt, series_prompt, soap_prompt
+from medgemma_app.errors import InputError, PromptError
+from medgemma_app.prompts import (
+    KINDS,
+    PromptFile,
+    choose_prompt,
+    findings_prompt,
+    locate_prompt,
+    parse_prompt,
+    read_prompt,
+    series_prompt,
+    soap_prompt,
+)
 
 FINDINGS = ["findings", "findings_prior", "findings_views", "findings_prior_views", "findings_series"]
-VARIABLES = {name: {"indication", "header"} for name in FINDINGS} | {"soap": {"notes"}}
+VARIABLES = {name: {"indication", "header"} for name in FINDINGS} | {"soap": {"notes"}, "locate": {"target"}}
 VARIABLES["findings_series"] |= {"slices"}
 
 
@@ -60,31 +73,95 @@ def test_a_dollar_in_a_value_stays_as_written():
     assert "costs $5, ${x} $$" in soap_prompt("costs $5, ${x} $$")[0].parts[0]
 
 
-@pytest.mark.parametrize("heading", ["FINDINGS", "IMPRESSION"])
-@pytest.mark.parametrize("name", FINDINGS)
-def test_findings_prompts_ask_for_both_sections(name, heading):
-    assert f"\n{heading}:" in read_prompt(name).text
+@pytest.mark.parametrize("name", [*FINDINGS, "soap"])
+def test_a_prompt_asks_for_its_sections_and_front_matter_is_not_sent_to_the_model(name):
+    file = read_prompt(name)
+    assert file.sections and not file.optional
+    assert all(f"\n{heading}:" in file.text for heading in file.sections)
+    assert "---" not in file.text and "kind:" not in file.text
 
 
-@pytest.mark.parametrize(
-    "phrase", ["\nSUBJECTIVE:", "\nOBJECTIVE:", "\nASSESSMENT:", "\nPLAN:", '"Not documented."', "only what the notes say"]
-)
-def test_the_soap_prompt_asks_for_its_sections_and_nothing_invented(phrase):
+def test_the_locate_prompt_follows_the_picture_and_asks_for_fenced_boxes():
+    image = picture(1)
+    prompt, file = locate_prompt(image, "right clavicle")
+    assert prompt.parts[0] is image and file.kind == "locate"
+    assert "Where is the right clavicle?" in prompt.parts[1]
+    assert all(part in prompt.parts[1] for part in ("[y0, x0, y1, x1]", "0..1000", "Final Answer:\n```json\n[{", '"box_2d"', '"label"'))
+
+
+@pytest.mark.parametrize("phrase", ['"Not documented."', "only what the notes say"])
+def test_the_soap_prompt_asks_for_nothing_invented(phrase):
     assert phrase in read_prompt("soap").text
 
 
-def test_a_variable_too_many_or_too_few_is_an_error():
-    file = PromptFile("x.md", "about $notes", "")
-    for values in ({}, {"note": "a"}, {"notes": "a", "more": "b"}):
-        with pytest.raises(PromptError, match=r"x\.md"):
+def test_a_variable_too_many_or_too_few_is_an_error_that_names_it_and_its_line():
+    file = PromptFile("x.md", "Write.\nAbout $notes", "", line=4)
+    for values, message in (
+        ({}, r"x\.md, line 5: \$notes is not"),
+        ({"note": "a"}, r"x\.md, line 5: \$notes is not .* \$note$"),
+        ({"notes": "a", "more": "b"}, r"x\.md does not use \$more; it must use \$more, \$notes"),
+    ):
+        with pytest.raises(PromptError, match=message):
             file.fill(**values)
 
 
-def test_a_missing_or_broken_file_is_an_error(tmp_path, monkeypatch):
+OWN = b"---\nkind: soap\ntitle: Intake\nsections: HISTORY, ADVICE (optional), PLAN\n---\nFrom $notes write HISTORY, Advice and PLAN."
+
+
+def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_path):
+    (tmp_path / "own.md").write_bytes(b"\xef\xbb\xbf" + OWN.replace(b"\n", b"\r\n"))
+    file = choose_prompt(tmp_path / "own.md")
+    assert (file.name, file.kind, file.title, file.pictures) == ("own.md", "soap", "Intake", "one")
+    assert (file.sections, file.optional) == (("HISTORY", "ADVICE", "PLAN"), ("ADVICE",))
+    assert (file.text, file.line) == ("From $notes write HISTORY, Advice and PLAN.", 6)
+    assert choose_prompt("soap") == read_prompt("soap")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    {
+        "no front matter": (b"Describe this X-ray.", "must begin with a line of ---"),
+        "empty": (b"", "must begin with a line of ---"),
+        "never closed": (b"---\nkind: soap\n", "must begin with a line of ---"),
+        "no kind": (OWN.replace(b"kind: soap\n", b""), "must have kind: with one of"),
+        "unknown kind": (OWN.replace(b"soap", b"ode"), "must have kind: with one of"),
+        "unknown pictures": (OWN.replace(b"title:", b"pictures:"), "must have pictures: with one of"),
+        "unknown key": (OWN.replace(b"title", b"author"), "line 3: front matter has"),
+        "key twice": (OWN.replace(b"title: ", b"kind: "), "line 3: front matter has"),
+        "no value": (OWN.replace(b"Intake", b""), "line 3: front matter has"),
+        "control character": (OWN.replace(b"Intake", b"In\x1b[2Jtake"), "line 3: front matter has"),
+        "no sections": (OWN.replace(b"sections", b"title", 1).replace(b"title: Intake\n", b""), "needs sections"),
+        "sections of boxes": (OWN.replace(b"soap", b"locate"), "locate has no sections"),
+        "empty section": (OWN.replace(b"ADVICE (optional)", b" "), "must be different headings"),
+        "section twice": (OWN.replace(b"ADVICE (optional)", b"history"), "must be different headings"),
+        "not asked for": (OWN.replace(b"Advice and", b""), "does not ask for the section ADVICE"),
+        "lone dollar": (OWN + b"\nIt costs $ 5.", "line 7: a lone \\$"),
+        "NUL": (OWN + b"\0", "line 6: a lone \\$ or a control character"),
+        "not UTF-8": (OWN + b"\xff", "is not UTF-8"),
+        "too large": (OWN + b" " * 50_000, "too large"),
+    }.values(),
+)
+def test_a_broken_prompt_file_is_an_error_that_names_the_file_and_what_is_wrong(raw, message):
+    with pytest.raises(PromptError, match=rf"own\.md.*{message}"):
+        parse_prompt(raw, "own.md")
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda raw: OWN[:40] + raw + OWN[40:]))
+def test_any_bytes_are_a_prompt_file_or_a_prompt_error(raw):
+    with suppress(PromptError):
+        assert parse_prompt(raw, "own.md").kind in KINDS
+
+
+@pytest.mark.parametrize("source", ["no-such-file.md", "../prompts/soap", "https://example.org/own.md", "/etc"])
+def test_a_prompt_that_cannot_be_read_is_an_input_error(source):
+    with pytest.raises(InputError):
+        choose_prompt(source)
+
+
+def test_a_missing_or_broken_file_of_the_package_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(prompts, "FOLDERS", (tmp_path,))
-    (tmp_path / "soap.md").write_text("costs $ 5")
     (tmp_path / "findings.md").write_bytes(b"\xff")
-    for name in ("soap", "findings", "nothing"):
+    for name in ("findings", "nothing"):
         with pytest.raises(PromptError):
             read_prompt(name)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 
-from medgemma_app.prompts import FOLDERS
+from medgemma_app.prompts import prompt_paths, read_prompt
 from medgemma_app.validate.core import Issue, Text, finder, sentence_spans, word_list
 from medgemma_app.validate.sections import DATA, is_heading
 
@@ -105,8 +105,7 @@ def _left_over() -> tuple[re.Pattern[str], ...]:
 @cache
 def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
     """The prompts as words only: what they say of a section, and their longer clauses."""
-    folder = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
-    prompts = (file.read_text(encoding="utf-8").splitlines() for file in sorted(folder.glob("*.md")))
+    prompts = (read_prompt(path.stem).text.splitlines() for path in prompt_paths())
     lines = [_HEADED.sub("", line) for prompt in prompts for line in prompt if "$" not in line]
     clauses = {_folded(clause) for line in lines for clause in re.split(r"[.,;:]", line)}
     return frozenset(map(_folded, lines)) - {""}, tuple(sorted(one for one in clauses if one.count(" ") >= _FEWEST_ECHOED - 1))
