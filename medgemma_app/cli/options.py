@@ -119,7 +119,7 @@ class RunOptions:
         """How to generate. Raises OptionError for a value outside its range."""
         from medgemma_app.model.generation import Options
 
-        return Options(**{field.name: getattr(self, field.name) for field in fields(Options)}).seeded()
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "schema"}).seeded()
 
     def server(self) -> Endpoint | None:
         """The server to use. Raises OptionError for a refused URL and for options that do not go together."""

@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx_vlm.generate.ar import BatchGenerator
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.decoding import Decoding, Sampler, model_failed, penalties
+from medgemma_app.model.decoding import Decoding, Sampler, model_failed
 from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Batch:
     def _add(self, number: int, prompt: Prompt) -> None:
         row = self._model.start(self._model.chat.encode(prompt), self._options)
         fed = {"inputs_embeds": self._model.embed(prompt, row.prompt_ids)}
-        uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [penalties(row.options)])[0]
+        uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [self._model.processors(row.options)])[0]
         self.rows[uid] = (number, prompt, row)
 
     def step(self) -> Iterator[Ended]:

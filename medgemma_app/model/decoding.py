@@ -102,7 +102,7 @@ def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
 
 def no_numbers() -> GenerationError:
     """NaN or infinity where a log-probability should be."""
-    return GenerationError("the model computes no finite numbers; a float16 checkpoint overflows, use bfloat16 or a quantised one")
+    return GenerationError("the model computes no finite numbers; use bfloat16 or quantised weights, not float16, or a simpler schema")
 
 
 def no_such_token() -> GenerationError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from medgemma_app.errors import MedGemmaError, OptionError, expect
+from medgemma_app.model.structured import schema_text
 from medgemma_app.prompts import Prompt, checked_prompt
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
@@ -19,7 +20,8 @@ class Options:
     """How to generate. Greedy by default, as MedGemma 1.5's own examples; every value is passed on, none is taken from the checkpoint.
 
     ``top_k`` 0 and ``top_p`` 1.0 mean no restriction; ``repetition_penalty`` looks at everything generated so far.
-    Raises OptionError for a value outside its range.
+    With ``schema``, a JSON schema as a dict or as JSON text, the answer is JSON that follows it, unless it is cut at ``max_tokens``;
+    it is kept as text. Raises OptionError for a value outside its range.
     """
 
     max_tokens: int = 2000
@@ -28,6 +30,7 @@ class Options:
     top_p: float = 1.0
     seed: int | None = None
     repetition_penalty: float | None = None
+    schema: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_whole("max_tokens", self.max_tokens, least=1)
@@ -38,6 +41,8 @@ class Options:
             check_whole("seed", self.seed, least=0)
         if self.repetition_penalty is not None:
             _within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)  # less would overflow
+        if self.schema is not None:
+            object.__setattr__(self, "schema", schema_text(self.schema))
 
     def seeded(self) -> Options:
         """The same options with a seed wherever chance plays a part, so that a result can be repeated."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -15,14 +17,16 @@ import mlx.core as mx
 from medgemma_app.errors import ContextError
 from medgemma_app.model.chat import ChatTemplate, blind
 from medgemma_app.model.checkpoint import find_checkpoint
-from medgemma_app.model.decoding import Decoding, model_failed
+from medgemma_app.model.decoding import Decoding, model_failed, penalties
 from medgemma_app.model.generation import Options
 from medgemma_app.model.siglip import image_features
+from medgemma_app.model.structured import SchemaMask, token_bytes
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llguidance import LLTokenizer
     from PIL.Image import Image
 
     from medgemma_app.prompts import Prompt
@@ -81,6 +85,18 @@ class LoadedModel:
     def top_k(self, options: Options) -> int:
         """mlx-vlm fails where there are fewer tokens than asked for."""
         return options.top_k if options.top_k < self.model.config.text_config.vocab_size else 0
+
+    @cached_property
+    def token_bytes(self) -> LLTokenizer:
+        """For answers that follow a schema; made when the first of them is asked for."""
+        config = self.model.config
+        end = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        return token_bytes(self.processor.tokenizer, vocabulary=config.text_config.vocab_size, end=end)
+
+    def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
+        """What changes the logits of one answer before its next token is drawn, as mlx-vlm takes it."""
+        found = penalties(options)
+        return [*found, SchemaMask(self.token_bytes, str(options.schema))] if options.schema else found
 
     def embed(self, prompt: Prompt, ids: list[int]) -> mx.array:
         """What the language model is fed for ``ids``, the tokens of ``prompt``: [1, tokens, hidden size], pictures in their places."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError, expect
 from medgemma_app.model.answer import collect
-from medgemma_app.model.decoding import Decoding, Sampler, model_failed, no_such_token, penalties
+from medgemma_app.model.decoding import Decoding, Sampler, model_failed, no_such_token
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options, checked_prompts
 from medgemma_app.prompts import Prompt, checked_prompt
 
@@ -157,7 +157,7 @@ class MedGemma:
             **fed,
             max_tokens=options.max_tokens,
             sampler=Sampler(options, top_k=loaded.top_k(options)),
-            logits_processors=penalties(options),
+            logits_processors=loaded.processors(options),
         )
 
 

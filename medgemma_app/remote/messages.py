@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,19 @@ def inert(text: str) -> str:
     It reads the same and says the same, in ordinary tokens.
     """
     return _CONTROL.sub(lambda match: match[0] + _JOINER, text)
+
+
+def response_format(schema: str) -> Any:
+    """OpenAI's field for a JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True}}
+
+
+def is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _data_url(image: Image) -> str:

@@ -29,7 +29,7 @@ from medgemma_app.model.generation import (
 )
 from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, context_limit, openai_client, translated
-from medgemma_app.remote.messages import Reply, fewest_tokens, messages
+from medgemma_app.remote.messages import Reply, fewest_tokens, is_json, messages, response_format
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -153,7 +153,10 @@ class RemoteModel:
             if reply.reason is None:
                 raise GenerationError(f"{self.endpoint} ended the answer without a finish reason; check that it is still running")
             self._check_seen(prompt, reply)
-        yield from reply.end(reply.reason)
+        last = reply.end(reply.reason)
+        if reply.options.schema and reply.reason == "stop" and not is_json(reply.generation().text):
+            raise GenerationError(f"{self.endpoint} ignores the schema; its engine has to support response_format with json_schema")
+        yield from last
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         with self._open(prompt, reply.options) as chunks:
@@ -192,6 +195,7 @@ class RemoteModel:
             temperature=options.temperature,
             top_p=options.top_p,
             seed=openai.omit if options.seed is None else options.seed,
+            response_format=openai.omit if options.schema is None else response_format(str(options.schema)),
             extra_body=_beyond_openai(options),
         )
         kind = stream.response.headers.get("content-type", "")

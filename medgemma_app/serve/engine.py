@@ -1,7 +1,7 @@
 """mlx_vlm.server's engine, with the model as this project loads it, its prompts and its pictures.
 
 The engine is mlx-vlm's ``ResponseGenerator``: one thread that owns the model and decodes all requests together. Here it is given
-what it is fed (ids and embeddings from ``MedGemma``), and three of its habits are put right, because answers would depend on them:
+what it is fed (ids and embeddings from ``MedGemma``), and four of its habits are put right, because answers would depend on them:
 
 - one sampler, that of the first request, draws for all requests that run beside it: here every request draws for itself;
 - a request is cancelled by a number that is given again to a later one: here by its own queue;
@@ -32,7 +32,7 @@ from mlx_vlm.server.generation import (
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.checkpoint import ALIASES
-from medgemma_app.model.decoding import Decoding, normalise, penalties
+from medgemma_app.model.decoding import Decoding, normalise
 from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
@@ -170,7 +170,7 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
 
 @dataclass
 class Arguments(GenerationArguments):  # type: ignore[misc]
-    """mlx-vlm's own arguments, of which the engine here reads ``max_tokens`` and ``logprobs``; ``options`` say the rest."""
+    """mlx-vlm's own arguments. Of these, the engine here reads ``max_tokens``, ``logprobs`` and ``logits_processors``."""
 
     options: Options = field(default_factory=Options)
 
@@ -199,9 +199,9 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: TokenQueue | None = None) -> TokenQueue:
         """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
         answer = answer or TokenQueue()
-        arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options)
-        fed = {"ids": ids, "images": images}
-        self.requests.put(QueuedGenerationRequest(rqueue=answer, raw_inputs=fed, prompt_tokens=len(ids), args=arguments))
+        processors = self.served.processors(options)
+        arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options, logits_processors=processors)
+        self.requests.put(QueuedGenerationRequest(answer, {"ids": ids, "images": images}, prompt_tokens=len(ids), args=arguments))
         if self._stop:  # its thread may have ended, and nobody else would say so
             answer.put(stopping())
         return answer
@@ -278,7 +278,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
 
     def _make_logits_processors(self, args: Arguments, input_ids: mx.array | None = None) -> list[Callable[..., mx.array]]:
         top_k = self.served.loaded.top_k(args.options)
-        return [self._draws.of(replace(args.options, top_k=top_k)), *penalties(args.options)]
+        return [self._draws.of(replace(args.options, top_k=top_k)), *args.logits_processors]
 
     def _apply_cancellations(self, batch_gen: Any, active: dict[int, dict[str, Any]]) -> None:
         self._active = active

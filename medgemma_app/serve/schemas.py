@@ -174,6 +174,27 @@ class TokenizeBody(Strict):
     prompt: Text | None = None
 
 
+class JsonSchema(Strict):
+    """OpenAI's wrapping of a schema; every schema is strict here."""
+
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+    content: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class ResponseFormat(Strict):
+    """What the answer is: text, a JSON object, or JSON that follows a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise InputError("response_format needs a json_schema if its type is json_schema, and only then")
+        return self.json_schema.content if self.json_schema else {"type": "object"} if self.type == "json_object" else None
+
+
 class ChatBody(Sampling):
     """OpenAI's chat request, as far as it has a meaning here; a field that has no meaning here, and would change the answer, is refused."""
 
@@ -183,6 +204,7 @@ class ChatBody(Sampling):
     logprobs: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
     n: Literal[1] = 1
     min_p: Annotated[float, Field(ge=0, le=0)] = 0.0
     # Said by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
@@ -191,5 +213,6 @@ class ChatBody(Sampling):
     user: str | None = None
 
     def chosen(self) -> Options:
-        options = super().chosen()
-        return options if self.max_completion_tokens is None else replace(options, max_tokens=self.max_completion_tokens)
+        schema = self.response_format.schema_of_answer() if self.response_format else None
+        limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return replace(super().chosen(), max_tokens=limit, schema=schema)

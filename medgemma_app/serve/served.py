@@ -167,6 +167,13 @@ class ServedModel:
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
         return Asked(ids, images, self.loaded.fit(ids, options))
 
+    def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
+        """As ``LoadedModel.processors``; called in a request's thread, so that no other answer waits for its schema."""
+        if options.schema:
+            with self._tokenizing:
+                _ = self.loaded.token_bytes
+        return self.loaded.processors(options)
+
     def _start(self, prompt: Prompt, options: Options | None) -> Decoding:
         return self.loaded.start(self.tokenize(prompt), checked_options(options))
 

@@ -160,6 +160,16 @@ def test_half_a_surrogate_pair_is_shown_as_what_cannot_be_shown(connect, server)
     assert connect().generate(PROMPT).text == "5 \ufffd mg"
 
 
+def test_a_server_that_ignores_the_schema_is_an_error_unless_the_answer_was_cut(connect, server):
+    options = Options(schema={"type": "object"})
+    with pytest.raises(GenerationError, match="ignores the schema"):
+        connect().generate(Prompt(("?",)), options)
+    server.chat = says('{"side": ', finish="length")
+    assert connect().generate(Prompt(("?",)), options).finish_reason == "length"
+    server.chat = says('{"side": ', "1}")
+    assert connect().generate(Prompt(("?",)), options).text == '{"side": 1}'
+
+
 def test_a_server_that_read_less_than_it_was_given_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
     with pytest.raises(GenerationError, match="read only part of the prompt"):

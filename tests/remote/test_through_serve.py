@@ -67,6 +67,12 @@ def test_many_at_once_are_what_a_batch_here_gives(demo, remote, count, options):
     ]
 
 
+def test_a_schema_goes_along_to_the_server(demo, remote):
+    schema = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"]}
+    options = Options(schema=schema, max_tokens=40)
+    assert remote.generate(Prompt(("Which side?",)), options).text == demo.generate(Prompt(("Which side?",)), options).text
+
+
 def test_log_probabilities_are_the_local_ones(demo, remote):
     prompt = findings_prompt(draw_phantom(3)[0])[0]
     here, there = ([token.logprob for token in model.stream(prompt, Options(max_tokens=20))] for model in (demo, remote))

@@ -49,6 +49,19 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
 
 
+SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
+TOO_WIDE = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(800)}}  # for llguidance's parser
+
+
+def test_answers_beside_one_with_a_schema_are_unchanged_and_a_schema_that_fails_halfway_fails_alone(tiny_model, client):
+    options = [Options(max_tokens=30), Options(max_tokens=30, schema=SIDE), Options(max_tokens=30, temperature=0.8, seed=5)]
+    rows = [(prompt, options[at % 3]) for at, prompt in enumerate(MIXED_PROMPTS)]
+    *found, failed = together(client, [*rows, (MIXED_PROMPTS[0], Options(schema=TOO_WIDE))])
+    assert [row.token_ids for row in found] == [tiny_model.generate(*row).token_ids for row in rows]
+    assert all(json.loads(row.text)["side"] in ("left", "right") for row in found[1::3])
+    assert isinstance(failed, GenerationError)
+
+
 @pytest.mark.parametrize("piece", [2, 5, 16, 37])
 def test_a_prompt_read_in_pieces_gives_what_it_gives_whole(tiny_model, client, monkeypatch, piece):
     """Pieces never cut an image, also not one that is longer than a piece."""

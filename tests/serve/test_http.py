@@ -51,6 +51,10 @@ def url(address):
     return {"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}]}
 
 
+def schema(content):
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": content}}
+
+
 def said(*roles, **more):
     return {"model": "demo", "messages": [{"role": role, "content": "Hello."} for role in roles], **more}
 
@@ -96,6 +100,10 @@ BAD = [
     (SOAP, {"notes": "x", "max_tokens": 5}, 422, "the request has an unknown field (max_tokens);"),
     (SOAP, {"notes": "x", SECRET: 5}, 422, "the request has an unknown field; /openapi.json"),
     (CHAT, said("user", n=2), 422, "n: input should be 1"),
+    (CHAT, said("user", response_format={"type": "xml"}), 422, "response_format.type: input should be"),
+    (CHAT, said("user", response_format={"type": "json_schema"}), 422, "response_format needs a json_schema"),
+    (CHAT, said("user", response_format=schema({"$ref": "http://127.0.0.1:1/x"})), 422, "the schema cannot be followed"),
+    (CHAT, said("user", response_format=schema({"enum": ["x" * 100_000]})), 422, "the schema has more than"),
     (CHAT, {**said("user"), "model": "other"}, 404, "this server serves demo and no other model"),
     (TOKENIZE, {"model": "demo"}, 422, "give either messages or a prompt to count"),
     (TOKENIZE, {"model": "demo", "prompt": SECRET, "messages": said("user")["messages"]}, 422, "give either messages or a prompt"),

@@ -12,6 +12,7 @@ from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 
 TOKENS = 12
+SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
 
 
@@ -67,6 +68,27 @@ def test_a_chat_gives_the_text_of_the_local_report(client, local, demo):
     chunks = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == wanted.text
     assert chunks[-1]["choices"][0]["finish_reason"] == wanted.finish_reason
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ({"type": "json_schema", "json_schema": {"name": "side", "strict": True, "schema": SIDE}}, Options(schema=SIDE)),
+        ({"type": "json_schema", "json_schema": {"name": "side", "schema": SIDE}}, Options(schema=SIDE, max_tokens=4)),
+        ({"type": "json_object"}, Options(schema={"type": "object"}, max_tokens=40)),
+        ({"type": "text"}, Options(max_tokens=4)),
+    ],
+    ids=["a schema", "a schema, cut", "any object", "text"],
+)
+def test_a_chat_answers_in_the_format_asked_for_whole_or_in_pieces(client, demo, format, options):
+    wanted = demo.generate(Prompt(("Left or right?",)), options)
+    body = chat("Left or right?", response_format=format, max_tokens=options.max_tokens)
+    choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (wanted.text.strip(), wanted.finish_reason)
+    stream = client.post("/v1/chat/completions", json={**body, "stream": True}).text
+    choices = [json.loads(line.removeprefix("data: "))["choices"][0] for line in stream.splitlines() if line.startswith("data: {")]
+    assert "".join(choice["delta"].get("content") or "" for choice in choices) == wanted.text
+    assert choices[-1]["finish_reason"] == wanted.finish_reason
 
 
 def test_a_text_cannot_forge_a_turn_of_a_chat(client, demo):

@@ -1,0 +1,94 @@
+"""Answers that are JSON of a given schema: at every step only the tokens that may come next can be drawn.
+
+llguidance computes which these are. mlx-vlm has a logits processor for it too, but that one runs on Metal only, and takes
+``<eos>`` alone for the end of an answer, where Gemma's turn ends with ``<end_of_turn>``.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from medgemma_app.errors import OptionError
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
+
+MOST_LETTERS = 100_000  # of a schema
+# One way to write a value: a model that may choose can write blanks without end. Keywords that are not supported are an error.
+_STYLE: Any = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "whitespace_pattern": "", "lenient": False}
+
+
+def schema_text(schema: object) -> str:
+    """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a schema that can be followed."""
+    if not isinstance(schema, (str, dict)):
+        raise OptionError(f"schema must be a JSON schema, as a dict or as JSON text, not {type(schema).__name__}")
+    try:
+        text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
+        grammar(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"the schema is not JSON: {_line(error)}") from None
+    return text
+
+
+@lru_cache(maxsize=16)
+def grammar(schema: str) -> str:
+    """The schema as llguidance takes it. Nothing is fetched: a ``$ref`` to another document is an error.
+
+    Raises ValueError for text that is not JSON, OptionError for a schema that cannot be followed.
+    """
+    from llguidance import LLMatcher
+
+    if len(schema) > MOST_LETTERS:
+        raise OptionError(f"the schema has more than {MOST_LETTERS} characters; give a shorter one")
+    made = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    failed, said = LLMatcher.validate_grammar_with_warnings(made, limits=_limits())
+    if failed:
+        raise OptionError(f"the schema cannot be followed: {_line(said[0])}")
+    return made
+
+
+def _limits() -> Any:
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(verbose_errors=False)
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:200]
+
+
+def token_bytes(tokenizer: Any, *, vocabulary: int, end: list[int]) -> LLTokenizer:
+    """What llguidance needs to know of a tokenizer; takes seconds for Gemma's 262,145 tokens. ``end`` are the ids that end an answer."""
+    from llguidance.hf import from_tokenizer
+
+    return from_tokenizer(tokenizer, n_vocab=max(vocabulary, len(tokenizer)), eos_token=end)
+
+
+class SchemaMask:
+    """The logits processor of one answer, as mlx-vlm calls it: [1, vocabulary] -> the same, -inf where a token may not come next.
+
+    Where llguidance gives up on a schema halfway, the numbers become NaN, which fails this answer and none beside it.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, schema: str) -> None:
+        from llguidance import LLMatcher
+
+        self._matcher = LLMatcher(tokenizer, grammar(schema), log_level=0, limits=_limits())
+        self._begun = False
+
+    def __call__(self, tokens: Any, logits: Any) -> Any:
+        import mlx.core as mx
+        import numpy as np
+
+        if self._begun:
+            self._matcher.consume_token(int(tokens[-1].item()))
+        self._begun = True  # what comes before is the prompt
+        if self._matcher.is_error():
+            return logits * mx.nan
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, count=logits.shape[-1], bitorder="little")
+        return mx.where(mx.array(allowed.view(np.bool_)), logits, -mx.inf)
