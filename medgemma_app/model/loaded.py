@@ -18,8 +18,9 @@ from medgemma_app.errors import ContextError
 from medgemma_app.model.chat import ChatTemplate, blind
 from medgemma_app.model.checkpoint import find_checkpoint
 from medgemma_app.model.decoding import Decoding, model_failed, penalties
+from medgemma_app.model.gemma3 import align as align_model
+from medgemma_app.model.gemma3 import image_features
 from medgemma_app.model.generation import Options
-from medgemma_app.model.siglip import image_features
 from medgemma_app.model.structured import SchemaMask, token_bytes
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
 
@@ -55,8 +56,6 @@ class LoadedModel:
         checkpoint = find_checkpoint(model, revision=revision, progress=progress)
         loaded, processor = load_checkpoint(checkpoint)
         if align:
-            from medgemma_app.model.gemma3 import align as align_model
-
             align_model(loaded, checkpoint.config)
         adapted = apply_adapter(loaded, adapter) if adapter is not None else None
         mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))

@@ -28,7 +28,7 @@ from medgemma_app.model.generation import (
     checked_prompts,
 )
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, context_limit, openai_client, translated
+from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, is_json, messages, response_format
 
 if TYPE_CHECKING:
@@ -140,8 +140,6 @@ class RemoteModel:
 
         An answer that was broken off is asked for once more. Raises EndpointError when the server is gone or refuses everything.
         """
-        from medgemma_app.remote.concurrent import ask_all
-
         given, chosen = checked_prompts(prompts, batch_size), checked_options(options).seeded()
         return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), given, batch_size)
 

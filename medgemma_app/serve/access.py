@@ -91,8 +91,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        from medgemma_app.serve.bodies import drained
-        from medgemma_app.serve.refusals import LAST, STOPPED, Refused, refusal
+        from medgemma_app.serve.responses import LAST, STOPPED, Refused, refusal
+        from medgemma_app.serve.transfer import drained
 
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -120,7 +120,7 @@ class Guard:
                 end()
 
     def _check(self, path: str, headers: Headers) -> None:
-        from medgemma_app.serve.refusals import Refused
+        from medgemma_app.serve.responses import Refused
 
         if not self._same_place(headers):
             raise Refused(403, "this server answers programs on its own machine, by the name 127.0.0.1 or localhost")

@@ -12,25 +12,38 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from mlx_vlm.server import ChatRequest, chat_completions_endpoint
+from mlx_vlm.server.app import _protocol_deps
+from mlx_vlm.server.openai import register_routes
+from mlx_vlm.server.runtime import runtime
 from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import responses
 from medgemma_app.serve.access import AT_END, Guard
-from medgemma_app.serve.bodies import content_type, drained, read_body
-from medgemma_app.serve.chats import complete, serve_chats
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
 from medgemma_app.serve.page import add_page, attachment
 from medgemma_app.serve.reading import Chat, Draft, read_chat, read_export, read_findings, read_soap, read_tokenize
-from medgemma_app.serve.refusals import Refused, handle
+from medgemma_app.serve.responses import Refused, handle
 from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
-from medgemma_app.serve.streaming import Events, present, report_events, report_response, wants_stream
+from medgemma_app.serve.served import ASKED, Asked
+from medgemma_app.serve.transfer import (
+    Events,
+    content_type,
+    drained,
+    present,
+    read_body,
+    report_events,
+    report_response,
+    wants_stream,
+)
 
 if TYPE_CHECKING:
     from medgemma_app.tasks import OnToken, Report
@@ -200,3 +213,27 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)
+
+
+def serve_chats(engine: Engine) -> None:
+    """Has mlx-vlm's chat endpoint ask ``engine``, and nothing else, in this process.
+
+    The endpoint takes what it depends on from the module it stands in, by ``register_routes``; the routes themselves are not used.
+    """
+    own = {"get_cached_model": lambda *_, **__: (engine.model, engine.processor, engine.config), "apply_chat_template": lambda *_, **__: ""}
+    register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
+    runtime.response_generator = engine
+
+
+async def complete(asked: Asked, request: Request, **body: Any) -> Any:
+    """mlx-vlm's answer to a chat request, whole or as a stream of events. ``body`` has no words of the user's."""
+    ASKED.set(asked)
+    asking = [{"role": "user", "content": "see the request"}]
+    # An empty context_management keeps the endpoint from summing up long conversations by itself.
+    chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
+    try:
+        return await chat_completions_endpoint(chat, request)
+    except HTTPException as error:
+        if isinstance(error.__context__, MedGemmaError):  # which the endpoint has wrapped in a 500 of its own
+            raise error.__context__ from None
+        raise

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from medgemma_app.export.html import style
-from medgemma_app.serve.refusals import Refused
+from medgemma_app.serve.responses import Refused
 
 FOLDER = Path(__file__).parent / "page"
 FILES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}

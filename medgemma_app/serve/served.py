@@ -18,7 +18,7 @@ from medgemma_app.model.decoding import Decoding, model_failed, no_numbers
 from medgemma_app.model.generation import Estimate, FinishReason, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.local import MedGemma
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.serve.refusals import STOPPED
+from medgemma_app.serve.responses import STOPPED
 
 if TYPE_CHECKING:
     from PIL.Image import Image

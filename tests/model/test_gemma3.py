@@ -13,7 +13,7 @@ from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
 from tiny import make_checkpoint, picture
 
 from medgemma_app import MedGemma, Options, Prompt
-from medgemma_app.model import gemma3, siglip
+from medgemma_app.model import gemma3
 
 IMAGE = 9
 
@@ -134,9 +134,9 @@ def test_image_tokens_without_their_picture_are_an_error(tiny_model):
         tiny_model._loaded.model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
 
 
-@pytest.mark.parametrize("attend", [siglip.attend_in_blocks, ensure_fused_sdpa], ids=["in blocks", "padded"])
+@pytest.mark.parametrize("attend", [gemma3.attend_in_blocks, ensure_fused_sdpa], ids=["in blocks", "padded"])
 def test_frugal_attention_is_attention(monkeypatch, attend):
-    monkeypatch.setattr(siglip, "BLOCK", 5)
+    monkeypatch.setattr(gemma3, "BLOCK", 5)
     queries, keys, values = (mx.random.normal((1, 2, 12, 72)) for _ in range(3))
     wanted = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=0.1)
     assert mx.allclose(attend(queries, keys, values, 0.1, None), wanted, atol=1e-6)

@@ -22,11 +22,11 @@ from medgemma_app.cli.app import app as command
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import OptionError
 from medgemma_app.remote.endpoint import KEY_VARIABLE
-from medgemma_app.serve import bodies
+from medgemma_app.serve import transfer
 from medgemma_app.serve.access import BindAddress, Guard, chosen_key
 from medgemma_app.serve.app import build
 from medgemma_app.serve.limits import LEAST_MEMORY, Budget, Held, Readers
-from medgemma_app.serve.refusals import Refused, refusal
+from medgemma_app.serve.responses import Refused, refusal
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])
@@ -146,7 +146,7 @@ def test_a_bad_form_is_refused(client, how, status, message):
 
 @pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
 def test_a_body_that_is_too_large_is_refused_and_the_client_hears_why(client, monkeypatch, declared):
-    monkeypatch.setattr(bodies, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(transfer, "LARGEST_BODY", 100_000)
     content = b"x" * 300_000
     answer = client.post(FINDINGS, content=content if declared else iter([content[:150_000], content[150_000:]]), headers=JSON)
     assert answer.status_code == 413
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_a
 
         async def reads(scope, receive, send):
             try:
-                await bodies.read_body(Request(scope, receive), Held(Budget(bodies.LARGEST_BODY)))
+                await transfer.read_body(Request(scope, receive), Held(Budget(transfer.LARGEST_BODY)))
             except Refused as refused:
                 await refusal(refused)(scope, receive, send)
 

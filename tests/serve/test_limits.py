@@ -20,9 +20,9 @@ from medgemma_app import Options, Prompt
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OptionError
 from medgemma_app.inputs.sandbox import Sandbox
-from medgemma_app.serve import bodies, limits, reading, server
+from medgemma_app.serve import limits, reading, server, transfer
 from medgemma_app.serve.limits import Budget, Held, Readers
-from medgemma_app.serve.refusals import Refused
+from medgemma_app.serve.responses import Refused
 
 FINDINGS, CHAT = "/v1/findings", "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
@@ -82,12 +82,12 @@ def test_small_requests_do_not_wait_for_memory_behind_large_ones(monkeypatch):
 def test_less_memory_than_one_large_body_needs_is_refused():
     with pytest.raises(OptionError, match="--memory"):
         Readers(limits.LEAST_MEMORY - 1)
-    assert Readers(limits.LEAST_MEMORY).budget.total >= bodies.LARGEST_BODY
+    assert Readers(limits.LEAST_MEMORY).budget.total >= transfer.LARGEST_BODY
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
 def test_bodies_that_trickle_take_no_place_from_others_and_are_given_up(client, monkeypatch, declared):
-    monkeypatch.setattr(bodies, "PATIENCE", 0.5)
+    monkeypatch.setattr(transfer, "PATIENCE", 0.5)
     monkeypatch.setattr(client.server._readers.budget, "total", 10**9)
     monkeypatch.setattr(client.server._readers.budget, "free", 10**9)
     head = HEAD.format(path=FINDINGS, length=1_000_000)

@@ -23,7 +23,7 @@ from mlx_vlm.models.gemma3.vision import VisionModel
 from medgemma_app import MedGemma, Options
 from medgemma_app.demo import draw_phantom
 from medgemma_app.inputs.images import read_image
-from medgemma_app.model import gemma3, siglip
+from medgemma_app.model import gemma3
 from medgemma_app.prompts import findings_prompt
 from medgemma_app.reports import findings_task
 from medgemma_app.tasks import write_many
@@ -53,7 +53,7 @@ def eye() -> Results:
 
     raw, theirs = look()
     for layer in tower.vision_model.encoder.layers:
-        layer.self_attn.__class__ = siglip.FrugalAttention
+        layer.self_attn.__class__ = gemma3.FrugalAttention
     frugal, ours = look()
     row = {"ours": ours, "theirs": theirs, "largest difference": mx.abs(raw - frugal).max().item()}
     print(f"  {ours:.2f} against {theirs:.2f} GiB, largest difference of an embedding {row['largest difference']:.1e}")
