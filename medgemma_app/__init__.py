@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     )
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
+    from medgemma_app.questions import ask
     from medgemma_app.remote import connect
     from medgemma_app.reports import findings, findings_many, soap, soap_many
-    from medgemma_app.tasks import FindingsReport, SoapReport
+    from medgemma_app.tasks import FindingsReport, Report, SoapReport
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
 __all__ = [
@@ -53,11 +54,13 @@ __all__ = [
     "OutputError",
     "Prompt",
     "PromptError",
+    "Report",
     "Scan",
     "Series",
     "SoapReport",
     "Token",
     "Validation",
+    "ask",
     "connect",
     "findings",
     "findings_many",
@@ -79,9 +82,10 @@ _HOMES = {
     ],
     "model.local": ["MedGemma"],
     "prompts": ["Prompt"],
+    "questions": ["ask"],
     "remote": ["connect"],
     "reports": ["findings", "findings_many", "soap", "soap_many"],
-    "tasks": ["FindingsReport", "SoapReport"],
+    "tasks": ["FindingsReport", "Report", "SoapReport"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

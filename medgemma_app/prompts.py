@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # In a wheel the files lie inside the package; in a checkout, and so in an editable install, beside it.
 FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent / "prompts")
 
-KINDS = ("findings", "soap", "locate")
+VARIABLES = {"findings": {"header", "indication"}, "soap": {"notes"}, "locate": {"target"}}  # of each kind; $slices for a series
 PICTURES = ("one", "prior", "views", "prior and views", "series")
 LARGEST_FILE = 50_000  # bytes
 MOST_SECTIONS = 30
@@ -71,8 +71,8 @@ def checked_prompt(prompt: Prompt) -> Prompt:
 class PromptFile:
     """A prompt file: its text without the front matter, and what the front matter says.
 
-    ``sha256`` is of the file's bytes and goes into every report. ``sections`` are the headings in order, of which a report may lack
-    the ``optional`` ones. ``pictures`` says what the prompt can be used with, and ``line`` where its text begins in the file.
+    ``sha256`` is of the file's bytes and goes into every report. ``sections`` are the headings in small letters, in order, and
+    ``optional`` those that a report may lack. ``pictures`` says what the prompt can be used with.
     """
 
     name: str
@@ -80,23 +80,17 @@ class PromptFile:
     sha256: str
     kind: str = "findings"
     title: str | None = None
+    pictures: str = "one"
     sections: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    pictures: str = "one"
-    line: int = 1
 
     def fill(self, **values: str | None) -> str:
         """The text with every ``$variable`` replaced; a variable that has no value takes its line with it.
 
         Raises PromptError when the file and the values do not name the same variables.
         """
-        known = ", ".join(f"${name}" for name in sorted(values))
-        for number, line in enumerate(self.text.splitlines(), self.line):
-            for name in Template(line).get_identifiers():
-                if name not in values:
-                    raise PromptError(f"{self.name}, line {number}: ${name} is not a variable of this prompt; it must use {known}")
-        for name in sorted(set(values).difference(Template(self.text).get_identifiers())):
-            raise PromptError(f"{self.name} does not use ${name}; it must use {known}")
+        if set(Template(self.text).get_identifiers()) != set(values):
+            raise PromptError(f"{self.name} must use exactly these variables: {', '.join(sorted(values))}")
         lines = [line for line in self.text.splitlines() if not _lacks_value(line, values)]
         filled = {name: value or "" for name, value in values.items()}
         return Template("\n".join(lines)).substitute(filled).strip()
@@ -113,19 +107,29 @@ def read_prompt(name: str) -> PromptFile:
     raise PromptError(f"prompt file {name}.md is missing; reinstall medgemma-app")
 
 
-def choose_prompt(source: str | Path) -> PromptFile:
-    """A prompt file of this package by its name, or any other by its path. Raises PromptError, or InputError when it cannot be read."""
-    expect(source, (str, Path), "a prompt is given as the name or the path of a prompt file")
-    if isinstance(source, str) and Path(source).name == source and _shipped(source):
-        return read_prompt(source)
-    refuse_url(source)
-    with open_input(source, what="a prompt file") as file:
-        return parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
+def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
+    """A prompt file of this package by its name, or any other by its path.
+
+    Raises PromptError for one of another kind, InputError when it cannot be read.
+    """
+    expect(source, (str, Path, PromptFile), "a prompt is given as the name or the path of a prompt file")
+    if isinstance(source, PromptFile):
+        chosen = source
+    elif isinstance(source, str) and Path(source).name == source and _shipped(source):
+        chosen = read_prompt(source)
+    else:
+        refuse_url(source)
+        with open_input(source, what="a prompt file") as file:
+            chosen = parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
+    if chosen.kind != kind:
+        raise PromptError(f'{chosen.name} is a prompt with "kind: {chosen.kind}" in its front matter; one with "kind: {kind}" is needed')
+    return chosen
 
 
 def prompt_paths() -> list[Path]:
     """The prompt files of this package, in the order of their names."""
-    return sorted(next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0]).glob("*.md"))
+    folder = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
+    return sorted(path for path in folder.glob("*.md") if path.name != "README.md")
 
 
 def _shipped(name: str) -> Path | None:
@@ -141,16 +145,29 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
     except UnicodeDecodeError as error:
         raise PromptError(f"prompt file {name} is not UTF-8 text") from error
     head, rest = _front_matter(lines, name)
-    for number, line in enumerate(lines, 1):
-        if number > rest and ("\0" in line or not Template(line).is_valid()):
-            raise PromptError(f"{name}, line {number}: a lone $ or a control character; write $$ for a dollar sign")
     kind, pictures, text = head.get("kind", ""), head.get("pictures", "one"), "".join(lines[rest:])
-    for key, value, allowed in (("kind", kind, KINDS), ("pictures", pictures, PICTURES)):
+    for key, value, allowed in (("kind", kind, VARIABLES), ("pictures", pictures, PICTURES)):
         if value not in allowed:
             raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
     sections, optional = _sections(head.get("sections"), kind, text, name)
-    digest = hashlib.sha256(raw).hexdigest()
-    return PromptFile(name, text, digest, kind, head.get("title"), sections, optional, pictures, rest + 1)
+    _check_variables(lines[rest:], rest + 1, VARIABLES[kind] | ({"slices"} if pictures == "series" else set()), name)
+    return PromptFile(name, text, hashlib.sha256(raw).hexdigest(), kind, head.get("title"), pictures, sections, optional)
+
+
+def _check_variables(lines: Sequence[str], first: int, wanted: set[str], name: str) -> None:
+    """Raises PromptError for a variable that is unknown, missing or given twice, and for what Template cannot read."""
+    known, used = ", ".join(f"${each}" for each in sorted(wanted)), set[str]()
+    for number, line in enumerate(lines, first):
+        if "\0" in line or not Template(line).is_valid():
+            raise PromptError(f"{name}, line {number}: a lone $ or a control character; write $$ for a dollar sign")
+        for variable in Template(line).get_identifiers():
+            if variable not in wanted:
+                raise PromptError(f"{name}, line {number}: ${variable} is not a variable of this prompt, which must use {known}")
+            if variable in used:
+                raise PromptError(f"{name}, line {number}: ${variable} stands in an earlier line already; use it once")
+            used.add(variable)
+    for variable in sorted(wanted - used):
+        raise PromptError(f"{name} does not use ${variable}; a prompt of this kind must use {known}")
 
 
 def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]:
@@ -170,17 +187,17 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
 
 
 def _sections(written: str | None, kind: str, text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All headings, and those that a report may lack."""
+    """All headings in small letters, and those that a report may lack."""
     found = [_HEADING.fullmatch(part.strip()) for part in written.split(",")] if written is not None else []
-    headings = [match["heading"] for match in found if match]
-    if not all(found) or len({heading.casefold() for heading in headings}) < len(found) or len(found) > MOST_SECTIONS:
+    sections = [match["heading"].lower() for match in found if match]
+    if not all(found) or len(set(sections)) < len(found) or len(found) > MOST_SECTIONS:
         raise PromptError(f"{name}: sections: must be different headings with commas between them, such as FINDINGS, ADVICE (optional)")
     if (kind == "locate") == bool(found):
         raise PromptError(f"{name}: a prompt of the kind {kind} {'has no' if found else 'needs'} sections: in its front matter")
-    for heading in headings:
-        if heading.casefold() not in text.casefold():
-            raise PromptError(f"{name}: the text does not ask for the section {heading}")
-    return tuple(headings), tuple(match["heading"] for match in found if match and match["optional"])
+    for section in sections:
+        if section not in text.lower():
+            raise PromptError(f"{name}: the text does not ask for the section {section.upper()}")
+    return tuple(sections), tuple(match["heading"].lower() for match in found if match and match["optional"])
 
 
 def findings_prompt(
@@ -190,30 +207,48 @@ def findings_prompt(
     prior: Image | None = None,
     views: Sequence[Image] = (),
     header: str | None = None,
+    file: PromptFile | None = None,
 ) -> tuple[Prompt, PromptFile]:
     """Pictures first, then the request: the order of MedGemma 1.5's own examples; a prior comes before the current pictures.
 
-    ``views`` are further views of the same study; ``header`` is what the image file itself says of the picture.
+    ``views`` are further views of the same study; ``header`` is what the image file itself says of the picture; ``file`` takes the
+    place of this package's own prompt. Raises PromptError where it is for other pictures.
     """
-    file = read_prompt("findings" + ("_prior" if prior is not None else "") + ("_views" if views else ""))
+    shown = " and ".join(["prior"] * (prior is not None) + ["views"] * bool(views)) or "one"
+    file = file or read_prompt({"one": "findings"}.get(shown, f"findings_{shown.replace(' and ', '_')}"))
+    _refuse_pictures(file, shown)
     pictures = (image, *views) if prior is None else (prior, image, *views)
     return Prompt((*pictures, file.fill(indication=indication, header=header))), file
 
 
-def series_prompt(slices: Sequence[Image], *, indication: str | None = None, header: str | None = None) -> tuple[Prompt, PromptFile]:
+def series_prompt(
+    slices: Sequence[Image], *, indication: str | None = None, header: str | None = None, file: PromptFile | None = None
+) -> tuple[Prompt, PromptFile]:
     """The request, every slice followed by "SLICE i", and the question: the order of Google's CT examples."""
-    file = read_prompt("findings_series")
+    file = file or read_prompt("findings_series")
+    _refuse_pictures(file, "series")
     mark = "\x00"  # no text of a prompt can hold it
-    before, after = file.fill(indication=indication, header=header, slices=mark).split(mark)
-    numbered = [part for i, image in enumerate(slices, 1) for part in (image, f"SLICE {i}")]
+    before, _, after = file.fill(indication=indication, header=header, slices=mark).partition(mark)
+    *numbered, last = numbered_slices(slices)
     # The chat template joins texts with nothing between them, so the last number and the question are one text.
-    numbered[-1] = f"{numbered[-1]}\n\n{after.strip()}"
-    return Prompt((before.strip(), *numbered)), file
+    return Prompt((before.strip(), *numbered, f"{last}\n\n{after.strip()}")), file
 
 
-def soap_prompt(notes: str) -> tuple[Prompt, PromptFile]:
+def numbered_slices(slices: Sequence[Image]) -> list[str | Image]:
+    """Every slice followed by "SLICE i"."""
+    return [part for number, image in enumerate(slices, 1) for part in (image, f"SLICE {number}")]
+
+
+def _refuse_pictures(file: PromptFile, shown: str) -> None:
+    if file.pictures != shown:
+        raise PromptError(
+            f'{file.name} is a prompt with "pictures: {file.pictures}" in its front matter; this study needs one with "pictures: {shown}"'
+        )
+
+
+def soap_prompt(notes: str, *, file: PromptFile | None = None) -> tuple[Prompt, PromptFile]:
     """The request around the notes, as text only."""
-    file = read_prompt("soap")
+    file = file or read_prompt("soap")
     return Prompt((file.fill(notes=notes),)), file
 
 

@@ -12,7 +12,7 @@ from medgemma_app.inputs.header import describe_all
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
-from medgemma_app.prompts import Prompt, PromptFile, encodable, findings_prompt, series_prompt, soap_prompt
+from medgemma_app.prompts import Prompt, PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
 from medgemma_app.tasks import FindingsReport, OnToken, Report, SoapReport, Task, origin_of, write, write_many
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from medgemma_app.inputs.images import Picture
     from medgemma_app.inputs.notes import Notes
+    from medgemma_app.validate import Validation
 
+    ChosenPrompt = str | Path | PromptFile
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
 ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
@@ -33,16 +35,18 @@ def findings(
     indication: str | None = None,
     prior: Picture | None = None,
     views: Sequence[Picture] = (),
+    prompt: ChosenPrompt | None = None,
     options: Options | None = None,
     retries: int = 0,
     on_token: OnToken | None = None,
 ) -> FindingsReport:
     """A findings report of one radiograph or one series (a folder of DICOM slices).
 
-    ``views`` are further views of the same study; with a ``prior`` the report compares. Raises InputError before any inference,
-    ContextError when the pictures do not fit, GenerationCancelled (with what there was) when stopped. ``retries``: see ``write``.
+    ``views`` are further views of the same study; with a ``prior`` the report compares. ``prompt`` is a prompt file: the name of one
+    of this package, or a path. Raises InputError before any inference, ContextError when the pictures do not fit,
+    GenerationCancelled (with what there was) when stopped. ``retries``: see ``write``.
     """
-    task = findings_task(model, scan, indication=indication, prior=prior, views=views, options=options)
+    task = findings_task(model, scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
     return cast(FindingsReport, write(model, task, retries=retries, on_token=on_token))
 
 
@@ -62,7 +66,7 @@ def findings_many(
 def _write_all(
     model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int | None, retries: int
 ) -> Iterator[Report | MedGemmaError]:
-    _check_model(model)
+    check_model(model)
     size = model.batch_size(options.max_tokens) if batch_size is None else batch_size
     return write_many(model, tasks, options, batch_size=size, retries=retries)
 
@@ -74,6 +78,7 @@ def findings_task(
     indication: str | None = None,
     prior: Picture | None = None,
     views: Sequence[Picture] = (),
+    prompt: ChosenPrompt | None = None,
     options: Options | None = None,
 ) -> Task:
     """Reads the pictures; see ``findings``. Raises TypeError for an argument of the wrong kind."""
@@ -83,8 +88,9 @@ def findings_task(
     before = None if prior is None else _scan(prior)
     _refuse_another_patient(study, before, others)
     indication = indication and encodable(indication)
-    prompt, file = study_prompt(study, indication, before, others)
-    _check_model(model)
+    chosen = None if prompt is None else choose_prompt(prompt, "findings")
+    asked, file = study_prompt(study, indication, before, others, file=chosen)
+    check_model(model)
     header = study.header
     if any(view.header.laterality != header.laterality for view in others):  # views of both sides
         header = replace(header, laterality=None)
@@ -104,12 +110,18 @@ def findings_task(
             indication=indication,
             has_thought=generation.thought is not None,
             header=header,
+            sections=file.sections,
+            optional=file.optional,
         )
         origin = origin_of("findings", model, options, file, {**facts, "indication": indication})
-        images = _captioned(study, before, others)
-        return FindingsReport(text, validation.sections, validation, generation, origin, warnings, images=images)
+        images = captioned(study, before, others)
+        return FindingsReport(text, _sections(file, validation), validation, generation, origin, warnings, images=images)
 
-    return Task(prompt, checked_options(options).seeded(), report)
+    return Task(asked, checked_options(options).seeded(), report)
+
+
+def _sections(file: PromptFile, found: Validation) -> dict[str, str]:
+    return {key: found.sections.get(key, "") for key in file.sections}
 
 
 def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:
@@ -122,7 +134,7 @@ def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Seq
             )
 
 
-def _captioned(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> tuple[tuple[str, Image], ...]:
+def captioned(study: Scan | Series, prior: Scan | None = None, views: Sequence[Scan] = ()) -> tuple[tuple[str, Image], ...]:
     """The pictures in the order the model sees them."""
     if isinstance(study, Series):
         return tuple((f"slice {number} of {len(study.images)}", image) for number, image in enumerate(study.images, 1))
@@ -130,17 +142,20 @@ def _captioned(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) 
     return (*before, ("current", study.image), *((f"view {number}", view.image) for number, view in enumerate(views, 2)))
 
 
-def study_prompt(study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan]) -> tuple[Prompt, PromptFile]:
+def study_prompt(
+    study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan], *, file: PromptFile | None = None
+) -> tuple[Prompt, PromptFile]:
     """What the model is shown of a study that has been read. Raises InputError for a series with a prior or further views."""
     header = study.header
     if isinstance(study, Scan):
         pictures = [view.image for view in views]
         shown = [*([prior] if prior else []), study, *views]
         told = describe_all([one.header for one in shown], patient=header) if prior or views else header.describe()
-        return findings_prompt(study.image, indication=indication, prior=prior.image if prior else None, views=pictures, header=told)
+        before = prior.image if prior else None
+        return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=told, file=file)
     if prior or views:
         raise InputError("a series is read by itself; leave out the prior and the further views")
-    return series_prompt(study.images, indication=indication, header=header.describe())
+    return series_prompt(study.images, indication=indication, header=header.describe(), file=file)
 
 
 def soap(
@@ -149,16 +164,17 @@ def soap(
     *,
     text: str | None = None,
     truncate: bool = False,
+    prompt: ChosenPrompt | None = None,
     options: Options | None = None,
     retries: int = 0,
     on_token: OnToken | None = None,
 ) -> SoapReport:
-    """A SOAP note from a notes file, from notes already parsed or read, or from their ``text``.
+    """A SOAP note from a notes file, from notes already parsed or read, or from their ``text``; with ``prompt`` a note of another form.
 
     Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` part of them is left out instead, and a
-    warning says how much. ``retries``: see ``write``.
+    warning says how much. ``prompt`` and ``retries`` are as for ``findings``.
     """
-    task = soap_task(model, notes, text=text, truncate=truncate, options=options)
+    task = soap_task(model, notes, text=text, truncate=truncate, prompt=prompt, options=options)
     return cast(SoapReport, write(model, task, retries=retries, on_token=on_token))
 
 
@@ -179,13 +195,19 @@ def soap_many(
 
 
 def soap_task(
-    model: Model, notes: VisitNotes | None = None, *, text: str | None = None, truncate: bool = False, options: Options | None = None
+    model: Model,
+    notes: VisitNotes | None = None,
+    *,
+    text: str | None = None,
+    truncate: bool = False,
+    prompt: ChosenPrompt | None = None,
+    options: Options | None = None,
 ) -> Task:
     """Reads the notes and fits them into the context; see ``soap``."""
-    read, options = _read(notes, text), checked_options(options).seeded()
-    _check_model(model)
-    kept, lost = _fit(model, read, options, truncate)
-    prompt, file = soap_prompt(kept)
+    read, options = read_visit(notes, text), checked_options(options).seeded()
+    file = choose_prompt("soap" if prompt is None else prompt, "soap")
+    check_model(model)
+    kept, lost = _fit(model, read, options, truncate, file)
     left_out = ", ".join(read.facts.get("left_out", ()))
     warnings = (*read.warnings, *lost, *([f"not told to the model: {left_out}"] if left_out else []))
 
@@ -193,14 +215,22 @@ def soap_task(
         from medgemma_app.validate import validate_soap
 
         answer, thought = generation.text.strip(), generation.thought is not None
-        validation = validate_soap(answer, source=kept, finish_reason=generation.finish_reason, has_thought=thought)
+        validation = validate_soap(
+            answer,
+            source=kept,
+            finish_reason=generation.finish_reason,
+            has_thought=thought,
+            sections=file.sections,
+            optional=file.optional,
+        )
         origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
-        return SoapReport(answer, validation.sections, validation, generation, origin, warnings, source=kept)
+        return SoapReport(answer, _sections(file, validation), validation, generation, origin, warnings, source=kept)
 
-    return Task(prompt, options, report)
+    return Task(soap_prompt(kept, file=file)[0], options, report)
 
 
-def _read(notes: VisitNotes | None, text: str | None) -> Notes:
+def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
+    """The notes of a visit, as ``soap`` takes them. Raises InputError, and TypeError unless one of the two is given."""
     from medgemma_app.inputs.notes import Notes, read_notes, read_raw_notes
 
     if (notes is None) == (text is None):
@@ -212,12 +242,12 @@ def _read(notes: VisitNotes | None, text: str | None) -> Notes:
     return notes if isinstance(notes, Notes) else read_notes(cast("str | Path | Mapping[str, Any] | list[Any]", notes))
 
 
-def _fit(model: Model, notes: Notes, options: Options, truncate: bool) -> tuple[str, tuple[str, ...]]:
+def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: PromptFile | None = None) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
     limit = model.context - min(options.max_tokens, ANSWER_TOKENS)
 
     def tokens(part: str) -> int:
-        return len(model.tokenize(soap_prompt(part)[0]))
+        return len(model.tokenize(soap_prompt(part, file=file)[0]))
 
     if not (model.can_count or truncate) or (count := tokens(notes.text)) <= limit:  # a server that cannot count refuses by itself
         return notes.text, ()
@@ -236,7 +266,8 @@ def _check_list(given: object, name: str, one: str) -> None:
         raise TypeError(f"{name} must be a list; for a single one write [{one}]")
 
 
-def _check_model(model: Model) -> None:
+def check_model(model: Model) -> None:
+    """Raises TypeError for anything else."""
     if not callable(getattr(model, "generate_many", None)):
         raise TypeError(f"model must be a MedGemma or what connect() gives, not {type(model).__name__}")
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
@@ -39,10 +39,6 @@ class Report:
     tries: int = 1
     images: tuple[tuple[str, Image], ...] = ()
     source: str | None = None
-    names: ClassVar[tuple[str, ...]] = ()  # of the sections
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sections", {name: self.sections.get(name, "") for name in self.names})
 
     def __repr__(self) -> str:
         counts = f"{len(self.validation.errors)} errors, {len(self.validation.warnings)} warnings"
@@ -84,25 +80,28 @@ class Report:
 
 
 class FindingsReport(Report):
-    """``sections`` has findings and impression; "" where the model wrote none."""
-
-    names = ("findings", "impression")
+    """``sections`` has findings and impression, or the sections of the prompt file; "" where the model wrote none."""
 
 
 class SoapReport(Report):
-    """``sections`` has subjective, objective, assessment and plan; "" where the model wrote none."""
-
-    names = ("subjective", "objective", "assessment", "plan")
+    """``sections`` has subjective, objective, assessment and plan, or those of the prompt file; "" where the model wrote none."""
 
 
-def origin_of(kind: str, model: Model, options: Options, file: PromptFile, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record needs to say, apart from the answer, so that it can be traced and repeated."""
+def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record needs to say, apart from the answer, so that it can be traced and repeated. ``file`` is None for a free question."""
+    prompt = file and {
+        "file": file.name,
+        "sha256": file.sha256,
+        "title": file.title,
+        "sections": [*file.sections],
+        "optional": [*file.optional],
+    }
     return {
         "kind": kind,
         "model": model.describe(),
         "options": asdict(options),
         "input": dict(inputs),
-        "prompt": {"file": file.name, "sha256": file.sha256},
+        "prompt": prompt,
         "versions": {name: _version(name) for name in model.packages},
     }
 

@@ -14,7 +14,6 @@ from tiny import picture
 from medgemma_app import prompts
 from medgemma_app.errors import InputError, PromptError
 from medgemma_app.prompts import (
-    KINDS,
     PromptFile,
     choose_prompt,
     findings_prompt,
@@ -25,8 +24,9 @@ from medgemma_app.prompts import (
     soap_prompt,
 )
 
-FINDINGS = ["findings", "findings_prior", "findings_views", "findings_prior_views", "findings_series"]
-VARIABLES = {name: {"indication", "header"} for name in FINDINGS} | {"soap": {"notes"}, "locate": {"target"}}
+FINDINGS = ["findings", "findings_prior", "findings_views", "findings_prior_views", "findings_series", "findings_by_region"]
+NOTES = ["soap", "history_and_physical", "progress_note"]
+VARIABLES = {name: {"indication", "header"} for name in FINDINGS} | {name: {"notes"} for name in NOTES} | {"locate": {"target"}}
 VARIABLES["findings_series"] |= {"slices"}
 
 
@@ -36,7 +36,7 @@ def test_every_prompt_file_uses_exactly_its_variables(name, variables):
 
 
 def test_every_prompt_file_is_listed_here():
-    assert {path.stem for path in prompts.FOLDERS[1].glob("*.md")} == set(VARIABLES)
+    assert {path.stem for path in prompts.prompt_paths()} == set(VARIABLES)
 
 
 def test_the_pictures_come_before_the_request_and_the_prior_first():
@@ -73,11 +73,11 @@ def test_a_dollar_in_a_value_stays_as_written():
     assert "costs $5, ${x} $$" in soap_prompt("costs $5, ${x} $$")[0].parts[0]
 
 
-@pytest.mark.parametrize("name", [*FINDINGS, "soap"])
+@pytest.mark.parametrize("name", [*FINDINGS, *NOTES])
 def test_a_prompt_asks_for_its_sections_and_front_matter_is_not_sent_to_the_model(name):
     file = read_prompt(name)
-    assert file.sections and not file.optional
-    assert all(f"\n{heading}:" in file.text for heading in file.sections)
+    assert file.sections and set(file.optional) < set(file.sections)
+    assert all(f"\n{section.upper()}:" in file.text for section in file.sections)
     assert "---" not in file.text and "kind:" not in file.text
 
 
@@ -90,19 +90,15 @@ def test_the_locate_prompt_follows_the_picture_and_asks_for_fenced_boxes():
 
 
 @pytest.mark.parametrize("phrase", ['"Not documented."', "only what the notes say"])
-def test_the_soap_prompt_asks_for_nothing_invented(phrase):
-    assert phrase in read_prompt("soap").text
+@pytest.mark.parametrize("name", NOTES)
+def test_prompts_for_notes_ask_for_nothing_invented(name, phrase):
+    assert phrase in read_prompt(name).text
 
 
-def test_a_variable_too_many_or_too_few_is_an_error_that_names_it_and_its_line():
-    file = PromptFile("x.md", "Write.\nAbout $notes", "", line=4)
-    for values, message in (
-        ({}, r"x\.md, line 5: \$notes is not"),
-        ({"note": "a"}, r"x\.md, line 5: \$notes is not .* \$note$"),
-        ({"notes": "a", "more": "b"}, r"x\.md does not use \$more; it must use \$more, \$notes"),
-    ):
-        with pytest.raises(PromptError, match=message):
-            file.fill(**values)
+def test_values_that_a_prompt_does_not_name_are_an_error():
+    for values in ({}, {"note": "a"}, {"notes": "a", "more": "b"}):
+        with pytest.raises(PromptError, match=r"x\.md"):
+            PromptFile("x.md", "about $notes", "").fill(**values)
 
 
 OWN = b"---\nkind: soap\ntitle: Intake\nsections: HISTORY, ADVICE (optional), PLAN\n---\nFrom $notes write HISTORY, Advice and PLAN."
@@ -110,11 +106,11 @@ OWN = b"---\nkind: soap\ntitle: Intake\nsections: HISTORY, ADVICE (optional), PL
 
 def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_path):
     (tmp_path / "own.md").write_bytes(b"\xef\xbb\xbf" + OWN.replace(b"\n", b"\r\n"))
-    file = choose_prompt(tmp_path / "own.md")
+    file = choose_prompt(tmp_path / "own.md", "soap")
     assert (file.name, file.kind, file.title, file.pictures) == ("own.md", "soap", "Intake", "one")
-    assert (file.sections, file.optional) == (("HISTORY", "ADVICE", "PLAN"), ("ADVICE",))
-    assert (file.text, file.line) == ("From $notes write HISTORY, Advice and PLAN.", 6)
-    assert choose_prompt("soap") == read_prompt("soap")
+    assert (file.sections, file.optional) == (("history", "advice", "plan"), ("advice",))
+    assert file.text == "From $notes write HISTORY, Advice and PLAN."
+    assert choose_prompt("soap", "soap") == read_prompt("soap")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +134,13 @@ def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_
         "lone dollar": (OWN + b"\nIt costs $ 5.", "line 7: a lone \\$"),
         "NUL": (OWN + b"\0", "line 6: a lone \\$ or a control character"),
         "not UTF-8": (OWN + b"\xff", "is not UTF-8"),
+        "unknown variable": (OWN + b"\nFor ${name}.", "line 7: \\$name is not a variable of this prompt, which must use \\$notes"),
+        "missing variable": (OWN.replace(b"$notes", b"notes"), "does not use \\$notes"),
+        "variable twice": (OWN + b"\n$notes", "line 7: \\$notes stands in an earlier line"),
+        "no slices": (
+            OWN.replace(b"soap\ntitle: Intake", b"findings\npictures: series"),
+            "line 6: .notes is not .*header, .*indication, .*slices",
+        ),
         "too large": (OWN + b" " * 50_000, "too large"),
     }.values(),
 )
@@ -149,13 +152,13 @@ def test_a_broken_prompt_file_is_an_error_that_names_the_file_and_what_is_wrong(
 @given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda raw: OWN[:40] + raw + OWN[40:]))
 def test_any_bytes_are_a_prompt_file_or_a_prompt_error(raw):
     with suppress(PromptError):
-        assert parse_prompt(raw, "own.md").kind in KINDS
+        assert parse_prompt(raw, "own.md").kind in prompts.VARIABLES
 
 
 @pytest.mark.parametrize("source", ["no-such-file.md", "../prompts/soap", "https://example.org/own.md", "/etc"])
 def test_a_prompt_that_cannot_be_read_is_an_input_error(source):
     with pytest.raises(InputError):
-        choose_prompt(source)
+        choose_prompt(source, "soap")
 
 
 def test_a_missing_or_broken_file_of_the_package_is_an_error(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import re
 import pytest
 from dicoms import made, written
 from PIL import Image
+from scripted_model import ScriptedModel
 
 import medgemma_app
 from medgemma_app import (
@@ -358,3 +359,40 @@ def test_a_report_is_one_line_to_print_a_page_to_show_and_a_file_to_keep(demo, t
     report.save(tmp_path / "report.json")
     assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
     assert [caption for caption, _ in report.images] == ["prior", "current"]
+
+
+PROGRESS = {
+    "INTERVAL HISTORY": "Cough for 3 days, now better.",
+    "EXAMINATION": "BP 120/80.",
+    "RESULTS": "WBC 9.",
+    "ASSESSMENT": "Bronchitis.",
+    "PLAN": "Rest.",
+}
+VISIT = "Cough for 3 days, now better. BP 120/80. WBC 9. Bronchitis. Rest."
+
+
+def told(sections):
+    return "\n\n".join(f"{heading}:\n{text}" for heading, text in sections.items())
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    {
+        "as asked for": (told(PROGRESS), set()),
+        "in bold, with a dash": (told(PROGRESS).replace("PLAN:\n", "**Plan** - "), set()),
+        "without an optional section": (told({**PROGRESS, "RESULTS": None}).replace("RESULTS:\nNone\n\n", ""), set()),
+        "without a required section": (told(PROGRESS).replace("EXAMINATION:", ""), {("missing-section", "error")}),
+        "an empty section": (told({**PROGRESS, "ASSESSMENT": ""}), {("empty-section", "error")}),
+        "in another order": (told(dict(reversed(PROGRESS.items()))), {("section-order", "warning")}),
+        "a value of no note": (told({**PROGRESS, "EXAMINATION": "BP 180/95."}), {("invented-value", "error")}),
+    }.values(),
+)
+def test_a_report_has_the_sections_of_its_prompt_and_is_checked_for_them(answer, found):
+    report = soap(ScriptedModel(answer), text=VISIT, prompt="progress_note")
+    assert list(report.sections) == [heading.lower() for heading in PROGRESS]
+    assert {(issue.code, issue.severity) for issue in report.validation.issues} == found
+
+
+def test_an_own_prompt_is_what_the_model_is_asked(scan):
+    findings(model := ScriptedModel("LUNGS: clear.\nIMPRESSION: normal."), scan, prompt="findings_by_region", indication="cough")
+    assert "region by region" in model.prompts[0].parts[1] and "Indication: cough" in model.prompts[0].parts[1]

@@ -26,6 +26,7 @@ from medgemma_app.cli.options import (
     KeyFile,
     ModelName,
     Patient,
+    PromptName,
     Quiet,
     Revision,
     RunOptions,
@@ -35,6 +36,7 @@ from medgemma_app.cli.options import (
     collected,
     option,
 )
+from medgemma_app.cli.questions import ask, prompts
 from medgemma_app.cli.streams import errors_become_exit_codes
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.notices import NOTICE, TERMS
@@ -91,6 +93,7 @@ def findings(
         option(INPUT, "Use at most N slices of a series (default: 85). Also reads a multi-frame DICOM file as a series.", metavar="N"),
     ] = None,
     series: Annotated[str | None, option(INPUT, "Which series of a folder with several, by its series number.", metavar="N")] = None,
+    prompt: PromptName = None,
     no_pad: Annotated[bool, option(INPUT, "Stretch pictures to a square instead of padding them.", "--no-pad")] = False,
     save_input: Annotated[
         Path | None, option(OUTPUT, "Save the picture that the model sees as a PNG file. Several are numbered.", metavar="FILE")
@@ -102,9 +105,10 @@ def findings(
     from medgemma_app.cli.terminal import say_cost
     from medgemma_app.inputs.images import Series, read_other
     from medgemma_app.inputs.studies import find_studies, read_study
+    from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import findings_task, study_prompt
 
-    job = Run("findings", run)
+    job, file = Run("findings", run), None if prompt is None else choose_prompt(prompt, "findings")
     found, others = find_studies(scan), [*(view or []), *([prior] if prior else [])]
     if len(found.studies) > 1 and (prior or view or save_input):
         raise InputError("--prior, --view and --save-input need exactly one study; give one scan")
@@ -115,18 +119,18 @@ def findings(
         scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
         views = [read_other(file, **shown) for file in view or []]
         before = None if prior is None else read_other(prior, **shown)
-        prompt, _ = study_prompt(scan, indication, before, views)
+        told, _ = study_prompt(scan, indication, before, views, file=file)
         if save_input is not None:
-            save_pictures(save_input, prompt.images, [study.path, *others], force=run.force)
+            save_pictures(save_input, told.images, [study.path, *others], force=run.force)
 
         def make(model: Model) -> Task:
             if isinstance(scan, Series):
-                say_cost(model, prompt)
-            return findings_task(model, scan, indication=indication, prior=before, views=views, options=job.options)
+                say_cost(model, told)
+            return findings_task(model, scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
 
         return make
 
-    asked = {"indication": indication, "slices": slices, "series": series, **shown}
+    asked = {"indication": indication, "slices": slices, "series": series, "prompt": file and file.sha256, **shown}
     raise typer.Exit(job.studies(found, read, asked=asked, inputs=others, saved=save_input))
 
 
@@ -136,21 +140,28 @@ def soap(
     run: RunOptions,
     notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of a visit, folders of them, or - for standard input.")],
     patient: Patient = None,
+    prompt: PromptName = None,
     truncate: Annotated[bool, option(INPUT, "Leave out the oldest part of notes that do not fit the model.", "--truncate")] = False,
 ) -> None:
     """Draft a SOAP note from the notes of a visit."""
     from medgemma_app.cli.batch import Run
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.inputs.studies import find_notes
+    from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import soap_task
 
-    job = Run("soap", run)
+    job, file = Run("soap", run), None if prompt is None else choose_prompt(prompt, "soap")
 
     def read(study: StudySource) -> Make:
         visit = read_notes(study.path, patient=patient, part=study.part)
-        return lambda model: soap_task(model, visit, truncate=truncate, options=job.options)
+        return lambda model: soap_task(model, visit, truncate=truncate, prompt=file, options=job.options)
 
-    raise typer.Exit(job.studies(find_notes(notes), read, asked={"patient": patient, "truncate": truncate}))
+    asked = {"patient": patient, "truncate": truncate, "prompt": file and file.sha256}
+    raise typer.Exit(job.studies(find_notes(notes), read, asked=asked))
+
+
+for command in (ask, prompts):
+    app.command(cls=Command)(command)
 
 
 @app.command(cls=Command)

@@ -83,6 +83,10 @@ class Run:
             from medgemma_app.export.dicom import check_scan
 
             check_scan(studies[0].path, self.kind)
+        if form == ".fhir.json":
+            from medgemma_app.export.fhir import check_kind
+
+            check_kind(self.kind)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():

@@ -171,12 +171,23 @@ def _written(record: Mapping[str, Any], name: str) -> Written:
     text, kind = record.get("text"), record.get("kind")
     if not isinstance(text, str):
         raise InputError(f"{name} is JSON without the text of a report; give {ONE_REPORT}")
+    if kind in ("ask", "locate"):
+        raise InputError(f"{name} is an answer to a question; only findings reports and SOAP notes can be checked")
     reason, known = record.get("finish_reason"), dict[str, Any](has_thought=bool(record.get("thought")))
     if reason in get_args(FinishReason):
         known["finish_reason"] = reason
+    known |= _prompt_sections(record.get("prompt"))
     if kind == "findings":
         return Written(name, text, "findings", {**known, **_picture(record.get("input"))})
     return Written(name, text, "soap" if kind == "soap" else None, known)
+
+
+def _prompt_sections(prompt: Any) -> dict[str, Any]:
+    """The sections that the prompt file asked for."""
+    told = prompt if isinstance(prompt, Mapping) else {}
+    listed = (told.get(name) for name in ("sections", "optional"))
+    sections, optional = ([each for each in found if isinstance(each, str)] if isinstance(found, list) else [] for found in listed)
+    return {"sections": sections, "optional": optional} if sections else {}
 
 
 def _picture(inputs: Any) -> dict[str, Any]:

@@ -50,6 +50,9 @@ Adapter = Annotated[
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
 Patient = Annotated[str | None, option(INPUT, "Whose notes to use from a record of several patients.", metavar="ID")]
+PromptName = Annotated[
+    str | None, option(INPUT, "Use this prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
+]
 Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
 Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
@@ -58,7 +61,7 @@ Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--qu
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What ``findings`` and ``soap`` have in common."""
+    """What the commands that run the model have in common."""
 
     model: ModelName = None
     revision: Revision = None

@@ -38,7 +38,7 @@ HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression
 def check_scan(scan: Scan, kind: str) -> None:
     """Raises InputError where no report of that kind on ``scan`` could be filed in DICOM: to be asked before the time is spent."""
     if kind != "findings":
-        raise InputError("DICOM is for findings reports; export a SOAP note as FHIR, PDF or HTML")
+        raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
     if not isinstance(scan, bytes) and Path(scan).is_dir():
         raise InputError("a report on a series cannot be filed in DICOM yet; export it as FHIR, PDF or HTML")
     if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not _identifiers(scan).get(keyword)]:

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.export.html import TITLES, ordered, verdict
+from medgemma_app.errors import InputError
+from medgemma_app.export.html import TITLES, ordered, title_of, verdict
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -38,8 +39,15 @@ def render(
     return json.dumps(bundle(record, subject=subject), ensure_ascii=False, indent=2).encode() + b"\n"
 
 
+def check_kind(kind: object) -> None:
+    """Raises InputError for what FHIR is not used for here: answers to questions, and boxes."""
+    if kind in ("ask", "locate"):
+        raise InputError("only findings reports and SOAP notes can be written as FHIR; use .html, .pdf or .json")
+
+
 def bundle(record: Mapping[str, Any], *, subject: str | None = None, at: datetime | None = None) -> dict[str, Any]:
     """A Bundle of type collection (findings) or document (SOAP), whose resources refer to each other by urn:uuid."""
+    check_kind(record.get("kind"))
     time = (at or datetime.now(UTC)).isoformat(timespec="seconds")
     names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
     make = _diagnostic_report if record.get("kind") == "findings" else _composition
@@ -76,7 +84,7 @@ def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time
     conclusion = {"conclusion": _plain(sections["impression"])} if sections.get("impression") else {}
     return {
         "resourceType": "DiagnosticReport",
-        "text": _narrative(TITLES["findings"], str(record.get("text", ""))),
+        "text": _narrative(title_of(record), str(record.get("text", ""))),
         "status": "preliminary",
         "code": _code(REPORTS["findings"]),
         **subject,
@@ -87,21 +95,26 @@ def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time
 
 def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
     sections = [
-        {"title": name.capitalize(), "code": _code(SECTIONS[name]), "text": _narrative(name.capitalize(), text)}
+        {"title": name.capitalize(), **_section_code(name), "text": _narrative(name.capitalize(), text)}
         for name, text in (record.get("sections") or {}).items()
-        if name in SECTIONS and text
+        if text
     ]
+    title = title_of(record)
     return {
         "resourceType": "Composition",
-        "text": _narrative(TITLES["soap"], str(record.get("text", ""))),
+        "text": _narrative(title, str(record.get("text", ""))),
         "status": "preliminary",
-        "type": _code(REPORTS["soap"]),
+        "type": _code(REPORTS["soap"]) if title == TITLES["soap"] else {"text": title},
         **subject,
         "date": time,
         "author": [{"reference": names["device"], "display": "medgemma-app"}],
-        "title": "SOAP note (draft, not verified)",
+        "title": f"{title} (draft, not verified)",
         **({"section": sections} if sections else {}),  # R4 allows no empty list
     }
+
+
+def _section_code(name: str) -> dict[str, Any]:
+    return {"code": _code(SECTIONS[name])} if name in SECTIONS else {}
 
 
 def _device(record: Mapping[str, Any]) -> dict[str, Any]:

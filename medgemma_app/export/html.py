@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Captioned = tuple[str, Image]
     Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
-TITLES = {"findings": "Findings report", "soap": "SOAP note"}
+TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer"}
 SEVERITIES = ("error", "warning", "info")
 LARGEST_SIDE = 1024  # pixels of a picture in the page; the model itself sees 896
 
 
 def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
     """The whole document. ``record`` is ``report.to_dict()``; ``source`` is what a SOAP note was written from."""
-    title = f"Draft: {TITLES.get(str(record.get('kind')), 'Report')}"
+    title = f"Draft: {title_of(record)}"
     return document(title, f"<main>{fragment(record, images=images, source=source)}</main>")
 
 
@@ -42,17 +42,24 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     """What the page shows, by default with its own style: also what a notebook shows."""
     issues = ordered(record)
     panels = [_pictures(images)] if images else []
+    if question := (record.get("input") or {}).get("question"):
+        panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>'))
     if source is not None:
         panels.append(_panel("Source", _marked(source, _spans(issues, "source_start", "source_end"), issues, "source")))
     panels.append(_panel("Draft", _draft(record, issues)))
     panels.append(_panel("Checks", _checks(issues, with_source=source is not None)))
-    title = TITLES.get(str(record.get("kind")), "Report")
+    title = escape(title_of(record))
     return (
         f'<div class="medgemma">{f"<style>{style()}</style>" if styled else ""}\n{_banner("DRAFT")}\n'
         f'<article class="page"><h1>{title}</h1>\n<p class="meta">{escape(made_by(record))}</p>\n<div class="columns">\n'
         + "\n".join(panels)
         + f"\n</div>\n{_trace(record)}</article></div>"
     )
+
+
+def title_of(record: Mapping[str, Any]) -> str:
+    """What the report is called: by its prompt file, or by its kind."""
+    return str((record.get("prompt") or {}).get("title") or TITLES.get(str(record.get("kind")), "Report"))
 
 
 def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]]) -> str:

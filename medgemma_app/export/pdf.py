@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import TITLES, made_by, ordered, sections_of, verdict
+from medgemma_app.export.html import made_by, ordered, sections_of, title_of, verdict
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
     for name in (FONT, BOLD):
         registerFont(TTFont(name, f"{name}.ttf"))
     _refuse_missing("".join((str(record.get("text", "")), source or "")), getFont(FONT).face.charToGlyph)
-    title, file = f"Draft: {TITLES.get(str(record.get('kind')), 'Report')}", io.BytesIO()
+    title, file = f"Draft: {title_of(record)}", io.BytesIO()
     document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, margins=56, invariant=1)
     document.build(list(_flow(title, record, images, source)), onFirstPage=_footer, onLaterPages=_footer)
     return file.getvalue()
@@ -62,9 +62,13 @@ def _flow(title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Ima
         return (Paragraph(escape(line), style) for line in text.splitlines() if line.strip())
 
     yield Paragraph(f"DRAFT. {escape(NOTICE)}", banner)
-    yield Paragraph(title, ParagraphStyle("title", parent=head, fontSize=14, leading=18))
+    yield Paragraph(escape(title), ParagraphStyle("title", parent=head, fontSize=14, leading=18))
     yield from lines(made_by(record), small)
     yield from _pictures(images, small)
+    if question := (record.get("input") or {}).get("question"):
+        yield Paragraph("Question", head)
+        yield from lines(str(question))
+        yield Paragraph("Answer", head)
     for heading, text in sections_of(record):
         if heading:
             yield Paragraph(escape(heading), head)
@@ -80,8 +84,9 @@ def _flow(title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Ima
         yield from lines(source)
     yield Spacer(1, 6)
     prompt = record.get("prompt") or {}
+    told = f"Prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}. " if prompt else ""
     versions = ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
-    yield from lines(f"Prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}. Versions: {versions}", small)
+    yield from lines(f"{told}Versions: {versions}", small)
 
 
 def _pictures(images: Sequence[tuple[str, Image]], caption: Any) -> Iterator[Any]:

@@ -9,13 +9,25 @@ from medgemma_app.validate.core import FinishReason, Issue, Severity, Validation
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:
+    from medgemma_app.validate.questions import validate_answer
     from medgemma_app.validate.reports import validate_findings, validate_soap
 
-__all__ = ["FinishReason", "Issue", "Severity", "Validation", "parse_findings", "parse_soap", "validate_findings", "validate_soap"]
+__all__ = [
+    "FinishReason",
+    "Issue",
+    "Severity",
+    "Validation",
+    "parse_findings",
+    "parse_soap",
+    "validate_answer",
+    "validate_findings",
+    "validate_soap",
+]
+_HOMES = {"validate_answer": "questions", "validate_findings": "reports", "validate_soap": "reports"}
 
 
 def __getattr__(name: str) -> Any:
     """The validators compile some hundred patterns: not before there is a text, since a stream needs only the watch for loops."""
-    if name not in ("validate_findings", "validate_soap"):
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.reports"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

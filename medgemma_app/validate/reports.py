@@ -13,7 +13,7 @@ from medgemma_app.validate.contradictions import contradicting_side, contradicti
 from medgemma_app.validate.core import Check, Code, FinishReason, Issue, Text, Validation, finder, phrases, run, sentence_spans
 from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
 from medgemma_app.validate.loops import repetition
-from medgemma_app.validate.sections import from_mapping, parse
+from medgemma_app.validate.sections import Kind, Sections, from_mapping, parse
 from medgemma_app.validate.source import PERSON_CHECKS, SOURCE_CHECKS
 
 FINDINGS = ("findings", "impression")
@@ -29,17 +29,18 @@ def validate_findings(
     has_thought: bool = False,
     header: ImageHeader | None = None,
     sections: Sequence[str] = FINDINGS,
+    optional: Sequence[str] = (),
 ) -> Validation:
     """What is wrong with a report of findings and impression; raises nothing, whatever the text.
 
     ``header`` is that of the picture, and its pixel spacing says whether there is a scale to measure by; None where nothing is known.
-    ``sections`` are those the report must have.
+    ``sections`` are those of the report in order, of which it may lack the ``optional`` ones.
     """
     expect(text, str, "the report must be a text")
     expect(indication, (str, type(None)), "indication must be a text")
     expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
-    parsed = parse(text, "findings").with_beginning(text, "findings")
-    report = Text(text, parsed, tuple(sections), finish_reason, has_thought, has_prior, _told(header, indication), header)
+    parsed, required = _parsed(text, "findings", FINDINGS, sections, optional)
+    report = Text(text, parsed, required, finish_reason, has_thought, has_prior, _told(header, indication), header)
     return run(report, _FORM, _CONTENT)
 
 
@@ -49,19 +50,35 @@ def validate_soap(
     source: str | Sequence[str] | None = None,
     finish_reason: FinishReason = "stop",
     has_thought: bool = False,
+    sections: Sequence[str] = SOAP,
+    optional: Sequence[str] = (),
 ) -> Validation:
     """What is wrong with a SOAP note, given whole or as its sections; raises nothing, whatever the text.
 
-    ``source`` is the text the note was written from, or several of them.
+    ``source`` is the text the note was written from, or several of them. ``sections`` are those of the note in order, of which it may
+    lack the ``optional`` ones.
     """
     expect(text_or_sections, (str, Mapping), "the note must be a text, or a mapping of its sections")
     expect(source, (str, Sequence, type(None)), "source must be a text, or several of them")
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
     if isinstance(text_or_sections, str):
-        text, sections = text_or_sections, parse(text_or_sections, "soap").with_beginning(text_or_sections, "subjective")
+        text = text_or_sections
+        parsed, required = _parsed(text, "soap", SOAP, sections, optional)
     else:
-        text, sections = from_mapping(text_or_sections, "soap")
-    return run(Text(text, sections, SOAP, finish_reason, has_thought, source=joined), _FORM, SOURCE_CHECKS)
+        text, parsed = from_mapping(text_or_sections, "soap")
+        required = SOAP
+    return run(Text(text, parsed, required, finish_reason, has_thought, source=joined), _FORM, SOURCE_CHECKS)
+
+
+def _parsed(
+    text: str, kind: Kind, usual: Sequence[str], sections: Sequence[str], optional: Sequence[str]
+) -> tuple[Sections, tuple[str, ...]]:
+    """The text cut at its headings, and the sections it must have: of the optional ones those that are there.
+
+    The usual sections are known by many headings, others by their own only.
+    """
+    parsed = parse(text, kind if set(sections) <= set(usual) else tuple(sections)).with_beginning(text, sections[0])
+    return parsed, tuple(key for key in sections if key not in optional or parsed.spans(key))
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:

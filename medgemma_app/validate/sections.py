@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 Kind: TypeAlias = Literal["findings", "soap"]
+Headings: TypeAlias = Kind | tuple[str, ...]  # those of a kind of report, or those that the caller names
 OTHER = "other"
 LONGEST_HEADING = 60
 DATA = Path(__file__).parent / "data"
@@ -98,8 +99,10 @@ _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
 
 
 @cache
-def names(kind: str) -> Mapping[str, Name]:
-    """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them."""
+def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
+    """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them; or those the caller names."""
+    if isinstance(kind, tuple):
+        return {_spelled(key): Name((key,), 0) for key in kind}
     found: dict[str, Name] = {}
     for line in (DATA / "headings.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith(kind):
@@ -118,7 +121,7 @@ def parse_soap(text: str) -> dict[str, str]:
     return parse(text, "soap").texts()
 
 
-def parse(text: str, kind: Kind) -> Sections:
+def parse(text: str, kind: Headings) -> Sections:
     """Cut a text at its headings; what stands before the first is the preamble."""
     opened = list(_opened(list(_headings(text, kind))))
     ends = [one.line for one in opened[1:]] + [len(text)] * bool(opened)
@@ -141,7 +144,7 @@ def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections
     return (text.strip() if any(one.body for one in found) else ""), Sections("", tuple(found))
 
 
-def _headings(text: str, kind: Kind) -> Iterator[_Heading]:
+def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
     """Everything in the text that looks like a heading, in order."""
     for line in _LINE.finditer(text):
         first = _heading(text, line.start(), line.end(), kind)
@@ -152,7 +155,7 @@ def _headings(text: str, kind: Kind) -> Iterator[_Heading]:
                 yield found
 
 
-def _heading(text: str, line: int, stop: int, kind: Kind) -> _Heading | None:
+def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None:
     """The heading that begins at ``line``, in a line that ends at ``stop``, or None where the line is prose."""
     lead = _LEAD.match(text, line, stop)
     start = lead.end() if lead else line
@@ -180,13 +183,17 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
         yield from ((space, space) for space in reversed(spaces))
 
 
-def _name(heading: str, kind: Kind) -> Name | None:
+def _name(heading: str, kind: Headings) -> Name | None:
     """What a heading opens: by its own name, by the name without the adjectives before it, or by its first word."""
-    bare = re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)
-    known, words = names(kind), re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", bare)).casefold().split()
+    known, words = names(kind), _spelled(re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)).split()
     while words and " ".join(words) not in known and words[0] in names("before"):
         del words[0]
     return known.get(" ".join(words)) or known.get(f"{words[0]}*") if words else None
+
+
+def _spelled(heading: str) -> str:
+    """A heading as it is looked up."""
+    return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", heading)).casefold().split())
 
 
 def is_heading(written: str) -> bool:

@@ -33,8 +33,8 @@ def medgemma(demo, monkeypatch):
     monkeypatch.setattr("medgemma_app.cli.batch.HEAD_START", 60)  # however busy the machine is: input errors before the model
     monkeypatch.setattr(MedGemma, "load", lambda *_, **__: loads.append(1) or demo)
 
-    def run(*arguments, **how):
-        result = CliRunner().invoke(app, [*map(str, arguments), "--model", "demo"], **how)
+    def run(*arguments, model="demo", **how):
+        result = CliRunner().invoke(app, [*map(str, arguments), *(["--model", model] if model else [])], **how)
         result.loads = len(loads)
         return result
 

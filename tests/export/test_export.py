@@ -10,6 +10,7 @@ import re
 from html.parser import HTMLParser
 
 import pydicom
+import pypdf
 import pytest
 from dicoms import made, written
 from fhir.resources.R4B.bundle import Bundle
@@ -44,6 +45,30 @@ def soap_record():
     message = "the note says 850 mg, the source 500 mg"
     found = issue(NOTE, "metformin 850 mg", code="dose-mismatch", message=message, source_start=at, source_end=at + 6)
     return {"text": NOTE, "kind": "soap", "issues": [found], "sections": {"subjective": "Takes metformin 850 mg.", "plan": "Review."}}
+
+
+def test_a_note_of_another_form_has_its_own_title_and_sections_in_fhir():
+    sections = {"chief complaint": "Cough.", "plan": "Rest."}
+    record = {**soap_record(), "sections": sections, "prompt": {"title": "History and physical"}}
+    Bundle.model_validate(found := fhir.bundle(record))
+    note = found["entry"][0]["resource"]
+    assert (note["type"], note["title"]) == ({"text": "History and physical"}, "History and physical (draft, not verified)")
+    assert [(one["title"], "code" in one) for one in note["section"]] == [("Chief complaint", False), ("Plan", True)]
+
+
+@pytest.mark.parametrize("kind", ["ask", "locate"])
+def test_answers_to_questions_are_not_written_as_fhir(kind):
+    with pytest.raises(InputError, match="FHIR"):
+        fhir.bundle({"kind": kind, "text": "Yes."})
+
+
+def test_a_question_stands_above_its_answer():
+    record = {"kind": "ask", "text": "Yes.", "prompt": None, "input": {"question": "Is it <large>?"}, "issues": []}
+    page = Page(html.page(record)).shown
+    assert page.index("Is it <large>?") < page.index("Yes.")
+    document = pypdf.PdfReader(io.BytesIO(export.render(record, ".pdf")))
+    text = "".join(page.extract_text() for page in document.pages)
+    assert text.index("Is it <large>?") < text.index("Yes.") and "Prompt None" not in text
 
 
 class Page(HTMLParser):

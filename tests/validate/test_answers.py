@@ -174,7 +174,7 @@ def test_brackets_around_an_answer_are_no_placeholder(written):
 def test_the_lines_of_the_prompts_are_no_answer(name):
     file = read_prompt(name)
     said = {head: text for head, _, text in (line.partition(": ") for line in file.text.splitlines()) if head.isupper()}
-    assert set(said) == set(file.sections)
+    assert {head.lower() for head in said} == set(file.sections)
     for head, text in said.items():
         whole = report(**{head.lower(): text}) if "FINDINGS" in said else note(**{head.lower(): text})
         assert errors(whole) == {"unfilled-template"}

@@ -1,0 +1,133 @@
+"""``medgemma ask`` and ``medgemma prompts``, and the prompts of a user's own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medgemma_app.notices import NOTICE
+from medgemma_app.prompts import prompt_paths, read_prompt
+
+GERMAN = """---
+kind: findings
+title: Befundbericht
+sections: BEFUND, BEURTEILUNG
+---
+Beschreibe dieses Röntgenbild.
+Angaben: $header
+Fragestellung: $indication
+BEFUND: was zu sehen ist.
+BEURTEILUNG: der Schluss daraus.
+"""
+
+
+def test_ask_prints_the_answer_on_stdout_and_the_notice_on_stderr(medgemma, scan):
+    result = medgemma("ask", scan, "Describe this X-ray.", "--json")
+    record = json.loads(result.stdout)
+    assert (record["kind"], record["input"]["question"]) == ("ask", "Describe this X-ray.")
+    assert result.exit_code == (0 if record["valid"] else 3)
+    assert NOTICE in result.stderr
+    assert medgemma("ask", scan, "Describe this X-ray.").stdout == record["text"] + "\n"
+
+
+def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_path):
+    result = medgemma("ask", "-", "What is the complaint?", "-o", tmp_path / "answer.html", input="Cough for 3 days, no fever.")
+    page = (tmp_path / "answer.html").read_text()
+    assert result.stdout == ""
+    assert all(part in page for part in ("Cough for 3 days, no fever.", "What is the complaint?", "<h1>Answer</h1>"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SCAN"], "write the question after it"),
+        (["SCAN", " "], "the question is empty"),
+        (["-", "-", "Why?"], "only once"),
+        (["no-such-file.png", "Why?"], "no-such-file.png does not exist"),
+        (["SCAN", "Why?", "-o", "x.fhir.json"], "can be written as FHIR"),
+        (["SCAN", "Why?", "-o", "x.sr.dcm"], "can be written as DICOM"),
+        (["SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
+        (["-", "SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
+    ],
+)
+def test_wrong_usage_of_ask_is_one_line_before_the_model_is_loaded(medgemma, scan, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = medgemma("ask", *(scan if each == "SCAN" else each for each in arguments))
+    assert (result.exit_code, result.loads) == (2, 0)
+    assert message in result.stderr
+
+
+def test_a_question_longer_than_a_path_can_be_is_a_question(medgemma):
+    assert medgemma("ask", "why " * 2000, "--max-tokens", 1).loads == 1
+
+
+def test_prompts_lists_every_file_with_its_kind_and_sections(medgemma):
+    records = [json.loads(line) for line in medgemma("prompts", "--json", model=None).stdout.splitlines()]
+    assert [record["name"] for record in records] == [path.stem for path in prompt_paths()]
+    assert {record["kind"] for record in records} == {"findings", "soap", "locate"}
+    shown = medgemma("prompts", model=None).stdout
+    for record in records:
+        assert record["sections"] == list(read_prompt(record["name"]).sections)
+        assert record["path"] in shown and f"\n  kind: {record['kind']}" in shown
+
+
+@pytest.fixture
+def german(tmp_path):
+    (tmp_path / "german.md").write_text(GERMAN, encoding="utf-8")
+    return tmp_path / "german.md"
+
+
+def test_a_prompt_of_the_users_own_gives_the_report_its_sections_and_its_title(medgemma, scan, german, tmp_path):
+    result = medgemma("findings", scan, "--prompt", german, "--json")
+    record = json.loads(result.stdout)
+    assert list(record["sections"]) == ["befund", "beurteilung"]
+    assert record["prompt"]["file"] == "german.md" and record["prompt"]["title"] == "Befundbericht"
+    medgemma("findings", scan, "--prompt", german, "-o", tmp_path / "report.html")
+    assert "<h1>Befundbericht</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_prompt_of_this_program_is_chosen_by_its_name(medgemma, notes):
+    record = json.loads(medgemma("soap", notes, "--prompt", "progress_note", "--json").stdout)
+    assert record["prompt"]["file"] == "progress_note.md"
+    assert list(record["sections"]) == list(read_prompt("progress_note").sections)
+
+
+@pytest.mark.parametrize(
+    ("command", "prompt", "message"),
+    [
+        ("findings", "soap", 'soap.md is a prompt with "kind: soap"'),
+        ("soap", "GERMAN", 'german.md is a prompt with "kind: findings"'),
+        ("findings", "findings_prior", 'this study needs one with "pictures: one"'),
+        ("findings", "no-such-prompt.md", "no-such-prompt.md does not exist"),
+        ("findings", "SCAN", "scan.png is "),
+    ],
+)
+def test_a_prompt_that_does_not_fit_is_one_line_before_the_model_is_loaded(medgemma, scan, notes, german, command, prompt, message):
+    chosen = {"GERMAN": german, "SCAN": scan}.get(prompt, prompt)
+    result = medgemma(command, scan if command == "findings" else notes, "--prompt", chosen)
+    assert (result.exit_code, result.loads) == (2, 0)
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_another_prompt_does_not_continue_a_file_of_results(medgemma, scan, german, tmp_path):
+    medgemma("findings", scan, "-o", tmp_path / "results.jsonl")
+    result = medgemma("findings", scan, "-o", tmp_path / "results.jsonl", "--resume", "--prompt", german)
+    assert result.exit_code == 2 and "prompt" in result.stderr
+
+
+def test_check_takes_the_sections_of_a_record_from_its_prompt(medgemma, tmp_path):
+    text = "BEFUND: Das Herz ist normal groß.\nBEURTEILUNG: Unauffällig."
+    record = {"kind": "findings", "text": text, "prompt": {"sections": ["befund", "beurteilung"], "optional": []}}
+    for hostile in ([3, None], "befund", 5, {"a": 1}):
+        (tmp_path / "record.json").write_text(json.dumps({**record, "prompt": {"sections": hostile, "optional": hostile}}))
+        assert medgemma("check", tmp_path / "record.json", model=None).exit_code in (0, 3)
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    result = medgemma("check", tmp_path / "record.json", model=None)
+    assert "missing-section" not in result.stdout
+
+
+def test_check_refuses_an_answer_to_a_question(medgemma, tmp_path):
+    (tmp_path / "record.json").write_text(json.dumps({"kind": "ask", "text": "Yes."}))
+    result = medgemma("check", tmp_path / "record.json", model=None)
+    assert result.exit_code == 2 and "answer to a question" in result.stderr

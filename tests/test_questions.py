@@ -1,0 +1,83 @@
+"""ask(): what the model is shown, what is checked of its answer, and what the record says."""
+
+from __future__ import annotations
+
+import pytest
+from dicoms import a_series, made, written
+from scripted_model import ScriptedModel
+
+from medgemma_app import InputError, OptionError, Report, ask
+from medgemma_app.demo import draw_phantom
+
+NOTES = "Cough for 3 days, no fever. BP 120/80."
+
+
+@pytest.fixture
+def scan(tmp_path):
+    draw_phantom(0)[0].save(tmp_path / "scan.png")
+    return tmp_path / "scan.png"
+
+
+def test_the_demo_answers_about_a_picture(demo, scan):
+    report = ask(demo, "Describe this X-ray.", scan)
+    assert isinstance(report, Report) and report.text
+    assert report.to_dict()["tokens"]["prompt"] > 20
+
+
+def test_pictures_come_first_then_the_notes_then_the_question(scan, tmp_path):
+    draw_phantom(1)[0].save(tmp_path / "other.png")
+    report = ask(model := ScriptedModel("Yes."), " Is it worse? ", scan, tmp_path / "other.png", notes={"note": NOTES})
+    first, second, text = model.prompts[0].parts
+    assert first.size == second.size and text == f"{report.source}\n\nIs it worse?"
+    assert NOTES in report.source
+    assert [caption for caption, _ in report.images] == ["picture 1: current", "picture 2: current"]
+
+
+def test_a_question_may_stand_alone():
+    report = ask(model := ScriptedModel("A drug."), "What is metformin?")
+    assert model.prompts[0].parts == ("What is metformin?",)
+    assert (report.images, report.source, report.sections) == ((), None, {})
+
+
+def test_slices_are_numbered_and_the_question_follows_the_last_number(tmp_path):
+    ask(model := ScriptedModel("Yes."), "Is it calcified?", a_series(tmp_path, 3))
+    assert model.prompts[0].parts[1::2] == ("SLICE 1", "SLICE 2", "SLICE 3\n\nIs it calcified?")
+
+
+def test_the_record_says_what_was_asked_of_what(scan):
+    record = ask(ScriptedModel("Yes."), "Is it large?", scan).to_dict()
+    assert (record["kind"], record["prompt"]) == ("ask", None)
+    assert record["input"]["question"] == "Is it large?"
+    assert record["input"]["scans"][0]["name"] == "scan.png"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "codes"),
+    [
+        ("No.", "stop", []),
+        ("left", "stop", []),
+        ("The heart is enlarged and the lungs are clear.", "stop", []),
+        ("BP 300/200 and a fracture that no note mentions.", "stop", []),
+        ("", "stop", ["no-answer"]),
+        ("The heart is large and", "length", ["truncated"]),
+        ("clear " * 40, "repetition", ["repetition"]),
+        ("Yes.<end_of_turn>", "stop", ["special-token"]),
+        ("I'm sorry, I can't help with that.", "stop", ["refusal"]),
+    ],
+)
+def test_the_form_of_an_answer_is_checked_and_its_content_is_not(answer, reason, codes):
+    report = ask(ScriptedModel(answer, finish_reason=reason), "Is it large?", notes={"note": NOTES})
+    assert [issue.code for issue in report.validation.issues] == codes
+
+
+def test_pictures_of_two_patients_are_refused_before_the_model_sees_them(tmp_path):
+    one, other = (written(tmp_path, made(PatientID=patient), f"{patient}.dcm") for patient in ("MRN1", "MRN2"))
+    with pytest.raises(InputError, match="several patients") as caught:
+        ask(ScriptedModel("Yes."), "Is it worse?", one, other)
+    assert "MRN" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("question", "error"), [(" ", OptionError), (None, TypeError), (b"?", TypeError)])
+def test_a_question_that_is_empty_or_not_text_is_refused(question, error):
+    with pytest.raises(error, match="question"):
+        ask(ScriptedModel("Yes."), question)
