@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, no_such_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
@@ -94,6 +94,16 @@ def _demographics(targets: Sequence[Element]) -> Iterator[str]:
         yield from [f"birth date: {born}"] if born else []
 
 
+def _mark(act: Element, outer: str | None) -> str | None:
+    """How what an act says begins: as its status has it, or as that of the act it belongs to; "" where it is taken back."""
+    status = _at(act, "statusCode").get("code")
+    if status in ("nullified", "cancelled", "obsolete") or outer == "":
+        return ""
+    if act.get("negationInd") == "true":
+        return {"substanceAdministration": "NOT TAKEN: ", "observation": "REFUTED: "}.get(act.tag, "NOT DONE: ")
+    return "STOPPED: " if status == "aborted" else outer
+
+
 class _Narrative:
     """The text of sections, told by what their entries say of it: taken back, not done, stopped."""
 
@@ -101,29 +111,25 @@ class _Narrative:
         self.left_out: Counter[str] = Counter()
         self._marks: dict[str, str] = {}  # id of a piece of narrative -> how it begins, "" for what is taken back
         for entry in root.iter("entry"):
-            for act in entry.iter():
-                self._note_mark(act)
+            self._note_marks(entry, None)
 
-    def _note_mark(self, act: Element) -> None:
-        status = _at(act, "statusCode").get("code")
-        names = [one.get("value") for path in _NARRATIVES for one in act.findall(path)]
-        mark: str | None = None
-        if status in ("nullified", "cancelled"):
-            mark = ""
-        elif act.get("negationInd") == "true":
-            mark = {"substanceAdministration": "NOT TAKEN: ", "observation": "REFUTED: "}.get(act.tag, "NOT DONE: ")
-        elif status == "aborted":
-            mark = "STOPPED: "
-        self._marks |= {name.lstrip("#"): mark for name in names if name and mark is not None}
+    def _note_marks(self, act: Element, mark: str | None) -> None:
+        """The marks of an act and of those that it consists of; the reason for it is an act of its own."""
+        mark = None if act.get("typeCode") == "RSON" else _mark(act, mark)
+        if mark is not None:
+            names = (one.get("value") for path in _NARRATIVES for one in act.findall(path))
+            self._marks |= {name.lstrip("#"): mark for name in names if name}
+        for inner in act:
+            self._note_marks(inner, mark)
 
     def section(self, section: Element) -> Iterator[Line]:
         """The lines of one section: its title with its first line, and a line each for those that begin with a mark."""
         title = _said(section.find("title")) or _at(section, "code").get("displayName") or "Section"
         text = section.find("text")
         said = [line.strip() for line in self._lines(text)] if text is not None else []
-        if not any(said):
-            said = [f"{label}; " for label in self._entries(section)]
-            said = ["".join(said).rstrip("; ")] if said else []
+        if not _said(text).strip():
+            said = [line for entry in section.findall("entry") for line in self._coded(entry)]
+            said = [*(line for line in said if "\0" in line), "; ".join(line for line in said if "\0" not in line)]
         plain = [line for line in said if line and "\0" not in line]
         rank = rank_of(title.lower())
         if plain:
@@ -133,18 +139,32 @@ class _Narrative:
                 mark, _, rest = line.partition("\0")
                 yield Line(f"{mark}{title}: {rest}", title, rank)
 
-    def _entries(self, section: Element) -> Iterator[str]:
-        """What coded entries are called, for a section without a narrative."""
-        for entry in section.findall("entry"):
-            named = (one.get("displayName") for one in entry.iter() if one.tag in ("code", "value"))
-            yield from dict.fromkeys(name for name in named if name)
+    def _coded(self, entry: Element) -> Iterator[str]:
+        """What a coded entry is called, for a section without a narrative: its names by their marks."""
+        told: dict[str, dict[str, None]] = {}
+
+        def walk(element: Element, outer: str | None) -> None:
+            is_unknown = element.get("nullFlavor") is not None
+            mark = "" if is_unknown and element.find("code") is not None else _mark(element, outer)
+            name = element.get("displayName") if element.tag in ("code", "value") and not is_unknown else ""
+            if mark == "":
+                self.left_out["entry taken back"] += outer != ""
+            elif name:
+                told.setdefault(mark or "", {})[name] = None
+            for inner in element if mark != "" else ():
+                walk(inner, mark)
+
+        walk(entry, None)
+        for mark, names in told.items():
+            said = "; ".join(names)
+            yield f"{mark}\0{said}" if mark and not _DENIES.search(said) else said
 
     def _lines(self, element: Element) -> Iterator[str]:
         """A block a line, the cells of a row apart by bars."""
         mark = self._marks.get(element.get("ID") or "")
         if mark is None and element.tag in ("tr", "item", "paragraph"):
             marks = {self._marks[one.get("ID") or ""] for one in element.iter() if one.get("ID") in self._marks}
-            mark = marks.pop() if len(marks) == 1 else None
+            mark = max(marks, default=None)  # of several the one that does not leave out the others
         if mark and _DENIES.search(_said(element)):
             mark = None  # "No known allergies" must not be denied once more
         if mark == "" or element.get("revised") == "delete":
@@ -188,15 +208,15 @@ def _at(element: Element, path: str) -> Element:
 
 
 def _said(element: Element | None) -> str:
-    return "" if element is None else "".join(element.itertext()).strip("\n")
+    """The text of an element, its blocks and lines apart, without what was deleted."""
+    if element is None or element.get("revised") == "delete":
+        return ""
+    apart = " " if element.tag in (*_BLOCKS, "br", "item", "tr", "td", "th") else ""
+    inner = "".join(_said(one) + (one.tail or "") for one in element)
+    return f"{apart}{element.text or ''}{inner}{apart}".strip("\n")
 
 
 def iso_day(written: str) -> str:
     """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
     found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
     return "-".join(part for part in found.groups() if part) if found else ""
-
-
-def counted(left_out: Counter[str]) -> list[str]:
-    """What was left out, each with how often."""
-    return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
-from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, references, status_mark
+from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, links, references, status_mark
 from medgemma_app.inputs.lines import Line, Reading, inside
 
 _ORDER = (
@@ -32,6 +33,8 @@ _DATES = (
     "occurrenceDateTime", "occurrencePeriod", "date", "sent", "issued", "authoredOn", "indexed", "created", "recordedDate", "assertedDate",
     "dateAsserted", "dateWritten",
 )  # fmt: skip
+_PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
+_DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
@@ -62,10 +65,10 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message of a server (OperationOutcome), not notes; fetch the record again")
     everything = list(_entries(value))
-    record, left_out, taken_back = _standing_as_fact(everything)
+    record, left_out, taken_back = _standing_as_fact(_as_referred_to(everything))
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
-    teller = Teller(record, taken_back, status_mark)
+    teller = Teller(record, taken_back)
     lines = []
     for rank, entry in enumerate(_ranked(record)):
         label = entry.kind if entry.kind != "Entry" else ""
@@ -89,18 +92,47 @@ def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, c
         return
     address = (entry or {}).get("fullUrl")
     contained = value["contained"] if holds_resources(value) else ()
+    mark, taken_back = status_mark(value)
+    if value["resourceType"] == "OperationOutcome":
+        taken_back = "message of a server"
+    if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
+        taken_back = "deleted"
     told = Entry(
         value,
         address if isinstance(address, str) else container.address if container else None,
         tuple(key for key in entry or () if key != "resource"),
         container.contained if container else contained,
         container is not None,
+        mark,
+        taken_back,
     )
-    if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
-        told = Entry({"resourceType": told.kind, "status": "cancelled"}, told.address, told.beside)
     yield told
-    for inner in contained if told.resource is value and not status_mark(value)[1] else ():
+    for inner in () if taken_back else contained:
         yield from _entries(inner, container=told)
+
+
+def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
+    """A record in which drugs and attachments, which state nothing by themselves, stand as what refers to them does.
+
+    Where everything that refers to one is taken back, so is this; where all of it begins with a mark, this one does too.
+    """
+    found = {id(entry.resource): entry for entry in record}
+    parts = [entry for entry in record if entry.kind in _PARTS and not entry.taken_back]
+    known = References(record)
+    asking: dict[int, list[tuple[int, str, str]]] = {}  # a resource -> those that refer to it, and the status of what does so in them
+    for entry in record if parts else ():
+        for reference, mark, taken_back in links(entry.resource):
+            for one in known.meant(reference, entry):
+                asking.setdefault(id(one), []).append((id(entry.resource), mark, taken_back))
+    for part in parts * _DEEPEST_PART:
+        key = id(part.resource)
+        by = [(found[one], mark, gone) for one, mark, gone in asking.get(key, ()) if one in found and one != key]
+        marks = [entry.mark or mark for entry, mark, gone in by if not (gone or entry.taken_back)]
+        if by and not marks:
+            found[key] = replace(part, taken_back="only of what is taken back")
+        elif by and all(marks):
+            found[key] = replace(part, mark=marks[0])
+    return [found[id(entry.resource)] for entry in record]
 
 
 def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], list[Entry]]:
@@ -112,11 +144,10 @@ def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], 
     for entry in record:
         newest[_identity(entry)] = max(newest.get(_identity(entry), ""), _updated(entry))
     for entry in record:
-        reason = "message of a server" if entry.kind == "OperationOutcome" else status_mark(entry.resource)[1]
-        if reason:
+        if entry.taken_back:
             gone.append(entry)
-        if reason or _updated(entry) < newest[_identity(entry)]:
-            left_out.append(f"{entry.kind} ({reason or 'older version'})")
+        if entry.taken_back or _updated(entry) < newest[_identity(entry)]:
+            left_out.append(f"{entry.kind} ({entry.taken_back or 'older version'})")
         else:
             kept.append(entry)
     return kept, left_out, gone

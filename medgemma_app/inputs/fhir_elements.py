@@ -12,7 +12,7 @@ from typing import Any
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import attachment_text
 from medgemma_app.inputs.documents import html_text
-from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
+from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir, status_mark
 from medgemma_app.inputs.lines import word_list
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
@@ -42,15 +42,14 @@ _ATTACHMENT = "contentType language data url size hash title creation height wid
 class Teller:
     """Tells resources in words, and remembers what it leaves out and how many words there are to write a note from."""
 
-    def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], mark: Callable[[Mapping[str, Any]], tuple[str, str]]) -> None:
+    def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry]) -> None:
         self.left_out: set[str] = set()
         self.taken_back: list[str] = []  # what elements inside of resources take back: "activity (cancelled)"
         self.clinical_words = 0
-        self._mark = mark
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
-        self._apart: list[str] = []  # elements of it that stand on a line of their own
+        self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
         self._silent = 0  # above 0: what is said is nothing to write a note from
         self._told: list[Resource] = []  # binaries that an attachment has told
         # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
@@ -80,13 +79,7 @@ class Teller:
             if entry.kind == "Binary":
                 return [] if any(resource is one for one in self._told) else [label + self._attachment(resource)]
             said = join([self._resource(resource), f"subject: {subject}" if subject else ""])
-        mark, _ = self._mark(resource)
-        return [*([mark + label + said] if said else []), *(f"{inner}{label}{apart}" for inner, apart in self._separate())]
-
-    def _separate(self) -> Iterator[tuple[str, str]]:
-        for line in self._apart:
-            mark, _, said = line.partition("\0")
-            yield mark, said
+        return [*([entry.mark + label + said] if said else []), *(f"{mark}{label}{apart}" for mark, apart in self._apart)]
 
     def _resource(self, resource: Resource) -> str:
         skipped = ("resourceType", *SUBJECTS, *(("contained",) if holds_resources(resource) else ()))
@@ -117,7 +110,7 @@ class Teller:
         if isinstance(value, list):
             return join(map(self.say, value))
         if isinstance(value, Mapping):
-            return next((say for needed, allowed, say in self._shapes if _fits(value, needed, allowed)), self._object)(value)
+            return self._object(value)
         if isinstance(value, bool):
             return "yes" if value else "no"
         said = "" if value is None else str(value).strip()
@@ -127,14 +120,15 @@ class Teller:
 
     def _object(self, value: Mapping[str, Any]) -> str:
         """An element with others in it. What is not to be done, or was stopped, goes on a line of its own; what is taken back goes."""
-        mark, taken_back = self._mark(value)
+        mark, taken_back = status_mark(value)
         if taken_back:
             self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
             return ""
+        say = next((say for needed, allowed, say in self._shapes if _fits(value, needed, allowed)), self._fields)
         if mark and not is_fhir(value):
-            self._apart.append(f"{mark}\0{self._fields(value)}")
+            self._apart.append((mark, say(value)))
             return ""
-        return self._fields(value)
+        return say(value)
 
     def _fields(self, value: Mapping[str, Any], told: tuple[str, ...] = ()) -> str:
         """The head and its value first ("Body temperature: 37.20 Cel"), then every other element with its name."""
@@ -185,7 +179,7 @@ class Teller:
         meant = list(self._references.meant(reference, self._by))
         if len(meant) == 1 and id(meant[0]) in self._gone:
             return ""
-        if len(meant) == 1 and (mark := self._mark(meant[0])[0]):  # its name here would read as if it were so
+        if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name here would read as if it were so
             return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
         names = {_named(_head(target)) for target in meant}
         with self._quiet(not value.get("display")):

@@ -1,4 +1,4 @@
-"""A FHIR record: its resources, what references among them mean, what it takes back, and whose it is."""
+"""A FHIR record: its resources, what references among them mean, what a status means, and whose the resources are."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9
 REFUTED, NOT_DONE, NOT_TAKEN, STOPPED, DO_NOT_PERFORM = "REFUTED: ", "NOT DONE: ", "NOT TAKEN: ", "STOPPED: ", "DO NOT PERFORM: "
 _TAKEN_BACK = {
     "entered-in-error": "entered in error", "cancelled": "cancelled", "canceled": "cancelled", "superseded": "superseded",
-    "nullified": "entered in error",
+    "nullified": "entered in error", "deprecated": "superseded", "deleted": "deleted",
 }  # fmt: skip
 _MARKS = {
-    "refuted": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED,
-    "revoked": STOPPED, "aborted": STOPPED, "abandoned": STOPPED, "terminated": STOPPED,
+    "refuted": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE, "no-show": NOT_DONE,
+    "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED, "aborted": STOPPED,
+    "abandoned": STOPPED, "terminated": STOPPED,
 }  # fmt: skip
+STATUSES = ("status", "docStatus", "verificationStatus", "lifecycleStatus")
 _FLAGS = {
     "doNotPerform": DO_NOT_PERFORM, "prohibited": DO_NOT_PERFORM, "notDone": NOT_DONE, "notGiven": NOT_DONE, "wasNotGiven": NOT_DONE,
     "wasNotTaken": NOT_TAKEN,
@@ -49,6 +51,8 @@ class Entry:
     beside: tuple[str, ...] = ()
     contained: Sequence[Resource] = ()
     is_contained: bool = False
+    mark: str = ""  # the capitals that its lines begin with
+    taken_back: str = ""  # why it is left out
 
     @property
     def kind(self) -> str:
@@ -104,7 +108,8 @@ def _version(resource: Resource) -> str | None:
 def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
     """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
     adherence = value.get("adherence")
-    told = [code for key in ("status", "docStatus", "verificationStatus", "lifecycleStatus") for code in _codes(value.get(key))]
+    told = [code for key in STATUSES for code in _codes(value.get(key))]
+    told += ["deleted"] if value.get("deleted") in (True, "true") else []
     taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
     marks = [mark for flag, mark in _FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
     if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
@@ -118,10 +123,10 @@ def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
 def _codes(value: Any) -> Iterator[str]:
     """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
     if isinstance(value, str):
-        yield value.lower()
+        yield value.lower().replace(" ", "-")
     elif isinstance(value, Mapping):
         for key in ("coding", "code", "text"):
-            yield from (code.replace(" ", "-") for code in _codes(value.get(key)))
+            yield from _codes(value.get(key))
     elif isinstance(value, list):
         for inner in value:
             yield from _codes(inner)
@@ -276,7 +281,14 @@ def _ways_to_call(name: str) -> tuple[str, ...]:
 
 def references(value: Any) -> Iterator[str]:
     """Every reference in a resource."""
+    yield from (reference for reference, _, _ in links(value))
+
+
+def links(value: Any, mark: str = "", taken_back: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every reference in a resource, with the mark of the element that it is in, and why that is taken back."""
     if isinstance(value, Mapping):
-        yield from (said for key in ("reference", "url") if isinstance(said := value.get(key), str))
+        own, gone = status_mark(value)
+        mark, taken_back = mark or own, taken_back or gone
+        yield from ((said, mark, taken_back) for key in ("reference", "url") if isinstance(said := value.get(key), str))
     for inner in inside(value):
-        yield from references(inner)
+        yield from links(inner, mark, taken_back)

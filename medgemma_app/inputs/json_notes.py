@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, inside, sortable_days, word_list
+from medgemma_app.inputs.fhir_record import STATUSES, status_mark
+from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, counted, inside, sortable_days, word_list
 from medgemma_app.inputs.patients import days_of
 
 DEEPEST = 100
@@ -68,6 +70,26 @@ def read_json_notes(value: Any, name: str) -> Reading:
     lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value))])
     kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
     return Reading(lines, kind, says_something_clinical(value))
+
+
+def without_taken_back(value: Any) -> tuple[Any, list[str]]:
+    """Notes without the entries that their own status takes back, such as "entered in error", and what was left out."""
+    left_out: Counter[str] = Counter()
+
+    def stands(inner: Any) -> bool:
+        told = {key_words(key): one for key, one in inner.items()} if isinstance(inner, Mapping) else {}
+        flags = ("deleted", "is deleted", "entered in error")
+        codes = {key: told.get(key_words(key)) for key in STATUSES} | {"deleted": any(told.get(flag) in (True, "true") for flag in flags)}
+        reason = status_mark(codes)[1]
+        left_out[f"entry ({reason})"] += bool(reason)
+        return not reason
+
+    def kept(inner: Any) -> Any:
+        if isinstance(inner, Mapping):
+            return {key: kept(one) for key, one in inner.items() if stands(one)}
+        return [kept(one) for one in inner if stands(one)] if isinstance(inner, list) else inner
+
+    return (kept(value) if stands(value) else {}), counted(left_out)
 
 
 def is_error_message(value: Any) -> bool:

@@ -26,6 +26,9 @@ _MOST_LABELS = 12  # in a message
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
+# A line about something that is not a fact of the patient: a reader of notes puts one of these words first.
+MARKED_LINE = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -48,8 +51,9 @@ class Reading:
 
 
 def clean(line: Line) -> Line:
-    """The line as any program can show it."""
-    return replace(line, text=NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.text.replace("\r\n", "\n").replace("\r", "\n")))
+    """The line as any program can show it. An entry that begins with a mark is one line, so that the mark holds for all of it."""
+    text = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.text.replace("\r\n", "\n").replace("\r", "\n"))
+    return replace(line, text=" ".join(text.split("\n")) if line.label and MARKED_LINE.match(text) else text)
 
 
 def count_words(text: str) -> int:
@@ -149,3 +153,8 @@ def inside(value: Any) -> Iterator[Any]:
         yield from value.values()
     elif isinstance(value, list):
         yield from value
+
+
+def counted(left_out: Counter[str]) -> list[str]:
+    """What was left out, each with how often."""
+    return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]

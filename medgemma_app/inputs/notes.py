@@ -23,7 +23,7 @@ from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical
+from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical, without_taken_back
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
 from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
 from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
@@ -236,6 +236,8 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     if is_fhir(bundle):
         return read_fhir(bundle, name, patient)
     value, left_out = one_patient(value, name, patient)
+    value, taken_back = without_taken_back(value)
+    left_out = [*left_out, *taken_back]
     spoken, is_machine = without_machine_fields(value)
     reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
     if is_machine:

@@ -75,7 +75,7 @@ def unmentioned_exam(text: Text, source: Source) -> Iterator[Issue]:
 
 def unnamed_diagnosis(text: Text, source: Source) -> Iterator[Issue]:
     """A diagnosis the note affirms is in the source, in the words of clinicians or of patients, or follows from what is there."""
-    said = heard(source.raw)
+    said = heard(source.told)
     unsaid: dict[tuple[str, ...], tuple[str, int, int]] = {}
     for at, sentence in sentences(text.text):
         for name, start, end in _DIAGNOSES.find(sentence):

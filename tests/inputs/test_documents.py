@@ -195,6 +195,48 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
     assert notes.facts["left_out"] == ["entry taken back, 2 times"]
 
 
+STATUSES = [
+    ('negationInd="true"', "", ["REFUTED: Problems: Sepsis"]),
+    ("", "aborted", ["STOPPED: Problems: Sepsis"]),
+    ("", "nullified", []),
+    ("", "cancelled", []),
+    ("", "obsolete", []),
+    ("", "active", ["Problems: Sepsis"]),
+]
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["coded", "narrative"])
+@pytest.mark.parametrize(("observation", "act", "lines"), STATUSES)
+def test_the_status_of_an_entry_holds_with_and_without_a_narrative(observation, act, lines, reference):
+    told = '<text><reference value="#p"/></text>' if reference else '<code displayName="Sepsis"/>'
+    entry = (
+        f'<entry><act><statusCode code="{act}"/><entryRelationship typeCode="SUBJ"><observation {observation}>{told}</observation>'
+        "</entryRelationship></act></entry>"
+    )
+    narrative = '<text><list><item ID="p">Sepsis</item></list></text>' if reference else ""
+    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{narrative}{entry}</section>"))
+    assert [line for line in notes.text.splitlines() if "Sepsis" in line] == lines
+    assert ("entry taken back, 2 times" in notes.facts["left_out"]) == (not lines)
+
+
+def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
+    problems = '<section><title>Problems</title><text><list><item ID="p">Asthma</item></list></text></section>'
+    reason = '<entryRelationship typeCode="RSON"><observation><text><reference value="#p"/></text></observation></entryRelationship>'
+    drugs = f'<section><entry><substanceAdministration negationInd="true">{reason}</substanceAdministration></entry></section>'
+    assert "\nProblems: Asthma" in read(cda(problems, drugs)).text
+
+
+def test_what_an_entry_calls_unknown_is_not_told():
+    entries = '<entry><observation nullFlavor="NI"><code displayName="Sepsis"/></observation></entry>'
+    assert "Sepsis" not in read(cda(MEDICATIONS, f"<section>{entries}</section>")).text
+
+
+def test_blocks_and_lines_within_a_cell_stay_apart():
+    cells = "<td>Glucose<br/>182</td><td><paragraph>fasting</paragraph><paragraph>high</paragraph></td><td>SpO<sub>2</sub></td>"
+    section = f"<section><title>Results</title><text><table><tr>{cells}</tr></table></text></section>"
+    assert "Results: Glucose 182 | fasting high | SpO2" in read(cda(section)).text
+
+
 def test_a_clinical_document_may_hold_another_file():
     body = f'<nonXMLBody><text mediaType="text/rtf" representation="B64">{base64.b64encode(RTF).decode()}</text></nonXMLBody>'
     assert read(f"<ClinicalDocument><component>{body}</component></ClinicalDocument>").text == "Cough for two weeks.\nTemp 38.2°C."

@@ -320,6 +320,14 @@ def status(code: str) -> dict[str, Any]:
          "DO NOT PERFORM: Medication request: Aspirin; do not perform: yes"),
         ({"resourceType": "CarePlan", "title": "Back pain", "activity": [{"detail": {"code": concept("Aspirin"), "doNotPerform": True}}]},
          "DO NOT PERFORM: Care plan: Aspirin; do not perform: yes"),
+        ({"resourceType": "CarePlan", "title": "Pain", "activity": [{"detail": {"text": "Aspirin", "status": "stopped"}}]},
+         "STOPPED: Care plan: Aspirin; status: stopped"),
+        ({"resourceType": "Goal", "lifecycleStatus": "rejected", "description": concept("Fast")},
+         "NOT DONE: Goal: lifecycle status: rejected; description: Fast"),
+        ({"resourceType": "Appointment", "status": "noshow", "description": "Biopsy"},
+         "NOT DONE: Appointment: status: noshow; description: Biopsy"),
+        (condition("Gout", verificationStatus="refuted", note=[{"text": "no crystals\nin the joint"}]),
+         "REFUTED: Condition: Gout; verification status: refuted; note: no crystals in the joint"),
     ],
 )  # fmt: skip
 def test_what_is_denied_or_ended_is_told_so_at_the_start_of_its_line(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
@@ -336,6 +344,10 @@ TAKEN_BACK = [
     (condition("Gout", contained=[condition("Potassium", verificationStatus="entered-in-error")]), "Condition (entered in error)"),
     ({"resourceType": "CarePlan", "title": "x", "activity": [{"detail": {"code": concept("Potassium"), "status": "cancelled"}}]},
      "part of CarePlan (cancelled)"),
+    ({"resourceType": "CarePlan", "title": "x", "activity": [{"detail": {"text": "Potassium", "status": "cancelled"}}]},
+     "part of CarePlan (cancelled)"),
+    ({"resourceType": "List", "title": "x", "entry": [{"deleted": True, "item": {"display": "Potassium"}}]}, "part of List (deleted)"),
+    ({"resourceType": "DocumentReference", "docStatus": "deprecated", "description": "Potassium"}, "DocumentReference (superseded)"),
 ]  # fmt: skip
 
 
@@ -344,6 +356,35 @@ def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resour
     notes = read_notes(write(tmp_path, bundle(condition(SAID), resource)))
     assert SAID in notes.text and "Potassium" not in notes.text
     assert named in notes.facts["left_out"]
+
+
+@pytest.mark.parametrize(
+    ("requests", "mark"),
+    [
+        ([{"status": "revoked"}], "STOPPED: "),
+        ([{"doNotPerform": True}], "DO NOT PERFORM: "),
+        ([{"status": "entered-in-error"}], None),
+        ([{"status": "entered-in-error"}, {"status": "stopped"}], "STOPPED: "),
+        ([{"status": "stopped"}, {"status": "active"}], ""),
+        ([], ""),
+    ],
+)
+def test_a_drug_stands_as_what_refers_to_it_does(tmp_path: Path, requests: list[dict[str, Any]], mark: str | None) -> None:
+    asking = [asked("Medication/1", **request)["resource"] for request in requests]
+    notes = read_notes(write(tmp_path, bundle(condition(SAID), drug("Warfarin")["resource"], *asking)))
+    told = [line for line in notes.text.splitlines() if line.endswith("Medication: Warfarin")]
+    assert told == ([] if mark is None else [f"{mark}Medication: Warfarin"])
+    assert ("Medication (only of what is taken back)" in notes.facts["left_out"]) == (mark is None)
+
+
+def test_so_does_a_drug_in_its_request_one_in_a_list_and_the_text_of_a_document(tmp_path: Path) -> None:
+    inside = asked("#1", drug("Warfarin")["resource"], status="stopped")["resource"]
+    listed = {"resourceType": "List", "entry": [{"deleted": True, "item": {"reference": "Medication/2"}}]}
+    binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
+    document = {"resourceType": "DocumentReference", "status": "entered-in-error", "content": [{"attachment": {"url": "Binary/b"}}]}
+    text = load_notes(write(tmp_path, bundle(condition(SAID), inside, listed, drug("Heparin", "2")["resource"], binary, document)))
+    assert "STOPPED: Medication: Warfarin" in text.splitlines()
+    assert "Heparin" not in text and "Sepsis" not in text
 
 
 def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_path: Path) -> None:

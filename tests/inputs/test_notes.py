@@ -232,6 +232,23 @@ def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_p
         read_notes(path, patient="3")
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"status": "entered-in-error"}, "entered in error"),
+        ({"Status": "Entered in Error"}, "entered in error"),
+        ({"verification_status": "entered-in-error"}, "entered in error"),
+        ({"status": "cancelled"}, "cancelled"),
+        ({"is_deleted": True}, "deleted"),
+    ],
+)
+def test_what_plain_json_takes_back_is_left_out_and_named(tmp_path: Path, status: dict[str, Any], reason: str) -> None:
+    problems = [{"name": "Sepsis", **status}, {"name": "Gout", "status": "active"}]
+    notes = read_notes(write(tmp_path, {"chief_complaint": SAID, "problems": problems, "diagnosis": {"name": "Sepsis", **status}}))
+    assert "Sepsis" not in notes.text and "Gout" in notes.text
+    assert notes.facts["left_out"] == [f"entry ({reason}), 2 times"]
+
+
 def test_json_lines_are_notes_of_one_visit_each(tmp_path: Path) -> None:
     path = write(tmp_path, b'{"note": "Cough"}\n\n{"note": "Knee pain"}\n{"note": broken}\n')
     assert count_parts(path) == 3

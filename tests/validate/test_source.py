@@ -298,6 +298,12 @@ def test_a_diagnosis_that_the_source_gives_no_reason_for_is_a_remark(assessment,
     assert [issue.severity for issue in issues if issue.code == "unnamed-diagnosis"] == ([] if named else ["info"])
 
 
+@pytest.mark.parametrize("mark", ["REFUTED", "NOT DONE", "STOPPED"])
+def test_a_diagnosis_that_the_source_takes_back_is_not_one_that_it_names(mark):
+    issues = validate_soap(note(assessment="Atrial fibrillation."), source=f"{DIALOGUE}\n{mark}: Condition: Atrial fibrillation").issues
+    assert "unnamed-diagnosis" in [issue.code for issue in issues]
+
+
 def test_an_allergy_of_the_source_is_in_the_note_and_not_denied():
     assert (
         fires(
