@@ -12,8 +12,6 @@ from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
-from medgemma_app.inputs.lines import MARKED_LINE
-
 DATA = Path(__file__).parent / "data"
 
 
@@ -29,6 +27,8 @@ _LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 _BRITISH = re.compile(
     r"ae(?=m)|(?<=p)ae(?=d)|(?<=n)ae(?=c|s)|(?<=c)ae(?=c|s)|(?<=f)ae(?=c)|oe(?=dem|soph|str)|(?<=rrh)oe|(?<=pn)oe|(?<=f)oe(?=t)"
 )
+# Words that begin a line of a source when what follows is no fact of the patient.
+_TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_COMPARED = 5, 4, 0.75, 400
@@ -168,7 +168,7 @@ def read_source(source: str) -> Source:
     """A source; the lines that it takes back are blank in what it tells. Notes in keywords count as English."""
     said = Counter(words(source).texts)
     english = sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
-    told = MARKED_LINE.sub(lambda found: " " * len(found[0]), source)
+    told = _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
     return Source(source, told, is_dialogue(source), english)
 
 
