@@ -1,4 +1,4 @@
-"""Where the server listens and who may ask it: settled before a request's body is read."""
+"""The address the server listens on, and who may send requests: both are checked before a body is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 @dataclass(frozen=True, kw_only=True)
 class BindAddress:
-    """Where to listen. Raises OptionError where others could reach a server that asks for no key."""
+    """The address to listen on. Raises OptionError where other machines could reach a server that needs no key."""
 
     host: str
     port: int
@@ -34,7 +34,7 @@ class BindAddress:
             check_key(self.key, "--api-key")
         if not self.loopback and self.key is None:
             raise OptionError(
-                f"--host {self.host} lets other machines ask; set {KEY_VARIABLE} to a key that they must send, or give --api-key-file"
+                f"--host {self.host} can be reached from other machines, so a key is needed: set {KEY_VARIABLE}, or give --api-key-file"
             )
 
     @property
@@ -42,9 +42,9 @@ class BindAddress:
         return self.host in LOOPBACK
 
     def listen(self) -> socket.socket:
-        """An open port, before a model is loaded for it."""
+        """The listening socket, opened before a model is loaded. Raises InputError where the address cannot be used."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # With its protocol named, asyncio sets TCP_NODELAY on every connection: without it an answer waits 40 ms for the client's ACK.
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it a response can wait 40 ms for the client's ACK.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,30 +57,30 @@ class BindAddress:
             raise InputError(f"cannot listen on {self.host} port {self.port}: {reason}; choose another --port or --host") from error
 
     def url(self, port: int) -> str:
-        """Of the ``port`` that is really listened on."""
+        """The server's URL, given the ``port`` it really listens on."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
 
 def chosen_key(given: str | None, file: Path | None) -> str | None:
-    """The key on the command line or in ``file``, else that of the environment; None without one. Raises InputError, OptionError."""
+    """The key on the command line or in ``file``, else the one in the environment, else None. Raises InputError, OptionError."""
     if given is None:
         return read_key(file)
     if file is not None:
-        raise OptionError("--api-key and --api-key-file both name a key; give one of them")
+        raise OptionError("--api-key and --api-key-file exclude each other; give one of them")
     return given
 
 
-AT_END = "medgemma_app.at_end"  # where a request's scope keeps what is to be called when it has ended, however it did
-OPEN = {"/health", "/ready", "/"}  # and what the page is made of, below /page/
+AT_END = "medgemma_app.at_end"  # key in a request's scope: functions that are called when the request has ended, however it ended
+OPEN = {"/health", "/ready", "/"}  # routes that need no key; the page's files below /page/ need none either
 LOADING_SECONDS = 5
 
 
 @dataclass
 class Guard:
-    """Lets a request through to ``app``, or refuses it.
+    """Passes a request on to ``app``, or refuses it.
 
-    ``loopback`` says that only this machine is listened to: then a Host or an Origin of another name is a web page that has made
-    the browser call here (DNS rebinding). ``key`` None asks for none.
+    With ``loopback`` the server can be reached from this machine only. A Host or Origin header that names another machine then
+    comes from a web page that made the browser send the request (DNS rebinding). With ``key`` None no key is needed.
     """
 
     app: ASGIApp
@@ -91,7 +91,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from starlette.datastructures import Headers
 
-        from medgemma_app.serve.responses import LAST, STOPPED, Refused, refusal
+        from medgemma_app.serve.responses import LAST, STOPPED, Refused, error_response
         from medgemma_app.serve.transfer import drained
 
         if scope["type"] != "http":
@@ -101,7 +101,7 @@ class Guard:
             self._check(scope["path"], Headers(scope=scope))
         except Refused as refused:
             await drained(receive)
-            await refusal(refused)(scope, receive, send)
+            await error_response(refused)(scope, receive, send)
             return
         scope[AT_END], begun = [], False
 
@@ -112,9 +112,9 @@ class Guard:
 
         try:
             await self.app(scope, receive, sending)
-        except asyncio.CancelledError:  # by uvicorn, which has waited for what runs long enough
+        except asyncio.CancelledError:  # by uvicorn, at the end of the grace period
             if not begun:
-                await refusal(Refused(503, STOPPED, headers=LAST))(scope, receive, send)
+                await error_response(Refused(503, STOPPED, headers=LAST))(scope, receive, send)
         finally:
             for end in scope[AT_END]:
                 end()
@@ -122,21 +122,21 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         from medgemma_app.serve.responses import Refused
 
-        if not self._same_place(headers):
-            raise Refused(403, "this server answers programs on its own machine, by the name 127.0.0.1 or localhost")
+        if not self._is_same_site(headers):
+            raise Refused(403, "this server only answers requests from its own machine, sent to 127.0.0.1 or localhost")
         if path in OPEN or path.startswith("/page/"):
             return
         if self.key is not None and not self._has_key(headers):
             raise Refused(401, "the key is missing or wrong; send it as Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
         if not self.ready():
-            raise Refused(503, "the model is still being loaded; ask again", retry_after=LOADING_SECONDS)
+            raise Refused(503, "the model is still loading; try again", retry_after=LOADING_SECONDS)
 
-    def _same_place(self, headers: Headers) -> bool:
-        """True unless a browser was led here by a page from elsewhere."""
-        host, origin = _name(f"//{headers.get('host', '')}"), headers.get("origin")
+    def _is_same_site(self, headers: Headers) -> bool:
+        """False where a page of another site made the browser send the request."""
+        host, origin = _host_name(f"//{headers.get('host', '')}"), headers.get("origin")
         if self.loopback:
-            return host in LOOPBACK and (origin is None or _name(origin) in LOOPBACK)
-        return origin is None or _name(origin) == host
+            return host in LOOPBACK and (origin is None or _host_name(origin) in LOOPBACK)
+        return origin is None or _host_name(origin) == host
 
     def _has_key(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -144,7 +144,7 @@ class Guard:
         return scheme.lower() == "bearer" and same
 
 
-def _name(url: str) -> str | None:
+def _host_name(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:

@@ -1,7 +1,7 @@
-"""The routes: reports beside mlx-vlm's own chat endpoint, over one engine.
+"""The routes: reports, and mlx-vlm's chat endpoint over the same engine.
 
-mlx_vlm.server's application is not used as it stands: it answers pages of any origin, loads and unloads models by name, fetches
-pictures from addresses, reads them from this disk, lists its folders, and keeps what was asked. Only what is needed of it is here.
+mlx_vlm.server's own application is not used: it allows every origin, loads and unloads models by name, fetches pictures from URLs,
+reads them from the server's disk, lists its folders, and stores requests.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mlx_vlm.server.openai import register_routes
 from mlx_vlm.server.runtime import runtime
 from starlette.exceptions import HTTPException
 
+from medgemma_app import __version__
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import responses
@@ -30,10 +31,10 @@ from medgemma_app.serve.access import AT_END, Guard
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
 from medgemma_app.serve.page import add_page, attachment
-from medgemma_app.serve.reading import Chat, Draft, read_chat, read_export, read_findings, read_soap, read_tokenize
-from medgemma_app.serve.responses import Refused, handle
+from medgemma_app.serve.reading import ChatJob, ReportJob, read_chat, read_export, read_findings, read_soap, read_tokenize
+from medgemma_app.serve.responses import Refused, handle_error
 from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
-from medgemma_app.serve.served import ASKED, Asked
+from medgemma_app.serve.served import PENDING_CHAT, PendingChat
 from medgemma_app.serve.transfer import (
     Events,
     content_type,
@@ -50,17 +51,17 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MOST_REQUESTS = 64  # that have arrived and run or wait; the next one is asked to come again
-AHEAD = 2  # requests that are ready beyond those that are answered
+MOST_REQUESTS = 64  # that have arrived, whether they run or wait; further ones get 503
+AHEAD = 2  # requests that are prepared while others are answered
 
 
 def is_text(function: Callable[..., object], raw: bytearray) -> bool:
-    """No picture and no document is in a request, which then is read in next to no time."""
+    """True where a request holds no picture and no document, so that parsing it takes next to no time."""
     return (function in (read_chat, read_tokenize) and b"image_url" not in raw) or (function is read_soap and b"filename" not in raw)
 
 
 class Service:
-    """One engine, the processes that read, and the threads around them."""
+    """The engine, the processes that parse requests, and the threads that wait for answers."""
 
     def __init__(self, engine: Engine, readers: Readers) -> None:
         self.engine, self.readers = engine, readers
@@ -74,7 +75,7 @@ class Service:
         return self.engine.is_ready
 
     async def read(self, request: Request, function: Callable[..., T], *arguments: Any, forms: bool = False) -> T:
-        """What ``function`` makes of the request's body, while its client is there."""
+        """Applies ``function`` to the request's body in another process. Raises Refused when the client disconnects."""
         try:
             kind = content_type(request, forms=forms)
         except Refused:
@@ -84,7 +85,7 @@ class Service:
         request.scope[AT_END].append(held.release)
         raw = await read_body(request, held)
         if self.requests >= MOST_REQUESTS:
-            raise Refused(503, f"{MOST_REQUESTS} requests are running or waiting already; ask again", retry_after=BUSY_SECONDS)
+            raise Refused(503, f"{MOST_REQUESTS} requests are already running or waiting; try again", retry_after=BUSY_SECONDS)
         self.requests += 1
         request.scope[AT_END].append(self._leave)
         found = await present(request, self.readers.read(function, raw, kind, *arguments, text=is_text(function, raw)))
@@ -96,7 +97,7 @@ class Service:
         self.requests -= 1
 
     async def _slot(self, request: Request) -> None:
-        """Waits for the request's turn, which lasts to its end."""
+        """Waits until the request may run, and keeps its slot until the request has ended."""
         if self._slots is None:
             self._slots = asyncio.Semaphore(self.engine.most + AHEAD)
         await self._slots.acquire()
@@ -106,13 +107,13 @@ class Service:
         return await present(request, asyncio.get_running_loop().run_in_executor(self.answering, work), cancel)
 
     def check_model(self, name: str | None) -> None:
-        """Only what the server was started with: nothing is loaded for a request."""
+        """Raises Refused for any model but the one the server was started with."""
         if name not in (None, self.engine.served.id):
-            raise Refused(404, f"this server serves {self.engine.served.id} and no other model; ask for that one")
+            raise Refused(404, f"this server only serves {self.engine.served.id}; use that name as the model")
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        # mlx-vlm's chat endpoint waits for tokens in the loop's own threads, of which there would be as few as processors.
+        # mlx-vlm's chat endpoint waits for tokens in the event loop's default threads, of which there are too few by default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * MOST_REQUESTS + (os.cpu_count() or 1)))
         serve_chats(self.engine)
         self.readers.start()
@@ -124,15 +125,15 @@ class Service:
     # The routes.
 
     async def health(self) -> dict[str, str]:
-        """Runs."""
+        """200 while the server runs."""
         return {"status": "ok"}
 
     async def readiness(self) -> Response:
-        """Answers requests: the model is loaded."""
+        """200 once the model is loaded, 503 before."""
         return JSONResponse({"status": "ready" if self.ready else "loading"}, 200 if self.ready else 503)
 
     async def models(self) -> dict[str, Any]:
-        """The one model there is, in OpenAI's words and vLLM's."""
+        """The one model, in the format of OpenAI with the fields that vLLM adds."""
         model = self.engine.served
         entry = {"id": model.id, "object": "model", "created": self.created, "owned_by": "medgemma-app"}
         return {"object": "list", "data": [{**entry, "loaded": True, "max_model_len": model.context}]}
@@ -145,7 +146,7 @@ class Service:
         """A SOAP note of a visit."""
         return await self._draft(request, await self.read(request, read_soap, forms=True))
 
-    async def _draft(self, request: Request, asked: Draft) -> Response:
+    async def _draft(self, request: Request, asked: ReportJob) -> Response:
         from medgemma_app.tasks import write
 
         self.check_model(asked.model)
@@ -162,13 +163,13 @@ class Service:
         return report_response(await self._thread(request, lambda: answer(None), model.cancel))
 
     async def export(self, request: Request) -> Response:
-        """The record of a report, in the form of ``record``, as a file of the format ``to``; ``scan`` is its picture, for DICOM."""
+        """A report (``record``) as a file of the format ``to``; DICOM formats need ``scan``, the DICOM file it is about."""
         return attachment(await self.read(request, read_export, forms=True))
 
     async def chat(self, request: Request) -> Any:
         """OpenAI's chat completion."""
         served = self.engine.served
-        body: Chat = await self.read(request, read_chat, served.square)
+        body: ChatJob = await self.read(request, read_chat, served.square)
         self.check_model(body.model)
         await present(request, self._slot(request))
         asked = await self._thread(request, lambda: served.ask(body.turns, body.system, body.options))
@@ -181,9 +182,9 @@ class Service:
         return Events((await working).body_iterator, asked.answer.close)
 
     async def tokenize(self, request: Request) -> dict[str, Any]:
-        """The tokens that the model would be fed, as vLLM gives them."""
+        """The token ids that the model would be fed, in vLLM's format."""
         served = self.engine.served
-        body: Chat = await self.read(request, read_tokenize, served.square)
+        body: ChatJob = await self.read(request, read_tokenize, served.square)
         self.check_model(body.model)
 
         def ids() -> list[int]:
@@ -194,42 +195,40 @@ class Service:
 
 
 def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback: bool = True) -> Guard:
-    """The application, guarded; see ``Guard`` for ``key`` and ``loopback``."""
+    """The application behind its ``Guard``, which has ``key`` and ``loopback``."""
     service = Service(engine, readers)
-    app = FastAPI(
-        title="medgemma-app", version=responses.version(), description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None
-    )
-    app.get("/health", responses=responses.HEALTH, openapi_extra=responses.OPEN)(service.health)
+    app = FastAPI(title="medgemma-app", version=__version__, description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None)
+    app.get("/health", responses=responses.FORBIDDEN, openapi_extra=responses.OPEN)(service.health)
     app.get("/ready", responses=responses.READY, openapi_extra=responses.OPEN)(service.readiness)
     app.get("/v1/models", responses=responses.REFUSALS)(service.models)
-    app.post("/v1/findings", **responses.drafting(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
-    app.post("/v1/soap", **responses.drafting(SoapRequest, ["notes"]))(service.soap)
-    app.post("/v1/export", **responses.exporting())(service.export)
-    app.post("/v1/chat/completions", **responses.chatting(ChatBody))(service.chat)
-    app.post("/tokenize", **responses.tokenizing(TokenizeBody))(service.tokenize)
+    app.post("/v1/findings", **responses.report_route(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
+    app.post("/v1/soap", **responses.report_route(SoapRequest, ["notes"]))(service.soap)
+    app.post("/v1/export", **responses.export_route())(service.export)
+    app.post("/v1/chat/completions", **responses.chat_route(ChatBody))(service.chat)
+    app.post("/tokenize", **responses.tokenize_route(TokenizeBody))(service.tokenize)
     add_page(app)
     if key is not None:
-        responses.with_key(app.openapi())
+        responses.require_key(app.openapi())
     for kind in (HTTPException, MedGemmaError):
-        app.add_exception_handler(kind, handle)
+        app.add_exception_handler(kind, handle_error)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)
 
 
 def serve_chats(engine: Engine) -> None:
-    """Has mlx-vlm's chat endpoint ask ``engine``, and nothing else, in this process.
+    """Makes mlx-vlm's chat endpoint use ``engine`` in this process.
 
-    The endpoint takes what it depends on from the module it stands in, by ``register_routes``; the routes themselves are not used.
+    The endpoint reads its dependencies from module globals that ``register_routes`` sets; the routes themselves are not used.
     """
     own = {"get_cached_model": lambda *_, **__: (engine.model, engine.processor, engine.config), "apply_chat_template": lambda *_, **__: ""}
     register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
     runtime.response_generator = engine
 
 
-async def complete(asked: Asked, request: Request, **body: Any) -> Any:
-    """mlx-vlm's answer to a chat request, whole or as a stream of events. ``body`` has no words of the user's."""
-    ASKED.set(asked)
+async def complete(asked: PendingChat, request: Request, **body: Any) -> Any:
+    """mlx-vlm's response to a chat request, complete or as a stream of events. ``body`` holds none of the user's text."""
+    PENDING_CHAT.set(asked)
     asking = [{"role": "user", "content": "see the request"}]
-    # An empty context_management keeps the endpoint from summing up long conversations by itself.
+    # An empty context_management keeps the endpoint from summarising long conversations.
     chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
     try:
         return await chat_completions_endpoint(chat, request)

@@ -36,7 +36,7 @@ from medgemma_app.model.decoding import Decoding, normalise
 from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
-from medgemma_app.serve.served import ASKED, ServedModel, TokenQueue, stopping
+from medgemma_app.serve.served import PENDING_CHAT, ServedModel, TokenQueue, stopping
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -219,7 +219,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
 
     def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, TokenQueue]:
         """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
-        asked = ASKED.get()
+        asked = PENDING_CHAT.get()
         self.submit(asked.ids, asked.images, asked.options, asked.answer)
         return GenerationContext(uid=-1, prompt_tokens=len(asked.ids)), asked.answer
 

@@ -1,4 +1,4 @@
-"""The bytes of a request -> fields, from JSON or a form, and checked. The first fault is told, and nothing of what was sent."""
+"""The bytes of a request, JSON or a form -> validated fields. Errors name the first problem, and never repeat what was sent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import shown_name
 from medgemma_app.serve.schemas import FORM, Upload
 
-MOST_VALUES = 1_000_000  # in JSON; each takes some hundred bytes once it is read
+MOST_VALUES = 1_000_000  # in JSON; each takes about a hundred bytes once it is parsed
 MOST_FORM_PARTS = 100
-_NAME = re.compile(r"[a-z_]+|\d+")  # of a field, or the place in a list; pydantic puts the names of its checks beside them
-# Fields that clients send elsewhere, or in another place: of all that are unknown, these may be named, as they are no words of a patient.
-_ELSEWHERE = {
+_NAME = re.compile(r"[a-z_]+|\d+")  # a field or an index; the other parts of a pydantic location are names of its checks
+# Fields that clients of other servers send. Only these unknown fields are named in errors, since any other name may be a patient's data.
+_OTHER_SERVERS = {
     "chat_template", "chat_template_kwargs", "frequency_penalty", "function_call", "functions", "guided_json", "ignore_eos", "image",
     "image_url", "images", "length_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata",
     "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
@@ -31,7 +31,7 @@ _ELSEWHERE = {
 
 
 class NotReadable(InputError):
-    """The body is not what its content type says."""
+    """The body does not match its content type."""
 
 
 def is_form(content_type: str) -> bool:
@@ -39,7 +39,7 @@ def is_form(content_type: str) -> bool:
 
 
 def read_fields(raw: bytes, content_type: str) -> dict[str, Any]:
-    """The fields of a JSON object or a form, files as Upload. Raises InputError."""
+    """The fields of a JSON object or a form, with files as Upload. Raises InputError."""
     if is_form(content_type):
         return asyncio.run(_form(raw, content_type))
     fields = parse_json(raw)
@@ -49,9 +49,9 @@ def read_fields(raw: bytes, content_type: str) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Raises NotReadable for what is not JSON; NaN and infinity are not valid JSON numbers."""
+    """Raises NotReadable for invalid JSON. NaN and infinity are not valid JSON numbers."""
     if sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
-        raise NotReadable(f"the request has more than {MOST_VALUES} values in JSON; send less at a time")
+        raise NotReadable(f"the request holds more than {MOST_VALUES} JSON values; send less at a time")
     try:
         return json.loads(raw, parse_constant=_no_number)
     except UnicodeDecodeError:
@@ -61,7 +61,7 @@ def parse_json(raw: bytes) -> Any:
     except RecursionError:
         raise NotReadable("the request is nested too deeply; send a flat JSON object") from None
     except ValueError:
-        raise NotReadable("the request has NaN, infinity or a number of thousands of digits, which JSON does not allow") from None
+        raise NotReadable("the request holds NaN, infinity or a number with thousands of digits; send ordinary JSON numbers") from None
 
 
 def _no_number(_: str) -> float:
@@ -69,29 +69,29 @@ def _no_number(_: str) -> float:
 
 
 def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
-    """``fields`` as ``kind``. Raises InputError with the first thing that is wrong; what was sent is not repeated."""
+    """``fields`` as an instance of ``kind``. Raises InputError, which names the first problem but not the value."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    unknown = first["type"] == "extra_forbidden"  # the last step of the place is then a word of the client's
-    steps = [str(step) for step in first["loc"][: -1 if unknown else None]]
-    place = ".".join(step for step in steps if _NAME.fullmatch(step)) or "the request"
+    unknown = first["type"] == "extra_forbidden"  # the last part of the location is then a name that the client made up
+    parts = [str(part) for part in first["loc"][: -1 if unknown else None]]
+    location = ".".join(part for part in parts if _NAME.fullmatch(part)) or "the request"
     if unknown:
-        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _ELSEWHERE else ""
-        raise InputError(f"{place} has an unknown field{named}; /openapi.json lists the known ones") from None
-    said = first["msg"].removeprefix("Value error, ")
-    raise InputError(f"{place}: {said[:1].lower()}{said[1:]}") from None
+        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _OTHER_SERVERS else ""
+        raise InputError(f"{location} has an unknown field{named}; /openapi.json lists the known ones") from None
+    message = first["msg"].removeprefix("Value error, ")
+    raise InputError(f"{location}: {message[:1].lower()}{message[1:]}") from None
 
 
 class _InMemory(MultiPartParser):
-    """Files of patients are not written to this machine's disk on the way."""
+    """Keeps uploaded files in memory: patients' files must not reach this machine's disk."""
 
     spool_max_size = 1 << 40
 
 
 async def _form(raw: bytes, content_type: str) -> dict[str, Any]:
-    """Every field by its name; one that occurs several times, as a list. Raises NotReadable for what is not a form."""
+    """The fields by name; one that occurs several times is a list. Raises NotReadable for an invalid form."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield raw
@@ -101,7 +101,7 @@ async def _form(raw: bytes, content_type: str) -> dict[str, Any]:
     try:
         form = await parser.parse()
     except (MultiPartException, MultipartParseError, KeyError, UnicodeDecodeError, LookupError, ValueError):
-        raise NotReadable("the form cannot be read; send its parts as RFC 7578 has them, with a boundary") from None
+        raise NotReadable("the form cannot be read; send multipart/form-data as in RFC 7578, with a boundary") from None
     fields: dict[str, Any] = {}
     for name in form:
         values = [await _value(name, value) for value in form.getlist(name)]
@@ -111,12 +111,12 @@ async def _form(raw: bytes, content_type: str) -> dict[str, Any]:
 
 
 async def _value(name: str, value: UploadFile | str) -> Any:
-    """A file, a text, or for the fields that are neither the JSON value that a text spells."""
+    """A file, a text, or for fields that are neither, the JSON value that the text holds."""
     if isinstance(value, UploadFile):
         return Upload(shown_name(value.filename or name), await value.read())
     if name in ("options", "frame", "pad", "retries", "stream", "truncate"):
         try:
             return parse_json(value.encode(errors="replace"))
         except NotReadable:
-            raise InputError(f"{name} is not written as in JSON; send a number, true, false, or for options an object") from None
+            raise InputError(f"{name} is not a JSON value; send a number, true or false, or for options an object") from None
     return value

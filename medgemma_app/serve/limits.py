@@ -1,7 +1,7 @@
-"""What requests may take together: bytes of memory here, and processes that read what they sent.
+"""The memory that all requests share, and the processes that parse them.
 
-The memory given with ``--memory`` is shared out once: to each process that reads, and to the bodies and pictures that requests hold
-while they wait and are answered.
+The memory given with ``--memory`` is divided once: a share for each parsing process, and one for the bodies and pictures that
+requests hold while they wait and are answered.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 LEAST_MEMORY = 500_000_000
-SHARES = {"text": 0.1, "picture": 0.15, "large": 0.45}  # of the memory, for each process that reads so; the rest is for what is held
+SHARES = {"text": 0.1, "picture": 0.15, "large": 0.45}  # of the memory, for each process of a kind; requests hold the rest
 QUICK_SECONDS, MOST_SECONDS = 2.0, 30.0
-WAIT_SECONDS = 10.0  # for memory that others hold
+WAIT_SECONDS = 10.0  # for memory that other requests hold
 BUSY_SECONDS = 2
 MODULES = ("medgemma_app.serve.reading", "PIL.Image", "numpy")
 
 
 class Budget:
-    """Bytes that requests hold together. What is small does not wait behind what is large."""
+    """The bytes that all requests may hold together. A small request does not wait behind a large one."""
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def take(self, size: int) -> None:
-        """Waits until so many bytes are free. Raises Refused when that takes long."""
+        """Waits until ``size`` bytes are free. Raises Refused after WAIT_SECONDS."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while size > self.free:
@@ -48,11 +48,11 @@ class Budget:
                     finally:
                         self._waiting.discard(changed)
         except TimeoutError:
-            raise Refused(503, "other requests hold the memory that this one needs; ask again", retry_after=BUSY_SECONDS) from None
+            raise Refused(503, "other requests hold the memory that this one needs; try again", retry_after=BUSY_SECONDS) from None
         self.free -= size
 
     def give(self, size: int) -> None:
-        """Gives bytes back, and lets those who wait look again."""
+        """Returns bytes, and wakes the requests that wait for them."""
         self.free += size
         for changed in self._waiting:
             if not changed.done():
@@ -60,15 +60,15 @@ class Budget:
 
 
 class Held:
-    """What one request holds of a budget."""
+    """The part of a budget that one request holds."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget, self.size = budget, 0
 
     async def resize(self, size: int) -> None:
-        """Holds ``size`` bytes from here on. Raises Refused when there are never so many, or not soon."""
+        """Holds ``size`` bytes from now on. Raises Refused where they exceed the budget, or are not free in time."""
         if size > self._budget.total:
-            raise Refused(413, "the request needs more memory than this server has for all of them (--memory); send less at a time")
+            raise Refused(413, "the request needs more memory than the server has for all requests (--memory); send less at a time")
         if size <= self.size:
             self._budget.give(self.size - size)
         else:
@@ -81,7 +81,7 @@ class Held:
 
 
 class Lane:
-    """Sandboxes that read in turn, each input for so many ``seconds``."""
+    """Sandboxes that share a queue of inputs; each input may take ``seconds``."""
 
     def __init__(self, sandboxes: list[Sandbox], seconds: float, *, last_try: bool) -> None:
         self.sandboxes, self._seconds, self._last_try = sandboxes, seconds, last_try
@@ -89,7 +89,7 @@ class Lane:
         self._free: asyncio.Queue[Sandbox] | None = None
 
     async def read(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any) -> T:
-        """What ``function`` makes of ``raw``. Cancelled, it ends the process that reads."""
+        """Applies ``function`` to ``raw`` in a sandbox. Cancelling it ends that process."""
         if self._free is None:
             self._free = asyncio.Queue()
             for sandbox in self.sandboxes:
@@ -110,9 +110,9 @@ class Lane:
 
 
 class Readers:
-    """Reads in processes of their own: everything quickly, and again with more time and memory what that was not enough for.
+    """Parses requests in processes of their own: first with little time and memory, and where that is not enough, with more.
 
-    Texts have one of their own, so that they do not wait behind pictures.
+    Texts have a process of their own, so that they do not wait behind pictures.
     """
 
     def __init__(self, memory: int) -> None:
@@ -124,17 +124,17 @@ class Readers:
         self._picture = Lane([Sandbox(bounds["picture"], MODULES) for _ in range(2)], QUICK_SECONDS, last_try=False)
         self._large = Lane([Sandbox(bounds["large"], MODULES)], MOST_SECONDS, last_try=True)
         self._lanes = (self._text, self._picture, self._large)
-        self._largest_quick = bounds["text"] // 5  # of a body: it is held as it came, as text, and as what it says
+        self._largest_quick = bounds["text"] // 5  # bytes of a body, which is in memory several times while it is parsed
         self._stopped = False
 
     def start(self) -> None:
-        """Starts the processes that the first requests will need, meanwhile."""
+        """Starts the processes for the first requests in the background."""
         for lane in (self._text, self._picture):
             for sandbox in lane.sandboxes:
                 lane.threads.submit(sandbox.start)
 
     async def read(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any, text: bool = False) -> T:
-        """What ``function`` makes of ``raw``. Raises what it raises, TooMuch, and GenerationError after ``stop``."""
+        """Applies ``function`` to ``raw``. Raises what it raises, TooMuch, or GenerationError after ``stop``."""
         try:
             if len(raw) <= self._largest_quick:
                 with suppress(TooMuch):
@@ -149,7 +149,7 @@ class Readers:
         return function
 
     def stop(self) -> None:
-        """Ends what is being read."""
+        """Ends all parsing."""
         self._stopped = True
         for lane in self._lanes:
             lane.threads.shutdown(wait=False, cancel_futures=True)

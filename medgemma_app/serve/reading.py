@@ -1,7 +1,6 @@
-"""The body of a request -> what the model is asked, by the same reading as for files of the command line.
+"""The body of a request -> a task or a conversation for the model, read by the same code as files of the command line.
 
-All of this runs in a process of its own, see ``limits``; what comes back is small: checked values, texts, and pictures as the model
-sees them.
+This runs in a process of its own, see ``limits``. Its results are small: validated values, texts, and pictures as the model sees them.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from medgemma_app.model.generation import Options
 from medgemma_app.reports import findings_task, soap_task
 from medgemma_app.serve.fields import checked, is_form, parse_json, read_fields
 from medgemma_app.serve.schemas import (
-    Asking,
     ChatBody,
-    Drafting,
     FindingsRequest,
     ImagePart,
-    Said,
+    InstructionMessage,
+    ReportRequest,
     SoapRequest,
     TokenizeBody,
     Upload,
+    UserMessage,
     decoded,
 )  # fmt: skip
 
@@ -45,8 +44,8 @@ MOST_PICTURES = 100  # of a conversation; each is 256 tokens
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A report that is asked for; ``task`` makes its task for a model. ``size`` are the bytes of its pictures and texts."""
+class ReportJob:
+    """A report to write. ``task`` makes the task for a model; ``size`` is the number of bytes of its pictures and texts."""
 
     model: str | None
     retries: int
@@ -56,8 +55,8 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Chat:
-    """A conversation to go on with, or of which the tokens are wanted. Without turns, ``system`` is a bare text."""
+class ChatJob:
+    """A conversation to continue, or to count the tokens of. Without turns, ``system`` is a bare text."""
 
     model: str
     turns: Turns
@@ -69,8 +68,8 @@ class Chat:
     include_usage: bool = False
 
 
-def read_findings(raw: bytes, content_type: str, square: tuple[int, int]) -> Draft:
-    """Raises InputError for a request or a picture that cannot be used. ``square`` is the size to which the model scales pictures."""
+def read_findings(raw: bytes, content_type: str, square: tuple[int, int]) -> ReportJob:
+    """Raises InputError for a request or a picture that cannot be used. ``square`` is the size that the model scales pictures to."""
     asked: FindingsRequest = checked(FindingsRequest, read_fields(raw, content_type))
     del raw
     pictures = Pictures(square)
@@ -87,7 +86,7 @@ def read_findings(raw: bytes, content_type: str, square: tuple[int, int]) -> Dra
     return _draft(asked, partial(findings_task, **known), pictures.size)
 
 
-def read_soap(raw: bytes, content_type: str) -> Draft:
+def read_soap(raw: bytes, content_type: str) -> ReportJob:
     """Raises InputError for a request or notes that cannot be used."""
     asked: SoapRequest = checked(SoapRequest, read_fields(raw, content_type))
     notes = _notes(asked.notes, raw, content_type)
@@ -95,8 +94,8 @@ def read_soap(raw: bytes, content_type: str) -> Draft:
     return _draft(asked, task, 4 * len(notes.text))
 
 
-def _draft(asked: Drafting, task: Callable[[Model], Task], size: int) -> Draft:
-    return Draft(asked.model, asked.retries, asked.stream, task, size)
+def _draft(asked: ReportRequest, task: Callable[[Model], Task], size: int) -> ReportJob:
+    return ReportJob(asked.model, asked.retries, asked.stream, task, size)
 
 
 def _notes(notes: Any, raw: bytes, content_type: str) -> Notes:
@@ -104,11 +103,11 @@ def _notes(notes: Any, raw: bytes, content_type: str) -> Notes:
         return read_raw_notes(notes.raw, notes.name)
     if is_form(content_type):
         return read_raw_notes(str(notes).encode(errors="replace"), "the text of the notes")
-    # Read once more, so that numbers are told as they stand in the request.
+    # Parsed again in a way that keeps numbers as they are written in the request.
     return read_raw_notes(json.dumps(parse_notes(raw, "the request")["notes"]).encode(), "the text of the notes")
 
 
-def read_chat(raw: bytes, content_type: str, square: tuple[int, int]) -> Chat:
+def read_chat(raw: bytes, content_type: str, square: tuple[int, int]) -> ChatJob:
     """Raises InputError for a request, for turns that do not alternate, and for pictures that cannot be used."""
     body: ChatBody = checked(ChatBody, read_fields(raw, content_type))
     usage = body.stream_options is not None and body.stream_options.include_usage
@@ -116,42 +115,42 @@ def read_chat(raw: bytes, content_type: str, square: tuple[int, int]) -> Chat:
     return replace(_conversation(body.model, body.messages, square), **how)
 
 
-def read_tokenize(raw: bytes, content_type: str, square: tuple[int, int]) -> Chat:
+def read_tokenize(raw: bytes, content_type: str, square: tuple[int, int]) -> ChatJob:
     """Raises InputError as ``read_chat`` does."""
     body: TokenizeBody = checked(TokenizeBody, read_fields(raw, content_type))
     if (body.messages is None) == (body.prompt is None):
         raise InputError("give either messages or a prompt to count")
     if body.messages is None:
-        return Chat(body.model, (), body.prompt, 4 * len(body.prompt or ""))
+        return ChatJob(body.model, (), body.prompt, 4 * len(body.prompt or ""))
     return _conversation(body.model, body.messages, square)
 
 
-def _conversation(model: str, messages: Sequence[Said | Asking], square: tuple[int, int]) -> Chat:
+def _conversation(model: str, messages: Sequence[InstructionMessage | UserMessage], square: tuple[int, int]) -> ChatJob:
     said, system = list(messages), []
     pictures = Pictures(square)
     while said and said[0].role in ("system", "developer"):
         system.append("".join(pictures.parts(said.pop(0).content)))
     roles = [message.role for message in said]
     if roles != [("user", "assistant")[at % 2] for at in range(len(roles))] or len(roles) % 2 == 0:
-        raise InputError("messages must be those of the system, then of user and assistant by turns, the user's first and last")
+        raise InputError("messages must be those of the system, then user and assistant in turn; the first and the last must be the user's")
     turns = [(message.role, pictures.parts(message.content)) for message in said]
     letters = sum(len(part) for _, parts in turns for part in parts if isinstance(part, str))
-    return Chat(model, turns, "\n\n".join(system) or None, pictures.size + 4 * letters)
+    return ChatJob(model, turns, "\n\n".join(system) or None, pictures.size + 4 * letters)
 
 
 class Pictures:
-    """Reads the pictures of one request. One that is larger than the model's square is held as that square, or scaled to it."""
+    """Reads the pictures of one request. Those larger than the model's square are scaled to it."""
 
     def __init__(self, square: tuple[int, int]) -> None:
         self._square, self._count, self.size = square, 0, 0
 
     def read(self, upload: Upload, name: str, **how: Any) -> Scan:
-        """As a file of the command line: upright, full range, padded to a square."""
+        """A picture of a report, read like a file of the command line: upright, full range, padded to a square."""
         scan = read_open_image(io.BytesIO(upload.raw), upload.name if upload.name != "the picture" else name, **how)
         return replace(scan, image=self._held(scan.image))
 
     def parts(self, content: Any) -> list[Any]:
-        """The parts of a turn. Pictures keep the shape that the client has given them, as the local model takes them."""
+        """The parts of a turn. Pictures keep their shape, as in a local Prompt."""
         if isinstance(content, str):
             return [content]
         return [self._as_it_is(part) if isinstance(part, ImagePart) else part.text for part in content]
@@ -167,20 +166,20 @@ class Pictures:
         from PIL.Image import Resampling
 
         if image.width * image.height > MODEL_SIDE**2:
-            image = image.resize(self._square, Resampling.BILINEAR)  # what the model's own processor would do with it
+            image = image.resize(self._square, Resampling.BILINEAR)  # as the model's own image processor would
         self._count, self.size = self._count + 1, self.size + 3 * image.width * image.height
         return image
 
 
 def read_export(raw: bytes, content_type: str) -> bytes:
-    """The record in a request as a file. Raises InputError for what cannot be exported."""
+    """The report in a request as the content of a file. Raises InputError for what cannot be exported."""
     from medgemma_app.export import ENDINGS, render
 
     fields = read_fields(raw, content_type)
     record, ending, scan = fields.get("record"), fields.get("to"), fields.get("scan")
     told = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
     if not isinstance(told, dict) or ending not in ENDINGS:
-        raise InputError(f"send the record of a report as record, and as to one of {', '.join(ENDINGS)}")
+        raise InputError(f"record must be the JSON record of a report, and to one of {', '.join(ENDINGS)}")
     try:
         return render(told, ending, scan=scan.raw if isinstance(scan, Upload) else None)
     except OutputError as error:

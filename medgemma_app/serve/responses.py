@@ -1,9 +1,8 @@
-"""What the routes answer: refusals first, which never repeat a word of the request; then what OpenAPI says of every answer."""
+"""Error responses, which never repeat a word of the request, and the OpenAPI description of all responses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any, Literal
 
 from fastapi import Request
@@ -15,34 +14,35 @@ from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.model.generation import GenerationError
 from medgemma_app.serve.fields import NotReadable
 from medgemma_app.serve.schemas import FORM, JSON
+from medgemma_app.validate import Issue
 
 STREAM = "text/event-stream"
 LAST = {"Connection": "close"}
-GONE = 499  # what nginx logs for a client that left; nobody reads it
-STOPPED = "the server stopped before the answer was complete; ask again when it is back"
-PHRASES = {"Not Found", "Method Not Allowed"}  # what the router says by itself
-ROUTES = {404: "there is no such route; /openapi.json has those that there are", 405: "this route takes another method; see /openapi.json"}
+GONE = 499  # what nginx logs when the client has disconnected; nobody receives it
+STOPPED = "the server stopped before the answer was complete; try again when it is running"
+STARLETTE_DETAILS = {"Not Found", "Method Not Allowed"}  # of the router's own errors
+ROUTER_ERRORS = {404: "there is no such route; /openapi.json lists them all", 405: "this route takes another method; see /openapi.json"}
 
 
 class Refused(HTTPException):
-    """A request that is not answered. ``retry_after`` are the seconds after which it may be."""
+    """A request that is refused with ``status``. ``retry_after`` is in seconds."""
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message, headers if retry_after is None else {"Retry-After": str(retry_after)})
 
 
-def refusal(error: HTTPException | MedGemmaError) -> JSONResponse:
-    """The response to an error, in the form of OpenAI's own."""
+def error_response(error: HTTPException | MedGemmaError) -> JSONResponse:
+    """The response to an error, with a body like that of OpenAI's own errors: one line that says what to do."""
     if isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers
-        message = ROUTES.get(status, str(error.detail)) if error.detail in PHRASES else str(error.detail)
+        message = ROUTER_ERRORS.get(status, str(error.detail)) if error.detail in STARLETTE_DETAILS else str(error.detail)
     else:
         status, message, headers = status_of(error), str(error), None
     return JSONResponse(error_body(message, status), status, headers)
 
 
 def status_of(error: MedGemmaError) -> int:
-    """400 for what cannot be parsed or does not fit the context, 422 for what cannot be used, 503 and 500 for what failed here."""
+    """400 for a body that cannot be parsed or a prompt that is too long, 422 for other bad input, 503 for a failed generation, else 500."""
     if isinstance(error, ContextError | NotReadable):
         return 400
     return 422 if isinstance(error, InputError) else 503 if isinstance(error, GenerationError) else 500
@@ -53,25 +53,10 @@ def error_body(message: str, status: int) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "code": status}}
 
 
-async def handle(_: Request, error: Exception) -> JSONResponse:
-    """What FastAPI calls for the errors it is told to."""
+async def handle_error(_: Request, error: Exception) -> JSONResponse:
+    """The exception handler that FastAPI is given."""
     assert isinstance(error, HTTPException | MedGemmaError)
-    return refusal(error)
-
-
-class IssueModel(BaseModel):
-    """What a check found, and where."""
-
-    code: str
-    severity: Literal["error", "warning", "info"]
-    message: str
-    excerpt: str | None = None
-    start: int | None = None
-    end: int | None = None
-    source_start: int | None = None
-    source_end: int | None = None
-    found: str | None = None
-    expected: str | None = None
+    return error_response(error)
 
 
 class TokenCounts(BaseModel):
@@ -80,7 +65,7 @@ class TokenCounts(BaseModel):
 
 
 class ReportModel(BaseModel):
-    """A draft, what the checks say of it, and what is needed to trace it."""
+    """A draft report, the issues that the checks found, and what is needed to trace it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -89,7 +74,7 @@ class ReportModel(BaseModel):
     text: str
     sections: dict[str, str]
     valid: bool
-    issues: list[IssueModel]
+    issues: list[Issue]
     warnings: list[str]
     thought: str | None
     finish_reason: Literal["stop", "length", "repetition"]
@@ -103,7 +88,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorModel(BaseModel):
-    """Every answer that is not 200."""
+    """The body of every response other than 200."""
 
     error: ErrorDetail
 
@@ -114,96 +99,83 @@ class TokenIds(BaseModel):
     tokens: list[int]
 
 
-def _error(what: str) -> dict[str, Any]:
-    return {"description": what, "model": ErrorModel}
+def _error(description: str) -> dict[str, Any]:
+    return {"description": description, "model": ErrorModel}
 
 
-FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _error("Asked by a name or a web page that is not of this machine.")}
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _error("The Host or Origin header names another machine.")}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     **FORBIDDEN,
     401: _error("The key is missing or wrong."),
-    503: _error("Busy, still loading, or stopping; see Retry-After."),
+    503: _error("Busy, still loading, or shutting down; see Retry-After."),
 }
 OPEN: dict[str, Any] = {"security": []}
-HEALTH: dict[int | str, dict[str, Any]] = dict(FORBIDDEN)
-READY: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still being loaded."}}
-_BODIES: dict[int | str, dict[str, Any]] = {
+READY: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still loading."}}
+_BODY_REFUSALS: dict[int | str, dict[str, Any]] = {
     **REFUSALS,
-    400: _error("Not JSON, not a form, or more than fits the model's context."),
-    404: _error("Another model than the one served."),
+    400: _error("Not JSON, not a form, or a prompt that does not fit the model's context."),
+    404: _error("A model other than the one served."),
     408: _error("The body arrives too slowly."),
     413: _error("The body is too large."),
-    415: _error("A content type that is not taken."),
+    415: _error("A content type that the route does not accept."),
     422: _error("A field or an input that cannot be used."),
 }
+_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+_EXPORT_FIELDS = {"record": {"type": "string"}, "to": {"type": "string"}, "scan": _FILE}
 
 
-def version() -> str:
-    try:
-        return metadata.version("medgemma-app")
-    except metadata.PackageNotFoundError:
-        return "0"  # run from a source folder that was never installed
+def require_key(description: dict[str, Any]) -> None:
+    """Adds to an OpenAPI description that all routes need a key, except those that say otherwise."""
+    description.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    description["security"] = [{"key": []}]
 
 
-def with_key(described: dict[str, Any]) -> None:
-    """Adds to the description of the whole that a key is asked for, on all routes but those that say otherwise."""
-    described.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    described["security"] = [{"key": []}]
+def _route(bodies: dict[str, dict[str, Any]], response: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's arguments for a route whose body is one of ``bodies``, JSON schemas by content type."""
+    body = {"required": True, "content": {kind: {"schema": schema} for kind, schema in bodies.items()}}
+    return {"response_model": None, "responses": {200: response, **_BODY_REFUSALS}, "openapi_extra": {"requestBody": body}}
 
 
-def drafting(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
-    """Of a route that takes JSON or a form, in which ``files`` may be files, and gives a report or a stream that ends with one."""
+def report_route(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
+    """A route that takes JSON or a form, where the fields ``files`` may be files, and returns a report or a stream of events."""
     schema = _schema(request)
     form = {**schema, "properties": {name: _part(name, value, files) for name, value in schema["properties"].items()}}
-    body = {"required": True, "content": {JSON: {"schema": schema}, FORM: {"schema": form}}}
-    given = {"description": "The report; or its tokens as events, then the report.", "model": ReportModel, "content": {STREAM: {}}}
-    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+    response = {"description": "The report; or its tokens as events, then the report.", "model": ReportModel, "content": {STREAM: {}}}
+    return _route({JSON: schema, FORM: form}, response)
 
 
-def chatting(request: type[BaseModel]) -> dict[str, Any]:
-    """Of the chat route."""
-    return _json_route(request, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
+def chat_route(request: type[BaseModel]) -> dict[str, Any]:
+    return _route({JSON: _schema(request)}, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
 
 
-def exporting() -> dict[str, Any]:
-    """Of the route that turns a record into a file."""
-    fields = {"record": {"type": "string"}, "to": {"type": "string"}, "scan": {"type": "string", "format": "binary"}}
-    form = {"type": "object", "properties": fields, "required": ["record", "to"]}
-    given = {"description": "The file.", "content": {"application/octet-stream": {}}}
-    body = {"required": True, "content": {FORM: {"schema": form}}}
-    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+def tokenize_route(request: type[BaseModel]) -> dict[str, Any]:
+    return _route({JSON: _schema(request)}, {"description": "The token ids and their number.", "model": TokenIds})
 
 
-def tokenizing(request: type[BaseModel]) -> dict[str, Any]:
-    """Of the route that counts tokens."""
-    return _json_route(request, {"description": "Their number, and the ids.", "model": TokenIds})
-
-
-def _json_route(request: type[BaseModel], given: dict[str, Any]) -> dict[str, Any]:
-    body = {"required": True, "content": {JSON: {"schema": _schema(request)}}}
-    return {"response_model": None, "responses": {200: given, **_BODIES}, "openapi_extra": {"requestBody": body}}
+def export_route() -> dict[str, Any]:
+    form = {"type": "object", "properties": _EXPORT_FIELDS, "required": ["record", "to"]}
+    return _route({FORM: form}, {"description": "The file.", "content": {"application/octet-stream": {}}})
 
 
 def _part(name: str, value: dict[str, Any], files: list[str]) -> dict[str, Any]:
     if name not in files:
         return value
-    file = {"type": "string", "format": "binary"}
-    return {"type": "array", "items": file, "maxItems": value.get("maxItems")} if name == "views" else file
+    return {"type": "array", "items": _FILE, "maxItems": value.get("maxItems")} if name == "views" else _FILE
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """With every definition in its place: requestBody has nowhere else to put them."""
+    """The JSON schema of ``model`` with every $ref replaced by its definition, since a requestBody has no place for definitions."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
-    def placed(value: Any) -> Any:
+    def inlined(value: Any) -> Any:
         if isinstance(value, list):
-            return [placed(item) for item in value]
+            return [inlined(item) for item in value]
         if not isinstance(value, dict):
             return value
         if "$ref" in value:
-            return placed(definitions[value["$ref"].rsplit("/", 1)[1]])
-        return {name: placed(inner) for name, inner in value.items() if name != "discriminator"}
+            return inlined(definitions[value["$ref"].rsplit("/", 1)[1]])
+        return {name: inlined(inner) for name, inner in value.items() if name != "discriminator"}
 
-    found: dict[str, Any] = placed(schema)
+    found: dict[str, Any] = inlined(schema)
     return found

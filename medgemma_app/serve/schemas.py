@@ -1,4 +1,4 @@
-"""What the routes take, as pydantic checks it and as OpenAPI describes it."""
+"""The bodies of requests, as pydantic validates them and OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ JSON, FORM = "application/json", "multipart/form-data"
 MOST_VIEWS = 8
 MOST_TURNS, MOST_PARTS = 1000, 1000  # of a conversation, and of a turn
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that came with a request; ``name`` is what messages call it."""
+    """A file in a request; ``name`` is what messages call it."""
 
     name: str
     raw: bytes
 
 
 def decoded(value: object, name: str = "the picture") -> Upload:
-    """Base64, bare or as a data URL -> bytes. Raises InputError for an address: nothing is fetched and no file here is read."""
+    """Decodes base64, bare or as a data URL. Raises InputError for a URL or path: nothing is fetched, and no file here is read."""
     if isinstance(value, Upload):
         return value
     if not isinstance(value, str):
         raise ValueError("a picture is base64 text or a data URL")
     if (opening := _DATA_URL.match(value)) is None:
         if value[:5].lower() == "data:":
-            raise InputError(f"{name} is a data URL without base64; encode it so")
-        if _ADDRESS.match(value):
-            raise InputError(f"{name} is an address, and nothing is fetched: send the bytes of its file in base64, or a data URL of them")
+            raise InputError(f"{name} is a data URL that is not base64; encode it as base64")
+        if _URL.match(value):
+            raise InputError(f"{name} is a URL, and this server fetches nothing: send the picture file in base64, or as a data URL")
     try:
         return Upload(name, base64.b64decode(value[opening.end() if opening else 0 :], validate=True))
     except (binascii.Error, ValueError):
-        raise InputError(f"{name} is not base64; send the bytes of a picture file so, or a data URL of them") from None
+        raise InputError(f"{name} is not base64; send a picture file in base64, or as a data URL") from None
 
 
 def _plain(text: str) -> str:
@@ -59,7 +59,7 @@ def _whole(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_plain)]
-Picture = Annotated[
+EncodedPicture = Annotated[
     Upload,
     BeforeValidator(decoded),
     WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "A picture file in base64, or a data URL of one."}),
@@ -70,12 +70,12 @@ NotesValue = Annotated[
 
 
 def _described(**facts: Any) -> Any:
-    """A bound that OpenAPI tells; Options itself checks it, in the words of the command line."""
+    """A bound that OpenAPI shows. Options itself checks it, with the same messages as the command line."""
     return Field(json_schema_extra=facts)
 
 
 class Strict(BaseModel):
-    """No field that is not known, and no value of another type."""
+    """Refuses unknown fields, and values of another type."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -95,8 +95,8 @@ class Sampling(Strict):
         return Options(**{name: getattr(self, name) for name in Sampling.model_fields}).seeded()
 
 
-class Drafting(Strict):
-    """What every request for a report may say."""
+class ReportRequest(Strict):
+    """The fields that every request for a report may have."""
 
     model: str | None = None
     options: Sampling = Sampling()
@@ -104,19 +104,19 @@ class Drafting(Strict):
     stream: bool = False
 
 
-class FindingsRequest(Drafting):
+class FindingsRequest(ReportRequest):
     """A radiograph, and what is known about it."""
 
-    scan: Picture
-    views: Annotated[list[Picture], Field(max_length=MOST_VIEWS, fail_fast=True)] = []
-    prior: Picture | None = None
+    scan: EncodedPicture
+    views: Annotated[list[EncodedPicture], Field(max_length=MOST_VIEWS, fail_fast=True)] = []
+    prior: EncodedPicture | None = None
     indication: Text | None = None
     frame: Whole | None = None
     window: Text | None = None
     pad: bool = True
 
 
-class SoapRequest(Drafting):
+class SoapRequest(ReportRequest):
     """The notes of a visit."""
 
     notes: NotesValue
@@ -138,15 +138,15 @@ class ImagePart(Strict):
     image_url: ImageUrl
 
 
-class Said(Strict):
-    """What the system says, or said the assistant: text."""
+class InstructionMessage(Strict):
+    """Text from the system, the developer or the assistant."""
 
     role: Literal["system", "developer", "assistant"]
     content: Text | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
 
 
-class Asking(Strict):
-    """What the user says: text and pictures in their order."""
+class UserMessage(Strict):
+    """Text and pictures from the user, in order."""
 
     role: Literal["user"]
     content: (
@@ -162,7 +162,8 @@ class StreamOptions(Strict):
 
 
 Messages = Annotated[
-    list[Annotated[Said | Asking, Field(discriminator="role")]], Field(min_length=1, max_length=MOST_TURNS, fail_fast=True)
+    list[Annotated[InstructionMessage | UserMessage, Field(discriminator="role")]],
+    Field(min_length=1, max_length=MOST_TURNS, fail_fast=True),
 ]
 
 
@@ -207,7 +208,7 @@ class ChatBody(Sampling):
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
     min_p: Annotated[float, Field(ge=0, le=0)] = 0.0
-    # Said by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
+    # InstructionMessage by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
     repetition_context_size: Whole | None = None
     return_token_ids: bool = False
     user: str | None = None

@@ -1,4 +1,4 @@
-"""The served model: what a request's thread asks, and the queue in which the engine's thread answers it."""
+"""The served model: used by the threads of requests, and answered by the engine's thread through a queue for each request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
 
 
 class TokenQueue(Queue[Any]):
-    """The tokens of one request as the engine makes them. Closing it ends the request before the next token."""
+    """The tokens of one request, as the engine generates them. Closing the queue ends the request before the next token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ class TokenQueue(Queue[Any]):
 
     def close(self) -> None:
         self.closed = self._ended = True
-        self.put(None)  # whoever waits for the next token is let go at once
+        self.put(None)  # wakes a thread that waits for the next token
 
 
 @dataclass
-class Asked:
-    """What a chat request asks, and its answer once the engine has been given it."""
+class PendingChat:
+    """A tokenised chat request, and the queue that its answer arrives in."""
 
     ids: list[int]
     images: tuple[Image, ...]
@@ -70,8 +70,8 @@ class Asked:
     answer: TokenQueue = field(default_factory=TokenQueue)
 
 
-# The chat endpoint hands the engine a prompt that it has rendered itself; what was really asked goes past it with the request's context.
-ASKED: ContextVar[Asked] = ContextVar("asked")
+# mlx-vlm's chat endpoint renders prompts in its own way and passes them on; the engine takes the request from this variable instead.
+PENDING_CHAT: ContextVar[PendingChat] = ContextVar("pending_chat")
 
 
 def stopping() -> GenerationError:
@@ -80,7 +80,7 @@ def stopping() -> GenerationError:
 
 
 class ServedModel:
-    """A model that an engine owns: any number of generations at a time, each in a thread of its own, all decoded together."""
+    """A model that an engine owns. It takes any number of generations at a time, one per thread, and decodes them together."""
 
     can_count = True
     packages = MedGemma.packages
@@ -93,7 +93,7 @@ class ServedModel:
 
     @property
     def square(self) -> tuple[int, int]:
-        """The width and height to which pictures are scaled."""
+        """The width and height that pictures are scaled to, in pixels."""
         size = self.loaded.processor.image_processor.size if self.loaded.model.vision_tower is not None else {"width": 1, "height": 1}
         return size["width"], size["height"]
 
@@ -102,7 +102,7 @@ class ServedModel:
         return {"id": self.id, "revision": self.revision, **self.loaded.facts}
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
-        """None: what a prompt takes depends on what runs beside it."""
+        """None, since the cost of a prompt depends on the other requests."""
         return None
 
     def batch_size(self, max_tokens: int) -> int:
@@ -110,18 +110,18 @@ class ServedModel:
         return self.loaded.batch_size(max_tokens)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
-        """One Token as each is generated, beside whatever else the engine decodes."""
+        """Yields each Token as it is generated, while the engine decodes other requests too."""
         return self._tokens(prompt, self._start(prompt, options))
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
-        """``stream``, folded."""
+        """The tokens of ``stream``, folded into a Generation."""
         decoding = self._start(prompt, options)
         return collect(self._tokens(prompt, decoding), decoding, on_token)
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
     ) -> Iterator[Generation | MedGemmaError]:
-        """One after the other: the engine batches what comes at the same time."""
+        """Generates one after the other; the engine batches requests that arrive at the same time."""
         for prompt in prompts:
             try:
                 yield self.generate(prompt, options)
@@ -129,11 +129,11 @@ class ServedModel:
                 yield error
 
     def session(self) -> ServedModel:
-        """The same model, for one request: what ``cancel`` ends is what this one generates."""
+        """The same model for one request, so that ``cancel`` ends this request only."""
         return copy(self)
 
     def cancel(self) -> None:
-        """Ends the generation under way before its next token, and every later one, with a GenerationError."""
+        """Ends the current generation before its next token, and every later one, with a GenerationError."""
         self._cancelled = True
         if self._queue is not None:
             self._queue.close()
@@ -144,28 +144,28 @@ class ServedModel:
             return self.loaded.chat.encode(checked_prompt(prompt))
 
     def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
-        """As ``tokenize``, for a conversation."""
+        """The token ids of a conversation, like ``tokenize``."""
         self._bounded(system, *(part for _, parts in turns for part in parts))
         with self._tokenizing:
             return self.loaded.chat.encode_turns(turns, system)
 
     def tokenize_text(self, text: str) -> list[int]:
-        """The bare text's tokens, with no turn around them."""
+        """The token ids of a bare text, without a turn around it."""
         self._bounded(text)
         with self._tokenizing:
             return list(self.loaded.chat.tokenizer.encode(text))
 
     def _bounded(self, *parts: object) -> None:
-        """Raises InputError for texts that are hopelessly long: while they were tokenised, everyone else would wait."""
+        """Raises InputError for texts that are far too long: all other requests would wait while they are tokenised."""
         letters = sum(len(part) for part in parts if isinstance(part, str))
         if letters > MOST_LETTERS_A_TOKEN * self.context:
-            raise InputError(f"the text has {letters} letters, and the model takes at most {self.context - 1} tokens; shorten it")
+            raise InputError(f"the text has {letters} characters, and the model takes at most {self.context - 1} tokens; shorten it")
 
-    def ask(self, turns: Turns, system: str | None, options: Options) -> Asked:
+    def ask(self, turns: Turns, system: str | None, options: Options) -> PendingChat:
         """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
         ids = self.tokenize_turns(turns, system)
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
-        return Asked(ids, images, self.loaded.fit(ids, options))
+        return PendingChat(ids, images, self.loaded.fit(ids, options))
 
     def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
         """As ``LoadedModel.processors``; called in a request's thread, so that no other answer waits for its schema."""
@@ -184,7 +184,7 @@ class ServedModel:
             if self._cancelled:
                 answer.close()
             for item in answer:
-                if item.finish_reason != "stop":  # the token of a stop is no part of the answer
+                if item.finish_reason != "stop":  # a stop token is not part of the answer
                     yield row.decode(item.token, item.logprobs)
                 if reason := "repetition" if row.looping else item.finish_reason:
                     break

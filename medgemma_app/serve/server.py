@@ -1,4 +1,4 @@
-"""From the first import to the exit code of ``medgemma serve``."""
+"""The process of ``medgemma serve``: start, connections, signals, exit code, logs."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from medgemma_app import __version__
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE, say
 from medgemma_app.serve.access import BindAddress
 from medgemma_app.serve.app import build
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import Readers
-from medgemma_app.serve.responses import version
 
 MOST_CONNECTIONS, HEADER_SECONDS = 256, 10
-TOLD_SECONDS = 60  # between two lines about too many connections
-LAST_WORDS = 5  # seconds for saying to clients that their answers are ended
+WARNING_SECONDS = 60  # between two warnings about too many connections
+CLOSING_SECONDS = 5  # for the error responses to requests that are still running after the grace period
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def serve(model: str, *, revision: str | None, adapter: str | None, address: BindAddress, grace: float, memory: int, progress: bool) -> int:
-    """Serves ``model`` until it is told to stop, and for ``grace`` seconds more what then runs; gives the exit code.
+    """Serves ``model`` until a signal, after which running requests have ``grace`` seconds to finish; returns the exit code.
 
-    ``memory`` are the bytes that requests may take, see ``limits``. Raises ModelError when the model cannot be loaded.
+    ``memory`` is the number of bytes that requests may take, see ``limits``. Raises ModelError when the model cannot be loaded.
     """
     readers = Readers(memory)
     with address.listen() as listening, plain_logs():
@@ -45,22 +45,22 @@ def serve(model: str, *, revision: str | None, adapter: str | None, address: Bin
         if model == "demo":
             say(DEMO_NOTICE)
         if not address.loopback:
-            say(f"other machines can reach {address.host}, unencrypted: put a proxy that speaks TLS before it")
+            say(f"other machines can reach {address.host}, and connections are not encrypted: use a TLS proxy in front of it")
         say(f"loading {model}; listening on {address.url(listening.getsockname()[1])}")
         allow_descriptors()
         engine = Engine(model, revision=revision, adapter=adapter, progress=progress)
         server = Server(engine, readers, address, grace)
         threading.Thread(target=server.announce, args=(model,), daemon=True).start()
         server.run(sockets=[listening])
-    if not engine.ended(LAST_WORDS):
-        os._exit(server.code)  # it is deep in a pass over a prompt, and a process that leaves under a running thread of mlx aborts
+    if not engine.ended(CLOSING_SECONDS):
+        os._exit(server.code)  # mlx is still reading a prompt, and would abort the process at a normal exit
     if server.failure is not None and server.signal is None:
         raise server.failure
     return server.code
 
 
 def allow_descriptors() -> None:
-    """As many open files as the connections need, where the limit can be raised; macOS starts with 256."""
+    """Raises the limit on open files to what the connections need; on macOS it is 256 by default."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + 256
     if soft < wanted:
@@ -69,18 +69,18 @@ def allow_descriptors() -> None:
 
 
 class Server(uvicorn.Server):
-    """Stops at the first signal, giving what runs time to finish; at the second, at once."""
+    """Stops at the first signal, giving running requests time to finish; at the second signal it stops at once."""
 
     def __init__(self, engine: Engine, readers: Readers, address: BindAddress, grace: float) -> None:
         config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
         config["http"] = Connection
-        config["headers"] = [("Server", f"medgemma-app/{version()}")]
-        # What has not finished is ended after the grace, with an error that says so; uvicorn itself cuts what then still hangs.
+        config["headers"] = [("Server", f"medgemma-app/{__version__}")]
+        # After the grace period unfinished requests get an error response; uvicorn cuts off whatever still hangs then.
         super().__init__(
             uvicorn.Config(
                 build(engine, readers, key=address.key, loopback=address.loopback),
                 **config,
-                timeout_graceful_shutdown=int(grace) + LAST_WORDS,
+                timeout_graceful_shutdown=int(grace) + CLOSING_SECONDS,
             )
         )
         self._engine, self._readers, self._grace = engine, readers, grace
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
         self.failure: MedGemmaError | None = None
 
     def announce(self, model: str) -> None:
-        """Waits for the model; a server without one stops."""
+        """Waits for the model, and stops the server where it cannot be loaded."""
         try:
             self._engine.wait_until_ready()
         except MedGemmaError as error:
@@ -96,8 +96,8 @@ class Server(uvicorn.Server):
         finally:
             self.should_exit = self.should_exit or not self._engine.is_ready
         if self.failure is None:
-            # mlx-vlm's chat endpoint collects garbage after every answer. Over all that its libraries have loaded this takes 0.2 s
-            # here, in which nothing decodes; what is there by now is not looked at again.
+            # mlx-vlm's chat endpoint collects garbage after every answer. With all the objects of its libraries this takes 0.2 s, in
+            # which nothing is decoded; frozen objects are skipped.
             gc.freeze()
             say(f"ready: {model}")
 
@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Unlike uvicorn's own, does not raise the signal again at the end: the exit code is ours."""
+        """Unlike uvicorn's own, does not raise the signal again at the end, since the exit code is decided here."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -135,22 +135,22 @@ class Server(uvicorn.Server):
 
 
 class Connection(H11Protocol):
-    """Closes connections on which no request arrives, and those beyond what the process can hold."""
+    """Closes connections on which no request arrives, and those beyond MOST_CONNECTIONS."""
 
     _waiting: asyncio.TimerHandle | None = None
-    _told = -math.inf
+    _warned = -math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            self._tell(self.loop.time())
+            self._warn(self.loop.time())
             transport.close()
         self._watch()
 
     @classmethod
-    def _tell(cls, now: float) -> None:
-        if now - Connection._told > TOLD_SECONDS:
-            Connection._told = now
+    def _warn(cls, now: float) -> None:
+        if now - Connection._warned > WARNING_SECONDS:
+            Connection._warned = now
             say(f"medgemma: {MOST_CONNECTIONS} connections are open; further ones are closed")
 
     def data_received(self, data: bytes) -> None:
@@ -162,7 +162,7 @@ class Connection(H11Protocol):
         self._forget()
 
     def _watch(self) -> None:
-        """A request's line and headers may take so long, however often a byte of them comes."""
+        """Closes the connection where the request line and headers take longer than HEADER_SECONDS in all."""
         if self.conn.their_state is not h11.IDLE:
             self._forget()
         elif self._waiting is None:
@@ -175,19 +175,19 @@ class Connection(H11Protocol):
 
 
 class PlainHandler(logging.Handler):
-    """One line a record: what its author wrote, and never what was put into it, which may be words of a patient."""
+    """One line per record: its format string without the arguments, which may hold a patient's data."""
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0] if record.exc_info else None
         if kind is not None and issubclass(kind, MedGemmaError):
-            return  # the client is told, or the user, where it arrives
-        said = re.sub(r"%\S", "...", str(record.msg).partition("\n")[0])
-        say(f"medgemma: {said}{f' ({kind.__name__})' if kind else ''}")
+            return  # it is reported to the client or the user elsewhere
+        template = re.sub(r"%\S", "...", str(record.msg).partition("\n")[0])
+        say(f"medgemma: {template}{f' ({kind.__name__})' if kind else ''}")
 
 
 @contextmanager
 def plain_logs() -> Iterator[None]:
-    """Errors of uvicorn and mlx-vlm on stderr, and nothing else of theirs."""
+    """Shows errors of uvicorn and mlx-vlm on stderr, and none of their other messages."""
     handler = PlainHandler(logging.ERROR)
     root = logging.getLogger()
     root.addHandler(handler)

@@ -1,4 +1,4 @@
-"""What a client sends and what it is sent, both bounded in bytes and in time, and what happens when it goes."""
+"""Bodies as they arrive and events as they are sent, bounded in size and time, and what happens when the client disconnects."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     Write = Callable[[Callable[[Token], object] | None], Report]
 
 LARGEST_BODY = 64_000_000
-SLOWEST, PATIENCE = 500_000, 10.0  # bytes a second that a body has to arrive with, after so many seconds
-SEND_SECONDS = 60.0  # for a client to take what it is sent
+SLOWEST, PATIENCE = 500_000, 10.0  # a body must arrive at this many bytes a second, after this many seconds
+SEND_SECONDS = 60.0  # how long a client may take to receive a message
 
 
 def content_type(request: Request, *, forms: bool) -> str:
-    """What kind of body is announced. Raises Refused for one that the route does not take."""
+    """The content type of the body. Raises Refused for one that the route does not accept."""
     given = request.headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() not in ((JSON, FORM) if forms else (JSON,)):
         raise Refused(415, f"send the request as {JSON}" + (f" or {FORM}" if forms else ""), headers=LAST)
@@ -41,9 +41,9 @@ def content_type(request: Request, *, forms: bool) -> str:
 
 
 async def read_body(request: Request, held: Held) -> bytearray:
-    """The body, for which ``held`` has the memory before it is read. Raises Refused (408, 413, 499, 503).
+    """The body; its memory is reserved in ``held`` before it is read. Raises Refused (408, 413, 499, 503).
 
-    A body that is too large is still read, up to a point: otherwise the client would never see why it was refused.
+    A body that is too large is still read, up to a point: otherwise the client would never receive the reason.
     """
     body, size = bytearray(), 0
     declared = request.headers.get("content-length", "")
@@ -66,15 +66,15 @@ async def read_body(request: Request, held: Held) -> bytearray:
     except TimeoutError:
         raise Refused(408, f"the request arrives too slowly: less than {SLOWEST // 1000} kB a second", headers=LAST) from None
     except ClientDisconnect:
-        raise Refused(GONE, "the client has gone") from None
+        raise Refused(GONE, "the client disconnected") from None
     if size > LARGEST_BODY:
-        raise Refused(413, f"the request is larger than {LARGEST_BODY // 10**6} MB; export the picture smaller", headers=LAST)
+        raise Refused(413, f"the request is larger than {LARGEST_BODY // 10**6} MB; send a smaller picture", headers=LAST)
     await held.resize(size)
     return body
 
 
 async def drained(receive: Receive) -> None:
-    """Reads what a refused client is still sending, up to a point: closing the connection at once would lose the refusal."""
+    """Reads what a refused client is still sending, up to a point: if the connection were closed at once, the refusal would be lost."""
     size = 0
     try:
         async with asyncio.timeout(PATIENCE):
@@ -88,18 +88,18 @@ async def drained(receive: Receive) -> None:
 
 
 def wants_stream(request: Request, stream: bool) -> bool:
-    """By the body, or by what the client accepts."""
+    """Whether the client asks for a stream, in the body or in its Accept header."""
     return stream or STREAM in request.headers.get("accept", "").lower()
 
 
 async def present(request: Request, work: Awaitable[T], cancel: Callable[[], object] | None = None) -> T:
-    """What ``work`` gives; when the client goes, the work is cancelled, by ``cancel`` where it is a thread's, and Refused raised."""
+    """The result of ``work``. When the client disconnects, the work is cancelled, by ``cancel`` if given, and Refused is raised."""
     running, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(request.receive))
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             return running.result()
-        raise Refused(GONE, "the client has gone")
+        raise Refused(GONE, "the client disconnected")
     finally:
         gone.cancel()
         if not running.done():
@@ -114,7 +114,7 @@ async def _gone(receive: Receive) -> None:
 
 
 class Events(StreamingResponse):
-    """Server-sent events that end, and call ``cancel``, as soon as the client goes: not at the next thing there is to send."""
+    """Server-sent events that end, and call ``cancel``, as soon as the client disconnects, rather than at the next event."""
 
     def __init__(self, events: AsyncIterator[Any], cancel: Callable[[], None]) -> None:
         super().__init__(events, media_type=STREAM, headers={"Cache-Control": "no-store"})
@@ -137,14 +137,14 @@ class Events(StreamingResponse):
 
 
 def report_response(report: Report) -> Response:
-    """A report, valid or not: it says so itself."""
+    """A report as JSON; its field ``valid`` says whether the checks found an error."""
     return Response(_json(report.to_dict()), media_type="application/json")
 
 
 async def report_events(write: Write, pool: Executor, *, tokens: bool, view: bool = False) -> AsyncIterator[str]:
-    """An event for every token as it is generated, and one for the report; or one for the error that came instead.
+    """An event for every token as it is generated, then one for the report, or for the error that was raised instead.
 
-    With ``view`` a last event has the report as HTML, for the page.
+    With ``view`` a last event holds the report as HTML, for the page.
     """
     loop = asyncio.get_running_loop()
     arriving: asyncio.Queue[Token | None] = asyncio.Queue()
@@ -156,7 +156,7 @@ async def report_events(write: Write, pool: Executor, *, tokens: bool, view: boo
 
     def ended(work: asyncio.Future[Report]) -> None:
         if not work.cancelled():
-            work.exception()  # one that nobody has asked for would be logged
+            work.exception()  # asyncio logs exceptions that nobody retrieves
         arriving.put_nowait(None)
 
     written.add_done_callback(ended)
@@ -172,7 +172,7 @@ async def report_events(write: Write, pool: Executor, *, tokens: bool, view: boo
 
 
 def report_view(report: Report) -> str:
-    """The report as the page shows it, with the pictures that the model saw or the notes that it was given."""
+    """The report as HTML for the page, with the pictures that the model saw or the notes that it was given."""
     from medgemma_app.export.html import fragment
 
     return fragment(report.to_dict(), images=report.images, source=report.source, styled=False)
@@ -183,5 +183,5 @@ def _event(name: str, data: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    """ASCII, so that no text of a model can break a line or an encoding."""
+    """ASCII only, so that no character of the model's text can break a line or an encoding."""
     return json.dumps(value)

@@ -26,7 +26,7 @@ from medgemma_app.serve import transfer
 from medgemma_app.serve.access import BindAddress, Guard, chosen_key
 from medgemma_app.serve.app import build
 from medgemma_app.serve.limits import LEAST_MEMORY, Budget, Held, Readers
-from medgemma_app.serve.responses import Refused, refusal
+from medgemma_app.serve.responses import Refused, error_response
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])
@@ -63,8 +63,8 @@ BAD = [
     (FINDINGS, "{", 400, "the request is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
     (FINDINGS, b"\xff\xfe\xfa", 400, "the request is not"),
     (FINDINGS, DEEP, 400, "the request is nested too deeply"),
-    (FINDINGS, '{"scan": NaN}', 400, "the request has NaN, infinity or a number of thousands of digits"),
-    (FINDINGS, '{"frame": ' + "9" * 5000 + "}", 400, "the request has NaN, infinity or a number of thousands of digits"),
+    (FINDINGS, '{"scan": NaN}', 400, "the request holds NaN, infinity or a number with thousands of digits"),
+    (FINDINGS, '{"frame": ' + "9" * 5000 + "}", 400, "the request holds NaN, infinity or a number with thousands of digits"),
     (FINDINGS, "[]", 422, "the request is not a JSON object"),
     (FINDINGS, {}, 422, "scan: field required"),
     (FINDINGS, {"scan": SCAN, SECRET: 1}, 422, "the request has an unknown field"),
@@ -72,8 +72,8 @@ BAD = [
     (FINDINGS, {"scan": 5}, 422, "scan: a picture is base64 text or a data URL"),
     (FINDINGS, {"scan": SECRET}, 422, "the picture is not base64"),
     (FINDINGS, {"scan": base64.b64encode(SECRET.encode()).decode()}, 422, "the scan is not a picture that can be read"),
-    (FINDINGS, {"scan": "http://127.0.0.1:1/x.png"}, 422, "the picture is an address, and nothing is fetched"),
-    (FINDINGS, {"scan": "file:///etc/passwd"}, 422, "the picture is an address, and nothing is fetched"),
+    (FINDINGS, {"scan": "http://127.0.0.1:1/x.png"}, 422, "the picture is a URL, and this server fetches nothing"),
+    (FINDINGS, {"scan": "file:///etc/passwd"}, 422, "the picture is a URL, and this server fetches nothing"),
     (FINDINGS, {"scan": "/etc/passwd"}, 422, "the"),
     (FINDINGS, {"scan": blank()}, 422, "the scan is blank or nearly so; give a picture that shows something"),
     (FINDINGS, {"scan": SCAN, "views": [SCAN, blank()]}, 422, "view 2 is blank or nearly so"),
@@ -83,16 +83,16 @@ BAD = [
     (FINDINGS, {"scan": SCAN, "options": {"max_tokens": "5"}}, 422, "options.max_tokens: input should be a valid integer"),
     (FINDINGS, {"scan": SCAN, "options": {"max_tokens": 0}}, 422, "max_tokens must be a whole number of at least 1, not 0"),
     (FINDINGS, f'{{"scan": "{SCAN}", "options": {{"temperature": 1e999}}}}', 422, "temperature must be at least 0 and at most 10, not inf"),
-    (FINDINGS, {"scan": SCAN, "model": "mlx-community/other"}, 404, "this server serves demo and no other model"),
+    (FINDINGS, {"scan": SCAN, "model": "mlx-community/other"}, 404, "this server only serves demo"),
     (SOAP, {"notes": {}}, 422, "the text of the notes has nothing clinical to write a note from; give the notes of a visit"),
     (SOAP, {"notes": "/etc/passwd"}, 422, "the text of the notes has nothing clinical"),
     (SOAP, {"notes": "word " * 9000}, 400, "the notes are"),
     (SOAP, '{"notes": ' + "[" * 200 + "1" + "]" * 200 + "}", 422, "the request is nested too deeply"),
-    (CHAT, url("https://example.org/x.png"), 422, "picture 1 is an address, and nothing is fetched"),
+    (CHAT, url("https://example.org/x.png"), 422, "picture 1 is a URL, and this server fetches nothing"),
     (CHAT, url("/etc/passwd"), 422, "picture 1 is not"),
     (CHAT, url(f"data:image/png;base64,{SECRET}"), 422, "picture 1 is not base64"),
-    (CHAT, url("data:text/plain,hello"), 422, "picture 1 is a data URL without base64"),
-    (CHAT, said("user", "user"), 422, "messages must be those of the system, then of user and assistant by turns"),
+    (CHAT, url("data:text/plain,hello"), 422, "picture 1 is a data URL that is not base64"),
+    (CHAT, said("user", "user"), 422, "messages must be those of the system, then user and assistant in turn"),
     (CHAT, said("assistant"), 422, "messages must be those of the system"),
     (CHAT, said("system"), 422, "messages must be those of the system"),
     (CHAT, said("tool"), 422, "messages.0: input tag 'tool'"),
@@ -104,12 +104,12 @@ BAD = [
     (CHAT, said("user", response_format={"type": "json_schema"}), 422, "response_format needs a json_schema"),
     (CHAT, said("user", response_format=schema({"$ref": "http://127.0.0.1:1/x"})), 422, "the schema cannot be followed"),
     (CHAT, said("user", response_format=schema({"enum": ["x" * 100_000]})), 422, "the schema has more than"),
-    (CHAT, {**said("user"), "model": "other"}, 404, "this server serves demo and no other model"),
+    (CHAT, {**said("user"), "model": "other"}, 404, "this server only serves demo"),
     (TOKENIZE, {"model": "demo"}, 422, "give either messages or a prompt to count"),
     (TOKENIZE, {"model": "demo", "prompt": SECRET, "messages": said("user")["messages"]}, 422, "give either messages or a prompt"),
     (CHAT, chat("word " * 9000), 400, "the prompt has"),
-    (CHAT, chat("word " * 1_000_000), 422, "the text has 5000000 letters"),
-    (TOKENIZE, {"model": "demo", "prompt": "word " * 1_000_000}, 422, "the text has 5000000 letters"),
+    (CHAT, chat("word " * 1_000_000), 422, "the text has 5000000 characters"),
+    (TOKENIZE, {"model": "demo", "prompt": "word " * 1_000_000}, 422, "the text has 5000000 characters"),
     (SOAP, {"notes": "word " * 1_000_000, "truncate": True}, 422, "the text has"),
     (FINDINGS, {"scan": SCAN, "indication": "word " * 1_000_000}, 422, "the text has"),
 ]
@@ -135,7 +135,7 @@ def test_bad_input_is_refused_in_one_line_that_does_not_repeat_it(client, path, 
         ({"files": {"other": b"x"}}, 422, "scan: field required"),
         ({"files": {"scan": ("a\nb.png", b"x")}}, 422, "a"),
         ({"files": [("scan", b"x"), ("scan", b"y")]}, 422, "scan: a picture is base64 text or a data URL"),
-        ({"files": {"scan": png(draw_phantom(0)[0])}, "data": {"frame": "one"}}, 422, "frame is not written as in JSON"),
+        ({"files": {"scan": png(draw_phantom(0)[0])}, "data": {"frame": "one"}}, 422, "frame is not a JSON value"),
         ({"files": {"scan": png(draw_phantom(0)[0])}, "data": {"options": "{}", "x": ""}}, 422, "the request has an unknown field"),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_a
             try:
                 await transfer.read_body(Request(scope, receive), Held(Budget(transfer.LARGEST_BODY)))
             except Refused as refused:
-                await refusal(refused)(scope, receive, send)
+                await error_response(refused)(scope, receive, send)
 
         sent = []
 

@@ -65,7 +65,7 @@ def test_small_requests_do_not_wait_for_memory_behind_large_ones(monkeypatch):
         waiting = asyncio.ensure_future(large.resize(90))
         await asyncio.sleep(0)
         await small.resize(40)
-        with pytest.raises(Refused, match="ask again"):
+        with pytest.raises(Refused, match="try again"):
             await waiting
         with pytest.raises(Refused, match="--memory"):
             await large.resize(101)
@@ -109,7 +109,7 @@ def test_memory_that_others_hold_is_a_503(client, monkeypatch):
 
 
 def test_connections_are_limited_and_the_log_says_so(client, monkeypatch, capsys):
-    monkeypatch.setattr(server.Connection, "_told", -1000.0)
+    monkeypatch.setattr(server.Connection, "_warned", -1000.0)
     assert client.get("/health").status_code == 200
     monkeypatch.setattr(server, "MOST_CONNECTIONS", len(client.server.server_state.connections) + 1)
     with send(client, b""), send(client, b"") as second, send(client, b"") as third:
