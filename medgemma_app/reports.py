@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     ChosenPrompt = str | Path | PromptFile
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
-ANSWER_TOKENS = 512  # kept free for the answer when notes are long; published notes of visits are shorter
+LEAST_ANSWER = 512  # kept free for the answer when notes are long; published notes of visits are shorter
 
 
 def findings(
@@ -67,7 +67,7 @@ def _write_all(
     model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int | None, retries: int
 ) -> Iterator[Report | MedGemmaError]:
     check_model(model)
-    size = model.batch_size(options.max_tokens) if batch_size is None else batch_size
+    size = model.batch_size(options.limit) if batch_size is None else batch_size
     return write_many(model, tasks, options, batch_size=size, retries=retries)
 
 
@@ -117,7 +117,7 @@ def findings_task(
         images = captioned(study, before, others)
         return FindingsReport(text, _sections(file, validation), validation, generation, origin, warnings, images=images)
 
-    return Task(asked, checked_options(options).seeded(), report)
+    return Task(asked, checked_options(options, asked).seeded(), report)
 
 
 def _sections(file: PromptFile, found: Validation) -> dict[str, str]:
@@ -226,7 +226,8 @@ def soap_task(
         origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
         return SoapReport(answer, _sections(file, validation), validation, generation, origin, warnings, source=kept)
 
-    return Task(soap_prompt(kept, file=file)[0], options, report)
+    asked, _ = soap_prompt(kept, file=file)
+    return Task(asked, checked_options(options, asked), report)
 
 
 def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
@@ -244,7 +245,7 @@ def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: PromptFile | None = None) -> tuple[str, tuple[str, ...]]:
     """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
-    limit = model.context - min(options.max_tokens, ANSWER_TOKENS)
+    limit = model.context - min(options.limit, LEAST_ANSWER)
 
     def tokens(part: str) -> int:
         return len(model.tokenize(soap_prompt(part, file=file)[0]))

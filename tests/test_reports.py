@@ -290,6 +290,19 @@ def test_an_exception_from_on_token_keeps_the_beginning(demo, scan):
     assert len(caught.value.partial.token_ids) == 1
 
 
+@pytest.mark.parametrize(
+    ("times", "options", "limit"),
+    [(1, None, 512 + 6), (50, Options(top_k=1), 512 + 318), (500, None, 2000), (1, Options(max_tokens=2000), 2000)],
+    ids=["a short note", "a long one", "a very long one", "as asked for"],
+)
+def test_how_long_a_note_may_be_follows_from_its_source_unless_it_is_said(connect, server, times, options, limit):
+    visit = Notes("Cough for 3 days, no fever. BP 120/80. Plan: rest. " * times, {})  # of 51 letters each
+    record = soap(connect(), visit, options=options).to_dict()
+    assert [record["options"]["max_tokens"], server.requests[-1]["max_tokens"]] == [limit, limit]
+    (many,) = soap_many(connect(), [visit], options=options)
+    assert [many.to_dict()["options"]["max_tokens"], server.requests[-1]["max_tokens"]] == [limit, limit]
+
+
 def test_a_cut_report_is_not_valid(demo, scan):
     report = findings(demo, scan, options=Options(max_tokens=5))
     assert not report.validation.ok

@@ -199,7 +199,7 @@ class Run:
                 continue
             model = self._load(progress)
             makes = (lambda model, reading=reading: reading.result()(model) for reading in chain([first], inputs))
-            size = self.settings.batch_size or model.batch_size(self.options.max_tokens)
+            size = self.settings.batch_size or model.batch_size(self.options.limit)
             yield from write_many(model, makes, self.options, batch_size=size, retries=self.settings.retries)
 
     def _record(self, study: StudySource, result: Report | MedGemmaError) -> dict[str, Any]:

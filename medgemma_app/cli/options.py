@@ -95,7 +95,9 @@ class RunOptions:
     no_stream: Annotated[bool, option(OUTPUT, "Print the answer only when it is complete.", "--no-stream")] = False
     quiet: Quiet = False
     show_thinking: Annotated[bool, option(OUTPUT, "Show the model's reasoning on standard error.", "--show-thinking")] = False
-    max_tokens: Annotated[int, option(ADVANCED, "Stop after this many tokens.", metavar="N")] = 2000
+    max_tokens: Annotated[
+        int | None, option(ADVANCED, "Stop after this many tokens. Default: 2000, for soap fewer if the notes are short.", metavar="N")
+    ] = None
     temperature: Annotated[float, option(ADVANCED, "Randomness of sampling. 0 always takes the likeliest token.", metavar="T")] = 0.0
     top_k: Annotated[int, option(ADVANCED, "Sample from the K likeliest tokens. 0 means all.", metavar="K")] = 0
     top_p: Annotated[float, option(ADVANCED, "Sample from the likeliest tokens whose probabilities add up to P.", metavar="P")] = 1.0

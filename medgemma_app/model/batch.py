@@ -11,7 +11,7 @@ from mlx_vlm.generate.ar import BatchGenerator
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.decoding import Decoding, Sampler, model_failed
-from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options
+from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, checked_options
 
 if TYPE_CHECKING:
     from medgemma_app.model.loaded import LoadedModel
@@ -86,7 +86,7 @@ class Batch:
                 yield item[0], error
 
     def _add(self, number: int, prompt: Prompt) -> None:
-        row = self._model.start(self._model.chat.encode(prompt), self._options)
+        row = self._model.start(self._model.chat.encode(prompt), checked_options(self._options, prompt))
         fed = {"inputs_embeds": self._model.embed(prompt, row.prompt_ids)}
         uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [self._model.processors(row.options)])[0]
         self.rows[uid] = (number, prompt, row)

@@ -88,7 +88,7 @@ def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
         return []
     from mlx_vlm.sample_utils import make_repetition_penalty
 
-    penalise = make_repetition_penalty(options.repetition_penalty, options.max_tokens)
+    penalise = make_repetition_penalty(options.repetition_penalty, options.limit)
     prompt_tokens: int | None = None
 
     def only_generated(tokens: Any, logits: Any) -> Any:

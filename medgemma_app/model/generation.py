@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from medgemma_app.errors import MedGemmaError, OptionError, expect
 from medgemma_app.model.structured import schema_text
-from medgemma_app.prompts import Prompt, checked_prompt
+from medgemma_app.prompts import ANSWER_TOKENS, Prompt, checked_prompt
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
 TokenKind = Literal["answer", "thought"]
@@ -19,12 +19,13 @@ TokenKind = Literal["answer", "thought"]
 class Options:
     """How to generate. Greedy by default, as MedGemma 1.5's own examples; every value is passed on, none is taken from the checkpoint.
 
+    ``max_tokens`` None means as many as the prompt says an answer may have: 2000, and fewer for a SOAP note of short notes.
     ``top_k`` 0 and ``top_p`` 1.0 mean no restriction; ``repetition_penalty`` looks at everything generated so far.
     With ``schema``, a JSON schema as a dict or as JSON text, the answer is JSON that follows it, unless it is cut at ``max_tokens``;
     it is kept as text. Raises OptionError for a value outside its range.
     """
 
-    max_tokens: int = 2000
+    max_tokens: int | None = None
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -33,7 +34,8 @@ class Options:
     schema: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        check_whole("max_tokens", self.max_tokens, least=1)
+        if self.max_tokens is not None:
+            check_whole("max_tokens", self.max_tokens, least=1)
         check_whole("top_k", self.top_k, least=0)
         _within("temperature", self.temperature, 0.0, 10.0)
         _within("top_p", self.top_p, 0.0, 1.0, open_below=True)
@@ -44,6 +46,11 @@ class Options:
         if self.schema is not None:
             object.__setattr__(self, "schema", schema_text(self.schema))
 
+    @property
+    def limit(self) -> int:
+        """``max_tokens``, or what it is where neither the caller nor the prompt says it."""
+        return ANSWER_TOKENS if self.max_tokens is None else self.max_tokens
+
     def seeded(self) -> Options:
         """The same options with a seed wherever chance plays a part, so that a result can be repeated."""
         if self.temperature == 0 or self.seed is not None:
@@ -51,10 +58,11 @@ class Options:
         return replace(self, seed=secrets.randbelow(2**31))
 
 
-def checked_options(options: Options | None) -> Options:
-    """The options, or those by default; raises TypeError for anything else."""
+def checked_options(options: Options | None, prompt: Prompt | None = None) -> Options:
+    """The options, or those by default, with the length of the answer that ``prompt`` needs. Raises TypeError for anything else."""
     expect(options, (Options, type(None)), "options must be Options(...)")
-    return options or Options()
+    chosen = options or Options()
+    return replace(chosen, max_tokens=prompt.answer_tokens) if prompt and chosen.max_tokens is None else chosen
 
 
 def checked_prompts(prompts: Iterable[Prompt], batch_size: int) -> Iterator[Prompt]:

@@ -79,7 +79,7 @@ class LoadedModel:
             limit = self.context - 1
             message = f"the prompt has {len(ids)} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
             raise ContextError(message, tokens=len(ids), limit=limit)
-        return replace(options, max_tokens=min(options.max_tokens, room))
+        return replace(options, max_tokens=min(options.limit, room))
 
     def top_k(self, options: Options) -> int:
         """mlx-vlm fails where there are fewer tokens than asked for."""

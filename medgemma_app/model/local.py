@@ -99,7 +99,7 @@ class MedGemma:
         import mlx.core as mx
 
         mx.reset_peak_memory()
-        decoding = self._loaded.start(self.tokenize(prompt), checked_options(options))
+        decoding = self._loaded.start(self.tokenize(prompt), checked_options(options, prompt))
         return collect(self._tokens(prompt, decoding), decoding, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
@@ -108,7 +108,7 @@ class MedGemma:
         A text that only repeats itself ends with the finish reason "repetition". Raises ContextError when the prompt does not fit,
         GenerationError when the model fails or another thread is generating.
         """
-        return self._tokens(prompt, self._loaded.start(self.tokenize(prompt), checked_options(options)))
+        return self._tokens(prompt, self._loaded.start(self.tokenize(prompt), checked_options(options, prompt)))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8

@@ -98,17 +98,17 @@ class Reply(Answer):
             tokens = self._read(chunk.choices[0]) if chunk.choices else []
         except (AttributeError, TypeError, ValueError, LookupError, OverflowError):
             raise GenerationError("the server sent chunks that are not part of a chat completion; is it OpenAI-compatible?") from None
-        if self.looping or len(self.tokens) > _RUNAWAY * self.options.max_tokens:
+        if self.looping or len(self.tokens) > _RUNAWAY * self.options.limit:
             self.reason, self.overrun = "repetition" if self.looping else "length", True
         return tokens
 
     def _read(self, choice: Any) -> list[Token]:
         ids = [int(id) for id in getattr(choice, "token_ids", None) or ()]
-        if len(ids) > self.options.max_tokens:
+        if len(ids) > self.options.limit:
             raise GenerationError("the server sent more tokens than it was asked for; it ignores max_tokens")
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
         self._letters += len(choice.delta.content or "")
-        if self._letters > _LONGEST_TOKEN * self.options.max_tokens:
+        if self._letters > _LONGEST_TOKEN * self.options.limit:
             raise GenerationError("the server sent more text than the tokens asked for can hold; it ignores max_tokens")
         thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
         self._held += encodable(str(choice.delta.content or ""))

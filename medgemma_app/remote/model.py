@@ -123,15 +123,15 @@ class RemoteModel:
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
-        reply = Reply(checked_options(options).seeded())
-        return collect(self._answer(checked_prompt(prompt), reply), reply, on_token)
+        reply = Reply(checked_options(options, checked_prompt(prompt)).seeded())
+        return collect(self._answer(prompt, reply), reply, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
         """One Token as each arrives. Closing the generator closes the connection, at which the server stops.
 
         Raises ContextError when the prompt does not fit, EndpointError and GenerationError when the server fails.
         """
-        return self._answer(checked_prompt(prompt), Reply(checked_options(options).seeded()))
+        return self._answer(prompt, Reply(checked_options(options, checked_prompt(prompt)).seeded()))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
@@ -173,7 +173,7 @@ class RemoteModel:
             return self._request(prompt, options)
         except openai.BadRequestError as error:
             found = context_limit(error)
-            if found and 0 < found[1] - found[0] < options.max_tokens:
+            if found and 0 < found[1] - found[0] < options.limit:
                 options = replace(options, max_tokens=found[1] - found[0])
             elif self._logprobs and "logprob" in str(error.message):
                 self._logprobs = False
@@ -189,7 +189,7 @@ class RemoteModel:
             stream=True,
             stream_options={"include_usage": True},
             logprobs=True if self._logprobs else openai.omit,
-            max_tokens=options.max_tokens,
+            max_tokens=options.limit,
             temperature=options.temperature,
             top_p=options.top_p,
             seed=openai.omit if options.seed is None else options.seed,
@@ -246,4 +246,4 @@ def _beyond_openai(options: Options) -> dict[str, Any]:
     """The names that vLLM and mlx_vlm.server have for what OpenAI's own service does not take; ids of tokens come from vLLM alone."""
     penalty = options.repetition_penalty
     body: dict[str, Any] = {"top_k": options.top_k, "min_p": 0.0, "repetition_penalty": penalty or 1.0, "return_token_ids": True}
-    return body if penalty is None else {**body, "repetition_context_size": options.max_tokens}
+    return body if penalty is None else {**body, "repetition_context_size": options.limit}

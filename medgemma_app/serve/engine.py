@@ -231,7 +231,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     def _initialize_model(self) -> None:
         loaded, revision = self._load()
         self.served = served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
-        self.most = self.most or served.batch_size(Options().max_tokens)
+        self.most = self.most or served.batch_size(Options().limit)
         self.model, self.processor, self.config = served.loaded.model, served.loaded.processor, served.loaded.model.config
         self.tokenizer = self.processor.tokenizer
         self.stop_tokens = set(resolve_eos_token_ids(self.config.eos_token_id, self.tokenizer))

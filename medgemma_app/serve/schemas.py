@@ -83,7 +83,7 @@ class Strict(BaseModel):
 class Sampling(Strict):
     """How to generate."""
 
-    max_tokens: Annotated[Whole, _described(minimum=1)] = 2000
+    max_tokens: Annotated[Whole | None, _described(minimum=1)] = None
     temperature: Annotated[float, _described(minimum=0, maximum=10)] = 0.0
     top_k: Annotated[Whole, _described(minimum=0)] = 0
     top_p: Annotated[float, _described(exclusiveMinimum=0, maximum=1)] = 1.0

@@ -175,7 +175,7 @@ class ServedModel:
         return self.loaded.processors(options)
 
     def _start(self, prompt: Prompt, options: Options | None) -> Decoding:
-        return self.loaded.start(self.tokenize(prompt), checked_options(options))
+        return self.loaded.start(self.tokenize(prompt), checked_options(options, prompt))
 
     def _tokens(self, prompt: Prompt, row: Decoding) -> Generator[Token, None, None]:
         with closing(self._submit(row.prompt_ids, prompt.images, row.options)) as answer:

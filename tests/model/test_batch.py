@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlx.core as mx
 import pytest
 from cases import MIXED_PROMPTS
@@ -29,6 +31,12 @@ def test_a_batch_gives_what_one_at_a_time_gives(tiny_model, options, size):
     assert [(row.text, row.finish_reason, row.prompt_tokens) for row in together] == [
         (row.text, row.finish_reason, row.prompt_tokens) for row in alone
     ]
+
+
+def test_every_row_has_the_length_that_its_prompt_allows(tiny_model):
+    prompts = [replace(prompt, answer_tokens=length) for prompt, length in zip(MIXED_PROMPTS, (2, 5, 3), strict=False)]
+    lengths = [len(row.token_ids) for row in tiny_model.generate_many(prompts, batch_size=3)]
+    assert lengths == [len(tiny_model.generate(prompt).token_ids) for prompt in prompts] == [2, 5, 3]
 
 
 def test_a_prompt_that_does_not_fit_fails_alone_and_in_its_place(tiny_model):
