@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, is_called, no_such_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
@@ -62,12 +62,12 @@ def is_cda(text: str) -> bool:
 def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
     """Patient, visit, and the narrative of every section of a C-CDA document. Raises SeveralPatients, InputError."""
     targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
-    ids = [{one.get("extension") or one.get("root") or "" for one in role.findall("id")} for role in targets]
-    if patient is not None and (len(ids) != 1 or patient not in ids[0]):
+    people = {frozenset(one.get("extension") or one.get("root") or "" for one in role.findall("id")) for role in targets}
+    if len(people) > 1:  # the sections are about all of them
+        raise SeveralPatients(name, len(people), can_choose=False)
+    if patient is not None and not any(is_called(patient, {*ids, *map(_name, targets)}) for ids in people):
         raise no_such_patient(name)
-    if len(ids) > 1:
-        raise SeveralPatients(name, len(ids))
-    about = [f"Patient: {said}"] if (said := "; ".join(_demographics(targets))) else []
+    about = [f"Patient: {said}"] if (said := "; ".join(dict.fromkeys(_demographics(targets)))) else []
     title, day = _said(root.find("title")), iso_day((_at(root, "effectiveTime")).get("value") or "")
     visit = _at(root, "componentOf/encompassingEncounter/effectiveTime")
     visited = iso_day(visit.get("value") or _at(visit, "low").get("value") or "")
@@ -83,6 +83,11 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
         narrative.left_out["body that is no text"] += not body_text
     clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Reading([*map(Line, about), *lines], "C-CDA", clinical, counted(narrative.left_out))
+
+
+def _name(role: Element) -> str:
+    person = _at(role, "patient/name")
+    return " ".join(map(_said, (*person.findall("given"), *person.findall("family"))))
 
 
 def _demographics(targets: Sequence[Element]) -> Iterator[str]:

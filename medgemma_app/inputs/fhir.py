@@ -14,8 +14,8 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
-from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, links, references, status_mark
-from medgemma_app.inputs.lines import Line, Reading, inside
+from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, links, references
+from medgemma_app.inputs.lines import Line, Reading, inside, status_mark
 
 _ORDER = (
     "Patient", "Encounter", "Condition", "FamilyMemberHistory", "Procedure", "MedicationRequest", "MedicationStatement",

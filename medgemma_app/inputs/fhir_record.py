@@ -1,35 +1,21 @@
-"""A FHIR record: its resources, what references among them mean, what a status means, and whose the resources are."""
+"""A FHIR record: its resources, what references among them mean, and whose the resources are."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, inside, no_such_patient
+from medgemma_app.inputs.lines import SeveralPatients, inside, is_called, no_such_patient, status_mark
 
 Resource: TypeAlias = Mapping[str, Any]
 
 SUBJECTS = ("subject", "patient", "beneficiary", "for")
 # https://example.org/fhir/Medication/9/_history/1: the base is missing in a relative one.
 _ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?")
-REFUTED, NOT_DONE, NOT_TAKEN, STOPPED, DO_NOT_PERFORM = "REFUTED: ", "NOT DONE: ", "NOT TAKEN: ", "STOPPED: ", "DO NOT PERFORM: "
-_TAKEN_BACK = {
-    "entered-in-error": "entered in error", "cancelled": "cancelled", "canceled": "cancelled", "superseded": "superseded",
-    "nullified": "entered in error", "deprecated": "superseded", "deleted": "deleted",
-}  # fmt: skip
-_MARKS = {
-    "refuted": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE, "no-show": NOT_DONE,
-    "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED, "aborted": STOPPED,
-    "abandoned": STOPPED, "terminated": STOPPED,
-}  # fmt: skip
-STATUSES = ("status", "docStatus", "verificationStatus", "lifecycleStatus")
-_FLAGS = {
-    "doNotPerform": DO_NOT_PERFORM, "prohibited": DO_NOT_PERFORM, "notDone": NOT_DONE, "notGiven": NOT_DONE, "wasNotGiven": NOT_DONE,
-    "wasNotTaken": NOT_TAKEN,
-}  # fmt: skip
 
 
 def is_fhir(value: Any) -> bool:
@@ -105,33 +91,6 @@ def _version(resource: Resource) -> str | None:
     return str(meta.get("versionId")) if isinstance(meta, Mapping) else None
 
 
-def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
-    """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
-    adherence = value.get("adherence")
-    told = [code for key in STATUSES for code in _codes(value.get(key))]
-    told += ["deleted"] if value.get("deleted") in (True, "true") else []
-    taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
-    marks = [mark for flag, mark in _FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
-    if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
-        marks += [_MARKS[code] for code in told if code in _MARKS]
-    marks += [NOT_TAKEN] if value.get("taken") == "n" else []
-    for code in _codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
-        marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
-    return (marks[0] if marks else ""), taken_back
-
-
-def _codes(value: Any) -> Iterator[str]:
-    """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
-    if isinstance(value, str):
-        yield value.lower().replace(" ", "-")
-    elif isinstance(value, Mapping):
-        for key in ("coding", "code", "text"):
-            yield from _codes(value.get(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _codes(inner)
-
-
 class Subjects:
     """Whose resources these are."""
 
@@ -146,7 +105,7 @@ class Subjects:
     def _names(self, entry: Entry) -> Iterator[str]:
         """Everything that means this Patient: its resource, address and identifiers, and what it is linked to as the same person."""
         resource = entry.resource
-        yield str(id(resource))
+        yield _inside(resource)
         yield from _identifiers(resource)
         if entry.is_contained and resource.get("birthDate"):  # each resource may contain its own copy of the patient
             yield json.dumps([resource.get("name"), resource["birthDate"]], sort_keys=True)
@@ -179,7 +138,7 @@ class Subjects:
         if isinstance(reference, str) and reference:
             meant = [one for one in self._references.meant(reference, by) if one.get("resourceType") == "Patient"]
             if meant:
-                return str(id(meant[0]))
+                return _inside(meant[0])
             is_other = re.search(r"(?:^|/)(?!Patient/)[A-Z]\w+/[^/]+(/_history/.*)?$", reference)
             return "" if is_other or subject.get("type", "Patient") != "Patient" else address_of(reference, by)
         identifier = _identifiers({"identifier": subject.get("identifier")})
@@ -191,7 +150,7 @@ class Subjects:
     def of(self, entry: Entry) -> str:
         """Whose this resource is; "" where it names nobody."""
         if entry.kind == "Patient":
-            return self._person(str(id(entry.resource)))
+            return self._person(_inside(entry.resource))
         return next((self._person(key) for name in SUBJECTS if (key := self._key(entry.resource.get(name), entry))), "")
 
     def _owners(self) -> dict[int, str]:
@@ -216,9 +175,9 @@ class Subjects:
         people = set(owners.values()) - {""}
         if patient is None:
             if len(people) > 1:
-                raise SeveralPatients(name, len(people))
+                raise SeveralPatients(name, len(people), can_choose=self._can_choose(people))
             return self._record, []
-        wanted = {person for person, names in self._called(people).items() if patient in names}
+        wanted = {person for person, names in self._called(people).items() if is_called(patient, names)}
         if len(wanted) != 1:
             raise no_such_patient(name)
         if people == wanted:
@@ -237,8 +196,15 @@ class Subjects:
             known.get(self._person(name), set()).add(name)
         for entry in self._patients:
             resource = entry.resource
-            known.get(self.of(entry), set()).update([str(resource.get("id")), entry.address or "", *_identifiers(resource)])
+            ids = [] if entry.is_contained else [str(resource.get("id")), entry.address or ""]
+            known.get(self.of(entry), set()).update([*ids, *_identifiers(resource), *_names(resource)])
         return {person: {called for name in names for called in _ways_to_call(name)} - {"", "None"} for person, names in known.items()}
+
+    def _can_choose(self, people: Iterable[str]) -> bool:
+        """Whether each of the patients has a name or an id that no other one has."""
+        called = self._called(people)
+        counted = Counter(name for names in called.values() for name in names)
+        return all(any(counted[name] == 1 for name in names) for names in called.values())
 
     def _referred_to(self, kept: set[int], nobodys: set[int]) -> set[int]:
         """The resources without a patient that those kept refer to, and those contained in them."""
@@ -273,8 +239,28 @@ def _identifiers(resource: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _names(patient: Resource) -> Iterator[str]:
+    """The names of a Patient, each as its text and as its given and family name."""
+    held = patient.get("name")
+    for one in held if isinstance(held, list) else [held]:
+        if isinstance(one, Mapping):
+            parts = [part for key in ("given", "family") for part in (one.get(key) if isinstance(one.get(key), list) else [one.get(key)])]
+            yield from filter(None, [one["text"] if isinstance(one.get("text"), str) else "", " ".join(filter(_is_text, parts))])
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _inside(resource: Resource) -> str:
+    """What a Patient is called in here, whom no name or id may tell from others."""
+    return f"\0{id(resource)}"
+
+
 def _ways_to_call(name: str) -> tuple[str, ...]:
-    """An address, an identifier with its system, or a name, as a user might write it."""
+    """An address, an identifier with its system, or a name, as a user might write it; none for what is no name outside of this code."""
+    if name.startswith(("\0", "[")):
+        return ()
     last = re.split(r"[/|]", name)[-1]
     return name, last, f"Patient/{last}", name.removeprefix("urn:uuid:"), name.removeprefix("called ")
 

@@ -9,27 +9,38 @@ from dataclasses import dataclass, field
 
 from medgemma_app.inputs.cda import SEXES, encoded_text, iso_day
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, is_called, no_such_patient
 
 _FINDING_STATUS = {"D": "deleted", "W": "entered in error", "X": "cancelled", "N": "not asked for"}
 _ORDER_CONTROL = {"CA": "cancelled", "OC": "cancelled", "CR": "cancelled", "DC": "STOPPED: ", "OD": "STOPPED: "}
+_ORDER_STATUS = {"CA": "cancelled", "RP": "replaced", "DC": "STOPPED: "}
+_DOCUMENT_STATUS = {"CA": "cancelled", "OB": "superseded"}
 _CANCELLING_EVENTS = frozenset(("A11", "A12", "A13", "A25", "A27", "A38", "T11", "S15"))
-_OFFICE = frozenset(("", "EVN", "PD1", "NK1", "IN1", "IN2", "GT1", "ROL", "SPM", "SFT", "UAC", "FTS", "BTS", "TQ1", "ZDS"))
+_OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".split())  # noqa: SIM905
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
 
 
 @dataclass
 class _Message:
-    """What has been read of a message so far."""
+    """What has been read so far of a message, or of the part of it that is about one patient."""
 
     lines: list[Line] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    patients: list[set[str]] = field(default_factory=list)
+    patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
+    name: str = ""
     said: list[str] = field(default_factory=list)  # what a note could be written from
     mark: str = ""  # of the order that the segments belong to
-    skipping: str = ""  # why what follows is left out
+    cancelled: str = ""  # why the message or the document is left out
+    order: str = ""  # why the order that the segments belong to is left out
+    report: str = ""  # why the results that follow are left out
+    result: str = ""  # why the comments that follow are left out
     last: str = ""  # the observation that the line before is of
     separators: str = "|^~\\&"
+
+    @property
+    def skipping(self) -> str:
+        """Why what follows is left out."""
+        return self.cancelled or self.order or self.report
 
 
 def is_hl7(text: str) -> bool:
@@ -40,56 +51,45 @@ def is_hl7(text: str) -> bool:
 def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
-    read = [_read_message(message.split("\n")) for message in messages if message.startswith("MSH")]
+    read = [part for message in messages if message.startswith("MSH") for part in _read_message(message.split("\n"))]
     people: dict[str, int] = {}  # an id -> the place of its patient
-    for place, ids in enumerate(ids for message in read for ids in message.patients):
+    for place, ids in enumerate(part.patient for part in read):
         known = min((people[one] for one in ids if one in people), default=place)
         people |= dict.fromkeys(ids, known)
     chosen = read
     if patient is not None:
-        chosen = [message for message in read if any(patient in ids for ids in message.patients)]
-        if not chosen or any(len(message.patients) > 1 for message in chosen):
+        wanted = {people[one] for part in read if is_called(patient, {*part.patient, part.name}) for one in part.patient}
+        if len(wanted) != 1:
             raise no_such_patient(name)
-    elif len(set(people.values())) > 1:
-        raise SeveralPatients(name, len(set(people.values())))
-    lines = list(dict.fromkeys(line for message in chosen for line in message.lines))
-    left_out = sum((message.left_out for message in chosen), Counter[str]())
+        chosen = [part for part in read if wanted & {people[one] for one in part.patient}]
+    elif (number := len(set(people.values()))) > 1:
+        raise SeveralPatients(name, number)
+    lines = list(dict.fromkeys(line for part in chosen for line in part.lines))
+    left_out = sum((part.left_out for part in chosen), Counter[str]())
     left_out["messages of other patients"] += len(read) - len(chosen)
-    return Reading(lines, "HL7 v2", text_is_clinical("\n".join(s for message in chosen for s in message.said)), counted(left_out))
+    return Reading(lines, "HL7 v2", text_is_clinical("\n".join(said for part in chosen for said in part.said)), counted(left_out))
 
 
-def _read_message(segments: Sequence[str]) -> _Message:
-    message = _Message()
+def _read_message(segments: Sequence[str]) -> list[_Message]:
+    """The parts of a message, one for each of its patients."""
+    parts = [message := _Message()]
     for segment in segments:
         kind = segment[:3]
         if kind == "MSH":
             message.separators = segment[3:8] if len(segment) > 8 else message.separators
             event = segment.split(message.separators[0])[8:9]
-            message.skipping = "message that cancels" if event and event[0][4:7] in _CANCELLING_EVENTS else ""
-        fields = segment.split(message.separators[0]) if kind != "MSH" else []
-        tell = _SEGMENTS.get(kind)
-        if tell and fields:
-            tell(message, [*fields, *[""] * 30])
-        elif fields and kind not in (
-            "EVN",
-            "PD1",
-            "NK1",
-            "PV2",
-            "IN1",
-            "IN2",
-            "GT1",
-            "ROL",
-            "SPM",
-            "SFT",
-            "UAC",
-            "FTS",
-            "BTS",
-            "",
-            "TQ1",
-            "ZDS",
-        ):
-            message.left_out[f"segment {kind}"] += kind.isalnum()
-    return message
+            message.cancelled = "message that cancels" if event and event[0][4:7] in _CANCELLING_EVENTS else ""
+            continue
+        if kind == "PID" and message.patient:
+            parts.append(message := _Message(separators=message.separators, cancelled=message.cancelled))
+        if kind != "NTE":
+            message.result = ""
+        fields = segment.split(message.separators[0])
+        if kind in _SEGMENTS:
+            _SEGMENTS[kind](message, [*fields, *[""] * 30])
+        elif kind not in _OFFICE and kind.isalnum():
+            message.left_out[f"segment {kind}"] += 1
+    return parts
 
 
 def _words(message: _Message, value: str, *components: int) -> str:
@@ -127,7 +127,8 @@ def _add(message: _Message, label: str, parts: Sequence[str], said: str, mark: s
 def _pid(message: _Message, f: list[str]) -> None:
     component, repetition = list(message.separators[1:3])
     ids = {one.split(component)[0] for number in (2, 3, 4) for one in f[number].split(repetition)} - {""}
-    message.patients += [ids] if ids else [{_words(message, f[5])}] if f[5] else []
+    message.name = f"{_words(message, f[5], 1)} {_words(message, f[5], 0)}".strip()
+    message.patient = ids or {message.name} - {""}
     born = iso_day(f[7])
     sex = SEXES.get(f[8].split(component)[0], "")
     told = "; ".join(filter(None, [sex, f"birth date: {born}" if born else ""]))
@@ -135,29 +136,26 @@ def _pid(message: _Message, f: list[str]) -> None:
 
 
 def _order(message: _Message, f: list[str]) -> None:
-    control = _ORDER_CONTROL.get(f[1], "")
-    message.mark, message.skipping = ("STOPPED: ", "") if control.startswith("STOPPED") else ("", f"order ({control})" if control else "")
+    control = _ORDER_CONTROL.get(f[1]) or _ORDER_STATUS.get(f[5], "")
+    stopped = control.startswith("STOPPED")
+    message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
 
 
 def _request(message: _Message, f: list[str]) -> None:
+    message.report = "report (cancelled)" if f[25] == "X" else ""
     if message.skipping:
         message.left_out[message.skipping] += 1
-    elif f[25] == "X":
-        message.left_out["report (cancelled)"] += 1
-    else:
-        day, reason = iso_day(f[7] or f[22]), _words(message, f[31] if len(f) > 31 else "", 1, 0)
-        _add(
-            message,
-            "Report",
-            [_words(message, f[4], 1, 4, 0), f"date: {day}" if day else "", f"reason: {reason}" if reason else ""],
-            reason,
-        )
+        return
+    day, reason = iso_day(f[7] or f[22]), _words(message, f[31] if len(f) > 31 else "", 1, 0)
+    parts = [_words(message, f[4], 1, 4, 0), f"date: {day}" if day else "", f"reason: {reason}" if reason else ""]
+    _add(message, "Report", parts, reason)
 
 
 def _finding(message: _Message, f: list[str]) -> None:
     status = _FINDING_STATUS.get(f[11], "")
     if status or message.skipping:
-        message.left_out[f"result ({status})" if status else message.skipping] += 1
+        message.result = message.skipping or f"result ({status})"
+        message.left_out[message.result] += 1
         return
     about, value = _words(message, f[3], 1, 4, 0), _value(message, f[2], f[5])
     continues = f"{f[3]}#{f[4]}"
@@ -188,9 +186,10 @@ def _value(message: _Message, kind: str, value: str) -> str:
 
 def _note(message: _Message, f: list[str]) -> None:
     said = _words(message, f[3])
-    if message.skipping:
-        return
-    _add(message, "Comment", [said], said)
+    if why := message.skipping or message.result:
+        message.left_out[f"comment on {why}"] += 1
+    else:
+        _add(message, "Comment", [said], said)
 
 
 def _diagnosis(message: _Message, f: list[str]) -> None:
@@ -231,9 +230,9 @@ def _visit(message: _Message, f: list[str]) -> None:
 
 
 def _document(message: _Message, f: list[str]) -> None:
-    if f[19] == "CA":
-        message.skipping = "document (cancelled)"
-    _add(message, "Document", [_words(message, f[2], 1, 0), iso_day(f[4])], "")
+    status = _DOCUMENT_STATUS.get(f[19], "")
+    message.cancelled = message.cancelled or (f"document ({status})" if status else "")
+    _taken(message, "Document", "; ".join(filter(None, [_words(message, f[2], 1, 0), iso_day(f[4])])), "", gone=False)
 
 
 def _reason(message: _Message, f: list[str]) -> None:

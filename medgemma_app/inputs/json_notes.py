@@ -11,8 +11,18 @@ from functools import cache
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir_record import STATUSES, status_mark
-from medgemma_app.inputs.lines import UNSPACED, Line, Reading, count_words, counted, inside, sortable_days, word_list
+from medgemma_app.inputs.lines import (
+    STATUSES,
+    UNSPACED,
+    Line,
+    Reading,
+    count_words,
+    counted,
+    inside,
+    sortable_days,
+    status_mark,
+    word_list,
+)
 from medgemma_app.inputs.patients import days_of
 
 DEEPEST = 100

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ _PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
+_NAME_WORD = re.compile(r"[^\W_]+")
 _MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _MOST_LABELS = 12  # in a message
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
@@ -28,6 +29,22 @@ NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 # A line about something that is not a fact of the patient: a reader of notes puts one of these words first.
 MARKED_LINE = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
+
+REFUTED, NOT_DONE, NOT_TAKEN, STOPPED, DO_NOT_PERFORM = "REFUTED: ", "NOT DONE: ", "NOT TAKEN: ", "STOPPED: ", "DO NOT PERFORM: "
+_TAKEN_BACK = {
+    "entered-in-error": "entered in error", "cancelled": "cancelled", "canceled": "cancelled", "superseded": "superseded",
+    "nullified": "entered in error", "deprecated": "superseded", "deleted": "deleted",
+}  # fmt: skip
+_MARKS = {
+    "refuted": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE, "no-show": NOT_DONE,
+    "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED, "aborted": STOPPED,
+    "abandoned": STOPPED, "terminated": STOPPED,
+}  # fmt: skip
+STATUSES = ("status", "docStatus", "verificationStatus", "lifecycleStatus")
+_FLAGS = {
+    "doNotPerform": DO_NOT_PERFORM, "prohibited": DO_NOT_PERFORM, "notDone": NOT_DONE, "notGiven": NOT_DONE, "wasNotGiven": NOT_DONE,
+    "wasNotTaken": NOT_TAKEN,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,10 +126,21 @@ def _listed(labels: list[str]) -> str:
 
 
 class SeveralPatients(InputError):
-    """The notes are about more than one patient."""
+    """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id."""
 
-    def __init__(self, name: str, number: int) -> None:
-        super().__init__(f"{name} holds the notes of {number} patients; give one file for each, or choose one with --patient ID")
+    def __init__(self, name: str, number: int, *, can_choose: bool = True) -> None:
+        way = "give one file for each" + (", or choose one with --patient ID" if can_choose else "")
+        super().__init__(f"{name} holds the notes of {number} patients; {way}")
+
+
+def is_called(patient: str, names: Iterable[str]) -> bool:
+    """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
+    return _folded(patient) in map(_folded, names)
+
+
+def _folded(called: str) -> str:
+    words = _NAME_WORD.findall(called.casefold())
+    return " ".join(called.casefold().split()) if re.search(r"\d", called) else " ".join(sorted(words))
 
 
 def no_such_patient(name: str) -> InputError:
@@ -158,3 +186,30 @@ def inside(value: Any) -> Iterator[Any]:
 def counted(left_out: Counter[str]) -> list[str]:
     """What was left out, each with how often."""
     return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]
+
+
+def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
+    """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
+    adherence = value.get("adherence")
+    told = [code for key in STATUSES for code in _codes(value.get(key))]
+    told += ["deleted"] if value.get("deleted") in (True, "true") else []
+    taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
+    marks = [mark for flag, mark in _FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
+    if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
+        marks += [_MARKS[code] for code in told if code in _MARKS]
+    marks += [NOT_TAKEN] if value.get("taken") == "n" else []
+    for code in _codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
+        marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
+    return (marks[0] if marks else ""), taken_back
+
+
+def _codes(value: Any) -> Iterator[str]:
+    """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
+    if isinstance(value, str):
+        yield value.lower().replace(" ", "-")
+    elif isinstance(value, Mapping):
+        for key in ("coding", "code", "text"):
+            yield from _codes(value.get(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _codes(inner)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, no_such_patient, sortable_days
+from medgemma_app.inputs.lines import SeveralPatients, is_called, no_such_patient, sortable_days
 
 Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
 
@@ -44,9 +44,9 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
     if patient is not None:
         chosen, dropped = _chosen_visits(value, name, patient)
         return chosen, [f"{dropped} {'entry' if dropped == 1 else 'entries'} of another patient, or of none"] if dropped else []
-    number = len(_people(identity for _, identity in _visits(value)))
-    if number > 1:
-        raise SeveralPatients(name, number)
+    people = _people(identity for _, identity in _visits(value))
+    if len(people) > 1:
+        raise SeveralPatients(name, len(people), can_choose=all(map(_ways_to_call, people)))
     return value, []
 
 
@@ -55,15 +55,14 @@ def refuse_several_numbers(text: str, name: str) -> str:
     found = [{f"id {label.lower()}": _plain(number)} for label, number in _RECORD_NUMBER.findall(text)]
     number = max((len(_people([one for one in found if kind in one])) for kind in {kind for one in found for kind in one}), default=1)
     if number > 1:
-        raise SeveralPatients(name, number)
+        raise SeveralPatients(name, number, can_choose=False)
     return text
 
 
 def _chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
     """What the visits of one patient say, and how many entries are left out. Raises InputError where none is the patient's."""
-    wanted = _plain(patient)
     visits = list(_visits(value))
-    chosen = _people(identity for _, identity in visits if wanted in identity.values())
+    chosen = _people(identity for _, identity in visits if is_called(patient, _ways_to_call(identity)))
     if len(chosen) != 1:
         raise no_such_patient(name)
     theirs = {id(visit) for visit, identity in visits if identity.keys() & chosen[0].keys() - {"sex"} and not _differ(identity, chosen[0])}
@@ -90,6 +89,10 @@ def _chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
 
     known = {id(visit) for visit, _ in visits if visit is not value}
     return kept(value), dropped
+
+
+def _ways_to_call(identity: Identity) -> list[str]:
+    return [said for kind, said in identity.items() if kind in ("name", "patient") or kind.startswith("id ")]
 
 
 def days_of(items: Sequence[Any]) -> list[str]:

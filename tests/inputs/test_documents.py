@@ -242,9 +242,11 @@ def test_a_clinical_document_may_hold_another_file():
     assert read(f"<ClinicalDocument><component>{body}</component></ClinicalDocument>").text == "Cough for two weeks.\nTemp 38.2°C."
 
 
-def test_a_clinical_document_of_two_patients_is_refused():
-    with pytest.raises(InputError, match="2 patients"):
-        read(cda(MEDICATIONS, patients=("77", "78")))
+def test_a_clinical_document_of_two_patients_is_refused_and_cannot_be_split():
+    for patient in (None, "77"):
+        with pytest.raises(InputError, match=r"2 patients; give one file for each$"):
+            read(cda(MEDICATIONS, patients=("77", "78")), patient=patient)
+    assert read(cda(MEDICATIONS, patients=("77", "77")), patient="77").text.count("birth date") == 1
     assert read(cda(MEDICATIONS), patient="77").text
     with pytest.raises(InputError, match="names no patient"):
         read(cda(MEDICATIONS), patient="99")
@@ -280,6 +282,36 @@ def test_a_message_is_told_segment_by_segment_without_what_it_takes_back():
         "Medication: Ramipril 2.5 mg",
     ]
     assert notes.facts["left_out"] == ["order (cancelled)", "result (entered in error)", "segment ZZZ"]
+
+
+def test_what_an_order_a_report_or_a_result_takes_back_goes_with_all_that_belongs_to_it():
+    report, result = "OBR|{}|||^{}|||202405060900||||||||||||||||||{}", "OBX|1|NM|1^{}||{}|mg/dL|||||{}"
+    notes = read(message(
+        report.format(1, "Chemistry", "X"), result.format("Sodium", 199, "F"), "NTE|1||clotted",
+        report.format(2, "Chemistry", "F"), result.format("Glucose", 182, "F"), "NTE|1||fasting",
+        result.format("Potassium", "8.9", "W"), "NTE|1||potassium is 8.9",
+        "ORC|SC|1|||CA", "RXE||^Heparin|5||mg", "ORC|SC|1|||DC", "RXE||^Warfarin|5||mg", "TXA|1|OP^Sepsis||20240506|||||||||||||||CA",
+    ))  # fmt: skip
+    assert notes.text.splitlines()[1:] == [
+        "Report: Chemistry; date: 2024-05-06", "Observation: Glucose: 182 mg/dL", "Comment: fasting", "STOPPED: Medication: Warfarin 5 mg",
+    ]  # fmt: skip
+    assert notes.facts["left_out"] == [
+        "comment on report (cancelled)", "comment on result (entered in error)", "document (cancelled)", "order (cancelled)",
+        "report (cancelled), 2 times", "result (entered in error)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("called", ["678", "Roe, John", "john roe"])
+def test_one_of_the_two_patients_of_a_message_can_be_chosen(called):
+    first, second = (f"OBX|1|NM|1^{name}||1|mg/dL|||||F" for name in ("Sodium", "Glucose"))
+    both = message(first, "PID|1||678^^^H^MR||ROE^JOHN||19800203|M", second)
+    with pytest.raises(InputError, match=r"2 patients.*--patient"):
+        read(both)
+    assert read(both, patient=called).text.splitlines() == ["Patient: male; birth date: 1980-02-03", "Observation: Glucose: 1 mg/dL"]
+    same_name = both.replace("ROE^JOHN", "DOE^JANE")
+    for way in ({}, {"patient": "Jane Doe"}):
+        with pytest.raises(InputError):
+            read(same_name, **way)
 
 
 def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():

@@ -267,6 +267,33 @@ def test_one_patient_is_chosen_with_what_the_record_refers_to_for_them(tmp_path:
     assert set(left_out) < set(notes.facts["left_out"])
 
 
+def whose(subject: dict[str, Any], contained: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"subject": subject, **({"contained": [contained]} if contained else {})}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "called"),
+    [
+        (whose({"display": "Jane Doe"}), whose({"display": "John Roe"}), "Doe, Jane"),
+        (whose({"reference": "#p"}, patient("p", **MRN)), whose({"reference": "#p"}, patient("p", identifier=[{"value": "8"}])), "mrn-77"),
+        (whose({"reference": "#p"}, patient("p", name=[{"given": ["Jane"], "family": "Doe"}])),
+         whose({"reference": "#p"}, patient("p", name=[{"text": "John Roe"}])), "jane doe"),
+        (whose({"reference": "#p"}, patient("p", gender="male")), whose({"reference": "#p"}, patient("p", gender="female")), None),
+    ],
+    ids=["names alone", "identifiers of contained patients", "names of contained patients", "nothing to tell them by"],
+)  # fmt: skip
+def test_the_way_on_works_for_every_way_to_name_a_patient(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], called: str | None
+) -> None:
+    path = write(tmp_path, bundle(condition("Gout", **one), condition("Asthma", **other)))
+    with pytest.raises(InputError, match="2 patients; give one file for each") as caught:
+        load_notes(path)
+    assert ("--patient" in str(caught.value)) == (called is not None)
+    if called:
+        text = load_notes(path, patient=called)
+        assert "Gout" in text and "Asthma" not in text
+
+
 def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names no patient with the ID") as caught:
         read_notes(write(tmp_path, TWO), patient="secret")

@@ -178,31 +178,35 @@ def test_forms_without_content_and_error_messages_are_no_notes(tmp_path: Path, c
         load_notes(write(tmp_path, content))
 
 
+# What each is about, and by what name or id one of the two patients can be chosen.
 OF_TWO = [
-    [{"patient": "A", "note": "Cough"}, {"patient": "B", "note": "Knee pain"}],
-    [{"mrn": "1", "note": "Cough"}, {"mrn": "2", "note": "Knee pain"}],
-    [{"patient": "52-year-old man", "note": "Cough"}, {"patient": "71-year-old man", "note": "Knee pain"}],
-    [{"patient": "52-year-old man", "note": "Cough"}, {"patient": "52 yo woman", "note": "Knee pain"}],
-    [{"patient": {"id": "1", "name": "Jane"}, "note": "Cough"}, {"patient": {"id": "2", "name": "Jane"}, "note": "Knee pain"}],
-    {"visits": [{"patient_name": "Jane Doe", "note": "Cough"}, {"patient_name": "John Doe", "note": "Knee pain"}]},
-    {"patients": [{"name": "Jane", "note": "Cough"}, {"name": "Bob", "note": "Knee pain"}]},
-    {"patients": {"1": {"name": "Jane", "note": "Cough"}, "2": {"name": "Bob", "note": "Knee pain"}}},
-    [{"patient": {"first_name": "Jane"}, "note": "Cough"}, {"patient": {"first_name": "Bob"}, "note": "Knee pain"}],
-    [{"patient": "A", "start": 0, "text": "Cough"}, {"patient": "B", "start": 1, "text": "Knee pain"}],
-    {"patient_1": {"name": "Jane", "note": "Cough"}, "patient_2": {"name": "Bob", "note": "Knee pain"}},
-    [{"sex": "female", "note": "Cough"}, {"sex": "M", "note": "Knee pain"}],
-    [{"dob": "1970-01-01", "note": "Cough"}, {"dob": "1980-01-01", "note": "Knee pain"}],
-    [{"name": "Jane Doe", "age": 45, "note": "Cough"}, {"name": "John Roe", "age": 54, "note": "Knee pain"}],
-    "MRN: 123\nCough\n\nMRN: 456\nKnee pain",
-]
+    ([{"patient": "A", "note": "Cough"}, {"patient": "B", "note": "Knee pain"}], "B"),
+    ([{"mrn": "1", "note": "Cough"}, {"mrn": "2", "note": "Knee pain"}], "2"),
+    ([{"patient": "52-year-old man", "note": "Cough"}, {"patient": "71-year-old man", "note": "Knee pain"}], None),
+    ([{"patient": "52-year-old man", "note": "Cough"}, {"patient": "52 yo woman", "note": "Knee pain"}], None),
+    ([{"patient": {"id": "1", "name": "Jane"}, "note": "Cough"}, {"patient": {"id": "2", "name": "Jane"}, "note": "Knee pain"}], "2"),
+    ({"visits": [{"patient_name": "Jane Doe", "note": "Cough"}, {"patient_name": "John Doe", "note": "Knee pain"}]}, "John Doe"),
+    ({"patients": [{"name": "Jane", "note": "Cough"}, {"name": "Bob", "note": "Knee pain"}]}, "bob"),
+    ({"patients": {"1": {"name": "Jane", "note": "Cough"}, "2": {"name": "Bob", "note": "Knee pain"}}}, "Bob"),
+    ([{"patient": {"first_name": "Jane"}, "note": "Cough"}, {"patient": {"first_name": "Bob"}, "note": "Knee pain"}], "bob"),
+    ([{"patient": "A", "start": 0, "text": "Cough"}, {"patient": "B", "start": 1, "text": "Knee pain"}], "B"),
+    ({"patient_1": {"name": "Jane", "note": "Cough"}, "patient_2": {"name": "Bob", "note": "Knee pain"}}, "Bob"),
+    ([{"sex": "female", "note": "Cough"}, {"sex": "M", "note": "Knee pain"}], None),
+    ([{"dob": "1970-01-01", "note": "Cough"}, {"dob": "1980-01-01", "note": "Knee pain"}], None),
+    ([{"name": "Jane Doe", "age": 45, "note": "Cough"}, {"name": "John Roe", "age": 54, "note": "Knee pain"}], "Roe, John"),
+    ("MRN: 123\nCough\n\nMRN: 456\nKnee pain", None),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", OF_TWO, ids=str)
-def test_the_visits_of_two_patients_are_never_one_record(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(
-        InputError, match=r"notes.json holds the notes of 2 patients; give one file for each, or choose one with --patient ID"
-    ):
-        load_notes(write(tmp_path, content))
+@pytest.mark.parametrize(("content", "called"), OF_TWO, ids=str)
+def test_the_visits_of_two_patients_are_never_one_record_and_the_way_on_works(tmp_path: Path, content: Any, called: str | None) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(InputError, match=r"notes.json holds the notes of 2 patients; give one file for each") as caught:
+        load_notes(path)
+    assert str(caught.value).endswith(", or choose one with --patient ID") == (called is not None)
+    if called is not None:
+        text = load_notes(path, patient=called)
+        assert "Knee pain" in text and "Cough" not in text
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_one_patient_in_several_spellings_and_other_people_are_one_record(tmp_pa
 
 
 def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    path = write(tmp_path, [*OF_TWO[1], {"note": "Headache"}])
+    path = write(tmp_path, [*OF_TWO[1][0], {"note": "Headache"}])
     notes = read_notes(path, patient="2")
     assert notes.text == "Mrn: 2; Note: Knee pain"
     assert notes.facts["left_out"] == ["2 entries of another patient, or of none"]
