@@ -193,8 +193,9 @@ def _choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | No
         return Table(*table), (*doubts, *(wrong,) * (bits > used > 0))
     if found := _header_window(header):
         return found, doubts
-    useless = f"{name} has a window that cannot be applied; percentiles of its values are shown instead"
-    return _full_range(pixels, header, name), (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
+    spread = _full_range(pixels, header, name)
+    useless = f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values, --window C/W chooses others"
+    return spread, (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
 
 
 def _header_window(header: Dataset) -> Window | None:

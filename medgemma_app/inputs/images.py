@@ -82,7 +82,10 @@ def read_open_image(file: BinaryIO, name: str, *, pad: bool = True, frame: int |
 
 
 def _in_memory(source: Any) -> BinaryIO:
-    content = source.read() if hasattr(source, "read") else bytes(source)
+    try:
+        content = source.read() if hasattr(source, "read") else bytes(source)
+    except (OSError, ValueError) as error:  # closed, or open for writing
+        raise InputError(f"{_name_of(source)} cannot be read; open the file anew, for reading bytes") from error
     if not isinstance(content, bytes):
         raise InputError('an open picture file must be opened for reading bytes, as open(path, "rb") does')
     if not content:

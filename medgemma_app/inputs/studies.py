@@ -150,6 +150,8 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
         left_out.append(
             f"{_named(copies)}, with the id (SOPInstanceUID) of another picture; give such pictures by their names to have them read"
         )
+    if others := sum(kind is None for kind, _ in kinds.values()):
+        left_out.append(f"{others} file{'s that are not pictures' if others > 1 else ' that is not a picture'}")
     if without:
         left_out.append(
             f"{without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "
@@ -174,7 +176,7 @@ def _kind(file: Path) -> tuple[str | None, str]:
         return "damaged", ""
     if dicom:
         kind, uid = kind_of(file)
-        return kind or (None if _is_directory_file(str(file)) else "other"), uid
+        return kind or ("index" if _is_directory_file(str(file)) else "other"), uid
     is_raster = file.suffix.lower() in PICTURES or head.startswith(BEGINNINGS) or head[:4] + head[8:] == b"RIFFWEBP"
     return "raster" if is_raster else None, ""
 

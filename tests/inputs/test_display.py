@@ -94,7 +94,10 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
     path = written(tmp_path, made(**elements))
     scan = read_image(path)
     assert "percentiles" in scan.facts["window"]["from"]
-    assert scan.warnings == ("scan.dcm has a window that cannot be applied; percentiles of its values are shown instead",)
+    assert scan.warnings == (
+        "scan.dcm has a window that cannot be applied; it is shown by the percentiles 0.1 and 99.9 of its values, "
+        "--window C/W chooses others",
+    )
     assert (shown(path).min(), shown(path).max()) == (0, 255)
 
 

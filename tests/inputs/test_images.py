@@ -246,6 +246,11 @@ def test_bytes_and_open_files_are_shown_as_their_files(tmp_path: Path) -> None:
     assert [scan.facts["name"] for scan in scans] == ["scan.png", *["the picture"] * 3]
 
 
+def closed(file):
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -256,6 +261,7 @@ def test_bytes_and_open_files_are_shown_as_their_files(tmp_path: Path) -> None:
         (b"", "the picture is empty"),
         (b"words", "is not a picture that can be read"),
         (io.StringIO("words"), 'as open(path, "rb") does'),
+        (closed(io.BytesIO(b"words")), "open the file anew"),
         (None, "of the type NoneType"),
         ([drawing()], "of the type list"),
     ],

@@ -59,10 +59,12 @@ def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get
     for name in ("chest.png", "hand.png"):
         Image.fromarray(STORED).save(tmp_path / name)
     written(tmp_path, made(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "mask")
+    (tmp_path / "visit.txt").write_text("Cough")
     found = find_studies([str(tmp_path)])
     assert [study.path for study in found.studies] == [str(tmp_path)]
     assert found.left_out == [
         "chest.png, hand.png, which are not DICOM, beside a series of slices; give such pictures by their names to have them read",
+        "1 file that is not a picture",
         "1 DICOM file that holds no picture of a patient (a report, a segmentation, a plan)",
     ]
 
