@@ -244,12 +244,11 @@ def _names(patient: Resource) -> Iterator[str]:
     held = patient.get("name")
     for one in held if isinstance(held, list) else [held]:
         if isinstance(one, Mapping):
-            parts = [part for key in ("given", "family") for part in (one.get(key) if isinstance(one.get(key), list) else [one.get(key)])]
-            yield from filter(None, [one["text"] if isinstance(one.get("text"), str) else "", " ".join(filter(_is_text, parts))])
+            yield from (said for said in (_text(one.get("text")), f"{_text(one.get('given'))} {_text(one.get('family'))}".strip()) if said)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _text(value: Any) -> str:
+    return " ".join(map(_text, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
 
 
 def _inside(resource: Resource) -> str:
