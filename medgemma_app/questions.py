@@ -64,7 +64,8 @@ def ask_task(
         origin = origin_of("ask", model, options, None, facts)
         return Report(text, {}, validation, generation, origin, warnings, images=images, source=told)
 
-    return Task(ask_prompt(question, studies, told), checked_options(options).seeded(), report)
+    prompt = ask_prompt(question, studies, told)
+    return Task(prompt, checked_options(options, prompt).seeded(), report)
 
 
 def ask_prompt(question: str, studies: Sequence[Scan | Series] = (), notes: str | None = None) -> Prompt:

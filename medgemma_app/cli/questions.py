@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medgemma_app.cli.options import AsJson, RunOptions, argument, collected
+from medgemma_app.cli.options import ADVANCED, AsJson, RunOptions, argument, collected, option
 from medgemma_app.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def ask(
         list[str],
         argument("[SCAN|-]... QUESTION", "Pictures, folders of slices, or - for notes on standard input; then the question."),
     ],
+    schema: Annotated[Path | None, option(ADVANCED, "Answer with JSON that follows the JSON schema in FILE.", metavar="FILE")] = None,
 ) -> None:
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
@@ -36,6 +38,8 @@ def ask(
     if names.count("-") > 1:
         raise OptionError("standard input can be read only once")
     job, scans = Run("ask", run), [name for name in names if name != "-"]
+    if schema is not None:
+        job.options = replace(job.options, schema=_read_schema(schema))
 
     def read(_study: StudySource) -> Make:
         studies = [read_study(scan) for scan in scans]
@@ -43,7 +47,23 @@ def ask(
         return lambda model: ask_task(model, question, *studies, notes=notes, options=job.options)
 
     found = StudyList([StudySource(names[0] if names else "-")], [])
-    raise typer.Exit(job.studies(found, read, asked={"question": question}, inputs=names[1:]))
+    raise typer.Exit(
+        job.studies(
+            found, read, asked={"question": question, "schema": job.options.schema}, inputs=[*names[1:], *([str(schema)] if schema else [])]
+        )
+    )
+
+
+def _read_schema(path: Path) -> str:
+    from medgemma_app.inputs.files import open_input, shown_name
+    from medgemma_app.model.structured import MOST_LETTERS
+
+    with open_input(path, what="a JSON schema") as file:
+        raw = file.read(4 * MOST_LETTERS)  # what is longer is refused, whatever it says
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{shown_name(path)} is not UTF-8 text; give a JSON schema") from error
 
 
 def _exists(path: str) -> bool:

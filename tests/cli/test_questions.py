@@ -49,13 +49,30 @@ def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_
         (["SCAN", "Why?", "-o", "x.sr.dcm"], "can be written as DICOM"),
         (["SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
         (["-", "SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
+        (["Why?", "--schema", "good.json", "-o", "good.json"], "one of the files that the command uses"),
+        (["Why?", "--schema", "none.json"], "none.json does not exist"),
+        (["Why?", "--schema", "bad.json"], "the schema cannot be followed: Unimplemented keys"),
+        (["Why?", "--schema", "latin.json"], "latin.json is not UTF-8 text"),
+        (["Why?", "--schema", "large.json"], "the schema has more than 100000 characters"),
     ],
 )
 def test_wrong_usage_of_ask_is_one_line_before_the_model_is_loaded(medgemma, scan, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    for name, content in {"good": b"{}", "bad": b'{"not": {}}', "latin": b'{"title": "\xe9"}', "large": b" " * 100_001}.items():
+        (tmp_path / f"{name}.json").write_bytes(content)
     result = medgemma("ask", *(scan if each == "SCAN" else each for each in arguments))
     assert (result.exit_code, result.loads) == (2, 0)
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("limit", "exit_code"), [(200, 0), (4, 3)], ids=["whole", "cut"])
+def test_an_answer_follows_the_schema_of_a_file_and_a_cut_one_is_an_error(medgemma, scan, tmp_path, limit, exit_code):
+    schema = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
+    (tmp_path / "side.json").write_text(json.dumps(schema))
+    result = medgemma("ask", scan, "Which side?", "--schema", tmp_path / "side.json", "--max-tokens", limit)
+    assert (result.exit_code, "truncated: " in result.stderr) == (exit_code, exit_code == 3)
+    if exit_code == 0:
+        assert json.loads(result.stdout)["side"] in ("left", "right")
 
 
 def test_a_question_longer_than_a_path_can_be_is_a_question(medgemma):
