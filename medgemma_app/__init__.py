@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     )
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
-    from medgemma_app.questions import ask
+    from medgemma_app.questions import ask, locate
     from medgemma_app.remote import connect
     from medgemma_app.reports import findings, findings_many, soap, soap_many
-    from medgemma_app.tasks import FindingsReport, Report, SoapReport
+    from medgemma_app.tasks import Box, FindingsReport, LocateReport, Report, SoapReport
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
 __all__ = [
+    "Box",
     "ContextError",
     "EndpointError",
     "Estimate",
@@ -44,6 +45,7 @@ __all__ = [
     "ImageHeader",
     "InputError",
     "Issue",
+    "LocateReport",
     "MedGemma",
     "MedGemmaError",
     "Model",
@@ -66,6 +68,7 @@ __all__ = [
     "findings_many",
     "load_image",
     "load_notes",
+    "locate",
     "soap",
     "soap_many",
     "validate_findings",
@@ -82,10 +85,10 @@ _HOMES = {
     ],
     "model.local": ["MedGemma"],
     "prompts": ["Prompt"],
-    "questions": ["ask"],
+    "questions": ["ask", "locate"],
     "remote": ["connect"],
     "reports": ["findings", "findings_many", "soap", "soap_many"],
-    "tasks": ["FindingsReport", "Report", "SoapReport"],
+    "tasks": ["Box", "FindingsReport", "LocateReport", "Report", "SoapReport"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,24 +1,26 @@
-"""ask(): a question about pictures or notes, answered in free text."""
+"""ask(): a question about pictures or notes, answered in free text; and locate(): the place of a structure in a picture."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from medgemma_app.errors import InputError, OptionError, expect
-from medgemma_app.inputs.images import Scan, Series
+from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
-from medgemma_app.prompts import Prompt, encodable, numbered_slices
+from medgemma_app.prompts import Prompt, encodable, locate_prompt, numbered_slices
 from medgemma_app.reports import captioned, check_model, read_visit
-from medgemma_app.tasks import OnToken, Report, Task, origin_of, write
+from medgemma_app.tasks import Box, LocateReport, OnToken, Report, Task, origin_of, write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from PIL.Image import Image
 
     from medgemma_app.inputs.images import Picture
     from medgemma_app.reports import VisitNotes
+    from medgemma_app.validate.boxes import NormalisedBox
 
 
 def ask(
@@ -88,3 +90,59 @@ def checked_text(text: str, name: str) -> str:
     if not text.strip():
         raise OptionError(f"the {name} is empty; write one")
     return encodable(text.strip())
+
+
+def locate(
+    model: Model, scan: Picture, target: str, *, options: Options | None = None, retries: int = 0, on_token: OnToken | None = None
+) -> LocateReport:
+    """Where the model sees an anatomical structure in one picture, such as "right clavicle".
+
+    Raises as ``findings`` does, and OptionError for a repetition penalty, which would garble the numbers.
+    """
+    task = locate_task(model, scan, target, options=options)
+    return cast(LocateReport, write(model, task, retries=retries, on_token=on_token))
+
+
+def locate_task(model: Model, scan: Picture, target: str, *, options: Options | None = None) -> Task:
+    """Reads the picture; see ``locate``."""
+    target = checked_text(target, "target")
+    if checked_options(options).repetition_penalty not in (None, 1):
+        raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")
+    picture = scan if isinstance(scan, Scan) else read_image(scan)
+    check_model(model)
+    prompt, file = locate_prompt(picture.image, target)
+
+    def report(generation: Generation, options: Options) -> LocateReport:
+        from medgemma_app.validate import Issue, Validation, validate_boxes
+
+        text, thought = generation.text.strip(), generation.thought is not None
+        found, validation = validate_boxes(text, finish_reason=generation.finish_reason, has_thought=thought)
+        placed = [place(box, picture.facts) for box in found]
+        beside = [
+            Issue("impossible-box", "error", f"box {number} lies in the padding, beside the picture")
+            for number, box in enumerate(placed, 1)
+            if box is None
+        ]
+        validation = Validation((*validation.issues, *beside))
+        boxes = tuple(box for box in placed if box)
+        origin = origin_of("locate", model, options, file, {"target": target, "scan": dict(picture.facts)})
+        return LocateReport(text, {}, validation, generation, origin, picture.warnings, images=captioned(picture), boxes=boxes)
+
+    return Task(prompt, checked_options(options, prompt).seeded(), report, retry_penalty=None)
+
+
+def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
+    """The box in pixels of the file that ``facts`` describe (see ``Scan``): cut at the picture's edges, None where it lies beside it."""
+    shown, padding = facts.get("shown") or facts, facts["padding"] or dict.fromkeys(("left", "top", "right", "bottom"), 0)
+
+    def pixel(edge: float, before: str, after: str, size: str) -> int:
+        """The square is the picture as it is shown, with borders before and after it."""
+        full, length = padding[before] + shown[size] + padding[after], int(facts[size])
+        inside: float = (edge / 1000 * full - padding[before]) / shown[size] * length
+        return min(max(round(inside), 0), length)
+
+    left, right = (pixel(edge, "left", "right", "width") for edge in (box.x0, box.x1))
+    top, bottom = (pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1))
+    if left >= right or top >= bottom:
+        return None
+    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), left, top, right, bottom, facts.get("frame", 1))

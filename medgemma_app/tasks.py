@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
-from medgemma_app.notices import NOTICE
+from medgemma_app.notices import BOX_NOTICE, NOTICE
 from medgemma_app.prompts import Prompt, PromptFile
 
 if TYPE_CHECKING:
@@ -79,6 +79,41 @@ class Report:
         }
 
 
+@dataclass(frozen=True)
+class Box:
+    """Where the model sees a structure.
+
+    ``box_2d`` is [y0, x0, y1, x1] in thousandths of the padded square that the model sees. ``left``, ``top``, ``right`` and ``bottom``
+    are its edges in pixels of the file: of its upright picture, or of the ``frame`` of a DICOM file as stored.
+    """
+
+    label: str
+    box_2d: tuple[float, float, float, float]
+    left: int
+    top: int
+    right: int
+    bottom: int
+    frame: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class LocateReport(Report):
+    """``boxes`` are those that the answer gives and that can be used; ``text`` has the reasoning too."""
+
+    boxes: tuple[Box, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready and complete."""
+        boxes = [{**asdict(box), "box_2d": list(box.box_2d)} for box in self.boxes]
+        return {**super().to_dict(), "notice": f"{NOTICE} {BOX_NOTICE}", "boxes": boxes}
+
+    def draw(self) -> Image:
+        """The picture that the model saw, with the boxes on it."""
+        from medgemma_app.export.html import draw_boxes
+
+        return draw_boxes(self.images[0][1], self.to_dict()["boxes"])
+
+
 class FindingsReport(Report):
     """``sections`` has findings and impression, or the sections of the prompt file; "" where the model wrote none."""
 
@@ -122,6 +157,7 @@ class Task:
     prompt: Prompt
     options: Options
     report: Callable[[Generation, Options], Report]
+    retry_penalty: float | None = RETRY_PENALTY
 
 
 def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
@@ -174,20 +210,20 @@ def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnT
     tries = 1
     while not best.validation.ok and tries <= retries:
         try:
-            again = _answer(model, task, _varied(task.options, tries), on_token)
+            again = _answer(model, task, _varied(task.options, tries, task.retry_penalty), on_token)
         except GenerationError:  # there is an answer already
             break
         best, tries = min(best, again, key=_faults), tries + 1
     return replace(best, tries=tries)
 
 
-def _varied(options: Options, attempt: int) -> Options:
+def _varied(options: Options, attempt: int, penalty: float | None) -> Options:
     """What draws another answer: a little chance, and a penalty that tells a loop from a number said twice."""
     return replace(
         options,
         temperature=options.temperature or RETRY_TEMPERATURE,
         seed=(options.seed or 0) + attempt,
-        repetition_penalty=options.repetition_penalty or RETRY_PENALTY,
+        repetition_penalty=options.repetition_penalty or penalty,
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``medgemma findings``, ``soap``, ``ask``, ``prompts``, ``check``, ``export``, ``doctor``, ``serve``."""
+"""The command line: ``medgemma findings``, ``soap``, ``ask``, ``locate``, ``prompts``, ``check``, ``export``, ``doctor``, ``serve``."""
 
 
 def main() -> None:

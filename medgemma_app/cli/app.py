@@ -22,6 +22,7 @@ from medgemma_app.cli.options import (
     AsJson,
     Command,
     Force,
+    Frame,
     Group,
     KeyFile,
     ModelName,
@@ -32,11 +33,12 @@ from medgemma_app.cli.options import (
     RunOptions,
     Strict,
     Subject,
+    Window,
     argument,
     collected,
     option,
 )
-from medgemma_app.cli.questions import ask, prompts
+from medgemma_app.cli.questions import ask, locate, prompts
 from medgemma_app.cli.streams import errors_become_exit_codes
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.notices import NOTICE, TERMS
@@ -86,8 +88,8 @@ def findings(
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
     prior: Annotated[str | None, option(INPUT, "An earlier picture of the same patient, to compare with.", metavar="FILE")] = None,
     view: Annotated[list[str] | None, option(INPUT, "Another view of the same study. May be repeated.", metavar="FILE")] = None,
-    frame: Annotated[int | None, option(INPUT, "Which frame or page to read from files with several, counted from 1.", metavar="N")] = None,
-    window: Annotated[str | None, option(INPUT, "Window centre and width for DICOM files, such as 40/400.", metavar="C/W")] = None,
+    frame: Frame = None,
+    window: Window = None,
     slices: Annotated[
         int | None,
         option(INPUT, "Use at most N slices of a series (default: 85). Also reads a multi-frame DICOM file as a series.", metavar="N"),
@@ -160,7 +162,7 @@ def soap(
     raise typer.Exit(job.studies(find_notes(notes), read, asked=asked))
 
 
-for command in (ask, prompts):
+for command in (ask, locate, prompts):
     app.command(cls=Command)(command)
 
 

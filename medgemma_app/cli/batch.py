@@ -59,16 +59,25 @@ class Run:
         self._keys: dict[StudySource, str] = {}
         self._inputs: Sequence[str] = ()
         self._contents: dict[StudySource, str | None] = {}
+        self._finish: Callable[[Report], object] | None = None
 
     def studies(
-        self, found: StudyList, read: Read, *, asked: Mapping[str, Any], inputs: Sequence[str] = (), saved: Path | None = None
+        self,
+        found: StudyList,
+        read: Read,
+        *,
+        asked: Mapping[str, Any],
+        inputs: Sequence[str] = (),
+        saved: Path | None = None,
+        finish: Callable[[Report], object] | None = None,
     ) -> int:
         """Every study, in order. Returns the worst of their exit codes.
 
         ``asked`` are the command's own options that a result depends on; ``inputs`` further files that are read, ``saved`` one that
-        is written.
+        is written. ``finish`` is called with every report.
         """
         studies, settings, output = found.studies, self.settings, self.settings.output
+        self._finish = finish
         self._name(studies, inputs)
         if output is not None:
             used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
@@ -220,6 +229,8 @@ class Run:
     def _count(self, result: Report | MedGemmaError) -> None:
         self._written += 1
         self._codes.append(self._exit_code(result))
+        if self._finish and not isinstance(result, MedGemmaError):
+            self._finish(result)
         self._found += ["failed"] if isinstance(result, MedGemmaError) else severities(result)
 
     def _say_verdict(self) -> None:

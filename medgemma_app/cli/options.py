@@ -50,6 +50,8 @@ Adapter = Annotated[
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
 Patient = Annotated[str | None, option(INPUT, "Whose notes to use from a record of several patients.", metavar="ID")]
+Frame = Annotated[int | None, option(INPUT, "Which frame or page to read from files with several, counted from 1.", metavar="N")]
+Window = Annotated[str | None, option(INPUT, "Window centre and width for DICOM files, such as 40/400.", metavar="C/W")]
 PromptName = Annotated[
     str | None, option(INPUT, "Use this prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
 ]

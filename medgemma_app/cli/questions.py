@@ -1,19 +1,21 @@
-"""The commands beside reports: a question in free text, and the list of prompt files."""
+"""The commands beside reports: a question in free text, the place of a structure, and the list of prompt files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medgemma_app.cli.options import ADVANCED, AsJson, RunOptions, argument, collected, option
+from medgemma_app.cli.options import ADVANCED, OUTPUT, AsJson, Frame, RunOptions, Window, argument, collected, option
 from medgemma_app.errors import OptionError
+from medgemma_app.notices import say
 
 if TYPE_CHECKING:
     from medgemma_app.cli.batch import Make
     from medgemma_app.inputs.studies import StudySource
+    from medgemma_app.tasks import LocateReport, Report
 
 
 @collected
@@ -64,6 +66,53 @@ def _read_schema(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OptionError(f"{shown_name(path)} is not UTF-8 text; give a JSON schema") from error
+
+
+@collected
+def locate(
+    run: RunOptions,
+    scan: Annotated[str, argument("SCAN", "One picture or DICOM file.")],
+    target: Annotated[str, argument("TARGET", 'The anatomical structure to look for, such as "right clavicle".')],
+    frame: Frame = None,
+    window: Window = None,
+    save_boxes: Annotated[
+        Path | None, option(OUTPUT, "Save the picture that the model sees, with the boxes on it, as a PNG file.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Find the bounding box of an anatomical structure in a picture."""
+    from medgemma_app.cli.batch import Run
+    from medgemma_app.cli.output import check_output, write_whole
+    from medgemma_app.export.html import png
+    from medgemma_app.inputs.images import read_image
+    from medgemma_app.inputs.studies import StudyList, StudySource
+    from medgemma_app.questions import checked_text, locate_task
+    from medgemma_app.tasks import LocateReport
+
+    job, target = Run("locate", run), checked_text(target, "target")
+    if save_boxes is not None:
+        check_output(save_boxes, "--save-boxes", [scan], force=run.force)
+    shown: dict[str, Any] = {"frame": frame, "window": window}
+
+    def read(study: StudySource) -> Make:
+        picture = read_image(study.path, **shown)
+        return lambda model: locate_task(model, picture, target, options=job.options)
+
+    def finish(report: Report) -> None:
+        if isinstance(report, LocateReport):
+            say_boxes(report)
+            if save_boxes is not None:
+                write_whole(save_boxes, png(report.draw()))
+
+    found = StudyList([StudySource(scan)], [])
+    raise typer.Exit(job.studies(found, read, asked={"target": target, **shown}, saved=save_boxes, finish=finish))
+
+
+def say_boxes(report: LocateReport) -> None:
+    """Says on standard error where the boxes are in the file, and what they are good for."""
+    from medgemma_app.export.html import box_lines
+
+    for line in box_lines(report.to_dict()).splitlines():
+        say(line)
 
 
 def _exists(path: str) -> bool:

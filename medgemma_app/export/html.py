@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from medgemma_app import notices
-from medgemma_app.notices import BLIND_SPOT, NOTICE
+from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     Captioned = tuple[str, Image]
     Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
-TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer"}
+TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 SEVERITIES = ("error", "warning", "info")
+BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE = 1024  # pixels of a picture in the page; the model itself sees 896
 
 
@@ -41,9 +42,12 @@ def document(title: str, body: str) -> str:
 def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:
     """What the page shows, by default with its own style: also what a notebook shows."""
     issues = ordered(record)
-    panels = [_pictures(images)] if images else []
+    boxes = record.get("boxes") or ()
+    panels = [_pictures(images, _overlay(boxes) if boxes else "")] if images else []
     if question := (record.get("input") or {}).get("question"):
         panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>'))
+    if record.get("kind") == "locate":
+        panels.append(_panel("Boxes", f'<p class="text">{escape(box_lines(record))}</p>'))
     if source is not None:
         panels.append(_panel("Source", _marked(source, _spans(issues, "source_start", "source_end"), issues, "source")))
     panels.append(_panel("Draft", _draft(record, issues)))
@@ -110,10 +114,15 @@ def verdict(issues: Sequence[Mapping[str, Any]]) -> str:
 
 def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
     """The picture as a PNG inside the page, at most ``side`` pixels wide and high."""
-    shown, file = image.copy(), io.BytesIO()
+    shown = image.copy()
     shown.thumbnail((side, side))
-    shown.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(png(shown)).decode("ascii")
+
+
+def png(image: Image) -> bytes:
+    """The content of a PNG file."""
+    image.save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
 
 
 def _banner(word: str) -> str:
@@ -124,10 +133,44 @@ def _panel(title: str, body: str) -> str:
     return f'<section class="panel" aria-label="{escape(title)}"><h2>{escape(title)}</h2>{body}</section>'
 
 
-def _pictures(images: Sequence[Captioned]) -> str:
+def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
+    """A copy of the square that the model saw, with boxes and their labels on it."""
+    from PIL import ImageDraw
+
+    drawn, scale = image.convert("RGB"), image.width / 1000
+    pen, width = ImageDraw.Draw(drawn), max(1, image.width // 300)
+    for box in boxes:
+        y0, x0, y1, x1 = (float(edge) * scale for edge in box["box_2d"])
+        pen.rectangle((x0, y0, x1, y1), outline=BOX_COLOUR, width=width)
+        label = str(box["label"])[:LONGEST_LABEL].encode("ascii", "replace").decode()
+        pen.text((x0 + 2 * width, y0 + 2 * width), label, fill=BOX_COLOUR, font_size=max(10, image.width / 45))
+    return drawn
+
+
+def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
+    """The boxes over the square that the model saw, as vectors."""
+    shapes = ""
+    for box in boxes:
+        y0, x0, y1, x1 = map(float, box["box_2d"])
+        shapes += f'<rect x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}"/>'
+        shapes += f'<text x="{x0 + 6:g}" y="{y0 + 28:g}">{escape(str(box["label"])[:LONGEST_LABEL])}</text>'
+    return f'<svg class="boxes" viewBox="0 0 1000 1000" role="img" aria-label="boxes">{shapes}</svg>'
+
+
+def box_lines(record: Mapping[str, Any]) -> str:
+    """The boxes in pixels of the file, one a line, and what they are not good for."""
+    lines = [f"Asked for: {(record.get('input') or {}).get('target')}"]
+    for box in record.get("boxes") or ():
+        edges = ", ".join(f"{edge} {int(box[edge])}" for edge in ("left", "top", "right", "bottom"))
+        lines.append(f"{box['label']}: {edges} (pixels, frame {int(box['frame'])})")
+    return "\n".join([*lines, BOX_NOTICE])
+
+
+def _pictures(images: Sequence[Captioned], overlay: str = "") -> str:
     figures = ""
     for caption, image in images:
         shown = f'<img src="{data_url(image)}" alt="{escape(caption)}, as the model saw it">'
+        shown = f'<div class="boxed">{shown}{overlay}</div>' if overlay else shown
         figures += f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
     return _panel("Picture, as the model saw it", figures)
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import made_by, ordered, sections_of, title_of, verdict
+from medgemma_app.export.html import box_lines, draw_boxes, made_by, ordered, sections_of, title_of, verdict
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -64,11 +64,15 @@ def _flow(title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Ima
     yield Paragraph(f"DRAFT. {escape(NOTICE)}", banner)
     yield Paragraph(escape(title), ParagraphStyle("title", parent=head, fontSize=14, leading=18))
     yield from lines(made_by(record), small)
-    yield from _pictures(images, small)
+    boxes = record.get("boxes") or ()
+    yield from _pictures([(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images, small)
     if question := (record.get("input") or {}).get("question"):
         yield Paragraph("Question", head)
         yield from lines(str(question))
         yield Paragraph("Answer", head)
+    if record.get("kind") == "locate":
+        yield Paragraph("Boxes", head)
+        yield from lines(box_lines(record))
     for heading, text in sections_of(record):
         if heading:
             yield Paragraph(escape(heading), head)

@@ -161,6 +161,8 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
         raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
     if window != CT_IN_COLOUR:
         doubts = (*doubts, *warn_doubtful(small, name))
+    if picture.size != (facts["width"], facts["height"]):  # its pixels were not square
+        facts["shown"] = {"width": picture.width, "height": picture.height}
     picture, padding = squared(picture, pad=pad)
     header = ImageHeader.from_dict(facts.get("header") or {})
     patient = facts.pop("patient", None)  # a digest of an id still tells who it is, so that no record has it

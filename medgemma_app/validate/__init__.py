@@ -9,6 +9,7 @@ from medgemma_app.validate.core import FinishReason, Issue, Severity, Validation
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:
+    from medgemma_app.validate.boxes import validate_boxes
     from medgemma_app.validate.questions import validate_answer
     from medgemma_app.validate.reports import validate_findings, validate_soap
 
@@ -20,10 +21,11 @@ __all__ = [
     "parse_findings",
     "parse_soap",
     "validate_answer",
+    "validate_boxes",
     "validate_findings",
     "validate_soap",
 ]
-_HOMES = {"validate_answer": "questions", "validate_findings": "reports", "validate_soap": "reports"}
+_HOMES = {"validate_answer": "questions", "validate_boxes": "boxes", "validate_findings": "reports", "validate_soap": "reports"}
 
 
 def __getattr__(name: str) -> Any:

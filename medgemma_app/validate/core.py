@@ -16,7 +16,7 @@ from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.sections import DATA, OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
-# Of any text; of findings reports; of a text and what it was written from.
+# Of any text; of findings reports; of a text and what it was written from; of boxes.
 FormCode: TypeAlias = Literal[
     "no-answer", "thought-only", "not-checked", "special-token", "refusal", "gibberish", "repetition", "doubled-text", "unfilled-template",
     "truncated", "missing-section", "empty-section", "section-order",
@@ -29,7 +29,8 @@ SourceCode: TypeAlias = Literal[
     "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "status-mismatch",
     "wrong-age", "wrong-sex", "unnamed-medication", "unnamed-diagnosis", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
 ]  # fmt: skip
-Code: TypeAlias = FormCode | FindingsCode | SourceCode
+BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
+Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
 # Ten times what a report or the notes of a visit come to.

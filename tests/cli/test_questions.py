@@ -1,14 +1,18 @@
-"""``medgemma ask`` and ``medgemma prompts``, and the prompts of a user's own."""
+"""``medgemma ask``, ``locate`` and ``prompts``, and the prompts of a user's own."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from PIL import Image
+from scripted_model import ScriptedModel
 
-from medgemma_app.notices import NOTICE
+from medgemma_app.demo import draw_phantom
+from medgemma_app.notices import BOX_NOTICE, NOTICE
 from medgemma_app.prompts import prompt_paths, read_prompt
 
+SEED = 3  # of the drawing that ``scan`` is
 GERMAN = """---
 kind: findings
 title: Befundbericht
@@ -77,6 +81,65 @@ def test_an_answer_follows_the_schema_of_a_file_and_a_cut_one_is_an_error(medgem
 
 def test_a_question_longer_than_a_path_can_be_is_a_question(medgemma):
     assert medgemma("ask", "why " * 2000, "--max-tokens", 1).loads == 1
+
+
+ANSWER = 'It is thin.\nFinal Answer:\n```json\n[{"box_2d": [100, 200, 300, 400], "label": "right clavicle"}]\n```'
+
+
+@pytest.fixture
+def locate(medgemma, monkeypatch):
+    """Runs ``medgemma locate`` with a model that answers with a box, or as told."""
+
+    def run(*arguments, answer=ANSWER):
+        monkeypatch.setattr("medgemma_app.cli.batch.Run._open", lambda _: ScriptedModel(answer))
+        return medgemma("locate", *arguments)
+
+    return run
+
+
+def test_locate_prints_the_answer_and_says_where_the_box_is_and_what_it_is_good_for(locate, scan, tmp_path):
+    result = locate(scan, "right clavicle", "--save-boxes", tmp_path / "boxes.png")
+    assert (result.exit_code, result.stdout) == (0, ANSWER + "\n")
+    side = draw_phantom(SEED)[0].width
+    edges = [round(side * part) for part in (0.2, 0.1, 0.4, 0.3)]
+    assert "right clavicle: left {}, top {}, right {}, bottom {} (pixels, frame 1)".format(*edges) in result.stderr
+    assert BOX_NOTICE in result.stderr and NOTICE in result.stderr
+    with Image.open(tmp_path / "boxes.png") as drawn:
+        assert drawn.getpixel((side // 4, side // 10)) == (255, 212, 0)
+    record = json.loads(locate(scan, "right clavicle", "--json").stdout)
+    assert [record["boxes"][0][edge] for edge in ("left", "top", "right", "bottom")] == edges
+
+
+def test_boxes_that_cannot_be_read_are_exit_code_3(locate, scan):
+    result = locate(scan, "right clavicle", answer="It is on the left.")
+    assert result.exit_code == 3 and "malformed-boxes" in result.stderr
+
+
+def test_the_demo_can_be_asked_for_a_box(medgemma, scan):
+    assert medgemma("locate", scan, "nodule", "--max-tokens", 20).exit_code in (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SCAN", "rib", "--save-boxes", "SCAN"], "one of the files that the command uses"),
+        (["SCAN", "rib", "--save-boxes", "SCAN", "--force"], "one of the files that the command uses"),
+        (["SCAN", "rib", "--save-boxes", "there.png"], "exists already"),
+        (["SCAN", "rib", "--save-boxes", "new.png", "-o", "new.png"], "new.png"),
+        (["SCAN", "rib", "--save-boxes", "new.json", "-o", "new.json"], "one of the files that the command uses"),
+        (["SCAN", "rib", "--repetition-penalty", "1.1"], "leave it out"),
+        (["SCAN", " "], "the target is empty"),
+        ([".", "rib"], "a folder"),
+        (["SCAN", "rib", "-o", "x.fhir.json"], "can be written as FHIR"),
+    ],
+)
+def test_wrong_usage_of_locate_is_one_line_and_nothing_is_written(locate, scan, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.png").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    result = locate(*(scan if each == "SCAN" else each for each in arguments))
+    assert result.exit_code == 2 and message in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_prompts_lists_every_file_with_its_kind_and_sections(medgemma):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate import validate_findings, validate_soap
-from medgemma_app.validate.core import FindingsCode, FormCode, SourceCode
+from medgemma_app.validate.core import BoxCode, FindingsCode, FormCode, SourceCode
 
 FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 README = Path(__file__).parents[2] / "medgemma_app" / "validate" / "README.md"
@@ -209,7 +209,7 @@ def test_several_sources_are_one():
 
 def test_the_readme_lists_every_code():
     rows = set(re.findall(r"(?m)^\| `([a-z-]+)` \| (?:error|warning|info)", README.read_text(encoding="utf-8")))
-    assert rows == {code for kind in (FormCode, FindingsCode, SourceCode) for code in get_args(kind)}
+    assert rows == {code for kind in (FormCode, FindingsCode, SourceCode, BoxCode) for code in get_args(kind)}
 
 
 SHOWN = """

@@ -1,0 +1,119 @@
+"""The boxes in an answer: read strictly, with an issue for every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from medgemma_app.validate.core import FinishReason, Issue, Validation, excerpt
+from medgemma_app.validate.questions import validate_answer
+
+SCALE = 1000  # what the prompt asks for; Google's technical report also speaks of 0..1
+MOST_BOXES = 100
+_FINAL = re.compile(r"final answer\W{0,10}:", re.IGNORECASE)
+_FENCED = re.compile(r"```[ \t]*json\b(.*?)```", re.IGNORECASE | re.DOTALL)
+
+
+class NormalisedBox(NamedTuple):
+    """A structure's name, and its edges in thousandths of the square that the model sees."""
+
+    label: str
+    y0: float
+    x0: float
+    y1: float
+    x1: float
+
+
+def validate_boxes(
+    text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False
+) -> tuple[tuple[NormalisedBox, ...], Validation]:
+    """The boxes of an answer, and what is wrong with its form and with each of them; raises nothing, whatever the text.
+
+    A box with an error is not among the boxes.
+    """
+    form = validate_answer(text, finish_reason=finish_reason, has_thought=has_thought)
+    advice = "the text repeats itself in a loop; set --temperature above 0 to get another answer"  # a penalty would garble numbers
+    issues = [replace(issue, message=advice) if issue.code == "repetition" else issue for issue in form.issues]
+    if any(issue.code in ("no-answer", "thought-only") for issue in issues):
+        return (), form
+    try:
+        boxes, found = _scaled(_items(text))
+    except _Malformed as error:
+        boxes, found = [], [Issue("malformed-boxes", "error", str(error), excerpt(text[-200:]))]
+    else:
+        if not boxes and not found:
+            found = [Issue("no-box", "warning", "the answer is an empty list: the model saw no such structure")]
+    return tuple(boxes), Validation((*issues, *found))
+
+
+class _Malformed(Exception):
+    """The answer has no list of boxes."""
+
+
+def _items(text: str) -> list[Any]:
+    """The list in the fenced block after "Final Answer:"."""
+    final = list(_FINAL.finditer(text))
+    if not final:
+        raise _Malformed('the answer has no "Final Answer:", so its boxes are not known')
+    blocks = _FENCED.findall(text, final[-1].end())
+    if len(blocks) != 1:
+        several = 'there are several fenced blocks after "Final Answer:"; it is not known which one is meant'
+        raise _Malformed(several if blocks else 'there is no fenced ```json block after "Final Answer:", or it is never closed')
+    try:
+        found = json.loads(blocks[0])
+    except (ValueError, RecursionError) as error:
+        raise _Malformed("the fenced block is not JSON") from error
+    if not isinstance(found, list):
+        raise _Malformed("the JSON of the fenced block is not a list of boxes")
+    if len(found) > MOST_BOXES:
+        raise _Malformed(f"the answer has more than {MOST_BOXES} boxes")
+    return found
+
+
+def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
+    """The boxes that can be used, in 0..1000, and the issues of all."""
+    read = [_read(item, f"box {number}") for number, item in enumerate(items, 1)]
+    boxes = [one for one in read if isinstance(one, NormalisedBox)]
+    issues = [one for one in read if isinstance(one, Issue)]
+    small = [box for box in boxes if max(box[1:]) <= 1]
+    if not small:
+        return boxes, issues
+    if small == boxes and any(edge % 1 for box in boxes for edge in box[1:]):
+        message = "the boxes are in 0..1, not in 0..1000 as the prompt asks; they were multiplied by 1000"
+        scaled = [NormalisedBox(box.label, *(edge * SCALE for edge in box[1:])) for box in boxes]
+        return scaled, [*issues, Issue("box-scale", "warning", message)]
+    message = "all edges of a box are at most 1, so that it is not known whether it is in 0..1 or in 0..1000"
+    return [box for box in boxes if box not in small], [*issues, Issue("box-scale", "error", message)]
+
+
+def _read(item: Any, name: str) -> NormalisedBox | Issue:
+    """A box as it is written, or what is wrong with it."""
+    return next(_faults(item, name), None) or NormalisedBox(item["label"].strip(), *map(float, item["box_2d"]))
+
+
+def _faults(item: Any, name: str) -> Iterator[Issue]:
+    if not isinstance(item, dict):
+        yield Issue("malformed-boxes", "error", f"{name} is not an object with box_2d and label")
+        return
+    for key in ("box_2d", "label"):
+        if key not in item:
+            yield Issue("malformed-boxes", "error", f"{name} has no {key}", excerpt(", ".join(item)))
+    edges, label = item.get("box_2d"), item.get("label")
+    if not isinstance(label, str) or not label.strip():
+        yield Issue("malformed-boxes", "error", f"{name}: its label is not a text")
+    if not isinstance(edges, list) or len(edges) != 4 or not all(_is_number(edge) for edge in edges):
+        yield Issue("malformed-boxes", "error", f"{name}: its box_2d is not a list of four numbers", excerpt(str(edges)))
+        return
+    shown, (y0, x0, y1, x1) = excerpt(str(edges)), edges
+    if not all(0 <= edge <= SCALE for edge in edges):
+        yield Issue("impossible-box", "error", f"{name}: an edge lies outside of 0..{SCALE}", shown)
+    if not (y0 < y1 and x0 < x1):
+        yield Issue("impossible-box", "error", f"{name}: its edges are not in the order y0 < y1, x0 < x1", shown)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**9 and not math.isnan(value)

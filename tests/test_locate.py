@@ -1,0 +1,154 @@
+"""locate(): a box of the model's square is the same place in the file, whatever its shape, orientation, frame and spacing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from dicoms import made, written
+from PIL import Image
+from scripted_model import ScriptedModel
+
+from medgemma_app import InputError, LocateReport, OptionError, Options, locate
+from medgemma_app.inputs.images import Scan
+from medgemma_app.notices import BOX_NOTICE
+
+
+def answer(*boxes, label="mark"):
+    listed = [{"box_2d": list(box), "label": label} for box in boxes]
+    return f"It is bright.\nFinal Answer:\n```json\n{json.dumps(listed)}\n```"
+
+
+def drawn(height, width, left, top, right, bottom):
+    """A dark picture with a bright mark at exactly these pixels."""
+    pixels = np.full((height, width), 40, np.uint8)
+    pixels[top:bottom, left:right] = 255
+    return pixels
+
+
+def box_seen(image):
+    """Where the mark is in the square that the model sees, in thousandths: what a perfect model would answer."""
+    bright = np.asarray(image.convert("L")) > 150
+    rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
+    scale = 1000 / image.width
+    return [rows[0] * scale, columns[0] * scale, (rows[-1] + 1) * scale, (columns[-1] + 1) * scale]
+
+
+def located(source, **how):
+    """The report of a model that sees perfectly."""
+    seen = locate(ScriptedModel(answer([1, 1, 999, 999])), source, "mark").images[0][1]
+    return locate(ScriptedModel(answer(box_seen(seen))), source, "mark", **how)
+
+
+SHAPES = {
+    "square": (200, 200, (50, 20, 90, 80)),
+    "portrait": (300, 100, (10, 200, 60, 290)),
+    "landscape": (100, 300, (200, 10, 290, 60)),
+    "odd padding": (101, 300, (0, 0, 150, 101)),
+    "at the edges": (300, 100, (0, 0, 100, 150)),
+}
+LARGE = {"large portrait": (2400, 1200, (150, 1800, 900, 2250)), "large landscape": (1111, 3000, (1500, 20, 2999, 1000))}
+
+
+def edges(report):
+    (box,) = report.boxes
+    return box.left, box.top, box.right, box.bottom
+
+
+@pytest.mark.parametrize(("height", "width", "mark"), SHAPES.values(), ids=SHAPES)
+def test_a_box_is_at_exactly_the_pixels_of_the_file(tmp_path, height, width, mark):
+    Image.fromarray(drawn(height, width, *mark)).save(tmp_path / "scan.png")
+    assert edges(located(tmp_path / "scan.png")) == mark
+
+
+@pytest.mark.parametrize(("height", "width", "mark"), LARGE.values(), ids=LARGE)
+def test_a_box_of_a_picture_that_was_made_smaller_is_right_within_a_pixel_of_what_the_model_sees(tmp_path, height, width, mark):
+    Image.fromarray(drawn(height, width, *mark)).save(tmp_path / "scan.png")
+    assert edges(located(tmp_path / "scan.png")) == pytest.approx(mark, abs=max(height, width) / 896 + 0.5)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_box_is_in_pixels_of_the_upright_picture(tmp_path, orientation):
+    """As every viewer shows it, and as the record gives its width and height."""
+    upright = Image.fromarray(drawn(300, 100, 10, 200, 60, 290))
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what undoes the orientation, as a Transpose
+    exif = Image.Exif()
+    exif[274] = orientation
+    upright.transpose(Image.Transpose(turned)).save(tmp_path / "scan.png", exif=exif)
+    report = located(tmp_path / "scan.png")
+    assert edges(report) == (10, 200, 60, 290)
+    assert [report.to_dict()["input"]["scan"][size] for size in ("width", "height")] == [100, 300]
+
+
+@pytest.mark.parametrize("spacing", [None, [0.5, 0.5], [1.0, 0.5], [0.5, 1.0]])
+@pytest.mark.parametrize("shape", ["portrait", "landscape"])
+def test_a_box_is_in_the_stored_pixels_of_a_dicom_file_whatever_their_spacing(tmp_path, shape, spacing):
+    height, width, mark = SHAPES[shape]
+    told = {"PixelSpacing": spacing} if spacing else {}
+    report = located(written(tmp_path, made(drawn(height, width, *mark), Modality="DX", **told)))
+    assert edges(report) == mark
+
+
+def test_a_box_names_the_frame_it_is_in(tmp_path):
+    from medgemma_app.inputs.images import read_image
+
+    pixels = np.stack([drawn(100, 300, 0, 0, 10, 10), drawn(100, 300, 200, 10, 290, 60)])
+    file = made(pixels[0], NumberOfFrames=2, Modality="US")
+    file.PixelData = pixels.tobytes()
+    report = located(read_image(written(tmp_path, file), frame=2))
+    assert (edges(report), report.boxes[0].frame) == ((200, 10, 290, 60), 2)
+
+
+def test_a_box_is_cut_at_the_edge_of_the_picture_and_one_in_the_padding_is_an_error():
+    scan = Image.fromarray(drawn(100, 300, 200, 10, 290, 60))  # in the middle third of its square
+    report = locate(ScriptedModel(answer([0, 0, 500, 500], [10, 10, 300, 990])), scan, "mark")
+    assert edges(report) == (0, 0, 150, 50)
+    assert [(issue.code, issue.severity) for issue in report.validation.issues] == [("impossible-box", "error")]
+    assert "padding" in report.validation.issues[0].message
+
+
+def test_a_stretched_picture_has_no_padding():
+    scan = Scan(Image.new("RGB", (300, 100)), {"width": 300, "height": 100, "padding": None})
+    assert edges(locate(ScriptedModel(answer([100, 200, 300, 400])), scan, "mark")) == (60, 10, 120, 30)
+
+
+def test_the_record_has_both_kinds_of_box_and_says_what_they_are_good_for():
+    record = locate(ScriptedModel(answer([100, 200, 300, 400], label="right clavicle")), drawn(100, 100, 1, 1, 9, 9), "right clavicle")
+    assert isinstance(record, LocateReport)
+    record = json.loads(json.dumps(record.to_dict()))
+    assert record["boxes"] == [
+        {"label": "right clavicle", "box_2d": [100, 200, 300, 400], "left": 20, "top": 10, "right": 40, "bottom": 30, "frame": 1}
+    ]
+    assert (record["kind"], record["valid"], record["input"]["target"]) == ("locate", True, "right clavicle")
+    assert BOX_NOTICE in record["notice"] and record["prompt"]["file"] == "locate.md"
+
+
+def test_a_retry_draws_without_a_penalty_and_one_that_was_asked_for_is_refused():
+    model = ScriptedModel("nothing", answer([100, 200, 300, 400]))
+    report = locate(model, drawn(100, 100, 1, 1, 9, 9), "mark", retries=1)
+    assert (len(report.boxes), report.tries) == (1, 2)
+    assert [options.repetition_penalty for options in model.options] == [None, None] and model.options[1].temperature > 0
+    with pytest.raises(OptionError, match="penalty"):
+        locate(model, drawn(100, 100, 1, 1, 9, 9), "mark", options=Options(repetition_penalty=1.1))
+
+
+@pytest.mark.parametrize(("scan", "target", "error"), [(".", "mark", InputError), (drawn(9, 9, 0, 0, 4, 4), " ", OptionError)])
+def test_a_folder_and_an_empty_target_are_refused(scan, target, error):
+    with pytest.raises(error):
+        locate(ScriptedModel("x"), scan, target)
+
+
+def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_and_pdf(tmp_path):
+    model = ScriptedModel(answer([100, 200, 300, 400], label="<b>rib</b> \N{GREEK SMALL LETTER ALPHA}"))
+    report = locate(model, drawn(100, 100, 1, 1, 9, 9), "rib")
+    image = report.draw()
+    assert image.size == report.images[0][1].size
+    assert image.getpixel((20, 20)) == (255, 212, 0) != image.getpixel((60, 60)) == report.images[0][1].getpixel((60, 60))
+    report.save(tmp_path / "boxes.html")
+    page = (tmp_path / "boxes.html").read_text()
+    assert '<rect x="200" y="100" width="200" height="200"/>' in page
+    assert "left 20, top 10, right 40, bottom 30" in page and BOX_NOTICE in page
+    assert "<b>rib" not in page
+    locate(ScriptedModel(answer([100, 200, 300, 400])), drawn(100, 100, 1, 1, 9, 9), "rib").save(tmp_path / "boxes.pdf")
+    assert (tmp_path / "boxes.pdf").stat().st_size > 1000
