@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server, asked by the openai client (extra ``remote``)."""
+"""A model behind an OpenAI-compatible server, called through the openai client (extra ``remote``)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def connect(
 ) -> RemoteModel:
     """The model behind an OpenAI-compatible server; ``model`` is needed where the server has several.
 
-    Nothing but this machine itself may be reached unless ``allow_remote`` says that the picture and the notes may leave it.
-    ``api_key`` is by default the one in MEDGEMMA_API_KEY; ``timeout`` is how many seconds the server may be silent; ``generate_many``
-    keeps ``jobs`` requests running. Raises OptionError for a URL that is refused, EndpointError when nothing answers there, ModelError
-    when it has no such model or the extra "remote" is not installed.
+    Only this machine can be reached, unless ``allow_remote`` says that pictures and notes may leave it. ``api_key`` defaults to the
+    one in MEDGEMMA_API_KEY; ``timeout`` is how many seconds the server may send nothing; ``generate_many`` keeps ``jobs`` requests
+    running. Raises OptionError for a URL that is refused, EndpointError where no server answers, ModelError where the server does not
+    have the model or the extra "remote" is not installed.
     """
     from medgemma_app.errors import expect
     from medgemma_app.remote.endpoint import Endpoint, read_key
 
-    expect(model, (str, type(None)), "model must be the name that the server has for it")
+    expect(model, (str, type(None)), "model must be the model's name on the server")
     key = read_key(None) if api_key is None else api_key
     return connect_to(Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs), model)
 
 
 def connect_to(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
-    """As ``connect``, for an endpoint that has been checked."""
+    """Like ``connect``, for an endpoint that has been checked."""
     from medgemma_app.errors import ModelError
 
     try:
@@ -42,5 +42,5 @@ def connect_to(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
     except ModuleNotFoundError as error:
         if error.name not in {"openai", "httpx2"}:
             raise
-        raise ModelError("asking a server needs the openai package; pip install 'medgemma-app[remote]'") from error
+        raise ModelError("using a server needs the openai package; pip install 'medgemma-app[remote]'") from error
     return open_model(endpoint, model)

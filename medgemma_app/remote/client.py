@@ -1,6 +1,6 @@
-"""The openai client, held to one host and to bounded answers, and its errors as this package's own.
+"""The openai client, limited to one host and to responses of bounded size; its errors as this package's own; concurrent requests.
 
-No proxy, no redirect, nothing from the environment. The text of a server's error is never passed on, since it may repeat the notes.
+No proxies, no redirects, no settings from the environment. The text of a server's error is never shown, since it may repeat the notes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     Ask = Callable[[Prompt, Callable[[Token], object]], Generation]
     Ended = tuple[int, Generation | BaseException]
 
-LARGEST_BODY = 64_000_000  # bytes of any answer, a stream of tokens included
-RETRIES = 4  # of a request that a busy server has refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
+LARGEST_BODY = 64_000_000  # bytes of a response, including a stream of tokens
+RETRIES = 4  # of a request that a busy server refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
 CONNECT_SECONDS = 10.0
-# The headers that are sent. The openai client would add keys that the environment holds for other services, and describe this machine.
+# The only headers that are sent. The openai client would add other services' keys from the environment, and a description of this machine.
 HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}
 
 
@@ -43,12 +43,12 @@ def openai_client(endpoint: Endpoint) -> openai.OpenAI:
 
 
 class Client(httpx2.Client):
-    """No proxies and no redirects: requests go to the one host that was checked."""
+    """An HTTP client without proxies and redirects: all requests go to the host that was checked."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=endpoint.jobs)
         super().__init__(
-            transport=httpx2.HTTPTransport(limits=limits),  # finds certificates by the environment; proxies are the client's business
+            transport=httpx2.HTTPTransport(limits=limits),  # reads certificates from the environment, but no proxies
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(endpoint.timeout, connect=CONNECT_SECONDS, pool=None),
@@ -61,7 +61,7 @@ class Client(httpx2.Client):
         request.headers.pop("authorization", None)
         if self._key is not None:
             request.headers["authorization"] = f"Bearer {self._key}"
-        request.headers["accept-encoding"] = "identity"  # a compressed answer could expand to any size
+        request.headers["accept-encoding"] = "identity"  # a compressed response could expand to any size
         try:
             answer = super().send(request, **{**how, "stream": True})
         except httpx2.ReadTimeout:
@@ -76,9 +76,9 @@ class Client(httpx2.Client):
 
 
 class Bounded(httpx2.SyncByteStream):
-    """The bytes of an answer: no more than LARGEST_BODY, and none once ``deadline`` has passed, which every token moves on.
+    """The bytes of a response: at most LARGEST_BODY, and none after the deadline, which every token extends.
 
-    Bytes that hold no token (comments, empty deltas) do not move it: a server must make progress, not noise.
+    Bytes without a token (comments, empty deltas) do not extend it, so that a server cannot keep a request alive without progress.
     """
 
     def __init__(self, stream: Any, seconds: float | None = None) -> None:
@@ -103,7 +103,7 @@ class Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-# How vLLM, mlx_vlm.server and medgemma serve say that a prompt, or a prompt with its answer, does not fit.
+# How vLLM, mlx_vlm.server and medgemma serve report that a prompt, or a prompt with its answer, does not fit.
 _TOO_LONG = (
     re.compile(r"context length is (?P<limit>\d+).*?(?P<prompt>\d+) (?:input tokens|(?:tokens )?in the messages)"),
     re.compile(r"(?P<prompt>\d+) prompt \+.*?MAX_KV_SIZE is (?P<limit>\d+)"),
@@ -113,22 +113,22 @@ _BUSY = {429, 503}
 
 
 class NoProgress(openai.OpenAIError):
-    """No answer, or no token, in time. The request is not repeated, since the server may still be working on it."""
+    """No response, or no token, in time. The request is not repeated, since the server may still be working on it."""
 
 
 class AnswerTooLarge(openai.OpenAIError):
-    """More bytes than any answer has."""
+    """A response that is larger than LARGEST_BODY, or compressed."""
 
 
 def context_limit(error: openai.BadRequestError) -> tuple[int, int] | None:
-    """(tokens of the prompt, tokens that the model takes) where a refusal gives them."""
+    """(tokens of the prompt, tokens that the model takes) where the server's refusal states both."""
     found = next((match for match in (form.search(str(error.message)) for form in _TOO_LONG) if match), None)
     return found and (int(found["prompt"]), int(found["limit"]))
 
 
 @contextmanager
 def translated(endpoint: Endpoint, reply: Reply | None = None) -> Iterator[None]:
-    """openai's errors -> ours. What ``reply`` holds of an answer that was broken off goes with them."""
+    """Turns openai's errors into this package's. A GenerationError gets the part of the answer that ``reply`` holds."""
     try:
         yield
     except (openai.OpenAIError, httpx2.HTTPError, GenerationError, ValueError, RecursionError, MemoryError) as error:
@@ -147,7 +147,7 @@ def _as_our_error(error: Exception, endpoint: Endpoint) -> MedGemmaError:
     if isinstance(error, NoProgress):
         return _connection_error(httpx2.ReadTimeout(""), endpoint)
     if isinstance(error, AnswerTooLarge):
-        return GenerationError(f"{endpoint.host} sent more than {LARGEST_BODY // 10**6} MB, or compressed data; is it OpenAI-compatible?")
+        return GenerationError(f"{endpoint.host} sent more than {LARGEST_BODY // 10**6} MB or compressed data; is it OpenAI-compatible?")
     if isinstance(error, openai.APIError):
         return GenerationError(f"{endpoint.host} reports an error while generating; see its log")
     return GenerationError(
@@ -160,7 +160,7 @@ def _connection_error(cause: BaseException | None, endpoint: Endpoint) -> MedGem
         return EndpointError(f"{endpoint.host} did not answer in time; check the address and the network")
     if isinstance(cause, httpx2.ConnectError):
         if "CERTIFICATE" in str(cause):
-            return EndpointError(f"the certificate of {endpoint.host} cannot be verified; SSL_CERT_FILE names that of a private authority")
+            return EndpointError(f"the certificate of {endpoint.host} cannot be verified; for a private authority, set SSL_CERT_FILE")
         return EndpointError(f"nothing answers at {endpoint.host}; is the server running?")
     if isinstance(cause, httpx2.TimeoutException):
         return GenerationError(f"{endpoint.host} made no progress for {endpoint.timeout:g} s; --timeout sets how long to wait")
@@ -170,33 +170,33 @@ def _connection_error(cause: BaseException | None, endpoint: Endpoint) -> MedGem
 def _status_error(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaError:
     status, host = error.status_code, endpoint.host
     if status < 400:
-        return EndpointError(f"{host} redirects to another address, which is not followed; give the final one as the endpoint")
+        return EndpointError(f"{host} redirects to another URL, which is not followed; give that URL as the endpoint")
     if status in {401, 403}:
-        return EndpointError(f"{host} refuses the key ({status}); set {KEY_VARIABLE}, or name a file by --api-key-file")
+        return EndpointError(f"{host} refuses the key ({status}); set {KEY_VARIABLE}, or give --api-key-file")
     if status in _BUSY:
-        return EndpointError(f"{host} stayed busy ({status}); try again later, or with fewer --jobs")
+        return EndpointError(f"{host} is still busy ({status}); try again later, or with fewer --jobs")
     if status in {404, 405}:
-        return EndpointError(f"{host} has no such model or no chat completions ({status}); does the URL end in /v1?")
+        return EndpointError(f"{host} does not know this model or has no chat completions route ({status}); does the URL end in /v1?")
     if isinstance(error, openai.BadRequestError) and (found := context_limit(error)):
         tokens, limit = found
         message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
         return ContextError(message, tokens=tokens, limit=limit)
     if status == 413:
-        return GenerationError(f"{host} refuses a request of this size (413); raise its limit")
+        return GenerationError(f"{host} refuses a request of this size (413); raise its limit on request bodies")
     if status < 500:
-        return GenerationError(f"{host} refuses the request ({status}); does its model take pictures, and a prompt of this length?")
+        return GenerationError(f"{host} refuses the request ({status}); does its model accept pictures, and prompts of this length?")
     return GenerationError(f"{host} failed ({status}); see its log")
 
 
 class _Abandoned(Exception):
-    """Raised at the next token of a request whose answer is no longer wanted; it closes the connection."""
+    """Raised at the next token of a request that is no longer wanted, which closes its connection."""
 
 
 def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generation | MedGemmaError]:
-    """For each prompt, in order, its Generation or its error, as soon as it is known; ``jobs`` requests run at a time.
+    """Yields for each prompt, in order, its Generation or its error; ``jobs`` requests run at a time, each in a thread.
 
-    Prompts are taken from the iterable by the caller's thread, as there is room for them. Raises EndpointError in the place of
-    the first prompt that met it: it would meet all that follow.
+    Prompts are taken from the iterable in the caller's thread, as requests end. Raises the first EndpointError, since all later
+    requests would fail with it too. When the caller stops iterating, all requests end.
     """
     ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
     numbered, done, stop = enumerate(prompts), {}, threading.Event()
@@ -204,7 +204,7 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
     try:
         while True:
             while running < jobs and (item := next(numbered, None)):
-                # Daemon threads: one that waits for a silent server must not keep the process alive.
+                # Daemon threads, so that a server that sends nothing cannot keep the process alive.
                 threading.Thread(target=_work, args=(ask, *item, ended, stop), daemon=True).start()
                 running += 1
             if not running:
@@ -230,7 +230,7 @@ def _work(ask: Ask, number: int, prompt: Prompt, ended: queue.SimpleQueue[Ended]
 
 
 def _ask_again_once(ask: Ask, prompt: Prompt, watch: Callable[[Token], object]) -> Generation:
-    """A server that dies breaks off all answers; a second try tells that apart from a single answer that failed."""
+    """Asks again after a GenerationError: where the server itself is gone, the second try raises an EndpointError."""
     try:
         return ask(prompt, watch)
     except EndpointError:

@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 from medgemma_app.errors import InputError, OptionError, expect
 
 KEY_VARIABLE = "MEDGEMMA_API_KEY"
-# No space, no backslash, no letters beyond ASCII: nothing that another parser might read otherwise.
+# No spaces, backslashes or non-ASCII characters, which another URL parser might read differently.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/%\[\]-]+")
 _LONGEST_KEY = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An OpenAI-compatible server. ``url`` is rebuilt from the parts that were checked.
+    """The address of an OpenAI-compatible server. ``url`` is rebuilt from the parts that were checked.
 
     ``timeout`` is how many seconds may pass before the first token, or between two; ``jobs`` is the number of concurrent requests.
     Raises OptionError for a URL or a value that is refused.
@@ -44,12 +44,12 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """Scheme, host and port: what messages and reports say of the server."""
+        """Scheme, host and port, as messages and reports name the server."""
         return "/".join(self.url.split("/")[:3])
 
 
 def _checked(url: str, allow_remote: bool) -> str:
-    """The URL, rebuilt from its parts. Plain http is allowed to this machine only."""
+    """The URL, rebuilt from its parts. Plain http is allowed for this machine only."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -60,11 +60,11 @@ def _checked(url: str, allow_remote: bool) -> str:
     local = _is_loopback(host)
     if not (local or allow_remote):
         raise OptionError(
-            f"the picture and the notes would leave this machine for {host}; if they may, say so with --allow-remote (allow_remote=True)"
+            f"pictures and notes would be sent to another machine, {host}; to allow this, give --allow-remote (allow_remote=True)"
         )
     if not local and parts.scheme != "https":
         raise OptionError(
-            f"the picture and the notes would leave this machine for {host} in the clear; use https, or a tunnel: "
+            f"pictures and notes would be sent to another machine, {host}, without encryption; use https, or a tunnel: "
             f"ssh -L 8000:127.0.0.1:{port or 80} {host}"
         )
     named = f"[{host}]" if ":" in host else host
@@ -72,7 +72,7 @@ def _checked(url: str, allow_remote: bool) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Names are not resolved, since a name may point elsewhere tomorrow."""
+    """Whether ``host`` is this machine. Names are not resolved, since a name may later point elsewhere."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -80,7 +80,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def read_key(path: Path | None) -> str | None:
-    """The key in a file, or else the one in the environment; None without one. It is never part of a message."""
+    """The key in the file, else the one in the environment, else None. No message shows it. Raises InputError, OptionError."""
     if path is None:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         return check_key(key, KEY_VARIABLE) if key else None
@@ -95,5 +95,5 @@ def read_key(path: Path | None) -> str | None:
 def check_key(key: str, where: str) -> str:
     """The key; raises OptionError, which does not show it."""
     if not 0 < len(key) <= _LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
-        raise OptionError(f"{where} must hold one key: a single line of ASCII without spaces")
+        raise OptionError(f"{where} must hold one key: a single line of ASCII characters without spaces")
     return key

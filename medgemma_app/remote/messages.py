@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from medgemma_app.prompts import Prompt
 
-# Every string that Gemma 3's tokenizer turns into a token that steers the model, and the placeholder servers count pictures by.
+# The strings that Gemma 3's tokenizer turns into control tokens, and the placeholder that servers count pictures by.
 _CONTROL = re.compile(r"<(?=(?:(?:start|end)_of_(?:turn|image)|image_soft_token|bos|eos|pad|unk|mask|unused\d+)>)|\[(?=multimodal\])")
-# U+2060 WORD JOINER: invisible, without width, no space, and kept by tokenizers that normalise spaces.
+# U+2060 WORD JOINER is invisible, has no width, and is kept by tokenizers that normalise spaces.
 _JOINER = "\u2060"
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """A system message where there is a system text, and one user turn."""
+    """The messages of a chat request: a system message, if there is a system text, and one user message."""
     turn = {"role": "user", "content": [_part(part) for part in prompt.parts]}
     return [{"role": "system", "content": inert(prompt.system)}, turn] if prompt.system else [turn]
 
@@ -38,10 +38,10 @@ def _part(part: str | Image) -> dict[str, Any]:
 
 
 def inert(text: str) -> str:
-    """The text with a word joiner inside every control string: a server tokenises what it is sent as a whole.
+    """The text with a word joiner inside every control string, so that the server's tokenizer reads it as ordinary text.
 
-    Here the tokenizer is fed such a string in two pieces (see ``chat``); over the wire only the text itself can be changed.
-    It reads the same and says the same, in ordinary tokens.
+    The local model gets such a string in two pieces (see ``chat``); a server tokenises the text as a whole, so the text itself has
+    to change. It looks the same.
     """
     return _CONTROL.sub(lambda match: match[0] + _JOINER, text)
 
@@ -60,27 +60,26 @@ def is_json(text: str) -> bool:
 
 
 def _data_url(image: Image) -> str:
-    """The picture's RGB pixels as they are, in a PNG; where all are grey in one channel, which is a third less to send."""
+    """The picture's exact RGB pixels as a PNG; a grey picture is sent in one channel, which is a third smaller."""
     rgb, file = image.convert("RGB"), io.BytesIO()
     red, green, blue = rgb.split()
     (red if red.tobytes() == green.tobytes() == blue.tobytes() else rgb).save(file, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-# A server that sends this many times the tokens asked for ignores the limit.
-_RUNAWAY = 4
-_LONGEST_TOKEN = 512  # letters; Gemma's longest token has 31
+_RUNAWAY = 4  # a server that sends this many times max_tokens ignores the limit
+_LONGEST_TOKEN = 512  # characters; Gemma's longest token has 31
 _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence"), "stop"),
     **dict.fromkeys(("length", "max_tokens"), "length"),
     "repetition": "repetition",
 }
-# Letters and digits a token: English has four. A prompt of which a server counts fewer tokens than this was cut by it.
+# Letters and digits per token; English has four. If a server counts fewer tokens than this implies, it has cut the prompt.
 _MOST_LETTERS_A_TOKEN = 8
 
 
 class Reply(Answer):
-    """``reason`` is None until the server has ended the answer; ``overrun`` says that it must be ended from here."""
+    """An answer that a server streams. ``reason`` is None until it ends; ``overrun`` is set where the client must end it."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -91,7 +90,7 @@ class Reply(Answer):
         self._reports, self._held = False, ""
 
     def read(self, chunk: ChatCompletionChunk) -> list[Token]:
-        """The tokens of a chunk: as many as it has ids or log-probabilities, else one. Raises GenerationError when it is malformed."""
+        """The tokens of a chunk, as many as it has ids or log-probabilities, else one. Raises GenerationError for a malformed chunk."""
         try:
             if chunk.usage is not None:
                 self.prompt_tokens, self._generated = int(chunk.usage.prompt_tokens), int(chunk.usage.completion_tokens)
@@ -105,37 +104,37 @@ class Reply(Answer):
     def _read(self, choice: Any) -> list[Token]:
         ids = [int(id) for id in getattr(choice, "token_ids", None) or ()]
         if len(ids) > self.options.limit:
-            raise GenerationError("the server sent more tokens than it was asked for; it ignores max_tokens")
+            raise GenerationError("the server sent more tokens than requested; it ignores max_tokens")
         logprobs = [float(entry.logprob) for entry in (choice.logprobs and choice.logprobs.content) or ()]
         self._letters += len(choice.delta.content or "")
         if self._letters > _LONGEST_TOKEN * self.options.limit:
-            raise GenerationError("the server sent more text than the tokens asked for can hold; it ignores max_tokens")
+            raise GenerationError("the server sent more text than the requested number of tokens can hold; it ignores max_tokens")
         thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
         self._held += encodable(str(choice.delta.content or ""))
         add = self.add
-        if thought and not self._held:  # the ids of this chunk are the thought's
+        if thought and not self._held:  # the ids of this chunk belong to the thought
             add, self._held = self.add_thought, thought
         shown = [self.add_thought(None, thought, None)] if thought and add == self.add else []
         count = max(len(ids), len(logprobs))
         self._reports = self._reports or count > 0
         if choice.finish_reason is not None:
             self.reason = _reason(choice.finish_reason)
-            count -= count > 0 and self.reason == "stop"  # the token of a stop is no part of the answer
+            count -= count > 0 and self.reason == "stop"  # a stop token is not part of the answer
         elif not self._reports and self._held:
             count = 1
-        if not count:  # text without a token: it was held back and goes with the next one, or with the end
+        if not count:  # text without a token was held back; it is shown with the next token, or at the end
             return shown
         text, self._held = self._held, ""
         given = [(ids[at] if ids else None, logprobs[at] if logprobs else None) for at in range(count)]
         return [*shown, *(add(id, text if at == count else "", logprob) for at, (id, logprob) in enumerate(given, 1))]
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
-        """As for any answer; the text that came without a token goes with it."""
+        """Like ``Answer.end``, with the text that came without a token."""
         held, self._held = self._held, ""
         return super().end(reason, held + text)
 
     def generation(self) -> Generation:
-        """What there is after ``end``; what the server did not report is None."""
+        """The Generation, after ``end``; values that the server did not report are None."""
         made = super().generation()
         generated = [token for token in self.tokens if token.finish_reason is None]
         counted = len(generated) if all(token.id is not None or token.logprob is not None for token in generated) else None
@@ -146,14 +145,14 @@ class Reply(Answer):
         )
 
 
-def _reason(said: Any) -> FinishReason:
-    reason = _REASONS.get(str(said).lower())
+def _reason(name: Any) -> FinishReason:
+    reason = _REASONS.get(str(name).lower())
     if reason is None:
-        raise GenerationError("the server ended the answer for a reason that is not known here; see its log")
+        raise GenerationError("the server ended the answer with an unknown finish reason; see its log")
     return reason
 
 
 def fewest_tokens(prompt: Prompt) -> int:
-    """How many tokens the texts of a prompt have at the least, by whatever tokenizer."""
+    """The least number of tokens that the texts of a prompt can have, with any tokenizer."""
     texts = [part for part in (*prompt.parts, prompt.system) if isinstance(part, str)]
     return sum(map(str.isalnum, "".join(texts))) // _MOST_LETTERS_A_TOKEN

@@ -1,7 +1,4 @@
-"""A model behind an OpenAI-compatible server, with the interface of a local one.
-
-Imported when it is first used: it needs the extra ``remote``.
-"""
+"""A model behind an OpenAI-compatible server, with the interface of a local one. It needs the extra ``remote``."""
 
 from __future__ import annotations
 
@@ -36,15 +33,15 @@ if TYPE_CHECKING:
 
     from medgemma_app.remote.endpoint import Endpoint
 
-UNLIMITED = 1 << 31  # where a server does not say what its model takes
-# A picture is 256 tokens for MedGemma and 36 for the demo; a server that puts a word in its place adds fewer than this.
+UNLIMITED = 1 << 31  # the context where a server does not state its model's
+# A picture is 256 tokens for MedGemma and 36 for the demo; a server that replaces it by a word adds fewer than this.
 LEAST_PICTURE_TOKENS = 16
 
 
 def open_model(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
-    """Asks the server for its models and picks ``model``, or the only one it has loaded. Nothing of a patient is sent.
+    """Lists the server's models and selects ``model``, or the only one that is loaded. No patient data is sent.
 
-    Raises EndpointError when it cannot be reached or refuses the key, ModelError when it has no such model.
+    Raises EndpointError where the server cannot be reached or refuses the key, ModelError where it does not have the model.
     """
     client = openai_client(endpoint)
     try:
@@ -57,25 +54,25 @@ def open_model(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
         raise
 
 
-def _cards(said: Any) -> list[dict[str, Any]]:
+def _cards(answer: Any) -> list[dict[str, Any]]:
     """The models that a server lists. Raises ValueError where that is not such a list."""
-    cards = said.get("data") if isinstance(said, dict) else None
+    cards = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(cards, list) or not all(isinstance(card, dict) and _is_name(card.get("id")) for card in cards):
         raise ValueError("not a list of models")
     return cards
 
 
-def _is_name(said: Any) -> bool:
-    """A name that fits on one line."""
-    return isinstance(said, str) and said.isprintable()
+def _is_name(value: Any) -> bool:
+    """Whether ``value`` is a text that can be shown on one line."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
-    """mlx_vlm.server lists what lies on its disk too; asked for one of those it would drop the model that others are using."""
+    """Selects among loaded models only: asked for another one on its disk, mlx_vlm.server would unload the one in use."""
     loaded = [card for card in cards if card.get("loaded", True)]
     names = ", ".join(card["id"] for card in loaded) or "none"
     if model is None and len(loaded) != 1:
-        raise ModelError(f"{endpoint.host} has these models: {names}; choose one by --model")
+        raise ModelError(f"{endpoint.host} has these models: {names}; choose one with --model")
     chosen = [card for card in loaded if model in (None, card["id"])]
     if not chosen:
         raise ModelError(f"{endpoint.host} has no model {model!r}; it has: {names}")
@@ -83,9 +80,10 @@ def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) 
 
 
 class RemoteModel:
-    """A model behind ``endpoint``. Any number of generations at a time.
+    """A model behind ``endpoint``, with any number of generations at a time.
 
-    ``context`` is the length the server gives for its model; without one it is huge, and the server itself refuses what does not fit.
+    ``context`` is what the server states for its model, in tokens; where it states nothing it is huge, and the server itself refuses
+    prompts that do not fit.
     """
 
     packages: tuple[str, ...] = ("medgemma-app", "openai", "pillow")
@@ -103,31 +101,31 @@ class RemoteModel:
         self.can_count = self._tokenized({"prompt": "x"}) is not None
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """The ids the server's model is fed for ``prompt``, by vLLM's /tokenize. Raises InputError where a server has none."""
+        """The token ids of ``prompt`` by vLLM's /tokenize route. Raises InputError where the server does not have it."""
         ids = self._tokenized({"messages": messages(checked_prompt(prompt))})
         if ids is None:
-            raise InputError(f"{self.endpoint} did not count the tokens of this; shorten the notes, or leave out --truncate")
+            raise InputError(f"{self.endpoint} did not count the tokens of the prompt; shorten the notes, or leave out --truncate")
         return ids
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
-        """None: a server does not say what a prompt will cost it."""
+        """None, since a server does not say what a prompt will cost."""
         return None
 
     def batch_size(self, max_tokens: int) -> int:
-        """How many requests are kept running at a time."""
+        """The number of concurrent requests."""
         return self._endpoint.jobs
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of the model and of where it was asked."""
+        """What a report says about the model and the server."""
         return {"id": self.id, "revision": None, "aligned": None, "endpoint": self.endpoint, "server": self.server}
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
-        """``stream``, folded, as on this machine. Where the server breaks off, GenerationError has what there was as ``partial``."""
+        """The tokens of ``stream``, folded. If the server fails, GenerationError has what was generated so far as ``partial``."""
         reply = Reply(checked_options(options, checked_prompt(prompt)).seeded())
         return collect(self._answer(prompt, reply), reply, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
-        """One Token as each arrives. Closing the generator closes the connection, at which the server stops.
+        """Yields each Token as it arrives. Closing the generator closes the connection, and the server stops.
 
         Raises ContextError when the prompt does not fit, EndpointError and GenerationError when the server fails.
         """
@@ -136,9 +134,9 @@ class RemoteModel:
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
     ) -> Iterator[Generation | MedGemmaError]:
-        """Keeps ``batch_size`` requests running; gives for each prompt, in order, its Generation or the error it failed with.
+        """Keeps ``batch_size`` requests running; yields for each prompt, in order, its Generation or the error it failed with.
 
-        An answer that was broken off is asked for once more. Raises EndpointError when the server is gone or refuses everything.
+        A request that fails is sent once more. Raises EndpointError when the server is gone or refuses all requests.
         """
         given, chosen = checked_prompts(prompts, batch_size), checked_options(options).seeded()
         return ask_all(lambda prompt, on_token: self.generate(prompt, chosen, on_token=on_token), given, batch_size)
@@ -168,7 +166,7 @@ class RemoteModel:
                     return
 
     def _open(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
-        """The request under way. Where the server refuses log-probabilities, or the answer's length, it is sent once more without them."""
+        """Sends the request; again without log-probabilities, or with fewer max_tokens, where the server refuses these."""
         try:
             return self._request(prompt, options)
         except openai.BadRequestError as error:
@@ -182,7 +180,7 @@ class RemoteModel:
         return self._request(prompt, options)
 
     def _request(self, prompt: Prompt, options: Options) -> openai.Stream[ChatCompletionChunk]:
-        """Every sampling value is sent, since a server takes missing ones from the checkpoint."""
+        """Sends the request with every sampling value, since a server would take missing ones from the checkpoint."""
         stream = self._client.chat.completions.create(
             model=self.id,
             messages=cast(Any, messages(prompt)),
@@ -203,22 +201,22 @@ class RemoteModel:
         return stream
 
     def _check_sight(self) -> None:
-        """Checks once that a picture makes a prompt longer: a text-only model, or a server that drops pictures, would answer too."""
+        """Checks once that a picture makes a prompt longer, since a text-only model or a server that drops pictures would answer too."""
         with self._sight_lock, translated(self._endpoint):
             if self._picture_tokens is None:
                 without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
                     self._picture_tokens = self._prompt_tokens(Prompt((drawn, "?"))) - without
-                except (openai.BadRequestError, openai.UnprocessableEntityError):  # as vLLM says it of a text-only model
+                except (openai.BadRequestError, openai.UnprocessableEntityError):  # vLLM's response for a text-only model
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
             raise EndpointError(f"{self.endpoint} does not see pictures; is {self.id} a text-only model?")
 
     def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
-        """The prompt must have tokens enough for its text and pictures; not exactly, since line breaks between pictures may merge."""
+        """Raises GenerationError where the server counted too few tokens for the prompt's text and pictures."""
         if reply.prompt_tokens is not None and reply.prompt_tokens < fewest_tokens(prompt):
             raise GenerationError(f"{self.endpoint} read only part of the prompt; give it a longer context, or shorten the notes")
-        least = 0.9 * len(prompt.images) * (self._picture_tokens or 0)
+        least = 0.9 * len(prompt.images) * (self._picture_tokens or 0)  # 0.9, since line breaks between pictures may merge
         if not reply.overrun and prompt.images and (reply.prompt_tokens is None or reply.prompt_tokens < least):
             raise GenerationError(f"{self.endpoint} did not see all pictures: its prompt has too few tokens for them")
 
@@ -231,19 +229,19 @@ class RemoteModel:
         return reply.prompt_tokens
 
     def _tokenized(self, what: dict[str, Any]) -> list[int] | None:
-        """What vLLM's /tokenize, which lies beside /v1, makes of ``what``; None from a server that has none."""
+        """The ids that vLLM's /tokenize (beside /v1) returns for ``what``; None where the server does not have that route."""
         address = self._endpoint.url.removesuffix("/v1") + "/tokenize"
         with translated(self._endpoint):
             try:
-                said = self._client.post(address, cast_to=httpx2.Response, body={"model": self.id, **what}).json()
+                answer = self._client.post(address, cast_to=httpx2.Response, body={"model": self.id, **what}).json()
             except (openai.APIStatusError, ValueError):
                 return None
-        ids = said.get("tokens") if isinstance(said, dict) else None
+        ids = answer.get("tokens") if isinstance(answer, dict) else None
         return ids if isinstance(ids, list) and all(isinstance(id, int) for id in ids) else None
 
 
 def _beyond_openai(options: Options) -> dict[str, Any]:
-    """The names that vLLM and mlx_vlm.server have for what OpenAI's own service does not take; ids of tokens come from vLLM alone."""
+    """The fields that vLLM and mlx_vlm.server accept beyond OpenAI's own; only vLLM returns token ids."""
     penalty = options.repetition_penalty
     body: dict[str, Any] = {"top_k": options.top_k, "min_p": 0.0, "repetition_penalty": penalty or 1.0, "return_token_ids": True}
     return body if penalty is None else {**body, "repetition_context_size": options.limit}

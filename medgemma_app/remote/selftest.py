@@ -1,4 +1,4 @@
-"""Checks of a server: does it see pictures, does it template as Gemma does, does it honour greedy decoding, limits and stops."""
+"""Checks of a server: pictures, Gemma's chat template, greedy decoding, max_tokens and stop tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT = 8
 
 
 def endpoint_checks(model: RemoteModel) -> Iterator[Check]:
-    """What the server does with two drawings, a black picture and short questions. Nothing of a patient is sent."""
+    """Checks with two drawings, a black picture and short questions. No patient data is sent."""
     yield _template(model)
     yield _greedy(model)
     yield _limit(model)
@@ -30,7 +30,7 @@ def endpoint_checks(model: RemoteModel) -> Iterator[Check]:
 
 
 def _template(model: RemoteModel) -> Check:
-    """One <bos> and Gemma's turns: by the ids where the server tells them, else by their number."""
+    """Checks for one <bos> and Gemma's turns: by the token ids where the server returns them, else by their number."""
     if model.can_count:
         ids = model.tokenize(QUESTION)
         if ids.count(BOS) == 1 and ids[0] == BOS and ids.count(TURN) == 2 and ids.count(TURN_END) == 1:
@@ -39,14 +39,12 @@ def _template(model: RemoteModel) -> Check:
     else:
         count = model.generate(QUESTION, Options(max_tokens=1)).prompt_tokens
         if count is None:
-            return Check(
-                "template", "look", "the server does not say how many tokens a prompt has", "use vLLM, mlx_vlm.server or medgemma serve"
-            )
+            return Check("template", "look", "the server does not count prompt tokens", "use vLLM, mlx_vlm.server or medgemma serve")
         if count == QUESTION_TOKENS:
-            return Check("template", "ok", f"a question has {count} tokens, as Gemma's template makes it", figures={"tokens": count})
-        found = f"a question has {count} tokens, Gemma's template makes {QUESTION_TOKENS}"
+            return Check("template", "ok", f"a question has {count} tokens, as with Gemma's template", figures={"tokens": count})
+        found = f"a question has {count} tokens, with Gemma's template it has {QUESTION_TOKENS}"
         if count != QUESTION_TOKENS + 1:
-            return Check("template", "look", found, "another template, or one that adds a system text: see the server's settings")
+            return Check("template", "look", found, "the server uses another template, or adds a system text: see its settings")
         found += " (a second <bos>?)"
     return Check("template", "failed", found, "start the server with the checkpoint's own chat template and without a second <bos>")
 
@@ -55,9 +53,12 @@ def _greedy(model: RemoteModel) -> Check:
     prompt, options = Prompt(("Name five bones of the arm.",)), Options(max_tokens=48)
     answers = {model.generate(prompt, options).text for _ in range(2)}
     if len(answers) == 1:
-        return Check("greedy", "ok", "twice the same answer at temperature 0")
+        return Check("greedy", "ok", "two answers at temperature 0 are the same")
     return Check(
-        "greedy", "failed", "two answers at temperature 0 differ", "the server samples or batches inexactly: reports cannot be repeated"
+        "greedy",
+        "failed",
+        "two answers at temperature 0 differ",
+        "the server samples or batches inexactly: reports cannot be repeated",
     )
 
 
@@ -65,22 +66,22 @@ def _limit(model: RemoteModel) -> Check:
     made = model.generate(Prompt(("Count from one to one hundred in words.",)), Options(max_tokens=LIMIT))
     tokens = made.generated_tokens
     if tokens is not None and tokens > LIMIT:
-        return Check("limit", "failed", f"{tokens} tokens where {LIMIT} were allowed", "the server ignores max_tokens: use another")
-    return Check("limit", "ok", f"at most {LIMIT} tokens where {LIMIT} are allowed, ended by {made.finish_reason!r}")
+        return Check("limit", "failed", f"{tokens} tokens with max_tokens {LIMIT}", "the server ignores max_tokens: use another one")
+    return Check("limit", "ok", f"no more than {LIMIT} tokens with max_tokens {LIMIT}, finish reason {made.finish_reason!r}")
 
 
 def _stop(model: RemoteModel) -> Check:
     made = model.generate(Prompt(("Answer with one word: is the femur a bone?",)), Options(max_tokens=256))
     advice = "<end_of_turn> (106) must be a stop token of the server: see generation_config.json of the checkpoint"
     if CONTROL.search(made.text):
-        return Check("stop", "failed", "control tokens stand in the answer", advice)
+        return Check("stop", "failed", "the answer contains control tokens", advice)
     if made.finish_reason != "stop":
-        return Check("stop", "look", f"a one-word answer ended by {made.finish_reason!r} after {made.generated_tokens} tokens", advice)
+        return Check("stop", "look", f"a one-word answer ended with {made.finish_reason!r} after {made.generated_tokens} tokens", advice)
     return Check("stop", "ok", "an answer ends by itself, without control tokens")
 
 
 def _pictures(model: RemoteModel) -> Check:
-    """A picture must make the prompt longer (``generate`` raises where it does not), and another one must change the answer."""
+    """Checks that another picture changes the answer. ``generate`` itself checks that pictures make the prompt longer."""
     from PIL import Image
 
     from medgemma_app.demo import draw_phantom

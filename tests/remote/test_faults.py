@@ -145,13 +145,13 @@ def test_packed_answers_are_refused(connect, server):
 
 def test_more_token_ids_than_were_asked_for_are_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("x", token_ids=[1] * 50), chunk(finish="stop"), usage(1, 1)])
-    with pytest.raises(GenerationError, match="more tokens than it was asked for"):
+    with pytest.raises(GenerationError, match="more tokens than requested"):
         connect().generate(PROMPT, Options(max_tokens=40))
 
 
 def test_more_text_than_the_tokens_can_hold_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("The lungs are clear. " * 1000), chunk(finish="stop"), usage(1, 1)])
-    with pytest.raises(GenerationError, match="more text than the tokens"):
+    with pytest.raises(GenerationError, match="more text than the requested number of tokens"):
         connect().generate(PROMPT, Options(max_tokens=40))
 
 
@@ -219,7 +219,7 @@ def test_a_connection_that_is_cut_within_a_chunk_keeps_what_came_before(connect,
         (400, GenerationError, "refuses the request"),
         (401, EndpointError, "refuses the key (401); set MEDGEMMA_API_KEY"),
         (403, EndpointError, "refuses the key (403)"),
-        (404, EndpointError, "no such model"),
+        (404, EndpointError, "does not know this model"),
         (413, GenerationError, "refuses a request of this size"),
         (422, GenerationError, "refuses the request (422)"),
         (500, GenerationError, "failed (500); see its log"),
@@ -255,7 +255,7 @@ def test_a_busy_server_is_asked_again_after_the_time_it_names(connect, server, s
 def test_a_server_that_stays_busy_is_given_up(connect, server, retry_after):
     """Four times after a longer and longer while, and not at all where it wants more than two minutes."""
     server.chat = refusal(503, **retry_after)
-    with pytest.raises(EndpointError, match=r"stayed busy \(503\); try again later"):
+    with pytest.raises(EndpointError, match=r"is still busy \(503\); try again later"):
         connect().generate(PROMPT)
     assert len(server.requests) == (1 if retry_after.get("retry_after") == "3600" else 1 + client.RETRIES)
 
@@ -265,7 +265,7 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
     result = medgemma("soap", notes, "--model", "third", server=server)
     assert result.exit_code == 1
     assert "has no model 'third'; it has: first, second" in result.stderr
-    with pytest.raises(ModelError, match="has these models: first, second; choose one by --model"):
+    with pytest.raises(ModelError, match="has these models: first, second; choose one with --model"):
         connect(server.url)
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_is_no_openai_server(server, models):
 def test_a_redirect_is_not_followed(server):
     with serving() as other:
         server.models = lambda handler: handler.raw(307, b"", "text/plain", location=f"{other.url}/models")
-        with pytest.raises(EndpointError, match="redirects to another address, which is not followed"):
+        with pytest.raises(EndpointError, match="redirects to another URL, which is not followed"):
             connect(server.url)
         assert other.headers == []
 
@@ -390,7 +390,7 @@ def test_the_environment_names_the_server(server, notes):
     assert server.headers[-1]["authorization"] == "Bearer sesame"
     remote_one = CliRunner().invoke(app, ["soap", notes], env={"MEDGEMMA_ENDPOINT": "https://gpu.example.org/v1"})
     assert remote_one.exit_code == 2
-    assert "would leave this machine" in remote_one.stderr
+    assert "would be sent to another machine" in remote_one.stderr
 
 
 def test_ctrl_c_keeps_what_was_printed_exits_130_and_the_server_hears_of_it(server, notes):
