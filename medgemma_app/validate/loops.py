@@ -5,6 +5,7 @@ Greedy decoding runs into loops (Holtzman et al. 2020); what is allowed was coun
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
 # Real notes repeat a sentence twice in 20 % of cases and three times in 1 %, but not in a row.
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # up to so many words in the phrase: so many times
 _PATIENCE = 24  # words that a loop must have before a generation is stopped for it
+_CERTAIN = 100  # words in a row that already stand further up end a generation; clinicians' notes have at most 32 such words
 _PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
 _BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
 _WORD = re.compile(r"[^\W_]+")
@@ -33,11 +35,12 @@ def repetition(report: Text) -> Iterator[Issue]:
     """The model got stuck: it said so, or the text shows it; or a passage stands twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)
-    if phrase or report.finish_reason == "repetition":
+    if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
+        words = len(_WORD.findall(report.text[slice(*span)]))
+        yield report.issue("doubled-text", "error", f"these {words} words already stand further up; take one of the two passages out", span)
+    elif phrase or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
-    elif len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
-        yield report.issue("doubled-text", "error", "this passage already stands further up; take one of the two out", span)
 
 
 def doubled(text: str) -> tuple[int, int] | None:
@@ -63,8 +66,8 @@ def loop(text: str) -> str:
 class _Row:
     """Words, one after the other, and since when each window of them has stood a constant number of words before."""
 
-    def __init__(self, *, patience: int = 0) -> None:
-        self._patience = patience
+    def __init__(self, *, least: int = 0, most: float = math.inf) -> None:
+        self._least, self._most = least, most  # words that must be repeated, and those that are always too many
         self._words: list[str] = []
         self._codes = [0]  # of all words up to each: a window's code is a difference, so that its length costs nothing
         self._last: dict[tuple[int, int], int] = {}
@@ -83,8 +86,8 @@ class _Row:
             self._last[window, code] = at
             held = self._runs[window][1] + 1 if period == self._runs[window][0] else 1
             self._runs[window] = period, held
-            allowed = next((times for longest, times in _ALLOWED_IN_A_ROW if 0 < period <= longest), 0)
-            if allowed and held + window > max(period * allowed, self._patience):
+            allowed = next((period * times for longest, times in _ALLOWED_IN_A_ROW if period <= longest), math.inf)
+            if period and held + window > max(min(allowed, self._most), self._least):
                 phrase = self._words[-period:]
                 return phrase if set(phrase) - _BLANKS else []
         return []
@@ -99,7 +102,7 @@ class LoopWatch:
     def __init__(self) -> None:
         self._pending: list[str] = []  # the word under way
         self._tail = ""
-        self._row = _Row(patience=_PATIENCE)
+        self._row = _Row(least=_PATIENCE, most=_CERTAIN)
 
     def feed(self, piece: str) -> bool:
         """True as soon as the text turns in circles with this piece."""

@@ -73,6 +73,22 @@ def test_a_passage_that_stands_twice_is_an_error_with_its_second_place(between):
     assert text[issue.start : issue.end] == PASSAGE.upper()
 
 
+NOTE = " ".join(f"word{number}" for number in range(450))
+
+
+def test_a_note_that_begins_anew_is_stopped_and_the_words_that_stand_twice_are_named():
+    watch, said = LoopWatch(), ""
+    for piece in pieces(f"S: {NOTE}.\nP: Rest.\n" * 3):
+        said += piece
+        if watch.feed(piece):
+            break
+    assert 99 <= said.count("word") - 450 <= 101
+    issues = validate_soap(said, finish_reason="repetition").issues
+    (doubled,) = [issue for issue in issues if issue.code == "doubled-text"]
+    assert doubled.message.startswith(f"these {len(said[doubled.start : doubled.end].split())} words already stand further up")
+    assert "repetition" not in {issue.code for issue in issues}
+
+
 def test_a_shorter_passage_may_stand_twice():
     short = PASSAGE.rpartition(" ")[0]
     assert validate_soap(f"S: {short}.\nO: Clear.\nA: Well.\nP: {short}; rest.").errors == ()
@@ -92,7 +108,16 @@ def test_a_loop_is_seen_as_it_forms(phrase):
     assert 3 * seen.index(True) < 40 + max(320, 11 * len(phrase))
 
 
-@pytest.mark.parametrize("text", ["FINDINGS:\n" + "_" * 200 + "\nnormal\n", "XXXX " * 80, "normal normal normal.\n" * 2, "normal " * 20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"S: {NOTE}.\nA: {' '.join(NOTE.split()[50:130])}",
+        "FINDINGS:\n" + "_" * 200 + "\nnormal\n",
+        "XXXX " * 80,
+        "normal normal normal.\n" * 2,
+        "normal " * 20,
+    ],
+)
 def test_what_may_still_end_is_no_loop(text):
     watch = LoopWatch()
     assert not any(watch.feed(piece) for piece in pieces(text))
