@@ -1,11 +1,7 @@
-"""Text out of documents: plain text in any common encoding, HTML, XML, RTF, Word (DOCX), PDF. Content says what a file is, not its name.
-
-Files are hostile until they are read: sizes and depths are bounded, XML with a document type is refused, nothing is fetched.
-"""
+"""Text out of documents: plain text in any common encoding, RTF, Word (DOCX), PDF. Content says what a file is, not its name."""
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import logging
@@ -13,16 +9,16 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable
-from html.parser import HTMLParser
 from typing import IO
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.markup import parse_xml
 
 LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
-_DEEPEST_XML = 200
+_STRUCK = "text that is struck through or hidden"
+_RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[^a-z]|[{}]|[^\\{}]+|\\", re.DOTALL)
 _SAVE_AS_TEXT = "save it as text, DOCX or PDF with text"
 _TRANSCRIBE = "transcribe it first, and give the transcript"
 _UNPACK = "unpack it, and give the notes in it"
@@ -46,15 +42,6 @@ _BINARY = (
     (b"BZh", "a compressed file", _UNPACK),
     (b"SQLite format 3", "a database", "export the notes as JSON or text"),
 )
-_NO_TAG = re.compile(r"<(?![^<>]*>)|<(?=!\[)")
-_LOGIN = re.compile(r"(?is)<title[^>]*>[^<]*\b([45]\d\d\b|sign[ -]?in|log[ -]?in|forbidden|unauthori[sz]ed|not found|error)[^<]*</title")
-# Tags that a browser shows without a gap: "37.<b>2</b>" is one number; tags that end a line; what it does not show.
-_WITHIN_WORDS = frozenset(("a", "b", "em", "font", "i", "mark", "small", "span", "strong", "sub", "tt", "u", "content"))
-_NEW_LINE = frozenset((
-    "address", "article", "blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "item",
-    "li", "list", "ol", "p", "paragraph", "pre", "section", "table", "tbody", "tr", "ul",
-))  # fmt: skip
-_NOT_SHOWN = frozenset(("script", "style", "title"))
 
 
 def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
@@ -110,7 +97,7 @@ def read_document(raw: bytes, name: str) -> tuple[str, str, list[str]]:
     kind = document_kind(raw)
     if kind == "PDF":
         return (kind, *_pdf(raw, name))
-    return (kind, _rtf(raw, name), []) if kind == "RTF" else ("DOCX", *_docx(raw, name))
+    return (kind, *_rtf(raw, name)) if kind == "RTF" else ("DOCX", *_docx(raw, name))
 
 
 def _needs(extra: str, name: str, what: str, error: ImportError) -> InputError:
@@ -144,15 +131,36 @@ def _pdf(raw: bytes, name: str) -> tuple[str, list[str]]:
     return "\n".join([*(page.strip() for page in pages), *fields]), warnings
 
 
-def _rtf(raw: bytes, name: str) -> str:
+def _rtf(raw: bytes, name: str) -> tuple[str, list[str]]:
     try:
         from striprtf.striprtf import rtf_to_text
     except ImportError as error:
         raise _needs("documents", name, "an RTF document", error) from error
+    shown, hidden = _shown_rtf(raw.decode("latin-1"))
     try:
-        return str(rtf_to_text(raw.decode("latin-1"), errors="replace")).strip()
+        return str(rtf_to_text(shown, errors="replace")).strip(), [f"{name}: not read: {_STRUCK}"] * hidden
     except Exception as error:
         raise InputError(f"{name} is RTF that cannot be read ({type(error).__name__}); save it anew, or give its text") from error
+
+
+def _shown_rtf(markup: str) -> tuple[str, bool]:
+    """RTF without the text that it hides, strikes through or deletes, and whether there is such text."""
+    kept, outer, unseen, hidden = [], [], frozenset[str](), False
+    for token in _RTF_TOKEN.finditer(markup):
+        word, number = token.groups()
+        if token[0] == "{":
+            outer.append(unseen)
+        elif token[0] == "}":
+            unseen = outer.pop() if outer else unseen
+        elif word in ("v", "strike", "striked", "deleted"):
+            unseen = unseen - {word} if number == "0" else unseen | {word}
+        elif word == "plain":
+            unseen = frozenset()
+        elif unseen and (not word or word == "u") and token[0].strip():
+            hidden = True
+            continue
+        kept.append(token[0])
+    return "".join(kept), hidden
 
 
 def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
@@ -162,7 +170,8 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
         if "word/document.xml" not in names:
             raise InputError(f"{name} is a zip file or a document other than DOCX; unpack it, or {_SAVE_AS_TEXT}")
         parts = [part for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml") if part in names]
-        text = "\n".join(filter(None, (_word_text(_unpacked(archive.open(part), name), name) for part in parts)))
+        read = [_word_text(_unpacked(archive.open(part), name), name) for part in parts]
+        text = "\n".join(part for part, _ in read if part)
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
@@ -173,7 +182,7 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
     beside = [f"{pictures} picture{'s' * (pictures > 1)}"] * bool(pictures) + ["headers and footers"] * any(
         re.match(r"word/(header|footer)", n) for n in names
     )
-    beside += ["comments"] * ("word/comments.xml" in names)
+    beside += ["comments"] * ("word/comments.xml" in names) + [_STRUCK] * any(hidden for _, hidden in read)
     return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
 
 
@@ -185,13 +194,20 @@ def _unpacked(file: IO[bytes], name: str) -> bytes:
     return raw
 
 
-def _word_text(raw: bytes, name: str) -> str:
-    """The text of a part of a DOCX file: a paragraph a line, cells of a row apart by bars, without what a tracked change deletes."""
+def _word_text(raw: bytes, name: str) -> tuple[str, bool]:
+    """The text of a part of a DOCX file: a paragraph a line, cells of a row apart by bars, without what a tracked change deletes.
+
+    And whether some of it is struck through or hidden, which is left out.
+    """
     lines: list[str] = []
+    hidden = False
 
     def runs(element: Element) -> Iterable[str]:
+        nonlocal hidden
         kind = element.tag
-        if kind == "t":
+        if kind == "r" and _is_unseen(element):
+            hidden = True
+        elif kind == "t":
             yield element.text or ""
         elif kind in ("tab", "br", "cr"):
             yield "\t" if kind == "tab" else "\n"
@@ -212,77 +228,9 @@ def _word_text(raw: bytes, name: str) -> str:
                 walk(inner)
 
     walk(parse_xml(raw, name))
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line), hidden
 
 
-def parse_xml(raw: bytes, name: str) -> Element:
-    """The root of an XML document, names without their namespaces. A document type, and with it every entity of its own, is refused."""
-    builder, depth = TreeBuilder(), 0
-    parser = expat.ParserCreate(namespace_separator="}")
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST_XML:
-            raise InputError(f"{name} is XML that is nested too deeply; give the notes as text")
-        builder.start(tag.rpartition("}")[2], {key.rpartition("}")[2]: value for key, value in attributes.items()})
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag.rpartition("}")[2])
-
-    def doctype(*_: object) -> None:
-        raise InputError(f"{name} is XML with a document type, which is not read for safety; save it without <!DOCTYPE>")
-
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(raw, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        line = getattr(error, "lineno", 1)
-        raise InputError(f"{name} is XML with a fault at line {line}; export it again, or give the notes as text") from error
-    return builder.close()
-
-
-def refuse_login_page(markup: str, name: str) -> None:
-    """Raises InputError for a page that servers show instead of what was asked for."""
-    if _LOGIN.search(markup[:20_000]):
-        raise InputError(f"{name} is a login or error page of a server, not notes; sign in and fetch the notes again")
-
-
-def html_text(markup: str) -> str:
-    """The text of HTML, a block a line. "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark."""
-    reader = _Text()
-    reader.feed(_NO_TAG.sub("&lt;", _without_comments(markup)))
-    reader.close()
-    lines = ("".join(reader.parts)).split("\n")
-    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
-
-
-def _without_comments(markup: str) -> str:
-    """The parser looks through all that follows for the end of every comment and tag: without this and _NO_TAG a file could hold it up."""
-    first, *others = markup.split("<!--")
-    ended = [piece.partition("-->") for piece in others]
-    return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)
-
-
-class _Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self._hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._hidden += tag in _NOT_SHOWN
-        self.parts += [] if tag in _WITHIN_WORDS else ["^" if tag == "sup" else "\n" if tag in _NEW_LINE else " "]
-
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
-        self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in _NOT_SHOWN and self._hidden > 0
-        self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
-
-    def handle_data(self, data: str) -> None:
-        self.parts += [] if self._hidden else [re.sub(r"\s+", " ", data)]
+def _is_unseen(run: Element) -> bool:
+    marks = (run.find(f"rPr/{mark}") for mark in ("strike", "dstrike", "vanish"))
+    return any(mark is not None and mark.get("val") not in ("0", "false", "off") for mark in marks)

@@ -11,9 +11,9 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import attachment_text
-from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.lines import status_mark, word_list
+from medgemma_app.inputs.markup import html_text, struck_tags
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)
@@ -190,7 +190,9 @@ class Teller:
         return f"{start} to {end}" if end else f"from {start}"
 
     def _narrative(self, value: Mapping[str, Any]) -> str:
-        return " ".join(html_text(self.say(value["div"])).split())
+        markup = self.say(value["div"])
+        self.left_out |= {"text that is struck through"} if struck_tags(markup) else set()
+        return " ".join(html_text(markup).split())
 
     def _attachment(self, value: Mapping[str, Any]) -> str:
         told = ("resourceType", "contentType", "data")

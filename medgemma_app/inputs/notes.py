@@ -18,13 +18,14 @@ from typing import Any, BinaryIO, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import is_cda, read_cda
-from medgemma_app.inputs.documents import decode_text, document_kind, html_text, parse_xml, read_document, refuse_login_page
+from medgemma_app.inputs.documents import decode_text, document_kind, read_document
 from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical, without_taken_back
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
+from medgemma_app.inputs.markup import html_text, parse_xml, refuse_login_page, struck_tags
 from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
 from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
 from medgemma_app.inputs.transcripts import without_machine_fields
@@ -225,7 +226,8 @@ def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = Fals
         return _read_plain(turns_text(subtitle_turns(text)), name, patient, "subtitles")
     if _HTML.match(text):
         refuse_login_page(text, name)
-        return _read_plain(html_text(text), name, patient, "HTML")
+        struck = ("text that is struck through",) * bool(struck_tags(text))
+        return replace(_read_plain(html_text(text), name, patient, "HTML"), left_out=struck)
     return _read_xml(text, name, patient) if _XML.match(text) and text.rstrip().endswith(">") else _read_plain(text.strip(), name, patient)
 
 

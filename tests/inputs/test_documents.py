@@ -82,6 +82,33 @@ def test_other_languages_and_encodings_arrive_unchanged(text, encoding):
     assert bool(notes.warnings) == (encoding == "cp1252")
 
 
+def word(text, mark=""):
+    return f"<w:p><w:r><w:rPr>{mark}</w:rPr><w:t>{text}</w:t></w:r></w:p>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        docx(word("Sepsis", "<w:strike/>") + word(SAID, '<w:strike w:val="0"/>')),
+        docx(word("Sepsis", "<w:dstrike/>") + word(SAID)),
+        docx(word("Sepsis", '<w:vanish w:val="true"/>') + word(SAID)),
+        rb"{\rtf1\ansi {\v Sepsis} Cough for two weeks.}",
+        rb"{\rtf1\ansi \strike Sepsis \'e9\u233 ?\strike0  Cough for two weeks.}",
+        rb"{\rtf1\ansi \deleted\v Sepsis\plain  Cough for two weeks.}",
+        f"<p><s>Sepsis</s><del>Sepsis</del></p><p>{SAID}</p>",
+    ],
+    ids=["struck", "struck twice", "hidden", "RTF hidden", "RTF struck", "RTF deleted", "HTML"],
+)
+def test_text_that_is_struck_through_or_hidden_is_left_out_and_this_is_said(content):
+    notes = read(content)
+    assert notes.text.strip() == SAID
+    assert any("struck through" in told for told in (*notes.warnings, *notes.facts["left_out"]))
+
+
+def test_a_tag_that_is_never_closed_strikes_nothing_out():
+    assert read(f"<p>a <s>{SAID}</p>").text == f"a {SAID}"
+
+
 def test_what_of_a_document_is_not_read_is_said():
     assert read(docx(CHANGED, media_image1="x", header1="x")).warnings == ("visit: not read: 1 picture, headers and footers",)
     assert "no text on page 2 of 2" in read(pdf(SAID, "")).warnings[0]
