@@ -18,12 +18,13 @@ from medgemma_app.inputs.lines import (
     Reading,
     count_words,
     counted,
+    day_or_month,
     inside,
     sortable_days,
     status_mark,
     word_list,
 )
-from medgemma_app.inputs.patients import days_of
+from medgemma_app.inputs.patients import day_of
 
 DEEPEST = 100
 FEWEST_WORDS = 5  # a text of fewer has to name something clinical
@@ -77,9 +78,10 @@ def read_json_notes(value: Any, name: str) -> Reading:
     """Notes of one patient in plain JSON. Raises InputError for an error message of a server."""
     if is_error_message(value):
         raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
-    lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value))])
+    doubts: set[str] = set()
+    lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value, doubts))], doubts)
     kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
-    return Reading(lines, kind, says_something_clinical(value))
+    return Reading(lines, kind, says_something_clinical(value), warnings=sorted(doubts))
 
 
 def without_taken_back(value: Any) -> tuple[Any, list[str]]:
@@ -112,14 +114,16 @@ def is_error_message(value: Any) -> bool:
     return bool(keys & _ERROR_KEYS) or (bool(keys & _MESSAGE_KEYS) and keys <= _ABOUT_AN_ERROR)
 
 
-def newest_first(value: Any) -> Any:
+def newest_first(value: Any, doubts: set[str]) -> Any:
     """Lists of dated visits with the newest in front, so that the oldest are cut off where there is no room for all."""
     if isinstance(value, list):
-        days = days_of(value)
-        items = [newest_first(item) for item in value]
+        written = [day_of(item) for item in value]
+        days = sortable_days(written)
+        doubts |= set(day_or_month(written)) if days else set()
+        items = [newest_first(item, doubts) for item in value]
         return [items[at] for at in sorted(range(len(items)), key=lambda at: days[at], reverse=True)] if days else items
     if isinstance(value, Mapping):
-        return {key: newest_first(item) for key, item in value.items()}
+        return {key: newest_first(item, doubts) for key, item in value.items()}
     return value
 
 
@@ -139,10 +143,11 @@ def _ranked(line: Line) -> Line:
     return Line(line.text, line.label) if count_words(line.text) <= _SMALL else line
 
 
-def _visits_by_date(lines: list[Line]) -> list[Line]:
+def _visits_by_date(lines: list[Line], doubts: set[str]) -> list[Line]:
     """Lines that are labelled with dates are visits: the older they are, the sooner they are left out."""
     dated = [at for at, line in enumerate(lines) if re.match(r"\d", line.label) and sortable_days([line.label])]
     days = sortable_days([lines[at].label for at in dated])
+    doubts |= set(day_or_month([lines[at].label for at in dated]))
     places = {day: place for place, day in enumerate(sorted(set(days), reverse=True))}
     ranks = {at: _HISTORY + places[day] if places[day] else _CURRENT for at, day in zip(dated, days, strict=False)}
     return [replace(line, rank=ranks[at]) if at in ranks and len(places) > 1 else line for at, line in enumerate(lines)]

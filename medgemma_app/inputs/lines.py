@@ -22,8 +22,15 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\u
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 _NAME_WORD = re.compile(r"[^\W_]+")
+_NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})")
 _MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _MOST_LABELS = 12  # in a message
+# A line that begins a visit: a date, perhaps in a title, or words such as "Follow-up visit 2 on" and a date.
+_DATE = r"(?:\d{4}-\d\d-\d\d|\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{1,2}\.? [a-z]{3,9}\.? \d{4}|[a-z]{3,9}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4})"
+_DATED = re.compile(
+    r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?:(?:[a-z-]{1,12} ){0,2}"
+    rf"(?:date|visit|encounter|note|seen|consultation|appointment|review)\b(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b({_DATE})\b"
+)
 # Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -151,22 +158,49 @@ def no_such_patient(name: str) -> InputError:
 def sortable_days(written: Sequence[str]) -> list[str]:
     """Dates at the start of texts, as ISO writes them; none at all where one of the texts begins with no date.
 
-    Month and day of 05/06/2024 are told apart by the others: 13/06/2024 says that the day comes first, and so do dots.
+    Month and day of 05/06/2024 are told apart by the others: 13/06/2024 says that the day comes first, and so do dots. Where
+    nothing says so the month comes first; see ``day_or_month``.
     """
     day_first = any(re.match(r"\d{1,2}\.|(1[3-9]|2\d|3[01])[/-]", said) for said in written)
-    days = []
-    for said in written:
-        if found := re.match(r"(\d{4})[-/.]?(\d\d)?[-/.]?(\d\d)?(?!\d)", said):
-            days.append("-".join(part for part in found.groups() if part))
-        elif found := re.match(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})", said):
-            month, day = (found[2], found[1]) if day_first else (found[1], found[2])
-            days.append(f"{found[3]}-{month:0>2}-{day:0>2}")
-        elif found := re.match(r"(?i)(?:(\d{1,2})\.? )?([a-z]{3})[a-z]*\.? (?:(\d{1,2})(?:st|nd|rd|th)?,? )?(\d{4})", said):
-            month = f"{_MONTHS.find(found[2].lower()) // 3 + 1:02}"
-            days.append(f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month != "00" else "")
-        else:
-            return []
+    days = [_iso_day(said, day_first=day_first) for said in written]
     return days if all(days) else []
+
+
+def _iso_day(said: str, *, day_first: bool) -> str:
+    if found := re.match(r"(\d{4})[-/.]?(\d\d)?[-/.]?(\d\d)?(?!\d)", said):
+        return "-".join(part for part in found.groups() if part)
+    if found := _NUMBERED_DAY.match(said):
+        month, day = (found[2], found[1]) if day_first else (found[1], found[2])
+        return f"{found[3]}-{month:0>2}-{day:0>2}"
+    if found := re.match(r"(?i)(?:(\d{1,2})\.? )?([a-z]{3})[a-z]*\.? (?:(\d{1,2})(?:st|nd|rd|th)?,? )?(\d{4})", said):
+        month = f"{_MONTHS.find(found[2].lower()) // 3 + 1:02}"
+        return f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month != "00" else ""
+    return ""
+
+
+def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
+    """A warning where dates such as 05/06/2024 put visits in another order when they are read day first."""
+    numbered = [found for said in written if (found := _NUMBERED_DAY.match(said))]
+    if any("." in found[0] or max(int(found[1]), int(found[2])) > 12 for found in numbered):
+        return ()
+    either = [[_iso_day(said, day_first=day_first) for said in written] for day_first in (False, True)]
+    orders = [sorted(range(len(days)), key=days.__getitem__) for days in either]
+    warning = "dates such as 05/06/2024 do not say which is the month; they were read month first to put the visits in order"
+    return (warning,) if orders[0] != orders[1] else ()
+
+
+def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
+    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out; and a warning."""
+    found = list(_DATED.finditer(text))
+    written = [match[1] for match in found]
+    starts = list(zip((match.start() for match in found), sortable_days(written), strict=False))
+    days = {day: place for place, day in enumerate(sorted({day for _, day in starts}, reverse=True))}
+    if len(days) < 2:
+        return [Line(text)], ()
+    bounds = [*(start for start, _ in starts), len(text)]
+    parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
+    head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
+    return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], day_or_month(written)
 
 
 def word_list(name: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical, without_taken_back
-from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, sortable_days
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, visits_of
 from medgemma_app.inputs.markup import html_text, parse_xml, refuse_login_page, struck_tags
 from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
 from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
@@ -39,10 +39,6 @@ _JSON = re.compile(r'\s*["{\[]')
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
-_DATED = re.compile(
-    r"(?m)^\W{0,4}(?:(?:date(?: of (?:visit|service))?|visit|encounter|note|seen)\b[^\n\d]{0,20})?"
-    r"(\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{4})\b"
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,9 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
     cleaned = tuple(clean(line) for line in reading.lines)
     text = "\n".join(line.text for line in cleaned)
     facts = {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "format": reading.format, "words": len(text.split())}
-    return Notes(text, {**facts, "left_out": list(reading.left_out)}, (*warnings, *reading.warnings), cleaned)
+    return Notes(
+        text, {**facts, "left_out": list(reading.left_out)}, (*warnings, *(f"{name}: {warning}" for warning in reading.warnings)), cleaned
+    )
 
 
 def count_parts(source: str | Path) -> int:
@@ -264,20 +262,8 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
     if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
         raise no_such_patient(name)
     text = without_times(refuse_several_numbers(text, name))
-    return Reading(_visits_of(text), kind, text_is_clinical(text))
-
-
-def _visits_of(text: str) -> list[Line]:
-    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out."""
-    found = list(_DATED.finditer(text))
-    starts = list(zip((match.start() for match in found), sortable_days([match[1] for match in found]), strict=False))
-    days = {day: place for place, day in enumerate(sorted({day for _, day in starts}, reverse=True))}
-    if len(days) < 2:
-        return [Line(text)]
-    bounds = [*(start for start, _ in starts), len(text)]
-    parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
-    head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
-    return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)]
+    lines, warnings = visits_of(text)
+    return Reading(lines, kind, text_is_clinical(text), warnings=warnings)
 
 
 def _refuse_text(source: str | Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, is_called, no_such_patient, sortable_days
+from medgemma_app.inputs.lines import SeveralPatients, is_called, no_such_patient
 
 Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
 
@@ -95,12 +95,8 @@ def _ways_to_call(identity: Identity) -> list[str]:
     return [said for kind, said in identity.items() if kind in ("name", "patient") or kind.startswith("id ")]
 
 
-def days_of(items: Sequence[Any]) -> list[str]:
-    """The ISO date of each entry; none at all where one of them has no date."""
-    return sortable_days([_day(item) for item in items]) if len(items) > 1 else []
-
-
-def _day(item: Any) -> str:
+def day_of(item: Any) -> str:
+    """The date of an entry as it writes it, "" where it has none."""
     told = {_key(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
     return next((told[key].strip() for key in _DATES if key in told), "")
 

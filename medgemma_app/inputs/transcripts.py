@@ -18,19 +18,20 @@ _SPEAKERS = ("speaker", "speaker label", "speaker tag", "speaker id", "participa
 # Lists of a transcript's pieces, the best first: where there are several, each holds every word.
 _LISTS = ("utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases", "monologues",
           "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues")  # fmt: skip
-_USED = frozenset(("results", "channels", "combined recognized phrases", "combined phrases", *_LISTS))
+_USED = frozenset(("results", "channels", "channel", "combined recognized phrases", "combined phrases", *_LISTS))
 _TIME = re.compile(
-    r"(start|end|begin|from|to|time ?stamps?|offsets?|seek|duration"
-    r"|(start|end|begin|stop)( audio)? ?(time|offset|ms|millis|seconds?|in ticks)?"
-    r"( ?(millis|ms|milliseconds|seconds|in ticks))?|offset ?(in ticks|milliseconds|millis)|result end (time|offset)|ts|time)"
+    r"(duration|offset|(start|end|begin|stop)( audio)? (time|offset|ms|millis|seconds?|in)|result end (time|offset))( .*)?|seek"
+    r"|start|end|begin|from|to|offsets|time ?stamps?|time|ts"
 )
 _BEGINNING = re.compile(r"(start|begin)( .*)?|from|offsets?( .*)?|time ?stamps?|time|ts")
 _OFFSET = re.compile(r"-?\d+(\.\d+)?s?|PT[\d.HMS]+|\d{1,3}:\d\d(:\d\d)?[.,]\d+")
 _OFFSET_OF_A_TURN = re.compile(rf"{_OFFSET.pattern}|\d{{1,2}}:\d\d(:\d\d)?")
+_MOMENT = re.compile(rf"{_OFFSET_OF_A_TURN.pattern}|\d{{4}}-\d\d-\d\dT\S*")
 # What else machines say of a transcript; none of it was spoken.
 _MACHINE = re.compile(
-    r"(language( code| probability)?|task|duration|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
+    r"(language( code| probability)?|task|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
     r"|confidence|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
+    r"|type|is final|speech final|channel index"
     r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
 )
 _WRAPPING = frozenset(("metadata", "job name", "account id", "request id", "usage", "system info"))
@@ -62,6 +63,9 @@ def _as_notes(turns: Sequence[Turn]) -> Any:
 def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
     """The turns of a machine's transcript, None for anything else; and what stands beside it that is no part of it."""
     if isinstance(value, list):
+        parts = [_of_deepgram([one.get("channel")]) for one in _objects(value) if one.get("is_final") is not False]
+        if any(parts):
+            return joined_turns(turn for turns in parts for turn in turns or ()), {}
         return (joined_turns(_pieces(value)), {}) if _are_timed(value) else (None, {})
     if not isinstance(value, Mapping):
         return None, {}
@@ -70,7 +74,7 @@ def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
     if turns is None:
         turns = _of_lists(told)
     if turns is None:
-        turns = _of_deepgram(_list(told.get("channels")))
+        turns = _of_deepgram(_list(told.get("channels") or [told.get("channel")]))
     beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
     if turns is None and isinstance(told.get("text"), str) and beside and all(_is_machines(told[name]) for name in beside):
         turns = [("", told["text"])]
@@ -78,13 +82,16 @@ def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
         return None, {}
     joined = joined_turns(turns)
     rest = {key: inner for key, inner in value.items() if key_words(key) not in _USED and not _is_machines(inner)}
-    machine = {
-        key for key in rest if _MACHINE.fullmatch(key_words(key)) or (_TIME.fullmatch(key_words(key)) and not isinstance(rest[key], str))
-    }
+    machine = {key for key, inner in rest.items() if _MACHINE.fullmatch(key_words(key)) or _is_time(key, inner)}
     if {key_words(key) for key in rest} & clinical_keys():  # the notes of a visit, which the transcript is a part of
         words = " ".join(said for _, said in joined).split()
         machine = {key for key in rest if isinstance(rest[key], str) and rest[key].split() == words}
     return joined, {key: inner for key, inner in rest.items() if key not in machine}
+
+
+def _is_time(key: str, value: Any) -> bool:
+    """True for where in a recording something is, and for when the recording was made."""
+    return _TIME.fullmatch(key_words(key)) is not None and (not isinstance(value, str) or _MOMENT.fullmatch(value) is not None)
 
 
 def _is_machines(value: Any) -> bool:
@@ -99,21 +106,21 @@ def _of_lists(told: Mapping[str, Any]) -> list[Turn] | None:
 
 
 def _are_timed(value: Any) -> bool:
-    """True for a list of pieces of speech that say where in a recording they were spoken.
+    """True for a list of pieces of speech of which at least half say where in a recording they were spoken.
 
     Times of day, dates and years are none of these: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
     """
     if not (isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value)):
         return False
-    offsets = [_offset(one) for one in value]
-    return all(offsets) and not all(re.fullmatch(r"(19|20)\d\d", offset) for offset in offsets)
+    pieces = [{key_words(key): inner for key, inner in one.items()} for one in value]
+    if not all(any(isinstance(told.get(name), str) for name in _TEXTS) or _best_guess(told) is not None for told in pieces):
+        return False
+    offsets = list(filter(None, map(_offset, pieces)))
+    return 2 * len(offsets) >= len(pieces) and not all(re.fullmatch(r"(19|20)\d\d", offset) for offset in offsets)
 
 
-def _offset(piece: Mapping[str, Any]) -> str:
-    """Where in a recording a piece of speech begins, as it says; "" for anything else."""
-    told = {key_words(key): inner for key, inner in piece.items()}
-    if not any(isinstance(told.get(name), str) for name in _TEXTS) and _best_guess(told) is None:
-        return ""
+def _offset(told: Mapping[str, Any]) -> str:
+    """Where in a recording a piece of speech begins, as it says; "" where it does not."""
     begins = [inner for name, inner in told.items() if _BEGINNING.fullmatch(name)]
     said = [str(one) for inner in begins for one in (inside(inner) if isinstance(inner, Mapping | list) else [inner])]
     is_offset = _OFFSET_OF_A_TURN if _speaker(told) else _OFFSET
@@ -164,7 +171,9 @@ def _words(words: Iterable[Any], speakers: Mapping[str, str] | None = None) -> I
             continue
         told = {key_words(key): inner for key, inner in word.items()}
         guess = {key_words(key): inner for key, inner in (_best_guess(told) or {}).items()}
-        text = next((found[name] for found in (guess, told) for name in ("content", *_TEXTS[::-1]) if isinstance(found.get(name), str)), "")
+        text = next(
+            (found[name] for found in (guess, told) for name in ("content", *_TEXTS[-2:], *_TEXTS) if isinstance(found.get(name), str)), ""
+        )
         is_sign = told.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
         speaker = who if is_sign else _speaker(told) or (speakers or {}).get(str(told.get("start time")), "") or who
         if speaker != who and said:
@@ -206,11 +215,12 @@ def _of_deepgram(channels: Sequence[Any]) -> list[Turn] | None:
     found: list[Turn] = []
     for channel in channels:
         guess = _best_guess({key_words(key): inner for key, inner in channel.items()}) if isinstance(channel, Mapping) else None
-        words = guess.get("words") if guess else None
-        if isinstance(words, list) and any(isinstance(word, Mapping) and _speaker_of(word) for word in words):
+        words, transcript = _objects(guess.get("words") if guess else None), guess.get("transcript") if guess else None
+        whole = transcript if isinstance(transcript, str) else ""
+        if words and (not whole or (any(map(_speaker_of, words)) and len(words) >= len(whole.split()))):
             found += _words(words)
-        elif guess and isinstance(guess.get("transcript"), str):
-            found.append(("", guess["transcript"]))
+        elif whole:
+            found.append(("", whole))
     return found or None
 
 

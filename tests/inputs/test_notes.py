@@ -333,6 +333,34 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
     assert "words were left out" in sentence
 
 
+@pytest.mark.parametrize("heading", ["Visit {}", "## Follow-up visit 2: {}", "**Date of visit:** {}", "Seen on {}", "[{}]", "=== {} ==="])
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("2019-01-01", "2024-06-06"), ("13/06/2023", "01/05/2024"), ("3 June 2019", "6 May 2024"), ("June 3, 2019", "May 6, 2024")],
+)
+def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, heading: str, first: str, last: str) -> None:
+    old, new = "Old trouble. " * 60, "Today: chest pain. " * 20 + "\n- 2015-02-03 appendectomy\nPlan: aspirin"
+    text = f"Jane, 45.\n\n{heading.format(first)}\n{old}\n\n{heading.format(last)}\n{new}"
+    kept, _ = read_notes(write(tmp_path, text.encode())).fit(len, 700)
+    assert kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "warned"),
+    [
+        ("05/06/2023", "06/05/2023", True),
+        ("05/06/2023", "06/05/2024", False),
+        ("13/06/2023", "06/07/2023", False),
+        ("5.6.2023", "6.5.2023", False),
+    ],
+)
+def test_dates_that_may_be_day_first_are_said_to_be_read_month_first(tmp_path: Path, first: str, last: str, warned: bool) -> None:
+    visits = [{"date": first, "note": "Cough"}, {"date": last, "note": "Fever"}]
+    for content in (visits, {one["date"]: one["note"] for one in visits}, f"{first}\nCough\n\n{last}\nFever".encode()):
+        warnings = read_notes(write(tmp_path, content)).warnings
+        assert [warning.startswith("notes.json: dates such as 05/06/2024") for warning in warnings] == [True] * warned
+
+
 def test_what_was_left_out_is_named_by_labels_that_hold_no_patient() -> None:
     value = {"plan": "rest", "history": "Old trouble. " * 99, "jane doe 1970": "Old trouble. " * 99, "note": "Chest pain. " * 30}
     kept, sentence = fitted(value, 0.05)
