@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
-BOX_NOTICE = "Boxes are for anatomy only: the model was not trained to mark findings, and every box needs validation."
+BOX_NOTICE = "Boxes are for anatomy only, and every box needs validation."
 DEMO_NOTICE = "The demo model knows drawn phantoms and synthetic notes only: what it says means nothing clinically."
 TERMS = "MedGemma's weights come under the Health AI Developer Foundations terms of use."
 BLIND_SPOT = (

@@ -141,8 +141,6 @@ def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
         inside: float = (edge / 1000 * full - padding[before]) / shown[size] * length
         return min(max(round(inside), 0), length)
 
-    left, right = (pixel(edge, "left", "right", "width") for edge in (box.x0, box.x1))
-    top, bottom = (pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1))
-    if left >= right or top >= bottom:
-        return None
-    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), left, top, right, bottom, facts.get("frame", 1))
+    x0, x1 = (pixel(edge, "left", "right", "width") for edge in (box.x0, box.x1))
+    y0, y1 = (pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1))
+    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), x0, y0, x1, y1, facts.get("frame", 1)) if x0 < x1 and y0 < y1 else None

@@ -51,7 +51,13 @@ def findings(
 
 
 def findings_many(
-    model: Model, scans: Iterable[Picture | Series], *, options: Options | None = None, batch_size: int | None = None, retries: int = 0
+    model: Model,
+    scans: Iterable[Picture | Series],
+    *,
+    prompt: ChosenPrompt | None = None,
+    options: Options | None = None,
+    batch_size: int | None = None,
+    retries: int = 0,
 ) -> Iterator[FindingsReport | MedGemmaError]:
     """For each scan, in order, its report or the error it failed with; ``batch_size`` of them are decoded together.
 
@@ -59,7 +65,8 @@ def findings_many(
     """
     _check_list(scans, "scans", "scan")
     chosen = checked_options(options).seeded()
-    tasks = (lambda model, scan=scan: findings_task(model, scan, options=chosen) for scan in scans)
+    file = None if prompt is None else choose_prompt(prompt, "findings")
+    tasks = (lambda model, scan=scan: findings_task(model, scan, prompt=file, options=chosen) for scan in scans)
     return cast("Iterator[FindingsReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
 
 
@@ -183,6 +190,7 @@ def soap_many(
     notes: Iterable[VisitNotes],
     *,
     truncate: bool = False,
+    prompt: ChosenPrompt | None = None,
     options: Options | None = None,
     batch_size: int | None = None,
     retries: int = 0,
@@ -190,7 +198,8 @@ def soap_many(
     """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
     _check_list(notes, "notes", "visit")
     chosen = checked_options(options).seeded()
-    tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, options=chosen) for visit in notes)
+    file = choose_prompt("soap" if prompt is None else prompt, "soap")
+    tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, prompt=file, options=chosen) for visit in notes)
     return cast("Iterator[SoapReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
 
 

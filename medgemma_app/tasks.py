@@ -83,16 +83,16 @@ class Report:
 class Box:
     """Where the model sees a structure.
 
-    ``box_2d`` is [y0, x0, y1, x1] in thousandths of the padded square that the model sees. ``left``, ``top``, ``right`` and ``bottom``
-    are its edges in pixels of the file: of its upright picture, or of the ``frame`` of a DICOM file as stored.
+    ``box_2d`` is [y0, x0, y1, x1] in thousandths of the padded square that the model sees. ``x0``, ``y0``, ``x1`` and ``y1`` are its
+    edges in pixels of the file, from the top left corner: of its upright picture, or of the ``frame`` of a DICOM file as stored.
     """
 
     label: str
     box_2d: tuple[float, float, float, float]
-    left: int
-    top: int
-    right: int
-    bottom: int
+    x0: int
+    y0: int
+    x1: int
+    y1: int
     frame: int = 1
 
 

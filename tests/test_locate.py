@@ -53,7 +53,7 @@ LARGE = {"large portrait": (2400, 1200, (150, 1800, 900, 2250)), "large landscap
 
 def edges(report):
     (box,) = report.boxes
-    return box.left, box.top, box.right, box.bottom
+    return box.x0, box.y0, box.x1, box.y1
 
 
 @pytest.mark.parametrize(("height", "width", "mark"), SHAPES.values(), ids=SHAPES)
@@ -118,7 +118,7 @@ def test_the_record_has_both_kinds_of_box_and_says_what_they_are_good_for():
     assert isinstance(record, LocateReport)
     record = json.loads(json.dumps(record.to_dict()))
     assert record["boxes"] == [
-        {"label": "right clavicle", "box_2d": [100, 200, 300, 400], "left": 20, "top": 10, "right": 40, "bottom": 30, "frame": 1}
+        {"label": "right clavicle", "box_2d": [100, 200, 300, 400], "x0": 20, "y0": 10, "x1": 40, "y1": 30, "frame": 1}
     ]
     assert (record["kind"], record["valid"], record["input"]["target"]) == ("locate", True, "right clavicle")
     assert BOX_NOTICE in record["notice"] and record["prompt"]["file"] == "locate.md"
@@ -148,7 +148,9 @@ def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_an
     report.save(tmp_path / "boxes.html")
     page = (tmp_path / "boxes.html").read_text()
     assert '<rect x="200" y="100" width="200" height="200"/>' in page
-    assert "left 20, top 10, right 40, bottom 30" in page and BOX_NOTICE in page
+    report.save(tmp_path / "boxes.txt")
+    for shown in (page, (tmp_path / "boxes.txt").read_text()):
+        assert "x 20 to 40, y 10 to 30 pixels" in shown and BOX_NOTICE in shown
     assert "<b>rib" not in page
     locate(ScriptedModel(answer([100, 200, 300, 400])), drawn(100, 100, 1, 1, 9, 9), "rib").save(tmp_path / "boxes.pdf")
     assert (tmp_path / "boxes.pdf").stat().st_size > 1000

@@ -406,6 +406,12 @@ def test_a_report_has_the_sections_of_its_prompt_and_is_checked_for_them(answer,
     assert {(issue.code, issue.severity) for issue in report.validation.issues} == found
 
 
+def test_many_reports_may_share_an_own_prompt(scan):
+    (note,) = soap_many(ScriptedModel(told(PROGRESS)), [{"note": VISIT}], prompt="progress_note", batch_size=1)
+    (report,) = findings_many(ScriptedModel("LUNGS: clear."), [scan], prompt="findings_by_region", batch_size=1)
+    assert [one.to_dict()["prompt"]["title"] for one in (note, report)] == ["Progress note", "Findings by region"]
+
+
 def test_an_own_prompt_is_what_the_model_is_asked(scan):
     findings(model := ScriptedModel("LUNGS: clear.\nIMPRESSION: normal."), scan, prompt="findings_by_region", indication="cough")
     assert "region by region" in model.prompts[0].parts[1] and "Indication: cough" in model.prompts[0].parts[1]

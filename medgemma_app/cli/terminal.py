@@ -126,7 +126,7 @@ def say_cost(model: Model, prompt: Prompt) -> None:
 def say_pictures(report: Report) -> None:
     """Says what the model saw of each file, and how it was made to fit."""
     read = report.origin["input"]
-    for facts in (read.get("prior"), read.get("scan"), *read.get("views", ())):
+    for facts in (read.get("prior"), read.get("scan"), *read.get("views", ()), *read.get("scans", ())):
         if facts:
             say(f"saw {facts.get('name', 'the picture')}: {', '.join(_seen(facts))}")
 

@@ -121,11 +121,12 @@ def _rendered(
 
 def plain(record: Mapping[str, Any]) -> str:
     """The text with the draft notice before it and the checks after it."""
-    from medgemma_app.export.html import ordered, verdict
+    from medgemma_app.export.html import box_lines, ordered, verdict
 
     issues = ordered(record)
+    boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
     checks = "".join(f"{issue.get('severity')}: {issue.get('message')}\n" for issue in issues)
-    return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{verdict(issues)}\n{checks}"
+    return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
 
 
 @_damage_told()

@@ -143,7 +143,8 @@ def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
         y0, x0, y1, x1 = (float(edge) * scale for edge in box["box_2d"])
         pen.rectangle((x0, y0, x1, y1), outline=BOX_COLOUR, width=width)
         label = str(box["label"])[:LONGEST_LABEL].encode("ascii", "replace").decode()
-        pen.text((x0 + 2 * width, y0 + 2 * width), label, fill=BOX_COLOUR, font_size=max(10, image.width / 45))
+        place, size = (x0 + 2 * width, y0 + 2 * width), max(10, image.width / 40)
+        pen.text(place, label, fill=BOX_COLOUR, font_size=size, stroke_width=1, stroke_fill="black")
     return drawn
 
 
@@ -153,7 +154,7 @@ def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
     for box in boxes:
         y0, x0, y1, x1 = map(float, box["box_2d"])
         shapes += f'<rect x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}"/>'
-        shapes += f'<text x="{x0 + 6:g}" y="{y0 + 28:g}">{escape(str(box["label"])[:LONGEST_LABEL])}</text>'
+        shapes += f'<text x="{x0 + 6:g}" y="{y0 + 30:g}">{escape(str(box["label"])[:LONGEST_LABEL])}</text>'
     return f'<svg class="boxes" viewBox="0 0 1000 1000" role="img" aria-label="boxes">{shapes}</svg>'
 
 
@@ -161,8 +162,9 @@ def box_lines(record: Mapping[str, Any]) -> str:
     """The boxes in pixels of the file, one a line, and what they are not good for."""
     lines = [f"Asked for: {(record.get('input') or {}).get('target')}"]
     for box in record.get("boxes") or ():
-        edges = ", ".join(f"{edge} {int(box[edge])}" for edge in ("left", "top", "right", "bottom"))
-        lines.append(f"{box['label']}: {edges} (pixels, frame {int(box['frame'])})")
+        x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))
+        frame = f" in frame {int(box['frame'])}" if box["frame"] != 1 else ""
+        lines.append(f"{box['label']}: x {x0} to {x1}, y {y0} to {y1} pixels{frame}")
     return "\n".join([*lines, BOX_NOTICE])
 
 

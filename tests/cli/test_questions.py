@@ -31,7 +31,7 @@ def test_ask_prints_the_answer_on_stdout_and_the_notice_on_stderr(medgemma, scan
     record = json.loads(result.stdout)
     assert (record["kind"], record["input"]["question"]) == ("ask", "Describe this X-ray.")
     assert result.exit_code == (0 if record["valid"] else 3)
-    assert NOTICE in result.stderr
+    assert NOTICE in result.stderr and "saw scan.png" in result.stderr
     assert medgemma("ask", scan, "Describe this X-ray.").stdout == record["text"] + "\n"
 
 
@@ -102,12 +102,12 @@ def test_locate_prints_the_answer_and_says_where_the_box_is_and_what_it_is_good_
     assert (result.exit_code, result.stdout) == (0, ANSWER + "\n")
     side = draw_phantom(SEED)[0].width
     edges = [round(side * part) for part in (0.2, 0.1, 0.4, 0.3)]
-    assert "right clavicle: left {}, top {}, right {}, bottom {} (pixels, frame 1)".format(*edges) in result.stderr
+    assert "right clavicle: x {} to {}, y {} to {} pixels\n".format(*edges[::2], *edges[1::2]) in result.stderr
     assert BOX_NOTICE in result.stderr and NOTICE in result.stderr
     with Image.open(tmp_path / "boxes.png") as drawn:
         assert drawn.getpixel((side // 4, side // 10)) == (255, 212, 0)
     record = json.loads(locate(scan, "right clavicle", "--json").stdout)
-    assert [record["boxes"][0][edge] for edge in ("left", "top", "right", "bottom")] == edges
+    assert [record["boxes"][0][edge] for edge in ("x0", "y0", "x1", "y1")] == edges
 
 
 def test_boxes_that_cannot_be_read_are_exit_code_3(locate, scan):
