@@ -51,11 +51,11 @@ class Prompt:
     answer_tokens: int = ANSWER_TOKENS
 
     def __post_init__(self) -> None:
-        expect(self.parts, (tuple, list), "a prompt is made of texts and PIL images, such as Prompt((image, 'Describe it.'))")
+        expect(self.parts, (tuple, list), "a prompt is made of strings and PIL images, such as Prompt((image, 'Describe it.'))")
         for part in self.parts:
             if not hasattr(part, "convert"):
-                expect(part, str, "the parts of a prompt are texts and PIL images")
-        expect(self.system, (str, type(None)), "system must be a text")
+                expect(part, str, "the parts of a prompt are strings and PIL images")
+        expect(self.system, (str, type(None)), "the system text must be a string")
         object.__setattr__(self, "parts", tuple(encodable(part) if isinstance(part, str) else part for part in self.parts))
         object.__setattr__(self, "system", self.system and encodable(self.system))
 
@@ -74,7 +74,7 @@ def checked_prompt(prompt: Prompt) -> Prompt:
 class PromptFile:
     """A prompt file: its text without the front matter, and what the front matter says.
 
-    ``sha256`` is of the file's bytes and goes into every report. ``sections`` are the headings in small letters, in order, and
+    ``sha256`` is of the file's bytes and goes into every report. ``sections`` are the headings in lower case, in order, and
     ``optional`` those that a report may lack. ``pictures`` says what the prompt can be used with.
     """
 
@@ -130,7 +130,7 @@ def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
 
 
 def prompt_paths() -> list[Path]:
-    """The prompt files of this package, in the order of their names."""
+    """The prompt files of this package, sorted by name."""
     folder = next((folder for folder in FOLDERS if folder.is_dir()), FOLDERS[0])
     return sorted(path for path in folder.glob("*.md") if path.name != "README.md")
 
@@ -140,9 +140,9 @@ def _shipped(name: str) -> Path | None:
 
 
 def parse_prompt(raw: bytes, name: str) -> PromptFile:
-    """The prompt file of these bytes; ``name`` is what messages call it. Raises PromptError, which names the line that is wrong."""
+    """Parses the bytes of a prompt file; ``name`` is what messages call it. Raises PromptError, which names the line that is wrong."""
     if len(raw) > LARGEST_FILE:
-        raise PromptError(f"{name} is too large for a prompt file, which has at most {LARGEST_FILE // 1000} kB")
+        raise PromptError(f"{name} is too large for a prompt file, which may have at most {LARGEST_FILE // 1000} kB")
     try:
         lines = raw.decode("utf-8-sig").splitlines(keepends=True)
     except UnicodeDecodeError as error:
@@ -158,16 +158,16 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
 
 
 def _check_variables(lines: Sequence[str], first: int, wanted: set[str], name: str) -> None:
-    """Raises PromptError for a variable that is unknown, missing or given twice, and for what Template cannot read."""
+    """Raises PromptError for a variable that is unknown, missing or used twice, and for a line that Template cannot read."""
     known, used = ", ".join(f"${each}" for each in sorted(wanted)), set[str]()
     for number, line in enumerate(lines, first):
         if "\0" in line or not Template(line).is_valid():
-            raise PromptError(f"{name}, line {number}: a lone $ or a control character; write $$ for a dollar sign")
+            raise PromptError(f"{name}, line {number}: there is a lone $ or a control character; write $$ for a dollar sign")
         for variable in Template(line).get_identifiers():
             if variable not in wanted:
                 raise PromptError(f"{name}, line {number}: ${variable} is not a variable of this prompt, which must use {known}")
             if variable in used:
-                raise PromptError(f"{name}, line {number}: ${variable} stands in an earlier line already; use it once")
+                raise PromptError(f"{name}, line {number}: ${variable} is already used on an earlier line; use it once")
             used.add(variable)
     for variable in sorted(wanted - used):
         raise PromptError(f"{name} does not use ${variable}; a prompt of this kind must use {known}")
@@ -190,11 +190,11 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
 
 
 def _sections(written: str | None, kind: str, text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All headings in small letters, and those that a report may lack."""
+    """All headings in lower case, and those that a report may lack."""
     found = [_HEADING.fullmatch(part.strip()) for part in written.split(",")] if written is not None else []
     sections = [match["heading"].lower() for match in found if match]
     if not all(found) or len(set(sections)) < len(found) or len(found) > MOST_SECTIONS:
-        raise PromptError(f"{name}: sections: must be different headings with commas between them, such as FINDINGS, ADVICE (optional)")
+        raise PromptError(f"{name}: sections: must be different headings separated by commas, such as FINDINGS, ADVICE (optional)")
     if (kind == "locate") == bool(found):
         raise PromptError(f"{name}: a prompt of the kind {kind} {'has no' if found else 'needs'} sections: in its front matter")
     for section in sections:

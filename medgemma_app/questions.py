@@ -34,7 +34,7 @@ def ask(
 ) -> Report:
     """The model's answer to a question, about all of the ``scans`` (pictures, or series of slices) and the ``notes``, or about neither.
 
-    Only the form of the answer is checked. Raises as ``findings`` does, and InputError for pictures of several patients.
+    Only the form of the answer is checked. Raises as ``findings`` does, and InputError for pictures of different patients.
     """
     return write(model, ask_task(model, question, *scans, notes=notes, options=options), retries=retries, on_token=on_token)
 
@@ -46,7 +46,7 @@ def ask_task(
     question = checked_text(question, "question")
     studies = [read_study(scan) for scan in scans]
     if len({study.patient for study in studies if study.patient}) > 1:
-        raise InputError("the pictures are of several patients (their PatientIDs differ); ask about one patient at a time")
+        raise InputError("the pictures are of different patients (their PatientIDs differ); ask about one patient at a time")
     visit = None if notes is None else read_visit(notes, None)
     told = None if visit is None else visit.text
     check_model(model)
@@ -73,7 +73,7 @@ def ask_task(
 def ask_prompt(question: str, studies: Sequence[Scan | Series] = (), notes: str | None = None) -> Prompt:
     """Pictures first, slices numbered, then the notes, then the question."""
     shown = [part for study in studies for part in ([study.image] if isinstance(study, Scan) else numbered_slices(study.images))]
-    # The chat template joins texts with nothing between them, so neighbouring texts are made one.
+    # The chat template joins texts with nothing between them, so neighbouring texts become one.
     number = shown.pop() if shown and isinstance(shown[-1], str) else None
     return Prompt((*shown, "\n\n".join(text for text in (number, notes, question) if isinstance(text, str))))
 
@@ -85,8 +85,8 @@ def _images(studies: Sequence[Scan | Series]) -> tuple[tuple[str, Image], ...]:
 
 
 def checked_text(text: str, name: str) -> str:
-    """A text of the user's that goes into a prompt. Raises TypeError, or OptionError for an empty one."""
-    expect(text, str, f"the {name} must be a text")
+    """Text from the user that goes into a prompt, without space around it. Raises TypeError, or OptionError for an empty one."""
+    expect(text, str, f"the {name} must be a string")
     if not text.strip():
         raise OptionError(f"the {name} is empty; write one")
     return encodable(text.strip())
@@ -119,7 +119,7 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
         found, validation = validate_boxes(text, finish_reason=generation.finish_reason, has_thought=thought)
         placed = [place(box, picture.facts) for box in found]
         beside = [
-            Issue("impossible-box", "error", f"box {number} lies in the padding, beside the picture")
+            Issue("impossible-box", "error", f"box {number} is in the padding, outside the picture")
             for number, box in enumerate(placed, 1)
             if box is None
         ]
@@ -132,7 +132,7 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
 
 
 def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
-    """The box in pixels of the file that ``facts`` describe (see ``Scan``): cut at the picture's edges, None where it lies beside it."""
+    """The box in pixels of the file that ``facts`` describe (see ``Scan``): clipped to the picture, None where it is outside."""
     shown, padding = facts.get("shown") or facts, facts["padding"] or dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
     def pixel(edge: float, before: str, after: str, size: str) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     ChosenPrompt = str | Path | PromptFile
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
-LEAST_ANSWER = 512  # kept free for the answer when notes are long; published notes of visits are shorter
+LEAST_ANSWER = 512  # tokens kept free for the answer when notes are long; published notes of visits are shorter
 
 
 def findings(
@@ -90,7 +90,7 @@ def findings_task(
 ) -> Task:
     """Reads the pictures; see ``findings``. Raises TypeError for an argument of the wrong kind."""
     _check_list(views, "views", "picture")
-    expect(indication, (str, type(None)), "indication must be a text")
+    expect(indication, (str, type(None)), "indication must be a string")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     _refuse_another_patient(study, before, others)
@@ -104,7 +104,7 @@ def findings_task(
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
     if before and isinstance(study, Scan) and is_same_picture(study, before):
-        warnings += ("the prior is the same picture as the scan: a comparison of the two says nothing",)
+        warnings += ("the prior is the same picture as the scan, so comparing them means nothing",)
 
     def report(generation: Generation, options: Options) -> FindingsReport:
         from medgemma_app.validate import validate_findings
@@ -218,7 +218,7 @@ def soap_task(
     check_model(model)
     kept, lost = _fit(model, read, options, truncate, file)
     left_out = ", ".join(read.facts.get("left_out", ()))
-    warnings = (*read.warnings, *lost, *([f"not told to the model: {left_out}"] if left_out else []))
+    warnings = (*read.warnings, *lost, *([f"not sent to the model: {left_out}"] if left_out else []))
 
     def report(generation: Generation, options: Options) -> SoapReport:
         from medgemma_app.validate import validate_soap
@@ -245,7 +245,7 @@ def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
 
     if (notes is None) == (text is None):
         raise TypeError("give either notes or text=")
-    expect(text, (str, type(None)), "text= must be a text")
+    expect(text, (str, type(None)), "text= must be a string")
     expect(notes, (str, Path, Mapping, list, Notes, type(None)), "notes are given as a path, as parsed JSON, as Notes, or as text=")
     if text is not None:
         return read_raw_notes(text.encode(errors="replace"), "the text")
@@ -253,7 +253,7 @@ def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
 
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: PromptFile | None = None) -> tuple[str, tuple[str, ...]]:
-    """The notes, as much of them as leaves room for an answer, and a warning when that is not all."""
+    """The notes, or as much of them as leaves room for an answer, and then a warning."""
     limit = model.context - min(options.limit, LEAST_ANSWER)
 
     def tokens(part: str) -> int:
@@ -266,18 +266,18 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: Pro
         raise ContextError(message, tokens=count, limit=limit)
     kept, left_out = notes.fit(tokens, limit)
     if not kept:
-        raise ContextError(f"not one word of the notes fits into {limit} tokens", tokens=count, limit=limit)
+        raise ContextError(f"no part of the notes fits into {limit} tokens; shorten them", tokens=count, limit=limit)
     return kept, (left_out,)
 
 
 def _check_list(given: object, name: str, one: str) -> None:
-    """A single path, picture or record is no list of them, though Python would go through it letter by letter."""
+    """Raises TypeError for a single path, picture or record, over which Python would iterate letter by letter."""
     if isinstance(given, str | bytes | Path | Mapping) or not isinstance(given, Iterable):
         raise TypeError(f"{name} must be a list; for a single one write [{one}]")
 
 
 def check_model(model: Model) -> None:
-    """Raises TypeError for anything else."""
+    """Raises TypeError for anything that cannot generate."""
     if not callable(getattr(model, "generate_many", None)):
         raise TypeError(f"model must be a MedGemma or what connect() gives, not {type(model).__name__}")
 

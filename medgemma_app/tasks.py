@@ -1,4 +1,4 @@
-"""A report, the task that leads to it, and how tasks are answered: one alone, or many together, and again where checks find errors."""
+"""Reports, the tasks that lead to them, and how tasks are answered: one at a time or in a batch, and again where checks find errors."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class SoapReport(Report):
 
 
 def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record needs to say, apart from the answer, so that it can be traced and repeated. ``file`` is None for a free question."""
+    """What a record says besides the answer, so that it can be traced and repeated. ``file`` is None for a question."""
     prompt = file and {
         "file": file.name,
         "sha256": file.sha256,
@@ -218,7 +218,7 @@ def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnT
 
 
 def _varied(options: Options, attempt: int, penalty: float | None) -> Options:
-    """What draws another answer: a little chance, and a penalty that tells a loop from a number said twice."""
+    """Options for another answer: some randomness, and a penalty mild enough to leave repeated numbers alone."""
     return replace(
         options,
         temperature=options.temperature or RETRY_TEMPERATURE,

@@ -72,7 +72,7 @@ def test_the_form_of_an_answer_is_checked_and_its_content_is_not(answer, reason,
 
 def test_pictures_of_two_patients_are_refused_before_the_model_sees_them(tmp_path):
     one, other = (written(tmp_path, made(PatientID=patient), f"{patient}.dcm") for patient in ("MRN1", "MRN2"))
-    with pytest.raises(InputError, match="several patients") as caught:
+    with pytest.raises(InputError, match="different patients") as caught:
         ask(ScriptedModel("Yes."), "Is it worse?", one, other)
     assert "MRN" not in str(caught.value)
 

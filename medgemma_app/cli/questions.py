@@ -1,4 +1,4 @@
-"""The commands beside reports: a question in free text, the place of a structure, and the list of prompt files."""
+"""``medgemma ask``, ``locate`` and ``prompts``."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def locate(
 
 
 def say_boxes(report: LocateReport) -> None:
-    """Says on standard error where the boxes are in the file, and what they are good for."""
+    """Says on standard error where the boxes are in the file, and what they may be used for."""
     from medgemma_app.export.html import box_lines
 
     for line in box_lines(report.to_dict()).splitlines():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from medgemma_app.validate.core import FinishReason, Issue, Validation, excerpt
 from medgemma_app.validate.questions import validate_answer
 
-SCALE = 1000  # what the prompt asks for; Google's technical report also speaks of 0..1
+SCALE = 1000  # what the prompt asks for; the technical report (arXiv 2507.05201) also speaks of 0..1
 MOST_BOXES = 100
 _FINAL = re.compile(r"final answer\W{0,10}:", re.IGNORECASE)
 _FENCED = re.compile(r"```[ \t]*json\b(.*?)```", re.IGNORECASE | re.DOTALL)
@@ -33,7 +33,7 @@ def validate_boxes(
 ) -> tuple[tuple[NormalisedBox, ...], Validation]:
     """The boxes of an answer, and what is wrong with its form and with each of them; raises nothing, whatever the text.
 
-    A box with an error is not among the boxes.
+    A box with an error is left out of the boxes.
     """
     form = validate_answer(text, finish_reason=finish_reason, has_thought=has_thought)
     advice = "the text repeats itself in a loop; set --temperature above 0 to get another answer"  # a penalty would garble numbers
@@ -58,10 +58,10 @@ def _items(text: str) -> list[Any]:
     """The list in the fenced block after "Final Answer:"."""
     final = list(_FINAL.finditer(text))
     if not final:
-        raise _Malformed('the answer has no "Final Answer:", so its boxes are not known')
+        raise _Malformed('the answer has no "Final Answer:", so its boxes cannot be found')
     blocks = _FENCED.findall(text, final[-1].end())
     if len(blocks) != 1:
-        several = 'there are several fenced blocks after "Final Answer:"; it is not known which one is meant'
+        several = 'there are several fenced blocks after "Final Answer:"; it is unclear which one is meant'
         raise _Malformed(several if blocks else 'there is no fenced ```json block after "Final Answer:", or it is never closed')
     try:
         found = json.loads(blocks[0])
@@ -86,7 +86,7 @@ def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
         message = "the boxes are in 0..1, not in 0..1000 as the prompt asks; they were multiplied by 1000"
         scaled = [NormalisedBox(box.label, *(edge * SCALE for edge in box[1:])) for box in boxes]
         return scaled, [*issues, Issue("box-scale", "warning", message)]
-    message = "all edges of a box are at most 1, so that it is not known whether it is in 0..1 or in 0..1000"
+    message = "all edges of a box are at most 1, so it is unclear whether it is in 0..1 or in 0..1000"
     return [box for box in boxes if box not in small], [*issues, Issue("box-scale", "error", message)]
 
 
@@ -104,13 +104,13 @@ def _faults(item: Any, name: str) -> Iterator[Issue]:
             yield Issue("malformed-boxes", "error", f"{name} has no {key}", excerpt(", ".join(item)))
     edges, label = item.get("box_2d"), item.get("label")
     if not isinstance(label, str) or not label.strip():
-        yield Issue("malformed-boxes", "error", f"{name}: its label is not a text")
+        yield Issue("malformed-boxes", "error", f"{name}: its label is not a string")
     if not isinstance(edges, list) or len(edges) != 4 or not all(_is_number(edge) for edge in edges):
         yield Issue("malformed-boxes", "error", f"{name}: its box_2d is not a list of four numbers", excerpt(str(edges)))
         return
     shown, (y0, x0, y1, x1) = excerpt(str(edges)), edges
     if not all(0 <= edge <= SCALE for edge in edges):
-        yield Issue("impossible-box", "error", f"{name}: an edge lies outside of 0..{SCALE}", shown)
+        yield Issue("impossible-box", "error", f"{name}: an edge is outside 0..{SCALE}", shown)
     if not (y0 < y1 and x0 < x1):
         yield Issue("impossible-box", "error", f"{name}: its edges are not in the order y0 < y1, x0 < x1", shown)
 

@@ -12,5 +12,5 @@ from medgemma_app.validate.sections import Sections
 
 def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False) -> Validation:
     """What is wrong with the form of an answer: none, a loop, a cut, a control token, a refusal; raises nothing, whatever the text."""
-    expect(text, str, "the answer must be a text")
+    expect(text, str, "the answer must be a string")
     return run(Text(text, Sections("", ()), (), finish_reason, has_thought), (special_token, refusal, repetition, truncated), ())

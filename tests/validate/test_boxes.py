@@ -54,7 +54,7 @@ def test_a_box_is_read_from_the_fenced_list_after_the_final_answer(text):
         (answer([[100, 200, 300, 400]]), "malformed-boxes", "box 1 is not an object"),
         (answer([{"bbox_2d": [1, 2, 3, 4], "label": "x"}]), "malformed-boxes", "box 1 has no box_2d"),
         (answer([{"box_2d": [1, 2, 3, 4]}]), "malformed-boxes", "box 1 has no label"),
-        (answer([box(1, 2, 3, 4, label=" ")]), "malformed-boxes", "label is not a text"),
+        (answer([box(1, 2, 3, 4, label=" ")]), "malformed-boxes", "label is not a string"),
         (answer([box(1, 2, 3)]), "malformed-boxes", "not a list of four numbers"),
         (answer([box(1, 2, 3, 4, 5)]), "malformed-boxes", "not a list of four numbers"),
         (answer([box("1", 2, 3, 4)]), "malformed-boxes", "not a list of four numbers"),
@@ -63,9 +63,9 @@ def test_a_box_is_read_from_the_fenced_list_after_the_final_answer(text):
         (answer([box(1, 2, 3, float("inf"))]), "malformed-boxes", "not a list of four numbers"),
         (answer([box(300, 200, 100, 400)]), "impossible-box", "y0 < y1"),
         (answer([box(100, 400, 300, 400)]), "impossible-box", "x0 < x1"),
-        (answer([box(-1, 200, 300, 400)]), "impossible-box", "outside of 0..1000"),
-        (answer([box(100, 200, 300, 1001)]), "impossible-box", "outside of 0..1000"),
-        (answer([box(0, 0, 1, 1)]), "box-scale", "not known whether"),
+        (answer([box(-1, 200, 300, 400)]), "impossible-box", "outside 0..1000"),
+        (answer([box(100, 200, 300, 1001)]), "impossible-box", "outside 0..1000"),
+        (answer([box(0, 0, 1, 1)]), "box-scale", "unclear whether"),
     ],
 )
 def test_every_malformed_shape_is_an_error_of_its_own_and_gives_no_box(text, code, message):
