@@ -137,17 +137,18 @@ def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None
         "options": asdict(options),
         "input": dict(inputs),
         "prompt": prompt,
-        "versions": {name: _version(name) for name in model.packages},
+        "versions": {name: package_version(name) for name in model.packages},
     }
 
 
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # a tenth of what an input error costs
+def package_version(package: str) -> str | None:
+    """The installed version of a package, None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(package)
     except PackageNotFoundError:
-        return None  # run from a source folder that was never installed
+        return None
 
 
 @dataclass(frozen=True)

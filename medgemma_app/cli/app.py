@@ -1,17 +1,17 @@
 """The commands: arguments in; standard output, standard error and exit code out.
 
-Nothing here imports mlx_vlm: every usage and input error is reported before the model is touched.
+Nothing here imports mlx_vlm: errors of usage and input are reported before the model is loaded.
 """
 
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medgemma_app import __version__
 from medgemma_app.cli.options import (
     ADVANCED,
     DEFAULT_MODEL,
@@ -29,6 +29,7 @@ from medgemma_app.cli.options import (
     Patient,
     PromptName,
     Quiet,
+    ReportKind,
     Revision,
     RunOptions,
     Strict,
@@ -60,18 +61,9 @@ app = typer.Typer(
 )
 
 
-class Kind(StrEnum):
-    """What a text is checked as."""
-
-    findings = "findings"
-    soap = "soap"
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"medgemma-app {version('medgemma-app')}")
+        typer.echo(f"medgemma-app {__version__}")
         raise typer.Exit
 
 
@@ -171,13 +163,13 @@ def check(
     report: Annotated[list[str], argument("REPORT|-", "Reports as text or as JSON from this command; - for standard input.")],
     source: Annotated[str | None, option(INPUT, "The notes that a SOAP note was written from.", metavar="NOTES")] = None,
     patient: Patient = None,
-    kind: Annotated[Kind | None, option(INPUT, "Check as this kind of report. Default: the headings decide.")] = None,
+    kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: decided by the headings.")] = None,
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
     header: Annotated[
         str | None, option(INPUT, 'About the picture, such as "modality DX, body part CHEST, female, 58 years".', metavar="TEXT")
     ] = None,
-    has_prior: Annotated[bool | None, option(INPUT, "The report was written with an earlier picture at hand.", "--has-prior")] = None,
-    spacing: Annotated[bool | None, option(INPUT, "Whether the picture has a scale to measure with.", "--spacing/--no-spacing")] = None,
+    has_prior: Annotated[bool | None, option(INPUT, "The report compares with an earlier picture.", "--has-prior")] = None,
+    spacing: Annotated[bool | None, option(INPUT, "Whether sizes can be measured in the picture.", "--spacing/--no-spacing")] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -189,17 +181,17 @@ def check(
     if [*report, source].count("-") > 1:
         raise OptionError("standard input can be read only once; name files for the others")
     options = {"indication": indication, "header": header and ImageHeader.parse(header), "has_prior": has_prior, "spacing": spacing}
-    told = {name: value for name, value in options.items() if value is not None}
+    arguments = {name: value for name, value in options.items() if value is not None}
     if source is not None:
-        told["source"] = read_notes(source, patient=patient).text
-    raise typer.Exit(check_all(report, told, kind=None if kind is None else kind.value, as_json=as_json, strict=strict))
+        arguments["source"] = read_notes(source, patient=patient).text
+    raise typer.Exit(check_all(report, arguments, kind=kind, as_json=as_json, strict=strict))
 
 
 @app.command(cls=Command)
 def export(
     record: Annotated[str, argument("RECORD|-", "A report as findings --json or soap --json printed it, or a file of results.")],
     to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
-    line: Annotated[int | None, option(INPUT, "Which line of a file with several reports, counted from 1.", metavar="N")] = None,
+    line: Annotated[int | None, option(INPUT, "Which report of a file with several, by its line, counted from 1.", metavar="N")] = None,
     scan: Annotated[str | None, option(INPUT, "The DICOM file that the report is about, for .dcm and .sr.dcm.", metavar="FILE")] = None,
     subject: Subject = None,
     force: Force = False,
@@ -221,14 +213,15 @@ def serve(
     port: Annotated[int, option(INPUT, "The port to listen on. 0 takes any free one.", metavar="N", min=0, max=65535)] = 8080,
     api_key: Annotated[
         str | None,
-        option(INPUT, "The key that clients must send. Other users can see it in the process list: prefer --api-key-file.", metavar="KEY"),
+        option(INPUT, "The key that clients must send. Visible in the process list; --api-key-file is safer.", metavar="KEY"),
     ] = None,
     api_key_file: KeyFile = None,
     grace: Annotated[
         float, option(ADVANCED, "How long running requests may take to finish on shutdown.", metavar="SECONDS", min=0, max=3600)
     ] = 10,
     memory: Annotated[
-        float, option(ADVANCED, "How much memory requests may take together, beside the model's.", metavar="GB", min=0.5, max=1000)
+        float,
+        option(ADVANCED, "How much memory all requests may take, in addition to the model.", metavar="GB", min=0.5, max=1000),
     ] = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -247,11 +240,11 @@ def serve(
 def doctor(
     model: ModelName = None,
     revision: Revision = None,
-    endpoint: Annotated[str | None, option(MODEL, "Check the model behind this server instead of one here.", metavar="URL")] = None,
+    endpoint: Annotated[str | None, option(MODEL, "Check the model on this server instead of loading one.", metavar="URL")] = None,
     allow_remote: Annotated[bool, option(MODEL, "Allow a server on another machine (https only).", "--allow-remote")] = False,
     api_key_file: KeyFile = None,
     full: Annotated[
-        bool, option(ADVANCED, "Also compare with transformers (needs torch), and ask the hub about the login.", "--full")
+        bool, option(ADVANCED, "Also compare with transformers (needs torch), and check the login at the hub.", "--full")
     ] = False,
     as_json: Annotated[bool, option(OUTPUT, "Print one JSON object.", "--json")] = False,
 ) -> None:
@@ -266,7 +259,7 @@ def run() -> int:
     """Runs the command in ``sys.argv`` and returns its exit code."""
     try:
         with errors_become_exit_codes():
-            app()
+            app(prog_name="medgemma")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

@@ -1,4 +1,4 @@
-"""One run of ``findings`` or ``soap``: inputs are read ahead, the model is loaded once, every answer is written where it belongs."""
+"""One run of a command over one or many studies: inputs are read ahead, the model is loaded once, every report is written."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
-HEAD_START = 0.3  # seconds in which most input errors are found, so that nobody waits for the model to hear of them
-READ_AHEAD = 16  # inputs that are read, and kept, before their turn
-# What makes a result another one; the rest of the options only decides how it is computed or shown.
+HEAD_START = 0.3  # seconds for reading the input before the model is loaded, in which most input errors are found
+READ_AHEAD = 16  # inputs that are read before their turn
+# The options that a result depends on; the others only decide how it is computed or shown.
 DECISIVE = ("revision", "adapter", "max_tokens", "temperature", "top_k", "top_p", "seed", "repetition_penalty", "retries", "strict")
 
 
 class Run:
-    """What the user asked for, checked before any file is read."""
+    """The options of a run, which are checked before any file is read, and the state of the run."""
 
     def __init__(self, kind: str, settings: RunOptions) -> None:
         self.kind, self.settings = kind, settings
@@ -71,9 +71,9 @@ class Run:
         saved: Path | None = None,
         finish: Callable[[Report], object] | None = None,
     ) -> int:
-        """Every study, in order. Returns the worst of their exit codes.
+        """Processes every study, in order, and returns the worst exit code.
 
-        ``asked`` are the command's own options that a result depends on; ``inputs`` further files that are read, ``saved`` one that
+        ``asked`` are the command's own options that a result depends on; ``inputs`` are further files that are read, ``saved`` one that
         is written. ``finish`` is called with every report.
         """
         studies, settings, output = found.studies, self.settings, self.settings.output
@@ -85,9 +85,9 @@ class Run:
         form = form_of(output, several=len(studies) > 1, as_json=settings.as_json)
         grows = form == "lines"
         if settings.resume and (not grows or settings.force):
-            raise OptionError("--resume continues a file of results: give --output NAME.jsonl with it, and leave out --force")
+            raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
         if settings.resume and any(study.path == "-" for study in studies):
-            raise OptionError("--resume cannot tell whether standard input is the same as before; give a file")
+            raise OptionError("--resume cannot tell whether standard input has changed; give a file")
         if form in (".dcm", ".sr.dcm"):
             from medgemma_app.export.dicom import check_scan
 
@@ -111,7 +111,7 @@ class Run:
         return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
 
     def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:
-        """Gives every study a key that no other has: files of two folders that were named one by one may share theirs."""
+        """Gives every study a unique key. Files from different folders may have the same name."""
         seen = Counter[str]()
         for study in studies:
             seen[study.key] += 1
@@ -119,7 +119,7 @@ class Run:
         self._inputs = inputs
 
     def _one(self, study: StudySource, read: Read, answers: Answers) -> None:
-        """A single study is streamed. Where its input takes long to read, the model is loaded meanwhile."""
+        """Streams a single study. If its input takes long to read, the model is loaded in the meantime."""
         from medgemma_app.tasks import write
 
         progress, settings = Progress(quiet=self.settings.quiet), self.settings
@@ -130,7 +130,7 @@ class Run:
             try:
                 model = self._load(progress)
             except MedGemmaError:
-                reading.result()  # what is wrong with the input comes first, however long it took to find out
+                reading.result()  # an error in the input is reported rather than one in the model
                 raise
             progress.show("reading the input")
             task = reading.result()(model)
@@ -152,10 +152,10 @@ class Run:
         self._count(report)
 
     def _file(self, studies: Sequence[StudySource], read: Read, path: Path, asked: Mapping[str, Any]) -> None:
-        """Into a file of results, which may hold some of them already."""
+        """Writes to a file of results, which may hold some of the studies already."""
         from medgemma_app.cli.results import Results, content_hash
 
-        if self.model_name is None:  # only the server knows
+        if self.model_name is None:  # the server decides
             self._load(Progress(quiet=self.settings.quiet))
 
         def content(study: StudySource) -> str | None:
@@ -170,17 +170,17 @@ class Run:
             known = {self._keys[study]: study for study in studies if self._keys[study] in results.done}
             changed = {key for key, study in known.items() if results.done[key].content != content(study)}
             if changed:
-                say(f"{counted(len(changed), 'study')} changed since {path.name} was written, and will be done again")
+                say(f"{counted(len(changed), 'study')} changed since {path.name} was written and will be processed again")
                 results.drop(changed)
             left = [study for study in studies if self._keys[study] not in results.done]
             self._codes += [results.done[key].exit_code for key in known if key in results.done]
             if self.settings.resume:
-                faulty = f", {len(list(filter(None, self._codes)))} of them failed or with errors" * any(self._codes)
-                say(f"{len(self._codes)} of {len(studies)} studies are in {path.name} already{faulty}")
+                faulty = f", {len(list(filter(None, self._codes)))} of which failed or have errors" * any(self._codes)
+                say(f"{path.name} already holds {len(self._codes)} of {len(studies)} studies{faulty}")
             self._many(left, read_and_hash, lambda study, result: results.add(self._record(study, result)))
 
     def _many(self, studies: Sequence[StudySource], read: Read, put: Put) -> None:
-        """Decoded together, given to ``put`` one by one and in order; one that fails does not stop the next."""
+        """Decodes studies together and passes the results to ``put`` in order; a study that fails does not stop the run."""
         progress, tally = Progress(quiet=self.settings.quiet), Tally(len(studies))
         try:
             with reading_ahead(studies, read) as inputs:
@@ -199,7 +199,7 @@ class Run:
                 say(tally.text)
 
     def _results(self, inputs: Iterator[Future[Make]], progress: Progress) -> Iterator[Report | MedGemmaError]:
-        """The model is loaded when the first input has been read, and not for inputs of which none can be."""
+        """Yields a result for each input. The model is loaded once an input could be read, and not at all if none can be."""
         from medgemma_app.tasks import write_many
 
         for first in inputs:
@@ -212,7 +212,7 @@ class Run:
             yield from write_many(model, makes, self.options, batch_size=size, retries=self.settings.retries)
 
     def _record(self, study: StudySource, result: Report | MedGemmaError) -> dict[str, Any]:
-        """What a line of results says of a study."""
+        """The line of a file of results for one study."""
         key, content = self._keys[study], self._contents.get(study)
         head = {"study": study.name, "study_id": key, "content": content, "exit_code": self._exit_code(result)}
         if not isinstance(result, MedGemmaError):
@@ -234,12 +234,12 @@ class Run:
         self._found += ["failed"] if isinstance(result, MedGemmaError) else severities(result)
 
     def _say_verdict(self) -> None:
-        """Of what this run has written: studies that were in the file already are not looked at again."""
+        """Says what the checks found in this run; studies that were already in the file do not count."""
         failed = self._found.count("failed")
         words = [verdict(self._found)] if failed < self._written else []
         words += [f"{failed} could not be read or written"] if failed else []
         which = f"{self._written} studies: " if self._written > 1 else ""
-        say(which + "; ".join(words) if words else "nothing was left to do")
+        say(which + "; ".join(words) if words else "there was nothing left to do")
 
     def _load(self, progress: Progress) -> Model:
         if self._model is not None:
@@ -272,7 +272,7 @@ class Run:
 
 @contextmanager
 def reading_ahead(studies: Sequence[StudySource], read: Read) -> Iterator[Iterator[Future[Make]]]:
-    """Every input in order, read by another thread while the model works on those before it."""
+    """The inputs in order, read in another thread while the model works on earlier ones."""
     pool = ThreadPoolExecutor(1)
     futures: deque[Future[Make]] = deque()
 

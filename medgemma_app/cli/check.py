@@ -1,4 +1,4 @@
-"""``medgemma check``: reports from anywhere -> their issues, without a model."""
+"""``medgemma check``: reports from any source -> their issues, without a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
+from medgemma_app.cli.options import ReportKind
 from medgemma_app.cli.output import json_line, utf8
 from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
@@ -19,43 +20,42 @@ from medgemma_app.inputs.json_notes import parse_notes
 from medgemma_app.notices import say, verdict
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
-Kind: TypeAlias = Literal["findings", "soap"]
-NAMES: Mapping[Kind, str] = {"findings": "findings report", "soap": "SOAP note"}
+NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
 _OBJECT = re.compile(r'\s*\{\s*"')
 _ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*$)")
-ONE_REPORT = "the text of a report, or what findings --json or soap --json printed"
+ONE_REPORT = "the text of a report, or the output of findings --json or soap --json"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A report to check: ``kind`` None where it does not say, ``known`` what the validator is told besides."""
+class ReportText:
+    """A report to check. ``kind`` is None where its source does not state it; ``known`` are further arguments of the validator."""
 
     name: str
     text: str
-    kind: Kind | None = None
+    kind: ReportKind | None = None
     known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A report's name, what it was checked as, and what was found."""
+class CheckedReport:
+    """A report's name, the kind that it was checked as, and the result."""
 
     name: str
-    kind: Kind
+    kind: ReportKind
     validation: Validation
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: what ``findings --json`` says of a report's text, under the same names."""
+        """JSON-ready, with the same names as in ``findings --json``."""
         found = self.validation
         issues = [asdict(issue) for issue in found.issues]
         return {"report": self.name, "kind": self.kind, "valid": found.ok, "issues": issues, "sections": found.sections}
 
 
-def check_all(sources: Sequence[str], told: Mapping[str, Any], *, kind: Kind | None, as_json: bool, strict: bool) -> int:
-    """Prints the issues of every report, a verdict on each on standard error, and returns the worst exit code."""
+def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: ReportKind | None, as_json: bool, strict: bool) -> int:
+    """Prints the issues of every report, and a verdict for each on standard error; returns the worst exit code."""
     codes = []
-    for result in chain.from_iterable(_results(source, told, kind) for source in sources):
+    for result in chain.from_iterable(_results(source, arguments, kind) for source in sources):
         if isinstance(result, InputError):
             say(f"medgemma: {result}")
             codes.append(result.exit_code)
@@ -77,22 +77,22 @@ def _print_issues(issues: Sequence[Issue], prefix: str) -> None:
         print(issue_line(issue.severity, f"{issue.code}: {issue.message}{excerpt}", sys.stdout, prefix=prefix), flush=True)
 
 
-def _results(source: str, told: Mapping[str, Any], kind: Kind | None) -> Iterator[Checked | InputError]:
+def _results(source: str, arguments: Mapping[str, Any], kind: ReportKind | None) -> Iterator[CheckedReport | InputError]:
     try:
-        for written in read_reports(source):
-            yield written if isinstance(written, InputError) else check(written, told, kind)
+        for report in read_reports(source):
+            yield report if isinstance(report, InputError) else check(report, arguments, kind)
     except InputError as error:
         yield error
 
 
-def read_reports(source: str) -> Iterator[Written | InputError]:
-    """The report of a file or of ``-``, or one for each line or element of results, where one may be an error.
+def read_reports(source: str) -> Iterator[ReportText | InputError]:
+    """The report in a file or on standard input (``-``), or the report or error in each line or element of results.
 
-    Raises InputError for what cannot be read, and for what is neither text nor the JSON of a report.
+    Raises InputError for a file that cannot be read, and for one that is neither text nor the JSON of a report.
     """
     name, text = read_text(source)
     if not _OBJECT.match(text) and not _ARRAY.match(text):
-        yield Written(name, text)
+        yield ReportText(name, text)
         return
     for where, record in _records(text, name):
         study = record.get("study")
@@ -100,11 +100,11 @@ def read_reports(source: str) -> Iterator[Written | InputError]:
         if "error" in record and "text" not in record:
             yield InputError(f"{shown} has no report: the run that wrote {name} failed on it")
         else:
-            yield _written(record, shown)
+            yield _report(record, shown)
 
 
 def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where it stands, record) of results: one object, one a line, or an array of them."""
+    """(where it is, record) of results: one object, one per line, or an array of them."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(map(_OBJECT.match, lines)):
         for number, line in enumerate(lines, 1):
@@ -121,31 +121,31 @@ def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield where, record
 
 
-def check(written: Written, told: Mapping[str, Any], kind: Kind | None = None) -> Checked:
-    """Judges a report. ``told`` holds the arguments of its validator, which go before what the report knows of itself.
+def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | None = None) -> CheckedReport:
+    """Validates a report. ``arguments`` are those of its validator, and replace what its record says.
 
-    Raises OptionError where something is told that a report of this kind has no use for.
+    Raises OptionError for an argument that does not apply to this kind of report.
     """
-    kind = kind or written.kind or guess_kind(written.text, likely="soap" if "source" in told else "findings")
-    wrong = ", ".join(f"--{name.replace('_', '-')}" for name in told if (name == "source") == (kind == "findings"))
+    kind = kind or report.kind or guess_kind(report.text, likely="soap" if "source" in arguments else "findings")
+    wrong = ", ".join(f"--{name.replace('_', '-')}" for name in arguments if (name == "source") == (kind == "findings"))
     if wrong:
-        raise OptionError(f"{wrong} does not apply to {written.name}, a {NAMES[kind]}; leave it out, or give another --kind")
+        raise OptionError(f"{wrong} does not apply to {report.name}, a {NAMES[kind]}; leave it out, or give another --kind")
     validate = validate_findings if kind == "findings" else validate_soap
-    known = {**(written.known if written.kind == kind else {}), **told}
+    known = {**(report.known if report.kind == kind else {}), **arguments}
     spacing = known.pop("spacing", None)
-    if spacing is not None or "header" in told:  # words say nothing of a scale: there may be one
+    if spacing is not None or "header" in arguments:  # --header does not state a scale, so there may be one
         known["header"] = replace(known.get("header") or ImageHeader(), pixel_spacing=None if spacing is False else (1.0, 1.0))
-    return Checked(written.name, kind, validate(written.text, **known))
+    return CheckedReport(report.name, kind, validate(report.text, **known))
 
 
-def guess_kind(text: str, *, likely: Kind = "findings") -> Kind:
-    """The kind of which a text has the larger share of sections, the likely one where it has as much of both."""
+def guess_kind(text: str, *, likely: ReportKind = "findings") -> ReportKind:
+    """The kind of report whose sections the text has more of; ``likely`` where there are as many of both."""
     soap, findings = len(parse_soap(text)) / 4, len(parse_findings(text)) / 2
     return likely if soap == findings else "soap" if soap > findings else "findings"
 
 
 def read_text(source: str) -> tuple[str, str]:
-    """The shown name of a file or of standard input, and its text. Raises InputError."""
+    """The name of a file or of standard input as messages show it, and its text. Raises InputError."""
     if source == "-":
         name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
         if not raw:
@@ -166,8 +166,8 @@ def read_text(source: str) -> tuple[str, str]:
     return name, text
 
 
-def _written(record: Mapping[str, Any], name: str) -> Written:
-    """A report and what its record says of how it came about; of a hostile record, what has the form it must have."""
+def _report(record: Mapping[str, Any], name: str) -> ReportText:
+    """A report, and what its record says about its generation. Values of a wrong type in the record are ignored."""
     text, kind = record.get("text"), record.get("kind")
     if not isinstance(text, str):
         raise InputError(f"{name} is JSON without the text of a report; give {ONE_REPORT}")
@@ -178,25 +178,25 @@ def _written(record: Mapping[str, Any], name: str) -> Written:
         known["finish_reason"] = reason
     known |= _prompt_sections(record.get("prompt"))
     if kind == "findings":
-        return Written(name, text, "findings", {**known, **_picture(record.get("input"))})
-    return Written(name, text, "soap" if kind == "soap" else None, known)
+        return ReportText(name, text, "findings", {**known, **_picture(record.get("input"))})
+    return ReportText(name, text, "soap" if kind == "soap" else None, known)
 
 
 def _prompt_sections(prompt: Any) -> dict[str, Any]:
     """The sections that the prompt file asked for."""
-    told = prompt if isinstance(prompt, Mapping) else {}
-    listed = (told.get(name) for name in ("sections", "optional"))
+    file = prompt if isinstance(prompt, Mapping) else {}
+    listed = (file.get(name) for name in ("sections", "optional"))
     sections, optional = ([each for each in found if isinstance(each, str)] if isinstance(found, list) else [] for found in listed)
     return {"sections": sections, "optional": optional} if sections else {}
 
 
 def _picture(inputs: Any) -> dict[str, Any]:
-    """What a findings report was told of its picture."""
-    told = inputs if isinstance(inputs, Mapping) else {}
-    scan, indication = told.get("scan"), told.get("indication")
+    """What the record of a findings report says about its pictures."""
+    record = inputs if isinstance(inputs, Mapping) else {}
+    scan, indication = record.get("scan"), record.get("indication")
     header = scan.get("header") if isinstance(scan, Mapping) else None
     return {
-        "has_prior": told.get("prior") is not None,
+        "has_prior": record.get("prior") is not None,
         "indication": indication if isinstance(indication, str) else None,
         "header": ImageHeader.from_dict(header if isinstance(header, Mapping) else {}),
     }

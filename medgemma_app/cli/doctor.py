@@ -1,4 +1,4 @@
-"""``medgemma doctor``: a row per check, what to do where one is not ok, and a line that can be pasted into an issue."""
+"""``medgemma doctor``: a row for each check, with advice where it is not ok, and a line that can be pasted into an issue."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import MedGemmaError, ModelError
 from medgemma_app.model.selftest import GB, Check, memory_bytes
 from medgemma_app.notices import printable
+from medgemma_app.tasks import package_version
 
 if TYPE_CHECKING:
     from medgemma_app.model.local import MedGemma
     from medgemma_app.remote.endpoint import Endpoint
 
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "huggingface-hub", "pillow", "numpy")
-PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # other names before the slash may be the user's own
+PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # other owners of models may be the user
 LEAST_MEMORY, LEAST_DISK = 8 * GB, 6 * GB
 WIDTH, NAME = 80, 13
 
 
 class Doctor:
-    """Runs the checks one by one and prints each as it is made, or all of them as one JSON object."""
+    """Runs the checks one by one and prints each result at once, or all of them as one JSON object."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json, self.checks, self.about = as_json, list[Check](), list[str]()
@@ -42,7 +42,7 @@ class Doctor:
                 print(row(check), flush=True)
 
     def end(self) -> int:
-        """Prints the line, and returns the exit code: 1 where a check failed."""
+        """Prints the summary line, and returns the exit code: 1 if a check failed."""
         failed = any(check.verdict == "failed" for check in self.checks)
         if self._as_json:
             record = {"ok": not failed, "checks": [asdict(check) for check in self.checks], "line": self.line()}
@@ -52,7 +52,7 @@ class Doctor:
         return int(failed)
 
     def line(self) -> str:
-        """Everything measured, and nothing of the user. Messages are left out: they may name folders."""
+        """All figures, without anything about the user. Messages are left out, since they may name folders."""
         counts = [f"{sum(check.verdict == verdict for check in self.checks)} {verdict}" for verdict in ("ok", "look", "failed")]
         bad = [f"{check.name} {check.verdict}" for check in self.checks if check.verdict != "ok"]
         figures = [f"{check.name} {name}={value:.3g}" for check in self.checks for name, value in check.figures.items()]
@@ -62,7 +62,7 @@ class Doctor:
 def doctor(model: str, *, revision: str | None, endpoint: Endpoint | None, server_model: str | None, full: bool, as_json: bool) -> int:
     """Checks this machine and ``model``, or the server at ``endpoint``; returns the exit code."""
     run = Doctor(as_json=as_json)
-    packages = [f"{name} {_version(name)}" for name in PACKAGES[:4]]
+    packages = [f"{name} {package_version(name)}" for name in PACKAGES[:4]]
     run.about += [platform.platform(terse=True), _chip(), f"Python {platform.python_version()}", *packages]
     run.run(machine_checks())
     if endpoint is not None:
@@ -73,7 +73,7 @@ def doctor(model: str, *, revision: str | None, endpoint: Endpoint | None, serve
 
 
 def row(check: Check) -> str:
-    """At most 80 columns; the advice stands below. An address is never broken, so that it can be copied."""
+    """A check in at most 80 columns, with the advice below. URLs are never broken, so that they can be copied."""
     width, indent = WIDTH - NAME - 8, " " * (NAME + 8)
     found, advice = (
         textwrap.wrap(printable(text).replace("\n", " "), room, break_on_hyphens=False, break_long_words=False)
@@ -85,12 +85,12 @@ def row(check: Check) -> str:
 
 
 def machine_checks() -> Iterator[Check]:
-    """What can be said without loading anything."""
+    """The checks that do not load anything."""
     yield Check("machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}")
     memory = memory_bytes()
-    small = "a 4-bit 4B model needs about 3.4 GB for itself; close other programs" if memory < LEAST_MEMORY else ""
+    small = "a 4B model of 4 bits alone needs about 3.4 GB; close other programs" if memory < LEAST_MEMORY else ""
     yield Check("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: package_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
     advice = f"pip install {' '.join(missing)}" if missing else ""
     yield Check(
@@ -106,13 +106,6 @@ def _chip() -> str:
     return platform.machine()
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
     from medgemma_app.remote import connect_to
 
@@ -123,7 +116,7 @@ def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
 
         yield from endpoint_checks(model)
     except MedGemmaError as error:
-        yield Check("server", "failed", str(error), "see that the server runs, has the model loaded, and that the key is right")
+        yield Check("server", "failed", str(error), "check that the server is running, has the model loaded, and accepts the key")
 
 
 def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[Check]:
@@ -134,7 +127,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
     name = name if Path(name).is_dir() else ALIASES.get(name, name)
     run.about.append(f"{selftest.backend()}, {memory_bytes() / GB:.0f} GB")
     if selftest.backend() == "cpu":
-        yield Check("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model wants Apple silicon or CUDA")
+        yield Check("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model needs Apple silicon or CUDA")
     else:
         yield Check("backend", "ok", selftest.backend())
     here = yield from _files(name, revision)
@@ -145,13 +138,13 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         try:
             loaded = MedGemma.load(name, revision=revision)
         except ModelError as error:
-            yield Check("load", "failed", str(error), "see the message; the rest is checked with the demo")
+            yield Check("load", "failed", str(error), "the other checks use the demo model")
         else:
             seconds = time.perf_counter() - start
             run.about.append(f"model {_public(name)}: {selftest.describe(loaded)}")
             yield Check("load", "ok", f"{seconds:.1f} s, {selftest.describe(loaded)}", figures={"seconds": seconds})
     if loaded is None:
-        run.about.append("model not loaded: the demo is checked")
+        run.about.append("model not loaded, demo checked")
     demo = loaded if loaded is not None and name == "demo" else MedGemma.load("demo")
     yield from _checked("reference", lambda: [selftest.reference_check(demo)])
     if full:
@@ -161,8 +154,8 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         yield Check(
             "left out",
             "look",
-            "a model of this size takes hours on the CPU: the demo is checked",
-            "with --full, it is checked all the same",
+            "a model of this size takes hours on the CPU: the demo is checked instead",
+            "give --full to check it anyway",
         )
         subject, loaded = demo, None
     for title, checks in (
@@ -176,12 +169,12 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
 
 
 def _of_the_demo(check: Check) -> Check:
-    """A check of the demo in place of the model that was asked for: its figures must not be taken for that model's."""
+    """Marks a check of the demo, so that its figures are not taken for those of the requested model."""
     return replace(check, found=f"demo: {check.found}", figures={f"demo_{name}": value for name, value in check.figures.items()})
 
 
 def _checked(name: str, checks: Callable[[], list[Check]]) -> Iterator[Check]:
-    """What a check raises is its finding."""
+    """Runs a check; an error that it raises becomes a failed check."""
     try:
         yield from checks()
     except (MedGemmaError, RuntimeError, ValueError) as error:  # mlx reports everything as RuntimeError or ValueError
@@ -190,7 +183,7 @@ def _checked(name: str, checks: Callable[[], list[Check]]) -> Iterator[Check]:
 
 
 def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
-    """Whether the model is on this disk, and the room there is; returns whether it is there. The network is not asked."""
+    """Checks for the model's files and for free disk space, without the network; returns whether the files are there."""
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -204,16 +197,16 @@ def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
         yield Check("model files", "failed", f"{name} is neither a folder nor a hub id", "give a folder, OWNER/NAME as on the hub, or demo")
         return False
     shown = str(cache).replace(str(Path.home()), "~")
-    advice = "" if here else f"fetch it with: hf download {name} (or run findings once); the demo is checked instead"
+    advice = "" if here else f"download it with: hf download {name} (or run findings once); the demo is checked instead"
     place = "" if local else f" (cache: {shown})"
     yield Check("model files", "ok" if here else "look", f"{name} is {'' if here else 'not '}on this machine{place}", advice)
-    scarce = "delete models that you do not use: hf cache prune" if free < LEAST_DISK and not here else ""
+    scarce = "delete models that you no longer use: hf cache prune" if free < LEAST_DISK and not here else ""
     yield Check("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
     return here
 
 
 def _hub(name: str, full: bool) -> Iterator[Check]:
-    """The licence, and whether there is a login; whether the hub accepts it is asked with ``full`` only."""
+    """The licence, and whether a login is stored; only with ``full`` the hub is asked whether it accepts that login."""
     from huggingface_hub import auth_check, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -224,12 +217,12 @@ def _hub(name: str, full: bool) -> Iterator[Check]:
     if full and name.count("/") == 1 and not Path(name).expanduser().is_dir():
         try:
             auth_check(name)
-            yield Check("hub", "ok", f"{name} may be fetched")
+            yield Check("hub", "ok", f"{name} may be downloaded")
         except (HFValidationError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
             advice = f"accept the licence at https://huggingface.co/{name}, then: hf auth login; or check the network"
-            yield Check("hub", "look", f"{name} cannot be fetched: {type(error).__name__}", advice)
+            yield Check("hub", "look", f"{name} cannot be downloaded: {type(error).__name__}", advice)
 
 
 def _public(name: str) -> str:
-    """A name that may be shown to others."""
+    """The model's name if it may be shown to others."""
     return name if name == "demo" or name.split("/")[0] in PUBLISHERS else "(name left out)"

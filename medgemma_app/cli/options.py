@@ -1,4 +1,4 @@
-"""The options that several commands share: each named and explained once, collected once, grouped in the help."""
+"""The options that several commands share, and how the help shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
 DEFAULT_JOBS, DEFAULT_TIMEOUT = 8, 300.0
 INPUT, MODEL, OUTPUT, ADVANCED = PANELS = ("Input", "Model", "Output", "Advanced")
+ReportKind: TypeAlias = Literal["findings", "soap"]
 
 
 def argument(metavar: str, text: str) -> Any:
@@ -117,13 +118,13 @@ class RunOptions:
     timeout: Annotated[
         float | None,
         option(
-            ADVANCED, f"Give up when the server has sent nothing for this long. Needs --endpoint. Default: {DEFAULT_TIMEOUT:g}.",
+            ADVANCED, f"Give up when the server sends no token for this long. Needs --endpoint. Default: {DEFAULT_TIMEOUT:g}.",
             metavar="SECONDS",
         ),
     ] = None  # fmt: skip
 
     def generation(self) -> Options:
-        """How to generate. Raises OptionError for a value outside its range."""
+        """The options of the generation. Raises OptionError for a value outside its range."""
         from medgemma_app.model.generation import Options
 
         return Options(**{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "schema"}).seeded()
@@ -137,7 +138,7 @@ class RunOptions:
                 raise OptionError("--jobs, --timeout and --api-key-file need a server; name it with --endpoint")
             return None
         if any(value is not None for value in (self.revision, self.adapter, self.batch_size)):
-            raise OptionError("--revision, --adapter and --batch-size are set on the server itself; leave them out with --endpoint")
+            raise OptionError("--revision, --adapter and --batch-size have no effect on a server; leave them out with --endpoint")
         return Endpoint(
             url=self.endpoint,
             allow_remote=self.allow_remote,
@@ -148,7 +149,7 @@ class RunOptions:
 
 
 def collected(command: Callable[..., None]) -> Callable[..., None]:
-    """Shows the fields of RunOptions to Typer as options of ``command``, which gets them as one value, ``run``."""
+    """Adds the fields of RunOptions to the options of ``command``, which receives them as one argument, ``run``."""
     hints = get_type_hints(RunOptions, include_extras=True)
     signature = inspect.signature(command, eval_str=True)
     shared = [
@@ -166,7 +167,7 @@ def collected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Command(TyperCommand):
-    """A command whose errors become exit codes, and whose help groups the options in panels, as plain text."""
+    """A command whose errors become exit codes, and whose help groups the options in panels of plain text."""
 
     def invoke(self, ctx: Any) -> Any:
         with errors_become_exit_codes():
@@ -188,7 +189,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A list of commands, each with its whole line of help."""
+    """The list of commands, each with its full line of help."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):

@@ -1,4 +1,4 @@
-"""A JSON-lines file of results that grows by one line per study, survives a crash at any moment, and can be continued."""
+"""A JSON-lines file of results that grows by one line per study, survives a crash at any time, and can be continued."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from medgemma_app.errors import OutputError
 
 @dataclass(frozen=True)
 class Done:
-    """A study that is in the file already: the exit code of its result, and the hash of what was read for it."""
+    """A study that is already in the file: the exit code of its result, and the hash of its inputs."""
 
     exit_code: int
     content: str | None
 
 
 class Results:
-    """``path``, opened to append. ``run`` is what the user asked for: a file made by another request is refused.
+    """The file ``path``, open for appending. ``run`` holds the options; a file made with other options is refused.
 
-    ``fresh`` empties the file first. ``done`` has the studies that are in it, by ``study_id``.
+    ``fresh`` empties the file first. ``done`` maps the ``study_id`` of each study in the file to its result.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], *, fresh: bool = False) -> None:
@@ -52,12 +52,12 @@ class Results:
     def _lock(self, file: IO[bytes]) -> None:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):  # else another run has just replaced the file
+            if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):  # otherwise another run has just replaced the file
                 return
-        raise OutputError(f"another run is writing {self._path.name}; wait for it, or give another name")
+        raise OutputError(f"another run is writing {self._path.name}; wait for it, or choose another name")
 
     def _read(self) -> None:
-        """Reads what is there. A last line that a crash has cut is removed."""
+        """Reads the results in the file. A last line that a crash has cut is removed."""
         whole = 0
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
@@ -72,16 +72,16 @@ class Results:
             record = json.loads(line)
             study, run, done = record["study_id"], dict(record["run"]), Done(record["exit_code"], record["content"])
         except (ValueError, TypeError, KeyError) as error:
-            raise OutputError(f"line {number} of {self._path.name} is not a result of this command; give another name") from error
+            raise OutputError(f"line {number} of {self._path.name} is not a result of this command; choose another name") from error
         changed = [name for name in self._run | run if self._run.get(name) != run.get(name)]
         if changed:
             others = {"kind": "by another command", "model": "with another model", "pad": "with another value for --no-pad"}
             how = others.get(changed[0], f"with another value for --{changed[0].replace('_', '-')}")
-            raise OutputError(f"{self._path.name} was made {how}; use the same options, give another name, or start again with --force")
+            raise OutputError(f"{self._path.name} was made {how}; use the same options, choose another name, or start again with --force")
         self.done[study] = done
 
     def drop(self, studies: Container[str]) -> None:
-        """Removes the lines of ``studies``, which are going to be written again."""
+        """Removes the lines of ``studies``, which will be written again."""
         self._file.seek(0)
         kept = [line for line in self._file if json.loads(line)["study_id"] not in studies]
         temporary = self._path.with_name(f".{secrets.token_hex(8)}.part")
@@ -103,7 +103,7 @@ class Results:
         self.done = {study: done for study, done in self.done.items() if study not in studies}
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """One line, on the disk before this returns."""
+        """Appends one line, which is on the disk when this returns."""
         try:
             self._file.write(json_line({**record, "run": self._run}).encode() + b"\n")
             self._file.flush()
@@ -112,12 +112,12 @@ class Results:
             raise OutputError(f"cannot write {self._path.name}: {reason(error)}") from error
 
     def close(self) -> None:
-        with suppress(OSError):  # what a full disk refused has been reported, and is not written again
+        with suppress(OSError):  # a full disk has been reported already
             self._file.close()
 
 
 def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str | None:
-    """SHA-256 of what a study is read from: a file or a line of it, the files of a folder, ``others``; None where that cannot be read."""
+    """SHA-256 of a study's inputs: a file or one line of it, or the files of a folder, and ``others``; None if they cannot be read."""
     try:
         names = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if Path(path).is_dir() else [path]
         digests = [_line_hashes(path, Path(path).stat().st_mtime_ns)[part - 1]] if part else [_file_hash(name) for name in names]
@@ -127,7 +127,7 @@ def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str
 
 
 def _file_hash(path: str) -> str:
-    if not Path(path).is_file():  # a pipe would be emptied
+    if not Path(path).is_file():  # reading a pipe would empty it
         raise OSError
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do. Imported before everything else, so that it imports next to nothing itself."""
+"""What Ctrl-C and SIGTERM do. This is imported before everything else, and so imports as little as possible."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def prepare_signals() -> None:
-    """From here on both end the command at once, with a line and a documented exit code, unless there is something to save."""
+    """Makes both signals end the command at once, with one line and exit code 130, except where ``interruptible`` is in use."""
     sys.unraisablehook = _unraisable
     _handle(_leave)
-    atexit.register(_handle, signal.SIG_IGN)  # when all is done, the exit code is settled
+    atexit.register(_handle, signal.SIG_IGN)  # at the end the exit code must not change
 
 
 class interruptible:
-    """While there is something to save, a signal raises KeyboardInterrupt; a second one ends the command at once."""
+    """Inside this block a signal raises KeyboardInterrupt, so that results can be saved; a second one ends the command at once."""
 
     def __init__(self) -> None:
         self._handler: Any = self._interrupt
@@ -37,7 +37,7 @@ class interruptible:
         for number, handler in self._before.items():
             _set(number, handler)
         if self._came and isinstance(error, Exception) and not hasattr(error, "exit_code"):
-            raise KeyboardInterrupt from None  # what a library has made of it
+            raise KeyboardInterrupt from None  # a library has turned it into another error
 
     def _interrupt(self, *_: Any) -> NoReturn:
         self._came = True
@@ -46,7 +46,7 @@ class interruptible:
 
 
 class at_once(interruptible):
-    """While libraries are imported and a model is loaded, a signal ends the command: they cannot be interrupted in the middle."""
+    """Inside this block a signal ends the command at once, since loading libraries and models cannot be interrupted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class at_once(interruptible):
 
 def _handle(handler: Any) -> None:
     for number in _NUMBERS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs of a script have it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs of a shell ignore it
             _set(number, handler)
 
 
@@ -74,7 +74,7 @@ def _leave(*_: Any) -> NoReturn:
 
 
 def _unraisable(what: Any) -> None:
-    """A signal that arrives while Python frees an object would be printed and lost: it ends the command instead."""
+    """Ends the command for a signal that arrives while Python frees an object; it would otherwise be printed and lost."""
     if isinstance(what.exc_value, KeyboardInterrupt):
         _leave()
     sys.__unraisablehook__(what)

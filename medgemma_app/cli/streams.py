@@ -1,4 +1,4 @@
-"""Standard streams and errors: whatever happens to them while the command runs, nobody sees a traceback."""
+"""Standard streams and errors: whatever fails while the command runs, the user sees no traceback."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CLOSED = "standard output is closed; name a file with --output"
 
 
 class Stdout(io.TextIOWrapper):
-    """Standard output. A failure is an OutputError; a reader that has gone (``| head``) ends the command quietly."""
+    """Standard output. A failed write is an OutputError; if the reader has closed the pipe (``| head``), the command ends quietly."""
 
-    is_missing = False  # it was closed when the command started
+    is_missing = False  # True if it was closed when the command started
 
     def write(self, text: str) -> int:
         if self.is_missing:
@@ -36,14 +36,14 @@ class Stdout(io.TextIOWrapper):
         try:
             yield
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing the buffer does not fail again
             if isinstance(error, BrokenPipeError):
                 raise SystemExit(0) from None
             raise OutputError(f"cannot write to standard output: {error.strerror}; name a file with --output") from None
 
 
 class Stderr(io.TextIOWrapper):
-    """Standard error. When it fails the run goes on."""
+    """Standard error. A failed write is ignored."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -56,7 +56,7 @@ class Stderr(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Opens the standard streams that are closed, and puts Stdout and Stderr in the place of Python's own."""
+    """Opens standard streams that are closed, and replaces Python's stdout and stderr by Stdout and Stderr."""
     missing = [number for number in range(3) if not _is_open(number)]
     for _ in missing:
         os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
@@ -78,7 +78,7 @@ def _is_open(number: int) -> bool:
 
 @contextmanager
 def errors_become_exit_codes() -> Iterator[None]:
-    """An error becomes one line on standard error and the exit code of its class."""
+    """Turns an error into one line on standard error and the exit code of its class."""
     try:
         yield
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def errors_become_exit_codes() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process. A cancelled command does not wait for what its threads still do."""
+    """Ends the process. A cancelled command does not wait for its threads."""
     if code == CANCELLED:
         sys.stdout.flush()
         os._exit(code)

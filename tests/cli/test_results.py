@@ -39,10 +39,10 @@ def test_resume_does_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_p
     result = medgemma("findings", folder, "--output", path, "--resume")
     assert studies(path) == ["0.png", "1.png", "2.png", "3.png"]
     assert path.read_bytes().splitlines(keepends=True)[:2] == kept[:2]
-    assert (result.exit_code, "2 of 4 studies are in r.jsonl already" in result.stderr) == (2, True)
+    assert (result.exit_code, "r.jsonl already holds 2 of 4 studies" in result.stderr) == (2, True)
     result = medgemma("findings", folder, "--output", path, "--resume")  # the study that failed the first time still counts
-    assert (result.exit_code, "4 of 4 studies are in r.jsonl already, 1 of them" in result.stderr) == (2, True)
-    assert result.stderr.splitlines()[-1] == "nothing was left to do"
+    assert (result.exit_code, "r.jsonl already holds 4 of 4 studies, 1 of which" in result.stderr) == (2, True)
+    assert result.stderr.splitlines()[-1] == "there was nothing left to do"
 
 
 def test_resume_does_again_what_has_changed(medgemma, folder, tmp_path):
