@@ -81,7 +81,7 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
         is_encoded = text.get("representation") == "B64"
         body_text = encoded_text("".join(text.itertext()), text.get("mediaType") or "") if is_encoded else _said(text)
         lines += [Line(body_text)] if body_text else []
-        narrative.left_out["body that is no text"] += not body_text
+        narrative.left_out["body that is not text"] += not body_text
     clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Reading([*map(Line, about), *lines], "C-CDA", clinical, counted(narrative.left_out))
 

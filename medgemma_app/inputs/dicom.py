@@ -78,7 +78,7 @@ NEWER_SYNTAXES = {
 
 
 class NoPicture(InputError):
-    """A DICOM object that is no picture of a patient: a report, a directory, a plan, a segmentation."""
+    """A DICOM object that is not a picture of a patient: a report, a directory, a plan, a segmentation."""
 
 
 class ExtraMissing(InputError):
@@ -106,7 +106,7 @@ def guarded(name: str) -> Iterator[None]:
         raise
     except (*DAMAGE, BytesLengthException, InvalidDicomError):
         # "from None": the decoder's own message may quote the header.
-        raise Damaged(f"{name} is a damaged DICOM file or none at all; export it again, or export it as PNG") from None
+        raise Damaged(f"{name} is damaged, or is not a DICOM file; export it again, or export it as PNG") from None
     finally:
         log.disabled = before
 
@@ -165,7 +165,7 @@ def read_directory(file: BinaryIO, name: str) -> list[list[str]]:
 
 
 def header_of(dataset: Dataset, name: str) -> Dataset:
-    """As ``read_header``, of a Dataset in memory, which is left as it is."""
+    """As ``read_header``, for a Dataset in memory, which is not changed."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
@@ -215,7 +215,7 @@ def _check_encoding(file: _Bounded, name: str) -> str:
     meta = read_dataset(meta_only, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
     if syntax in MPEGTransferSyntaxes:
-        raise InputError(f"{name} is a film (MPEG or HEVC), and films are not read; export the picture that matters")
+        raise InputError(f"{name} is a video (MPEG or HEVC), which cannot be read; export the frame that matters as a picture")
     if syntax == DeflatedExplicitVRLittleEndian:  # pydicom inflates it in one go
         file.seek(132 + meta_only.tell())
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -243,9 +243,9 @@ def header_warnings(header: Dataset, name: str) -> tuple[str, ...]:
     kind = str(header.get("SOPClassUID") or "")
     doubtful = DOUBTFUL.get(kind) or DOUBTFUL.get(kind.rpartition(".")[0])
     if doubtful:
-        found.append(f"{name} is {doubtful}; a picture as the device took it reads better")
+        found.append(f"{name} is {doubtful}; give the picture as the device took it, if there is one")
     if facts.presentation_intent == "FOR PROCESSING":
-        found.append(f"{name} holds raw detector data (FOR PROCESSING); the picture made for viewing reads better")
+        found.append(f"{name} holds raw detector data (FOR PROCESSING); give the picture made for viewing, if there is one")
     if facts.burned_in_annotation == "YES":
         found.append(f"{name} has writing burnt into the picture, which may name a person")
     return tuple(found)

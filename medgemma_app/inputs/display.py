@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.dicom import bits_of, for_frame, header_warnings, numbers, several_numbers
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.image_checks import is_blank, thumbnail
+from medgemma_app.inputs.levels import apply_table, is_blank, thumbnail, to_levels
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.raster import choose_frame
-from medgemma_app.inputs.scaling import apply_table, to_levels
 from medgemma_app.inputs.transforms import (
     apply_voi,
     as_index,

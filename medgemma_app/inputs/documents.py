@@ -1,4 +1,4 @@
-"""Text out of documents: plain text in any common encoding, RTF, Word (DOCX), PDF. Content says what a file is, not its name."""
+"""Text out of documents: plain text in any common encoding, RTF, Word (DOCX), PDF. The content of a file tells what it is, not its name."""
 
 from __future__ import annotations
 
@@ -13,45 +13,33 @@ from typing import IO
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.files import PICTURE_STARTS
 from medgemma_app.inputs.markup import parse_xml
 
 LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
 _STRUCK = "text that is struck through or hidden"
 _RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[^a-z]|[{}]|[^\\{}]+|\\", re.DOTALL)
-_SAVE_AS_TEXT = "save it as text, DOCX or PDF with text"
+_SAVE_AS_TEXT = "save it as text, as DOCX, or as a PDF with text"
 _TRANSCRIBE = "transcribe it first, and give the transcript"
-_UNPACK = "unpack it, and give the notes in it"
 # How files that hold no text begin, what they are, and the way on.
 _BINARY = (
-    (b"\x89PNG\r\n", "a picture", "medgemma findings reads pictures; of a photographed page, give the text that OCR finds"),
-    (b"\xff\xd8\xff", "a picture", "medgemma findings reads pictures; of a photographed page, give the text that OCR finds"),
-    (b"II*\0", "a picture", "medgemma findings reads pictures; of a scanned page, give the text that OCR finds"),
-    (b"MM\0*", "a picture", "medgemma findings reads pictures; of a scanned page, give the text that OCR finds"),
-    (b"GIF8", "a picture", "give the text that OCR finds in it"),
-    (b"\0\0\0\x0cjP  ", "a picture", "medgemma findings reads pictures"),
-    (b"\xd0\xcf\x11\xe0", "a document of an old Office version", _SAVE_AS_TEXT),
-    (b"ID3", "a recording", _TRANSCRIBE),
-    (b"\xff\xfb", "a recording", _TRANSCRIBE),
-    (b"OggS", "a recording", _TRANSCRIBE),
-    (b"fLaC", "a recording", _TRANSCRIBE),
-    (b"\x1aE\xdf\xa3", "a recording", _TRANSCRIBE),
-    (b"\x1f\x8b", "a compressed file", _UNPACK),
-    (b"7z\xbc\xaf", "a compressed file", _UNPACK),
-    (b"Rar!", "a compressed file", _UNPACK),
-    (b"BZh", "a compressed file", _UNPACK),
-    (b"SQLite format 3", "a database", "export the notes as JSON or text"),
+    (PICTURE_STARTS, "a picture", "medgemma findings reads pictures; of a photographed or scanned page, give the text that OCR finds"),
+    ((b"\xd0\xcf\x11\xe0",), "a document of an old Office version", _SAVE_AS_TEXT),
+    ((b"ID3", b"\xff\xfb", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"), "a recording", _TRANSCRIBE),
+    ((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh"), "a compressed file", "unpack it, and give the notes in it"),
+    ((b"SQLite format 3",), "a database", "export the notes as JSON or text"),
 )
 
 
 def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
-    """The text in ``raw``, and a warning where its encoding had to be guessed. Raises InputError for what is no text."""
+    """The text in ``raw``, and a warning where its encoding had to be guessed. Raises InputError for what is not text."""
     refuse_binary(raw, name)
     encoding, warning = charset or json.detect_encoding(raw), ""
     try:
         text = raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except (UnicodeDecodeError, LookupError) as error:
-        text, warning = _western(raw), f"{name} is not UTF-8; it was read as Windows-1252: look at its letters with accents"
+        text, warning = _western(raw), f"{name} is not UTF-8; it was read as Windows-1252: check its accented letters"
         if encoding.startswith("utf-16") or encoding.startswith("utf-32") or not text:
             line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
             raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 text") from error
@@ -62,7 +50,7 @@ def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
 
 
 def _western(raw: bytes) -> str:
-    """Windows-1252 text, or "" where that makes signs of most bytes that are no letters."""
+    """The bytes read as Windows-1252; "" where that gives few letters."""
     try:
         text = raw.decode("cp1252")
     except UnicodeDecodeError:
@@ -74,7 +62,7 @@ def _western(raw: bytes) -> str:
 
 def refuse_binary(raw: bytes, name: str) -> None:
     """Raises InputError, with the way on, for what is known to hold no text."""
-    begins = next(((what, way) for start, what, way in _BINARY if raw.startswith(start)), None)
+    begins = next(((what, way) for starts, what, way in _BINARY if raw.startswith(starts)), None)
     if raw[128:132] == b"DICM":
         begins = ("DICOM", "medgemma findings reads DICOM pictures")
     elif raw[:4] == b"RIFF" or raw[4:8] == b"ftyp":
@@ -84,7 +72,7 @@ def refuse_binary(raw: bytes, name: str) -> None:
 
 
 def document_kind(raw: bytes) -> str:
-    """ "PDF", "RTF", "zip" for documents that are no plain text; else ""."""
+    """ "PDF", "RTF", "zip" for documents that are not plain text, else ""."""
     if b"%PDF-" in raw[:1024]:
         return "PDF"
     if raw.lstrip()[:6].startswith(b"{\\rtf"):
@@ -121,10 +109,10 @@ def _pdf(raw: bytes, name: str) -> tuple[str, list[str]]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{name} is a PDF that cannot be read ({type(error).__name__}); save it anew, or give its text") from error
+        raise InputError(f"{name} is a PDF that cannot be read ({type(error).__name__}); save it again, or give its text") from error
     if not any(map(str.strip, pages)) and not fields:
         raise InputError(
-            f"{name} is a PDF without text, most likely the scan of a page; run OCR on it (for example ocrmypdf) and give the result"
+            f"{name} is a PDF without text, most likely a scanned page; run OCR on it (for example ocrmypdf) and give the result"
         )
     empty = [str(number) for number, page in enumerate(pages, 1) if not page.strip()]
     warnings = [f"{name}: no text on page {', '.join(empty)} of {len(pages)}; what is drawn or scanned there was not read"] if empty else []
@@ -140,7 +128,7 @@ def _rtf(raw: bytes, name: str) -> tuple[str, list[str]]:
     try:
         return str(rtf_to_text(shown, errors="replace")).strip(), [f"{name}: not read: {_STRUCK}"] * hidden
     except Exception as error:
-        raise InputError(f"{name} is RTF that cannot be read ({type(error).__name__}); save it anew, or give its text") from error
+        raise InputError(f"{name} is RTF that cannot be read ({type(error).__name__}); save it again, or give its text") from error
 
 
 def _shown_rtf(markup: str) -> tuple[str, bool]:
@@ -175,7 +163,7 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{name} is a damaged or locked document; save it anew, or give its text") from error
+        raise InputError(f"{name} is a damaged or locked document; save it again, or give its text") from error
     pictures = sum(part.startswith("word/media/") for part in names)
     if not text.strip():
         raise InputError(f"{name} is a document without text; give the text that OCR finds in its pictures")

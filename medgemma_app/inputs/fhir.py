@@ -1,7 +1,7 @@
 """A FHIR resource or Bundle (STU3 to R5) -> one line a resource: the newest visit first, the rest in the order a clinician reads it.
 
-Values stand as written, with their units. What only computers need (ids, code systems, links) and what only an office
-needs (addresses, telephones) is left out and named, and so is what the record itself takes back. A record is of one patient.
+Values are kept as written, with their units. What only computers need (ids, code systems, links), what only an office needs
+(addresses, telephones) and what the record itself takes back is left out and named. A record is of one patient.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
 def as_bundle(value: Any) -> Any:
-    """Resources that stand in a list or in an object of some other kind, as the Bundle they would be; anything else as it is."""
+    """Resources that stand in a list or in an object of some other kind, as a Bundle of them; anything else is returned unchanged."""
     if is_fhir(value):
         return value
     found, others = list(_found(value)), {}
@@ -63,7 +63,7 @@ def _found(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -> Reading:
     """Raises InputError for a server's error message, SeveralPatients where the resources are not all of one patient."""
     if value["resourceType"] == "OperationOutcome":
-        raise InputError(f"{name} is an error message of a server (OperationOutcome), not notes; fetch the record again")
+        raise InputError(f"{name} is an error message from a server (OperationOutcome), not notes; fetch the record again")
     everything = list(_entries(value))
     record, left_out, taken_back = _standing_as_fact(_as_referred_to(everything))
     subjects = Subjects(record)
@@ -87,14 +87,14 @@ def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, c
         for inner in value[held]:
             if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
                 yield from _entries(inner["resource"], inner)
-            else:  # what holds no resource is told as it is
+            else:  # an entry without a resource is told as written
                 yield from _entries({"resourceType": "Entry", "value": inner})
         return
     address = (entry or {}).get("fullUrl")
     contained = value["contained"] if holds_resources(value) else ()
     mark, taken_back = status_mark(value)
     if value["resourceType"] == "OperationOutcome":
-        taken_back = "message of a server"
+        taken_back = "server message"
     if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
         taken_back = "deleted"
     told = Entry(

@@ -129,7 +129,7 @@ class Subjects:
         return key
 
     def _key(self, subject: Any, by: Entry) -> str:
-        """One name for whom a reference means; "" where that is no patient, or nobody."""
+        """The key of the patient whom a reference means; "" where it means no patient."""
         if isinstance(subject, list):
             return next((key for one in subject if (key := self._key(one, by))), "")
         if not isinstance(subject, Mapping):
@@ -257,7 +257,7 @@ def _inside(resource: Resource) -> str:
 
 
 def _ways_to_call(name: str) -> tuple[str, ...]:
-    """An address, an identifier with its system, or a name, as a user might write it; none for what is no name outside of this code."""
+    """An address, an identifier with its system, or a name, as a user might write it; none for an internal key."""
     if name.startswith(("\0", "[")):
         return ()
     last = re.split(r"[/|]", name)[-1]

@@ -13,11 +13,12 @@ from medgemma_app.errors import InputError
 
 THE_FOLDER = "the folder"  # what messages call it: its name may be a patient's
 LARGEST_FILE = 2_000_000_000
+PICTURE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")  # of files, as Pillow reads them
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|\w+/)")
 
 
 def shown_name(source: str | Path) -> str:
-    """The name alone, without its folder, on one line: folders name people, and control characters drive terminals."""
+    """The name alone, without its folder, on one line: folders are named after people, and control characters control terminals."""
     name = Path(source).name or str(source)
     return "".join(character if character.isprintable() else "?" for character in name)[:200]
 
@@ -47,7 +48,7 @@ def open_input(source: str | Path, *, what: str) -> Iterator[BinaryIO]:
 
 
 def refuse_bad_path(path: Path, name: str, what: str) -> None:
-    """Raises InputError for what is no regular file of a sensible size; OSError when it cannot be looked at."""
+    """Raises InputError for what is not a regular file of a sensible size, OSError where its size cannot be read."""
     if not path.exists():
         raise InputError(f"{name} does not exist; check the path")
     if path.is_dir():

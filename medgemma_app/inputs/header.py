@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.lines import word_list
 
 EXAMPLE = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
 # Fields by their DICOM keywords, under which the JSON record has them.
@@ -151,9 +151,8 @@ def _forms() -> dict[str, Callable[[str], object]]:
 
 
 def _words(name: str) -> str:
-    """The words of a file in ``data/`` as alternatives of a regular expression; lines that begin with # are comments."""
-    lines = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return "|".join(word for line in lines if not line.startswith("#") for word in line.split())
+    """The words of a file in ``data/`` as alternatives of a regular expression."""
+    return "|".join(word for line in word_list(name) for word in line.split())
 
 
 def _made_of(words: str) -> Callable[[str], object]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.image_checks import refuse_size
+from medgemma_app.inputs.levels import is_blank, is_noise, is_saturated, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def _in_memory(source: Any) -> BinaryIO:
     try:
         content = source.read() if hasattr(source, "read") else bytes(source)
     except (OSError, ValueError) as error:  # closed, or open for writing
-        raise InputError(f"{_name_of(source)} cannot be read; open the file anew, for reading bytes") from error
+        raise InputError(f"{_name_of(source)} cannot be read; open the file again, for reading bytes") from error
     if not isinstance(content, bytes):
         raise InputError('an open picture file must be opened for reading bytes, as open(path, "rb") does')
     if not content:
@@ -149,8 +149,6 @@ def is_same_picture(one: Scan, other: Scan) -> bool:
 
 def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
-    from medgemma_app.inputs.image_checks import is_blank, is_noise, is_saturated, thumbnail, warn_doubtful
-
     picture, facts, doubts = decode()
     small = thumbnail(picture)
     window = (facts["window"] or {}).get("from", "")
@@ -158,7 +156,7 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
     by_choice = window in ("header", "option", "VOI LUT", CT_IN_COLOUR)  # it may show little on purpose, and another can be chosen
     if not by_choice and is_saturated(small):
-        raise InputError(f"{name} is saturated, next to all of it is white; export it with its full range of grey values")
+        raise InputError(f"{name} is saturated: nearly all of it is white; export it with its full range of grey values")
     if window != CT_IN_COLOUR:
         doubts = (*doubts, *warn_doubtful(small, name))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square

@@ -20,6 +20,7 @@ from medgemma_app.inputs.lines import (
     counted,
     day_or_month,
     inside,
+    key_words,
     sortable_days,
     status_mark,
     word_list,
@@ -35,9 +36,8 @@ _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
 _IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone are no note
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone do not make a note
 _NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
-_BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
 _MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg", "diagnostics"))
 _ABOUT_AN_ERROR = _MESSAGE_KEYS | {
@@ -75,9 +75,9 @@ def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json_notes(value: Any, name: str) -> Reading:
-    """Notes of one patient in plain JSON. Raises InputError for an error message of a server."""
+    """Notes of one patient in plain JSON. Raises InputError for an error message from a server."""
     if is_error_message(value):
-        raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
+        raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
     doubts: set[str] = set()
     lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value, doubts))], doubts)
     kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
@@ -184,11 +184,6 @@ def clinical_keys() -> frozenset[str]:
     return frozenset((*order[order.index("chief complaint") :], *word_list("other_clinical_keys")))
 
 
-def key_words(key: str) -> str:
-    """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
-    return _BETWEEN_WORDS.sub(" ", key).strip().lower()
-
-
 def _label(key: str) -> str:
     name = key_words(key)
     known = (name in word_list_of("clinical_keys") or name in word_list_of("long_text_keys")) and not key.isupper()
@@ -246,7 +241,7 @@ def says_something_clinical(value: Any) -> bool:
 
 
 def text_is_clinical(text: str) -> bool:
-    """The same for text, of which empty headings ("Plan:") are no content."""
+    """The same for text, of which empty headings ("Plan:") do not count."""
     return says_something_clinical(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
 
 

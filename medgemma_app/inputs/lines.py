@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
+_BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _NAME_WORD = re.compile(r"[^\W_]+")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})")
 _MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
@@ -31,7 +33,7 @@ _DATED = re.compile(
     r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?:(?:[a-z-]{1,12} ){0,2}"
     rf"(?:date|visit|encounter|note|seen|consultation|appointment|review)\b(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b({_DATE})\b"
 )
-# Half of a surrogate pair cannot be encoded, and control characters cut strings short or drive terminals.
+# Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 # A line about something that is not a fact of the patient: a reader of notes puts one of these words first.
@@ -201,6 +203,12 @@ def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
     parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
     head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
     return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], day_or_month(written)
+
+
+@lru_cache(maxsize=4096)
+def key_words(key: str) -> str:
+    """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
+    return _BETWEEN_WORDS.sub(" ", key).strip().lower()
 
 
 def word_list(name: str) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def parse_xml(raw: bytes, name: str) -> Element:
 def refuse_login_page(markup: str, name: str) -> None:
     """Raises InputError for a page that servers show instead of what was asked for."""
     if _LOGIN.search(markup[:20_000]):
-        raise InputError(f"{name} is a login or error page of a server, not notes; sign in and fetch the notes again")
+        raise InputError(f"{name} is a login or error page from a server, not notes; sign in and fetch the notes again")
 
 
 def struck_tags(markup: str) -> frozenset[str]:

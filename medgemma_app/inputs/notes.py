@@ -1,6 +1,6 @@
 """The notes of a visit, in any form people have them -> the text that the model reads.
 
-Nothing the file says is dropped in silence and nothing is reworded. What a file is, its content says, not its name:
+Nothing is dropped without being named, and nothing is reworded. The content of a file tells what it is, not its name:
 text, subtitles, transcripts, JSON, FHIR, C-CDA, HL7 version 2, RTF, DOCX, PDF.
 """
 
@@ -27,15 +27,14 @@ from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, visits_of
 from medgemma_app.inputs.markup import html_text, parse_xml, refuse_login_page, struck_tags
 from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
-from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
-from medgemma_app.inputs.transcripts import without_machine_fields
+from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 LARGEST_BYTES = 10_000_000  # of text
 LARGEST_DOCUMENT = 50_000_000  # of a PDF or DOCX, which may hold pictures
 ONE_NOTES_FILE = "one file of notes (text, JSON, FHIR, a transcript, DOCX or PDF)"
 _JSON = re.compile(r'\s*["{\[]')
-# Only JSON begins so, and no text such as "[doctor] How are you?"
+# Only JSON begins like this, and not a text such as "[doctor] How are you?"
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
@@ -177,7 +176,7 @@ def _is_one_record(kinds: set[str]) -> bool:
 
 
 def _json_lines(text: str) -> list[str]:
-    """The lines of JSON Lines; none where the first of them is no JSON by itself."""
+    """The lines of JSON Lines; none where the first line is not JSON by itself."""
     if not _JSON_OBJECT.match(text) or "\n" not in text.strip():
         return []
     lines = [line for line in text.split("\n") if line.strip()]
@@ -201,7 +200,7 @@ def _part_of(raw: bytes, name: str, part: int, patient: str | None) -> Notes:
 
 
 def _no_such_part(name: str, part: int | None) -> InputError:
-    return InputError(f"{name} has no notes number {part}; count from 1, one for each line")
+    return InputError(f"{name} has no notes number {part}; they are numbered from 1, one for each line")
 
 
 def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = False) -> Reading:
@@ -251,14 +250,14 @@ def _read_xml(text: str, name: str, patient: str | None) -> Reading:
         return read_cda(root, name, patient)
     if root.tag in ("Bundle", "Patient", "Composition", "DocumentReference", "OperationOutcome"):
         raise InputError(f"{name} is FHIR as XML; ask the server for JSON (_format=json) and give that")
-    raise InputError(f"{name} is XML, but no clinical document (C-CDA); give the notes as text, JSON or C-CDA")
+    raise InputError(f"{name} is XML but not a clinical document (C-CDA); give the notes as text, JSON or C-CDA")
 
 
 def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -> Reading:
     if (len(text) < 300 and re.match(r"\s*(error|exception|traceback)\b\s*[:(\n]", text, re.IGNORECASE)) or re.match(
         r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
     ):
-        raise InputError(f"{name} is an error message of a server, not notes; fetch the notes again")
+        raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
     if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
         raise no_such_patient(name)
     text = without_times(refuse_several_numbers(text, name))
@@ -267,11 +266,11 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
 
 
 def _refuse_text(source: str | Path) -> None:
-    """Raises InputError, which does not repeat it, for what is no file and reads like a sentence: it may be a patient's notes."""
+    """Raises InputError for text in place of a path. The error does not repeat the text: it may be a patient's notes."""
     text = str(source)
     is_short = len(text) < 1000 and not re.search(r"[\0\n]", text)
     if not is_short or (not os.path.lexists(text) and re.search(r"\s", text) and not re.search(r"\.[A-Za-z0-9]{1,6}\Z", text)):
-        raise InputError("the notes are not the path of a file; if they are the text itself, pass it as text=, or to standard input with -")
+        raise InputError("the notes are not the path of a file; if this is the text itself, pass it as text=, or on standard input with -")
 
 
 def _written(value: Parsed) -> bytes:
@@ -284,6 +283,6 @@ def _written(value: Parsed) -> bytes:
 def _standard_input() -> bytes:
     try:
         raw = sys.stdin.buffer.read(LARGEST_DOCUMENT + 1)
-    except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something that is no file
+    except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something other than a file
         raise InputError("standard input cannot be read; give a notes file") from error
     return raw

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.lines import SeveralPatients, is_called, key_words, no_such_patient
 
 Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
 
@@ -97,7 +97,7 @@ def _ways_to_call(identity: Identity) -> list[str]:
 
 def day_of(item: Any) -> str:
     """The date of an entry as it writes it, "" where it has none."""
-    told = {_key(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
+    told = {key_words(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
     return next((told[key].strip() for key in _DATES if key in told), "")
 
 
@@ -106,7 +106,7 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
     if depth > 6:
         return
     if isinstance(value, Mapping):
-        told = {_key(key) for key in value}
+        told = {key_words(key) for key in value}
         if not (told <= _SPEAKING and len(told) > 1):
             has_name = above in _OF_PEOPLE and bool(told & (_OF_A_PERSON | _SEXES | _BORN))
             identity = _identity(value, depth == 0 or above in _OF_VISITS, person=above == "patients" or has_name)
@@ -118,7 +118,7 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
                 yield from _visits(inner, above, depth + 1)
             return
         for key, inner in value.items():
-            yield from _visits(inner, "patients" if numbered and _key(key).startswith("patient") else _key(key), depth + 1)
+            yield from _visits(inner, "patients" if numbered and key_words(key).startswith("patient") else key_words(key), depth + 1)
     elif isinstance(value, list):
         for inner in value:
             yield from _visits(inner, above or "visits", depth + 1)
@@ -126,11 +126,11 @@ def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mappi
 
 def _identity(value: Mapping[str, Any], is_visit: bool, *, person: bool = False) -> Identity:
     found: Identity = {}
-    parts = [_plain(inner) for key, inner in value.items() if _key(key) in _PARTS_OF_A_NAME and isinstance(inner, str)]
+    parts = [_plain(inner) for key, inner in value.items() if key_words(key) in _PARTS_OF_A_NAME and isinstance(inner, str)]
     if person and parts:
         found["name"] = " ".join(parts)
     for key, inner in value.items():
-        name = _key(key)
+        name = key_words(key)
         if name in _PATIENT and isinstance(inner, Mapping):
             found |= _identity(inner, True, person=True)
         elif name in _PATIENT and isinstance(inner, str) and _AGED.search(inner):
@@ -154,7 +154,7 @@ def _kind(name: str, person: bool) -> str:
 
 
 def _people(identities: Any) -> list[Identity]:
-    """What is known of each patient, where what differs is another one; no more than ``_MOST`` are told apart."""
+    """What is known of each patient; visits that differ are of different patients. At most ``_MOST`` are told apart."""
     people: list[Identity] = []
     for identity in identities:
         person = next((person for person in people if not _differ(person, identity)), None)
@@ -183,10 +183,6 @@ def _may_be_one(kind: str, one: str, other: str) -> bool:
         return one == other
     words, others = set(_WORD.findall(one)), set(_WORD.findall(other))
     return words <= others or others <= words
-
-
-def _key(key: str) -> str:
-    return re.sub(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", " ", key).strip().lower()
 
 
 def _plain(said: str) -> str:

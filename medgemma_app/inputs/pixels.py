@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import INSTALL, unreadable
-from medgemma_app.inputs.image_checks import refuse_size
+from medgemma_app.inputs.levels import refuse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
     unturned, as_written = (np.abs(np.diff(each.astype(np.int16), axis=1)).sum() for each in (pixels, turned))
     if unturned <= as_written:
         return pixels, ()
-    return turned, (f"{name} has its pixels in another byte order than its header says; they are read so that they make a picture",)
+    return turned, (f"{name} has its pixels in another byte order than its header says; the order that gives a smooth picture is used",)
 
 
 def _native(pixels: Pixels) -> Pixels:
@@ -114,7 +114,7 @@ def _single_frame(header: Dataset, index: int, name: str) -> tuple[Dataset, tupl
     if stream is None or (stream.rows, stream.columns) != (header.Rows, header.Columns):
         raise ValueError("the compressed frame has another size")
     changed: dict[str, Any] = {"PixelData": encapsulate([stream.frame]), "NumberOfFrames": 1}
-    doubts = [f"{name} has a JPEG scan that says it ends before its end; it is read to the end"] if stream.mended else []
+    doubts = [f"{name} has a JPEG scan that claims to end too early; it is read to the end"] if stream.mended else []
     if stream.is_signed is not None and stream.is_signed != bool(header.PixelRepresentation):
         changed["PixelRepresentation"] = int(stream.is_signed)
         kinds = ("signed", "unsigned") if stream.is_signed else ("unsigned", "signed")
@@ -150,7 +150,7 @@ class CodeStream:
 
 
 def read_code_stream(frame: bytes) -> CodeStream | None:
-    """Of a JPEG, JPEG-LS or JPEG 2000 frame; None when it is none of them. Raises struct.error when it is cut short."""
+    """The header of a JPEG, JPEG-LS or JPEG 2000 frame; None for any other. Raises struct.error when it is cut short."""
     if frame.startswith(JP2):  # as some writers do; decoders hang on damaged boxes
         frame = frame[max(0, frame.find(JPEG_2000)) :]
     if frame.startswith(JPEG_2000):

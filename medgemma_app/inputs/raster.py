@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.levels import apply_table, counts, limits, refuse_size, scale_16bit, scale_numbers, to_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,8 +64,6 @@ def readable(name: str) -> Iterator[None]:
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[str, Any]]:
-    from medgemma_app.inputs.image_checks import refuse_size
-
     picture = _open(file, name)
     chosen = _choose_frame(picture, name, frame)
     facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **chosen}  # the pages of a TIFF may differ
@@ -83,18 +82,16 @@ def is_halved(facts: Mapping[str, Any]) -> bool:
 
 
 def _upper_bits(picture: Image, name: str) -> tuple[Image, dict[str, Any] | None]:
-    """The picture as it is, but stretched where its channels are all equal. Raises InputError where the lower bits are what matters."""
+    """The picture, stretched where its channels are all equal. Raises InputError where the lower bits are what matters."""
     import numpy as np
     from PIL import Image, ImageChops
-
-    from medgemma_app.inputs.scaling import apply_table, counts, limits, to_levels
 
     channels = picture.split()
     is_grey = not any(ImageChops.difference(channels[0], other).getbbox() for other in channels[1:])
     grey = channels[0] if is_grey else picture.convert("L")
     low, high = limits(np.arange(1 << 16), counts(grey))
     if (high - low if is_grey else high) < FEWEST_UPPER:
-        raise InputError(f"{name} uses only the lower part of 16-bit colour; save it as 16-bit grey or with 8 bits")
+        raise InputError(f"{name} uses only the lower bits of 16-bit colour; save it as 16-bit grey or with 8 bits")
     if not is_grey:
         return picture, None
     table = to_levels(np.arange(256), low, high)
@@ -157,7 +154,7 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
 
 
 def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
-    """The number of the frame to show, counted from 1. Raises InputError when there is none such, or no one was chosen."""
+    """The number of the frame to show, counted from 1. Raises InputError when there is no such frame, or when none was chosen."""
     if frame is None and frames > 1:
         raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
     if frame is not None and not 1 <= frame <= frames:
@@ -183,9 +180,6 @@ def read_array(array: NDArray[Any], name: str) -> tuple[Image, dict[str, Any]]:
     """A numpy array as L or RGB, and its facts. More than 8 bits of grey are stretched as in a file. Raises InputError."""
     import numpy as np
     from PIL import Image
-
-    from medgemma_app.inputs.image_checks import refuse_size
-    from medgemma_app.inputs.scaling import scale_16bit, scale_numbers
 
     values = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if not (values.ndim == 2 and values.dtype.kind in "buif") and not (
@@ -227,8 +221,6 @@ def _samples(picture: Any) -> int:
 def _scaled(picture: Image, name: str, *, unsigned: bool) -> tuple[Image, dict[str, Any]]:
     import numpy as np
     from PIL import Image
-
-    from medgemma_app.inputs.scaling import scale_16bit, scale_numbers
 
     shape = picture.height, picture.width
     if picture.mode == "I;16":

@@ -84,7 +84,7 @@ class Sandbox:
             if self._pipe is not pipe:
                 raise Ended from None
             self.end()
-            raise _out_of_memory() from None  # nothing else ends it
+            raise _out_of_memory() from None  # nothing else ends the process
         if has_grown:
             self.end()
         value: T = _result(*outcome)
@@ -116,7 +116,7 @@ def _result(value: Any, error: tuple[type[Exception], tuple[Any, ...], dict[str,
 
 
 def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
-    """The life of the process: it ends with its parent."""
+    """The main loop of the process, which ends with its parent."""
     for module in modules:
         importlib.import_module(module)
     _bound(memory)

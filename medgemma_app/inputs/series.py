@@ -13,8 +13,8 @@ from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnin
 from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, is_colour, parse_window, render, show
 from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.image_checks import is_blank, thumbnail
 from medgemma_app.inputs.images import Series, as_rgb, squared
+from medgemma_app.inputs.levels import is_blank, thumbnail
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
 from medgemma_app.inputs.transforms import value_range

@@ -88,7 +88,9 @@ def find_slices(folder: Path) -> tuple[list[Slice], int]:
     slices = [_slices_of(path, header) for path, (header, is_slice) in read if is_slice]
     if not slices:
         if read:
-            raise InputError(f"{THE_FOLDER} holds pictures that are no slices of a volume; give each by itself, further views with --view")
+            raise InputError(
+                f"{THE_FOLDER} holds pictures that are not slices of a volume; give each by itself, or as a further view with --view"
+            )
         raise InputError(f"{THE_FOLDER} holds no DICOM picture; give {ONE_SERIES}")
     return [one for some in slices for one in some], len(paths) - len(slices)
 
@@ -97,7 +99,7 @@ def frames_of(path: Path) -> list[Slice]:
     """The frames of one file, as the slices that they are said to be. Raises InputError."""
     found = _read(path)
     if found is None:
-        raise InputError(f"{shown_name(path)} is no DICOM picture; give {ONE_SERIES}")
+        raise InputError(f"{shown_name(path)} is not a DICOM picture; give {ONE_SERIES}")
     return _slices_of(path, found[0])
 
 
@@ -154,7 +156,7 @@ def one_series(found: Sequence[Slice], name: str, label: str | None) -> tuple[st
     unknown = {one.path for one in found if not one.series}
     if len(unknown) > 1:
         raise InputError(
-            f"{name} holds {_pictures(len(unknown))} that do not say which series they are of; export them again with its number"
+            f"{name} holds {_pictures(len(unknown))} that do not say which series they belong to; export them again with a series number"
         )
     series = _labelled(found)
     if label is None and len(series) == 1:
@@ -192,7 +194,7 @@ def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str,
         doubts.append(f"{name}: {_pictures(len(series) - len(group))} of another size or orientation left out")
     if guessed:
         doubts.append(
-            f"{name}: the pictures do not say how they are turned; they are sorted along the axis on which they lie furthest apart"
+            f"{name}: the pictures do not give their orientation; they are sorted along the axis on which they are furthest apart"
         )
     if 0 < len({round(position, 2) for position in places}) < len(group):
         doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
+from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
 MOST_NAMED = 10
-BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _kind(file: Path) -> tuple[str | None, str]:
     if dicom:
         kind, uid = kind_of(file)
         return kind or ("index" if _is_directory_file(str(file)) else "other"), uid
-    is_raster = file.suffix.lower() in PICTURES or head.startswith(BEGINNINGS) or head[:4] + head[8:] == b"RIFFWEBP"
+    is_raster = file.suffix.lower() in PICTURES or head.startswith(PICTURE_STARTS) or head[:4] + head[8:] == b"RIFFWEBP"
     return "raster" if is_raster else None, ""
 
 

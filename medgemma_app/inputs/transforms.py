@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import numbers
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.image_checks import LARGEST_SIDE
+from medgemma_app.inputs.levels import FEWEST_LEVELS, LARGEST_SIDE, counts, limits, number_limits, refuse_flat
 from medgemma_app.inputs.pixels import Pixels
-from medgemma_app.inputs.scaling import FEWEST_LEVELS, counts, limits, number_limits, refuse_flat
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +160,7 @@ def _without_segments(words: list[int], count: int) -> Values:
 
 
 def is_padding(source: Pixels, header: Dataset) -> NDArray[np.bool_] | None:
-    """Which of the values mean that there is no picture (PS3.3 C.7.5.1.1.2); None when none does. Signed ones may be written unsigned."""
+    """Which of the values are padding (PS3.3 C.7.5.1.1.2); None when none of them is. Signed ones may be written unsigned."""
     import numpy as np
 
     kind = {"f4": "Float", "f8": "DoubleFloat"}.get(source.dtype.str[1:], "")

@@ -67,7 +67,7 @@ def test_lossless_compression_changes_nothing(tmp_path: Path, syntax: UID, pixel
 def test_a_frame_that_claims_another_size_than_the_header_is_not_decoded(tmp_path: Path, name: str) -> None:
     ds = pydicom.dcmread(file_of(name))
     ds.Rows *= 2
-    with pytest.raises(InputError, match=r"scan\.dcm is a damaged DICOM file"):
+    with pytest.raises(InputError, match=r"scan\.dcm is damaged, or is not a DICOM file"):
         load_image(written(tmp_path, ds))
 
 
@@ -156,18 +156,18 @@ def test_one_frame_of_several_must_be_chosen(tmp_path: Path) -> None:
     assert read_image(path, frame=2).facts["frame"] == 2
 
 
-def test_frames_of_a_compressed_film_are_told_apart(tmp_path: Path) -> None:
+def test_frames_of_a_compressed_file_are_told_apart(tmp_path: Path) -> None:
     path = file_of("examples_ybr_color.dcm")
     with pytest.raises(InputError, match="holds 30 pictures"):
         load_image(path)
     assert (shown(path, frame=1) != shown(path, frame=30)).any()
 
 
-def test_a_film_is_said_to_be_one(tmp_path: Path) -> None:
-    for syntax, message in ((MPEG2MPML, "is a film"), (HEVCMP51, "is a film"), (UID("1.2.840.10008.1.2.4.94"), "cannot be read .JPIP")):
-        path = written(tmp_path, made(STORED, syntax, NumberOfFrames=9, PixelData=encapsulate([b"film"])))
+def test_a_video_is_refused_by_name(tmp_path: Path) -> None:
+    for syntax, message in ((MPEG2MPML, "is a video"), (HEVCMP51, "is a video"), (UID("1.2.840.10008.1.2.4.94"), "cannot be read .JPIP")):
+        path = written(tmp_path, made(STORED, syntax, NumberOfFrames=9, PixelData=encapsulate([b"video"])))
         with pytest.raises(InputError, match=message):
-            load_image(path, frame=None if "film" in message else 1)
+            load_image(path, frame=None if "video" in message else 1)
 
 
 def test_the_header_facts_are_kept_and_what_names_a_person_is_not(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def broken_value(ds: FileDataset) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data[: len(data) // 2], "is a damaged DICOM file"),
-        (lambda data: data[:450], "is a damaged DICOM file"),
-        (lambda data: data[:132], "holds no picture|is a damaged DICOM file"),
+        (lambda data: data[: len(data) // 2], "is damaged, or is not a DICOM file"),
+        (lambda data: data[:450], "is damaged, or is not a DICOM file"),
+        (lambda data: data[:132], "holds no picture|is damaged, or is not a DICOM file"),
         (lambda _: b"words in a file with the wrong name", "is not a picture that can be read"),
         (lambda _: b"\0" * 500, "is not a picture that can be read"),
     ],

@@ -120,7 +120,7 @@ ENTITY = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/pass
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(pdf(""), "a PDF without text, most likely the scan of a page; run OCR on it", id="a scan"),
+        pytest.param(pdf(""), "a PDF without text, most likely a scanned page; run OCR on it", id="a scan"),
         pytest.param(b"%PDF-1.4 nothing more", "a PDF that cannot be read", id="a damaged PDF"),
         pytest.param(docx("<w:p></w:p>"), "a document without text", id="an empty DOCX"),
         pytest.param(docx("<w:p>" + " " * 11_000_000 + "</w:p>"), "unpacks to more than 10 MB", id="a zip bomb"),
@@ -133,13 +133,13 @@ ENTITY = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/pass
         pytest.param(ENTITY, "a document type, which is not read for safety", id="an external entity"),
         pytest.param("<?xml version='1.0'?>" + "<a>" * 300 + "</a>" * 300, "nested too deeply", id="deep XML"),
         pytest.param("<?xml version='1.0'?><a><b></a>", "XML with a fault at line 1", id="broken XML"),
-        pytest.param("<?xml version='1.0'?><note>Cough for two weeks</note>", "no clinical document", id="other XML"),
+        pytest.param("<?xml version='1.0'?><note>Cough for two weeks</note>", "not a clinical document", id="other XML"),
         pytest.param('<Bundle xmlns="http://hl7.org/fhir"></Bundle>', "FHIR as XML; ask the server for JSON", id="FHIR as XML"),
         pytest.param(
             "<html><title>Sign in</title><p>Sign in to see the notes of your patient</p></html>", "a login or error page", id="a login page"
         ),
         pytest.param(
-            "HTTP/1.1 401 Unauthorized\r\n\r\nplease sign in to see the notes", "an error message of a server", id="an HTTP error"
+            "HTTP/1.1 401 Unauthorized\r\n\r\nplease sign in to see the notes", "an error message from a server", id="an HTTP error"
         ),
     ],
 )

@@ -367,7 +367,7 @@ TAKEN_BACK = [
     (condition("Potassium", verificationStatus=status("entered-in-error")), "Condition (entered in error)"),
     (condition("Potassium", verificationStatus="entered-in-error"), "Condition (entered in error)"),
     ({"resourceType": "DocumentReference", "status": "superseded", "description": "Potassium"}, "DocumentReference (superseded)"),
-    ({"resourceType": "OperationOutcome", "issue": [{"diagnostics": "Potassium"}]}, "OperationOutcome (message of a server)"),
+    ({"resourceType": "OperationOutcome", "issue": [{"diagnostics": "Potassium"}]}, "OperationOutcome (server message)"),
     (condition("Gout", contained=[condition("Potassium", verificationStatus="entered-in-error")]), "Condition (entered in error)"),
     ({"resourceType": "CarePlan", "title": "x", "activity": [{"detail": {"code": concept("Potassium"), "status": "cancelled"}}]},
      "part of CarePlan (cancelled)"),
@@ -460,7 +460,7 @@ def test_the_error_message_of_a_server_is_no_note(tmp_path: Path) -> None:
         "resourceType": "OperationOutcome",
         "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}],
     }
-    with pytest.raises(InputError, match="an error message of a server") as caught:
+    with pytest.raises(InputError, match="an error message from a server") as caught:
         load_notes(write(tmp_path, outcome))
     assert "Jane" not in str(caught.value)
     with pytest.raises(InputError, match="nothing clinical"):

@@ -19,7 +19,7 @@ from pictures import drawing, encoded, png_of, ramp, save
 from PIL import Image, ImageDraw
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs import image_checks
+from medgemma_app.inputs import levels
 from medgemma_app.inputs.images import is_same_picture, load_image, read_image, read_other, squared
 
 
@@ -199,8 +199,8 @@ def test_a_window_needs_a_dicom_file(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_more_than_89_megapixels_is_refused_whatever_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Image.MAX_IMAGE_PIXELS == image_checks.MOST_PIXELS
-    monkeypatch.setattr(image_checks, "MOST_PIXELS", 5000)
+    assert Image.MAX_IMAGE_PIXELS == levels.MOST_PIXELS
+    monkeypatch.setattr(levels, "MOST_PIXELS", 5000)
     for path in (save(tmp_path / "scan.png", drawing()), written(tmp_path, made())):
         with pytest.raises(InputError, match="has more pixels than can be used"):
             load_image(path)
@@ -261,7 +261,7 @@ def closed(file):
         (b"", "the picture is empty"),
         (b"words", "is not a picture that can be read"),
         (io.StringIO("words"), 'as open(path, "rb") does'),
-        (closed(io.BytesIO(b"words")), "open the file anew"),
+        (closed(io.BytesIO(b"words")), "open the file again"),
         (None, "of the type NoneType"),
         ([drawing()], "of the type list"),
     ],

@@ -237,7 +237,7 @@ def test_grey_in_16_bit_colour_is_stretched_as_far_as_its_upper_bits_go_and_said
     assert scan.facts["window"] == {"from": "percentiles 0.1 and 99.9 of the upper 8 bits", "low": 0.0, "high": 78.0}
     assert scan.warnings == ("scan.png has 16 bits a channel, of which the upper 8 are read; save it as 16-bit grey to show them all",)
     (tmp_path / "narrow.png").write_bytes(png_of_16_bits(ramp(4_000) + np.uint16(30_000), channels))
-    with pytest.raises(InputError, match="uses only the lower part of 16-bit colour"):
+    with pytest.raises(InputError, match="uses only the lower bits of 16-bit colour"):
         load_image(tmp_path / "narrow.png")
 
 
@@ -267,7 +267,7 @@ def test_a_profile_for_grey_holds_with_and_without_alpha(tmp_path: Path) -> None
 def test_16_bit_colour_that_uses_its_lower_bits_only_is_refused(tmp_path: Path) -> None:
     values = np.repeat(ramp(4095)[..., None], 3, axis=2).astype(">u2")
     (tmp_path / "scan.png").write_bytes(png_of(128, 128, b"".join(b"\0" + row.tobytes() for row in values), depth=16, colour=2))
-    with pytest.raises(InputError, match="uses only the lower part of 16-bit colour"):
+    with pytest.raises(InputError, match="uses only the lower bits of 16-bit colour"):
         load_image(tmp_path / "scan.png")
 
 

@@ -151,7 +151,7 @@ def test_slices_without_the_id_of_a_series_are_told_apart_by_what_they_say(tmp_p
         with pytest.raises(InputError, match="holds 3 series"):
             read_series(tmp_path / str(folder))
         assert [read_series(tmp_path / str(folder), series=label).facts["slices_found"] for label in labels] == [2, 2, 2]
-    with pytest.raises(InputError, match="holds 6 pictures that do not say which series they are of"):
+    with pytest.raises(InputError, match="holds 6 pictures that do not say which series they belong to"):
         read_series(tmp_path / "3")
 
 
@@ -163,7 +163,7 @@ def test_slices_that_do_not_say_how_they_are_turned_are_sorted_along_the_axis_on
         written(tmp_path, made(Modality="MR", SeriesInstanceUID="1.2", InstanceNumber=9 - k, ImagePositionPatient=place), f"{k}")
     series = read_series(tmp_path)
     assert list(series.facts["files"]) == [str(k) for k in range(5)]
-    assert "do not say how they are turned" in series.warnings[0]
+    assert "do not give their orientation" in series.warnings[0]
 
 
 def pixels_of(series: Series) -> np.ndarray:
@@ -231,10 +231,10 @@ def test_radiographs_in_a_folder_are_studies_of_their_own(tmp_path: Path) -> Non
     (tmp_path / "readme").write_text("BM is no picture")
     names = sorted(str(tmp_path / name) for name in ("pa", "lateral", "breast", "loop", "broken", "unnamed"))
     assert paths(find_studies([str(tmp_path)])) == names
-    with pytest.raises(InputError, match="is a damaged DICOM file"):
+    with pytest.raises(InputError, match="is damaged, or is not a DICOM file"):
         read_series(tmp_path)
     (tmp_path / "broken").unlink()
-    with pytest.raises(InputError, match="no slices of a volume; give each by itself, further views with --view"):
+    with pytest.raises(InputError, match="not slices of a volume; give each by itself, or as a further view with --view"):
         read_series(tmp_path)
 
 
@@ -252,14 +252,14 @@ def test_slices_and_radiographs_in_one_folder_are_kept_apart(tmp_path: Path) -> 
 def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path, length: int) -> None:
     a_series(tmp_path)
     (tmp_path / "005").write_bytes((tmp_path / "005").read_bytes()[:length])
-    with pytest.raises(InputError, match=r"^005 is a damaged DICOM file"):
+    with pytest.raises(InputError, match=r"^005 is damaged, or is not a DICOM file"):
         read_series(tmp_path)
 
 
 def test_what_is_no_series_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not a slice")
     for source, message in (
-        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is no DICOM picture"), (tmp_path / "none", "does not exist"),
+        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is not a DICOM picture"), (tmp_path / "none", "does not exist"),
         ("http://example.org/", "nothing is fetched"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Grey values of more than 8 bits -> 8 bits, linear between two percentiles.
+"""Grey values of more than 8 bits -> 8 bits, linear between two percentiles; and the pictures that show nothing, or deserve a warning.
 
 At most the darkest and the brightest 0.1% of the pixels are clipped, so that a burnt-in marker or a dead pixel does
 not decide the contrast of the whole picture; in between the order of the values is kept. Pixels are walked in strips
@@ -27,6 +27,19 @@ SMALLEST_SPREAD = 0.01  # of the largest value, for the same reason
 STRIP = 64
 SAMPLE, SAMPLE_STEP = 8, 128  # rows: 8 of every 128 are counted first where a picture has more than a million pixels
 LARGE = 1_000_000
+SMALLEST_SIDE = 64
+MOST_PIXELS = 89_478_485  # beyond this Pillow warns of a decompression bomb
+LARGEST_SIDE = 12_000  # the padded square of such a picture takes 0.6 GB
+# A picture is blank when, averaged over blocks of a 256th of its shorter side, fewer than 4 blocks differ from the
+# middle one by more than 8 of 255 levels. Averaging removes noise and dead pixels; a small drawing stays.
+BLOCKS = 256
+LEVELS = 8
+FEWEST_BLOCKS = 4
+DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
+# How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
+NOISE = 0.8
+COLOUR_LEVELS = 24
+MOST_COLOUR = 0.2
 
 
 def strips(source: Image | Values, rows: int = STRIP, step: int = STRIP) -> Iterator[tuple[int, Values]]:
@@ -130,7 +143,7 @@ def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
 
 
 def number_limits(values: Values, name: str) -> tuple[float, float]:
-    """As limits, for more different values than can be counted. Raises InputError when there are none, or all are the same."""
+    """As ``limits``, for more values than can be counted. Raises InputError when there are no values, or all are the same."""
     import numpy as np
 
     is_float = values.dtype.kind == "f"
@@ -155,3 +168,69 @@ def refuse_flat(low: float, high: float, name: str, *, fewest: int = FEWEST_LEVE
 def is_flat(low: float, high: float, *, fewest: int = FEWEST_LEVELS) -> bool:
     """True when two values differ by less than ``fewest``, by less than 1% of the larger, or not at all."""
     return high - low < max(fewest, SMALLEST_SPREAD * max(abs(low), abs(high))) or high == low
+
+
+def refuse_size(width: int, height: int, name: str) -> None:
+    """Raises InputError for a picture too small to show anything or too large to hold; call it before decoding."""
+    if min(width, height) < SMALLEST_SIDE:
+        raise InputError(f"{name} is {width} x {height} pixels; at least {SMALLEST_SIDE} per side are needed")
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters")
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(f"{name} is {width} x {height} pixels; at most {LARGEST_SIDE} per side can be used: export it smaller")
+
+
+def thumbnail(picture: Image) -> Image:
+    """The averages over blocks of a 256th of the shorter side, which the tests below look at."""
+    return picture.reduce(max(1, min(picture.size) // BLOCKS))
+
+
+def is_blank(small: Image) -> bool:
+    """True for the thumbnail (L or RGB) of one flat field, noise and dead pixels apart."""
+    return all(_is_flat(band.histogram()) for band in small.split())
+
+
+def is_saturated(small: Image) -> bool:
+    """True for the thumbnail of a picture that is next to all white: exported in the wrong range, most often."""
+    return _white(small) > MOST_WHITE
+
+
+def _white(small: Image) -> float:
+    return small.convert("L").histogram()[255] / (small.width * small.height)
+
+
+def is_noise(small: Image) -> bool:
+    """True for the thumbnail of a nearly constant picture whose noise was stretched: no block resembles its neighbours."""
+    import numpy as np
+
+    levels = np.asarray(small.convert("L"), np.float64)
+    return bool(min(np.diff(levels, axis=axis).var() for axis in (0, 1)) > NOISE * 2 * levels.var())
+
+
+def warn_doubtful(small: Image, name: str) -> tuple[str, ...]:
+    """What a reader should know from the thumbnail: burnt-out pictures, and colour where a radiograph is expected."""
+    found = []
+    if _white(small) > DOUBTFUL_WHITE:
+        found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white")
+    if _is_colourful(small):
+        found.append(f"{name} is a colour picture, and a radiograph is expected")
+    return tuple(found)
+
+
+def _is_flat(histogram: list[int]) -> bool:
+    half = sum(histogram) / 2
+    middle = next(level for level in range(256) if sum(histogram[: level + 1]) >= half)
+    near = sum(histogram[max(0, middle - LEVELS) : middle + LEVELS + 1])
+    return sum(histogram) - near < FEWEST_BLOCKS
+
+
+def _is_colourful(small: Image) -> bool:
+    from PIL import ImageChops
+
+    if small.mode != "RGB":
+        return False
+    red, green, blue = small.split()
+    highest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    lowest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    spread = ImageChops.subtract(highest, lowest).histogram()
+    return sum(spread[COLOUR_LEVELS:]) > MOST_COLOUR * sum(spread)
