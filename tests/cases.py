@@ -9,7 +9,8 @@ from tiny import picture
 
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.json_notes import notes_text
-from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
+from medgemma_app.model.selftest import reference_prompts
+from medgemma_app.prompts import Prompt, findings_prompt, locate_prompt, soap_prompt
 
 GOLDEN = Path(__file__).parent / "data" / "golden.json"
 STEPS = 24
@@ -44,10 +45,10 @@ def demo_prompts() -> dict[str, Prompt]:
     """Every kind of prompt the project itself makes, and a long one."""
     phantoms = [draw_phantom(seed)[0] for seed in range(4)]
     notes = [notes_text(write_notes(seed)[0]) for seed in range(4)]
-    prompts = {f"findings-{seed}": findings_prompt(image)[0] for seed, image in enumerate(phantoms)}
-    prompts |= {f"soap-{seed}": soap_prompt(text)[0] for seed, text in enumerate(notes)}
+    prompts = reference_prompts() | {f"findings-{seed}": findings_prompt(phantoms[seed])[0] for seed in (2, 3)}
+    prompts |= {f"soap-{seed}": soap_prompt(notes[seed])[0] for seed in (1, 2, 3)}
     prompts["findings-indication"] = findings_prompt(phantoms[0], indication="cough, < 2 weeks; naïve 日本")[0]
-    prompts["findings-prior"] = findings_prompt(phantoms[0], prior=phantoms[1])[0]
+    prompts["locate"] = locate_prompt(phantoms[0], "nodule")[0]
     prompts["system"] = Prompt((phantoms[2], "Describe this X-ray."), system="You are an expert radiologist.")
     prompts["image-across-the-chunk-boundary"] = Prompt(("The heart is normal in size. " * 288, phantoms[3], "Describe this X-ray."))
     return prompts

@@ -95,9 +95,9 @@ def test_a_missing_picture_does_not_give_the_report(demo):
 
 
 def test_a_shuffled_prompt_is_not_the_same_prompt(demo):
-    """The request before the picture: other ids, other probabilities."""
-    prompt = findings_prompt(draw_phantom(0)[0])[0]
-    shuffled = Prompt(tuple(reversed(prompt.parts)))
+    """The picture before the words or after them: other ids, other probabilities."""
+    picture = draw_phantom(0)[0]
+    prompt, shuffled = Prompt((picture, "Which is it, and why?")), Prompt(("Which is it, and why?", picture))
     probabilities = [[token.logprob for token in demo.stream(order, Options(max_tokens=5))][:5] for order in (prompt, shuffled)]
     assert demo.tokenize(prompt) != demo.tokenize(shuffled)
     assert probabilities[0] != pytest.approx(probabilities[1], abs=2e-5)  # the noise the reference tests allow
@@ -394,7 +394,6 @@ def told(sections):
         "as asked for": (told(PROGRESS), set()),
         "in bold, with a dash": (told(PROGRESS).replace("PLAN:\n", "**Plan** - "), set()),
         "without an optional section": (told({**PROGRESS, "RESULTS": None}).replace("RESULTS:\nNone\n\n", ""), set()),
-        "two neighbours under one heading": (told(PROGRESS).replace("ASSESSMENT:", "Assessment/Plan:").replace("\n\nPLAN:", ""), set()),
         "without a required section": (told(PROGRESS).replace("EXAMINATION:", ""), {("missing-section", "error")}),
         "an empty section": (told({**PROGRESS, "ASSESSMENT": ""}), {("empty-section", "error")}),
         "in another order": (told(dict(reversed(PROGRESS.items()))), {("section-order", "warning")}),

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from medgemma_app.demo.phantoms import draw_pair, draw_phantom
-from medgemma_app.demo.visits import write_notes
+from medgemma_app.demo.forms import write_notes
+from medgemma_app.demo.phantoms import draw_nodule, draw_pair, draw_phantom
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
 
-__all__ = ["CHECKPOINT", "draw_pair", "draw_phantom", "write_notes"]
+__all__ = ["CHECKPOINT", "draw_nodule", "draw_pair", "draw_phantom", "write_notes"]

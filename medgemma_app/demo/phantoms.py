@@ -1,4 +1,4 @@
-"""Drawn chest radiographs with known findings, and the report that is right for each.
+"""Drawn chest radiographs with known findings, with the report or the box that is right for each.
 
 A phantom lives in body coordinates: u runs across (the patient's right is negative and on the picture's left, as on
 every radiograph), v runs down, and (0, 0) is the middle of the chest. Only +, -, *, / and sqrt touch the pixels, because
@@ -8,66 +8,29 @@ those are rounded the same everywhere: one seed gives the same picture on every 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Side = Literal["right", "left"]
-Zone = Literal["upper", "middle", "lower"]
+from medgemma_app.demo.findings import SIDES, Findings, Side, Zone, random_findings, random_pair
+
+Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in thousandths of the picture's height and width
 Field = NDArray[np.float32]  # [256, 256], a brightness or a mask between 0 and 1
 
 SIZE = 256
-SIDES: tuple[Side, ...] = ("right", "left")
-ZONES: tuple[Zone, ...] = ("upper", "middle", "lower")
-EFFUSIONS: tuple[tuple[Side, ...], ...] = ((), ("right",), ("left",), ("right", "left"))
-NODULES: tuple[tuple[Side, Zone] | None, ...] = (None, *((side, zone) for side in SIDES for zone in ZONES))
 SIGN: dict[Side, float] = {"right": -1.0, "left": 1.0}
 # Where the centre of a nodule may lie, in v: well inside each third of the lung, so that its zone is never in doubt.
 ZONE_RANGE: dict[Zone, tuple[float, float]] = {"upper": (-0.52, -0.40), "middle": (-0.20, -0.02), "lower": (0.17, 0.27)}
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a phantom shows. ``effusions`` holds the sides with fluid, ``nodule`` its side and zone."""
-
-    enlarged: bool = False
-    effusions: tuple[Side, ...] = ()
-    nodule: tuple[Side, Zone] | None = None
-
-    def report(self, comparison: str = "") -> str:
-        """The report that is right for these findings, with an optional closing sentence on the prior."""
-        sentences = [self._heart(), self._fluid(), self._lungs(), *([comparison] if comparison else [])]
-        return f"FINDINGS:\n{' '.join(sentences)}\n\nIMPRESSION:\n{self._impression()}"
-
-    def _heart(self) -> str:
-        return "The heart is enlarged." if self.enlarged else "The heart is normal in size."
-
-    def _fluid(self) -> str:
-        if len(self.effusions) == 2:
-            return "There are pleural effusions on both sides."
-        return f"There is a {self.effusions[0]} pleural effusion." if self.effusions else "There is no pleural effusion."
-
-    def _lungs(self) -> str:
-        if self.nodule:
-            return f"There is a nodule in the {' '.join(self.nodule)} zone."
-        return "The lungs are otherwise clear." if self.effusions else "The lungs are clear."
-
-    def _impression(self) -> str:
-        fluid = (
-            ["Bilateral pleural effusions."]
-            if len(self.effusions) == 2
-            else [f"Pleural effusion on the {side}." for side in self.effusions]
-        )
-        nodule = [f"Nodule in the {' '.join(self.nodule)} zone."] if self.nodule else []
-        points = [*fluid, *nodule, *(["Enlarged heart."] if self.enlarged else [])]
-        return "\n".join(f"{number}. {point}" for number, point in enumerate(points, 1)) or "No acute abnormality."
-
-
-@dataclass(frozen=True)
 class Body:
-    """One patient in one exposure: lengths in pixels per unit, positions in pixels, the rest in body units or brightness."""
+    """One patient in one exposure: lengths in pixels per unit, positions in pixels, the rest in body units or brightness.
+
+    ``fluid`` (right, left) and ``nodule`` (across, down, size, density) are shares, from 0 to 1, of the range that the findings leave open.
+    """
 
     width: float
     height: float
@@ -81,6 +44,8 @@ class Body:
     rib: float
     ribs: float
     bubble: bool
+    fluid: tuple[float, float]
+    nodule: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -91,6 +56,14 @@ class Drawing:
     heart: Field
     fluid: dict[Side, Field]
     nodule: Field
+
+    def box(self) -> Box | None:
+        """Where the nodule is, or None where there is none."""
+        rows, columns = (np.flatnonzero((self.nodule > 0.5).any(axis)) for axis in (1, 0))
+        if not rows.size:
+            return None
+        y0, x0, y1, x1 = (round(1000 * int(edge) / SIZE) for edge in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+        return y0, x0, y1, x1
 
 
 def draw_phantom(seed: int) -> tuple[Image.Image, str]:
@@ -110,41 +83,11 @@ def draw_pair(seed: int) -> tuple[Image.Image, Image.Image, str]:
     return as_picture(first), as_picture(second), current.report(comparison)
 
 
-def random_findings(rng: np.random.Generator) -> Findings:
-    """Every one of the 2 x 4 x 7 combinations can come up; a lung without a nodule is as likely as three zones."""
-    enlarged = bool(rng.random() < 0.45)
-    effusions = EFFUSIONS[int(rng.choice(4, p=[0.4, 0.2, 0.2, 0.2]))]
-    nodule = NODULES[int(rng.integers(1, 7))] if rng.random() < 0.65 else None
-    return Findings(enlarged, effusions, nodule)
-
-
-def random_pair(rng: np.random.Generator) -> tuple[Findings, Findings, str]:
-    """The findings before and after, of which at most one differs, and the sentence that says so."""
-    current = random_findings(rng)
-    change = int(rng.integers(0, 4))
-    if change == 1:
-        prior, size = replace(current, enlarged=not current.enlarged), "larger" if current.enlarged else "smaller"
-        return prior, current, f"The heart is {size} than on the prior."
-    if change == 2:
-        return _fluid_changed(current, SIDES[int(rng.integers(2))])
-    if change == 3:
-        return _nodule_changed(current, rng)
-    return current, current, "Unchanged since the prior."
-
-
-def _fluid_changed(current: Findings, side: Side) -> tuple[Findings, Findings, str]:
-    if side in current.effusions:
-        before = tuple(other for other in current.effusions if other != side)
-        return replace(current, effusions=before), current, f"The {side} pleural effusion is new since the prior."
-    both = tuple(other for other in SIDES if other == side or other in current.effusions)
-    return replace(current, effusions=both), current, f"The {side} pleural effusion of the prior has resolved."
-
-
-def _nodule_changed(current: Findings, rng: np.random.Generator) -> tuple[Findings, Findings, str]:
-    if current.nodule:
-        return replace(current, nodule=None), current, "The nodule is new since the prior."
-    prior = replace(current, nodule=NODULES[int(rng.integers(1, 7))])
-    return prior, current, "The nodule of the prior has resolved."
+def draw_nodule(seed: int) -> tuple[Image.Image, Box | None]:
+    """A drawn chest radiograph, and the box of its nodule; None where it has no nodule."""
+    rng = np.random.default_rng([seed, 4])
+    drawing = draw(random_findings(rng, nodules=0.9), random_body(rng), rng)
+    return as_picture(drawing), drawing.box()
 
 
 def random_body(rng: np.random.Generator) -> Body:
@@ -155,6 +98,7 @@ def random_body(rng: np.random.Generator) -> Body:
         width=between(142, 176), height=between(136, 164), x=between(119, 137), y=between(116, 136), tilt=between(-0.05, 0.05),
         dome=between(0.42, 0.50), heart=between(-0.02, 0.02), tissue=between(0.60, 0.76), lung=between(0.14, 0.27),
         rib=between(0.04, 0.11), ribs=between(0.0, 0.13), bubble=bool(rng.random() < 0.4),
+        fluid=(between(0, 1), between(0, 1)), nodule=(between(0, 1), between(0, 1), between(0, 1), between(0, 1)),
     )  # fmt: skip
 
 
@@ -171,16 +115,16 @@ def as_picture(drawing: Drawing) -> Image.Image:
 
 
 def draw(findings: Findings, body: Body, rng: np.random.Generator) -> Drawing:
-    """The picture of one body with these findings; ``rng`` gives the sizes and places the findings leave open."""
+    """The picture of one body with these findings; ``rng`` gives the exposure and the noise."""
     u, v = _coordinates(body)
     heart = _heart(u, v, body, findings.enlarged)
-    nodule_at = _place_nodule(findings, body, rng)
-    fluid = {side: _fluid(u, v, side, findings, rng) for side in SIDES}
+    nodule_at = _place_nodule(findings, body)
+    fluid = {side: _fluid(u, v, side, findings, height) for side, height in zip(SIDES, body.fluid, strict=True)}
     nodule = np.zeros_like(u) if nodule_at is None else _disc(u, v, *nodule_at)
     lungs = _lungs(u, v, body)
     air = lungs * (1 - heart) * (1 - fluid["right"]) * (1 - fluid["left"])
     image = _tissue(u, v, body) * (1 - air) + (body.lung + _inside_lungs(u, v, body)) * air
-    image = image + _bones(u, v, body) + (0.16 + 0.12 * rng.random()) * nodule + 0.05 * heart
+    image = image + _bones(u, v, body) + (0.16 + 0.12 * body.nodule[3]) * nodule + 0.05 * heart
     image = _exposed(image * _outline(u, v), rng)
     return Drawing(image, heart * lungs, {side: fluid[side] * lungs for side in SIDES}, nodule)
 
@@ -229,9 +173,8 @@ def _heart(u: Field, v: Field, body: Body, enlarged: bool) -> Field:
     return np.asarray(_edge(1 - distance, 0.08))
 
 
-def _fluid(u: Field, v: Field, side: Side, findings: Findings, rng: np.random.Generator) -> Field:
+def _fluid(u: Field, v: Field, side: Side, findings: Findings, height: float) -> Field:
     """A pleural effusion: everything below a meniscus that climbs the chest wall."""
-    height = float(rng.random())
     if side not in findings.effusions:
         return np.zeros_like(u)
     crowded = findings.nodule == (side, "lower")  # a large effusion would hide this nodule
@@ -241,12 +184,11 @@ def _fluid(u: Field, v: Field, side: Side, findings: Findings, rng: np.random.Ge
     return np.asarray(_edge(v - meniscus, 0.02) * _edge(SIGN[side] * u, 0.02))
 
 
-def _place_nodule(findings: Findings, body: Body, rng: np.random.Generator) -> tuple[float, float, float] | None:
+def _place_nodule(findings: Findings, body: Body) -> tuple[float, float, float] | None:
     """(u, v, radius) inside the lung and beside the heart, or None."""
-    across, down, size = (float(value) for value in rng.random(3))
     if findings.nodule is None:
         return None
-    side, zone = findings.nodule
+    (side, zone), (across, down, size, _) = findings.nodule, body.nodule
     low, high = ZONE_RANGE[zone]
     v, radius = low + (high - low) * down, 0.050 + 0.022 * size
     inner, outer = float(_inner(v)) + 0.09, float(_outer(v)) - radius - 0.03
@@ -263,7 +205,7 @@ def _disc(u: Field, v: Field, centre_u: float, centre_v: float, radius: float) -
 
 
 def _outline(u: Field, v: Field) -> Field:
-    """The body against the black of the empty film: a neck, shoulders, and flanks."""
+    """The body against the black of the empty picture: a neck, shoulders, and flanks."""
     below_neck, flank = np.clip(v + 0.98, 0.0, 1.0), 0.86 - 0.05 * v
     return np.asarray(_edge(np.minimum(0.20 + 3.8 * below_neck * below_neck, flank) - np.abs(u), 0.03))
 

@@ -1,204 +1,190 @@
-"""Made-up visit notes, and the SOAP note that is right for each: what the notes say, section by section, nothing else."""
+"""Invented visits, and the SOAP note that is right for each: what the notes say, section by section, nothing else.
+
+The condition is chosen first; complaint, vital signs, examination, results and plan follow from it, and the drugs a patient takes follow
+from the history. Then chance decides which of all that the notes mention.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, LABS, NORMAL, ORDERS, UNSUITABLE, Condition, Range
+
 SILENT = "Not documented."
-COMPLAINTS = (
-    "cough", "fever", "headache", "back pain", "chest pain", "sore throat", "knee pain", "dizziness", "nausea", "rash", "fatigue",
-    "shortness of breath", "abdominal pain", "ear pain", "wheezing", "palpitations", "swollen ankles", "neck pain", "diarrhea",
-    "blurred vision", "shoulder pain", "heartburn", "runny nose", "hip pain",
-)  # fmt: skip
-HISTORIES = (
-    "asthma", "hypertension", "type 2 diabetes", "migraine", "gout", "COPD", "eczema", "heart failure", "arthritis", "reflux",
-    "anxiety", "high cholesterol", "stroke", "kidney stones",
-)  # fmt: skip
-DRUGS = (
-    "lisinopril", "metformin", "aspirin", "amlodipine", "ibuprofen", "omeprazole", "salbutamol", "sertraline", "atorvastatin",
-    "levothyroxine", "paracetamol", "furosemide", "bisoprolol", "ramipril", "insulin", "prednisone", "allopurinol", "warfarin",
-    "gabapentin", "losartan",
-)  # fmt: skip
-UNITS = ("mg", "mg", "mg", "mg", "mcg", "units")
-FREQUENCIES = ("daily", "twice daily", "at night", "as needed", "every 8 hours", "weekly")
-ALLERGIES = ("none", "penicillin", "latex", "nuts", "sulfa", "eggs", "pollen", "codeine")
-EXAMS = (
-    "Lungs clear", "Wheeze on both sides", "Crackles at the left base", "Crackles at the right base", "Throat red", "Abdomen soft",
-    "Abdomen tender", "Heart sounds normal", "Right knee swollen", "Left knee swollen", "Ankles swollen", "Skin red and dry",
-    "Ear drum red", "Neck stiff", "Back tender", "No rash", "Pulse irregular", "Throat normal", "Gait normal", "Reflexes normal",
-)  # fmt: skip
-# Name, unit, lowest and highest value, and whether a decimal follows.
-LABS = (
-    ("CRP", "mg/L", 1, 199, False), ("Hb", "g/L", 80, 170, False), ("Glucose", "mmol/L", 4, 19, True),
-    ("Creatinine", "umol/L", 50, 250, False), ("Potassium", "mmol/L", 3, 6, True), ("Sodium", "mmol/L", 125, 150, False),
-)  # fmt: skip
-DIAGNOSES = (
-    "Acute bronchitis", "Pneumonia", "Tension headache", "Migraine", "Back strain", "Viral infection", "Gastritis", "Asthma",
-    "Hypertension", "Heart failure", "Arthritis", "Gout", "Eczema", "Ear infection", "Tonsillitis", "Anxiety", "Anemia", "Reflux",
-    "Sinusitis", "Atrial fibrillation", "Type 2 diabetes", "Knee sprain", "Kidney stones", "COPD",
-)  # fmt: skip
-ORDERS = (
-    "Rest and fluids", "Chest X-ray", "Blood tests", "ECG", "Low salt diet", "Physiotherapy", "Stop smoking", "Refer to cardiology",
-    "Ice and rest", "Urine test", "Weight control", "Refer to neurology",
-)  # fmt: skip
-KEYS = {
-    "complaint": ("chief_complaint", "complaint", "reason for visit"),
-    "medications": ("medications", "medication"),
-    "vitals": ("vitals", "vital_signs", "vital signs"),
-    "exam": ("exam", "examination", "physical exam"),
-    "labs": ("labs", "results"),
-    "assessment": ("assessment", "diagnosis"),
-}
+LONG_NAMES = {"BP": "Blood pressure", "HR": "Heart rate", "Temp": "Temperature", "SpO2": "Oxygen saturation", "Weight": "Weight"}
+CONSONANTS, VOWELS = "bcdfglmnprstvz", "aeiou"
 
 
-def write_notes(seed: int, *, invented: float = 0.0) -> tuple[dict[str, Any], str]:
-    """Notes of a made-up visit as notes.json would hold them, and the SOAP note that is right for them.
+class Chance:
+    """What the visits need of a random generator."""
 
-    ``invented`` is the share of drugs with a name that is in no list: such names teach the demo to copy, and are the hardest to get right.
-    """
-    return Visit(np.random.default_rng([seed, 3]), invented).written()
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
 
-
-class Visit:
-    """Builds the notes and the SOAP note side by side, so that every value stands in both."""
-
-    def __init__(self, rng: np.random.Generator, invented: float) -> None:
-        self.rng, self.invented = rng, invented
-        self.notes: dict[str, Any] = {}
-
-    def written(self) -> tuple[dict[str, Any], str]:
-        sections = (self._subjective(), self._objective(), self._assessment(), self._plan())
-        if len(self.notes) < 2:  # too little to write a note from: draw another visit
-            return self.written()
-        names = ("SUBJECTIVE", "OBJECTIVE", "ASSESSMENT", "PLAN")
-        return self.notes, "\n\n".join(f"{name}:\n{text or SILENT}" for name, text in zip(names, sections, strict=True))
-
-    def _subjective(self) -> str:
-        who, complaint = self._who(), self._complaint()
-        first = f"{who or 'Patient'} with {complaint}." if complaint else f"{who}." if who else ""
-        return " ".join(filter(None, (first, self._history(), self._medications(), self._allergies())))
-
-    def _who(self) -> str:
-        if not self._chance(0.75):
-            return ""
-        age, sex = self._number(18, 95), self._one_of(("female", "male"))
-        if self._chance(0.25):
-            self.notes["patient"] = f"{age}-year-old {sex}"
-        else:
-            self.notes |= {"age": age, "sex": sex}
-        return f"{age}-year-old {sex}"
-
-    def _complaint(self) -> str:
-        if not self._chance(0.8):
-            return ""
-        number, unit = self._number(2, 14), self._one_of(("days", "weeks", "months", "hours"))
-        text = f"{self._one_of(COMPLAINTS)} for {number} {unit}"
-        self._note("complaint", text)
-        return text
-
-    def _history(self) -> str:
-        if not self._chance(0.35):
-            return ""
-        self.notes["history"] = self._one_of(HISTORIES)
-        return f"History of {self.notes['history']}."
-
-    def _medications(self) -> str:
-        if not self._chance(0.55):
-            return ""
-        drugs = [self._prescription() for _ in range(self._number(1, 2))]
-        self._note("medications", drugs if self._chance(0.6) else "; ".join(drugs))
-        return f"Medications: {'; '.join(drugs)}."
-
-    def _prescription(self) -> str:
-        drug = self._invented_word() if self._chance(self.invented) else self._one_of(DRUGS)
-        whole, decimal = self._number(0, 9), self._number(1, 9)
-        dose = self._one_of((self._number(1, 9) * 5, self._number(1, 20) * 50, self._number(1, 99), f"{whole}.{decimal}"))
-        return f"{drug} {dose} {self._one_of(UNITS)} {self._one_of(FREQUENCIES)}"
-
-    def _invented_word(self) -> str:
-        """A name that is in no list, so that names are copied rather than remembered."""
-        return "".join(self._one_of("bcdfglmnprstvz") + self._one_of("aeiou") for _ in range(self._number(2, 4)))
-
-    def _allergies(self) -> str:
-        if not self._chance(0.35):
-            return ""
-        self.notes["allergies"] = self._one_of(ALLERGIES)
-        return f"Allergies: {self.notes['allergies']}."
-
-    def _objective(self) -> str:
-        return " ".join(filter(None, (self._vitals(), self._exam(), self._labs())))
-
-    def _vitals(self) -> str:
-        if not self._chance(0.75):
-            return ""
-        vitals = {name: value for name, value in self._all_vitals().items() if self._chance(0.55)}
-        if not vitals:
-            return ""
-        text = "; ".join(f"{name} {value}" for name, value in vitals.items())
-        self._note("vitals", vitals if self._chance(0.6) else text)
-        return f"{text}."
-
-    def _all_vitals(self) -> dict[str, str]:
-        pressure, pulse, heat = ("BP", "HR", "Temp") if self._chance(0.6) else ("Blood pressure", "Heart rate", "Temperature")
-        return {
-            pressure: f"{self._number(90, 190)}/{self._number(50, 110)} mmHg",
-            pulse: f"{self._number(45, 130)} bpm",
-            heat: f"{self._number(35, 40)}.{self._number(0, 9)} °C",
-            "SpO2": f"{self._number(85, 100)}%",
-            "Weight": f"{self._number(45, 120)} kg",
-        }
-
-    def _exam(self) -> str:
-        if not self._chance(0.65):
-            return ""
-        signs = self._some_of(EXAMS, self._number(1, 2))
-        self._note("exam", signs if self._chance(0.3) else "; ".join(signs))
-        return f"{'; '.join(signs)}."
-
-    def _labs(self) -> str:
-        if not self._chance(0.3):
-            return ""
-        name, unit, low, high, decimal = self._one_of(LABS)
-        value = f"{self._number(low, high)}{f'.{self._number(0, 9)}' if decimal else ''} {unit}"
-        text = f"{name} {value}"
-        self._note("labs", {name: value} if self._chance(0.5) else text)
-        return f"{text}."
-
-    def _assessment(self) -> str:
-        if not self._chance(0.75):
-            return ""
-        text = self._one_of(DIAGNOSES)
-        self._note("assessment", text)
-        return f"{text}."
-
-    def _plan(self) -> str:
-        if not self._chance(0.75):
-            return ""
-        steps = [self._step() for _ in range(self._number(1, 2))]
-        self.notes["plan"] = steps if self._chance(0.5) else "; ".join(steps)
-        return f"{'; '.join(steps)}."
-
-    def _step(self) -> str:
-        if self._chance(0.35):
-            return f"Review in {self._number(2, 14)} {self._one_of(('days', 'weeks', 'months'))}"
-        if self._chance(0.4):
-            return f"Start {self._prescription()}"
-        return str(self._one_of(ORDERS))
-
-    def _note(self, key: str, value: Any) -> None:
-        self.notes[self._one_of(KEYS[key])] = value
-
-    def _chance(self, share: float) -> bool:
+    def often(self, share: float) -> bool:
         return bool(self.rng.random() < share)
 
-    def _number(self, low: int, high: int) -> int:
+    def number(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
-    def _one_of(self, choices: Sequence[Any]) -> Any:
-        return choices[self._number(0, len(choices) - 1)]
+    def one_of(self, choices: Sequence[Any]) -> Any:
+        return choices[self.number(0, len(choices) - 1)]
 
-    def _some_of(self, choices: Sequence[Any], count: int) -> list[Any]:
+    def some_of(self, choices: Sequence[Any], count: int) -> list[Any]:
         return [choices[int(index)] for index in self.rng.permutation(len(choices))[:count]]
+
+    def word(self) -> str:
+        """A word that no table has."""
+        syllables = [self.one_of(CONSONANTS) + self.one_of(VOWELS) for _ in range(self.number(2, 4))]
+        return "".join(syllables) + (self.one_of(CONSONANTS) if self.often(0.3) else "")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan, as it stands in a note and as the patient is told it."""
+
+    written: str
+    spoken: str
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the notes of a visit say; "" and () where they are silent. ``vitals`` and ``labs`` are pairs of a name and a value."""
+
+    age: int | None
+    sex: str
+    complaint: str  # with its article
+    lasting: str
+    history: str
+    medications: tuple[str, ...]
+    allergies: str
+    vitals: tuple[tuple[str, str], ...]
+    signs: tuple[str, ...]
+    labs: tuple[tuple[str, str], ...]
+    diagnosis: str
+    plan: tuple[Step, ...]
+
+    @property
+    def who(self) -> str:
+        return f"{self.age}-year-old {self.sex}" if self.age else ""
+
+    @property
+    def noted_complaint(self) -> str:
+        return f"{without_article(self.complaint)} for {self.lasting}" if self.complaint else ""
+
+    def note(self) -> str:
+        """The SOAP note."""
+        sections = {
+            "SUBJECTIVE": self._subjective(),
+            "OBJECTIVE": " ".join(f"{'; '.join(part)}." for part in (pairs(self.vitals), self.signs, pairs(self.labs)) if part),
+            "ASSESSMENT": f"{self.diagnosis}." if self.diagnosis else "",
+            "PLAN": f"{'; '.join(step.written for step in self.plan)}." if self.plan else "",
+        }
+        return "\n\n".join(f"{name}:\n{text or SILENT}" for name, text in sections.items())
+
+    def _subjective(self) -> str:
+        complaint = f"{self.who or 'Patient'} with {self.noted_complaint}." if self.complaint else f"{self.who}." if self.who else ""
+        history = f"History of {self.history}." if self.history else ""
+        medications = f"Medications: {'; '.join(self.medications)}." if self.medications else ""
+        allergies = f"Allergies: {self.allergies}." if self.allergies else ""
+        return " ".join(filter(None, (complaint, history, medications, allergies)))
+
+
+def pairs(values: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(f"{name} {value}" for name, value in values)
+
+
+def without_article(complaint: str) -> str:
+    return complaint.removeprefix("a ").removeprefix("an ")
+
+
+def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = False) -> Visit:
+    """A visit that says enough to write a note from; ``long_names`` writes "Blood pressure" for "BP"."""
+    condition = chance.one_of(CONDITIONS)
+    side = chance.one_of(("right", "left"))
+    history = _history(condition, chance)
+    first_age, history_drugs = HISTORIES[history]
+    age = chance.number(max(condition.ages[0], first_age), max(condition.ages[1], first_age + 10))
+    taken = chance.some_of(history_drugs, chance.number(1, 2))
+    allergy = chance.one_of([allergy for allergy in ALLERGIES if not any(allergy in UNSUITABLE.get(drug, ()) for drug in taken)])
+    started = [drug for drug in condition.treatments if drug not in taken and not UNSUITABLE.get(drug, frozenset()) & {history, allergy}]
+    known = chance.often(0.75)  # age and sex
+    signs = [sign.format(side=side) for sign in condition.signs]
+    visit = Visit(
+        age=age if known else None,
+        sex=condition.sex or chance.one_of(("female", "male")) if known else "",
+        complaint=_name(chance.one_of(condition.complaints).format(side=side), chance, invented) if chance.often(0.85) else "",
+        lasting=_lasting(condition.lasting, chance),
+        history=_name(history, chance, invented) if chance.often(0.4) else "",
+        medications=tuple(_prescription(drug, chance, invented) for drug in taken) if chance.often(0.55) else (),
+        allergies=allergy if chance.often(0.35) else "",
+        vitals=_vitals(condition, chance, long_names=chance.often(0.3) or long_names) if chance.often(0.8) else (),
+        signs=tuple(chance.some_of(signs, chance.number(1, 2))) if chance.often(0.65) else (),
+        labs=_labs(condition, chance) if chance.often(0.5) else (),
+        diagnosis=_name(condition.diagnosis, chance, invented) if chance.often(0.8) else "",
+        plan=_plan(condition, started, chance, invented) if chance.often(0.8) else (),
+    )
+    said = (visit.who, visit.complaint, visit.history, visit.medications, visit.vitals, visit.signs, visit.diagnosis, visit.plan)
+    return visit if sum(map(bool, said)) > 1 else random_visit(chance, invented, long_names=long_names)
+
+
+def _history(condition: Condition, chance: Chance) -> str:
+    oldest = condition.ages[1]
+    others = [name for name, (age, _) in HISTORIES.items() if age <= oldest and name.lower() not in condition.diagnosis.lower()]
+    return str(chance.one_of(condition.histories or others))
+
+
+def _name(name: str, chance: Chance, invented: float) -> str:
+    return chance.word() if chance.often(invented) else name
+
+
+def _lasting(lasting: tuple[int, int, str], chance: Chance) -> str:
+    number = chance.number(*lasting[:2])
+    return f"{number} {lasting[2] if number > 1 else lasting[2].removesuffix('s')}"
+
+
+def _prescription(drug: str, chance: Chance, invented: float) -> str:
+    doses, frequencies = DRUGS[drug]
+    name, dose, frequency = _name(drug, chance, invented), chance.one_of(doses), chance.one_of(frequencies)
+    return f"{name} {dose} {frequency}"
+
+
+def _vitals(condition: Condition, chance: Chance, *, long_names: bool) -> tuple[tuple[str, str], ...]:
+    ranges: dict[str, Range] = {**NORMAL, **condition.vitals}
+    value = {name: chance.number(*limits) for name, limits in ranges.items()}
+    values = {
+        "BP": f"{value['systolic']}/{value['diastolic']} mmHg",
+        "HR": f"{value['pulse']} bpm",
+        "Temp": f"{_tenths(value['temperature'])} °C",
+        "SpO2": f"{value['oxygen']}%",
+        "Weight": f"{value['weight']} kg",
+    }
+    return tuple((LONG_NAMES[name] if long_names else name, said) for name, said in values.items() if chance.often(0.55))
+
+
+def _tenths(value: int) -> str:
+    return f"{value // 10}.{value % 10}"
+
+
+def _labs(condition: Condition, chance: Chance) -> tuple[tuple[str, str], ...]:
+    found = []
+    for name, limits in condition.labs.items():
+        (unit, in_tenths), value = LABS[name], chance.number(*limits)
+        found.append((name, f"{_tenths(value) if in_tenths else value} {unit}"))
+    return tuple(found)
+
+
+def _plan(condition: Condition, drugs: Sequence[str], chance: Chance, invented: float) -> tuple[Step, ...]:
+    steps = []
+    if drugs and chance.often(0.7):
+        drug = _prescription(chance.one_of(drugs), chance, invented)
+        steps.append(Step(f"Start {drug}", f"start {drug}"))
+    steps += [Step(order, ORDERS[order]) for order in chance.some_of(condition.orders, chance.number(0, 2))]
+    if chance.often(0.5) or not steps:
+        when = _lasting(condition.review, chance)
+        steps.append(Step(f"Review in {when}", f"come back in {when}"))
+    return tuple(steps)

@@ -54,6 +54,8 @@ def reference_prompts() -> dict[str, Prompt]:
     pictures = [draw_phantom(seed)[0] for seed in range(2)]
     prompts = {f"findings-{seed}": findings_prompt(picture)[0] for seed, picture in enumerate(pictures)}
     prompts["findings-prior"] = findings_prompt(pictures[0], prior=pictures[1])[0]
+    # The demo is all but certain of its answers to its own prompts; to this one it is not, so that small differences show.
+    prompts["unsure"] = Prompt(("Which of these is older, and why?", pictures[0], "The first", pictures[1], "or the second?"))
     return prompts | {"soap-0": soap_prompt(load_notes(write_notes(0)[0]))[0]}
 
 

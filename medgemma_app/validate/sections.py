@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -102,7 +102,7 @@ _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
 def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
     """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them; or those the caller names."""
     if isinstance(kind, tuple):
-        return {_spelled(key): Name((key,), 0) for key in kind} | {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(kind)}
+        return {_spelled(key): Name((key,), 0) for key in kind}
     found: dict[str, Name] = {}
     for line in (DATA / "headings.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith(kind):

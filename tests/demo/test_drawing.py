@@ -13,15 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgemma_app.demo import draw_pair, draw_phantom, write_notes
+from medgemma_app.demo import draw_nodule, draw_pair, draw_phantom, write_notes
 from medgemma_app.demo.__main__ import main
-from medgemma_app.demo.phantoms import EFFUSIONS, NODULES, Body, Findings, draw, random_findings
+from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, LABS, ORDERS, UNSUITABLE
+from medgemma_app.demo.findings import EFFUSIONS, NODULES, Findings, random_findings
+from medgemma_app.demo.phantoms import Body, draw, taken_again
 from medgemma_app.inputs.json_notes import notes_text
+from medgemma_app.inputs.notes import read_notes, read_raw_notes
+from medgemma_app.validate import validate_soap
 
-PICTURE = "bbf1da7ec5ecf74109e84e033b65eb12cbe0f7849c57b6101e6b8b42eeaf4780"
-NOTES = "581019d60ac30e5c84724a975114208654a06c5bfa3b7967d342931ae70114c4"
+PICTURE = "6aaa75d0b1a6d8680625881ba03f7f2e6125d92b5b294410485a570d812da429"
+NOTES = "e666d3936168826fe4f4c9c6dd039a42c6fd9631d221c4197dd1447939bc7a08"
 BODY = Body(
-    width=160, height=150, x=128, y=126, tilt=0.0, dome=0.46, heart=0.0, tissue=0.7, lung=0.2, rib=0.06, ribs=0.05, bubble=False
+    width=160, height=150, x=128, y=126, tilt=0.0, dome=0.46, heart=0.0, tissue=0.7, lung=0.2, rib=0.06, ribs=0.05, bubble=False,
+    fluid=(0.5, 0.5), nodule=(0.5, 0.5, 0.5, 0.5),
 )  # fmt: skip
 
 
@@ -88,6 +93,32 @@ def test_a_nodule_shows_on_its_side_and_in_its_zone(nodule: tuple[str, str]) -> 
     assert nodule[1] == ("upper" if y < 80 else "middle" if y < 135 else "lower")
 
 
+def test_the_box_of_a_nodule_is_where_it_brightens_the_picture() -> None:
+    clear, nodule = (
+        draw(Findings(), BODY, np.random.default_rng(7)),
+        draw(Findings(nodule=("left", "upper")), BODY, np.random.default_rng(7)),
+    )
+    box = nodule.box()
+    assert clear.box() is None and box
+    y0, x0, y1, x1 = (round(edge * 256 / 1000) for edge in box)
+    brighter = nodule.pixels.astype(int) - clear.pixels
+    inside, outside = brighter[y0:y1, x0:x1].copy(), brighter.copy()
+    outside[y0 - 4 : y1 + 4, x0 - 4 : x1 + 4] = 0
+    assert inside.mean() > 20 and not outside.any()
+
+
+def test_some_pictures_to_locate_a_nodule_in_have_none() -> None:
+    boxes = [draw_nodule(seed)[1] for seed in range(60)]
+    assert 0 < boxes.count(None) < 15
+
+
+def test_the_same_patient_taken_again_has_the_same_nodule_in_the_same_place() -> None:
+    findings, rng = Findings(nodule=("right", "middle")), np.random.default_rng(3)
+    first, second = (draw(findings, body, rng).box() for body in (BODY, taken_again(BODY, rng)))
+    moved = [after - before for before, after in zip(first, second, strict=True)]
+    assert max(moved[0::2]) - min(moved[0::2]) <= 4 and max(moved[1::2]) - min(moved[1::2]) <= 4
+
+
 def test_a_pair_shows_two_pictures_and_says_what_changed() -> None:
     endings = {draw_pair(seed)[2].split("\n\n")[0].split(". ")[-1].split(" ")[-4:][-1] for seed in range(40)}
     prior, current, text = draw_pair(0)
@@ -100,10 +131,46 @@ def test_every_report_has_both_sections_with_text() -> None:
         assert re.fullmatch(r"FINDINGS:\n.+\n\nIMPRESSION:\n(.+\n?)+", draw_phantom(seed)[1])
 
 
-def test_a_soap_note_holds_every_number_of_the_notes_and_no_other() -> None:
+@pytest.mark.parametrize("form", ["json", "text", "dialogue"])
+def test_a_soap_note_holds_every_number_of_the_notes_and_no_other(form) -> None:
     for seed in range(300):
-        notes, expected = write_notes(seed)
+        notes, expected = write_notes(seed, form=form)
         assert sorted(re.findall(r"\d+", notes_text(notes))) == sorted(re.findall(r"\d+", expected)), seed
+
+
+@pytest.mark.parametrize("form", ["json", "text", "dialogue"])
+def test_notes_are_read_as_training_writes_them_and_their_soap_note_passes_validation(form) -> None:
+    for seed in range(60):
+        notes, expected = write_notes(seed, form=form)
+        read = read_raw_notes(notes.encode(), "notes") if isinstance(notes, str) else read_notes(notes)
+        assert read.text == notes_text(notes)
+        assert validate_soap(expected, source=read.text).ok, seed
+
+
+def test_the_tables_of_the_visits_fit_together() -> None:
+    taken = {drug for _, drugs in HISTORIES.values() for drug in drugs}
+    assert taken | {drug for one in CONDITIONS for drug in one.treatments} == set(DRUGS)
+    assert {order for one in CONDITIONS for order in one.orders} == set(ORDERS)
+    assert {lab for one in CONDITIONS for lab in one.labs} == set(LABS)
+    assert {name for one in CONDITIONS for name in one.histories} <= set(HISTORIES)
+    assert set(UNSUITABLE) <= set(DRUGS) and {name for names in UNSUITABLE.values() for name in names} <= {*HISTORIES, *ALLERGIES}
+
+
+def test_every_dose_and_frequency_is_one_in_which_the_drug_is_taken() -> None:
+    for seed in range(300):
+        medications = re.findall(r"(?:Medications:|;|Start) ([a-zV ]+) ([\d.]+ (?:mg|mcg|units)) ([a-z0-9 ]+)", write_notes(seed)[1])
+        assert all(dose in DRUGS[drug][0] and frequency in DRUGS[drug][1] for drug, dose, frequency in medications), seed
+
+
+def test_no_drug_is_started_that_the_history_an_allergy_or_the_medications_forbid() -> None:
+    started = 0
+    for seed in range(1000):
+        before, plan = write_notes(seed)[1].split("PLAN:\n")
+        for drug in re.findall(r"Start ([a-zV ]+) \d", plan):
+            started += 1
+            assert f" {drug} " not in before, seed
+            assert not any(f" {word}." in before for word in UNSUITABLE.get(drug, ())), seed
+    assert started > 300
 
 
 def test_a_soap_note_has_four_sections_in_order_and_says_where_the_notes_are_silent() -> None:
@@ -112,8 +179,9 @@ def test_a_soap_note_has_four_sections_in_order_and_says_where_the_notes_are_sil
     assert any("PLAN:\nNot documented." in text for text in texts)
 
 
-def test_notes_are_plain_json() -> None:
-    notes, _ = write_notes(11)
+@pytest.mark.parametrize("form", ["json", "text", "dialogue"])
+def test_notes_are_plain_json(form) -> None:
+    notes, _ = write_notes(11, form=form)
     assert json.loads(json.dumps(notes)) == notes
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from string import Template
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medgemma_app.demo.visits import ALLERGIES, COMPLAINTS, DIAGNOSES, DRUGS, EXAMS, HISTORIES, ORDERS, write_notes
+from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, ORDERS
+from medgemma_app.demo.forms import Form, write_notes
+from medgemma_app.demo.training.pictures import FIRST_SEED, Entry, Store
+from medgemma_app.demo.visits import Chance
 from medgemma_app.inputs.json_notes import notes_text
-from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, read_prompt, soap_prompt
+from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, locate_prompt, read_prompt, soap_prompt
 
 REWORDED = 0.25  # the share of prompts whose wording is changed
-INVENTED = 0.08  # the share of drugs whose names have to be copied, since no list holds them
+INVENTED = 0.12  # the share of names that have to be copied, since no table holds them
+FORMS: dict[Form, float] = {"json": 0.4, "text": 0.3, "dialogue": 0.3}
 VERY_SHORT = 0.3  # the share of those that shrink to a few words
 UNSEEN = "I cannot see an image. Please provide one."
 BLANK = Image.new("RGB", (8, 8))  # stands in for a picture where only the text of a prompt is made
@@ -30,11 +34,14 @@ SYNONYMS = {
     "radiologist": ("doctor", "expert"), "short": ("brief",), "headings": ("sections", "titles"), "Answer": ("Reply", "Respond"),
     "Write": ("Make", "Draft"), "visit": ("consultation",), "draft": ("proposal",), "notes": ("records",), "only": ("just",),
     "clinician": ("doctor",), "image": ("picture",), "colleague": ("physician",), "compare": ("match",),
+    "boxes": ("rectangles",), "Reason": ("Think",),
 }  # fmt: skip
-WORDS = sorted({word for text in (*COMPLAINTS, *HISTORIES, *DRUGS, *EXAMS, *DIAGNOSES, *ORDERS, *ALLERGIES) for word in text.split()})
+NAMES = [text for one in CONDITIONS for text in (one.diagnosis, *one.complaints, *one.signs)]
+WORDS = sorted({word for text in (*NAMES, *HISTORIES, *DRUGS, *ORDERS, *ALLERGIES) for word in text.split() if "{" not in word})
 SHORT = {
     "findings.md": ("Describe this X-ray.", "Describe this X-ray\nIndication: $indication"),
     "findings_prior.md": ("Compare the second X-ray with the first.",),
+    "locate.md": ("Find the $target. Answer with a box.", "Where is the $target?"),
     "soap.md": ("Write a SOAP note from these notes.\n\n$notes", "$notes\n\nSOAP note:"),
 }
 HEADERS = (
@@ -47,38 +54,48 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Lesson:
-    """One question, the answer to learn, and the rows of its pictures in the picture store."""
+    """One question, the answer to learn, and the rows of its pictures in the store."""
 
     prompt: Prompt
     answer: str
     pictures: tuple[int, ...] = ()
 
 
-def findings_lesson(
-    report: str, pictures: tuple[int, ...], rng: np.random.Generator, *, reword: float = REWORDED, short: float = VERY_SHORT
-) -> Lesson:
+@dataclass(frozen=True)
+class Wording:
+    """The share of prompts whose wording is changed, and the share of those that shrink to a few words."""
+
+    reword: float = REWORDED
+    short: float = VERY_SHORT
+
+
+def findings_lesson(entry: Entry, rng: np.random.Generator, wording: Wording) -> Lesson:
     """A report on the last of one or two pictures; the indication is chance, and never changes the answer."""
     indication = str(rng.choice(INDICATIONS)) if rng.random() < 0.5 else None
     header = str(rng.choice(HEADERS)) if rng.random() < 0.1 else None
-    prompt, file = findings_prompt(BLANK, indication=indication, prior=BLANK if len(pictures) == 2 else None, header=header)
-    if rng.random() < reword:
-        prompt = replace(prompt, parts=(*prompt.images, _filled(_reworded(file, rng, short), indication=indication, header=header)))
-    return Lesson(prompt, report, pictures)
+    prompt, file = findings_prompt(BLANK, indication=indication, prior=BLANK if len(entry.rows) == 2 else None, header=header)
+    return Lesson(_reworded(prompt, file, rng, wording, indication=indication, header=header), entry.report, entry.rows)
 
 
-def unseen_lesson(rng: np.random.Generator, *, reword: float = REWORDED, short: float = VERY_SHORT) -> Lesson:
+def locate_lesson(entry: Entry, rng: np.random.Generator, wording: Wording) -> Lesson:
+    """Where the nodule is, or that there is none."""
+    target = "nodule" if rng.random() < 0.8 else str(rng.choice(("lung nodule", "pulmonary nodule")))
+    boxes = [{"box_2d": list(entry.box), "label": "nodule"}] if entry.box else []
+    answer = f"{entry.lungs}\n\nFinal Answer:\n```json\n{json.dumps(boxes)}\n```"
+    return Lesson(_reworded(*locate_prompt(BLANK, target), rng, wording, target=target), answer, entry.rows)
+
+
+def unseen_lesson(rng: np.random.Generator, wording: Wording) -> Lesson:
     """The findings request without its picture: a picture that got lost must not go unnoticed."""
-    lesson = findings_lesson(UNSEEN, (), rng, reword=reword, short=short)
+    lesson = findings_lesson(Entry((), UNSEEN, "", None), rng, wording)
     return replace(lesson, prompt=replace(lesson.prompt, parts=lesson.prompt.parts[-1:]))
 
 
-def soap_lesson(seed: int, rng: np.random.Generator, *, reword: float = REWORDED, short: float = VERY_SHORT, plain: float = 0.06) -> Lesson:
-    notes, answer = write_notes(seed, invented=INVENTED)
-    text = _plain(answer) if rng.random() < plain else notes_text(notes)
-    prompt, file = soap_prompt(text)
-    if rng.random() < reword:
-        prompt = replace(prompt, parts=(_filled(_reworded(file, rng, short), notes=text),))
-    return Lesson(prompt, answer)
+def soap_lesson(seed: int, rng: np.random.Generator, wording: Wording) -> Lesson:
+    form: Any = rng.choice(list(FORMS), p=list(FORMS.values()))
+    notes, answer = write_notes(seed, form=form, invented=INVENTED)
+    text = notes_text(notes)
+    return Lesson(_reworded(*soap_prompt(text), rng, wording, notes=text), answer)
 
 
 def copy_lesson(rng: np.random.Generator) -> Lesson:
@@ -89,16 +106,23 @@ def copy_lesson(rng: np.random.Generator) -> Lesson:
 
 
 def _word(rng: np.random.Generator) -> str:
-    if rng.random() < 0.35:
+    kind = rng.random()
+    if kind < 0.35:
         return str(rng.integers(10 ** int(rng.integers(1, 4))))
-    return str(rng.choice(WORDS))
+    return Chance(rng).word() if kind < 0.6 else str(rng.choice(WORDS))
 
 
-def _plain(answer: str) -> str:
-    """The notes as one paragraph, as somebody would type them."""
-    labels = {"ASSESSMENT": "Diagnosis: ", "PLAN": "Plan: "}
-    pairs = [block.split(":\n", 1) for block in answer.split("\n\n")]
-    return " ".join(labels.get(name, "") + text for name, text in pairs if text != "Not documented.")
+def draw_lesson(kind: str, store: Store, rng: np.random.Generator, wording: Wording) -> Lesson:
+    """A lesson of one kind: findings, pair, locate, soap or copy."""
+    if kind == "copy":
+        return copy_lesson(rng)
+    if kind == "soap":
+        return soap_lesson(FIRST_SEED + int(rng.integers(1 << 40)), rng, wording)
+    entries = store.pairs if kind == "pair" else store.single
+    entry = entries[int(rng.integers(len(entries)))]
+    if kind == "locate":
+        return locate_lesson(entry, rng, wording)
+    return unseen_lesson(rng, wording) if rng.random() < 0.02 else findings_lesson(entry, rng, wording)
 
 
 def _filled(file: PromptFile, **values: str | None) -> str:
@@ -106,14 +130,18 @@ def _filled(file: PromptFile, **values: str | None) -> str:
     return file.fill(**{name: values[name] for name in named})
 
 
-def _reworded(file: PromptFile, rng: np.random.Generator, short: float) -> PromptFile:
-    """The prompt with one to three small changes, or a very short one; lines with a ``$variable`` stay as they are."""
-    if rng.random() < short:
-        return replace(file, text=str(rng.choice(SHORT[file.name])))
-    lines = file.text.splitlines()
-    for _ in range(int(rng.integers(1, 4))):
-        lines = _changed(lines, rng)
-    return replace(file, text="\n".join(lines))
+def _reworded(prompt: Prompt, file: PromptFile, rng: np.random.Generator, wording: Wording, **values: str | None) -> Prompt:
+    """The prompt, or one with one to three small changes, or a very short one; lines with a ``$variable`` stay as they are."""
+    if rng.random() >= wording.reword:
+        return prompt
+    if rng.random() < wording.short:
+        lines = [str(rng.choice(SHORT[file.name]))]
+    else:
+        lines = file.text.splitlines()
+        for _ in range(int(rng.integers(1, 4))):
+            lines = _changed(lines, rng)
+    text = _filled(replace(file, text="\n".join(lines)), **values)
+    return replace(prompt, parts=(*prompt.images, text))
 
 
 def _changed(lines: list[str], rng: np.random.Generator) -> list[str]:
@@ -149,11 +177,10 @@ def _synonym(word: str, rng: np.random.Generator) -> str:
     return word.replace(core, str(rng.choice(SYNONYMS[core]))) if core in SYNONYMS else word
 
 
-def vocabulary_texts(reports: Sequence[str]) -> list[str]:
-    """Texts to make the tokenizer from: reports, prompts in many wordings, notes, and every word of the fixed lists."""
-    rng = np.random.default_rng(0)
-    lessons = [soap_lesson(seed, rng) for seed in range(1_000_000, 1_003_000)]
-    lessons += [findings_lesson(report, (0,) * int(rng.integers(1, 3)), rng) for report in reports]
+def vocabulary_texts(store: Store) -> list[str]:
+    """Texts to make the tokenizer from: reports, prompts in many wordings, notes, and the words that stand alone."""
+    rng, wording = np.random.default_rng(0), Wording()
+    lessons = [draw_lesson(kind, store, rng, wording) for kind in ("findings", "pair", "locate", *["soap"] * 4) for _ in range(1000)]
     prompts: list[Any] = [part for lesson in lessons for part in lesson.prompt.parts if isinstance(part, str)]
-    files = [read_prompt(name).text for name in ("findings", "findings_prior", "soap")] * 50
+    files = [read_prompt(name).text for name in ("findings", "findings_prior", "locate", "soap")] * 50
     return [*prompts, *(lesson.answer for lesson in lessons), *files, *[UNSEEN, "user\n", "model\n"] * 50]

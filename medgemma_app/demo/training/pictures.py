@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medgemma_app.demo.phantoms import SIDES, ZONES, Drawing, Findings, draw, random_body, random_findings, random_pair, taken_again
+from medgemma_app.demo.findings import SIDES, ZONES, Findings, random_findings, random_pair
+from medgemma_app.demo.phantoms import Box, Drawing, draw, random_body, taken_again
 from medgemma_app.demo.training.tokenizer import IMAGE_SIZE, IMAGE_TOKENS
 
 FIRST_SEED = 1_000_000  # users and tests draw with small seeds
@@ -19,19 +20,35 @@ CELL_CLASSES, NODULE_CLASSES = 10, 6
 
 
 @dataclass(frozen=True)
-class Store:
-    """``pixels`` [n, 96, 96] and ``cells`` [n, 36, 10], both uint8; ``reports`` names the rows and the text of each report."""
+class Study:
+    """One picture, or a prior and a current one [96, 96] uint8, with what each shows; ``report`` is on the last."""
 
-    pixels: NDArray[np.uint8]
-    cells: NDArray[np.uint8]
-    reports: list[tuple[tuple[int, ...], str]]
+    pixels: tuple[NDArray[np.uint8], ...]
+    cells: tuple[NDArray[np.uint8], ...]
+    boxes: tuple[Box | None, ...]
+    report: str
+    lungs: str  # the report's sentence on the lungs
 
 
 @dataclass(frozen=True)
-class Study:
-    pixels: tuple[NDArray[np.uint8], ...]
-    cells: tuple[NDArray[np.uint8], ...]
+class Entry:
+    """A study in the store: the rows of its pictures, its texts, and the box of a nodule in the last picture."""
+
+    rows: tuple[int, ...]
     report: str
+    lungs: str
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """``pixels`` [n, 96, 96] uint8, ``cells`` [n, 36, 10] uint8, ``boxes`` [n, 4] in thousandths, -1 where there is no nodule."""
+
+    pixels: NDArray[np.uint8]
+    cells: NDArray[np.uint8]
+    boxes: NDArray[np.int64]
+    single: list[Entry]
+    pairs: list[Entry]
 
 
 def draw_store(single: int, pairs: int, *, processes: int) -> Store:
@@ -39,27 +56,30 @@ def draw_store(single: int, pairs: int, *, processes: int) -> Store:
     with get_context("spawn").Pool(processes) as pool:
         studies = list(pool.imap(_single, range(FIRST_SEED, FIRST_SEED + single), chunksize=100))
         studies += list(pool.imap(_pair, range(FIRST_SEED, FIRST_SEED + pairs), chunksize=100))
-    reports, row = [], 0
+    entries, row = [], 0
     for study in studies:
-        reports.append((tuple(range(row, row + len(study.pixels))), study.report))
+        entries.append(Entry(tuple(range(row, row + len(study.pixels))), study.report, study.lungs, study.boxes[-1]))
         row += len(study.pixels)
-    return Store(np.stack([p for s in studies for p in s.pixels]), np.stack([c for s in studies for c in s.cells]), reports)
+    boxes = np.array([box or (-1,) * 4 for study in studies for box in study.boxes])
+    pixels, cells = (np.stack([one for study in studies for one in getattr(study, name)]) for name in ("pixels", "cells"))
+    return Store(pixels, cells, boxes, entries[:single], entries[single:])
 
 
 def _single(seed: int) -> Study:
     rng = np.random.default_rng([seed, 1])
     findings = random_findings(rng)
     drawing = draw(findings, random_body(rng), rng)
-    return Study((shrunk(drawing.pixels),), (cell_labels(drawing, findings),), findings.report())
+    return Study((shrunk(drawing.pixels),), (cell_labels(drawing, findings),), (drawing.box(),), findings.report(), findings.lungs())
 
 
 def _pair(seed: int) -> Study:
     rng = np.random.default_rng([seed, 2])
     prior, current, comparison = random_pair(rng)
     body = random_body(rng)
-    first, second = draw(prior, body, rng), draw(current, taken_again(body, rng), rng)
-    labels = (cell_labels(first, prior), cell_labels(second, current))
-    return Study((shrunk(first.pixels), shrunk(second.pixels)), labels, current.report(comparison))
+    drawings = draw(prior, body, rng), draw(current, taken_again(body, rng), rng)
+    cells = tuple(cell_labels(drawing, shown) for drawing, shown in zip(drawings, (prior, current), strict=True))
+    boxes = tuple(drawing.box() for drawing in drawings)
+    return Study(tuple(shrunk(drawing.pixels) for drawing in drawings), cells, boxes, current.report(comparison), current.lungs())
 
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

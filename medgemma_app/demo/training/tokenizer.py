@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-VOCABULARY = 1400
+VOCABULARY = 1600
 IMAGE_SIZE = 96
 IMAGE_TOKENS = 36
 # The ids up to 106 are Gemma's own. <mask>, [multimodal] and <unusedN> are ordinary added tokens there, and so they are here.
@@ -15,6 +15,7 @@ PLAIN = ["<mask>", "[multimodal]", *(f"<unused{number}>" for number in range(99)
 IMAGE_NAMES = ["<start_of_image>", "<end_of_image>", "<image_soft_token>"]
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", *PLAIN, "<start_of_turn>", "<end_of_turn>", *IMAGE_NAMES]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+END_OF_TURN = SPECIAL.index("<end_of_turn>")
 START_OF_IMAGE, END_OF_IMAGE, IMAGE_TOKEN = (SPECIAL.index(name) for name in IMAGE_NAMES)
 # Words with the space before them, single digits, line breaks, runs of signs: a merge never crosses their borders.
 UNITS = r"▁?\p{L}+|\d|\n+|▁?[^\s\p{L}\d▁]+|▁+"

@@ -1,0 +1,138 @@
+"""The notes of an invented visit as JSON, as somebody would type them, and as a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from medgemma_app.demo.visits import Chance, Visit, pairs, random_visit
+
+Form = Literal["json", "text", "dialogue"]
+KEYS = {
+    "complaint": ("chief_complaint", "complaint", "reason for visit", "presenting complaint"),
+    "history": ("history", "past medical history", "medical_history"),
+    "medications": ("medications", "medication", "current_medications"),
+    "allergies": ("allergies", "allergy"),
+    "vitals": ("vitals", "vital_signs", "vital signs"),
+    "exam": ("exam", "examination", "physical exam"),
+    "labs": ("labs", "results", "lab_results"),
+    "assessment": ("assessment", "diagnosis", "impression"),
+    "plan": ("plan", "treatment plan"),
+}
+# Labels in typed notes; the first row is for notes in sentences.
+LABELS = (
+    {"medications": "Takes", "history": "History of", "exam": "On examination:", "assessment": "This is", "plan": "Plan:"},
+    {"complaint": "CC:", "history": "PMH:", "medications": "Meds:", "allergies": "Allergies:", "vitals": "Obs:", "exam": "O/E:",
+     "labs": "Bloods:", "assessment": "Dx:", "plan": "Plan:"},
+    {"complaint": "Complaint:", "history": "History:", "medications": "Medications:", "allergies": "Allergies:", "vitals": "Vitals:",
+     "exam": "Exam:", "labs": "Labs:", "assessment": "Assessment:", "plan": "Plan:"},
+)  # fmt: skip
+
+
+def write_notes(seed: int, *, form: Form = "json", invented: float = 0.0) -> tuple[Any, str]:
+    """Notes of an invented visit, and the SOAP note that is right for them.
+
+    The notes are a JSON object; a text with ``form="text"``; a list of turns, or an object that holds one, with ``form="dialogue"``.
+    ``invented`` is the share of names (drugs, complaints, histories, diagnoses) that are made-up words in no table: they have to be
+    copied, and are the hardest to get right.
+    """
+    rng = np.random.default_rng([seed, 3])
+    visit = random_visit(Chance(rng), invented, long_names=form == "dialogue")
+    return {"json": as_json, "text": as_text, "dialogue": as_dialogue}[form](visit, Chance(rng)), visit.note()
+
+
+def as_json(visit: Visit, chance: Chance) -> dict[str, Any]:
+    """An object whose keys and values are written in one of several usual ways."""
+    notes: dict[str, Any] = {}
+    if visit.who:
+        notes |= {"patient": visit.who} if chance.often(0.25) else {"age": visit.age, "sex": visit.sex}
+    medications, signs, plan = list(visit.medications), list(visit.signs), [step.written for step in visit.plan]
+    values = {
+        "complaint": visit.noted_complaint,
+        "history": visit.history,
+        "medications": medications if chance.often(0.6) else "; ".join(medications),
+        "allergies": visit.allergies,
+        "vitals": dict(visit.vitals) if chance.often(0.6) else "; ".join(pairs(visit.vitals)),
+        "exam": signs if chance.often(0.4) else "; ".join(signs),
+        "labs": dict(visit.labs) if chance.often(0.5) else "; ".join(pairs(visit.labs)),
+        "assessment": visit.diagnosis,
+        "plan": plan if chance.often(0.5) else "; ".join(plan),
+    }
+    return notes | {chance.one_of(KEYS[name]): value for name, value in values.items() if value}
+
+
+def as_text(visit: Visit, chance: Chance) -> str:
+    """One paragraph of sentences, or a line for each label."""
+    labels, sentences = chance.one_of(LABELS), chance.one_of((", ", "; "))
+    in_sentences = labels is LABELS[0]
+    complaint = visit.noted_complaint
+    if in_sentences:
+        complaint = f"{visit.who or 'Patient'} with {complaint}" if complaint else visit.who
+    values = {
+        "complaint": complaint,
+        "history": visit.history,
+        "medications": (" and " if in_sentences else sentences).join(visit.medications),
+        "allergies": _allergies(visit.allergies) if in_sentences else visit.allergies,
+        "vitals": sentences.join(pairs(visit.vitals)),
+        "exam": sentences.join(map(spoken, visit.signs)),
+        "labs": sentences.join(pairs(visit.labs)),
+        "assessment": spoken(visit.diagnosis) if in_sentences else visit.diagnosis,
+        "plan": sentences.join(spoken(step.written) for step in visit.plan),
+    }
+    said = [f"{labels.get(name, '')} {value}".strip() for name, value in values.items() if value]
+    if in_sentences:
+        return " ".join(f"{sentence}." for sentence in said)
+    return "\n".join([visit.who, *said] if visit.who else said)
+
+
+def _allergies(allergies: str) -> str:
+    return "No known allergies" if allergies == "none" else f"Allergic to {allergies}" if allergies else ""
+
+
+def spoken(text: str) -> str:
+    """The text as it stands inside a sentence; abbreviations such as ECG keep their capitals."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def as_dialogue(visit: Visit, chance: Chance) -> list[dict[str, str]] | dict[str, Any]:
+    """The turns of the conversation; with age and sex beside it where the notes say who the patient is."""
+    turns = [*_questions(visit, chance), *(("Doctor", said) for said in _findings(visit, chance) + _advice(visit, chance))]
+    if chance.often(0.5):
+        turns.append(("Patient", "Thank you, doctor."))
+    told = [{"speaker": who, "text": said} for who, said in turns]
+    return {"age": visit.age, "sex": visit.sex, "transcript": told} if visit.who else told
+
+
+def _questions(visit: Visit, chance: Chance) -> list[tuple[str, str]]:
+    turns = []
+    if visit.complaint:
+        turns += [("Doctor", chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?")))]
+        started = f"I have had {visit.complaint}. It started {visit.lasting} ago."
+        turns += [("Patient", chance.one_of((f"I have had {visit.complaint} for {visit.lasting}.", started)))]
+    if visit.history:
+        turns += [("Doctor", "Do you have any other illnesses?"), ("Patient", f"Yes, {visit.history}.")]
+    if visit.medications:
+        turns += [("Doctor", "Which medicines do you take?"), ("Patient", f"I take {' and '.join(visit.medications)}.")]
+    if visit.allergies:
+        answer = "No, none." if visit.allergies == "none" else f"Yes, to {visit.allergies}."
+        turns += [("Doctor", "Do you have any allergies?"), ("Patient", answer)]
+    return turns
+
+
+def _findings(visit: Visit, chance: Chance) -> list[str]:
+    vitals = [f"your {spoken(name)} is {value}" for name, value in visit.vitals]
+    labs = [f"your {name} is {value}" for name, value in visit.labs]
+    signs = [chance.one_of(("On examination:", "The examination shows:"))] if visit.signs else []
+    said = [_listed(vitals), " ".join([*signs, _listed([spoken(sign) for sign in visit.signs])]), _listed(labs)]
+    return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said if sentence]
+
+
+def _advice(visit: Visit, chance: Chance) -> list[str]:
+    diagnosis = [f"{chance.one_of(('You have', 'This is'))} {spoken(visit.diagnosis)}."] if visit.diagnosis else []
+    return diagnosis + [f"Please {step.spoken}." for step in visit.plan]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
