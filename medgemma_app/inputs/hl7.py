@@ -20,27 +20,80 @@ _OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".sp
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
 
 
+class _Segment:
+    """One segment of a message: its fields by their numbers."""
+
+    def __init__(self, text: str, separators: str) -> None:
+        self._field, self._component, self._repetition, self._escape = separators.ljust(5, "\0")[:4]
+        self._fields = text.split(self._field)
+
+    def raw(self, number: int) -> str:
+        """A field as it is written; "" where there is none."""
+        return self._fields[number] if number < len(self._fields) else ""
+
+    def codes(self, number: int) -> list[str]:
+        """The first component of each repetition of a field."""
+        return [one.split(self._component)[0] for one in self.raw(number).split(self._repetition)]
+
+    def parts(self, number: int) -> list[str]:
+        """The components of a field."""
+        return self.raw(number).split(self._component)
+
+    def day(self, *numbers: int) -> str:
+        """The first of some fields that holds a date, as ISO writes it."""
+        return next(filter(None, (iso_day(self.raw(number)) for number in numbers)), "")
+
+    def words(self, number: int, *components: int) -> str:
+        """The first of some components of a field that says something (all of them without any), its escapes resolved."""
+        told = []
+        for parts in (one.split(self._component) for one in self.raw(number).split(self._repetition)):
+            chosen = [parts[at] for at in components if at < len(parts) and parts[at].strip()][:1] if components else filter(None, parts)
+            told.append(" ".join(chosen))
+        return self.resolved("; ".join(filter(None, told)))
+
+    def resolved(self, text: str) -> str:
+        """A text without the escapes of separators and of the layout."""
+        plain = {"F": self._field, "S": self._component, "R": self._repetition, "E": self._escape, "T": "&"}
+
+        def resolve(found: re.Match[str]) -> str:
+            layout = "\n" if found[1][1:3].lower() in ("br", "sp", "ce") else " "
+            return layout if found[1].startswith(".") else plain.get(found[1], "")
+
+        return re.sub(rf"{re.escape(self._escape)}([^\\\n]{{1,20}}?){re.escape(self._escape)}", resolve, text).strip()
+
+
 @dataclass
 class _Message:
     """What has been read so far of a message, or of the part of it that is about one patient."""
 
+    separators: str = "|^~\\&"
+    cancelled: str = ""  # why the message or the document is left out
     lines: list[Line] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
     name: str = ""
     said: list[str] = field(default_factory=list)  # what a note could be written from
     mark: str = ""  # of the order that the segments belong to
-    cancelled: str = ""  # why the message or the document is left out
     order: str = ""  # why the order that the segments belong to is left out
     report: str = ""  # why the results that follow are left out
     result: str = ""  # why the comments that follow are left out
     last: str = ""  # the observation that the line before is of
-    separators: str = "|^~\\&"
 
     @property
     def skipping(self) -> str:
         """Why what follows is left out."""
         return self.cancelled or self.order or self.report
+
+    def tell(self, label: str, *parts: str, said: str, gone: str = "", mark: str = "") -> bool:
+        """Adds a line, unless it says nothing or is taken back; whether it did."""
+        told = "; ".join(filter(None, parts))
+        if why := gone or self.skipping:
+            self.left_out[why] += 1
+        elif told:
+            self.lines.append(Line(f"{mark or self.mark}{label}: {told}", label))
+            self.said.append(said)
+            self.last = ""
+        return bool(told) and not why
 
 
 def is_hl7(text: str) -> bool:
@@ -73,174 +126,118 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
 def _read_message(segments: Sequence[str]) -> list[_Message]:
     """The parts of a message, one for each of its patients."""
     parts = [message := _Message()]
-    for segment in segments:
-        kind = segment[:3]
+    for text in segments:
+        kind = text[:3]
         if kind == "MSH":
-            message.separators = segment[3:8] if len(segment) > 8 else message.separators
-            event = segment.split(message.separators[0])[8:9]
+            message.separators = text[3:8] if len(text) > 8 else message.separators
+            event = text.split(message.separators[0])[8:9]
             message.cancelled = "message that cancels" if event and event[0][4:7] in _CANCELLING_EVENTS else ""
             continue
         if kind == "PID" and message.patient:
-            parts.append(message := _Message(separators=message.separators, cancelled=message.cancelled))
+            parts.append(message := _Message(message.separators, message.cancelled))
         if kind != "NTE":
             message.result = ""
-        fields = segment.split(message.separators[0])
         if kind in _SEGMENTS:
-            _SEGMENTS[kind](message, [*fields, *[""] * 30])
+            _SEGMENTS[kind](message, _Segment(text, message.separators))
         elif kind not in _OFFICE and kind.isalnum():
             message.left_out[f"segment {kind}"] += 1
     return parts
 
 
-def _words(message: _Message, value: str, *components: int) -> str:
-    """The first of some components of a field that says something (all of them without any), its escapes resolved."""
-    component, repetition, escape = list(message.separators.ljust(5, "\0")[1:4])
-    told = []
-    for one in value.split(repetition):
-        parts = one.split(component)
-        found = (
-            next((parts[at] for at in components if at < len(parts) and parts[at].strip()), "")
-            if components
-            else " ".join(filter(None, parts))
-        )
-        told.append(found)
-    said = "; ".join(filter(None, told))
-    plain = {"F": message.separators[0], "S": component, "R": repetition, "E": escape, "T": "&", "H": "", "N": ""}
-
-    def resolved(found: re.Match[str]) -> str:
-        code = found[1]
-        if code.startswith("."):
-            return "\n" if code[1:3].lower() in ("br", "sp", "ce") else " "
-        return plain.get(code, "")
-
-    return re.sub(rf"{re.escape(escape)}([^\\\n]{{1,20}}?){re.escape(escape)}", resolved, said).strip()
+def _named(label: str, said: str) -> str:
+    return f"{label}: {said}" if said else ""
 
 
-def _add(message: _Message, label: str, parts: Sequence[str], said: str, mark: str = "") -> None:
-    told = "; ".join(filter(None, parts))
-    if told:
-        message.lines.append(Line(f"{mark or message.mark}{label}: {told}", label))
-        message.said.append(said)
-        message.last = ""
-
-
-def _pid(message: _Message, f: list[str]) -> None:
-    component, repetition = list(message.separators[1:3])
-    ids = {one.split(component)[0] for number in (2, 3, 4) for one in f[number].split(repetition)} - {""}
-    message.name = f"{_words(message, f[5], 1)} {_words(message, f[5], 0)}".strip()
-    message.patient = ids or {message.name} - {""}
-    born = iso_day(f[7])
-    sex = SEXES.get(f[8].split(component)[0], "")
-    told = "; ".join(filter(None, [sex, f"birth date: {born}" if born else ""]))
+def _patient(message: _Message, one: _Segment) -> None:
+    message.name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
+    message.patient = {*one.codes(2), *one.codes(3), *one.codes(4)} - {""} or {message.name} - {""}
+    told = "; ".join(filter(None, [SEXES.get(one.codes(8)[0], ""), _named("birth date", one.day(7))]))
     message.lines += [Line(f"Patient: {told}", "Patient")] if told else []
 
 
-def _order(message: _Message, f: list[str]) -> None:
-    control = _ORDER_CONTROL.get(f[1]) or _ORDER_STATUS.get(f[5], "")
+def _order(message: _Message, one: _Segment) -> None:
+    control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
     stopped = control.startswith("STOPPED")
     message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
 
 
-def _request(message: _Message, f: list[str]) -> None:
-    message.report = "report (cancelled)" if f[25] == "X" else ""
-    if message.skipping:
-        message.left_out[message.skipping] += 1
-        return
-    day, reason = iso_day(f[7] or f[22]), _words(message, f[31] if len(f) > 31 else "", 1, 0)
-    parts = [_words(message, f[4], 1, 4, 0), f"date: {day}" if day else "", f"reason: {reason}" if reason else ""]
-    _add(message, "Report", parts, reason)
+def _report(message: _Message, one: _Segment) -> None:
+    message.report = "report (cancelled)" if one.raw(25) == "X" else ""
+    reason = one.words(31, 1, 0)
+    message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)), _named("reason", reason), said=reason)
 
 
-def _finding(message: _Message, f: list[str]) -> None:
-    status = _FINDING_STATUS.get(f[11], "")
-    if status or message.skipping:
-        message.result = message.skipping or f"result ({status})"
-        message.left_out[message.result] += 1
-        return
-    about, value = _words(message, f[3], 1, 4, 0), _value(message, f[2], f[5])
-    continues = f"{f[3]}#{f[4]}"
-    if f[2] in ("TX", "FT", "ST") and message.last == f"{f[2]}{continues}" and message.lines:
+def _finding(message: _Message, one: _Segment) -> None:
+    kind, about, status = one.raw(2), one.words(3, 1, 4, 0), _FINDING_STATUS.get(one.raw(11), "")
+    value = "" if status or message.skipping else _value(one, kind)
+    which = f"{kind}{one.raw(3)}#{one.raw(4)}"
+    if value and kind in ("TX", "FT", "ST") and message.last == which:  # the text of the segment before goes on
         message.lines[-1] = Line(f"{message.lines[-1].text}\n{value}", "Observation")
         message.said.append(value)
         return
-    if f[2] == "ED" and not value:
-        message.left_out["attachment"] += 1
-        return
-    said = " ".join(filter(None, [value, _words(message, f[6], 0, 1)]))
-    range_, flag = f"reference range: {_words(message, f[7])}" if f[7] else "", f"flag: {_words(message, f[8], 0)}" if f[8] else ""
-    _add(message, "Observation", [f"{about}: {said}" if said else about, range_, flag], f"{about} {said}" if said else "")
-    message.last = f"{f[2]}{continues}"
+    measured = " ".join(filter(None, [value, one.words(6, 0, 1)]))
+    told = f"{about}: {measured}" if measured else about
+    parts = told, _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
+    gone = f"result ({status})" if status else "attachment" if kind == "ED" and not value else ""
+    if message.tell("Observation", *parts, said=told if measured else "", gone=gone):
+        message.last = which
+    else:
+        message.result = message.skipping or gone
 
 
-def _value(message: _Message, kind: str, value: str) -> str:
-    component = message.separators[1]
+def _value(one: _Segment, kind: str) -> str:
     if kind == "ED":
-        parts = [*value.split(component), *[""] * 5]
-        return (
-            (encoded_text(parts[4], f"{parts[1]}/{parts[2]}".lower()) or "") if parts[3].lower() == "base64" else _words(message, parts[4])
-        )
+        _, family, subtype, encoding, data, *_ = [*one.parts(5), *[""] * 5]
+        return (encoded_text(data, f"{family}/{subtype}".lower()) or "") if encoding.lower() == "base64" else one.resolved(data)
     if kind == "SN":  # >^100, 1^:^128
-        return "".join(value.split(component))
-    return _words(message, value, 1, 0) if kind in ("CE", "CWE", "CNE") else _words(message, value)
+        return "".join(one.parts(5))
+    return one.words(5, 1, 0) if kind in ("CE", "CWE", "CNE") else one.words(5)
 
 
-def _note(message: _Message, f: list[str]) -> None:
-    said = _words(message, f[3])
-    if why := message.skipping or message.result:
-        message.left_out[f"comment on {why}"] += 1
-    else:
-        _add(message, "Comment", [said], said)
+def _comment(message: _Message, one: _Segment) -> None:
+    why = message.skipping or message.result
+    message.tell("Comment", one.words(3), said=one.words(3), gone=f"comment on {why}" if why else "")
 
 
-def _diagnosis(message: _Message, f: list[str]) -> None:
-    said = _words(message, f[3], 1, 0) or _words(message, f[4])
-    _taken(message, "Diagnosis", said, said, gone=f[21] == "D")
+def _diagnosis(message: _Message, one: _Segment) -> None:
+    said = one.words(3, 1, 0) or one.words(4)
+    message.tell("Diagnosis", said, said=said, gone="diagnosis (deleted)" * (one.raw(21) == "D"))
 
 
-def _allergy(message: _Message, f: list[str]) -> None:
-    kind, what = _ALLERGY_TYPES.get(_words(message, f[2], 0), ""), _words(message, f[3], 1, 0)
-    reaction, gone = _words(message, f[5], 1, 0), f[0] == "IAM" and f[6].startswith("D")
-    _taken(message, "Allergy", "; ".join(filter(None, [what, kind, f"reaction: {reaction}" if reaction else ""])), what, gone=gone)
+def _allergy(message: _Message, one: _Segment) -> None:
+    what, kind, gone = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), ""), one.raw(0) == "IAM" and one.raw(6).startswith("D")
+    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), said=what, gone="allergy (deleted)" * gone)
 
 
-def _drug(message: _Message, f: list[str]) -> None:
+def _drug(message: _Message, one: _Segment) -> None:
     """RXO, RXE, RXA: what is asked for, or given, and how much."""
-    given = f[0] == "RXA"
-    code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if f[0] == "RXO" else (2, 3, 5)
-    said = " ".join(filter(None, [_words(message, f[code], 1, 0), _words(message, f[amount]), _words(message, f[unit], 1, 0)]))
-    mark = "NOT DONE: " if given and f[20] in ("RE", "NA") else ""
-    _taken(message, "Given" if given else "Medication", said, said, gone=given and f[21] == "D", mark=mark)
+    given = one.raw(0) == "RXA"
+    code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if one.raw(0) == "RXO" else (2, 3, 5)
+    said = " ".join(filter(None, [one.words(code, 1, 0), one.words(amount), one.words(unit, 1, 0)]))
+    mark, gone = "NOT DONE: " * (given and one.raw(20) in ("RE", "NA")), "given (deleted)" * (given and one.raw(21) == "D")
+    message.tell("Given" if given else "Medication", said, said=said, gone=gone, mark=mark)
 
 
-def _procedure(message: _Message, f: list[str]) -> None:
-    said = _words(message, f[3], 1, 0) or _words(message, f[4])
-    _taken(message, "Procedure", "; ".join(filter(None, [said, iso_day(f[5])])), said, gone=f[20] == "D")
+def _procedure(message: _Message, one: _Segment) -> None:
+    said = one.words(3, 1, 0) or one.words(4)
+    message.tell("Procedure", said, one.day(5), said=said, gone="procedure (deleted)" * (one.raw(20) == "D"))
 
 
-def _taken(message: _Message, label: str, told: str, said: str, *, gone: bool, mark: str = "") -> None:
-    if gone or message.skipping:
-        message.left_out[message.skipping or f"{label.lower()} (deleted)"] += 1
-    else:
-        _add(message, label, [told], said, mark)
+def _visit(message: _Message, one: _Segment) -> None:
+    message.tell("Encounter", one.day(44), said="")
 
 
-def _visit(message: _Message, f: list[str]) -> None:
-    day = iso_day(f[44] if len(f) > 44 else "")
-    message.lines += [Line(f"Encounter: {day}", "Encounter")] if day else []
+def _reason(message: _Message, one: _Segment) -> None:
+    message.tell("Reason", one.words(3, 1, 0), said=one.words(3, 1, 0))
 
 
-def _document(message: _Message, f: list[str]) -> None:
-    status = _DOCUMENT_STATUS.get(f[19], "")
+def _document(message: _Message, one: _Segment) -> None:
+    status = _DOCUMENT_STATUS.get(one.raw(19), "")
     message.cancelled = message.cancelled or (f"document ({status})" if status else "")
-    _taken(message, "Document", "; ".join(filter(None, [_words(message, f[2], 1, 0), iso_day(f[4])])), "", gone=False)
-
-
-def _reason(message: _Message, f: list[str]) -> None:
-    said = _words(message, f[3], 1, 0)
-    _add(message, "Reason", [said], said)
+    message.tell("Document", one.words(2, 1, 0), one.day(4), said="")
 
 
 _SEGMENTS = {
-    "PID": _pid, "PV1": _visit, "PV2": _reason, "ORC": _order, "OBR": _request, "OBX": _finding, "NTE": _note, "DG1": _diagnosis,
+    "PID": _patient, "PV1": _visit, "PV2": _reason, "ORC": _order, "OBR": _report, "OBX": _finding, "NTE": _comment, "DG1": _diagnosis,
     "AL1": _allergy, "IAM": _allergy, "RXO": _drug, "RXE": _drug, "RXA": _drug, "PR1": _procedure, "TXA": _document,
 }  # fmt: skip

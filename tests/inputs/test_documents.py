@@ -353,4 +353,4 @@ def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
 
 def test_a_message_that_cancels_another_tells_nothing():
     with pytest.raises(InputError, match="nothing clinical"):
-        read(message("DG1|1||^Type 2 diabetes").replace("ORU^R01", "ADT^A11"))
+        read(message("DG1|1||^Type 2 diabetes", "PV2|||^Cough for two weeks now").replace("ORU^R01", "ADT^A11"))
