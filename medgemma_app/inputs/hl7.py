@@ -24,7 +24,7 @@ class _Segment:
     """One segment of a message: its fields by their numbers."""
 
     def __init__(self, text: str, separators: str) -> None:
-        self._field, self._component, self._repetition, self._escape = separators.ljust(5, "\0")[:4]
+        self._field, self._component, self._repetition, self._escape = list(separators.ljust(5, "\0")[:4])
         self._fields = text.split(self._field)
 
     def raw(self, number: int) -> str:
