@@ -8,8 +8,9 @@ from functools import cache
 from itertools import islice
 
 from medgemma_app.prompts import prompt_paths, read_prompt
-from medgemma_app.validate.core import Issue, Text, finder, sentence_spans, word_list
-from medgemma_app.validate.sections import DATA, is_heading
+from medgemma_app.validate.core import Issue, Text, sentence_spans
+from medgemma_app.validate.lists import finder, lines, word_list
+from medgemma_app.validate.sections import is_heading
 
 # --- refusal
 
@@ -98,8 +99,7 @@ def _is_placeholder(written: str) -> bool:
 @cache
 def _left_over() -> tuple[re.Pattern[str], ...]:
     """The patterns of ``data/leftovers.txt``."""
-    lines = (DATA / "leftovers.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(re.compile(line) for line in lines if not line.startswith("#"))
+    return tuple(map(re.compile, lines("leftovers")))
 
 
 @cache

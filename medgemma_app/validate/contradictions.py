@@ -6,26 +6,26 @@ Only what is exact: a denial with a word that the affirming sentence lacks ("no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, cast
 
-from medgemma_app.validate.core import Issue, Text, excerpt, finder, sentence_spans
-from medgemma_app.validate.negation import Polarity, polarity, scopes
+from medgemma_app.validate.core import Issue, Text, excerpt, sentence_spans
+from medgemma_app.validate.lists import finder
 
+Polarity: TypeAlias = Literal["affirmed", "denied", "doubtful", "aside"]
 MOST_COMPARED = 100
 _WORD = re.compile(r"[^\W_]+")
 _ITEM = re.compile(r"[,:;]")
 _NEXT = re.compile(r"[,:;]|\b(?:or|and|nor)\b")
-_WHERE = re.compile(r"\b(?:left|right)\b|^[^:]{1,40}(?=:)")  # a denial under "Right lung:" is one of the right
+_WHERE = re.compile(r"\b(?:left|right|otherwise)\b|^[^:]{1,40}(?=:)")  # a denial under "Right lung:" is one of the right
 
 
 class _Mention(NamedTuple):
     thing: str
     polarity: Polarity
-    partial: bool  # of an old one, or said of the rest only
     narrowed: set[str]  # what the other sentence must say too to speak of the same: "large", "iliac"
-    grave: bool  # nothing that a study without acute disease has
     sentence: str
     span: tuple[int, int]
 
@@ -33,9 +33,8 @@ class _Mention(NamedTuple):
 def contradiction(report: Text) -> Iterator[Issue]:
     """What is affirmed and denied, or abnormal and called normal: the first such thing."""
     found, concluded = ([*_mentions(report, key)] for key in ("findings", "impression"))
-    for one, sentence, message in chain(_denied(found + concluded), _called_normal(report, found, concluded)):
+    for one, sentence, message in islice(chain(_denied(found + concluded), _called_normal(report, found, concluded)), 1):
         yield report.issue("contradiction", "warning", f"{message}: {excerpt(sentence)}", one.span)
-        return
 
 
 def _mentions(report: Text, key: str) -> Iterator[_Mention]:
@@ -45,7 +44,7 @@ def _mentions(report: Text, key: str) -> Iterator[_Mention]:
         if not _has("unsure", sentence):
             yield from (_mention(sentence, span, found) for found in islice(finder("things").finditer(sentence), MOST_COMPARED))
             sound = finder("sound").finditer(sentence) if not _has("partly", sentence) else ()
-            yield from (_Mention(found.lastgroup or "", "denied", False, set(), False, sentence, span) for found in sound)
+            yield from (_Mention(found.lastgroup or "", "denied", set(), sentence, span) for found in sound)
 
 
 def _mention(sentence: str, span: tuple[int, int], found: re.Match[str]) -> _Mention:
@@ -59,36 +58,74 @@ def _mention(sentence: str, span: tuple[int, int], found: re.Match[str]) -> _Men
         narrowed = {word for word in _WORD.findall(said) if not finder("wording", "neutral").fullmatch(word)}
     else:
         narrowed = {organ.group() for organ in finder("wording", "organ").finditer(item)}
-    great = _has("acute", sentence) or _has("great", " ".join(_NEXT.split(before)[-1].split()[-3:]))
-    grave = _has("grave", thing) or (great and thing != "atelectasis")
-    return _Mention(thing, state, _has("rest" if state == "denied" else "old", sentence), narrowed, grave, sentence, span)
+    return _Mention(thing, state, narrowed, sentence, span)
 
 
 def _denied(mentions: list[_Mention]) -> Iterator[tuple[_Mention, str, str]]:
     """What a report denies altogether it does not affirm elsewhere: no effusion, and a small left effusion."""
-    denied = [one for one in mentions if one.polarity == "denied" and not one.partial and not _has("unnamed", one.thing)][:MOST_COMPARED]
-    for one in [one for one in mentions if one.polarity == "affirmed" and not one.partial][:MOST_COMPARED]:
-        for no in (no for no in denied if no.thing == one.thing):
+    denied = [one for one in mentions if one.polarity == "denied" and not _has("unnamed", one.thing)][:MOST_COMPARED]
+    for one in [one for one in mentions if one.polarity == "affirmed"][:MOST_COMPARED]:
+        for no in (no for no in denied if no.thing == one.thing and no.span != one.span):
             if all(map(one.sentence.lower().__contains__, no.narrowed)) and all(map(no.sentence.lower().__contains__, one.narrowed)):
                 yield one, no.sentence, f"{one.thing} is affirmed here and denied elsewhere"
 
 
 def _called_normal(report: Text, found: list[_Mention], concluded: list[_Mention]) -> Iterator[tuple[_Mention, str, str]]:
     """An impression that calls the study normal, or free of anything acute, goes with findings that are."""
-    said = next(
-        (report.text[slice(*one)] for span in report.sections.spans("impression")[:1] for one in sentence_spans(report.text, *span)), ""
-    )
+    spans = (one for span in report.sections.spans("impression")[:1] for one in sentence_spans(report.text, *span))
+    said = next((report.text[slice(*one)] for one in spans), "")
     verdict = finder("wording", "normal study", "nothing acute").match(said.lstrip("-*_#•. 0123456789)"))
     if not verdict or _has("partly", said) or any(one.polarity not in ("denied", "aside") for one in concluded):
         return
     for one in found:
-        wrong = one.grave or (verdict.lastgroup == "normal_study" and not _has("harmless", one.thing))
-        if wrong and one.polarity == "affirmed" and not one.partial:
+        wrong = _has("grave", one.thing) or (verdict.lastgroup == "normal_study" and not _has("harmless", one.thing))
+        if wrong and one.polarity == "affirmed" and not _has("old", one.sentence):
             yield one, said, f"the findings name {one.thing}, but the impression says that nothing is wrong"
 
 
 def _has(key: str, text: str) -> bool:
     return finder("wording", key).search(text) is not None
+
+
+# --- what a sentence denies or leaves in doubt; the words that say so are in data/negation.txt
+
+# What denies the whole sentence from behind, and what leaves all of it open.
+_LATER = re.compile(
+    r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely|less likely)\b"
+    r"|:[*_ ]{1,4}(?:no|none|negative|absent|denies|denied)\b",
+    re.IGNORECASE,
+)
+_OPEN = re.compile(
+    r"\b(?:can ?not|can['’]t|could not|difficult to|hard to) (?:be )?(?:\w+ly )?(?:exclude|rule|evaluate|assess|confirm)", re.IGNORECASE
+)
+
+
+class Scope(NamedTuple):
+    """A stretch of a sentence that is denied or in doubt."""
+
+    start: int
+    end: int
+    polarity: Polarity
+
+
+@lru_cache(maxsize=1024)
+def scopes(sentence: str) -> Sequence[Scope]:
+    """The denied and doubtful stretches of a sentence, in its order; a doubt inside a denial changes nothing."""
+    if _OPEN.search(sentence):
+        return (Scope(0, len(sentence), "doubtful"),)
+    if _LATER.search(sentence):
+        return (Scope(0, len(sentence), "denied"),)
+    found = [Scope(0, len(sentence), "affirmed")]
+    for cue in finder("negation").finditer(sentence):
+        kind, before = cast(Polarity, cue.lastgroup), found[-1]
+        if before.polarity == "affirmed" or kind == "affirmed" or (before.polarity == "doubtful" and kind != "doubtful"):
+            found[-1:] = [before._replace(end=cue.start()), Scope(cue.end(), len(sentence), kind)]
+    return found
+
+
+def polarity(stretches: Sequence[Scope], at: int) -> Polarity:
+    """Whether a place in a sentence is affirmed, denied or doubtful, or said of something else."""
+    return next((scope.polarity for scope in stretches if scope.start <= at < scope.end), "affirmed")
 
 
 # --- sides (how such errors come about in dictated reports: Luetmer et al. 2013)

@@ -7,13 +7,12 @@ decides: nothing here raises on any text, and nothing repairs it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Literal, TypeAlias
 
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.validate.sections import DATA, OTHER, Section, Sections
+from medgemma_app.validate.sections import OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 # Of any text; of findings reports; of a text and what it was written from; of boxes.
@@ -23,11 +22,10 @@ FormCode: TypeAlias = Literal[
 ]  # fmt: skip
 FindingsCode: TypeAlias = Literal[
     "invented-prior", "contradiction", "unscaled-measurement", "measurement-mismatch", "contradicting-side", "wrong-side", "wrong-modality",
-    "wrong-body-part",
 ]  # fmt: skip
 SourceCode: TypeAlias = Literal[
     "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "status-mismatch",
-    "wrong-age", "wrong-sex", "unnamed-medication", "unnamed-diagnosis", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
+    "wrong-age", "wrong-sex", "unnamed-medication", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
 ]  # fmt: skip
 BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
 Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
@@ -172,48 +170,3 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterato
         written = found.group()
         if written.strip():
             yield found.start() + len(written) - len(written.lstrip()), found.start() + len(written.rstrip())
-
-
-@cache
-def word_list(name: str) -> frozenset[str]:
-    """The words of ``data/NAME.txt``; lines that begin with # are remarks."""
-    lines = (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
-
-
-@cache
-def phrases(name: str) -> dict[str, str]:
-    """key -> a pattern for its phrases, from the lines ``key: word, two words, begin*`` of ``data/NAME.txt``.
-
-    In a phrase, * stands for any letters, "..." for up to 40 characters, a word before ? may be left out, and a word in
-    capitals stands for one of the list with this key.
-    """
-    lists: dict[str, list[str]] = {}
-    for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines():
-        key, colon, written = line.partition(":")
-        if colon and not line.startswith("#"):
-            lists.setdefault(key, []).extend(phrase.strip() for phrase in written.split(","))
-    return {key: rf"(?<!\w){_any_of(said, lists)}(?!\w)" for key, said in lists.items() if key.islower()}
-
-
-def _any_of(said: list[str], lists: Mapping[str, list[str]]) -> str:
-    return rf"(?:{'|'.join(_phrase(one.split(), lists) for one in said)})"
-
-
-def _phrase(words: list[str], lists: Mapping[str, list[str]]) -> str:
-    """The words one after the other, with a space or a hyphen between them."""
-    pattern, gap = "", ""
-    for word in words:
-        bare = word.rstrip("?")
-        escaped = re.escape(bare).replace(r"\*", r"\w*").replace("'", "['’]")
-        one = gap + (_any_of(lists[bare], lists) if bare in lists and bare.isupper() else escaped)
-        pattern += r"\b[^.;\n]{0,40}?\b" if word == "..." else f"(?:{one})?" if word.endswith("?") else one
-        gap = gap if word.endswith("?") else "" if word == "..." or word.endswith("-") else r"[\s-]+"
-    return pattern
-
-
-@cache
-def finder(table: str, *keys: str) -> re.Pattern[str]:
-    """The phrases of a list, or of some of its keys; the group that matched is the key, with _ for a space."""
-    found = phrases(table)
-    return re.compile("|".join(rf"(?P<{key.replace(' ', '_')}>{found[key]})" for key in keys or found), re.IGNORECASE)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
-from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, finder, without_tokens, word_list
+from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens
+from medgemma_app.validate.lists import finder, word_list
 from medgemma_app.validate.sections import OTHER
 
 _WORD = re.compile(r"[^\W_]+")

@@ -9,66 +9,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from medgemma_app.validate.core import Code, Issue, Text
-from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.lists import finder
+from medgemma_app.validate.quantities import DOSES, Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import DRUGS, WORDS, Mention, Source, heard, mentions
-from medgemma_app.validate.values import DOSES, is_derived, known_doses, multiples, said_in
+from medgemma_app.validate.values import is_derived, known_doses, multiples, said_in
 
-_PLACES = re.compile(
-    r"\b(?P<dosed>[a-z]{6,30})(?: of)? (?P<dose>[0-9][0-9.,]{0,7} ?(?:mg|mcg|g|gm|units?|milligrams?|micrograms?|grams?|iu)\b)(?!/)"
-    r"|\ballerg(?:ic|y) to (?:the )?(?P<allergen>[a-z]{5,30})\b",
-    re.IGNORECASE,
-)
 _CLAUSE_END = re.compile(r"\.\s|[;\n•]")
 _LEADS = re.compile(
     r"[^\S\n]*(?:(?:tablets?|capsules?|pills?|tabs?|caps?|doses?)\s+)?(of\s+)?(?:(?:the|your|her|his|oral|iv|po|daily)\s+)?", re.IGNORECASE
 )
 _NEXT_TO = re.compile(r"\W*(?:(?:at|is|of|to|the|take|about|like|uh|um|just|dose|from|on)\W+){0,3}", re.IGNORECASE)
 _ANOTHER = re.compile(r",|\band\b|[0-9]", re.IGNORECASE)
-_DIRECTLY, _TO_FREQUENCY, _OF_A_COURSE, _AROUND = 40, 60, 80, 300
+_DIRECTLY, _TO_FREQUENCY, _OF_A_COURSE, _AROUND = 40, 60, 80, 300  # characters
 _LEAST_SPOKEN = 5  # "spironolactone, one issue is"
-_LONG_WORD = 6
 MOST_ISSUES, MOST_MENTIONS = 10, 500
-
-_COUNTS = {"once": 1, "twice": 2, "thrice": 3, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
-_HOURS = {"four": 4, "six": 6, "eight": 8, "twelve": 12}
-_CODES = {"bid": 2, "bd": 2, "tid": 3, "tds": 3, "qid": 4, "qds": 4}
-_COUNT, _EVERY = rf"(?:{'|'.join(_COUNTS)}|[1-6])", rf"(?:{'|'.join(_HOURS)}|[1-9]|1[02]|24)"
-_FREQUENCY = re.compile(
-    rf"(?<![0-9.,])(?P<count>{_COUNT})(?:,? ?(?:or|to|-) ?(?P<more>{_COUNT}))?"
-    r"(?:(?: times| ?x| (?:tablet|pill|capsule|tab|cap|puff|drop|spray)s?)|(?<![0-9]))"
-    r"[ /](?:(?:a|per|each|every|in a)[ -])?(?P<period>day|daily|week|weekly|month|monthly)\b"
-    rf"|\b(?:every |q\.? ?)(?P<hours>{_EVERY})(?:(?: to |-| or )(?P<to>{_EVERY}))?"
-    r"(?: ?(?:h|hrs?|hours?)|(?<=q[0-9])|(?<=q[0-9][0-9])|(?<=-[0-9]))\b"
-    r"|\b(?P<code>b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|bd|tds|qds)\b|\b(?P<weekly>weekly|every week)\b"
-    r"|\b(?P<daytimes>[012]-[012]-[012](?:-[012])?)(?![-0-9])"
-    r"|\b(?:daily|a day|per day|qd|od|every day|nightly|qhs|qam|qpm|(?:every|in the|each|at) (?:morning|evening|night|bedtime))\b",
-    re.IGNORECASE,
-)
-_PERIODS = {"w": 7, "m": 30}
-_OPEN = re.compile(r"\b(?:meals?|breakfast|morning|evening|night|bedtime|needed|prn|taper|directed|schedule)\b", re.IGNORECASE)
-_MISSED = re.compile(r"\b(?:miss|skip|forg)\w*\b[^.;\n]*$", re.IGNORECASE)
-_COURSE = re.compile(
-    r"(?:\b(?:for|x|course of|complete|over|für|durante|por|pendant|pdt)\W{0,2}(?:the |a |an |next |another |a total of |about )?|×\s?)$",
-    re.IGNORECASE,
-)
-_DAYS = {
-    unit: days for name, days in (("hour", 1 / 24), ("day", 1.0), ("week", 7.0), ("month", 30.0), ("year", 365.0)) for unit in WORDS[name]
-}
-_ONE = re.compile(r"\b(?:an?|one|last|next|this|past|per|each|every|the|previous) (hour|day|week|month|year)\b", re.IGNORECASE)
-_IN_TOTAL = re.compile(r" (?:in total|total|more|further|additional|before|after|ago|prior)", re.IGNORECASE)
-_STRETCH = re.compile(r"(?!few|couple)(?!.*\.\s)[^\n]+", re.IGNORECASE)
-_ABOUT, _LONG = 0.08, 28  # four weeks are a month
-_STATUSES = {verb: status for status in ("start", "stop", "continue", "increase", "decrease") for verb in WORDS[status]}
-_VERB = re.compile(rf"\b(?:{'|'.join(sorted(_STATUSES, reverse=True))})\b", re.IGNORECASE)
-_OPPOSITES = {"start": ["stop"], "stop": ["start", "continue", "increase"], "continue": ["stop"], "increase": ["stop", "decrease"]}
-_OPPOSITES["decrease"] = ["increase"]
-_LATER = re.compile(r"\W+(?:once|when|if|until|after|unless)\b", re.IGNORECASE)
-_UNDONE = re.compile(r"(?:\b(?:not?|never|if|without|before|unless|instead of|until|when|prior to|rather than)\b|n['’]t\b)", re.IGNORECASE)
 
 
 class Fact(NamedTuple):
@@ -108,12 +67,18 @@ def _around(source: str, spans: _Spans, facts: Sequence[Fact]) -> list[Fact]:
     said = sorted(spans, key=lambda one: one[1])
     starts = [start for _, start, _ in said]
     near = ((drug, said[bisect_left(starts, drug.start - _AROUND) : bisect_left(starts, drug.end + _AROUND)]) for drug in mentions(source))
-    return [Fact(drug, *one) for drug, some in list(near)[:MOST_MENTIONS] for one in some if drug.drugs & owner.get(one[1], drug.drugs)]
+    return [Fact(drug, *one) for drug, some in islice(near, MOST_MENTIONS) for one in some if drug.drugs & owner.get(one[1], drug.drugs)]
 
 
 def _compare(text: Text, code: Code, facts: Iterable[Fact], said: list[Fact], near: list[Fact], agrees: _Agrees) -> Iterator[Issue]:
     """A warning for each fact of a note with which nothing agrees that its source says of the same drug."""
-    for fact in islice(_disagreeing(facts, said, near, agrees), MOST_ISSUES):
+    by_drug: dict[str, list[Fact]] = {}
+    for one in (*said, *near):
+        for name in one.drug.drugs:
+            by_drug.setdefault(name, []).append(one)
+    known = ((fact, [one for name in sorted(fact.drug.drugs) for one in by_drug.get(name, ())]) for fact in facts)
+    wrong = (fact for fact, some in known if some and not any(agrees(fact.value, one.value) for one in some))
+    for fact in islice(wrong, MOST_ISSUES):
         other = next((one for one in said if one.drug.drugs & fact.drug.drugs), None)
         drug, value = text.text[fact.drug.start : fact.drug.end], text.text[fact.start : fact.end]
         found = f"{value} {drug}" if code == "status-mismatch" else f"{drug} {value}"
@@ -124,15 +89,7 @@ def _compare(text: Text, code: Code, facts: Iterable[Fact], said: list[Fact], ne
         yield text.issue(code, "warning", message, span, source_span=place, found=found, expected=expected)
 
 
-def _disagreeing(facts: Iterable[Fact], said: list[Fact], near: list[Fact], agrees: _Agrees) -> Iterator[Fact]:
-    by_drug: dict[str, list[Fact]] = {}
-    for one in (*said, *near):
-        for name in one.drug.drugs:
-            by_drug.setdefault(name, []).append(one)
-    for fact in facts:
-        known = [one for name in sorted(fact.drug.drugs) for one in by_drug.get(name, ())]
-        if known and not any(agrees(fact.value, one.value) for one in known):
-            yield fact
+# --- dose
 
 
 def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
@@ -161,7 +118,42 @@ def _is_same(dose: Quantity, other: Quantity) -> bool:
     return round(other.value, 3) == round(dose.value, 3) or (not other.unit and round(other.value, 3) == round(dose.number, 3))
 
 
+# --- frequency
+
+_COUNTS = {"once": 1, "twice": 2, "thrice": 3, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_HOURS = {"four": 4, "six": 6, "eight": 8, "twelve": 12}
+_CODES = {"bid": 2, "bd": 2, "tid": 3, "tds": 3, "qid": 4, "qds": 4}
+_COUNT, _EVERY = rf"(?:{'|'.join(_COUNTS)}|[1-6])", rf"(?:{'|'.join(_HOURS)}|[1-9]|1[02]|24)"
+_FREQUENCY = re.compile(
+    rf"(?<![0-9.,])(?P<count>{_COUNT})(?:,? ?(?:or|to|-) ?(?P<more>{_COUNT}))?"
+    r"(?:(?: times| ?x| (?:tablet|pill|capsule|tab|cap|puff|drop|spray)s?)|(?<![0-9]))"
+    r"[ /](?:(?:a|per|each|every|in a)[ -])?(?P<period>day|daily|week|weekly|month|monthly)\b"
+    rf"|\b(?:every |q\.? ?)(?P<hours>{_EVERY})(?:(?: to |-| or )(?P<to>{_EVERY}))?"
+    r"(?: ?(?:h|hrs?|hours?)|(?<=q[0-9])|(?<=q[0-9][0-9])|(?<=-[0-9]))\b"
+    r"|\b(?P<code>b\.?i\.?d|t\.?i\.?d|q\.?i\.?d|bd|tds|qds)\b|\b(?P<weekly>weekly|every week)\b"
+    r"|\b(?P<daytimes>[012]-[012]-[012](?:-[012])?)(?![-0-9])"
+    r"|\b(?:daily|a day|per day|qd|od|every day|nightly|qhs|qam|qpm|(?:every|in the|each|at) (?:morning|evening|night|bedtime))\b",
+    re.IGNORECASE,
+)
+_PERIODS = {"w": 7, "m": 30}
+_MISSED = re.compile(r"\b(?:miss|skip|forg)\w*\b[^.;\n]*$", re.IGNORECASE)
+
+
+def frequency_mismatch(text: Text, source: Source) -> Iterator[Issue]:
+    """A drug is taken as often as its source says; in speech, as often as it says near the drug."""
+    spans = [(_times(found), *found.span()) for found in _FREQUENCY.finditer(source.told)]
+    said = _owned(source.told, spans, _TO_FREQUENCY)
+    near = _around(source.told, spans, said) if source.spoken else []
+    direct = {name for one in said for name in one.drug.drugs}
+    written = _owned(text.text, ((_times(found), *found.span()) for found in _FREQUENCY.finditer(text.text)), _TO_FREQUENCY)
+    once = Counter(one.drug for one in written)
+    facts = (one for one in written if once[one.drug] == 1 == len(one.value) and (one.value[0] > 1 or one.drug.drugs & direct))
+    taken = (one for one in facts if not _MISSED.search(text.text[max(0, one.start - _OF_A_COURSE) : one.start]))
+    yield from _compare(text, "frequency-mismatch", taken, said, near, lambda one, other: one[0] in other)
+
+
 def _times(found: re.Match[str]) -> tuple[float, ...]:
+    """How often a day: several numbers for "two or three times"."""
     if found["count"]:
         days = _PERIODS.get(found["period"][0].lower(), 1)
         return tuple(round((_COUNTS.get(one.lower(), 0) or int(one)) / days, 3) for one in (found["count"], found["more"]) if one)
@@ -174,51 +166,46 @@ def _times(found: re.Match[str]) -> tuple[float, ...]:
     return (float(_CODES[found["code"].lower().replace(".", "")]),) if found["code"] else (1.0,)
 
 
-def frequency_mismatch(text: Text, source: Source) -> Iterator[Issue]:
-    """A drug is taken as often as its source says; in speech, as often as it says near the drug."""
-    spans = [(_times(found), *found.span()) for found in _FREQUENCY.finditer(source.told)]
-    said = _owned(source.told, spans, _TO_FREQUENCY)
-    opened = [(one, *one.span()) for one in _OPEN.finditer(source.told)] if source.spoken else []
-    near = _around(source.told, spans, said) if source.spoken else []
-    loose = {name for one in _around(source.told, opened, []) for name in one.drug.drugs}
-    direct = {name for one in said for name in one.drug.drugs}
-    written = _owned(text.text, ((_times(found), *found.span()) for found in _FREQUENCY.finditer(text.text)), _TO_FREQUENCY)
-    once = Counter(one.drug for one in written)
-    facts = (
-        one
-        for one in written
-        if once[one.drug] == 1 == len(one.value) and not one.drug.drugs & loose and (one.value[0] > 1 or one.drug.drugs & direct)
-    )
-    taken = (one for one in facts if not _MISSED.search(text.text[max(0, one.start - _AROUND // 4) : one.start]))
-    yield from _compare(text, "frequency-mismatch", taken, said, near, lambda one, other: one[0] in other)
+# --- duration
+
+_COURSE = re.compile(
+    r"(?:\b(?:for|x|course of|complete|over|für|durante|por|pendant|pdt)\W{0,2}(?:the |a |an |next |another |a total of |about )?|×\s?)$",
+    re.IGNORECASE,
+)
+_DAYS = {
+    unit: days for name, days in (("hour", 1 / 24), ("day", 1.0), ("week", 7.0), ("month", 30.0), ("year", 365.0)) for unit in WORDS[name]
+}
+_ONE = re.compile(r"\b(?:an?|one|last|next|this|past|per|each|every|the|previous) (hour|day|week|month|year)\b", re.IGNORECASE)
+_NOT_SO_LONG = re.compile(r" (?:in total|total|more|further|additional|before|after|ago|prior)", re.IGNORECASE)
+_ABOUT, _LONG = 0.08, 28  # four weeks are a month
 
 
 def duration_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug is taken as long as its source says; any other stretch of time is one that the source gives, in this unit or another."""
-    numbers = spoken_quantities(source.told)
-    said, courses = _courses(source.told, numbers), _courses(text.text, spoken_quantities(text.text))
+    said, courses = _courses(source.told), _courses(text.text)
     yield from _compare(text, "duration-mismatch", courses, said, [], _is_as_long)
     compared = {one.start for one in courses if any(one.drug.drugs & other.drug.drugs for other in said)}
+    numbers = spoken_quantities(source.told)
     known = [one.value * _days(one) for one in numbers if _days(one)] + [_DAYS[one[1].lower()] for one in _ONE.finditer(source.told)]
-    bare = {round(one.value, 3) for one in numbers if one.kind in ("", "count", "age")} if source.spoken else set()
-    end = 0
-    for one in spoken_quantities(text.text) if source.english else ():
-        if not _days(one) or one.start < end or one.start in compared:
+    bare = {round(one.value, 3) for one in numbers if not one.kind} if source.spoken else set()
+    for one in written_quantities(text.text) if source.english else ():
+        if not _days(one) or one.start in compared or round(one.value, 3) in bare:
             continue
-        end, value = one.end, text.text[one.start : one.reach]
-        plain = one.reach > one.end and _STRETCH.fullmatch(value) and round(one.value, 3) not in bare
-        before, behind = text.text[max(0, one.start - 30) : one.start], text.text[one.reach : one.reach + 12]
-        lasting = _COURSE.search(before) or behind.lower().startswith((" history", "-history"))
-        if plain and lasting and not _IN_TOTAL.match(behind) and not any(_is_as_long(one.value * _days(one), other) for other in known):
+        behind, value = text.text[one.reach : one.reach + 12], text.text[one.start : one.reach]
+        lasting = _lasts(text.text, one) or behind.lower().startswith((" history", "-history"))
+        if lasting and not _NOT_SO_LONG.match(behind) and not any(_is_as_long(one.value * _days(one), other) for other in known):
             message = f"the note says {value}, which the source does not give"
             yield text.issue("duration-mismatch", "warning", message, (one.start, one.reach), found=value)
 
 
-def _courses(text: str, numbers: Sequence[Quantity]) -> list[Fact]:
+def _courses(text: str) -> list[Fact]:
     """For how many days each drug is taken: "for 7 days", "x 7 d"."""
-    times = (one for one in numbers if _days(one))
-    spans = ((one.value * _days(one), one.start, one.reach) for one in times if _COURSE.search(text[max(0, one.start - 30) : one.start]))
-    return _owned(text, spans, _OF_A_COURSE)
+    times = (one for one in spoken_quantities(text) if _days(one) and _lasts(text, one))
+    return _owned(text, ((one.value * _days(one), one.start, one.reach) for one in times), _OF_A_COURSE)
+
+
+def _lasts(text: str, one: Quantity) -> bool:
+    return _COURSE.search(text[max(0, one.start - 30) : one.start]) is not None
 
 
 def _days(one: Quantity) -> float:
@@ -231,19 +218,12 @@ def _is_as_long(days: float, other: float) -> bool:
     return abs(days - other) <= (_ABOUT * longer if longer >= _LONG else 0.01)
 
 
-def _statuses(text: str) -> Iterator[Fact]:
-    """Whether each drug is started, stopped, continued, increased or decreased, by the verb before it in its clause."""
-    found = list(_VERB.finditer(text))
-    drugs = mentions(text)[:MOST_MENTIONS]
-    starts = [drug.start for drug in drugs]
-    for verb, after in zip(found, [*(other.start() for other in found[1:]), len(text)], strict=False):
-        limit = min(after, verb.end() + _DIRECTLY)
-        stop = _CLAUSE_END.search(text, verb.end(), limit)
-        at = bisect_left(starts, verb.end())
-        reached = at < len(drugs) and drugs[at].start < (stop.start() if stop else limit)
-        reached = reached and not _ANOTHER.search(text, verb.end(), drugs[at].start) and not _LATER.match(text, drugs[at].end)
-        if reached and not _UNDONE.search(text[max(0, verb.start() - 25) : verb.start()]):
-            yield Fact(drugs[at], _STATUSES[verb[0].lower()], verb.start(), verb.end())
+# --- started or stopped
+
+_OPPOSITES = {"start": ["stop"], "stop": ["start", "continue", "increase"], "continue": ["stop"], "increase": ["stop", "decrease"]}
+_OPPOSITES["decrease"] = ["increase"]
+_LATER = re.compile(r"\W+(?:once|when|if|until|after|unless)\b", re.IGNORECASE)
+_UNDONE = re.compile(r"(?:\b(?:not?|never|if|without|before|unless|instead of|until|when|prior to|rather than)\b|n['’]t\b)", re.IGNORECASE)
 
 
 def status_mismatch(text: Text, source: Source) -> Iterator[Issue]:
@@ -252,28 +232,30 @@ def status_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     yield from _compare(text, "status-mismatch", facts, said, [], lambda one, other: other not in _OPPOSITES[one])
 
 
+def _statuses(text: str) -> Iterator[Fact]:
+    """Whether each drug is started, stopped, continued, increased or decreased, by the last verb before it in its clause."""
+    drugs = mentions(text)[:MOST_MENTIONS]
+    starts, after = [drug.start for drug in drugs], len(text)
+    for verb in reversed(list(finder("cues", *_OPPOSITES).finditer(text))):
+        at, limit, after = bisect_left(starts, verb.end()), min(after, verb.end() + _DIRECTLY), verb.start()
+        gap = text[verb.end() : drugs[at].start] if at < len(drugs) and drugs[at].start < limit else ","
+        undone = _UNDONE.search(text[max(0, verb.start() - 25) : verb.start()])
+        if not (_CLAUSE_END.search(gap) or _ANOTHER.search(gap) or undone or _LATER.match(text, drugs[at].end)):
+            yield Fact(drugs[at], verb.lastgroup, *verb.span())
+
+
+# --- unnamed
+
+
 def unnamed_medication(text: Text, source: Source) -> Iterator[Issue]:
     """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either."""
     said = heard(source.raw)
     known = frozenset(name for one in mentions(source.raw) for name in one.drugs)
-    values = {one.start for one in written_quantities(text.text) if said_in(source.told).has(one)}
     unsaid: dict[frozenset[str], Mention] = {}
-    for one in _named(text.text, values):
+    for one in mentions(text.text):
         if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
             names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
-            names = (*names, *(word for word in one.name.split() if len(word) > _LONG_WORD))
             if not any(map(said.has, names)) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
                 unsaid[one.drugs] = one
     for one in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)
-
-
-def _named(text: str, values: Container[int]) -> Iterator[Mention]:
-    """The drugs of a text: by their names, and what must be one by where it stands, after "allergic to" or before an unknown dose."""
-    yield from mentions(text)
-    for found in _PLACES.finditer(text):
-        group = "dosed" if found["dosed"] else "allergen"
-        word, span = found[group].lower(), found.span(group)
-        is_name = word not in WORDS["no names"] and found.start("dose") not in values
-        if is_name and not any(one.start <= span[0] < one.end for one in mentions(text)):
-            yield Mention(*span, word, frozenset([word]))

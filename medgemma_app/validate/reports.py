@@ -10,8 +10,9 @@ from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.answers import refusal, unfilled_template
 from medgemma_app.validate.contradictions import contradicting_side, contradiction
-from medgemma_app.validate.core import Check, Code, FinishReason, Issue, Text, Validation, finder, phrases, run, sentence_spans
+from medgemma_app.validate.core import Check, Code, FinishReason, Issue, Text, Validation, run, sentence_spans
 from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
+from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import Kind, Sections, from_mapping, parse
 from medgemma_app.validate.source import PERSON_CHECKS, SOURCE_CHECKS
@@ -145,7 +146,7 @@ def measurement_mismatch(report: Text) -> Iterator[Issue]:
             return
 
 
-# --- modality, body part, side (DICOM PS3.3 C.7.3.1.1.1, as far as a report names them)
+# --- modality, side (DICOM PS3.3 C.7.3.1.1.1, as far as a report names them)
 
 _KINDS = {
     "CR": "x_ray", "DX": "x_ray", "DR": "x_ray", "RG": "x_ray", "RF": "x_ray", "XA": "x_ray", "PX": "x_ray", "IO": "x_ray",
@@ -166,19 +167,6 @@ def wrong_modality(report: Text) -> Iterator[Issue]:
             return
 
 
-def wrong_body_part(report: Text) -> Iterator[Issue]:
-    """The report is about the body part that the header names: it has words of it, or hardly any of another."""
-    given, regions = ((report.header and report.header.body_part) or "").lower().replace(" ", ""), phrases("regions")
-    region = given if given in regions else next((name for name in regions if finder("regions", name).search(given)), None)
-    if region is None or finder("regions", region).search(report.text):
-        return
-    for other in regions:
-        found = list(finder("regions", other).finditer(report.text))
-        if len(found) >= 3:
-            yield _of_another(report, "wrong-body-part", found[0].span(), f"is of the {other}", other, region)
-            return
-
-
 def wrong_side(report: Text) -> Iterator[Issue]:
     """A picture of one side is not reported as the other."""
     side, other = _SIDES.get((report.header and report.header.laterality) or "", ("", ""))
@@ -195,6 +183,6 @@ _FORM: tuple[Check, ...] = (
     special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
 )  # fmt: skip
 _CONTENT: tuple[Check, ...] = (
-    invented_prior, unscaled_measurement, measurement_mismatch, contradiction, contradicting_side, wrong_modality, wrong_body_part,
+    invented_prior, unscaled_measurement, measurement_mismatch, contradiction, contradicting_side, wrong_modality,
     wrong_side, *PERSON_CHECKS,
 )  # fmt: skip

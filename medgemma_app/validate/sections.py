@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from medgemma_app.validate.lists import entries
 
 Kind: TypeAlias = Literal["findings", "soap"]
 Headings: TypeAlias = Kind | tuple[str, ...]  # those of a kind of report, or those that the caller names
 OTHER = "other"
 LONGEST_HEADING = 60
-DATA = Path(__file__).parent / "data"
 _BEFORE, _AFTER_ALL = 3, 4
 _SHORTEST_BEGINNING = 8  # words of a section without a heading
 _THOUGHT = re.compile(r"\s*thought[ \t]*\n")
@@ -103,12 +103,8 @@ def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
     """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them; or those the caller names."""
     if isinstance(kind, tuple):
         return {_spelled(key): Name((key,), 0) for key in kind}
-    found: dict[str, Name] = {}
-    for line in (DATA / "headings.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith(kind):
-            _, keys, rank, spellings = line.split("|")
-            found |= dict.fromkeys(map(str.strip, spellings.split(",")), Name(tuple(keys.split()), int(rank)))
-    return found
+    keys = {name: key.split()[1:] for key, listed in entries("headings").items() if key.startswith(kind) for name in listed}
+    return {name: Name(tuple(sections), int(rank)) for name, (*sections, rank) in keys.items()}
 
 
 def parse_findings(text: str) -> dict[str, str]:

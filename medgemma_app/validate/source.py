@@ -22,7 +22,6 @@ def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english
 
 _DRUGS = (medications.dose_mismatch, medications.frequency_mismatch, medications.duration_mismatch, medications.status_mismatch)
 _ENGLISH = (
-    narrative.unnamed_diagnosis,
     narrative.side_mismatch,
     narrative.unmentioned_exam,
     narrative.unmentioned_denial,

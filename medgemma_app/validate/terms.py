@@ -9,18 +9,11 @@ from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
 from itertools import islice
 from operator import add
-from pathlib import Path
 from typing import NamedTuple
 
-DATA = Path(__file__).parent / "data"
+from medgemma_app.validate.lists import entries, rows
 
-
-def lines(name: str) -> list[str]:
-    """The lines of a word list, without its comments."""
-    return [line for line in (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-
-
-WORDS = {name: frozenset(words.strip().split("|")) for name, _, words in (line.partition(":") for line in lines("cues"))}
+WORDS = {key: frozenset(listed) for key, listed in entries("cues").items()}
 _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 _LETTERS = re.compile(r"\b(?:[a-z] ){2,9}[a-z]\b")  # "p c o s"
 # British spellings that American ones stand for: "anaemia", "oedema", "diarrhoea", "dyspnoea", "oesophagus".
@@ -37,10 +30,9 @@ _SAME_SOUND = str.maketrans("ckqzxfeiouy", "sssss" + "p" + "aaaaa")
 
 def _units() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {"unit": {}, "factor": {}, "vital": {}, "lab": {}, "initial": {}}
-    for line in lines("units"):
-        sort, _, rest = line.partition(" ")
-        kind, _, spellings = rest.partition(":")
-        found.get(sort, {}).update(dict.fromkeys(spellings.split(), kind))
+    for key, listed in entries("units").items():
+        sort, _, kind = key.partition(" ")
+        found[sort].update(dict.fromkeys(listed, kind))
     return found
 
 
@@ -65,12 +57,6 @@ def words(text: str) -> Words:
 
 def _american(lower: str) -> str:
     return _BRITISH.sub("e", lower) if "ae" in lower or "oe" in lower else lower
-
-
-def rows(name: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The lines of a word list: the names before the bar, and those after it."""
-    parts = ([part.split(",") for part in f"{line}|".split("|")[:2]] for line in lines(name))
-    return [(tuple(map(str.strip, before)), tuple(filter(None, map(str.strip, after)))) for before, after in parts]
 
 
 class Lexicon:

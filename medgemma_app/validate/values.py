@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from medgemma_app.validate.core import Issue, Severity, Text
-from medgemma_app.validate.quantities import Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import LABS, VITALS, Source, is_dialogue, mentions
+from medgemma_app.validate.core import Issue, Text
+from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
+from medgemma_app.validate.terms import FACTORS, Source, is_dialogue, mentions
 
-_LABS, _VITALS = frozenset(LABS.values()), frozenset(VITALS.values()) - {"height", "bmi"}
-DOSES = frozenset(["mass", "volume", "units", "equivalents"])
-_CHECKED = DOSES | _VITALS | _LABS | {"bmi", "concentration", "percent", "score"}
-_VAGUE = {"", "percent", "concentration", "angle"}  # a source may give a number alone, or with a unit that several things share
-_BY_MASS = {"mass", "concentration", "units", "equivalents"}
-_LIPIDS = {"cholesterol", "ldl", "hdl"}  # "the good cholesterol"
-_CONVERTED = {"weight": 1.0, "temperature": 0.15}  # how far off a value may be after a change of units
-_FEVERISH = (95, 107)  # what is a temperature though nothing says so, in degrees Fahrenheit
+_CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
-_COMPARED, _MOST_OTHERS, MOST_ISSUES = 50, 200, 20
+MOST_ISSUES = 20
 _COUNTED = (0.5, 1.5, 2, 3, 4)
 _PIECES = frozenset("tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops spray sprays".split())  # noqa: SIM905
 _EARLIER, _NEARBY, _FARTHEST_COUNT = 16, 40, 6  # numbers; tokens to "half a tablet"; tokens between "two" and "500 mg"
-_TO_DRUG, _LEAST_DOSE = 30, 50
+_TO_DRUG, _LEAST_DOSE, _HOTTEST = 30, 50, 50  # characters; milligrams; degrees Celsius
 # What nobody measured or gave: a limit, a goal, a total, a change, or the same again in brackets, as before a number...
 _DERIVED_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
@@ -44,25 +38,28 @@ _DERIVED_BEHIND = re.compile(
 )
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
 _TWICE = re.compile(r" ?(?:mg)? ?[/-] ?$")  # the parts of one dose: "875/125 mg"
+_PAIR_BEFORE, _PAIR_BEHIND = re.compile(r"[0-9]{2,3} ?/ ?$"), re.compile(r" ?(?:/|over) ?[0-9]{2,3}")
 
 
 def invented_value(text: Text, source: Source) -> Iterator[Issue]:
-    """A dose, vital sign or lab value is in the source as a value of the same thing, however it is written or spoken there.
+    """A dose, vital sign or lab value of the note is a number of the source, however it is written or spoken there.
 
-    An error where the source has no such number, or another value of the same thing; a remark where it has the number as something
-    else. What a note gives as a limit, a total, a change or a conversion, its source need not give.
+    In a written source it is also no number that stands there by another name only, as 88 of "BP 128/88" for a heart rate. What a
+    note gives as a limit, a total, a change or a conversion, its source need not give.
     """
     said = said_in(source.told)
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(text.text):
-        if one.kind not in _CHECKED or (one.kind, one.value) in seen or said.has(one) or is_derived(text.text, one):
+        # Numbers in words of other languages are not read, so that there only what the source gives in digits counts.
+        unread = source.spoken and not source.english and one.kind not in said.named
+        if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or said.has(one) or is_derived(text.text, one):
             continue
         seen.add((one.kind, one.value))
         start, end = _whole_pair(text.text, one)
         if start >= pair_end:
             pair_end = end
-            yield said.issue(text, said.severity(one), one, (start, end))
+            yield said.issue(text, one, (start, end))
         if len(seen) >= MOST_ISSUES:
             return
 
@@ -79,100 +76,64 @@ def _whole_pair(text: str, one: Quantity) -> tuple[int, int]:
     """The place of a value; of both numbers where it is half of a blood pressure."""
     if one.kind != "blood pressure":
         return one.start, one.reach
-    before, behind = re.search(r"[0-9]{2,3} ?/ ?$", text[: one.start][-6:]), re.match(r" ?/ ?[0-9]{2,3}", text[one.end : one.end + 6])
-    return one.start - (len(before[0]) if before else 0), one.end + len(behind[0]) if behind else one.reach
+    before, behind = _PAIR_BEFORE.search(text, max(0, one.start - 6), one.start), _PAIR_BEHIND.match(text, one.end)
+    return before.start() if before else one.start, behind.end() if behind else one.reach
 
 
 class Said:
-    """What a source says, by value."""
+    """The numbers of a source."""
 
     def __init__(self, source: str) -> None:
-        self.source, self.is_dialogue = source, is_dialogue(source)
-        self.found = found = spoken_quantities(known_doses(source))
-        self._kinds = {one.kind for one in found}
-        self._at: dict[float, list[Quantity]] = {}
-        for one in (*found, *multiples(found)):
-            self._at.setdefault(round(one.value, 3), []).append(one)
-        unlabelled = (one for one in found if one.kind in _CONVERTED or (not one.kind and _FEVERISH[0] <= one.value <= _FEVERISH[1]))
-        self._others = list(unlabelled)[:_MOST_OTHERS]
+        self._source, self._is_dialogue = source, is_dialogue(source)
+        found = spoken_quantities(known_doses(source))
+        self._values = {round(said, 3) for one in (*found, *multiples(found)) for said in (one.value, one.number)}
+        self._numbers = Counter(round(one.number, 3) for one in found)
+        self._labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
+        self._is_weighed = any(one.kind == "weight" for one in (*found, *self._labelled))
+        self.named = {one.kind: _whole_pair(source, one) for one in reversed(self._labelled)}
 
     def has(self, one: Quantity) -> bool:
-        """Whether the source gives this value of the same thing, in this unit or another, or the number without saying of what."""
-        if one.kind == "bmi" and "weight" in self._kinds and "bmi" not in self._kinds:
-            return True  # computed
-        return (
-            any(self._alike(one, other) for other in self._of(one.value))
-            or any(not other.unit and self._alike(one, other) for other in self._of(one.number))
-            or any(_converted(one, other) for other in self._others)
-            or any(other.kind in (one.kind, "") for value in _thousands(one) for other in self._of(value))
-        )
+        """Whether the source gives this number, in this unit or another, and in writing not by the name of something else only."""
+        number = round(one.number, 3)
+        if round(one.value, 3) not in self._values and number not in self._values:
+            near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
+            return (one.kind == "bmi" and self._is_weighed) or any(near)
+        kinds = [other.kind for other in self._labelled if round(other.number, 3) == number]
+        elsewhere = kinds and one.kind not in (*kinds, "weight") and self._numbers[number] <= len(kinds)
+        return self._is_dialogue or one.kind not in self.named or not elsewhere
 
-    def _of(self, value: float) -> Sequence[Quantity]:
-        return self._at.get(round(value, 3), ())[:_COMPARED]
-
-    def _alike(self, one: Quantity, other: Quantity) -> bool:
-        """Whether a number of the source stands for the same thing; in speech a number may be that of any label near it."""
-        both = {one.kind, other.kind}
-        by_mass = one.kind in _BY_MASS and (other.kind in _BY_MASS or (other.kind in _LABS and not other.unit))
-        shares = (one.kind == "percent" and other.kind in _LABS | _VITALS) or both <= {"percent", "oxygen saturation"}
-        return (
-            len(both) == 1 or other.kind in _VAGUE or both <= _LIPIDS or by_mass or shares or (self.is_dialogue and one.kind in other.near)
-        )
-
-    def severity(self, one: Quantity) -> Severity:
-        """An error where the number is nowhere, or where the source has another value of the same thing."""
-        known = self._kinds & _VITALS if self.is_dialogue else self._kinds
-        return "error" if one.kind in known or not (self._of(one.value) or self._of(one.number)) else "info"
-
-    def issue(self, text: Text, severity: Severity, one: Quantity, span: tuple[int, int]) -> Issue:
+    def issue(self, text: Text, one: Quantity, span: tuple[int, int]) -> Issue:
         """An issue that names the value, and what the source gives instead where that is plain."""
-        found = f"{_thing(text.text, one)} {text.text[slice(*span)]}"
-        plain = one.kind not in DOSES | {"percent", "concentration"}
-        other = next((other for other in self.found if plain and other.kind == one.kind), None)
-        place = (other.start, other.reach) if other else None
-        if other and (pair := re.compile(r"[0-9]* ?(?:over|/) ?(?:[0-9]{2,3}|[a-z]+(?: [a-z]+)?)").match(self.source, other.end)):
-            place = (other.start, pair.end()) if one.kind == "blood pressure" else place
-        expected = self.source[slice(*place)] if place else None
-        told = f"the source {expected}" if expected else "which the source does not give"
-        return text.issue(
-            "invented-value", severity, f"the note says {found}, {told}", span, source_span=place, found=found, expected=expected
-        )
-
-
-def _thing(text: str, one: Quantity) -> str:
-    """What a value is of, in words."""
-    if one.kind not in DOSES | {"concentration", "percent", "score"}:
-        return one.kind
-    drug = next((drug.name for drug in reversed(mentions(text)) if 0 <= one.start - drug.end <= _TO_DRUG), "")
-    return drug or ("a dose of" if one.kind in DOSES else "a value of")
+        drug = next((drug.name for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG), "")
+        unnamed = drug or ("a dose of" if one.kind in DOSES else "a value of")
+        found = f"{one.kind if one.kind in NAMED.values() else unnamed} {text.text[slice(*span)]}"
+        place = None if self._is_dialogue else self.named.get(one.kind)
+        expected = self._source[slice(*place)] if place else None
+        message = f"the note says {found}, {f'the source {expected}' if expected else 'which the source does not give'}"
+        return text.issue("invented-value", "error", message, span, source_span=place, found=found, expected=expected)
 
 
 @lru_cache(maxsize=2)
 def said_in(source: str) -> Said:
-    """The values of a source; several checks ask for the same one."""
+    """The numbers of a source; several checks ask for the same one."""
     return Said(source)
+
+
+def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
+    """A value in other units, and how far off it may be there."""
+    if one.kind == "temperature":
+        yield (one.number * 1.8 + 32 if one.number < _HOTTEST else (one.number - 32) / 1.8), 0.15
+    elif one.kind == "weight":
+        yield (one.value, 1.0) if one.value != one.number else (one.value / FACTORS["kg"], 0.5)
+    elif one.kind in ("white cells", "platelets"):
+        yield from ((one.number * 1000, 0.0), (one.number / 1000, 0.0))
+    elif one.kind == "blood pressure":
+        yield one.number / 10, 0.0  # in centimetres of mercury
 
 
 def known_doses(source: str) -> str:
     """The source with the dose of a baby aspirin in digits, in the place of its name."""
     return _KNOWN_DOSES.sub(lambda found: "asa 81 mg".ljust(len(found[0])), source)
-
-
-def _converted(one: Quantity, other: Quantity) -> bool:
-    """Whether the same is measured on another scale, kilograms or degrees Celsius, with the same result."""
-    scales = one.unit != other.unit or (one.kind == "temperature" and (one.value < 50) != (other.value < 50))
-    same = one.kind == other.kind or (one.kind == "temperature" and not other.kind)
-    return same and scales and abs(_canonical(one) - _canonical(other)) <= _CONVERTED[one.kind]
-
-
-def _canonical(one: Quantity) -> float:
-    """Temperatures in Fahrenheit, whatever the unit; weights are in pounds already."""
-    return one.value * 1.8 + 32 if one.kind == "temperature" and one.value < 50 else one.value
-
-
-def _thousands(one: Quantity) -> tuple[float, ...]:
-    """The other ways to count blood cells: 11.4 and 11,400."""
-    return (one.value * 1000, one.value / 1000) if one.kind in ("white cells", "platelets") else ()
 
 
 def multiples(found: Sequence[Quantity]) -> Iterator[Quantity]:

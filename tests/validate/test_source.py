@@ -243,9 +243,8 @@ def test_a_drug_is_named_in_the_source_by_one_of_its_names():
             0 | Give lisinoprill.
             1 | Start metoprolol.
             1 | Begin Zoloft.
-            1 | Bosentane 125 mg daily.
             1 | Start somethingprazole.
-            1 | Allergic to shellfish.
+            1 | Allergic to codeine.
             0 | Continue insulin. | you take lantus , you know
             0 | Continue acetaminophen. | you take two percocets , you know
             0 | Metformina 850. | Metformin 850 mg
@@ -287,21 +286,6 @@ def test_one_warning_names_all_denials_that_the_source_does_not_speak_of():
         one for one in validate_soap(note(plan="Denies dysuria. Denies rash."), source=DIALOGUE).issues if one.code == "unmentioned-denial"
     )
     assert issue.found == "dysuria, rash"
-
-
-@pytest.mark.parametrize(
-    ("assessment", "named"),
-    [("Hypertension.", True), ("No evidence of pneumonia.", True), ("Atrial fibrillation.", False), ("Likely pulmonary embolism.", False)],
-)
-def test_a_diagnosis_that_the_source_gives_no_reason_for_is_a_remark(assessment, named):
-    issues = validate_soap(note(assessment=assessment), source=DIALOGUE).issues
-    assert [issue.severity for issue in issues if issue.code == "unnamed-diagnosis"] == ([] if named else ["info"])
-
-
-@pytest.mark.parametrize("mark", ["REFUTED", "NOT DONE", "STOPPED"])
-def test_a_diagnosis_that_the_source_takes_back_is_not_one_that_it_names(mark):
-    issues = validate_soap(note(assessment="Atrial fibrillation."), source=f"{DIALOGUE}\n{mark}: Condition: Atrial fibrillation").issues
-    assert "unnamed-diagnosis" in [issue.code for issue in issues]
 
 
 def test_an_allergy_of_the_source_is_in_the_note_and_not_denied():

@@ -1,0 +1,69 @@
+"""The word lists of ``data/*.txt``, which a clinician can edit: ``key: word, two words``, or ``name, name | reason``; # begins a remark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+
+
+@cache
+def lines(name: str) -> tuple[str, ...]:
+    """The lines of a list, without its remarks."""
+    written = (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in written if line and not line.startswith("#"))
+
+
+@cache
+def word_list(name: str) -> frozenset[str]:
+    """The words of a list without keys."""
+    return frozenset(word for line in lines(name) for word in line.split())
+
+
+@cache
+def entries(name: str) -> dict[str, list[str]]:
+    """key -> the names listed under it; a key may have several lines."""
+    found: dict[str, list[str]] = {}
+    for line in lines(name):
+        key, _, listed = line.partition(":")
+        found.setdefault(key, []).extend(map(str.strip, listed.split(",")))
+    return found
+
+
+def rows(name: str) -> list[tuple[list[str], list[str]]]:
+    """For each line, the names before the bar and those after it."""
+    parts = (line.partition("|") for line in lines(name))
+    return [([*map(str.strip, names.split(","))], [*filter(None, map(str.strip, reasons.split(",")))]) for names, _, reasons in parts]
+
+
+@cache
+def finder(name: str, *keys: str) -> re.Pattern[str]:
+    """A pattern for the names of a list, or of some of its keys; the group that matched is the key, with _ for a space.
+
+    In a name, * stands for any letters, "..." for up to 40 characters, a word before ? may be left out, and a word in
+    capitals stands for one of the list with this key.
+    """
+    listed = entries(name)
+    chosen = keys or tuple(filter(str.islower, listed))
+    return re.compile(
+        "|".join(rf"(?<!\w)(?P<{key.replace(' ', '_')}>{_any_of(listed[key], listed)})(?!\w)" for key in chosen), re.IGNORECASE
+    )
+
+
+def _any_of(names: list[str], listed: Mapping[str, list[str]]) -> str:
+    return rf"(?:{'|'.join(_name(one.split(), listed) for one in names)})"
+
+
+def _name(words: list[str], listed: Mapping[str, list[str]]) -> str:
+    """The words one after the other, with a space or a hyphen between them."""
+    pattern, gap = "", ""
+    for word in words:
+        bare = word.rstrip("?")
+        escaped = re.escape(bare).replace(r"\*", r"\w*").replace("'", "['’]")
+        one = gap + (_any_of(listed[bare], listed) if bare in listed and bare.isupper() else escaped)
+        pattern += r"\b[^.;\n]{0,40}?\b" if word == "..." else f"(?:{one})?" if word.endswith("?") else one
+        gap = gap if word.endswith("?") else "" if word == "..." or word.endswith("-") else r"[\s-]+"
+    return pattern
