@@ -1,1 +1,1 @@
-"""The only folder that knows mlx, mlx_vlm and transformers."""
+"""Loading and decoding with mlx-vlm."""

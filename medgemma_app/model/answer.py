@@ -1,6 +1,6 @@
-"""An answer as it is generated: tokens are told as answer or thought, watched for loops, and folded into a Generation.
+"""An answer as it is generated: its tokens are split into answer and thought, watched for loops, and folded into a Generation.
 
-Pure text, so that a server's answers are treated like those of the model in this process.
+This works on text only, and so is the same for a server's answers and for those of the local model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ LABEL = "thought\n"  # what MedGemma writes right after OPEN
 
 
 class ThoughtSplitter:
-    """Feed it text cut anywhere; it gives back runs of answer and thought, the marks with the thought.
+    """Splits text, which may be cut anywhere, into runs of answer and thought; the marks count as thought.
 
-    Text that may still become a mark is held back until it is decided; ``finish`` hands out the rest.
+    Text that may be the beginning of a mark is held back until more text arrives; ``finish`` returns the rest.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class ThoughtSplitter:
         self._held = ""
 
     def feed(self, text: str) -> list[tuple[TokenKind, str]]:
-        """The runs that ``text`` decides, in order, none of them empty."""
+        """The runs that are complete with ``text``, in order, without empty ones."""
         self._held += text
         runs: list[tuple[TokenKind, str]] = []
         while (mark := self._mark) in self._held:
@@ -40,7 +40,7 @@ class ThoughtSplitter:
         return _joined(runs)
 
     def finish(self) -> list[tuple[TokenKind, str]]:
-        """What was held back at the end of the stream."""
+        """The text that is still held back at the end of the stream."""
         rest, self._held = self._held, ""
         return _joined([(self.kind, rest)])
 
@@ -50,12 +50,12 @@ class ThoughtSplitter:
 
 
 def _overlap(text: str, mark: str) -> int:
-    """How many characters at the end of ``text`` begin ``mark``."""
+    """The number of characters at the end of ``text`` that are the beginning of ``mark``."""
     return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
 
 
 def _joined(runs: list[tuple[TokenKind, str]]) -> list[tuple[TokenKind, str]]:
-    """Neighbours of one kind as one run."""
+    """Joins neighbouring runs of the same kind."""
     joined: list[tuple[TokenKind, str]] = []
     for kind, text in runs:
         if joined and text and joined[-1][0] == kind:
@@ -73,7 +73,7 @@ class Answer:
 
         self.options = options
         self.tokens: list[Token] = []
-        self.looping = False  # the text repeats itself without end: nothing more is to be had from it
+        self.looping = False  # True once the text only repeats itself
         self.prompt_tokens: int | None = None
         self.peak_memory_bytes: int | None = None
         self._splitter, self._watch = ThoughtSplitter(), LoopWatch()
@@ -81,17 +81,17 @@ class Answer:
         self._start = time.perf_counter()
 
     def add(self, id: int | None, text: str, logprob: float | None) -> Token:
-        """The next token. Where its text begins another kind, that part goes with the token after it."""
+        """Adds the next token. If its text contains a change of kind, the part after the change goes with the next token."""
         self._waiting = _joined([*self._waiting, *self._splitter.feed(text)])
         kind, shown = self._waiting.pop(0) if self._waiting else (self._splitter.kind, "")
         return self._put(Token(id, shown, logprob, None, kind))
 
     def add_thought(self, id: int | None, text: str, logprob: float | None) -> Token:
-        """The next token, where a server has told thought and answer apart itself."""
+        """Adds the next token of a thought, where the server itself separates thought and answer."""
         return self._put(Token(id, text, logprob, None, "thought"))
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
-        """The last item, with the text that was held back; before it items without an id, where that text is of both kinds."""
+        """Ends the answer: returns the last item, with the text that was held back; if that text is of both kinds, several items."""
         *rest, (kind, shown) = _joined([*self._waiting, *self._splitter.feed(text), *self._splitter.finish()]) or [
             (self._splitter.kind, "")
         ]
@@ -105,14 +105,14 @@ class Answer:
         return token
 
     def generation(self) -> Generation:
-        """What there is after ``end``. A thought that was never closed means that there is no answer."""
-        told = {kind: "".join(token.text for token in self.tokens if token.kind == kind) for kind in ("answer", "thought")}
-        open_ended = OPEN in told["thought"] and not told["thought"].endswith(CLOSE)
-        thought = told["thought"].replace(OPEN, "").replace(CLOSE, "").removeprefix(LABEL).strip()
+        """The Generation, after ``end``. If a thought was never closed, the answer is empty."""
+        texts = {kind: "".join(token.text for token in self.tokens if token.kind == kind) for kind in ("answer", "thought")}
+        open_ended = OPEN in texts["thought"] and not texts["thought"].endswith(CLOSE)
+        thought = texts["thought"].replace(OPEN, "").replace(CLOSE, "").removeprefix(LABEL).strip()
         ids = tuple(token.id for token in self.tokens if token.id is not None)
         return Generation(
-            text="" if open_ended else told["answer"],
-            thought=thought if told["thought"] else None,
+            text="" if open_ended else texts["answer"],
+            thought=thought if texts["thought"] else None,
             token_ids=ids,
             finish_reason=self.tokens[-1].finish_reason or "cancelled",
             prompt_tokens=self.prompt_tokens,
@@ -123,9 +123,9 @@ class Answer:
 
 
 def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:
-    """A stream, folded. Ctrl-C, or an exception from ``on_token``, raises GenerationCancelled with what there was.
+    """Folds a stream into a Generation. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with the partial one.
 
-    What goes wrong in the generation itself is a GenerationError.
+    Other exceptions become GenerationError.
     """
     if on_token is not None and not callable(on_token):
         raise TypeError(f"on_token must be a function that takes a Token, not {type(on_token).__name__}")
@@ -140,7 +140,9 @@ def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Call
         except MedGemmaError:
             raise
         except Exception as error:
-            raise GenerationError(f"the model failed while generating ({type(error).__name__}); see whether its files are whole") from error
+            raise GenerationError(
+                f"the model failed while generating ({type(error).__name__}); check that its files are complete"
+            ) from error
     return answer.generation()
 
 

@@ -1,4 +1,4 @@
-"""Many prompts at once, decoded together by mlx-vlm's BatchGenerator, each as it would be alone."""
+"""Many prompts decoded together by mlx-vlm's BatchGenerator, with the same answers as one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medgemma_app.model.loaded import LoadedModel
     from medgemma_app.prompts import Prompt
 
-# Prompts in one forward pass. More bring no speed, since a few fill any device, and wait longer for room.
+# Prompts in one forward pass. More are not faster, since a few fill any device, and would wait longer for room.
 PREFILLED_TOGETHER = 4
 
 Numbered = tuple[int, "Prompt"]
@@ -25,7 +25,7 @@ Ended = tuple[int, Generation | MedGemmaError]
 
 
 def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
-    """For each prompt, in order, its Generation or its error, as soon as it is known."""
+    """Yields for each prompt, in order, its Generation or its error."""
     ended: dict[int, Generation | MedGemmaError] = {}
     turn = 0
     for number, result in _run(model, enumerate(prompts), options, size):
@@ -36,7 +36,7 @@ def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Option
 
 
 def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
-    """In the order in which they end. Where mlx runs out of memory, the batch goes on with half as many rows."""
+    """Yields results in the order in which they end. If mlx runs out of memory, the batch continues with half as many rows."""
     batch = Batch(model, options, size)
     try:
         while True:
@@ -45,7 +45,7 @@ def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size
                 return
             try:
                 yield from batch.step()
-            except RuntimeError as error:  # mlx reports everything so
+            except RuntimeError as error:  # mlx's only exception
                 unfinished = batch.prompts
                 batch.close()
                 if len(unfinished) == 1:
@@ -58,7 +58,7 @@ def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size
 
 
 class Batch:
-    """At most ``size`` rows at a time; one that ends makes room at once. ``options`` hold for all of them."""
+    """At most ``size`` rows at a time; a row that ends makes room for another at once. All of them have the same ``options``."""
 
     def __init__(self, model: LoadedModel, options: Options, size: int) -> None:
         model.processor.tokenizer.stopping_criteria.reset(model.model.config.eos_token_id)
@@ -78,7 +78,7 @@ class Batch:
         return [(number, prompt) for number, prompt, _ in self.rows.values()]
 
     def fill(self, prompts: Iterator[Numbered]) -> Iterator[Ended]:
-        """Takes in prompts while there is room; gives back those that cannot be taken in."""
+        """Adds prompts while there is room; yields the errors of those that cannot be added."""
         while len(self.rows) < self._size and (item := next(prompts, None)):
             try:
                 self._add(*item)
@@ -92,7 +92,7 @@ class Batch:
         self.rows[uid] = (number, prompt, row)
 
     def step(self) -> Iterator[Ended]:
-        """One more token for every row; gives back the rows that ended with it."""
+        """Generates one more token for every row; yields the results of the rows that ended."""
         for response in self._generator.next()[1]:
             number, _, row = self.rows[response.uid]
             try:
@@ -113,7 +113,7 @@ class Batch:
 
 def _take(row: Decoding, response: Any) -> bool:
     """Adds the row's next token; True when it was the last one."""
-    if response.finish_reason != "stop":  # the token of a stop is no part of the answer
+    if response.finish_reason != "stop":  # a stop token is not part of the answer
         row.decode(response.token, response.token_logprob)
     reason: FinishReason | None = "repetition" if row.looping else response.finish_reason
     if reason:

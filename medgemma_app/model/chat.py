@@ -1,7 +1,7 @@
-"""Prompt -> Gemma 3 turns, by the checkpoint's own template -> token ids with exactly one <bos>.
+"""A prompt -> Gemma 3 turns, by the checkpoint's own template -> token ids with exactly one <bos>.
 
-What a text says can never become a control token: a control string that stands in a part or in the system text
-is fed to the tokenizer in two pieces, so that it is spelled out in ordinary tokens and decodes to what was written.
+No text of a prompt can become a control token: a control string in a part or in the system text is passed to the tokenizer in two
+pieces, so that it is encoded as ordinary tokens and decodes to the same text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 # Gemma's tokenizer marks these as ordinary added tokens although they steer the model: <unused94> opens a thought.
 _STEERING = re.compile(r"<unused\d+>|<mask>|\[multimodal\]")
-# Stands in for the first character of control strings in the texts, so that the template's own can be told apart.
+# Replaces the first character of control strings in texts, so that they can be told from those of the template.
 _BLANK = "\ufdd0"
 
 
 def blind() -> ModelError:
-    """The answer to a picture from a model that sees none."""
-    return ModelError("this is a text-only model, which cannot see pictures; it writes SOAP notes, for findings load another one")
+    """The error for a picture given to a text-only model."""
+    return ModelError("this is a text-only model, which cannot see pictures; use it for SOAP notes, and a multimodal model for findings")
 
 
 class ChatTemplate:
-    """The checkpoint's chat template and tokenizer. ``processor`` is mlx-vlm's; one that does not ``see`` has no picture tokens."""
+    """The checkpoint's chat template and tokenizer. ``processor`` is mlx-vlm's; with ``sees`` False it has no picture tokens."""
 
     def __init__(self, processor: Any, *, sees: bool = True) -> None:
         self.tokenizer = processor.tokenizer
@@ -44,14 +44,14 @@ class ChatTemplate:
         self._control = sorted({t.content for t in added if t.special or _STEERING.fullmatch(t.content)}, key=len, reverse=True)
         self._pattern = re.compile("(?=(" + "|".join(map(re.escape, self._control)) + "))")
         self._blanked = str.maketrans({token[0]: _BLANK for token in self._control})
-        self.encode_turns([("user", ["x"])])  # a template that fails does so now
+        self.encode_turns([("user", ["x"])])  # a broken template fails here
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The ids the model is fed: <bos>, the turn, every picture as its soft tokens, and the opening of the answer."""
+        """The token ids for the model: <bos>, the turn with every picture as its soft tokens, and the beginning of the answer's turn."""
         return self.encode_turns([("user", prompt.parts)], prompt.system)
 
     def encode_turns(self, turns: Turns, system: str | None = None) -> list[int]:
-        """As ``encode``, for a conversation: turns of "user" and "assistant" that take turns, the user's first and last."""
+        """Like ``encode``, for a conversation in which "user" and "assistant" alternate; the user is first and last."""
         if not self._sees and any(not isinstance(part, str) for _, parts in turns for part in parts):
             raise blind()
         ids: list[int] = []
@@ -61,9 +61,9 @@ class ChatTemplate:
         return ids if ids[:1] == [bos] else [bos, *ids]
 
     def _pieces(self, turns: Turns, system: str | None) -> Iterator[str]:
-        """The rendered turns, cut inside every control string that comes from a text."""
+        """The rendered turns, cut after the first character of every control string that comes from a text."""
         rendered = self._render(turns, system, blank=False)
-        # Rendered again with the control strings' first characters blanked out: where the two differ, the character comes from a text.
+        # Rendered again with the first characters of control strings blanked out in texts: where the two differ, the text is the source.
         template_only = self._render(turns, system, blank=True)
         pictures = sum(not isinstance(part, str) for _, parts in turns for part in parts)
         if len(template_only) != len(rendered) or (pictures and template_only.count(self._boi) != pictures):

@@ -11,15 +11,15 @@ from typing import Any
 
 from medgemma_app.errors import ModelError
 
-# Weights and words, never the checkpoint's own Python files.
+# Weights, tokenizer and settings, but never a checkpoint's own Python files.
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 LICENCE = "https://developers.google.com/health-ai-developer-foundations/terms"
-# What Gemma 3's configuration in transformers stands for when the file does not say; mlx-vlm would take 4096.
+# The default of Gemma 3's configuration in transformers; mlx-vlm's is 4096.
 DEFAULT_CONTEXT = 131_072
 _NAMES = {short: f"mlx-community/medgemma-{short}-it" for short in ("1.5-4b", "4b", "27b", "27b-text")}
 ALIASES = {short: f"{name}-4bit" for short, name in _NAMES.items()}
 _KNOWN = ["demo", *ALIASES, *(f"{name}-{kind}" for name in _NAMES.values() for kind in ("4bit", "8bit", "bf16"))]
-# Entries of config.json that are whole numbers above 0 wherever they are given.
+# Entries of config.json that must be whole numbers above 0 if they are given.
 _COUNTS = {
     "text_config": {
         "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings", "mm_tokens_per_image", "num_attention_heads",
@@ -31,9 +31,9 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that holds everything a Gemma 3 checkpoint needs. ``revision`` is the commit it was fetched at.
+    """A folder with all files of a Gemma 3 checkpoint. ``revision`` is the commit it was downloaded at.
 
-    ``config`` always has a ``text_config``; it has a ``vision_config`` where there are weights of a vision tower.
+    ``config`` always has a ``text_config``, and a ``vision_config`` if there are weights of a vision tower.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: str, *, revision: str | None = None, progress: bool = False) -> Checkpoint:
-    """Finds, fetches where it must, and checks. Raises ModelError with what is missing and what to do."""
+    """Finds a checkpoint, downloads it if necessary, and checks it. Raises ModelError, which says what is missing and what to do."""
     folder = _folder(model)
     commit = None
     if folder is None:
@@ -62,7 +62,7 @@ def find_checkpoint(model: str, *, revision: str | None = None, progress: bool =
         config.pop("vision_config", None)
     elif not config.get("vision_config") or _missing_processor(folder):
         missing = "preprocessor_config.json" if config.get("vision_config") else "a vision_config in config.json"
-        raise ModelError(f"{folder.name} lacks {missing}; fetch the checkpoint again")
+        raise ModelError(f"{folder.name} lacks {missing}; download the checkpoint again")
     return Checkpoint(folder, commit, config, shards)
 
 
@@ -80,18 +80,18 @@ def _folder(model: str) -> Path | None:
     looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
     if looks_local:
         advice = f"give a folder, a hub id such as {ALIASES['1.5-4b']}, one of {', '.join(ALIASES)}, or demo"
-        raise ModelError(f"no checkpoint folder {model!r}; {_suggestion(model) or advice}")
+        raise ModelError(f"there is no checkpoint folder {model!r}; {_suggestion(model) or advice}")
     return None
 
 
 def _suggestion(model: str) -> str:
-    """ "did you mean ...?" for a slip of the keyboard, else ""."""
+    """ "did you mean ...?" for a likely typo, else ""."""
     close = get_close_matches(model.lower(), _KNOWN, n=1, cutoff=0.75)
     return f"did you mean {close[0]}?" if close and close[0] != model else ""
 
 
 def _fetch(model: str, revision: str | None, progress: bool) -> Path:
-    """The hub's files on this disk. A complete copy that is there already is used without asking the network."""
+    """The folder with the hub's files. A complete copy on this machine is used without any request to the network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -102,7 +102,7 @@ def _fetch(model: str, revision: str | None, progress: bool) -> Path:
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise ModelError(f"{model!r} is neither a folder nor a hub id; a hub id looks like owner/name") from error
+        raise ModelError(f"{model!r} is neither a folder nor a hub id, which looks like owner/name") from error
     return _download(model, revision, progress)
 
 
@@ -129,8 +129,8 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
     except (LocalEntryNotFoundError, *HfHubHTTPError.__bases__) as error:  # the bases are what the hub's HTTP client raises, and OSError
         if isinstance(error, RepositoryNotFoundError) or _status(error) in {401, 403, 404}:
             advice = _suggestion(model) or "check the name, or run: hf auth login"
-            raise ModelError(f"the hub has no {model}, or it is gated and you are not logged in; {advice}") from error
-        message = f"cannot fetch {model}, which is not complete on this machine; check the network and the disk, or use --model demo"
+            raise ModelError(f"{model} is not on the hub, or it is gated and you are not logged in; {advice}") from error
+        message = f"cannot download {model}, which is not complete on this machine; check the network and the disk, or use --model demo"
         raise ModelError(message) from error
     finally:
         if silenced:
@@ -138,23 +138,23 @@ def _download(model: str, revision: str | None, progress: bool) -> Path:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error of the hub's library, or its cause, was raised for."""
+    """The HTTP status of an error of the hub's library, or of its cause."""
     response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
     return getattr(response, "status_code", None)
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """config.json, if it is that of a Gemma 3; a text-only one has its entries in ``text_config``, as one with a vision tower has."""
+    """The config.json of a Gemma 3; a text-only one is changed to have its entries in ``text_config``, as multimodal ones do."""
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         adapter = (folder / "adapter_config.json").is_file()
-        advice = "it is an adapter: load the model it was trained on, with this folder as its adapter"
+        advice = "it is an adapter: load the model it was trained on, and give this folder as the adapter"
         raise ModelError(f"{folder.name} has no readable config.json; {advice if adapter else 'it is not a checkpoint folder'}") from error
     except ValueError as error:
-        raise ModelError(f"{folder.name}/config.json is not JSON; fetch the checkpoint again") from error
+        raise ModelError(f"{folder.name}/config.json is not JSON; download the checkpoint again") from error
     if not isinstance(config, dict):
-        raise ModelError(f"{folder.name}/config.json is no JSON object; fetch the checkpoint again")
+        raise ModelError(f"{folder.name}/config.json is not a JSON object; download the checkpoint again")
     kind, quantised = config.get("model_type"), config.get("quantization_config")
     if kind == "gemma3_text":
         config = {
@@ -165,9 +165,9 @@ def _config(folder: Path) -> dict[str, Any]:
     elif kind != "gemma3":
         raise ModelError(f"{folder.name} is not a Gemma 3 checkpoint: it is of type {kind!r}")
     if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config", {}), dict):
-        raise ModelError(f"{folder.name}/config.json lacks text_config or vision_config; fetch the checkpoint again")
+        raise ModelError(f"{folder.name}/config.json lacks text_config or vision_config; download the checkpoint again")
     if "model_file" in config:
-        raise ModelError(f"{folder.name} wants to run Python code of its own; this program loads weights only")
+        raise ModelError(f"{folder.name} comes with Python code of its own, which is not run; use a checkpoint without it")
     if isinstance(quantised, dict) and "quant_method" in quantised:
         raise ModelError(f"{folder.name} is quantised by {quantised['quant_method']!r}; use the original weights, or an MLX conversion")
     _check_counts(config, f"{folder.name}/config.json")
@@ -179,12 +179,12 @@ def _check_counts(config: Mapping[str, Any], where: str) -> None:
         given = {name: value for name, value in config.get(part, {}).items() if name in names}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                told = json.dumps(value)[:40]
-                raise ModelError(f"{where}: {name} must be a whole number above 0, not {told}; fetch the checkpoint again")
+                shown = json.dumps(value)[:40]
+                raise ModelError(f"{where}: {name} must be a whole number above 0, not {shown}; download the checkpoint again")
 
 
 def _missing(folder: Path) -> list[str]:
-    """The names of files without which nothing can be loaded."""
+    """The names of required files that are missing."""
     wanted = ["config.json", *_shards(folder)]
     missing = [name for name in wanted if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
@@ -202,19 +202,19 @@ def _shards(folder: Path) -> list[str]:
         try:
             return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{folder.name}/{index.name} is damaged; fetch the checkpoint again") from error
+            raise ModelError(f"{folder.name}/{index.name} is damaged; download the checkpoint again") from error
     return sorted(path.name for path in folder.glob("*.safetensors")) or ["model.safetensors"]
 
 
 def _check_files(folder: Path) -> None:
     if missing := _missing(folder):
-        raise ModelError(f"{folder.name} lacks {', '.join(missing[:5])}; fetch the checkpoint again")
+        raise ModelError(f"{folder.name} lacks {', '.join(missing[:5])}; download the checkpoint again")
     if not _has_chat_template(folder):
         raise ModelError(f"{folder.name} has no chat template; use an instruction-tuned checkpoint (its name ends in -it)")
 
 
 def _has_chat_template(folder: Path) -> bool:
-    """mlx-vlm would go on without one, with a prompt Gemma was never trained on."""
+    """Whether there is a chat template. Without one mlx-vlm would use a prompt format that Gemma was not trained on."""
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     tokenizer = folder / "tokenizer_config.json"
@@ -225,7 +225,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _tensors(path: Path) -> set[str]:
-    """The names in a file of weights, which must be as long as its header says: an interrupted copy is the usual damage."""
+    """The names of the weights in a file. Raises ModelError if it is not as long as its header says, as after an interrupted copy."""
     names: set[str] = set()
     try:
         with path.open("rb") as file:
@@ -236,5 +236,5 @@ def _tensors(path: Path) -> set[str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         whole = False
     if not whole:
-        raise ModelError(f"{path.parent.name}/{path.name} is damaged or cut short; fetch the checkpoint again")
+        raise ModelError(f"{path.parent.name}/{path.name} is damaged or cut short; download the checkpoint again")
     return names

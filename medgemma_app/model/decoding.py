@@ -1,4 +1,4 @@
-"""One answer as the model in this process decodes it: how the next token is drawn, and how ids become tokens with their text."""
+"""One answer as the local model decodes it: how the next token is drawn, and how ids become tokens with their text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Decoding(Answer):
 
         super().__init__(options)
         self.prompt_ids, self.prompt_tokens = prompt_ids, len(prompt_ids)
-        # Its own detokenizer: mlx-vlm's drops the last word when that ends in half a character.
+        # A detokenizer of its own, since mlx-vlm's stream drops a last word that ends in half a character.
         self._text = make_streaming_detokenizer(processor)
 
     def decode(self, id: int, logprob: float) -> Token:
-        """The next generated token. Raises GenerationError when the model has computed no number, or a token that has no text."""
+        """Adds the next token. Raises GenerationError for NaN or infinity, and for an id that the tokenizer does not have."""
         if not math.isfinite(logprob):
             raise no_numbers()
         try:
@@ -33,24 +33,24 @@ class Decoding(Answer):
         return self.add(id, self._text.last_segment, logprob)
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
-        """As for any answer; the text that the detokenizer holds back comes with it."""
+        """Like ``Answer.end``, with the text that the detokenizer holds back."""
         self._text.finalize()
         given, self._text.offset = self._text.offset, len(self._text.text)
         return super().end(reason, self._text.text[given:])
 
     def generation(self) -> Generation:
-        """What there is after ``end``."""
+        """The Generation, after ``end``."""
         import mlx.core as mx
 
         self.peak_memory_bytes = mx.get_peak_memory()
         return super().generation()
 
 
-NAIVE_SUM = 16_384  # of so many terms the sum of probabilities is right to 1e-5, one term after the other
+NAIVE_SUM = 16_384  # up to this many terms, adding probabilities one by one in float32 is accurate to 1e-5
 
 
 class Sampler:
-    """Draws the next token of every row: the likeliest one at temperature 0, else by the seed and the place in the answer alone."""
+    """Draws the next token of every row: the likeliest one at temperature 0, else at random from the seed and the position."""
 
     def __init__(self, options: Options, *, top_k: int) -> None:
         from mlx_vlm.generate.ar import _PositionedTargetSampler
@@ -61,7 +61,7 @@ class Sampler:
         )
 
     def sample_target(self, logprobs: Any, *, row_ids: list[int], positions: list[int]) -> Any:
-        """[rows, vocabulary] -> [rows], as mlx-vlm asks for it. ``logprobs`` are corrected in place."""
+        """[rows, vocabulary] -> [rows], as mlx-vlm calls it. ``logprobs`` are corrected in place."""
         import mlx.core as mx
 
         normalise(logprobs)
@@ -69,10 +69,10 @@ class Sampler:
 
 
 def normalise(logprobs: Any) -> None:
-    """Makes the probabilities of every row add up to 1, in place. [rows, vocabulary]
+    """Corrects log-probabilities [rows, vocabulary] in place, so that the probabilities of every row add up to 1.
 
-    On a CPU, mlx adds up the 262,208 probabilities of MedGemma's vocabulary one after the other in float32, and the logarithm of
-    that sum is off by 7e-4. A GPU adds them up in parallel, and numpy in pairs, which is 15 times as fast as doing it in mlx.
+    On a CPU, mlx adds the 262,208 probabilities of MedGemma's vocabulary one by one in float32, so that the logarithm of their sum is
+    off by 7e-4. A GPU adds them in parallel. Here numpy adds them in pairs, which is 15 times as fast as mlx.
     """
     import mlx.core as mx
     import numpy as np
@@ -83,7 +83,7 @@ def normalise(logprobs: Any) -> None:
 
 
 def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
-    """The repetition penalty as mlx-vlm takes it, for one row."""
+    """mlx-vlm's logits processor for the repetition penalty, for one row."""
     if options.repetition_penalty is None:
         return []
     from mlx_vlm.sample_utils import make_repetition_penalty
@@ -92,7 +92,7 @@ def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
     prompt_tokens: int | None = None
 
     def only_generated(tokens: Any, logits: Any) -> Any:
-        """The prompt's own words must not count: a SOAP note repeats the numbers of the notes."""
+        """Leaves out the prompt's tokens, since a SOAP note has to repeat the numbers of the notes."""
         nonlocal prompt_tokens
         prompt_tokens = len(tokens) if prompt_tokens is None else prompt_tokens
         return penalise(tokens[prompt_tokens:], logits)
@@ -102,14 +102,14 @@ def penalties(options: Options) -> list[Callable[[Any, Any], Any]]:
 
 def no_numbers() -> GenerationError:
     """NaN or infinity where a log-probability should be."""
-    return GenerationError("the model computes no finite numbers; use bfloat16 or quantised weights, not float16, or a simpler schema")
+    return GenerationError("the model's output is NaN or infinite; use bfloat16 or quantised weights, not float16, or a simpler schema")
 
 
 def no_such_token() -> GenerationError:
-    """The vocabulary of a model is rounded up: it has ids that the tokenizer has not, and chance can fall on one."""
+    """A model's vocabulary is rounded up, so that sampling can draw an id that the tokenizer does not have."""
     return GenerationError("the model chose a token that its tokenizer does not have; try another seed or a lower temperature")
 
 
 def model_failed(error: Exception) -> GenerationError:
-    """What mlx said, in one line."""
+    """The first line of an error of mlx."""
     return GenerationError(f"the model failed while generating: {(str(error).splitlines() or [type(error).__name__])[0]}")

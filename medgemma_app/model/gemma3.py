@@ -1,13 +1,14 @@
-"""Brings the Gemma 3 that mlx-vlm loads in line with the reference implementation in transformers.
+"""Corrects the Gemma 3 that mlx-vlm loads, so that it agrees with the reference implementation in transformers.
 
-mlx-vlm 0.7 departs from it, without an error, in four places:
+mlx-vlm 0.7 silently departs from it in four places:
 
 - the tokens of one image cannot see the later tokens of that image (the reference lets them see each other);
 - image features are divided by the root of a hidden size the checkpoint does not have (2048 instead of 2560 or 5376);
 - embeddings are multiplied by the root of the hidden size rounded to bfloat16, whatever the checkpoint's precision;
 - ``rope_parameters``, as transformers 5 writes them, are not read, so the factor 8 of the global layers is lost.
 
-``align`` changes the classes of the objects it is given, and nothing else in the process.
+``align`` changes the classes of the objects it is given, and nothing else in the process. The vision tower also needs a third of the
+memory that it takes in mlx-vlm.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from mlx_vlm.models.gemma3.gemma3 import Model
 from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
 from mlx_vlm.models.rope_utils import initialize_rope
 
-BLOCK = 512  # queries: their scores against 4,096 patches take 128 MiB in float32, those of all queries 1 GiB
+BLOCK = 512  # queries; their scores for 4,096 patches take 128 MiB in float32, those of all queries 1 GiB
 
 
 def align(model: Model, config: Mapping[str, Any]) -> None:
-    """Makes a loaded Gemma 3 compute what the reference computes. ``config`` is the checkpoint's config.json."""
+    """Makes a loaded Gemma 3 compute the same as the reference. ``config`` is the checkpoint's config.json."""
     model.__class__ = AlignedModel
     model.language_model.__class__ = AlignedLanguageModel
     model.language_model.model.__class__ = AlignedTextModel
@@ -42,14 +43,14 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
 
 
 def share_embedding(model: LanguageModel) -> None:
-    """Gemma's output layer is its embedding; where a checkpoint holds it twice, as MLX conversions do, one copy is released."""
+    """Releases the second copy of the embedding, which is also Gemma's output layer, where a checkpoint holds it twice."""
     head, embedding = model.lm_head.parameters(), model.model.embed_tokens.parameters()
     if head.keys() == embedding.keys() and all(bool(mx.array_equal(head[name], embedding[name])) for name in head):
         model.lm_head.update(embedding)
 
 
 class AlignedModel(Model):  # type: ignore[misc]
-    """Image features stand among the text embeddings as the projector made them."""
+    """Puts the image features among the text embeddings without scaling them."""
 
     def get_input_embeddings(
         self, input_ids: mx.array, pixel_values: mx.array | None = None, mask: mx.array | None = None, **kwargs: Any
@@ -64,16 +65,16 @@ class AlignedModel(Model):  # type: ignore[misc]
 
 
 def _place(features: mx.array, is_image: mx.array, embeddings: mx.array) -> mx.array:
-    """The n-th image token of the batch takes the n-th feature."""
+    """Replaces the n-th image token of the batch by the n-th feature."""
     rows = features.reshape(-1, features.shape[-1]).astype(embeddings.dtype)
     if (wanted := int(is_image.sum())) != len(rows):
-        raise ValueError(f"the prompt has {wanted} image tokens, the pictures give {len(rows)}")
+        raise ValueError(f"the prompt has {wanted} image tokens, but the pictures have {len(rows)}")
     order = mx.maximum(mx.cumsum(is_image.flatten()) - 1, 0).reshape(is_image.shape)
     return mx.where(is_image[..., None], rows[order], embeddings)
 
 
 class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
-    """Cuts a long prompt into chunks itself, since mlx-vlm's own chunks may cut an image in two."""
+    """Splits a long prompt into chunks itself, since mlx-vlm's own chunks may split an image."""
 
     no_chunked_prefill = True
 
@@ -87,18 +88,18 @@ class AlignedLanguageModel(LanguageModel):  # type: ignore[misc]
         n_to_process: int | None = None,
         **_: Any,
     ) -> LanguageModelOutput:
-        """With ``n_to_process``, ``inputs`` is a piece of a prompt that goes on, which was cut between images."""
+        """With ``n_to_process``, ``inputs`` is a piece of a longer prompt, which was cut between images."""
         *chunks, last = [slice(None)] if n_to_process else self._chunks(inputs, cache)
         for chunk in chunks:
             self.model(inputs[:, chunk], _cut(inputs_embeds, chunk), mask, cache)
             mx.eval([layer.state for layer in cache or ()])
             mx.clear_cache()
         hidden = self.model(inputs[:, last], _cut(inputs_embeds, last), mask, cache)
-        # As the reference: in bfloat16 logits above 16 are multiples of 1/8, and so would log-probabilities be.
+        # In float32, like the reference: in bfloat16, logits above 16 and so log-probabilities would be multiples of 1/8.
         return LanguageModelOutput(logits=self.lm_head(hidden[:, -logits_to_keep:]).astype(mx.float32))
 
     def _chunks(self, inputs: mx.array, cache: list[Any] | None) -> list[slice]:
-        """The last token goes by itself: of those before it, the cache alone is wanted, not what the last layer makes of them."""
+        """The chunks of a prompt. The last token is a chunk of its own, since only its logits are needed."""
         length = inputs.shape[1]
         if cache is None or length == 1:
             return [slice(None)]
@@ -127,7 +128,7 @@ class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
 
     def _masks(self, inputs: mx.array, hidden: mx.array, caches: list[Any]) -> dict[bool, Any]:
         """One mask for the sliding layers (True) and one for the global layers (False)."""
-        # A single token is the decoder's step: looking at its value here would make every step wait for the last.
+        # A single token is a decoding step. Reading its value here would make each step wait for the previous one.
         blocks = image_blocks(np.array(inputs), self.image_token) if inputs.shape[1] > 1 else None
         windows = {True: self.window_size, False: None}
         return {sliding: attention_mask(hidden, caches[at], blocks, windows[sliding]) for sliding, at in self.one_of_each.items()}
@@ -138,14 +139,14 @@ def _cut(embeddings: mx.array | None, chunk: slice) -> mx.array | None:
 
 
 def image_blocks(ids: np.ndarray, image_token: int) -> np.ndarray:
-    """Ids [batch, length] -> the number of the image each token belongs to, -1 for text, same shape."""
+    """Ids [batch, length] -> for each token the number of its image, counted from 1, or -1 for text; same shape."""
     is_image = ids == image_token
     starts = is_image & ~np.pad(is_image, ((0, 0), (1, 0)))[:, :-1]
     return np.where(is_image, np.cumsum(starts, axis=1), -1)
 
 
 def chunks(blocks: np.ndarray, step: int) -> list[slice]:
-    """Slices of at most ``step`` tokens that cover the prompt, longer only where a single image is longer."""
+    """Slices of at most ``step`` tokens that cover the prompt; longer only if a single image is longer."""
     inside = ((blocks[:, 1:] == blocks[:, :-1]) & (blocks[:, 1:] > 0)).any(axis=0)
     edges = np.append(np.flatnonzero(~inside) + 1, blocks.shape[1])  # where a chunk may end
     found, start = [], 0
@@ -158,9 +159,10 @@ def chunks(blocks: np.ndarray, step: int) -> list[slice]:
 
 
 def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray | None, window: int | None) -> mx.array | str | None:
-    """What each new token may see: causal, or its own image (``blocks``); then, on sliding layers, nothing older than the window.
+    """The attention mask: causal, plus all tokens of the same image (``blocks``); on sliding layers limited to the window.
 
-    It has [new tokens, cached + new tokens] entries of one byte. Chunks never cut an image, so only the last square can differ from causal.
+    Its shape is [new tokens, cached + new tokens], one byte each. Chunks never split an image, so only the square of new tokens can
+    differ from a causal mask.
     """
     if blocks is None or not (blocks > 0).any():
         return create_attention_mask(hidden, cache, window_size=window)
@@ -171,7 +173,7 @@ def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray | None, wind
 
 
 def _same_image(blocks: mx.array, window: int | None) -> mx.array:
-    """[batch, 1, new, new]: query and key are of the same image, the key no older than the window."""
+    """[batch, 1, new, new]: True where query and key belong to the same image and the key is within the window."""
     same = (blocks[:, None, :, None] == blocks[:, None, None, :]) & (blocks > 0)[:, None, :, None]
     if window is None:
         return same
@@ -180,7 +182,7 @@ def _same_image(blocks: mx.array, window: int | None) -> mx.array:
 
 
 def _read_rope_parameters(model: Model, parameters: Mapping[str, Any] | None) -> None:
-    """Sets the rotary embedding of every layer from the ``rope_parameters`` of transformers 5, where they are given."""
+    """Sets the rotary embedding of every layer from the ``rope_parameters`` of transformers 5, if they are given."""
     for layer in model.language_model.layers if parameters else ():
         kind = (parameters or {})["sliding_attention" if layer.self_attn.is_sliding else "full_attention"]
         layer.self_attn.rope = initialize_rope(
@@ -207,13 +209,13 @@ def image_features(model: Model, pixel_values: mx.array) -> mx.array:
 
 
 def save_memory(model: Model) -> None:
-    """Computes the same attention without ever holding the scores of all patches against all."""
+    """Makes the vision tower compute the same attention without holding the scores of all pairs of patches at once."""
     for layer in model.vision_tower.vision_model.encoder.layers:
         layer.self_attn.__class__ = FrugalAttention
 
 
 class FrugalAttention(VisionAttention):  # type: ignore[misc]
-    """SigLIP's heads are 72 wide, which no fused kernel takes as it is."""
+    """Attention for SigLIP, whose heads have a width of 72 that no fused kernel supports."""
 
     def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
         queries, keys, values = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
@@ -226,9 +228,9 @@ class FrugalAttention(VisionAttention):  # type: ignore[misc]
 
 
 def attend_in_blocks(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: Any = None) -> mx.array:
-    """Attention where no fused kernel is: [batch, heads, length, width] each, a block of queries after the other.
+    """Attention without a fused kernel, one block of queries at a time; queries, keys and values are [batch, heads, length, width].
 
-    Every block is evaluated before the next is begun; mlx would make room for all of them at once.
+    Each block is evaluated before the next one, since mlx would otherwise allocate memory for all of them at once.
     """
     if queries.shape[2] <= BLOCK:
         return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)

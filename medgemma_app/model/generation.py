@@ -1,4 +1,4 @@
-"""The values of a generation: Options go in, Tokens come out, a Generation is what they amount to; and what a model is."""
+"""The types of a generation: Options, Token, Generation, their errors, and the protocol ``Model``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TokenKind = Literal["answer", "thought"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to generate. Greedy by default, as MedGemma 1.5's own examples; every value is passed on, none is taken from the checkpoint.
+    """How to generate: greedy by default, like MedGemma 1.5's own examples. No value is taken from the checkpoint.
 
     ``max_tokens`` None means as many as the prompt says an answer may have: 2000, and fewer for a SOAP note of short notes.
     ``top_k`` 0 and ``top_p`` 1.0 mean no restriction; ``repetition_penalty`` looks at everything generated so far.
@@ -52,7 +52,7 @@ class Options:
         return ANSWER_TOKENS if self.max_tokens is None else self.max_tokens
 
     def seeded(self) -> Options:
-        """The same options with a seed wherever chance plays a part, so that a result can be repeated."""
+        """The same options, with a random seed if sampling needs one, so that a result can be repeated."""
         if self.temperature == 0 or self.seed is not None:
             return self
         return replace(self, seed=secrets.randbelow(2**31))
@@ -66,14 +66,14 @@ def checked_options(options: Options | None, prompt: Prompt | None = None) -> Op
 
 
 def checked_prompts(prompts: Iterable[Prompt], batch_size: int) -> Iterator[Prompt]:
-    """The prompts, each checked when it is taken. Raises TypeError unless they are a list, OptionError for an empty batch."""
+    """The prompts, each checked when it is used. Raises TypeError unless they are iterable, OptionError for a batch size below 1."""
     expect(prompts, Iterable, "prompts must be a list of Prompts")
     check_whole("batch_size", batch_size, least=1)
     return map(checked_prompt, prompts)
 
 
 def check_whole(name: str, value: object, *, least: int) -> None:
-    """Raises OptionError, unless ``value`` is a whole number of at least ``least``."""
+    """Raises OptionError unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise OptionError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
@@ -86,11 +86,11 @@ def _within(name: str, value: object, low: float, high: float, *, open_below: bo
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token. ``text`` may be empty (a word or a character held back); the last item alone has a ``finish_reason``.
+    """One generated token. ``text`` may be empty while a word or a character is incomplete; only the last item has a ``finish_reason``.
 
     ``logprob`` is the natural logarithm of its probability before sampling. ``id`` and ``logprob`` are None
-    for the last item, which holds flushed text only, and where a server does not report them. ``kind`` says whether the text belongs
-    to the answer or to the thought before it, whose marks (``<unused94>``, ``<unused95>``) are part of the thought.
+    for the last item, which only holds text that was held back, and where a server does not report them. ``kind`` says whether the text
+    belongs to the answer or to the thought before it, which includes its marks (``<unused94>``, ``<unused95>``).
     """
 
     id: int | None
@@ -105,7 +105,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished generation: ``text`` is the answer, ``thought`` the trace before it (None when there was none).
+    """A finished generation: ``text`` is the answer, ``thought`` the reasoning before it (None if there was none).
 
     ``token_ids``, the numbers of tokens and the peak memory are None where a server does not report them.
     """
@@ -121,7 +121,7 @@ class Generation:
 
 
 class GenerationError(MedGemmaError):
-    """The model failed while generating; ``partial`` holds what a server had sent."""
+    """The model failed while generating; ``partial`` is what a server had sent until then."""
 
     def __init__(self, message: str, *, partial: Generation | None = None) -> None:
         super().__init__(message)
@@ -129,11 +129,11 @@ class GenerationError(MedGemmaError):
 
 
 class EndpointError(GenerationError):
-    """The server cannot be reached, or refuses every request: correct that, then go on."""
+    """The server cannot be reached, or refuses all requests."""
 
 
 class GenerationCancelled(MedGemmaError):
-    """The caller stopped the generation; ``partial`` holds what had been generated."""
+    """The caller stopped the generation; ``partial`` is what had been generated until then."""
 
     exit_code = 130
 
@@ -144,7 +144,7 @@ class GenerationCancelled(MedGemmaError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a prompt will cost before an answer begins: ``cache_bytes`` come on top of the weights."""
+    """The cost of a prompt before the answer begins: its tokens, the bytes of its cache, and the seconds for its pictures."""
 
     prompt_tokens: int
     cache_bytes: int
@@ -152,32 +152,32 @@ class Estimate:
 
 
 class Model(Protocol):
-    """What a report needs of a model: the one in this process and the one behind a server have it in common."""
+    """What a report needs from a model. ``MedGemma``, the model of ``medgemma serve`` and the one behind a server implement it."""
 
     id: str
     context: int  # tokens, prompt and answer together
     can_count: bool  # whether ``tokenize`` works
-    packages: tuple[str, ...]  # whose versions belong into a report
+    packages: tuple[str, ...]  # those whose versions a report states
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of the model, JSON-ready."""
+        """What a report says about the model, JSON-ready."""
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """The ids the model is fed. Raises InputError where a server cannot tell."""
+        """The token ids for the model. Raises InputError if a server cannot return them."""
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
-        """What the prompt will cost, where that can be known."""
+        """The cost of the prompt, None if it is unknown."""
 
     def batch_size(self, max_tokens: int) -> int:
-        """How many prompts should be answered at a time."""
+        """The number of prompts to answer at a time."""
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
-        """One Token as each is generated; closing the generator stops the work."""
+        """Yields each Token as it is generated; closing the generator stops the work."""
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
-        """``stream``, folded."""
+        """The tokens of ``stream``, folded."""
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
     ) -> Iterator[Generation | MedGemmaError]:
-        """For each prompt, in order, its Generation or the error it failed with."""
+        """Yields for each prompt, in order, its Generation or the error it failed with."""

@@ -1,6 +1,6 @@
-"""A checkpoint in memory: what it is fed for a prompt, and what that costs.
+"""A checkpoint in memory: the inputs of the language model for a prompt, and their cost.
 
-Nothing here generates. ``MedGemma`` decodes one prompt with it, ``batch`` many together, and the server's engine too.
+``MedGemma`` decodes one prompt with it, ``batch`` and the server's engine many at a time.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 LARGEST_BATCH = 16
 PROMPT_TOKENS = 1024  # two pictures and the text around them
 PICTURES_KEPT = 16  # 1.3 MB each for the 4B model
-PASS_BYTES = 1 << 30  # what the vision pass and the prefill of a prompt need for a moment
-FREED_BYTES = 256 << 20  # of freed memory that mlx may keep for itself; without a limit it keeps all it ever had
+PASS_BYTES = 1 << 30  # temporary memory for encoding a picture and reading a prompt
+FREED_BYTES = 256 << 20  # freed memory that mlx may keep for reuse; without a limit it keeps all of it
 
 
 class LoadedModel:
-    """mlx-vlm's ``model`` and ``processor``, and the chat template around them."""
+    """mlx-vlm's ``model`` and ``processor``, with the checkpoint's chat template."""
 
     def __init__(self, model: Any, processor: Any, *, context: int, aligned: bool) -> None:
         self.model, self.processor, self.context, self.aligned = model, processor, context, aligned
         self.adapter: dict[str, str] | None = None
         self.chat = ChatTemplate(processor, sees=model.vision_tower is not None)
-        self._embeddings: dict[bytes, mx.array] = {}  # of the last pictures, the most recent one last
+        self._embeddings: dict[bytes, mx.array] = {}  # of the most recent pictures, by their hash, the latest one last
 
     @classmethod
     def load(
@@ -65,15 +65,15 @@ class LoadedModel:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a report says of it beside its name."""
+        """What a report says about the model besides its name."""
         return {"aligned": self.aligned} | ({"adapter": self.adapter} if self.adapter else {})
 
     def start(self, ids: list[int], options: Options) -> Decoding:
-        """An answer, without a token yet, to the prompt whose tokens are ``ids``. Raises ContextError when it does not fit."""
+        """A new answer to the prompt with the tokens ``ids``. Raises ContextError if the prompt does not fit."""
         return Decoding(self.processor, ids, self.fit(ids, options))
 
     def fit(self, ids: list[int], options: Options) -> Options:
-        """``options`` with no more tokens than the context has room for after ``ids``. Raises ContextError where it has none."""
+        """``options`` with ``max_tokens`` limited to the context that is left after ``ids``. Raises ContextError if nothing is left."""
         room = self.context - len(ids)
         if room < 1:
             limit = self.context - 1
@@ -82,41 +82,41 @@ class LoadedModel:
         return replace(options, max_tokens=min(options.limit, room))
 
     def top_k(self, options: Options) -> int:
-        """mlx-vlm fails where there are fewer tokens than asked for."""
+        """``top_k``, or 0 where it is not smaller than the vocabulary, at which mlx-vlm would fail."""
         return options.top_k if options.top_k < self.model.config.text_config.vocab_size else 0
 
     @cached_property
     def token_bytes(self) -> LLTokenizer:
-        """For answers that follow a schema; made when the first of them is asked for."""
+        """The vocabulary for answers that follow a schema, prepared when it is first needed."""
         config = self.model.config
         end = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         return token_bytes(self.processor.tokenizer, vocabulary=config.text_config.vocab_size, end=end)
 
     def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
-        """What changes the logits of one answer before its next token is drawn, as mlx-vlm takes it."""
+        """mlx-vlm's logits processors for one answer."""
         found = penalties(options)
         return [*found, SchemaMask(self.token_bytes, str(options.schema))] if options.schema else found
 
     def embed(self, prompt: Prompt, ids: list[int]) -> mx.array:
-        """What the language model is fed for ``ids``, the tokens of ``prompt``: [1, tokens, hidden size], pictures in their places."""
+        """The embeddings of ``ids``, the tokens of ``prompt``, with its pictures: [1, tokens, hidden size]."""
         try:
             return self.model.get_input_embeddings(mx.array([ids]), **self.picture_inputs(prompt)).inputs_embeds
         except RuntimeError as error:
             raise model_failed(error) from error
 
     def picture_inputs(self, prompt: Prompt) -> dict[str, mx.array]:
-        """Pictures are encoded one at a time, before the text: 85 slices would not fit together."""
+        """The inputs of mlx-vlm for the prompt's pictures, which are encoded one at a time, since 85 slices would not fit together."""
         if not prompt.images:
             return {}
         if not self.aligned:
             return {"pixel_values": self._pixels(list(prompt.images))}
         features = mx.stack([self.encode_image(image) for image in prompt.images])
         mx.eval(features)
-        mx.clear_cache()  # what the vision pass needed is not what the text needs
+        mx.clear_cache()  # arrays of the vision pass cannot be reused for the text
         return {"cached_image_features": features}
 
     def encode_image(self, image: Image, *, fresh: bool = False) -> mx.array:
-        """The projected embeddings of an RGB picture; those of the last pictures are kept; ``fresh`` computes them again."""
+        """The projected embeddings of an RGB picture. Those of recent pictures are kept; ``fresh`` computes them again."""
         if self.model.vision_tower is None:
             raise blind()
         key = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
@@ -128,12 +128,12 @@ class LoadedModel:
         return embeddings
 
     def _pixels(self, images: list[Image]) -> mx.array:
-        """RGB pictures -> [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
+        """Pictures -> pixels [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
         rgb = [image.convert("RGB") for image in images]
         return mx.array(self.processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
 
     def batch_size(self, max_tokens: int) -> int:
-        """How many prompts fit into memory beside the weights, when each has a picture and an answer of ``max_tokens``: 1 to 16."""
+        """The number of prompts, 1 to 16, that fit into memory beside the weights, each with a picture and ``max_tokens`` to generate."""
         tokens = min(self.context, PROMPT_TOKENS + max_tokens)
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         memory = int(mx.device_info().get("max_recommended_working_set_size", physical // 2))
@@ -141,7 +141,7 @@ class LoadedModel:
         return int(max(1, min(LARGEST_BATCH, free // self.cache_bytes(tokens))))
 
     def cache_bytes(self, tokens: int) -> int:
-        """Keys and values of every layer; a sliding layer keeps its window only."""
+        """The bytes of the keys and values of all layers; a sliding layer keeps only its window."""
         config = self.model.config.text_config
         row = 2 * config.num_key_value_heads * config.head_dim * self.model.language_model.model.norm.weight.dtype.size
         layers = self.model.language_model.layers

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class MedGemma:
-    """A loaded checkpoint; make one with ``MedGemma.load``. One thread generates at a time; another gets a GenerationError."""
+    """A loaded checkpoint, made by ``MedGemma.load``. Only one thread may generate at a time; another one gets a GenerationError."""
 
     can_count = True
     packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
@@ -47,34 +47,33 @@ class MedGemma:
     ) -> MedGemma:
         """Loads ``model``: a hub id, a folder, "demo", or 4b, 1.5-4b, 27b, 27b-text. ``progress`` shows a download on stderr.
 
-        ``adapter`` is the folder of a LoRA or DoRA adapter, as PEFT or mlx-vlm saves it.
-
-        ``align=False`` computes what mlx-vlm alone computes, to measure the difference. Loading limits the freed memory that mlx
-        keeps in this process to 256 MB, unless a lower limit is set already. Raises ModelError when the model cannot be
-        loaded; a checkpoint that is complete on this machine needs no network.
+        ``adapter`` is the folder of a LoRA or DoRA adapter in the format of PEFT or mlx-vlm. With ``align=False`` the model computes
+        what mlx-vlm alone computes, so that the difference can be measured. A checkpoint that is complete on this machine needs no
+        network. Loading limits the freed memory that mlx keeps in this process to 256 MB, unless a lower limit is set. Raises
+        ModelError if the model cannot be loaded.
         """
         from medgemma_app.model.checkpoint import ALIASES
         from medgemma_app.model.loaded import LoadedModel
 
-        expect(model, (str, os.PathLike), "the model is given as a hub id, a folder, a short name or demo")
+        expect(model, (str, os.PathLike), "the model must be a hub id, a folder, a short name or demo")
         expect(revision, (str, type(None)), "revision must be the name of a branch, tag or commit")
-        expect(adapter, (str, os.PathLike, type(None)), "the adapter is given as a folder")
+        expect(adapter, (str, os.PathLike, type(None)), "the adapter must be a folder")
         model = os.fspath(model)
         loaded, commit = LoadedModel.load(model, revision=revision, align=align, progress=progress, adapter=adapter)
         return cls(loaded, id=ALIASES.get(model, model), revision=commit)
 
     def describe(self) -> dict[str, Any]:
-        """What a report says of the model."""
+        """What a report says about the model."""
         return {"id": self.id, "revision": self.revision, **self._loaded.facts}
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """The ids the model is fed for ``prompt``, every picture as its image soft tokens."""
+        """The token ids of ``prompt`` for the model, with the soft tokens of every picture."""
         return self._loaded.chat.encode(checked_prompt(prompt))
 
     def encode_image(self, image: Image) -> mx.array:
-        """The projected SigLIP embeddings of an RGB picture: [256, text hidden size] for MedGemma, as the projector gives them.
+        """The projected SigLIP embeddings of an RGB picture: [256, text hidden size] for MedGemma.
 
-        Those of the last pictures are kept, so that another question about one of them does not encode it again.
+        Those of the most recent pictures are kept, so that another question about a picture does not encode it again.
         """
         from PIL.Image import Image
 
@@ -82,7 +81,7 @@ class MedGemma:
         return self._loaded.encode_image(image)
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
-        """What ``prompt`` will cost: its tokens, the cache they fill, and how long its pictures take, by timing the first."""
+        """The cost of ``prompt``: its tokens, their cache in bytes, and the seconds for its pictures, extrapolated from the first."""
         tokens = len(self.tokenize(prompt))
         start = time.perf_counter()
         for image in prompt.images[:1]:
@@ -91,11 +90,11 @@ class MedGemma:
         return Estimate(tokens, self._loaded.cache_bytes(tokens), seconds)
 
     def batch_size(self, max_tokens: int) -> int:
-        """How many prompts fit into memory beside the weights, when each has a picture and an answer of ``max_tokens``: 1 to 16."""
+        """The number of prompts, 1 to 16, that fit into memory beside the weights, each with a picture and ``max_tokens`` to generate."""
         return self._loaded.batch_size(max_tokens)
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
-        """``stream``, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with what there was."""
+        """The tokens of ``stream``, folded. Ctrl-C or an exception from ``on_token`` raises GenerationCancelled with the partial result."""
         import mlx.core as mx
 
         mx.reset_peak_memory()
@@ -103,20 +102,20 @@ class MedGemma:
         return collect(self._tokens(prompt, decoding), decoding, on_token)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
-        """One Token as each is generated. Closing the generator stops the work before the next token and frees it.
+        """Yields each Token as it is generated. Closing the generator stops the work before the next token and frees its memory.
 
-        A text that only repeats itself ends with the finish reason "repetition". Raises ContextError when the prompt does not fit,
-        GenerationError when the model fails or another thread is generating.
+        A text that only repeats itself ends with the finish reason "repetition". Raises ContextError if the prompt does not fit,
+        GenerationError if the model fails or another thread is generating.
         """
         return self._tokens(prompt, self._loaded.start(self.tokenize(prompt), checked_options(options, prompt)))
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
     ) -> Iterator[Generation | MedGemmaError]:
-        """Decodes ``batch_size`` prompts together; gives for each, in order, its Generation or the error it failed with.
+        """Decodes ``batch_size`` prompts together; yields for each, in order, its Generation or the error it failed with.
 
-        Prompts are taken from the iterable as there is room for them. Every answer is the one ``generate`` would give;
-        ``seconds`` are those between taking the prompt in and its last token, beside the others.
+        Prompts are taken from the iterable when there is room for them. Every answer is the one that ``generate`` would return;
+        its ``seconds`` run from taking in the prompt to the last token, while other prompts are decoded too.
         """
         from medgemma_app.model.batch import generate_many
 
@@ -124,7 +123,7 @@ class MedGemma:
         return self._one_thread.hold(generate_many(self._loaded, given, chosen, batch_size))
 
     def _tokens(self, prompt: Prompt, decoding: Decoding) -> Generator[Token, None, None]:
-        """mlx-vlm's results -> tokens. It gives N + 1 results for N tokens; the last one repeats an id and carries the reason."""
+        """mlx-vlm's results -> tokens. It yields N + 1 results for N tokens; the last one repeats an id and has the finish reason."""
         import mlx.core as mx
 
         with self._one_thread:
@@ -137,7 +136,7 @@ class MedGemma:
                         if decoding.looping:
                             break
                 yield from decoding.end("repetition" if decoding.looping else result.finish_reason)
-            except RuntimeError as error:  # mlx reports everything so, running out of memory included
+            except RuntimeError as error:  # mlx's only exception, also when memory runs out
                 raise model_failed(error) from error
             except IndexError as error:  # mlx-vlm's own detokenizer
                 raise no_such_token() from error
@@ -162,7 +161,7 @@ class MedGemma:
 
 
 class _OneThread:
-    """Held during a generation. Another thread gets a GenerationError meanwhile, since mlx does not support two."""
+    """A lock during generation. Another thread gets a GenerationError, since mlx does not support two at a time."""
 
     def __init__(self) -> None:
         self._lock, self._thread, self._running = threading.Lock(), 0, 0
@@ -170,7 +169,7 @@ class _OneThread:
     def __enter__(self) -> None:
         with self._lock:
             if self._running and self._thread != threading.get_ident():
-                raise GenerationError("this model is generating in another thread; wait for it to end, or close its stream")
+                raise GenerationError("this model is generating in another thread; wait until that ends, or close its stream")
             self._thread, self._running = threading.get_ident(), self._running + 1
 
     def __exit__(self, *_: object) -> None:
@@ -178,13 +177,13 @@ class _OneThread:
             self._running -= 1
 
     def hold(self, results: Iterator[Any]) -> Iterator[Any]:
-        """The results, in one thread from the first to the last."""
+        """Yields the results while holding the lock."""
         with self:
             yield from results
 
 
 def _entry(values: mx.array, at: int) -> float:
-    """One entry of a vector, read where it lies if its type allows: an operation of its own costs a third of a millisecond."""
+    """One element of a vector; in float32 it is read in place, since an mlx operation takes a third of a millisecond."""
     import mlx.core as mx
 
     return float(memoryview(values)[at]) if values.dtype == mx.float32 else float(values[at].item())  # type: ignore[arg-type]

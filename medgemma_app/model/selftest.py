@@ -1,6 +1,6 @@
-"""Checks of a loaded model that a user can run on their own machine: does it see, is it exact, how fast is it, does it fit.
+"""Checks of a loaded model that users can run on their own machine: pictures, exactness, speed and memory.
 
-Every check is a function from a model to a ``Check``. They use drawings and invented notes only.
+Every check is a function from a model to a ``Check``. They only use drawings and invented notes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 Verdict = Literal["ok", "look", "failed"]
 REFERENCE = Path(__file__).parent.parent / "demo" / "reference.json"
-SAMPLED = 97  # of an embedding's numbers, every how many-th is kept in the reference
-EXACT = 2e-4  # difference of a log-probability, or of an embedding in units of its largest number, between float32 backends
-COARSE = 2e-2  # what TF32 and other shortened products add
-SEEN = 1e-2  # two pictures change the embeddings (in units of the largest) and the log-probabilities by more than this
+SAMPLED = 97  # the reference holds every 97th number of an embedding
+EXACT = 2e-4  # tolerance for log-probabilities, and for embeddings relative to their largest number, between float32 backends
+COARSE = 2e-2  # the tolerance with TF32 and other reduced precision
+SEEN = 1e-2  # the least difference that two pictures make to the embeddings (relative) and to the log-probabilities
 STEPS, REPORT_TOKENS = 24, 1024
 SLOW_TOKENS, SLOW_PICTURE = 5.0, 10.0  # tokens a second; seconds to the first token
 GB = 1e9
@@ -37,7 +37,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Check:
-    """One row: what was found, and for every verdict but "ok" what to do. ``figures`` are for programs."""
+    """The result of one check: what was found, and for every verdict but "ok" what to do. ``figures`` are for programs."""
 
     name: str
     verdict: Verdict
@@ -47,7 +47,7 @@ class Check:
 
 
 def reference_prompts() -> dict[str, Prompt]:
-    """The prompts for which reference.json has the figures of transformers."""
+    """The prompts for which reference.json holds the figures of transformers."""
     from medgemma_app.demo import draw_phantom, write_notes
     from medgemma_app.inputs.notes import load_notes
 
@@ -60,22 +60,22 @@ def reference_prompts() -> dict[str, Prompt]:
 
 
 def sees(model: MedGemma) -> bool:
-    """Whether it has a vision tower at all."""
+    """Whether the model has a vision tower."""
     return model._loaded.model.vision_tower is not None
 
 
 def _readable(model: MedGemma) -> dict[str, Prompt]:
-    """Those of the prompts that the model can read: a text-only one takes no pictures."""
+    """The reference prompts that the model supports: a text-only one takes no pictures."""
     return {name: prompt for name, prompt in reference_prompts().items() if sees(model) or not prompt.images}
 
 
 def memory_bytes() -> int:
-    """Of the whole machine."""
+    """The memory of the machine, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def backend() -> str:
-    """What mlx computes on: "metal", "cuda" or "cpu"."""
+    """The device that mlx computes on: "metal", "cuda" or "cpu"."""
     import mlx.core as mx
 
     if mx.default_device() == mx.Device(mx.cpu):
@@ -84,14 +84,14 @@ def backend() -> str:
 
 
 def takes_hours() -> bool:
-    """Whether what is loaded is so large that a CPU would need hours for the checks."""
+    """Whether the loaded model is so large that the checks would take hours on a CPU."""
     import mlx.core as mx
 
     return backend() == "cpu" and mx.get_active_memory() > GB
 
 
 def describe(model: MedGemma) -> str:
-    """Size and precision, from the weights themselves: they name nobody."""
+    """The model's size and precision, read from the weights, since names may belong to a user."""
     config, layer = model._loaded.model.config, model._loaded.model.language_model.layers[0].mlp.up_proj
     bits = getattr(layer, "bits", None)
     precision = f"{bits}-bit" if bits else str(layer.weight.dtype).removeprefix("mlx.core.")
@@ -99,7 +99,7 @@ def describe(model: MedGemma) -> str:
 
 
 def picture_check(model: MedGemma) -> Check:
-    """Two drawings and a black picture must differ, in what the vision tower makes of them and in the first token's log-probabilities."""
+    """Checks that two drawings and a black picture differ in their embeddings and in the log-probabilities of the first token."""
     import mlx.core as mx
     from PIL import Image
 
@@ -107,7 +107,7 @@ def picture_check(model: MedGemma) -> Check:
 
     if not sees(model):
         return Check(
-            "picture", "look", "a text-only model: soap works, findings does not", "for pictures, use a model of 4B or a multimodal 27B"
+            "picture", "look", "a text-only model: soap works, findings does not", "for pictures, use a 4B or a multimodal 27B model"
         )
     drawn = [draw_phantom(seed)[0] for seed in range(2)]
     pictures = [*drawn, Image.new("RGB", drawn[0].size)]
@@ -122,12 +122,12 @@ def picture_check(model: MedGemma) -> Check:
     if min(embeddings, logprobs) > SEEN:
         return Check("picture", "ok", found, figures=figures)
     where = "the vision tower" if embeddings <= SEEN else "the language model"
-    advice = f"{where} ignores the picture: do not use findings; fetch the checkpoint again, or use another conversion"
+    advice = f"{where} ignores the picture: do not use findings; download the checkpoint again, or use another conversion"
     return Check("picture", "failed", found, advice, figures)
 
 
 def _seen(model: MedGemma, picture: Image) -> tuple[Any, Any]:
-    """The embeddings of a picture, and the log-probabilities of all tokens for the first one of the answer."""
+    """The embeddings of a picture, and the log-probabilities of all tokens at the first position of the answer."""
     import mlx.core as mx
 
     prompt = findings_prompt(picture)[0]
@@ -146,7 +146,7 @@ def _apart(one: Any, other: Any, relative: bool) -> float:
 
 
 def reference_check(demo: MedGemma) -> Check:
-    """The demo must give the figures that transformers gives: prompt ids, greedy tokens, log-probabilities, embeddings."""
+    """Compares the demo with the figures of transformers: prompt ids, greedy tokens, log-probabilities, embeddings."""
     import numpy as np
 
     known = json.loads(REFERENCE.read_text(encoding="utf-8"))
@@ -161,16 +161,14 @@ def reference_check(demo: MedGemma) -> Check:
     wanted = np.array(known["embedding"])
     embedding = float(np.abs(sample - wanted).max() / np.abs(wanted).max())
     near = f"log-probabilities within {gap:.1e}, embeddings {embedding:.1e} (tolerance {EXACT:g})"
-    found = f"{len(known['prompts'])} prompts: ids and tokens as transformers, {near}"
+    found = f"{len(known['prompts'])} prompts: same ids and tokens as transformers, {near}"
     figures = {"logprobs": gap, "embeddings": embedding, "tolerance": EXACT}
     if not wrong and max(gap, embedding) <= EXACT:
         return Check("reference", "ok", found, figures=figures)
     if not wrong and max(gap, embedding) <= COARSE:
         return Check("reference", "look", found, "this backend rounds more coarsely; with CUDA, try MLX_ENABLE_TF32=0", figures)
-    found = f"other tokens than the reference for {', '.join(wrong)}" if wrong else found
-    return Check(
-        "reference", "failed", found, "answers on this machine are not those of MedGemma: report the line below as an issue", figures
-    )
+    found = f"tokens differ from the reference for {', '.join(wrong)}" if wrong else found
+    return Check("reference", "failed", found, "answers on this machine are not MedGemma's: report the line below as an issue", figures)
 
 
 def _greedy(model: MedGemma, prompt: Prompt, steps: int = STEPS) -> list[Token]:
@@ -178,7 +176,7 @@ def _greedy(model: MedGemma, prompt: Prompt, steps: int = STEPS) -> list[Token]:
 
 
 def repeat_check(model: MedGemma) -> Check:
-    """Greedy decoding and the look at the picture give the same again."""
+    """Checks that greedy decoding and the encoding of a picture give the same result twice."""
     import mlx.core as mx
 
     prompt = next(iter(_readable(model).values()))
@@ -187,9 +185,9 @@ def repeat_check(model: MedGemma) -> Check:
     if ids[0] != ids[1]:
         return Check("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
     if looks and not bool(mx.array_equal(looks[0], looks[1])):
-        found = "two looks at one picture give embeddings that differ, and the same tokens"
-        return Check("repeatable", "look", found, "reports may differ between runs in the least likely words")
-    return Check("repeatable", "ok", f"twice the same {'embeddings and the same ' * bool(looks)}{len(ids[0])} tokens")
+        found = "encoding a picture twice gives different embeddings, but the same tokens"
+        return Check("repeatable", "look", found, "reports may rarely differ between runs")
+    return Check("repeatable", "ok", f"the same {'embeddings and ' * bool(looks)}{len(ids[0])} tokens twice")
 
 
 def batch_check(model: MedGemma) -> Check:
@@ -213,7 +211,7 @@ def batch_check(model: MedGemma) -> Check:
 
 
 def speed_checks(model: MedGemma) -> list[Check]:
-    """A full findings report and a full SOAP note, timed; and what they needed of the memory."""
+    """Times a full findings report and a full SOAP note, and measures their peak memory."""
     from medgemma_app.demo import draw_phantom, write_notes
     from medgemma_app.reports import findings, soap
 
@@ -243,10 +241,10 @@ def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> 
     }
     found = f"{tokens} tokens in {last:.1f} s: first after {first:.2f} s ({made.prompt_tokens} prompt tokens), then {rate:.0f} a second"
     if made.finish_reason != "stop" or not valid:
-        cause = f"ended by {made.finish_reason!r}" if made.finish_reason != "stop" else "the checks found an error in it"
-        return Check(name, "look", f"{found}; {cause}", "a drawing is not a real study: try a real one before you worry", figures)
+        cause = f"ended with {made.finish_reason!r}" if made.finish_reason != "stop" else "the checks found an error in it"
+        return Check(name, "look", f"{found}; {cause}", "the input was a drawing or invented: try a real study too", figures)
     if rate < SLOW_TOKENS or first > SLOW_PICTURE:
-        return Check(name, "look", found, "slow: use a 4-bit checkpoint on Apple silicon or CUDA, and close what else computes", figures)
+        return Check(name, "look", found, "slow: use a 4-bit checkpoint on Apple silicon or CUDA, and close other programs", figures)
     return Check(name, "ok", found, figures=figures)
 
 
@@ -258,15 +256,15 @@ def _memory(peak: int) -> Check:
     figures = {"peak_bytes": peak, "allowed_bytes": allowed}
     if peak > 0.8 * allowed:
         return Check(
-            "peak memory", "look", found, "close other programs, or use a checkpoint of fewer bits; long series will not fit", figures
+            "peak memory", "look", found, "close other programs, or use a checkpoint with fewer bits; long series will not fit", figures
         )
     return Check("peak memory", "ok", found, figures=figures)
 
 
 def transformers_check(demo: MedGemma) -> Check:
-    """The demo's greedy answers against transformers on this machine, in one forward pass each."""
+    """Compares the demo's greedy answers with transformers on this machine, in one forward pass each."""
     try:
-        torch: Any = import_module("torch")  # whoever wants this comparison brings it along: it is no dependency
+        torch: Any = import_module("torch")  # not a dependency: users who want this comparison install it
     except ImportError:
         return Check("transformers", "look", "not compared: torch is not installed", "pip install torch, then run this again with --full")
     import numpy as np

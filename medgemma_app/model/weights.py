@@ -1,7 +1,7 @@
-"""The files of a checkpoint -> mlx-vlm's model and processor, whatever layout they were saved in, with an adapter where there is one.
+"""The files of a checkpoint in any layout, and of an adapter -> mlx-vlm's model and processor.
 
-mlx-vlm's own ``load`` knows one layout. What transformers 5 saves, what fine-tuning leaves behind, text-only checkpoints and tied output
-layers of quantised ones fail in it, or load wrong; float16 loads, and overflows.
+mlx-vlm's own ``load`` supports one layout. Checkpoints saved by transformers 5 or after fine-tuning, text-only ones, and quantised ones
+with tied output layers fail in it or load wrong; float16 loads, but overflows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _RENAMED = [
 
 
 def renamed(name: str) -> str:
-    """The name that mlx-vlm's Gemma 3 has for a weight."""
+    """The name of a weight in mlx-vlm's Gemma 3."""
     for pattern, replacement in _RENAMED:
         name = pattern.sub(replacement, name)
     return name
@@ -41,14 +41,14 @@ def renamed(name: str) -> str:
 def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
     """mlx-vlm's model and processor, with every token that ends Gemma's turn as a stop token. Raises ModelError.
 
-    A text-only model has None as its ``vision_tower``, and its processor is nothing but its tokenizer.
+    A text-only model has None as its ``vision_tower``, and its tokenizer as the processor.
     """
     from mlx_vlm.utils import load_config, load_model_weights, load_processor
 
     folder = checkpoint.folder
     try:
         with _hushed("transformers"):
-            # mlx-vlm adds what generation_config.json says of the tokens that end an answer.
+            # mlx-vlm adds the stop tokens of generation_config.json.
             config = {**load_config(folder), "vision_config": {}, **checkpoint.config}
             model = _empty_model(config)
             weights = _read_weights(checkpoint)
@@ -71,7 +71,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
 
 def _load_tokenizer(folder: Path, *, eos_token_ids: Any, trust_remote_code: bool) -> Any:
-    """As mlx-vlm's ``load_processor``, which wants an image processor wherever the tokenizer comes from a Gemma that has one."""
+    """Like mlx-vlm's ``load_processor``, which fails without an image processor for tokenizers of a multimodal Gemma."""
     from mlx_vlm.tokenizer_utils import load_tokenizer
     from mlx_vlm.utils import StoppingCriteria
     from transformers import AutoTokenizer
@@ -106,7 +106,7 @@ _NO_VISION = {
 
 
 def _read_weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
-    """Every weight by mlx-vlm's name. Gemma 3 overflows in float16, so such weights become bfloat16, as they were trained."""
+    """Every weight by mlx-vlm's name. Float16 becomes bfloat16, in which Gemma 3 was trained, since it overflows in float16."""
     import mlx.core as mx
 
     read: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def _read_weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
 
 
 def _tie_head(weights: dict[str, mx.array], quantisation: Any) -> None:
-    """Gemma's output layer is its embedding, quantised alike, unless a quantised one is given apart."""
+    """Sets Gemma's output layer to its embedding, with the same quantisation, unless the checkpoint has a quantised output layer."""
     if f"{_HEAD}scales" in weights:
         return
     for name in [name for name in weights if name.startswith(_HEAD)]:
@@ -133,7 +133,7 @@ def _tie_head(weights: dict[str, mx.array], quantisation: Any) -> None:
 
 @contextmanager
 def _hushed(name: str) -> Iterator[None]:
-    """No warnings from a library about arguments that another library passes to it."""
+    """Hides a library's warnings about arguments that another library passes to it."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -144,7 +144,7 @@ def _hushed(name: str) -> Iterator[None]:
 
 
 def apply_adapter(model: Any, folder: str | Path) -> dict[str, str]:
-    """Puts a LoRA or DoRA adapter on a loaded model, as PEFT or mlx-vlm saves it; returns what identifies it. Raises ModelError."""
+    """Applies a LoRA or DoRA adapter in the format of PEFT or mlx-vlm; returns its name and sha256. Raises ModelError."""
     path = Path(folder).expanduser()
     try:
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
@@ -184,7 +184,7 @@ def _apply_peft(model: Any, config: Mapping[str, Any], file: Path) -> None:
     for name, value in read.items():
         found = re.fullmatch(r"base_model\.model\.(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?", name)
         if not found:
-            raise ModelError(f"the adapter {file.parent.name} has a weight for {name}, which is no LoRA; merge it into the model's weights")
+            raise ModelError(f"the adapter {file.parent.name} has a weight {name}, which is not LoRA; merge it into the model's weights")
         layers.setdefault(renamed(f"{found[1]}."), {})[found[2]] = value.astype(mx.float32)
     modules = dict(model.named_modules())
     changed = []

@@ -65,7 +65,7 @@ def test_the_demo_passes_every_row_of_a_model_in_80_columns(healthy):
 def test_figures_and_tolerance_of_the_reference_are_shown(healthy):
     text = " ".join(healthy.stdout.split())
     assert "tolerance 0.0002" in text
-    assert "ids and tokens as transformers, log-probabilities within" in text
+    assert "same ids and tokens as transformers, log-probabilities within" in text
 
 
 def test_a_blind_model_fails_in_the_picture_row_alone_and_the_exit_code_says_so(blind_result):

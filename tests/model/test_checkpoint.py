@@ -172,11 +172,11 @@ def hub_error(kind, status):
         (lambda: hub_error(GatedRepoError, 403), "accept its licence at .*hf auth login"),
         (lambda: hub_error(RepositoryNotFoundError, 401), "hf auth login"),
         (lambda: hub_error(RevisionNotFoundError, 404), "no revision 'main2'"),
-        (lambda: LocalEntryNotFoundError("x"), "cannot fetch"),
+        (lambda: LocalEntryNotFoundError("x"), "cannot download"),
         (lambda: hub_error(HfHubHTTPError, 401), "check the name, or run: hf auth login"),
-        (lambda: hub_error(HfHubHTTPError, 503), "cannot fetch"),
-        (lambda: ConnectionResetError("x"), "cannot fetch"),
-        (lambda: http.ReadTimeout("x"), "cannot fetch"),
+        (lambda: hub_error(HfHubHTTPError, 503), "cannot download"),
+        (lambda: ConnectionResetError("x"), "cannot download"),
+        (lambda: http.ReadTimeout("x"), "cannot download"),
     ],
     ids=["gated", "unknown", "revision", "offline", "refused", "server", "socket", "timeout"],
 )
@@ -224,7 +224,7 @@ def test_an_adapter_in_the_place_of_a_checkpoint_is_told_as_one(tmp_path):
 def test_a_hub_id_without_network_says_so(monkeypatch, tmp_path):
     """The real hub client, kept offline."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="cannot fetch owner/name"):
+    with pytest.raises(ModelError, match="cannot download owner/name"):
         find_checkpoint("owner/name")
 
 
