@@ -152,6 +152,8 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
     for key, value, allowed in (("kind", kind, VARIABLES), ("pictures", pictures, PICTURES)):
         if value not in allowed:
             raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
+    if "pictures" in head and kind != "findings":
+        raise PromptError(f"{name}: pictures: is for prompts of the kind findings; leave it out")
     sections, optional = _sections(head.get("sections"), kind, text, name)
     _check_variables(lines[rest:], rest + 1, VARIABLES[kind] | ({"slices"} if pictures == "series" else set()), name)
     return PromptFile(name, text, hashlib.sha256(raw).hexdigest(), kind, head.get("title"), pictures, sections, optional)

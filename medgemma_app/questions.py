@@ -44,9 +44,7 @@ def ask_task(
 ) -> Task:
     """Reads the pictures and the notes; see ``ask``."""
     question = checked_text(question, "question")
-    studies = [read_study(scan) for scan in scans]
-    if len({study.patient for study in studies if study.patient}) > 1:
-        raise InputError("the pictures are of different patients (their PatientIDs differ); ask about one patient at a time")
+    studies = read_studies(scans)
     visit = None if notes is None else read_visit(notes, None)
     told = None if visit is None else visit.text
     check_model(model)
@@ -68,6 +66,14 @@ def ask_task(
 
     prompt = ask_prompt(question, studies, told)
     return Task(prompt, checked_options(options, prompt).seeded(), report)
+
+
+def read_studies(scans: Sequence[Picture | Series]) -> list[Scan | Series]:
+    """The pictures and series that a question is about. Raises InputError where they are of different patients."""
+    studies = [read_study(scan) for scan in scans]
+    if len({study.patient for study in studies if study.patient}) > 1:
+        raise InputError("the pictures are of different patients (their PatientIDs differ); ask about one patient at a time")
+    return studies
 
 
 def ask_prompt(question: str, studies: Sequence[Scan | Series] = (), notes: str | None = None) -> Prompt:

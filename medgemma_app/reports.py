@@ -93,7 +93,6 @@ def findings_task(
     expect(indication, (str, type(None)), "indication must be a string")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
-    _refuse_another_patient(study, before, others)
     indication = indication and encodable(indication)
     chosen = None if prompt is None else choose_prompt(prompt, "findings")
     asked, file = study_prompt(study, indication, before, others, file=chosen)
@@ -152,7 +151,11 @@ def captioned(study: Scan | Series, prior: Scan | None = None, views: Sequence[S
 def study_prompt(
     study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan], *, file: PromptFile | None = None
 ) -> tuple[Prompt, PromptFile]:
-    """What the model is shown of a study that has been read. Raises InputError for a series with a prior or further views."""
+    """What the model is shown of a study that has been read.
+
+    Raises InputError for pictures of different patients, and for a series with a prior or further views.
+    """
+    _refuse_another_patient(study, prior, views)
     header = study.header
     if isinstance(study, Scan):
         pictures = [view.image for view in views]

@@ -122,6 +122,7 @@ def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_
         "no kind": (OWN.replace(b"kind: soap\n", b""), "must have kind: with one of"),
         "unknown kind": (OWN.replace(b"soap", b"ode"), "must have kind: with one of"),
         "unknown pictures": (OWN.replace(b"title:", b"pictures:"), "must have pictures: with one of"),
+        "pictures of notes": (OWN.replace(b"title: Intake", b"pictures: series"), "pictures: is for prompts of the kind findings"),
         "unknown key": (OWN.replace(b"title", b"author"), "line 3: front matter has"),
         "key twice": (OWN.replace(b"title: ", b"kind: "), "line 3: front matter has"),
         "no value": (OWN.replace(b"Intake", b""), "line 3: front matter has"),

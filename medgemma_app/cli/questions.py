@@ -30,8 +30,8 @@ def ask(
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
     from medgemma_app.inputs.notes import read_notes
-    from medgemma_app.inputs.studies import StudyList, StudySource, read_study
-    from medgemma_app.questions import ask_task, checked_text
+    from medgemma_app.inputs.studies import StudyList, StudySource
+    from medgemma_app.questions import ask_task, checked_text, read_studies
 
     *names, question = words
     question = checked_text(question, "question")
@@ -44,7 +44,7 @@ def ask(
         job.options = replace(job.options, schema=_read_schema(schema))
 
     def read(_study: StudySource) -> Make:
-        studies = [read_study(scan) for scan in scans]
+        studies = read_studies(scans)
         notes = read_notes("-") if "-" in names else None
         return lambda model: ask_task(model, question, *studies, notes=notes, options=job.options)
 

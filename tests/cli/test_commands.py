@@ -239,6 +239,14 @@ def test_every_json_record_carries_the_notice_once(medgemma, scan, notes):
     assert result.stderr.count(NOTICE) == 1
 
 
+def test_pictures_of_different_patients_are_refused_before_the_model_is_loaded(medgemma, tmp_path):
+    scan, other = (written(tmp_path, made(PatientID=patient), f"{patient}.dcm") for patient in ("MRN1", "MRN2"))
+    for arguments in (["findings", scan, "--prior", other], ["findings", scan, "--view", other], ["ask", scan, other, "Is it worse?"]):
+        result = medgemma(*arguments)
+        assert (result.exit_code, result.loads) == (2, 0)
+        assert "PatientIDs differ" in result.stderr and "MRN1" not in result.stderr.replace("MRN1.dcm", "")
+
+
 def test_notes_may_be_any_text_and_of_two_patients_one_is_chosen(medgemma, tmp_path):
     (tmp_path / "visit.txt").write_text("Cough for 3 days, no fever. BP 120/80. Plan: rest.")
     assert medgemma("soap", tmp_path / "visit.txt", "--max-tokens", "4").exit_code == 3
