@@ -394,6 +394,7 @@ def told(sections):
         "as asked for": (told(PROGRESS), set()),
         "in bold, with a dash": (told(PROGRESS).replace("PLAN:\n", "**Plan** - "), set()),
         "without an optional section": (told({**PROGRESS, "RESULTS": None}).replace("RESULTS:\nNone\n\n", ""), set()),
+        "two neighbours under one heading": (told(PROGRESS).replace("ASSESSMENT:", "Assessment/Plan:").replace("\n\nPLAN:", ""), set()),
         "without a required section": (told(PROGRESS).replace("EXAMINATION:", ""), {("missing-section", "error")}),
         "an empty section": (told({**PROGRESS, "ASSESSMENT": ""}), {("empty-section", "error")}),
         "in another order": (told(dict(reversed(PROGRESS.items()))), {("section-order", "warning")}),

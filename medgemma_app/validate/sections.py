@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from medgemma_app.validate.lists import entries
@@ -102,7 +102,7 @@ _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
 def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
     """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them; or those the caller names."""
     if isinstance(kind, tuple):
-        return {_spelled(key): Name((key,), 0) for key in kind}
+        return {_spelled(key): Name((key,), 0) for key in kind} | {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(kind)}
     keys = {name: key.split()[1:] for key, listed in entries("headings").items() if key.startswith(kind) for name in listed}
     return {name: Name(tuple(sections), int(rank)) for name, (*sections, rank) in keys.items()}
 
