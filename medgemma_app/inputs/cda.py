@@ -13,7 +13,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.documents import decode_text, document_kind, read_document
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, is_called, no_such_patient
-from medgemma_app.inputs.markup import html_text, parse_xml
+from medgemma_app.inputs.markup import html_text, parse_xml, struck_tags
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
@@ -27,9 +27,13 @@ _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "c
 
 
 def attachment_text(raw: bytes, kind: str = "") -> str:
-    """The text of an attachment; ``kind`` is the content type the record gives it. Raises InputError where it holds none."""
+    """The text of an attachment and what of it was not read; ``kind`` is the content type the record gives it.
+
+    Raises InputError where it holds no text.
+    """
     if document_kind(raw):
-        return read_document(raw, "the attachment")[1]
+        _, text, warnings = read_document(raw, "the attachment")
+        return "\n".join([text, *warnings])
     charset = _CHARSET.search(kind)
     text, warning = decode_text(raw, "the attachment", charset[1] if charset else "")
     if charset and warning:
@@ -41,7 +45,7 @@ def attachment_text(raw: bytes, kind: str = "") -> str:
     if re.match(r"\s*[{\[]", text) and "json" in kind.lower():
         raise InputError("the attachment is JSON, which is read as a file only")
     if re.search("html|xml", kind.lower()) or _IS_HTML.match(text) or text.lstrip().startswith("<?xml"):
-        return html_text(text)
+        return html_text(text) + "\nthe attachment: not read: text that is struck through" * bool(struck_tags(text))
     if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
         raise InputError("the attachment is not text")
     return text
