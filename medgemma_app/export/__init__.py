@@ -121,7 +121,8 @@ def _rendered(
 
 def plain(record: Mapping[str, Any]) -> str:
     """The text with the draft notice before it and the checks after it."""
-    from medgemma_app.export.html import box_lines, ordered, verdict
+    from medgemma_app.export.html import box_lines, verdict
+    from medgemma_app.export.marks import ordered
 
     issues = ordered(record)
     boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
@@ -132,7 +133,7 @@ def plain(record: Mapping[str, Any]) -> str:
 @_damage_told()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
     """One line a study, as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe. Raises InputError."""
-    from medgemma_app.export.html import ordered
+    from medgemma_app.export.marks import ordered
 
     file = io.StringIO()
     writer = csv.writer(file)

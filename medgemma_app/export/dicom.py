@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
-from medgemma_app.export.html import ordered, sections_of, verdict
+from medgemma_app.export.html import verdict
+from medgemma_app.export.marks import ordered, sections_of
 from medgemma_app.inputs.files import sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
@@ -164,12 +165,11 @@ def _observer(record: Mapping[str, Any], device: str) -> list[Dataset]:
 
 def _content(record: Mapping[str, Any]) -> list[Dataset]:
     """The notice, a container for each section, and what the checks found."""
-    known = {text.strip(): name for name, text in (record.get("sections") or {}).items()}
     comment = _code("121106", "DCM", "Comment")
     items = [_item("CONTAINS", "TEXT", comment, TextValue=f"DRAFT. {NOTICE}")]
-    for heading, text in sections_of(record):
-        outer, outer_name, inner, inner_name = HEADINGS.get(known.get(text, ""), HEADINGS["findings"])
-        said = text if text in known or not heading else f"{heading}\n{text}"
+    for name, heading, text in sections_of(record):
+        outer, outer_name, inner, inner_name = HEADINGS.get(name, HEADINGS["findings"])
+        said = text if heading.strip(" *_#:").lower() == name else f"{heading}\n{text}"
         finding = _item("CONTAINS", "TEXT", _code(inner, "DCM", inner_name), TextValue=said)
         items.append(
             _item("CONTAINS", "CONTAINER", _code(outer, "DCM", outer_name), ContinuityOfContent="SEPARATE", ContentSequence=[finding])

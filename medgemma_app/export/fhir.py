@@ -14,7 +14,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.export.html import TITLES, ordered, title_of, verdict
+from medgemma_app.export.html import TITLES, title_of, verdict
+from medgemma_app.export.marks import ordered
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:

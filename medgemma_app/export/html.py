@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from medgemma_app import notices
+from medgemma_app.export.marks import Issues, Piece, draft_pieces, ordered, severity_of, source_pieces
 from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     Captioned = tuple[str, Image]
-    Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
-SEVERITIES = ("error", "warning", "info")
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
-LARGEST_SIDE = 1024  # pixels of a picture in the page; the model itself sees 896
+LARGEST_SIDE, SERIES_SIDE = 1024, 448  # pixels of a picture in the page, and of a slice; the model itself sees 896
+FEW = 4  # pictures are shown large up to this many
 
 
 def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
@@ -45,13 +44,13 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     boxes = record.get("boxes") or ()
     panels = [_pictures(images, _overlay(boxes) if boxes else "")] if images else []
     if question := (record.get("input") or {}).get("question"):
-        panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>'))
+        panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>', "question"))
     if record.get("kind") == "locate":
-        panels.append(_panel("Boxes", f'<p class="text">{escape(box_lines(record))}</p>'))
+        panels.append(_panel("Boxes", f'<p class="text">{escape(box_lines(record))}</p>', "boxes"))
     if source is not None:
-        panels.append(_panel("Source", _marked(source, _spans(issues, "source_start", "source_end"), issues, "source")))
-    panels.append(_panel("Draft", _draft(record, issues)))
-    panels.append(_panel("Checks", _checks(issues, with_source=source is not None)))
+        panels.append(_panel("Source", _marked(source_pieces(source, issues), "source"), "source"))
+    panels.append(_panel("Draft", _marked(draft_pieces(record, issues), "draft"), "draft"))
+    panels.append(_panel("Checks", _checks(issues, with_source=source is not None), "checked"))
     title = escape(title_of(record))
     return (
         f'<div class="medgemma">{f"<style>{style()}</style>" if styled else ""}\n{_banner("DRAFT")}\n'
@@ -98,15 +97,7 @@ def style() -> str:
     return (Path(__file__).parent / "data" / "report.css").read_text(encoding="utf-8")
 
 
-def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What the checks found and what is doubtful about the input, as the terminal counts them: errors first, in the order of the text."""
-    about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
-    issues = [*(record.get("issues") or ()), *about_input]
-    ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
-    return sorted(issues, key=lambda issue: (ranks.get(issue.get("severity", ""), 3), issue.get("start") is None, issue.get("start") or 0))
-
-
-def verdict(issues: Sequence[Mapping[str, Any]]) -> str:
+def verdict(issues: Issues) -> str:
     """What the checks found, as every other place says it."""
     words = notices.verdict([str(issue.get("severity")) for issue in issues])
     return f"{words[0].upper()}{words[1:]}."
@@ -126,11 +117,16 @@ def png(image: Image) -> bytes:
 
 
 def _banner(word: str) -> str:
-    return f'<p class="banner" role="note"><strong>{word}</strong> {escape(NOTICE)}</p>'
+    return f'<div class="banner" role="note"><p><strong>{word}</strong> {escape(NOTICE)}</p></div>'
 
 
-def _panel(title: str, body: str) -> str:
-    return f'<section class="panel" aria-label="{escape(title)}"><h2>{escape(title)}</h2>{body}</section>'
+def _panel(title: str, body: str, classes: str) -> str:
+    return f'<section class="panel {classes}" aria-label="{title}"><h2>{title}</h2>{body}</section>'
+
+
+def current_first(images: Sequence[Captioned]) -> list[Captioned]:
+    """The pictures as a reader compares them: the current one, the prior beside it, then the others."""
+    return sorted(images, key=lambda captioned: {"current": 0, "prior": 1}.get(captioned[0], 2))
 
 
 def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
@@ -169,75 +165,38 @@ def box_lines(record: Mapping[str, Any]) -> str:
 
 
 def _pictures(images: Sequence[Captioned], overlay: str = "") -> str:
-    figures = ""
-    for caption, image in images:
-        shown = f'<img src="{data_url(image)}" alt="{escape(caption)}, as the model saw it">'
+    figures, side = "", LARGEST_SIDE if len(images) <= FEW else SERIES_SIDE
+    for caption, image in current_first(images):
+        shown = f'<img src="{data_url(image, side)}" alt="{escape(caption)}, as the model saw it">'
         shown = f'<div class="boxed">{shown}{overlay}</div>' if overlay else shown
-        figures += f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
-    return _panel("Picture, as the model saw it", figures)
+        figures += f"<figure>{shown}<figcaption>{escape(caption[:1].upper() + caption[1:])}</figcaption></figure>"
+    classes = "single" if len(images) == 1 else "wide" if len(images) <= FEW else "wide many"
+    title = "Picture, as the model saw it" if len(images) == 1 else "Pictures, as the model saw them"
+    return _panel(title, f'<div class="pictures">{figures}</div>', classes)
 
 
-def _draft(record: Mapping[str, Any], issues: Sequence[Mapping[str, Any]]) -> str:
-    text = str(record.get("text", ""))
-    return _marked(text, _spans(issues, "start", "end"), issues, "draft", labels=list(_labels(text, record.get("sections") or {})))
+def _marked(pieces: Iterable[Piece], name: str) -> str:
+    """The pieces, escaped, with numbers that lead to the checks and places that these lead back to."""
+    shown = ""
+    for piece in pieces:
+        inner = f'<span class="label">{escape(piece.text)}</span>' if piece.is_heading else escape(piece.text)
+        first, *more = [f' id="{name}-{number}"' for number in piece.begin] or [""]
+        shown += "".join(f"<span{anchor}></span>" for anchor in more)
+        shown += f'<mark class="{piece.severity}"{first}>{inner}</mark>' if piece.severity else inner
+        shown += "".join(f'<sup><a href="#check-{number}" aria-label="check {number}">{number}</a></sup>' for number in piece.end)
+    return f'<p class="text">{shown}</p>'
 
 
-def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(heading, text) of the report in its own order, every word of it; the heading is "" where there is none."""
-    text, heading, at = str(record.get("text", "")), "", 0
-    for start, end in _labels(text, record.get("sections") or {}):
-        if body := text[at:start].strip():
-            yield heading, body
-        heading, at = text[start:end].strip(), end
-    if heading or text[at:].strip():
-        yield heading, text[at:].strip()
-
-
-def _labels(text: str, sections: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Where the text has what stands between its sections: the headings."""
-    at = 0
-    for body in sorted((body for body in sections.values() if body), key=text.find):
-        found = text.find(body, at)
-        if found < 0:
-            return
-        yield at, found
-        at = found + len(body)
-
-
-def _spans(issues: Sequence[Mapping[str, Any]], start: str, end: str) -> list[Span]:
-    """The places of the issues that have one."""
-    found = [(issue.get(start), issue.get(end), number) for number, issue in enumerate(issues, 1)]
-    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a < b]
-
-
-def _marked(text: str, spans: list[Span], issues: Sequence[Mapping[str, Any]], name: str, labels: Sequence[tuple[int, int]] = ()) -> str:
-    """The text, escaped, every character of it, with each issue's place marked and numbered."""
-    edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *labels) for edge in (a, b))})
-    pieces = []
-    for start, end in pairwise(edges):
-        here = sorted(number for a, b, number in spans if a <= start < b)
-        piece = escape(text[start:end])
-        if any(a <= start < b for a, b in labels):
-            piece = f'<span class="label">{piece}</span>'
-        if here:
-            worst = min((_severity(issues[number - 1]) for number in here), key=SEVERITIES.index)
-            first, *more = [f' id="{name}-{number}"' for a, _, number in spans if a == start] or [""]
-            piece = "".join(f"<span{anchor}></span>" for anchor in more) + f'<mark class="{worst}"{first}>{piece}</mark>'
-        ends = [number for _, b, number in spans if min(b, len(text)) == end]
-        pieces.append(piece + "".join(f'<sup><a href="#check-{number}" aria-label="check {number}">{number}</a></sup>' for number in ends))
-    return f'<p class="text">{"".join(pieces)}</p>'
-
-
-def _checks(issues: Sequence[Mapping[str, Any]], *, with_source: bool) -> str:
+def _checks(issues: Issues, *, with_source: bool) -> str:
     items = [_check(number, issue, with_source) for number, issue in enumerate(issues, 1)]
     listed = f'<ol class="checks">{"".join(items)}</ol>' if items else ""
     return f'<p><strong>{escape(verdict(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
 
 
 def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
-    severity = _severity(issue)
+    severity = severity_of(issue)
     links = [
-        f'<a href="#{name}-{number}">{name}</a>'
+        f'<a href="#{name}-{number}">Show in the {name}</a>'
         for name, start in (("draft", "start"), ("source", "source_start"))
         if isinstance(issue.get(start), int) and (with_source or name == "draft")
     ]
@@ -246,10 +205,6 @@ def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
         f'<li id="check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
         f"{escape(str(issue.get('message', '')))} <small>({escape(str(issue.get('code', '')))})</small>{excerpt}{' '.join(links)}</li>"
     )
-
-
-def _severity(issue: Mapping[str, Any]) -> str:
-    return str(issue.get("severity")) if issue.get("severity") in SEVERITIES else "info"
 
 
 def made_by(record: Mapping[str, Any]) -> str:

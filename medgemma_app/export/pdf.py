@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import box_lines, draw_boxes, made_by, ordered, sections_of, title_of, verdict
+from medgemma_app.export.html import box_lines, current_first, draw_boxes, made_by, title_of, verdict
+from medgemma_app.export.marks import Piece, draft_pieces, ordered, source_pieces
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    Text = Callable[[str], str]
+
 FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the signs of medicine
-PICTURE_WIDTH, PICTURE_HEIGHT = 300, 300  # points; a series is shown by its first pictures
-MOST_PICTURES = 6
+MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
+MOST_PICTURES = 6  # a series is shown by its first pictures
+MARKS = {"error": "#ffdfe2", "warning": "#ffeec2", "info": "#dcecfb"}
+ARROWS = {"←": "<-", "→": "->", "↔": "<->", "⇒": "=>", "↑": "(up)", "↓": "(down)", "✓": "(check)", "☐": "[ ]", "☑": "[x]", "☒": "[x]"}
+WRITTEN_OUT = "Characters that this PDF's font lacks are written out, as alpha, -> or [U+0421]. The HTML export shows them as they are."
 
 
 def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:
-    """The document on A4. Raises OutputError when reportlab is missing, or when its font lacks a character of the report."""
+    """The document on A4. Raises OutputError when reportlab is missing."""
     try:
         from reportlab.lib.pagesizes import A4
         from reportlab.pdfbase.pdfmetrics import getFont, registerFont
@@ -30,17 +37,34 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
         raise OutputError("a PDF needs the reportlab package; pip install 'medgemma-app[export]'") from error
     for name in (FONT, BOLD):
         registerFont(TTFont(name, f"{name}.ttf"))
-    _refuse_missing("".join((str(record.get("text", "")), source or "")), getFont(FONT).face.charToGlyph)
+    glyphs, lacking = getFont(FONT).face.charToGlyph, set[str]()
+
+    def shown(text: str) -> str:
+        text = unicodedata.normalize("NFC", text)
+        lacking.update(character for character in text if ord(character) not in glyphs and not character.isspace())
+        return escape("".join(character if ord(character) in glyphs else written_out(character, glyphs) for character in text))
+
     title, file = f"Draft: {title_of(record)}", io.BytesIO()
-    document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, margins=56, invariant=1)
-    document.build(list(_flow(title, record, images, source)), onFirstPage=_footer, onLaterPages=_footer)
+    sides = {"leftMargin": MARGIN, "rightMargin": MARGIN, "topMargin": 40, "bottomMargin": 48}
+    document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, invariant=1, **sides)
+    flow = list(_flow(title, record, images, source, document.width, shown))
+    if lacking:
+        flow.append(_paragraph(WRITTEN_OUT, "small"))
+    document.build(flow, onFirstPage=_footer, onLaterPages=_footer)
     return file.getvalue()
 
 
-def _refuse_missing(text: str, glyphs: Mapping[int, Any]) -> None:
-    missing = sorted({character for character in text if ord(character) not in glyphs and not character.isspace()})
-    if missing:
-        raise OutputError(f"the PDF font has no {len(missing)} of the report's characters; export it as HTML, which shows them all")
+def written_out(character: str, glyphs: Mapping[int, Any]) -> str:
+    """A character that the font lacks, in those it has: ₂ as 2, α as alpha, → as ->, and any other by its code."""
+    if character.isspace():
+        return " "
+    plain = unicodedata.normalize("NFKD", character)
+    if all(ord(each) in glyphs for each in plain):
+        return plain
+    script, *_, name = unicodedata.name(plain[0], "").lower().split() or [""]
+    if script == "greek":
+        return name if plain[0].islower() else name.capitalize()
+    return ARROWS.get(character, f"[U+{ord(character):04X}]")
 
 
 def _footer(canvas: Any, document: Any) -> None:
@@ -49,60 +73,85 @@ def _footer(canvas: Any, document: Any) -> None:
     canvas.drawRightString(document.pagesize[0] - document.rightMargin, 28, f"page {document.page}")
 
 
-def _flow(title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Image]], source: str | None) -> Iterator[Any]:
+def _paragraph(markup: str, style: str = "body") -> Any:
+    """``markup`` is escaped text with reportlab's tags."""
     from reportlab.lib.styles import ParagraphStyle
-    from reportlab.platypus import Paragraph, Spacer
+    from reportlab.platypus import Paragraph
 
-    body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=13, spaceAfter=5)
-    small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor="#444444")
-    head = ParagraphStyle("head", parent=body, fontName=BOLD, fontSize=10.5, spaceBefore=8)
-    banner = ParagraphStyle("banner", parent=body, fontName=BOLD, borderWidth=1, borderColor="#7a1010", borderPadding=6, spaceAfter=12)
+    body = {"fontName": FONT, "fontSize": 9, "leading": 13, "spaceAfter": 4}
+    styles: dict[str, dict[str, Any]] = {
+        "body": {},
+        "small": {"fontSize": 7.5, "leading": 10, "textColor": "#444444"},
+        "head": {"fontName": BOLD, "fontSize": 10.5, "spaceBefore": 8},
+        "title": {"fontName": BOLD, "fontSize": 14, "leading": 18},
+        "banner": {"fontName": BOLD, "fontSize": 8, "borderWidth": 1, "borderColor": "#7a1010", "borderPadding": 5, "spaceAfter": 12},
+    }
+    return Paragraph(markup, ParagraphStyle(style, **body | styles[style]))
 
-    def lines(text: str, style: ParagraphStyle = body) -> Iterator[Paragraph]:
-        return (Paragraph(escape(line), style) for line in text.splitlines() if line.strip())
 
-    yield Paragraph(f"DRAFT. {escape(NOTICE)}", banner)
-    yield Paragraph(escape(title), ParagraphStyle("title", parent=head, fontSize=14, leading=18))
-    yield from lines(made_by(record), small)
-    boxes = record.get("boxes") or ()
-    yield from _pictures([(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images, small)
-    if question := (record.get("input") or {}).get("question"):
-        yield Paragraph("Question", head)
-        yield from lines(str(question))
-        yield Paragraph("Answer", head)
-    if record.get("kind") == "locate":
-        yield Paragraph("Boxes", head)
-        yield from lines(box_lines(record))
-    for heading, text in sections_of(record):
-        if heading:
-            yield Paragraph(escape(heading), head)
-        yield from lines(text)
-    yield Paragraph("Checks", head)
+def _flow(
+    title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Image]], source: str | None, width: float, shown: Text
+) -> Iterator[Any]:
     issues = ordered(record)
-    yield from lines(verdict(issues))
-    for issue in issues:
-        yield from lines(f"{issue.get('severity')}: {issue.get('message')} [{issue.get('code')}]")
-    yield from lines(BLIND_SPOT, small)
+    yield _paragraph(f"DRAFT. {NOTICE}", "banner")
+    yield _paragraph(title, "title")
+    yield _paragraph(shown(made_by(record)), "small")
+    boxes = record.get("boxes") or ()
+    yield from _pictures([(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images, width, shown)
+    if question := (record.get("input") or {}).get("question"):
+        yield from _lines("Question", str(question), shown)
+        yield _paragraph("Answer", "head")
+    if record.get("kind") == "locate":
+        yield from _lines("Boxes", box_lines(record), shown)
+    yield from _text(draft_pieces(record, issues), shown)
+    yield _paragraph("Checks", "head")
+    yield _paragraph(verdict(issues))
+    for number, issue in enumerate(issues, 1):
+        yield _paragraph(shown(f"{number}. {issue.get('severity')}: {issue.get('message')} [{issue.get('code')}]"))
+    yield _paragraph(BLIND_SPOT, "small")
     if source is not None:
-        yield Paragraph("Source", head)
-        yield from lines(source)
-    yield Spacer(1, 6)
+        yield _paragraph("Source", "head")
+        yield from _text(source_pieces(source, issues), shown)
     prompt = record.get("prompt") or {}
     told = f"Prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}. " if prompt else ""
     versions = ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
-    yield from lines(f"{told}Versions: {versions}", small)
+    yield _paragraph(shown(f"{told}Versions: {versions}"), "small")
 
 
-def _pictures(images: Sequence[tuple[str, Image]], caption: Any) -> Iterator[Any]:
+def _lines(heading: str, text: str, shown: Text) -> Iterator[Any]:
+    yield _paragraph(heading, "head")
+    yield from (_paragraph(shown(line)) for line in text.splitlines() if line.strip())
+
+
+def _text(pieces: Iterable[Piece], shown: Text) -> Iterator[Any]:
+    """A paragraph a line, with marks and the numbers of their checks."""
+    markup = ""
+    for piece in pieces:
+        tags = ([f'<font backColor="{MARKS[piece.severity]}">'] if piece.severity else []) + [f'<font name="{BOLD}">'] * piece.is_heading
+        opened, closed = "".join(tags), "</font>" * len(tags)
+        markup += "\n".join(f"{opened}{shown(line)}{closed}" if line else "" for line in piece.text.split("\n"))
+        markup += "".join(f"<super>{number}</super>" for number in piece.end)
+    return (_paragraph(line) for line in markup.split("\n") if line.strip())
+
+
+def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) -> Iterator[Any]:
+    """The pictures side by side, up to three in a row; those of a row stay on one page."""
     from reportlab.platypus import Image as Picture
-    from reportlab.platypus import KeepTogether, Paragraph
+    from reportlab.platypus import Table
 
-    for text, image in images[:MOST_PICTURES]:
-        shown, file = image.copy(), io.BytesIO()
-        shown.thumbnail((1024, 1024))
-        shown.save(file, "PNG")
-        scale = min(PICTURE_WIDTH / shown.width, PICTURE_HEIGHT / shown.height)
-        told = Paragraph(f"{escape(text)}, as the model saw it", caption)
-        yield KeepTogether([Picture(file, shown.width * scale, shown.height * scale), told])
+    columns = min(3, len(images)) or 1
+    side = min(PICTURE_SIDE, (width - GAP * (columns - 1)) / columns)
+    cells = []
+    for caption, image in current_first(images)[:MOST_PICTURES]:
+        small, file = image.copy(), io.BytesIO()
+        small.thumbnail((1024, 1024))
+        small.save(file, "PNG")
+        scale = side / max(small.size)
+        told = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
+        cells.append([Picture(file, small.width * scale, small.height * scale, hAlign="LEFT"), _paragraph(told, "small")])
+    for at in range(0, len(cells), columns):
+        row = cells[at : at + columns]
+        style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+        yield Table([row], colWidths=[side + GAP] * len(row), style=style, hAlign="LEFT", spaceBefore=4)
     if len(images) > MOST_PICTURES:
-        yield Paragraph(f"The model saw {len(images) - MOST_PICTURES} more pictures.", caption)
+        yield _paragraph(f"The model saw {len(images) - MOST_PICTURES} more pictures.", "small")

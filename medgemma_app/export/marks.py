@@ -1,0 +1,89 @@
+"""Where the issues of a report stand in its text and in its source: what every export shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+Issues = Sequence[Mapping[str, Any]]
+Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
+
+SEVERITIES = ("error", "warning", "info")
+
+
+def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the checks found and what is doubtful about the input, as the terminal counts them: errors first, in the order of the text."""
+    about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
+    issues = [*(record.get("issues") or ()), *about_input]
+    ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+    return sorted(issues, key=lambda issue: (ranks.get(issue.get("severity", ""), 3), issue.get("start") is None, issue.get("start") or 0))
+
+
+def severity_of(issue: Mapping[str, Any]) -> str:
+    return str(issue.get("severity")) if issue.get("severity") in SEVERITIES else "info"
+
+
+class Piece(NamedTuple):
+    """Part of a text: the ``severity`` of its mark ("" without one), and the numbers of the checks that ``begin`` and ``end`` with it."""
+
+    text: str
+    severity: str
+    begin: list[int]
+    end: list[int]
+    is_heading: bool
+
+
+def draft_pieces(record: Mapping[str, Any], issues: Issues) -> Iterator[Piece]:
+    """The text of the report, cut where a mark or a heading begins or ends."""
+    text, last, headings = str(record.get("text", "")), 0, []
+    for _, start, end in _bodies(text, record.get("sections") or {}):
+        headings.append((last, start))
+        last = end
+    return _pieces(text, _spans(issues, "start", "end"), issues, headings)
+
+
+def source_pieces(source: str, issues: Issues) -> Iterator[Piece]:
+    """The notes, cut where a mark begins or ends."""
+    return _pieces(source, _spans(issues, "source_start", "source_end"), issues)
+
+
+def _spans(issues: Issues, start: str, end: str) -> list[Span]:
+    """The places of the issues that have one."""
+    found = [(issue.get(start), issue.get(end), number) for number, issue in enumerate(issues, 1)]
+    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a < b]
+
+
+def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
+    """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another."""
+    edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *headings) for edge in (a, b))})
+    for start, end in pairwise(edges):
+        here = [(b - a, SEVERITIES.index(severity_of(issues[number - 1]))) for a, b, number in spans if a <= start < b]
+        yield Piece(
+            text[start:end],
+            SEVERITIES[min(here)[1]] if here else "",
+            [number for a, _, number in spans if a == start],
+            [number for _, b, number in spans if min(b, len(text)) == end],
+            any(a <= start < b for a, b in headings),
+        )
+
+
+def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(name, heading, text) of the report in its own order, every word of it; name and heading are "" where there is none."""
+    text, last = str(record.get("text", "")), 0
+    for name, start, end in _bodies(text, record.get("sections") or {}):
+        yield name, text[last:start].strip(), text[start:end].strip()
+        last = end
+    if rest := text[last:].strip():
+        yield "", "", rest
+
+
+def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
+    """Where the text of each section stands; between them are the headings."""
+    at = 0
+    for name, body in sorted(((name, body) for name, body in sections.items() if body), key=lambda section: text.find(section[1])):
+        found = text.find(body, at)
+        if found < 0:
+            return
+        at = found + len(body)
+        yield name, found, at
