@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
 BOX_NOTICE = "Boxes are for anatomy only, and every box needs validation."
@@ -26,11 +27,20 @@ def printable(text: str) -> str:
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def printable_value(value: Any) -> Any:
+    """A JSON value with printable strings only: what JSON escapes would reach the terminal of whoever reads the field."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(name)): printable_value(each) for name, each in value.items()}
+    return [printable_value(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def verdict(severities: Sequence[str]) -> str:
     """What the checks found, in words: "2 errors, 1 warning"."""
-    words = {"error": "error", "warning": "warning", "info": "remark"}
-    counts = [(severities.count(severity), word) for severity, word in words.items() if severity in severities]
-    return ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts) or NOTHING_FOUND
+    counts = {severity: severities.count(severity) for severity in ("error", "warning", "info") if severity in severities}
+    plural = {"error": "errors", "warning": "warnings"}
+    return ", ".join(f"{count} {plural.get(word, word) if count > 1 else word}" for word, count in counts.items()) or NOTHING_FOUND
 
 
 def say(line: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -58,16 +59,20 @@ def findings_many(
     options: Options | None = None,
     batch_size: int | None = None,
     retries: int = 0,
+    progress: bool | None = None,
 ) -> Iterator[FindingsReport | MedGemmaError]:
     """For each scan, in order, its report or the error it failed with; ``batch_size`` of them are decoded together.
 
-    Scans are taken from the iterable as there is room for them; by default memory decides how many that is.
+    Scans are taken from the iterable as there is room for them; by default memory decides how many that is. ``progress`` shows on
+    stderr how many are done, by default in a notebook or on a terminal.
     """
     _check_list(scans, "scans", "scan")
     chosen = checked_options(options).seeded()
     file = None if prompt is None else choose_prompt(prompt, "findings")
     tasks = (lambda model, scan=scan: findings_task(model, scan, prompt=file, options=chosen) for scan in scans)
-    return cast("Iterator[FindingsReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
+    return cast(
+        "Iterator[FindingsReport | MedGemmaError]", _counted(_write_all(model, tasks, chosen, batch_size, retries), scans, progress)
+    )
 
 
 def _write_all(
@@ -76,6 +81,16 @@ def _write_all(
     check_model(model)
     size = model.batch_size(options.limit) if batch_size is None else batch_size
     return write_many(model, tasks, options, batch_size=size, retries=retries)
+
+
+def _counted(
+    results: Iterator[Report | MedGemmaError], inputs: Iterable[object], progress: bool | None
+) -> Iterator[Report | MedGemmaError]:
+    """The same results, with a bar on stderr."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
+    yield from tqdm(results, total=len(inputs) if isinstance(inputs, Sized) else None, unit="report", disable=not shown)
 
 
 def findings_task(
@@ -197,13 +212,15 @@ def soap_many(
     options: Options | None = None,
     batch_size: int | None = None,
     retries: int = 0,
+    progress: bool | None = None,
 ) -> Iterator[SoapReport | MedGemmaError]:
     """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
     _check_list(notes, "notes", "visit")
     chosen = checked_options(options).seeded()
     file = choose_prompt("soap" if prompt is None else prompt, "soap")
     tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, prompt=file, options=chosen) for visit in notes)
-    return cast("Iterator[SoapReport | MedGemmaError]", _write_all(model, tasks, chosen, batch_size, retries))
+    results = _counted(_write_all(model, tasks, chosen, batch_size, retries), notes, progress)
+    return cast("Iterator[SoapReport | MedGemmaError]", results)
 
 
 def soap_task(

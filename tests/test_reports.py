@@ -354,14 +354,16 @@ def test_notes_may_be_given_as_text_or_read_before(demo):
     assert soap(demo, read_notes({"notes": text}), options=Options(max_tokens=4)).source.endswith(text)
 
 
-def test_many_reports_come_in_order_with_the_errors_in_their_places(demo, tmp_path):
+def test_many_reports_come_in_order_with_the_errors_in_their_places(demo, tmp_path, capsys):
     (tmp_path / "scan.png").write_bytes(b"no picture")
     scans = [draw_phantom(1)[0], tmp_path / "scan.png", draw_phantom(2)[0]]
-    first, error, last = findings_many(demo, scans, options=Options(max_tokens=8))
+    first, error, last = findings_many(demo, scans, options=Options(max_tokens=8), progress=True)
+    assert "3/3" in capsys.readouterr().err
     assert isinstance(error, InputError)
     assert [first.text, last.text] == [findings(demo, scans[at], options=Options(max_tokens=8)).text for at in (0, 2)]
     notes = [write_notes(seed)[0] for seed in (1, 2)]
     assert [note.source for note in soap_many(demo, notes, options=Options(max_tokens=2))] == [read_notes(visit).text for visit in notes]
+    assert capsys.readouterr().err == ""  # which is no terminal here
 
 
 def test_a_report_is_one_line_to_print_a_page_to_show_and_a_file_to_keep(demo, tmp_path):

@@ -82,7 +82,7 @@ class Run:
         if output is not None:
             used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
             check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
-        form = form_of(output, several=len(studies) > 1, as_json=settings.as_json)
+        form = form_of(output, several=len(studies) > 1, as_json=settings.as_json, force=settings.force)
         grows = form == "lines"
         if settings.resume and (not grows or settings.force):
             raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
@@ -93,9 +93,10 @@ class Run:
 
             check_scan(studies[0].path, self.kind)
         if form == ".fhir.json":
-            from medgemma_app.export.fhir import check_kind
+            from medgemma_app.export.fhir import check_kind, check_subject
 
             check_kind(self.kind)
+            check_subject(settings.subject)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():
@@ -144,7 +145,7 @@ class Run:
                     answers.add_partial(stopped.partial, printer.printed)
                 raise
             progress.clear()
-        answers.add(report, printer.printed)
+        answers.add(report, printer.printed, self._record(study, report))
         say_issues(report)
         if not settings.quiet:
             say_pictures(report)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medgemma_app.cli.check import read_text
-from medgemma_app.cli.output import check_output, tamed, write_whole
+from medgemma_app.cli.output import check_output
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.export import ending_of, render, table
+from medgemma_app.export import ending_of, render, table, write_whole
 
 
 def export_record(source: str, to: Path, *, line: int | None, scan: str | None, subject: str | None, force: bool) -> None:
@@ -33,7 +33,7 @@ def read_records(source: str) -> tuple[str, list[dict[str, Any]]]:
     name, text = read_text(source)
     one = text.lstrip()[:2] in ("{\n", "{\r")  # over several lines
     try:
-        records = [tamed(json.loads(line)) for line in ([text] if one else text.split("\n")) if line.strip()]
+        records = [json.loads(line) for line in ([text] if one else text.split("\n")) if line.strip()]
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not JSON; give what findings --json or soap --json printed") from error
     if not records or not all(isinstance(record, dict) for record in records):

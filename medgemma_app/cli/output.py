@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from medgemma_app.cli.streams import CLOSED
 from medgemma_app.errors import MedGemmaError, OutputError
-from medgemma_app.notices import NOTICE, printable
+from medgemma_app.export import reason, write_whole
+from medgemma_app.notices import NOTICE, printable, printable_value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report
 
 
-def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
+def form_of(path: Path | None, *, several: bool, as_json: bool, force: bool = False) -> str:
     """How answers are written: "text", "json", "lines" (a file of results that grows), or an ending that export/ knows.
 
     Raises OutputError for an ending that nothing can be written as.
@@ -39,8 +39,9 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
         return "lines"
     if several and ending not in (".txt", ".csv", ".html"):
         raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv, .html or .txt")
-    if several and ending == ".html" and path.with_suffix("").exists():
-        raise OutputError(f"the pages would go into {path.stem}, which exists already; remove it, or choose another name")
+    folder = path.with_suffix("")
+    if several and ending == ".html" and folder.exists() and not (force and folder.is_dir()):
+        raise OutputError(f"the pages would go into {path.stem}, which exists already; replace them with --force, or choose another name")
     return "json" if ending == ".json" or (ending == ".txt" and as_json) else ending
 
 
@@ -62,20 +63,19 @@ class Answers:
     def can_stream(self) -> bool:
         return self._path is None and self._form == "text"
 
-    def add(self, report: Report, printed: str) -> None:
-        """A finished report, of which ``printed`` has been streamed to standard output already."""
+    def add(self, report: Report, printed: str, record: Mapping[str, Any]) -> None:
+        """A finished report, of which ``printed`` has been streamed to standard output already, and its ``record`` as one of a run."""
         if self._form == "text":
             self._write(_unprinted(report.text, printed) + "\n")
         elif self._form == "json":
             self._write(json_line(report.to_dict(), ascii=self._ascii) + "\n")
         else:
-            self._export(report)
+            self._export(report, record)
 
-    def _export(self, report: Report) -> None:
+    def _export(self, report: Report, record: Mapping[str, Any]) -> None:
         from medgemma_app.export import render
 
         with self._printed_if_unwritten(report.text):
-            record = tamed(report.to_dict())
             self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
         self._unseen.append(report.text)
 
@@ -94,15 +94,15 @@ class Answers:
         if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
         elif self._form == ".csv":
-            self._records.append(tamed(record))
+            self._records.append(record)
             self._unseen += filter(None, [written])
         elif self._form == ".html":
             with self._printed_if_unwritten(written):
-                self._pages.append((tamed(record), *self._page(result)))
+                self._pages.append((record, *self._page(result)))
         elif written:
             from medgemma_app.export import plain
 
-            said = f"# {name}\n{plain(tamed(record))}" if self._form == ".txt" else written + "\n"
+            said = f"# {name}\n{plain(record)}" if self._form == ".txt" else written + "\n"
             self._write("\n" if self._kept else "", said)
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
@@ -113,7 +113,7 @@ class Answers:
 
         folder = self._path.with_suffix("")
         name = f"{len(self._pages) + 1:03}.html"
-        content = render(tamed(result.to_dict()), ".html", images=result.images, source=result.source)
+        content = render(result.to_dict(), ".html", images=result.images, source=result.source)
         try:
             folder.mkdir(exist_ok=True)
             write_whole(folder / name, content)
@@ -123,6 +123,13 @@ class Answers:
             with suppress(OSError):  # an empty folder would stand in the way of the next try; others stay
                 folder.rmdir()
         return f"{folder.name}/{name}", result.images[0][1] if result.images else None
+
+    def _remove_old_pages(self) -> None:
+        """With --force a run of more studies may have left pages that the new index does not list."""
+        number, folder = len(self._pages) + 1, Path(self._path or "").with_suffix("")
+        while (page := folder / f"{number:03}.html").is_file():
+            page.unlink()
+            number += 1
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """What there was when the user stopped. Always to standard output: a file holds finished reports only."""
@@ -139,6 +146,7 @@ class Answers:
             from medgemma_app.export.html import index
 
             self._kept.append(index(self._pages).encode(errors="replace"))
+            self._remove_old_pages()
         if self._path is not None and self._kept:
             with self._printed_if_unwritten(*self._unseen):
                 write_whole(self._path, b"".join(self._kept))
@@ -162,16 +170,7 @@ def utf8(stream: TextIO) -> bool:
 
 def json_line(record: Mapping[str, Any], *, ascii: bool = False) -> str:
     """A record as one line of JSON, with the notice."""
-    return json.dumps(tamed({"notice": NOTICE, **record}), ensure_ascii=ascii)
-
-
-def tamed(value: Any) -> Any:
-    """A JSON value with printable strings only: what JSON escapes would reach the terminal of whoever reads the field."""
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {printable(str(name)): tamed(each) for name, each in value.items()}
-    return [tamed(each) for each in value] if isinstance(value, list | tuple) else value
+    return json.dumps(printable_value({"notice": NOTICE, **record}), ensure_ascii=ascii)
 
 
 def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force: bool, resumable: bool = False) -> None:
@@ -200,30 +199,6 @@ def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:
             yield path.stat()
             if path.is_dir():
                 yield from (each.stat() for each in path.iterdir() if each.exists())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the file and renames, so that no reader and no crash ever sees half of it. A symbolic link is followed."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
-            path.write_bytes(content)
-            return
-        target = Path(os.path.realpath(path))
-        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-                if target.exists():
-                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-                file.write(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path.name}: {reason(error)}") from error
-
-
-def reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
 
 
 def numbered(path: Path, count: int) -> list[Path]:

@@ -81,7 +81,8 @@ def locate(
 ) -> None:
     """Find the bounding box of an anatomical structure in a picture."""
     from medgemma_app.cli.batch import Run
-    from medgemma_app.cli.output import check_output, write_whole
+    from medgemma_app.cli.output import check_output
+    from medgemma_app.export import write_whole
     from medgemma_app.export.html import png
     from medgemma_app.inputs.images import read_image
     from medgemma_app.inputs.studies import StudyList, StudySource

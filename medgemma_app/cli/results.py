@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from medgemma_app.cli.output import json_line, reason
+from medgemma_app.cli.output import json_line
 from medgemma_app.errors import OutputError
+from medgemma_app.export import reason
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OutputError
-from medgemma_app.notices import NOTICE
+from medgemma_app.notices import NOTICE, printable, printable_value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +30,7 @@ def ending_of(path: Path) -> str:
     """The format that a file's name asks for. Raises OutputError for an ending that none has."""
     found = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
     if found is None:
-        raise OutputError(f"{path.name} ends in nothing that a report can be written as; use one of {', '.join(ENDINGS)}")
+        raise OutputError(f"{path.name}: unknown format; use a name that ends in one of {', '.join(ENDINGS)}")
     return found
 
 
@@ -48,13 +51,31 @@ def save(
     scan that cannot be used.
     """
     content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject)
-    temporary = Path(path).with_name(f".{Path(path).name}.part")
+    write_whole(Path(path), content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside the file and renames, so that no reader and no crash ever sees half of it. A symbolic link is followed."""
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
+            path.write_bytes(content)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+                if target.exists():
+                    temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+                file.write(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {Path(path).name}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path.name}: {reason(error)}") from error
+
+
+def reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
 
 
 def render(
@@ -70,7 +91,7 @@ def render(
     if not isinstance(record.get("text"), str):
         raise InputError("that is not the record of a report: it has no text; give what findings --json or soap --json printed")
     with _damage_told():
-        return _rendered(record, ending, images=images, source=source, scan=scan, subject=subject)
+        return _rendered(printable_value(record), ending, images=images, source=source and printable(source), scan=scan, subject=subject)
 
 
 @contextmanager
@@ -124,6 +145,7 @@ def plain(record: Mapping[str, Any]) -> str:
     from medgemma_app.export.html import box_lines, verdict
     from medgemma_app.export.marks import ordered
 
+    record = printable_value(record)
     issues = ordered(record)
     boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
     checks = "".join(f"{issue.get('severity')}: {issue.get('message')}\n" for issue in issues)
@@ -138,7 +160,7 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for record in records:
+    for record in map(printable_value, records):
         issues = ordered(record)
         counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
         codes = " ".join(str(issue.get("code")) for issue in issues)

@@ -7,13 +7,14 @@ neither patient nor study is named unless the caller gives a reference.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import InputError
+from medgemma_app.errors import InputError, OptionError
 from medgemma_app.export.html import TITLES, title_of, verdict
 from medgemma_app.export.marks import ordered
 from medgemma_app.notices import BLIND_SPOT, NOTICE
@@ -30,6 +31,9 @@ SECTIONS = {
     "assessment": ("51848-0", "Evaluation note"),
     "plan": ("18776-5", "Plan of care note"),
 }
+# A resource on the same server or on another (FHIR R4, Reference and id), or in no place at all.
+REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
+EXTENSION = "urn:medgemma-app:issue-"  # followed by the name of a field of Issue
 SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of OperationOutcome.issue
 
 
@@ -38,6 +42,12 @@ def render(
 ) -> bytes:
     """The Bundle as JSON. ``subject`` is a reference such as "Patient/123"; pictures and source are not part of it."""
     return json.dumps(bundle(record, subject=subject), ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def check_subject(reference: str | None) -> None:
+    """Raises OptionError for what no FHIR reference looks like."""
+    if reference is not None and not REFERENCE.fullmatch(reference):
+        raise OptionError("--subject (subject=) must be a FHIR reference, such as Patient/123 or https://example.org/fhir/Patient/123")
 
 
 def check_kind(kind: object) -> None:
@@ -49,6 +59,7 @@ def check_kind(kind: object) -> None:
 def bundle(record: Mapping[str, Any], *, subject: str | None = None, at: datetime | None = None) -> dict[str, Any]:
     """A Bundle of type collection (findings) or document (SOAP), whose resources refer to each other by urn:uuid."""
     check_kind(record.get("kind"))
+    check_subject(subject)
     time = (at or datetime.now(UTC)).isoformat(timespec="seconds")
     names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
     make = _diagnostic_report if record.get("kind") == "findings" else _composition
@@ -70,19 +81,14 @@ def _code(code: tuple[str, str]) -> dict[str, Any]:
 
 def _narrative(title: str, text: str) -> dict[str, str]:
     """The text as XHTML, with the draft notice before it."""
-    lines = "".join(f"<p>{escape(line, quote=False)}</p>" for line in _plain(text).splitlines() if line.strip())
+    lines = "".join(f"<p>{escape(line, quote=False)}</p>" for line in text.splitlines() if line.strip())
     notice = f"<p><b>DRAFT. {escape(NOTICE, quote=False)}</b></p>"
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><h1>{escape(title)}</h1>{notice}{lines}</div>'}
 
 
-def _plain(text: str) -> str:
-    """Without the control characters that XML does not allow."""
-    return "".join(character for character in text if character in "\n\t" or ord(character) >= 32)
-
-
 def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
     sections = record.get("sections") or {}
-    conclusion = {"conclusion": _plain(sections["impression"])} if sections.get("impression") else {}
+    conclusion = {"conclusion": sections["impression"]} if sections.get("impression") else {}
     return {
         "resourceType": "DiagnosticReport",
         "text": _narrative(title_of(record), str(record.get("text", ""))),
@@ -134,15 +140,27 @@ def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
     issues = ordered(record)
     found = [
         {
+            **({"extension": places} if (places := _places(issue)) else {}),
             "severity": SEVERITY.get(issue.get("severity", ""), "information"),
             "code": "business-rule",
-            "details": {"coding": [{"code": str(issue.get("code"))}], "text": _plain(str(issue.get("message")))},
+            "details": {"coding": [{"code": str(issue.get("code"))}], "text": str(issue.get("message"))},
             "diagnostics": BLIND_SPOT,
         }
         for issue in issues
     ]
     verdict_only = {"severity": "information", "code": "informational", "details": {"text": verdict(issues)}, "diagnostics": BLIND_SPOT}
     return {"resourceType": "OperationOutcome", "issue": [*found, verdict_only]}
+
+
+def _places(issue: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the issue stands, as offsets of characters in the report's text and in its source, and the two values that differ."""
+    numbers = [
+        {"url": f"{EXTENSION}{name.replace('_', '-')}", "valueInteger": issue[name]}
+        for name in ("start", "end", "source_start", "source_end")
+        if isinstance(issue.get(name), int)
+    ]
+    values = [{"url": f"{EXTENSION}{name}", "valueString": issue[name]} for name in ("found", "expected") if issue.get(name)]
+    return [*numbers, *values]
 
 
 def _provenance(record: Mapping[str, Any], names: Mapping[str, str], time: str) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
 
 
 AT_END = "medgemma_app.at_end"  # key in a request's scope: functions that are called when the request has ended, however it ended
-OPEN = {"/health", "/ready", "/"}  # routes that need no key; the page's files below /page/ need none either
+OPEN = {"/health", "/ready", "/", "/openapi.json"}  # routes that need no key; the page's files below /page/ need none either
 LOADING_SECONDS = 5
 
 

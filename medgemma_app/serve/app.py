@@ -163,7 +163,10 @@ class Service:
         return report_response(await self._thread(request, lambda: answer(None), model.cancel))
 
     async def export(self, request: Request) -> Response:
-        """A report (``record``) as a file of the format ``to``; DICOM formats need ``scan``, the DICOM file it is about."""
+        """A report (``record``) as a file of the format ``to``; DICOM formats need ``scan``, the DICOM file it is about.
+
+        ``images`` are the pictures that the model saw, named by their captions, and ``source`` the notes: for HTML and PDF.
+        """
         return attachment(await self.read(request, read_export, forms=True))
 
     async def chat(self, request: Request) -> Any:

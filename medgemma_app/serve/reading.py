@@ -174,13 +174,18 @@ class Pictures:
 def read_export(raw: bytes, content_type: str) -> bytes:
     """The report in a request as the content of a file. Raises InputError for what cannot be exported."""
     from medgemma_app.export import ENDINGS, render
+    from medgemma_app.inputs.images import load_image
 
     fields = read_fields(raw, content_type)
-    record, ending, scan = fields.get("record"), fields.get("to"), fields.get("scan")
+    record, ending, scan, source = (fields.get(name) for name in ("record", "to", "scan", "source"))
+    files = sent if isinstance(sent := fields.get("images", []), list) else [sent]
+    if not all(isinstance(file, Upload) for file in files) or not isinstance(source, str | None):
+        raise InputError("images must be picture files, each named by its caption, and source must be a text")
     told = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
     if not isinstance(told, dict) or ending not in ENDINGS:
         raise InputError(f"record must be the JSON record of a report, and to one of {', '.join(ENDINGS)}")
     try:
-        return render(told, ending, scan=scan.raw if isinstance(scan, Upload) else None)
+        images = [(file.name.removesuffix(".png"), load_image(file.raw, pad=False)) for file in files]
+        return render(told, ending, images=images, source=source, scan=scan.raw if isinstance(scan, Upload) else None)
     except OutputError as error:
         raise InputError(str(error)) from error

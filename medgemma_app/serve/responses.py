@@ -121,7 +121,13 @@ _BODY_REFUSALS: dict[int | str, dict[str, Any]] = {
     422: _error("A field or an input that cannot be used."),
 }
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
-_EXPORT_FIELDS = {"record": {"type": "string"}, "to": {"type": "string"}, "scan": _FILE}
+_EXPORT_FIELDS = {
+    "record": {"type": "string"},
+    "to": {"type": "string"},
+    "scan": _FILE,
+    "images": {"type": "array", "items": _FILE},
+    "source": {"type": "string"},
+}
 
 
 def require_key(description: dict[str, Any]) -> None:

@@ -166,7 +166,7 @@ async def report_events(write: Write, pool: Executor, *, tokens: bool, view: boo
         report = await written
         yield _event("report", report.to_dict())
         if view:
-            yield _event("view", {"html": await loop.run_in_executor(pool, report_view, report)})
+            yield _event("view", {"html": await loop.run_in_executor(pool, report_view, report), "source": report.source})
     except MedGemmaError as error:
         yield _event("error", error_body(str(error), status_of(error)))
 

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
 from medgemma_app.cli.app import app
-from medgemma_app.cli.output import json_line, write_whole
+from medgemma_app.cli.output import json_line
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
+from medgemma_app.export import write_whole
 from medgemma_app.notices import NOTICE
 
 
@@ -91,12 +92,33 @@ def test_the_ending_of_the_output_decides_its_form(medgemma, tmp_path, scan, end
         assert NOTICE.encode() in content
 
 
+def test_the_table_of_one_study_names_it(medgemma, tmp_path, scan):
+    medgemma("findings", scan, "-o", tmp_path / "one.csv")
+    (row,) = csv.DictReader((tmp_path / "one.csv").read_text().splitlines())
+    assert (row["study"], row["exit_code"]) == ("scan.png", "0")
+
+
+def test_pages_of_many_studies_are_replaced_by_force_only(medgemma, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    draw_phantom(7)[0].save(tmp_path / "c.png")
+    assert medgemma("findings", scan, tmp_path / "b.png", tmp_path / "c.png", "-o", tmp_path / "all.html").exit_code == 0
+    again = ["findings", scan, tmp_path / "b.png", "-o", tmp_path / "all.html"]
+    assert medgemma(*again).exit_code == 2
+    assert medgemma(*again, "--force").exit_code == 0
+    assert sorted(page.name for page in (tmp_path / "all").iterdir()) == ["001.html", "002.html"]
+
+
+def test_a_subject_that_is_no_reference_is_refused_before_the_model_is_loaded(medgemma, tmp_path, scan):
+    result = medgemma("findings", scan, "-o", tmp_path / "x.fhir.json", "--subject", "Jane Roe")
+    assert (result.exit_code, result.loads, "FHIR reference" in result.stderr, "Jane" in result.stderr) == (2, 0, True, False)
+
+
 def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, scan):
     draw_phantom(5)[0].save(tmp_path / "b.png")
     for ending, count in (".jsonl", 2), (".csv", 3):
         medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
         assert len(list(csv.reader((tmp_path / f"all{ending}").read_text().splitlines(keepends=True)))) >= count
-    for ending, words in (".pdf", "can hold one report"), (".docx", "use one of .html"):
+    for ending, words in (".pdf", "can hold one report"), (".docx", "unknown format"):
         result = medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / f"all{ending}")
         assert (result.exit_code, words in result.stderr, (tmp_path / f"all{ending}").exists()) == (2, True, False)
 
@@ -218,5 +240,5 @@ def test_many_studies_in_html_are_an_index_and_a_page_each(tmp_path):
     assert all(f'href="reports/00{number}.html"' in index for number in (1, 2))
     assert "3.png" in index
     assert "IMPRESSION" in (tmp_path / "reports" / "001.html").read_text()
-    again = CliRunner().invoke(app, ["findings", *names, "--model", "demo", "-o", str(tmp_path / "reports.html"), "--force"])
+    again = CliRunner().invoke(app, ["findings", *names, "--model", "demo", "-o", str(tmp_path / "reports.html")])
     assert (again.exit_code, "exists already" in again.stderr) == (2, True)

@@ -21,8 +21,8 @@ class Terminal(io.StringIO):
     [
         ([], NOTHING_FOUND),
         (["error"], "1 error"),
-        (["warning", "error", "info", "error"], "2 errors, 1 warning, 1 remark"),
-        (["info", "info"], "2 remarks"),
+        (["warning", "error", "info", "error"], "2 errors, 1 warning, 1 info"),
+        (["info", "info"], "2 info"),
     ],
 )
 def test_a_verdict_counts_and_never_says_valid(severities, words):

@@ -7,18 +7,19 @@ import hashlib
 import io
 import json
 import re
+import uuid
 from html.parser import HTMLParser
 
 import pydicom
-import pypdf
 import pytest
 from dicoms import made, written
 from fhir.resources.R4B.bundle import Bundle
 from PIL import Image
+from pypdf import PdfReader
 
 from medgemma_app import InputError, export
-from medgemma_app.errors import OutputError
-from medgemma_app.export import fhir, html
+from medgemma_app.errors import OptionError, OutputError
+from medgemma_app.export import fhir, html, marks
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 TEXT = "FINDINGS:\nThe heart is <large> & unchanged.\n\nIMPRESSION:\nEnlarged heart on the left."
@@ -66,7 +67,7 @@ def test_a_question_stands_above_its_answer():
     record = {"kind": "ask", "text": "Yes.", "prompt": None, "input": {"question": "Is it <large>?"}, "issues": []}
     page = Page(html.page(record)).shown
     assert page.index("Is it <large>?") < page.index("Yes.")
-    document = pypdf.PdfReader(io.BytesIO(export.render(record, ".pdf")))
+    document = PdfReader(io.BytesIO(export.render(record, ".pdf")))
     text = "".join(page.extract_text() for page in document.pages)
     assert text.index("Is it <large>?") < text.index("Yes.") and "Prompt None" not in text
 
@@ -133,18 +134,46 @@ def test_no_issue_is_not_called_valid():
 
 def test_a_report_without_headings_is_shown_whole():
     record = findings_record(text="The lungs are clear.", sections={"findings": "", "impression": ""}, issues=[])
-    assert list(html.sections_of(record)) == [("", "The lungs are clear.")]
-    assert list(html.sections_of(findings_record())) == [
-        ("FINDINGS:", "The heart is <large> & unchanged."), ("IMPRESSION:", "Enlarged heart on the left."),
+    assert list(marks.sections_of(record)) == [("", "", "The lungs are clear.")]
+    assert list(marks.sections_of(findings_record())) == [
+        ("findings", "FINDINGS:", "The heart is <large> & unchanged."), ("impression", "IMPRESSION:", "Enlarged heart on the left."),
     ]  # fmt: skip
 
 
-def test_a_pdf_has_the_notice_and_an_odd_alphabet_is_an_error(tmp_path):
-    export.save(findings_record(), tmp_path / "report.pdf", images=[("current", Image.new("RGB", (64, 64)))])
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
-    with pytest.raises(OutputError, match="export it as HTML"):
-        export.save(findings_record(text="Сердце"), tmp_path / "other.pdf")
-    assert not (tmp_path / "other.pdf").exists()
+def test_no_mark_hides_another():
+    issues = [{"severity": "error", "start": 0, "end": 40}, {"severity": "warning", "start": 14, "end": 19}]
+    pieces = list(marks.draft_pieces(findings_record(), issues))
+    assert "".join(piece.text for piece in pieces) == findings_record()["text"]
+    assert [piece.severity for piece in pieces if piece.begin] == ["error", "warning"]
+
+
+def test_the_current_picture_comes_first_and_the_prior_beside_it():
+    images = [(caption, Image.new("RGB", (8, 8))) for caption in ("prior", "current", "view 2")]
+    shown = html.page(findings_record(), images=images)
+    assert [shown.index(f"<figcaption>{caption}") for caption in ("Current", "Prior", "View 2")] == sorted(
+        shown.index(f"<figcaption>{caption}") for caption in ("Current", "Prior", "View 2")
+    )
+
+
+def pdf_text(content):
+    return "".join(page.extract_text() for page in PdfReader(io.BytesIO(content)).pages)
+
+
+def test_a_pdf_has_the_notice_the_checks_and_every_picture_on_one_page():
+    content = export.render(findings_record(), ".pdf", images=[(name, Image.new("RGB", (64, 64))) for name in ("prior", "current")])
+    (page,) = PdfReader(io.BytesIO(content)).pages
+    text = " ".join(page.extract_text().split())
+    assert all(said in text for said in (NOTICE, "Current, as the model saw it Prior, as the model saw it", "1. warning: compares"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("SpO₂ 95 %", "SpO2 95 %"), ("TNF-α → high", "TNF-alpha -> high"), ("Сердце", "[U+0421]"), ("37.5 °C, 5 µg, ≥ 3", None)],
+)
+def test_characters_that_the_font_of_the_pdf_lacks_are_written_out(text, shown):
+    found = pdf_text(export.render(findings_record(text=text, sections={}, issues=[], warnings=[]), ".pdf"))
+    assert (shown or text) in found
+    assert ("are written out" in found) == (shown is not None)
 
 
 @pytest.mark.parametrize(("record", "kind"), [(findings_record(), "collection"), (soap_record(), "document")])
@@ -161,6 +190,26 @@ def test_a_fhir_bundle_names_the_codes_of_the_sections_and_what_the_checks_found
     assert [section["code"]["coding"][0]["code"] for section in entries["Composition"]["section"]] == ["61150-9", "18776-5"]
     assert entries["OperationOutcome"]["issue"][0]["details"]["text"] == "the note says 850 mg, the source 500 mg"
     assert len({entry["fullUrl"] for entry in fhir.bundle(soap_record())["entry"]}) == 4
+
+
+def test_a_fhir_issue_says_where_it_is_and_which_values_differ():
+    issue = {"code": "dose-mismatch", "severity": "warning", "message": "x", "start": 3, "end": 9, "source_start": 0, "found": "850 mg"}
+    made = fhir.bundle(findings_record(issues=[issue]))
+    assert Bundle.model_validate(made)
+    outcome = next(entry["resource"] for entry in made["entry"] if entry["resource"]["resourceType"] == "OperationOutcome")
+    told = {
+        each["url"].removeprefix(fhir.EXTENSION): next(v for k, v in each.items() if k != "url")
+        for each in outcome["issue"][0]["extension"]
+    }
+    assert told == {"start": 3, "end": 9, "source-start": 0, "found": "850 mg"}
+
+
+@pytest.mark.parametrize("reference", ["Jane Roe", "patient/7", "Patient/", "Patient/7/8", "http://x", "urn:uuid:7", "Patient/a b", ""])
+def test_a_subject_that_is_no_fhir_reference_is_refused(reference):
+    with pytest.raises(OptionError, match="FHIR reference"):
+        fhir.bundle(findings_record(), subject=reference)
+    for good in ("Patient/7", "https://example.org/fhir/Patient/7", f"urn:uuid:{uuid.uuid4()}"):
+        fhir.check_subject(good)
 
 
 @pytest.fixture
@@ -229,7 +278,7 @@ def test_plain_text_and_json_carry_the_notice_or_the_record_itself(tmp_path):
 
 @pytest.mark.parametrize("name", ["report", "report.doc", "report.fhir"])
 def test_an_ending_nobody_knows_is_an_error_that_names_those_there_are(tmp_path, name):
-    with pytest.raises(OutputError, match=r"use one of \.html"):
+    with pytest.raises(OutputError, match=r"ends in one of \.html"):
         export.save(findings_record(), tmp_path / name)
 
 

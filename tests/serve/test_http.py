@@ -235,14 +235,14 @@ def guarded(method, path, *, headers=(), **how):
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/openapi.json", "/nowhere", FINDINGS, SOAP, CHAT])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/export", "/nowhere", FINDINGS, SOAP, CHAT])
 def test_a_key_is_asked_for_on_every_route_but_health(path):
     for given_key in (b"Bearer wrong", b"Bearer", b"right", b"Basic right", b"Bearer r\xefght", b"Bearer right right"):
         answer = guarded("POST", path, key="right", headers={"authorization": given_key})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert guarded("GET", path, key="right").status_code == 401
     assert guarded("GET", path, key="right", headers={"authorization": "Bearer right"}).status_code == 200
-    assert {guarded("GET", open_path, key="right").status_code for open_path in ("/health", "/ready")} == {200}
+    assert {guarded("GET", open_path, key="right").status_code for open_path in ("/health", "/ready", "/openapi.json")} == {200}
 
 
 def test_a_page_of_another_place_cannot_ask_a_server_that_others_may_reach():
@@ -393,9 +393,17 @@ RECORD = {"text": "FINDINGS:\nClear.", "kind": "findings", "issues": [], "sectio
         ({"record": "{", "to": ".html"}, 400, b'{"error"'),
         ({"record": json.dumps({**RECORD, "issues": 5}), "to": ".html"}, 422, b'{"error"'),
         ({"record": json.dumps(RECORD), "to": ".dcm"}, 422, b'{"error"'),
+        ({"record": json.dumps(RECORD), "to": ".pdf", "images": "x"}, 422, b'{"error"'),
     ],
-    ids=map(str, range(7)),
+    ids=map(str, range(8)),
 )
 def test_a_record_is_exported_or_refused_in_one_line(client, fields, status, begins):
     answer = client.post("/v1/export", files={name: (None, value) for name, value in fields.items()})
     assert (answer.status_code, answer.content[: len(begins)]) == (status, begins)
+
+
+def test_an_exported_report_has_the_pictures_and_the_notes_that_are_sent_with_it(client):
+    parts = [("images", (f"{name}.png", png(draw_phantom(seed)[0]), "image/png")) for seed, name in enumerate(["current", "prior"])]
+    fields = {"record": json.dumps(RECORD), "to": ".html", "source": "Cough for 3 days."}
+    answer = client.post("/v1/export", files=[*parts, *((name, (None, value)) for name, value in fields.items())])
+    assert [answer.text.count(said) for said in ("<figcaption>Current", "<figcaption>Prior", "Cough for 3 days.")] == [1, 1, 1]

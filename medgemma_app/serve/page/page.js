@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const state = { running: null, record: null, scan: null };
+const state = { running: null, record: null, scan: null, source: null };
 
 function show(id, shown = true) { at(id).hidden = !shown; }
 
@@ -13,7 +13,8 @@ function say(status, error = "") {
 }
 
 function headers(more = {}) {
-  const key = at("key").value;
+  const key = at("key").value.trim();
+  if (/[^\x21-\x7e]/.test(key)) throw new Error("a key has Latin letters, digits and signs only; copy it anew");
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
@@ -50,6 +51,7 @@ function begin() {
   show("actions", false);
   show("streaming");
   show("cancel");
+  at("cancel").focus();
   for (const button of document.querySelectorAll("form button")) button.disabled = true;
   say("Writing…");
 }
@@ -60,15 +62,18 @@ function end() {
   for (const button of document.querySelectorAll("form button")) button.disabled = false;
 }
 
-function finished(record, html) {
+function finished(record, view) {
   state.record = record;
+  state.source = view.source;
   // The server has escaped everything that is not its own, and no script runs here but this one.
-  at("report").innerHTML = html;
+  at("report").innerHTML = view.html;
   show("streaming", false);
   show("actions");
   for (const option of at("format").options) option.disabled = option.value.endsWith(".dcm") && record.kind !== "findings";
   say("Done. Read the checks, then the picture or the notes themselves.");
-  at("report").querySelector("h1")?.scrollIntoView();
+  const title = at("report").querySelector("h1");
+  title.tabIndex = -1;
+  title.focus();  // which also scrolls to it, and tells a screen reader
 }
 
 async function write(event) {
@@ -90,7 +95,7 @@ async function write(event) {
     await events(answer, (name, data) => {
       if (name === "token" && data.kind !== "thought") at("text").textContent += data.text;
       if (name === "report") record = data;
-      if (name === "view") finished(record, data.html);
+      if (name === "view") finished(record, data);
       if (name === "error") throw new Error(data.error.message);
     });
     if (!state.record) throw new Error("the server broke off before the report was complete; ask again");
@@ -118,6 +123,25 @@ async function asPage() {
   return `<!doctype html>\n<html lang="en"><head>${head}<style>body { margin: 0 } ${css}</style></head><body>${at("report").innerHTML}</body></html>`;
 }
 
+// Reports what goes wrong in `work` in place of ending in silence.
+function guarded(work) {
+  return async () => {
+    try {
+      await work();
+    } catch (error) {
+      say("", error instanceof TypeError ? "the server cannot be reached; is it still running?" : error.message);
+    }
+  };
+}
+
+// The pictures of the report, each a PNG file named by its caption.
+function pictures() {
+  return [...at("report").querySelectorAll("figure")].map((figure) => {
+    const bytes = Uint8Array.from(atob(figure.querySelector("img").src.split(",")[1]), (letter) => letter.charCodeAt(0));
+    return new File([bytes], `${figure.querySelector("figcaption").textContent.toLowerCase()}.png`, { type: "image/png" });
+  });
+}
+
 async function download() {
   const ending = at("format").value;
   if (ending === ".html") {
@@ -128,6 +152,10 @@ async function download() {
   fields.set("record", JSON.stringify(state.record));
   fields.set("to", ending);
   if (ending.endsWith(".dcm")) fields.set("scan", state.scan);
+  if (ending === ".pdf" || ending === ".dcm") {
+    for (const picture of pictures()) fields.append("images", picture);
+    if (state.source !== null) fields.set("source", state.source);
+  }
   const answer = await fetch("/v1/export", { method: "POST", body: fields, headers: headers() });
   if (!answer.ok) return say("", await refusal(answer));
   save(await answer.blob(), ending);
@@ -146,11 +174,15 @@ function choose() {
 
 function drop(zone) {
   const over = (event, on) => { event.preventDefault(); zone.classList.toggle("over", on); };
-  zone.addEventListener("dragover", (event) => over(event, true));
-  zone.addEventListener("dragleave", (event) => over(event, false));
-  zone.addEventListener("drop", (event) => {
+  // Anywhere on the page: beside the zone, the browser would leave the page and open the file.
+  document.addEventListener("dragover", (event) => over(event, true));
+  document.addEventListener("dragleave", (event) => over(event, false));
+  document.addEventListener("drop", (event) => {
     over(event, false);
-    if (event.dataTransfer.files.length) at("scan").files = event.dataTransfer.files;
+    if (event.dataTransfer.files.length === 0) return;
+    if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
+    at("scan").files = event.dataTransfer.files;
+    say(`${event.dataTransfer.files[0].name} is chosen.`);
   });
 }
 
@@ -165,8 +197,8 @@ async function ready() {
 for (const id of ["findings", "soap"]) at(id).addEventListener("submit", write);
 for (const choice of document.querySelectorAll("input[name=kind]")) choice.addEventListener("change", choose);
 at("cancel").addEventListener("click", () => state.running?.abort());
-at("copy").addEventListener("click", copy);
-at("download").addEventListener("click", download);
+at("copy").addEventListener("click", guarded(copy));
+at("download").addEventListener("click", guarded(download));
 drop(document.querySelector(".drop"));
 choose();
 ready();
