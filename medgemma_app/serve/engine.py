@@ -14,6 +14,7 @@ Prefix caching, speculative decoding and quantised caches stay off, whatever mlx
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -80,45 +81,48 @@ class Draws:
         return mx.concatenate(drawn)
 
 
-PIECE = 256  # tokens of a prompt that are read at a time, as many as a picture has
-STEPS = 4  # tokens of every answer between two pieces of a prompt that is longer
-AGEING = 8  # tokens by which a prompt counts as longer for each piece that was read, or request that came, before it
+PIECE = 128  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
+OLDEST = 4  # of so many pieces, one is of the prompt that came first
+AGEING = 8  # tokens by which a request counts as longer for each one that came before it
 
 
 class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
-    """Reads prompts in pieces, the one with the least left to read first, and decodes one token of every answer between two pieces."""
+    """Reads prompts in pieces, the one with the least left first, and gives answers as much time as pieces, so that none stands still."""
 
     reading: list[PromptProcessingBatch]  # prompts of which a part is read
     pieces: int  # that were read so far
-    steps: int  # of decoding since the last of them
-    waiting_since: dict[int, int]  # by the number of a prompt, the pieces that had been read when it came
+    decoded: bool  # a token of every answer since the last of them
+    owed: float  # seconds of decoding before the next piece of a long prompt
     _unprocessed_sequences: list[tuple[Any, ...]]
 
     @classmethod
     def adopt(cls, generator: BatchGenerator, image_token: int) -> None:
         """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
         generator.__class__ = cls
-        generator.image_token, generator.reading, generator.waiting_since = image_token, [], {}
-        generator.pieces = generator.steps = 0
+        generator.image_token, generator.reading = image_token, []
+        generator.pieces, generator.decoded, generator.owed = 0, True, 0.0
 
     @property
     def has_work(self) -> bool:
         return bool(len(self._generation_batch) or self._unprocessed_sequences or self.reading)
 
     def remove(self, uid: int) -> bool:
-        self.waiting_since.pop(uid, None)
         begun = len(self.reading)
         self.reading = [prompt for prompt in self.reading if prompt.uids != [uid]]
         return len(self.reading) < begun or bool(super().remove(uid))
 
     def _next(self, **_: Any) -> tuple[list[Any], list[Any]]:
+        """Reads a piece or decodes a token of every answer, not both, so that no token waits for a piece before it is sent."""
+        start = time.monotonic()
+        due = not len(self._generation_batch) or (self.decoded and (self.owed <= 0 or self._shortest() <= PIECE))
+        if due and (self._unprocessed_sequences or self.reading):
+            self._read_piece(self._first_in_line())
+            self.decoded, self.owed = False, max(self.owed, time.monotonic() - start)
+            return [], []
         waiting, self._unprocessed_sequences = self._unprocessed_sequences, []
         _, answers = super()._next()  # which then only decodes
         self._unprocessed_sequences = waiting
-        self.steps += 1
-        if (waiting or self.reading) and (not answers or self.steps >= STEPS or self._shortest() <= PIECE):
-            self.steps = 0
-            self._read_piece(self._first_in_line())
+        self.decoded, self.owed = True, self.owed - (time.monotonic() - start)
         return [], answers
 
     def _shortest(self) -> int:
@@ -146,14 +150,10 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         return int(fitting[-1] if len(fitting) else ends[0])
 
     def _first_in_line(self) -> PromptProcessingBatch:
-        """The prompt to read a piece of: the one with the least left, but so that each gains by waiting."""
-
-        def place(uid: int, tokens: int) -> int:
-            return tokens + AGEING * int(self.waiting_since.setdefault(uid, self.pieces))
-
-        line = [(place(prompt.uids[0], prompt._input_ids.shape[1]), prompt.uids[0], prompt) for prompt in self.reading]
-        line += [(place(row[0], len(row[1])), row[0], row) for row in self._unprocessed_sequences]
-        first = min(line, key=lambda one: one[:2])[2]
+        """The prompt to read a piece of: the one with the least left or, in its turn, the one that came first, so that none starves."""
+        line = [(prompt._input_ids.shape[1], prompt.uids[0], prompt) for prompt in self.reading]
+        line += [(len(row[1]), row[0], row) for row in self._unprocessed_sequences]
+        first = min(line, key=lambda one: one[self.pieces % OLDEST == 0 : 2])[2]
         return self._begin(first) if isinstance(first, tuple) else first
 
     def _begin(self, row: tuple[Any, ...]) -> PromptProcessingBatch:
