@@ -1,4 +1,4 @@
-"""What every user is told, and how a line is made safe to show."""
+"""The notices that every user sees, and how text is made safe to print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 NOTICE = "Research use only. Outputs are drafts that need independent verification. Not a medical device."
 BOX_NOTICE = "Boxes are for anatomy only, and every box needs validation."
-DEMO_NOTICE = "The demo model knows drawn phantoms and synthetic notes only: what it says means nothing clinically."
+DEMO_NOTICE = "The demo model was trained on drawn phantoms and synthetic notes only: its output has no clinical meaning."
 TERMS = "MedGemma's weights come under the Health AI Developer Foundations terms of use."
 BLIND_SPOT = (
     "The checks compare text with text. They cannot see whether a sentence is true of the picture or of the patient: "
@@ -18,12 +18,12 @@ BLIND_SPOT = (
 
 NOTHING_FOUND = "the text checks found nothing, which does not mean that the report is right"
 
-# Control characters (C0 and C1) drive a terminal, bidirectional overrides reorder what it shows, half a surrogate pair cannot be written.
+# Control characters (C0 and C1) control a terminal, bidirectional overrides reorder its text, lone surrogates cannot be encoded.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """``text`` with every unsafe character replaced by U+FFFD, one for one, so that offsets stay."""
+    """``text`` with every unsafe character replaced by one U+FFFD, so that offsets do not change."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -37,7 +37,7 @@ def printable_value(value: Any) -> Any:
 
 
 def verdict(severities: Sequence[str]) -> str:
-    """What the checks found, in words: "2 errors, 1 warning"."""
+    """What the checks found, such as "2 errors, 1 warning"."""
     counts = {severity: severities.count(severity) for severity in ("error", "warning", "info") if severity in severities}
     plural = {"error": "errors", "warning": "warnings"}
     return ", ".join(f"{count} {plural.get(word, word) if count > 1 else word}" for word, count in counts.items()) or NOTHING_FOUND

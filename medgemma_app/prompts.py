@@ -20,7 +20,7 @@ from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# In a wheel the files lie inside the package; in a checkout, and so in an editable install, beside it.
+# In a wheel the files are inside the package; in a checkout or an editable install they are beside it.
 FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent / "prompts")
 
 ANSWER_TOKENS = 2000
@@ -30,20 +30,20 @@ LARGEST_FILE = 50_000  # bytes
 MOST_SECTIONS = 30
 
 _HEADING = re.compile(r"(?P<heading>[^\W\d_][\w &/'’-]{0,59}?)(?P<optional> \(optional\))?")
-_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def encodable(text: str) -> str:
-    """The text with every half of a surrogate pair as U+FFFD."""
-    return _HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)
+    """The text with every lone surrogate replaced by U+FFFD."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One user turn: text and pictures (RGB) in the order the model sees them, and a system text before it.
 
-    ``answer_tokens`` is how many tokens an answer may have where ``Options.max_tokens`` does not say it.
-    What cannot be encoded (half a surrogate pair, as a terminal makes of a stray byte) becomes U+FFFD.
+    ``answer_tokens`` is the number of tokens that an answer may have, unless ``Options.max_tokens`` is given.
+    Lone surrogates, which cannot be encoded, become U+FFFD; a terminal makes them of bytes that are not UTF-8.
     """
 
     parts: tuple[str | Image, ...]
@@ -88,7 +88,7 @@ class PromptFile:
     optional: tuple[str, ...] = ()
 
     def fill(self, **values: str | None) -> str:
-        """The text with every ``$variable`` replaced; a variable that has no value takes its line with it.
+        """The text with every ``$variable`` replaced; the line of a variable without a value is left out.
 
         Raises PromptError when the file and the values do not name the same variables.
         """
@@ -216,8 +216,8 @@ def findings_prompt(
 ) -> tuple[Prompt, PromptFile]:
     """Pictures first, then the request: the order of MedGemma 1.5's own examples; a prior comes before the current pictures.
 
-    ``views`` are further views of the same study; ``header`` is what the image file itself says of the picture; ``file`` takes the
-    place of this package's own prompt. Raises PromptError where it is for other pictures.
+    ``views`` are further views of the same study; ``header`` describes the picture by its file's header; ``file`` replaces this
+    package's own prompt. Raises PromptError if the prompt is for other pictures.
     """
     shown = " and ".join(["prior"] * (prior is not None) + ["views"] * bool(views)) or "one"
     file = file or read_prompt({"one": "findings"}.get(shown, f"findings_{shown.replace(' and ', '_')}"))
@@ -232,10 +232,10 @@ def series_prompt(
     """The request, every slice followed by "SLICE i", and the question: the order of Google's CT examples."""
     file = file or read_prompt("findings_series")
     _refuse_pictures(file, "series")
-    mark = "\x00"  # no text of a prompt can hold it
+    mark = "\x00"  # a character that no text of a prompt contains
     before, _, after = file.fill(indication=indication, header=header, slices=mark).partition(mark)
     *numbered, last = numbered_slices(slices)
-    # The chat template joins texts with nothing between them, so the last number and the question are one text.
+    # The chat template joins texts without a separator, so the last number and the question are made one text.
     return Prompt((before.strip(), *numbered, f"{last}\n\n{after.strip()}")), file
 
 

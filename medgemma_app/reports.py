@@ -1,4 +1,4 @@
-"""findings() and soap(): the whole way from an input file to a checked report, one study or many."""
+"""findings() and soap(): from an input file to a checked report, for one study or many."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def findings(
 
     ``views`` are further views of the same study; with a ``prior`` the report compares. ``prompt`` is a prompt file: the name of one
     of this package, or a path. Raises InputError before any inference, ContextError when the pictures do not fit,
-    GenerationCancelled (with what there was) when stopped. ``retries``: see ``write``.
+    GenerationCancelled (with the partial answer) when stopped. ``retries``: see ``write``.
     """
     task = findings_task(model, scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
     return cast(FindingsReport, write(model, task, retries=retries, on_token=on_token))
@@ -61,7 +61,7 @@ def findings_many(
     retries: int = 0,
     progress: bool | None = None,
 ) -> Iterator[FindingsReport | MedGemmaError]:
-    """For each scan, in order, its report or the error it failed with; ``batch_size`` of them are decoded together.
+    """Yields for each scan, in order, its report or the error it failed with; ``batch_size`` scans are decoded together.
 
     Scans are taken from the iterable as there is room for them; by default memory decides how many that is. ``progress`` shows on
     stderr how many are done, by default in a notebook or on a terminal.
@@ -214,7 +214,7 @@ def soap_many(
     retries: int = 0,
     progress: bool | None = None,
 ) -> Iterator[SoapReport | MedGemmaError]:
-    """For the notes of each visit, in order, the report or the error it failed with; as ``findings_many``."""
+    """Like ``findings_many``: yields for the notes of each visit, in order, the report or the error it failed with."""
     _check_list(notes, "notes", "visit")
     chosen = checked_options(options).seeded()
     file = choose_prompt("soap" if prompt is None else prompt, "soap")
@@ -282,7 +282,7 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: Pro
     if not (model.can_count or truncate) or (count := tokens(notes.text)) <= limit:  # a server that cannot count refuses by itself
         return notes.text, ()
     if not truncate:
-        message = f"the notes are {count} tokens long, and {limit} fit beside the answer; shorten them, or cut them with --truncate"
+        message = f"the notes have {count} tokens, and {limit} fit in addition to the answer; shorten them, or cut them with --truncate"
         raise ContextError(message, tokens=count, limit=limit)
     kept, left_out = notes.fit(tokens, limit)
     if not kept:
@@ -299,7 +299,7 @@ def _check_list(given: object, name: str, one: str) -> None:
 def check_model(model: Model) -> None:
     """Raises TypeError for anything that cannot generate."""
     if not callable(getattr(model, "generate_many", None)):
-        raise TypeError(f"model must be a MedGemma or what connect() gives, not {type(model).__name__}")
+        raise TypeError(f"model must be a MedGemma or the result of connect(), not {type(model).__name__}")
 
 
 def _scan(source: Picture) -> Scan:

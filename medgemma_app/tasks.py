@@ -24,10 +24,10 @@ OnToken = Callable[[Token], object]
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """A generated draft, what the checks say of it, and everything needed to trace and repeat it.
+    """A generated draft, the issues that the checks found, and everything needed to trace and repeat it.
 
-    ``images`` are the pictures that the model saw, each with its caption, and ``source`` is the text of the notes it was given. Both
-    are kept for exports, and are not part of ``to_dict``.
+    ``images`` are the pictures that the model saw, with their captions; ``source`` is the text of the notes it was given. Both are kept
+    for exports, and are not part of ``to_dict``.
     """
 
     text: str
@@ -45,15 +45,16 @@ class Report:
         return f"<{type(self).__name__}, a draft: {len(self.text.split())} words, {counts}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The report as a notebook shows it."""
         from medgemma_app.export.html import fragment
 
         return fragment(self.to_dict(), images=self.images, source=self.source)
 
     def save(self, path: str | Path, *, scan: str | Path | None = None, subject: str | None = None) -> None:
-        """Writes the report to a file whose ending says how: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.
+        """Writes the report to a file in the format of its ending: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.
 
-        ``scan`` is the DICOM file it is of, for DICOM; ``subject`` a reference such as "Patient/123", for FHIR. Raises OutputError.
+        DICOM formats need ``scan``, the DICOM file that the report is about; for FHIR, ``subject`` is a reference such as "Patient/123".
+        Raises OutputError.
         """
         from medgemma_app.export import save
 
@@ -123,7 +124,7 @@ class SoapReport(Report):
 
 
 def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says besides the answer, so that it can be traced and repeated. ``file`` is None for a question."""
+    """The part of a record that makes it possible to trace and repeat the answer. ``file`` is None for a question."""
     prompt = file and {
         "file": file.name,
         "sha256": file.sha256,
@@ -153,7 +154,7 @@ def package_version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt that is ready, how it is to be answered, and what makes a report of the answer."""
+    """A prompt, the options for its answer, and the function that makes a report of the answer."""
 
     prompt: Prompt
     options: Options
@@ -162,9 +163,9 @@ class Task:
 
 
 def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
-    """Answers a task. Where validation finds an error, up to ``retries`` more answers are drawn and the best one is kept.
+    """Answers a task. If validation finds an error, up to ``retries`` more answers are generated, and the best one is kept.
 
-    ``Report.tries`` says how many there were, its options are those of the answer kept. ``on_token`` sees all of them.
+    ``Report.tries`` is the number of answers; the report's options are those of the best one. ``on_token`` is called for all of them.
     """
     check_whole("retries", retries, least=0)
     return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
@@ -173,9 +174,9 @@ def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | Non
 def write_many(
     model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int, retries: int = 0
 ) -> Iterator[Report | MedGemmaError]:
-    """Answers tasks that are decoded together: for each, in order, its report or the error it failed with.
+    """Answers tasks that are decoded together; yields for each, in order, its report or the error it failed with.
 
-    A task is made when there is room for it. ``options`` are those of all tasks.
+    Each task is made when there is room for it in the batch. All tasks have the same ``options``.
     """
     check_whole("retries", retries, least=0)
     return _written(model, tasks, options, batch_size, retries)
@@ -212,7 +213,7 @@ def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnT
     while not best.validation.ok and tries <= retries:
         try:
             again = _answer(model, task, _varied(task.options, tries, task.retry_penalty), on_token)
-        except GenerationError:  # there is an answer already
+        except GenerationError:  # keep the answer that there is
             break
         best, tries = min(best, again, key=_faults), tries + 1
     return replace(best, tries=tries)

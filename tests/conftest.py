@@ -51,6 +51,15 @@ def real_model():
     return MedGemma.load(real_checkpoint)
 
 
+@pytest.fixture(scope="module")
+def client():
+    """A client of ``medgemma serve`` with the demo."""
+    from serving import running
+
+    with running("demo") as client:
+        yield client
+
+
 @pytest.fixture
 def server():
     """A server of our own that does what a test tells it to."""

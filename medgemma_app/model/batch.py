@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREFILLED_TOGETHER = 4
 
 Numbered = tuple[int, "Prompt"]
-Ended = tuple[int, Generation | MedGemmaError]
+Outcome = tuple[int, Generation | MedGemmaError]
 
 
 def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
@@ -35,7 +35,7 @@ def generate_many(model: LoadedModel, prompts: Iterable[Prompt], options: Option
             turn += 1
 
 
-def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Ended]:
+def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Outcome]:
     """Yields results in the order in which they end. If mlx runs out of memory, the batch continues with half as many rows."""
     batch = Batch(model, options, size)
     try:
@@ -77,7 +77,7 @@ class Batch:
         """The prompts whose rows have not ended."""
         return [(number, prompt) for number, prompt, _ in self.rows.values()]
 
-    def fill(self, prompts: Iterator[Numbered]) -> Iterator[Ended]:
+    def fill(self, prompts: Iterator[Numbered]) -> Iterator[Outcome]:
         """Adds prompts while there is room; yields the errors of those that cannot be added."""
         while len(self.rows) < self._size and (item := next(prompts, None)):
             try:
@@ -91,7 +91,7 @@ class Batch:
         uid = self._generator.insert([row.prompt_ids], [row.options.max_tokens], [fed], [self._model.processors(row.options)])[0]
         self.rows[uid] = (number, prompt, row)
 
-    def step(self) -> Iterator[Ended]:
+    def step(self) -> Iterator[Outcome]:
         """Generates one more token for every row; yields the results of the rows that ended."""
         for response in self._generator.next()[1]:
             number, _, row = self.rows[response.uid]

@@ -133,7 +133,7 @@ class LoadedModel:
         return mx.array(self.processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
 
     def batch_size(self, max_tokens: int) -> int:
-        """The number of prompts, 1 to 16, that fit into memory beside the weights, each with a picture and ``max_tokens`` to generate."""
+        """The number of prompts, 1 to 16, that fit into memory with the weights, each with a picture and ``max_tokens`` to generate."""
         tokens = min(self.context, PROMPT_TOKENS + max_tokens)
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         memory = int(mx.device_info().get("max_recommended_working_set_size", physical // 2))

@@ -90,7 +90,7 @@ class MedGemma:
         return Estimate(tokens, self._loaded.cache_bytes(tokens), seconds)
 
     def batch_size(self, max_tokens: int) -> int:
-        """The number of prompts, 1 to 16, that fit into memory beside the weights, each with a picture and ``max_tokens`` to generate."""
+        """The number of prompts, 1 to 16, that fit into memory with the weights, each with a picture and ``max_tokens`` to generate."""
         return self._loaded.batch_size(max_tokens)
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:

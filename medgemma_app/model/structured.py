@@ -62,7 +62,7 @@ def _line(said: object) -> str:
 
 
 def token_bytes(tokenizer: Any, *, vocabulary: int, end: list[int]) -> LLTokenizer:
-    """What llguidance needs to know of a tokenizer; takes seconds for Gemma's 262,145 tokens. ``end`` are the ids that end an answer."""
+    """The vocabulary as llguidance needs it; this takes seconds for Gemma's 262,145 tokens. ``end`` are the ids that end an answer."""
     from llguidance.hf import from_tokenizer
 
     return from_tokenizer(tokenizer, n_vocab=max(vocabulary, len(tokenizer)), eos_token=end)
@@ -71,7 +71,7 @@ def token_bytes(tokenizer: Any, *, vocabulary: int, end: list[int]) -> LLTokeniz
 class SchemaMask:
     """The logits processor of one answer, as mlx-vlm calls it: [1, vocabulary] -> the same, -inf where a token may not come next.
 
-    Where llguidance gives up on a schema halfway, the numbers become NaN, which fails this answer and none beside it.
+    If llguidance gives up on a schema halfway, the logits become NaN, which fails this answer but no other in the batch.
     """
 
     def __init__(self, tokenizer: LLTokenizer, schema: str) -> None:

@@ -177,8 +177,8 @@ def _apply_peft(model: Any, config: Mapping[str, Any], file: Path) -> None:
 
     refused = [name for name in ("alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias") if config.get(name)]
     if config["peft_type"] != "LORA" or refused:
-        told = ", ".join(refused) or config["peft_type"]
-        raise ModelError(f"the adapter {file.parent.name} uses {told}, which is not supported; merge it into the model's weights")
+        used = ", ".join(refused) or config["peft_type"]
+        raise ModelError(f"the adapter {file.parent.name} uses {used}, which is not supported; merge it into the model's weights")
     read = cast("dict[str, mx.array]", mx.load(str(file)))
     layers: dict[str, dict[str, mx.array]] = {}
     for name, value in read.items():

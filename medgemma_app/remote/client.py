@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medgemma_app.remote.messages import Reply
 
     Ask = Callable[[Prompt, Callable[[Token], object]], Generation]
-    Ended = tuple[int, Generation | BaseException]
+    Outcome = tuple[int, Generation | BaseException]
 
 LARGEST_BODY = 64_000_000  # bytes of a response, including a stream of tokens
 RETRIES = 4  # of a request that a busy server refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
@@ -198,7 +198,7 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
     Prompts are taken from the iterable in the caller's thread, as requests end. Raises the first EndpointError, since all later
     requests would fail with it too. When the caller stops iterating, all requests end.
     """
-    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     numbered, done, stop = enumerate(prompts), {}, threading.Event()
     running = turn = 0
     try:
@@ -218,7 +218,7 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
         stop.set()
 
 
-def _work(ask: Ask, number: int, prompt: Prompt, ended: queue.SimpleQueue[Ended], stop: threading.Event) -> None:
+def _work(ask: Ask, number: int, prompt: Prompt, ended: queue.SimpleQueue[Outcome], stop: threading.Event) -> None:
     def watch(_: Token) -> None:
         if stop.is_set():
             raise _Abandoned

@@ -3,7 +3,7 @@
 The engine is mlx-vlm's ``ResponseGenerator``: one thread that owns the model and decodes all requests together. Here it is given
 what it is fed (ids and embeddings from ``MedGemma``), and four of its habits are put right, because answers would depend on them:
 
-- one sampler, that of the first request, draws for all requests that run beside it: here every request draws for itself;
+- the sampler of the first request draws the tokens of all concurrent requests: here every request has its own;
 - a request is cancelled by a number that is given again to a later one: here by its own queue;
 - what fails before a request is taken in fails all that are running: here that request alone;
 - prompts are read whole, and those that wait together are read together: here in pieces, between which all others decode, and the
@@ -202,7 +202,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         processors = self.served.processors(options)
         arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options, logits_processors=processors)
         self.requests.put(QueuedGenerationRequest(answer, {"ids": ids, "images": images}, prompt_tokens=len(ids), args=arguments))
-        if self._stop:  # its thread may have ended, and nobody else would say so
+        if self._stop:  # the engine's thread may have ended already
             answer.put(stopping())
         return answer
 

@@ -181,11 +181,11 @@ def read_export(raw: bytes, content_type: str) -> bytes:
     files = sent if isinstance(sent := fields.get("images", []), list) else [sent]
     if not all(isinstance(file, Upload) for file in files) or not isinstance(source, str | None):
         raise InputError("images must be picture files, each named by its caption, and source must be a text")
-    told = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
-    if not isinstance(told, dict) or ending not in ENDINGS:
+    report = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
+    if not isinstance(report, dict) or ending not in ENDINGS:
         raise InputError(f"record must be the JSON record of a report, and to one of {', '.join(ENDINGS)}")
     try:
         images = [(file.name.removesuffix(".png"), load_image(file.raw, pad=False)) for file in files]
-        return render(told, ending, images=images, source=source, scan=scan.raw if isinstance(scan, Upload) else None)
+        return render(report, ending, images=images, source=source, scan=scan.raw if isinstance(scan, Upload) else None)
     except OutputError as error:
         raise InputError(str(error)) from error

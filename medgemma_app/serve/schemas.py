@@ -208,7 +208,7 @@ class ChatBody(Sampling):
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
     min_p: Annotated[float, Field(ge=0, le=0)] = 0.0
-    # InstructionMessage by many clients and of no effect: the penalty looks at the whole answer, and ids of tokens are not told.
+    # Many clients send these; they have no effect here.
     repetition_context_size: Whole | None = None
     return_token_ids: bool = False
     user: str | None = None

@@ -106,7 +106,7 @@ class ServedModel:
         return None
 
     def batch_size(self, max_tokens: int) -> int:
-        """How many prompts fit into memory beside the weights."""
+        """The number of prompts that fit into memory with the weights."""
         return self.loaded.batch_size(max_tokens)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:

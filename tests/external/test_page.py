@@ -21,12 +21,6 @@ SECONDS = 20
 
 
 @pytest.fixture(scope="module")
-def client():
-    with running("demo") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome")

@@ -188,19 +188,25 @@ def test_nothing_is_computed_before_the_first_token_is_asked_for(tiny_model, mon
     assert counted == []
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("full"), OSError("gone")])
-def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
+def stop_at(count, model, error):
+    """The GenerationCancelled of a generation whose ``on_token`` raises ``error`` at the given token, and the tokens until then."""
     seen = []
 
-    def third(token):
+    def on_token(token):
         seen.append(token)
-        if len(seen) == 3:
+        if len(seen) == count:
             raise error
 
     with pytest.raises(GenerationCancelled) as caught:
-        tiny_model.generate(PROMPT, Options(max_tokens=50), on_token=third)
-    partial = caught.value.partial
-    assert caught.value.__cause__ is error
+        model.generate(PROMPT, Options(max_tokens=50), on_token=on_token)
+    return caught.value, seen
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("full"), OSError("gone")])
+def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
+    stopped, seen = stop_at(3, tiny_model, error)
+    partial = stopped.partial
+    assert stopped.__cause__ is error
     assert partial.finish_reason == "cancelled"
     assert list(partial.token_ids) == [token.id for token in seen]
     assert partial.text == tiny_model._loaded.processor.tokenizer.decode(partial.token_ids)
@@ -209,17 +215,9 @@ def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
 def test_a_word_held_back_is_not_lost_when_stopped(tiny_model, monkeypatch):
     tokenizer = tiny_model._loaded.processor.tokenizer
     scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
-    seen = []
-
-    def fourth(token):
-        seen.append(token)
-        if len(seen) == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(GenerationCancelled) as caught:
-        tiny_model.generate(PROMPT, Options(max_tokens=50), on_token=fourth)
-    assert caught.value.partial.text == tokenizer.decode([token.id for token in seen])
-    assert caught.value.partial.text != "".join(token.text for token in seen)
+    stopped, seen = stop_at(4, tiny_model, KeyboardInterrupt())
+    assert stopped.partial.text == tokenizer.decode([token.id for token in seen])
+    assert stopped.partial.text != "".join(token.text for token in seen)
 
 
 def test_the_model_works_after_a_cancelled_stream(tiny_model):

@@ -15,7 +15,7 @@ import pytest
 from fastapi import Request
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
-from serving import chat, encoded, png, running
+from serving import chat, encoded, png
 from typer.testing import CliRunner
 
 from medgemma_app.cli.app import app as command
@@ -35,12 +35,6 @@ JSON = {"content-type": "application/json"}
 SECRET = "Mrs Whittlethorpe"
 DEEP = "[" * 100_000
 FINDINGS, SOAP, CHAT, TOKENIZE = "/v1/findings", "/v1/soap", "/v1/chat/completions", "/tokenize"
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running("demo") as client:
-        yield client
 
 
 def blank():
@@ -86,7 +80,7 @@ BAD = [
     (FINDINGS, {"scan": SCAN, "model": "mlx-community/other"}, 404, "this server only serves demo"),
     (SOAP, {"notes": {}}, 422, "the text of the notes has nothing clinical to write a note from; give the notes of a visit"),
     (SOAP, {"notes": "/etc/passwd"}, 422, "the text of the notes has nothing clinical"),
-    (SOAP, {"notes": "word " * 9000}, 400, "the notes are"),
+    (SOAP, {"notes": "word " * 9000}, 400, "the notes have"),
     (SOAP, '{"notes": ' + "[" * 200 + "1" + "]" * 200 + "}", 422, "the request is nested too deeply"),
     (CHAT, url("https://example.org/x.png"), 422, "picture 1 is a URL, and this server fetches nothing"),
     (CHAT, url("/etc/passwd"), 422, "picture 1 is not"),

@@ -30,12 +30,6 @@ SQUARE = (896, 896)
 
 
 @pytest.fixture(scope="module")
-def client():
-    with running("demo") as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def slow():
     """A picture whose decoding takes many seconds."""
     return json.dumps({"scan": base64.b64encode(many_scans(3000, 2000)).decode(), "options": {"max_tokens": 1}})

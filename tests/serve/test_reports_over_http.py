@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from serving import chat, encoded, events, png, running
+from serving import chat, encoded, events, png
 
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
@@ -14,12 +14,6 @@ from medgemma_app.demo import draw_phantom, write_notes
 TOKENS = 12
 SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
-
-
-@pytest.fixture(scope="module")
-def client():
-    with running("demo") as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
