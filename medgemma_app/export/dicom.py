@@ -169,7 +169,7 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
     items = [_item("CONTAINS", "TEXT", comment, TextValue=f"DRAFT. {NOTICE}")]
     for name, heading, text in sections_of(record):
         outer, outer_name, inner, inner_name = HEADINGS.get(name, HEADINGS["findings"])
-        said = text if heading.strip(" *_#:").lower() == name else f"{heading}\n{text}"
+        said = text if heading.strip(" *_#:").lower() == name in ("", *HEADINGS) else f"{heading}\n{text}"
         finding = _item("CONTAINS", "TEXT", _code(inner, "DCM", inner_name), TextValue=said)
         items.append(
             _item("CONTAINS", "CONTAINER", _code(outer, "DCM", outer_name), ContinuityOfContent="SEPARATE", ContentSequence=[finding])

@@ -243,6 +243,13 @@ def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(sca
     assert all(said in told for said in ("The heart is <large> & unchanged.", "Enlarged heart on the left.", NOTICE, BLIND_SPOT))
 
 
+def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
+    text, sections = "LUNGS:\nThey are clear.\n\nIMPRESSION:\nNormal chest.", {"lungs": "They are clear.", "impression": "Normal chest."}
+    export.save(of(scan, text=text, sections=sections, issues=[]), tmp_path / "report.sr.dcm", scan=scan)
+    told = [str(element.value) for element in pydicom.dcmread(tmp_path / "report.sr.dcm").iterall() if element.keyword == "TextValue"]
+    assert {"LUNGS:\nThey are clear.", "Normal chest."} <= set(told)
+
+
 @pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
 def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
     record = of(scan)
