@@ -1,83 +1,39 @@
-"""Text out of documents: plain text in any common encoding, RTF, Word (DOCX), PDF. The content of a file tells what it is, not its name."""
+"""Text out of documents: RTF, Word (DOCX), PDF, XML and HTML.
+
+Files are hostile until they are read: sizes and depths are bounded, XML with a document type is refused, nothing is fetched.
+"""
 
 from __future__ import annotations
 
+import html
 import io
-import json
 import logging
 import re
 import zipfile
 import zlib
 from collections.abc import Iterable
+from html.parser import HTMLParser
 from typing import IO
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import PICTURE_STARTS
-from medgemma_app.inputs.markup import parse_xml
+from medgemma_app.inputs.files import SAVE_AS_TEXT, document_kind
 
 LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
 _STRUCK = "text that is struck through or hidden"
 _RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[^a-z]|[{}]|[^\\{}]+|\\", re.DOTALL)
-_SAVE_AS_TEXT = "save it as text, as DOCX, or as a PDF with text"
-_TRANSCRIBE = "transcribe it first, and give the transcript"
-# How files that hold no text begin, what they are, and the way on.
-_BINARY = (
-    (PICTURE_STARTS, "a picture", "medgemma findings reads pictures; of a photographed or scanned page, give the text that OCR finds"),
-    ((b"\xd0\xcf\x11\xe0",), "a document of an old Office version", _SAVE_AS_TEXT),
-    ((b"ID3", b"\xff\xfb", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"), "a recording", _TRANSCRIBE),
-    ((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh"), "a compressed file", "unpack it, and give the notes in it"),
-    ((b"SQLite format 3",), "a database", "export the notes as JSON or text"),
-)
-
-
-def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
-    """The text in ``raw``, and a warning where its encoding had to be guessed. Raises InputError for what is not text."""
-    refuse_binary(raw, name)
-    encoding, warning = charset or json.detect_encoding(raw), ""
-    try:
-        text = raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        text, warning = _western(raw), f"{name} is not UTF-8; it was read as Windows-1252: check its accented letters"
-        if encoding.startswith("utf-16") or encoding.startswith("utf-32") or not text:
-            line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
-            raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 text") from error
-    sample = text[:4000]
-    if "\0" in sample or len(re.findall(r"[\x01-\x08\x0e-\x1a\x7f]", sample)) * 20 > len(sample):
-        raise InputError(f"{name} is not text; give notes as text, JSON, DOCX or PDF")
-    return text, warning
-
-
-def _western(raw: bytes) -> str:
-    """The bytes read as Windows-1252; "" where that gives few letters."""
-    try:
-        text = raw.decode("cp1252")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    high = [sign for sign in text if sign > "\x7f"]
-    likely = [sign for sign in high if sign.isalpha() or sign in "°µ²³±½¼¾·–—‘’“”„…€£§«»´¿¡º®•×÷\xa0"]
-    return text if len(likely) * 10 >= len(high) * 9 and len(high) * 3 <= len(text) else ""
-
-
-def refuse_binary(raw: bytes, name: str) -> None:
-    """Raises InputError, with the way on, for what is known to hold no text."""
-    begins = next(((what, way) for starts, what, way in _BINARY if raw.startswith(starts)), None)
-    if raw[128:132] == b"DICM":
-        begins = ("DICOM", "medgemma findings reads DICOM pictures")
-    elif raw[:4] == b"RIFF" or raw[4:8] == b"ftyp":
-        begins = ("a picture", "medgemma findings reads pictures") if raw[8:12] == b"WEBP" else ("a recording", _TRANSCRIBE)
-    if begins:
-        raise InputError(f"{name} is {begins[0]}, not notes; {begins[1]}")
-
-
-def document_kind(raw: bytes) -> str:
-    """ "PDF", "RTF", "zip" for documents that are not plain text, else ""."""
-    if b"%PDF-" in raw[:1024]:
-        return "PDF"
-    if raw.lstrip()[:6].startswith(b"{\\rtf"):
-        return "RTF"
-    return "zip" if raw[:4] == b"PK\x03\x04" else ""
+_DEEPEST_XML = 200
+_NO_TAG = re.compile(r"<(?![^<>]*>)|<(?=!\[)")
+_LOGIN = re.compile(r"(?is)<title[^>]*>[^<]*\b([45]\d\d\b|sign[ -]?in|log[ -]?in|forbidden|unauthori[sz]ed|not found|error)[^<]*</title")
+# Tags that a browser shows without a gap: "37.<b>2</b>" is one number; tags that end a line; what it does not show.
+_WITHIN_WORDS = frozenset(("a", "b", "em", "font", "i", "mark", "small", "span", "strong", "sub", "tt", "u", "content"))
+_NEW_LINE = frozenset((
+    "address", "article", "blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "item",
+    "li", "list", "ol", "p", "paragraph", "pre", "section", "table", "tbody", "tr", "ul",
+))  # fmt: skip
+_NOT_SHOWN = frozenset(("script", "style", "title"))
 
 
 def read_document(raw: bytes, name: str) -> tuple[str, str, list[str]]:
@@ -156,7 +112,7 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         names = set(archive.namelist())
         if "word/document.xml" not in names:
-            raise InputError(f"{name} is a zip file or a document other than DOCX; unpack it, or {_SAVE_AS_TEXT}")
+            raise InputError(f"{name} is a zip file or a document other than DOCX; unpack it, or {SAVE_AS_TEXT}")
         parts = [part for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml") if part in names]
         read = [_word_text(_unpacked(archive.open(part), name), name) for part in parts]
         text = "\n".join(part for part, _ in read if part)
@@ -222,3 +178,83 @@ def _word_text(raw: bytes, name: str) -> tuple[str, bool]:
 def _is_unseen(run: Element) -> bool:
     marks = (run.find(f"rPr/{mark}") for mark in ("strike", "dstrike", "vanish"))
     return any(mark is not None and mark.get("val") not in ("0", "false", "off") for mark in marks)
+
+
+def parse_xml(raw: bytes, name: str) -> Element:
+    """The root of an XML document, names without their namespaces. A document type, and with it every entity of its own, is refused."""
+    builder, depth = TreeBuilder(), 0
+    parser = expat.ParserCreate(namespace_separator="}")
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST_XML:
+            raise InputError(f"{name} is XML that is nested too deeply; give the notes as text")
+        builder.start(tag.rpartition("}")[2], {key.rpartition("}")[2]: value for key, value in attributes.items()})
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(tag.rpartition("}")[2])
+
+    def doctype(*_: object) -> None:
+        raise InputError(f"{name} is XML with a document type, which is not read for safety; save it without <!DOCTYPE>")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(raw, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        line = getattr(error, "lineno", 1)
+        raise InputError(f"{name} is XML with a fault at line {line}; export it again, or give the notes as text") from error
+    return builder.close()
+
+
+def refuse_login_page(markup: str, name: str) -> None:
+    """Raises InputError for a page that servers show instead of what was asked for."""
+    if _LOGIN.search(markup[:20_000]):
+        raise InputError(f"{name} is a login or error page from a server, not notes; sign in and fetch the notes again")
+
+
+def struck_tags(markup: str) -> frozenset[str]:
+    """The tags for struck-through text that a page uses, and closes wherever it opens them."""
+    found = {tag: [len(re.findall(rf"(?i)<{slash}{tag}[\s>]", markup)) for slash in ("", "/")] for tag in ("del", "s", "strike")}
+    return frozenset(tag for tag, (opened, closed) in found.items() if 0 < opened == closed)
+
+
+def html_text(markup: str) -> str:
+    """The text of HTML, a block a line, without what is struck through.
+
+    "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark.
+    """
+    reader = _Text(_NOT_SHOWN | struck_tags(markup))
+    reader.feed(_NO_TAG.sub("&lt;", _without_comments(markup)))
+    reader.close()
+    lines = ("".join(reader.parts)).split("\n")
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+
+
+def _without_comments(markup: str) -> str:
+    """The parser looks through all that follows for the end of every comment and tag: without this and _NO_TAG a file could hold it up."""
+    first, *others = markup.split("<!--")
+    ended = [piece.partition("-->") for piece in others]
+    return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)
+
+
+class _Text(HTMLParser):
+    def __init__(self, not_shown: frozenset[str]) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._not_shown = not_shown
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._hidden += tag in self._not_shown
+        self.parts += [] if tag in _WITHIN_WORDS else ["^" if tag == "sup" else "\n" if tag in _NEW_LINE else " "]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in self._not_shown and self._hidden > 0
+        self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
+
+    def handle_data(self, data: str) -> None:
+        self.parts += [] if self._hidden else [re.sub(r"\s+", " ", data)]

@@ -11,9 +11,9 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import attachment_text
+from medgemma_app.inputs.documents import html_text, struck_tags
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.lines import status_mark, word_list
-from medgemma_app.inputs.markup import html_text, struck_tags
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)

@@ -1,8 +1,9 @@
-"""A path the user gave -> an open file that is safe to read, or one clear line about what is wrong; and what kind of file it is."""
+"""A path the user gave -> an open file that is safe to read, or one clear line about what is wrong; its kind; and plain text."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,16 @@ from medgemma_app.errors import InputError
 THE_FOLDER = "the folder"  # what messages call it: its name may be a patient's
 LARGEST_FILE = 2_000_000_000
 PICTURE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")  # of files, as Pillow reads them
+SAVE_AS_TEXT = "save it as text, as DOCX, or as a PDF with text"
+_TRANSCRIBE = "transcribe it first, and give the transcript"
+# How files that hold no text begin, what they are, and the way on.
+_BINARY = (
+    (PICTURE_STARTS, "a picture", "medgemma findings reads pictures; of a photographed or scanned page, give the text that OCR finds"),
+    ((b"\xd0\xcf\x11\xe0",), "a document of an old Office version", SAVE_AS_TEXT),
+    ((b"ID3", b"\xff\xfb", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"), "a recording", _TRANSCRIBE),
+    ((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh"), "a compressed file", "unpack it, and give the notes in it"),
+    ((b"SQLite format 3",), "a database", "export the notes as JSON or text"),
+)
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|\w+/)")
 
 
@@ -77,3 +88,51 @@ def sha256_of(file: BinaryIO) -> str:
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
     return digest
+
+
+def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
+    """The text in ``raw``, and a warning where its encoding had to be guessed. Raises InputError for what is not text."""
+    refuse_binary(raw, name)
+    encoding, warning = charset or json.detect_encoding(raw), ""
+    try:
+        text = raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        text, warning = _western(raw), f"{name} is not UTF-8; it was read as Windows-1252: check its accented letters"
+        if encoding.startswith("utf-16") or encoding.startswith("utf-32") or not text:
+            line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
+            raise InputError(f"{name} is not {encoding.upper().removesuffix('-SIG')} text at line {line}; save it as UTF-8 text") from error
+    sample = text[:4000]
+    if "\0" in sample or len(re.findall(r"[\x01-\x08\x0e-\x1a\x7f]", sample)) * 20 > len(sample):
+        raise InputError(f"{name} is not text; give notes as text, JSON, DOCX or PDF")
+    return text, warning
+
+
+def _western(raw: bytes) -> str:
+    """The bytes read as Windows-1252; "" where that gives few letters."""
+    try:
+        text = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    high = [sign for sign in text if sign > "\x7f"]
+    likely = [sign for sign in high if sign.isalpha() or sign in "°µ²³±½¼¾·–—‘’“”„…€£§«»´¿¡º®•×÷\xa0"]
+    return text if len(likely) * 10 >= len(high) * 9 and len(high) * 3 <= len(text) else ""
+
+
+def refuse_binary(raw: bytes, name: str) -> None:
+    """Raises InputError, with the way on, for what is known to hold no text."""
+    begins = next(((what, way) for starts, what, way in _BINARY if raw.startswith(starts)), None)
+    if raw[128:132] == b"DICM":
+        begins = ("DICOM", "medgemma findings reads DICOM pictures")
+    elif raw[:4] == b"RIFF" or raw[4:8] == b"ftyp":
+        begins = ("a picture", "medgemma findings reads pictures") if raw[8:12] == b"WEBP" else ("a recording", _TRANSCRIBE)
+    if begins:
+        raise InputError(f"{name} is {begins[0]}, not notes; {begins[1]}")
+
+
+def document_kind(raw: bytes) -> str:
+    """ "PDF", "RTF", "zip" for documents that are not plain text, else ""."""
+    if b"%PDF-" in raw[:1024]:
+        return "PDF"
+    if raw.lstrip()[:6].startswith(b"{\\rtf"):
+        return "RTF"
+    return "zip" if raw[:4] == b"PK\x03\x04" else ""
