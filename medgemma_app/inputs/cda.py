@@ -13,7 +13,8 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document, struck_tags
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, is_called, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, counted
+from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, inside, is_called, no_such_patient, status_mark
+from medgemma_app.inputs.lines import inside, status_mark
+from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 Resource: TypeAlias = Mapping[str, Any]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from medgemma_app.inputs.cda import SEXES, encoded_text, iso_day
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, SeveralPatients, counted, is_called, no_such_patient
+from medgemma_app.inputs.lines import Line, Reading, counted
+from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _FINDING_STATUS = {"D": "deleted", "W": "entered in error", "X": "cancelled", "N": "not asked for"}
 _ORDER_CONTROL = {"CA": "cancelled", "OC": "cancelled", "CR": "cancelled", "DC": "STOPPED: ", "OD": "STOPPED: "}

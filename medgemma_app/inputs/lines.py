@@ -1,4 +1,4 @@
-"""The lines that notes are made of, and which of them are kept when the model has no room for all.
+"""The lines that notes are made of: what a status means, the dates of visits, and what is kept when the model has no room for all.
 
 Every reader of notes (JSON, FHIR, HL7, transcripts, documents) returns lines. ``read_notes`` joins them to the text that the model reads.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-from medgemma_app.errors import InputError
 
 # Scripts that write without spaces are counted, and may be cut, by the character.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
@@ -23,7 +21,6 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\u
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
-_NAME_WORD = re.compile(r"[^\W_]+")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})")
 _MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
 _MOST_LABELS = 12  # in a message
@@ -132,29 +129,6 @@ def _listed(labels: list[str]) -> str:
     named = [label if times == 1 else f"{label} ({times})" for label, times in counted.items()]
     others += sum(counted[label] for label in list(counted)[_MOST_LABELS:])
     return ", ".join(named[:_MOST_LABELS] + ([f"{others} more"] if others else []))
-
-
-class SeveralPatients(InputError):
-    """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id."""
-
-    def __init__(self, name: str, number: int, *, can_choose: bool = True) -> None:
-        way = "give one file for each" + (", or choose one with --patient ID" if can_choose else "")
-        super().__init__(f"{name} holds the notes of {number} patients; {way}")
-
-
-def is_called(patient: str, names: Iterable[str]) -> bool:
-    """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
-    return _folded(patient) in map(_folded, names)
-
-
-def _folded(called: str) -> str:
-    words = _NAME_WORD.findall(called.casefold())
-    return " ".join(called.casefold().split()) if re.search(r"\d", called) else " ".join(sorted(words))
-
-
-def no_such_patient(name: str) -> InputError:
-    """The error for a ``patient`` that the notes do not name."""
-    return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
 
 
 def sortable_days(written: Sequence[str]) -> list[str]:

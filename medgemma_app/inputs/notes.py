@@ -24,8 +24,8 @@ from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical, without_taken_back
-from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, no_such_patient, visits_of
-from medgemma_app.inputs.patients import one_patient, refuse_several_numbers
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
+from medgemma_app.inputs.patients import no_such_patient, one_patient, refuse_several_numbers
 from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import SeveralPatients, is_called, key_words, no_such_patient
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.lines import key_words
 
 Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
 
@@ -37,6 +38,29 @@ _RECORD_NUMBER = re.compile(
     r"(?im)^\W*(mrn|patient (?:id|number|name)|medical record (?:number|no)|nhs (?:number|no)|hospital (?:number|no))\.?\s*[:#]\s*"
     r"([^\W_][\w ,.'/-]{0,40}?)[ \t]{0,9}(?:$|;|\||\t|  )"
 )
+
+
+class SeveralPatients(InputError):
+    """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id."""
+
+    def __init__(self, name: str, number: int, *, can_choose: bool = True) -> None:
+        way = "give one file for each" + (", or choose one with --patient ID" if can_choose else "")
+        super().__init__(f"{name} holds the notes of {number} patients; {way}")
+
+
+def is_called(patient: str, names: Iterable[str]) -> bool:
+    """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
+    return _folded(patient) in map(_folded, names)
+
+
+def _folded(called: str) -> str:
+    words = _WORD.findall(called.casefold())
+    return " ".join(called.casefold().split()) if re.search(r"\d", called) else " ".join(sorted(words))
+
+
+def no_such_patient(name: str) -> InputError:
+    """The error for a ``patient`` that the notes do not name."""
+    return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
 
 
 def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[str]]:
