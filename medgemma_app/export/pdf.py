@@ -103,6 +103,7 @@ def _flow(
         yield _paragraph("Answer", "head")
     if record.get("kind") == "locate":
         yield from _lines("Boxes", box_lines(record), shown)
+        yield _paragraph("Answer", "head")
     yield from _text(draft_pieces(record, issues), shown)
     yield _paragraph("Checks", "head")
     yield _paragraph(verdict(issues))
