@@ -10,8 +10,7 @@ from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:
     from medgemma_app.validate.boxes import validate_boxes
-    from medgemma_app.validate.questions import validate_answer
-    from medgemma_app.validate.reports import validate_findings, validate_soap
+    from medgemma_app.validate.reports import validate_answer, validate_findings, validate_soap
 
 __all__ = [
     "FinishReason",
@@ -25,7 +24,7 @@ __all__ = [
     "validate_findings",
     "validate_soap",
 ]
-_HOMES = {"validate_answer": "questions", "validate_boxes": "boxes", "validate_findings": "reports", "validate_soap": "reports"}
+_HOMES = {"validate_answer": "reports", "validate_boxes": "boxes", "validate_findings": "reports", "validate_soap": "reports"}
 
 
 def __getattr__(name: str) -> Any:

@@ -60,8 +60,7 @@ def _declines(sentence: str) -> bool:
     """Whether a sentence is one of these wordings, or says of the task, and of nothing clinical, that it is not done."""
     words = (word for word in _WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
     withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
-    told = _is_wording(sentence) or finder("refusals", "absent").search(sentence)
-    return bool(told) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
+    return _is_wording(sentence) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
 
 
 # --- what a template left behind

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from medgemma_app.validate.core import FinishReason, Issue, Validation, excerpt
-from medgemma_app.validate.questions import validate_answer
+from medgemma_app.validate.reports import validate_answer
 
 SCALE = 1000  # what the prompt asks for; the technical report (arXiv 2507.05201) also speaks of 0..1
 MOST_BOXES = 100

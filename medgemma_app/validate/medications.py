@@ -255,7 +255,7 @@ def unnamed_medication(text: Text, source: Source) -> Iterator[Issue]:
     for one in mentions(text.text):
         if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
             names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
-            if not any(map(said.has, names)) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
+            if not said.has(names) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
                 unsaid[one.drugs] = one
     for one in list(unsaid.values())[:MOST_ISSUES]:
         yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)

@@ -108,7 +108,7 @@ def omitted_allergy(text: Text, source: Source) -> Iterator[Issue]:
             yield text.issue("omitted-allergy", "warning", message, denied.span(), source_span=place, found=denied[0], expected=allergen)
             return
         names = (allergen, *(name for name in DRUGS if DRUGS[name] & drugs_of(allergen)))
-        if source.english and not any(map(note.has, names)) and not note.begins(allergen.rstrip("s")) and not any(note.alike([allergen])):
+        if source.english and not (note.has(names) or note.begins(allergen.rstrip("s")) or note.alike([allergen])):
             message = f"the source names an allergy to {allergen}, the note does not"
             yield Issue("omitted-allergy", "warning", message, allergen, source_start=place[0], source_end=place[1], expected=allergen)
 

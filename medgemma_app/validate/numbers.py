@@ -81,12 +81,7 @@ def numbers(tokens: Sequence[str]) -> list[Number]:
         found.extend(reading for index in range(len(row)) for reading in _readings(tokens, row, index))
         if not row and tokens[at] in _ALONE:
             found.append(Number(_ALONE[tokens[at]], at, at + 1))
-        end = row[-1][3] if row else at + 1
-        pairs = ((SMALL.get(tokens[one], 0), TENS.get(at_token(tokens, one + 1), 0), one) for one in range(at, end - 1))
-        found.extend(
-            Number(100.0 * small + 10 * ten, one, one + 2) for small, ten, one in pairs if ten and 0 < small < 10
-        )  # "one fifty one sixty"
-        at = end
+        at = row[-1][3] if row else at + 1
     return found
 
 
@@ -163,11 +158,6 @@ def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterat
         digits += f".{int(more) // scale}" if pointed else more
         yield Number(float(digits) * scale, first, end)
     yield Number(value, first, last)
-    if behind[0] in ("to", "or") and behind[2] in _SCALES and value < 10:
-        yield Number(value * _SCALES[behind[2]], first, last)  # "three to four hundred"
-    if spoken and value >= 100 and not value % 100 and behind[0] == ",":
-        resumed = filter(None, (number_part(tokens, at) for at in range(last + 1, last + 6)))
-        yield from (Number(value + part[0], first, part[3]) for part in resumed if part[0] < 100)  # "three hundred , twenty, uh, 25"
     if spoken and value > 100 and 0 < value % 100 < 10:
         yield Number(value - value % 100, first, last - 1 - (at_token(tokens, last - 2) == "and"))  # "three hundred three times a day"
 

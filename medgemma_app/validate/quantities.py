@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from medgemma_app.validate.numbers import Number, Tokens, as_number, at_token, number_part, numbers, tokenize
-from medgemma_app.validate.terms import FACTORS, INITIALS, LABS, UNITS, VITALS
+from medgemma_app.validate.terms import INITIALS, LABS, UNITS, VITALS, factor
 
 NAMED = {**VITALS, **LABS}
 DOSES = frozenset(["mass", "volume", "units", "equivalents"])
@@ -47,7 +47,7 @@ class Quantity:
     @property
     def number(self) -> float:
         """The value in its own unit."""
-        return self.value / FACTORS.get(self.unit, 1.0)
+        return self.value / factor(self.unit)
 
 
 @lru_cache(maxsize=4)
@@ -87,7 +87,7 @@ def _quantity(tokens: Tokens, number: Number) -> Quantity:
     elif kind in ("mass", "units", "equivalents") and behind[0] in _PER and behind[1] in _VOLUMES:
         kind = "concentration"
     end = tokens.ends[last - 1]
-    return Quantity(kind, value * FACTORS.get(unit, 1.0), unit, tokens.starts[first], end, tokens.ends[at] if unit else end, first, last)
+    return Quantity(kind, value * factor(unit), unit, tokens.starts[first], end, tokens.ends[at] if unit else end, first, last)
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int]:

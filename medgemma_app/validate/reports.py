@@ -1,13 +1,14 @@
-"""validate_findings and validate_soap, and the checks of a radiology report against the study it is of."""
+"""The entry points of text checks, and the checks of a radiology report against the study it is of."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.validate import medications, narrative, person, values
 from medgemma_app.validate.answers import refusal, unfilled_template
 from medgemma_app.validate.contradictions import contradicting_side, contradiction
 from medgemma_app.validate.core import Check, Code, FinishReason, Issue, Text, Validation, run, sentence_spans
@@ -15,10 +16,16 @@ from medgemma_app.validate.form import empty_section, gibberish, missing_section
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import Kind, Sections, from_mapping, parse
-from medgemma_app.validate.source import PERSON_CHECKS, SOURCE_CHECKS
+from medgemma_app.validate.terms import Source, read_source
 
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
+
+
+def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False) -> Validation:
+    """What is wrong with the form of an answer: none, a loop, a cut, a control token, a refusal; raises nothing, whatever the text."""
+    expect(text, str, "the answer must be a string")
+    return run(Text(text, Sections("", ()), (), finish_reason, has_thought), (special_token, refusal, repetition, truncated), ())
 
 
 def validate_findings(
@@ -68,7 +75,7 @@ def validate_soap(
     else:
         text, parsed = from_mapping(text_or_sections, "soap")
         required = SOAP
-    return run(Text(text, parsed, required, finish_reason, has_thought, source=joined), _FORM, SOURCE_CHECKS)
+    return run(Text(text, parsed, required, finish_reason, has_thought, source=joined), _FORM, _AGAINST_SOURCE)
 
 
 def _parsed(
@@ -179,10 +186,34 @@ def _of_another(report: Text, code: Code, span: tuple[int, int], what: str, foun
     return report.issue(code, "warning", f"the report {what}, but the header says {expected}", span, found=found, expected=expected)
 
 
+# --- which checks are run
+
+
+def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english: bool = False) -> Check:
+    """A check that says nothing where there is no source, or none in the language of its word lists."""
+
+    def checked(text: Text) -> Iterator[Issue]:
+        source = None if text.source is None else read_source(text.source)
+        if source and (source.english or not in_english):
+            yield from check(text, source)
+
+    return checked
+
+
 _FORM: tuple[Check, ...] = (
     special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
 )  # fmt: skip
+_PERSON = tuple(map(_with_source, (person.wrong_sex, person.wrong_age)))
 _CONTENT: tuple[Check, ...] = (
-    invented_prior, unscaled_measurement, measurement_mismatch, contradiction, contradicting_side, wrong_modality,
-    wrong_side, *PERSON_CHECKS,
+    invented_prior, unscaled_measurement, measurement_mismatch, contradiction, contradicting_side, wrong_modality, wrong_side, *_PERSON,
 )  # fmt: skip
+_DRUGS = (medications.dose_mismatch, medications.frequency_mismatch, medications.duration_mismatch, medications.status_mismatch)
+_AGAINST_SOURCE: tuple[Check, ...] = (
+    *map(_with_source, (values.invented_value, *_DRUGS)),
+    *_PERSON,
+    *map(_with_source, (medications.unnamed_medication, narrative.omitted_allergy)),
+    *(
+        _with_source(check, in_english=True)
+        for check in (narrative.side_mismatch, narrative.unmentioned_exam, narrative.unmentioned_denial)
+    ),
+)

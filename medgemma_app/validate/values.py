@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import FACTORS, Source, is_dialogue, mentions
+from medgemma_app.validate.terms import Source, factor, is_dialogue, mentions
 
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
@@ -124,7 +124,7 @@ def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
     if one.kind == "temperature":
         yield (one.number * 1.8 + 32 if one.number < _HOTTEST else (one.number - 32) / 1.8), 0.15
     elif one.kind == "weight":
-        yield (one.value, 1.0) if one.value != one.number else (one.value / FACTORS["kg"], 0.5)
+        yield (one.value, 1.0) if one.value != one.number else (one.value / factor("kg"), 0.5)
     elif one.kind in ("white cells", "platelets"):
         yield from ((one.number * 1000, 0.0), (one.number / 1000, 0.0))
     elif one.kind == "blood pressure":
