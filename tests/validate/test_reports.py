@@ -203,11 +203,6 @@ def test_the_sections_come_with_the_validation():
     assert validate_findings(report()).sections == {"findings": FINDINGS, "impression": "No acute disease."}
 
 
-def test_several_sources_are_one():
-    note = "S: Takes lisinopril 20 mg.\nO: Pulse 72.\nA: Hypertension.\nP: Continue."
-    assert validate_soap(note, source=["lisinopril 20 mg, hypertension", "Pulse 72"]).errors == ()
-
-
 def test_the_readme_lists_every_code():
     rows = set(re.findall(r"(?m)^\| `([a-z-]+)` \| (?:error|warning|info)", README.read_text(encoding="utf-8")))
     assert rows == {code for kind in (FormCode, FindingsCode, SourceCode, BoxCode) for code in get_args(kind)}

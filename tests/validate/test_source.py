@@ -1,8 +1,5 @@
 """What a note says of the patient, against what its source says: one table a rule, with cases that must and cases that must not fire."""
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +50,8 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
             1 | Lisinopril 40 mg daily.
             0 | A 3/6 systolic murmur.
             0 | Goal BP below 130/80. Lose 10 pounds.
+            0 | BP 130/70. | TA 13/7, fièvre
+            0 | HR 102, BP 142/78. | 102 - 24 - 142/78
             0 | Naproxen 500 mg twice daily (1000 mg/day).
             0 | Seen on 03/14/2021. COVID-19 swab. C5-6 is normal. Strength 5/5.
             """,
@@ -89,6 +88,22 @@ def test_a_decimal_comma_is_a_decimal_point():
             1 | Creatinine 9 mg/dL.
             1 | T 39.2 °C.
             1 | Metoprolol 475 mg.
+            """,
+            german,
+        )
+        == []
+    )
+
+
+def test_in_speech_of_another_language_only_what_it_gives_in_digits_counts():
+    german = "Arzt: Guten Tag.\nPatientin: Ich nehme Ibuprofen vierhundert.\nArzt: Der Blutdruck ist 128 zu 84.\nPatientin: Gut."
+    assert (
+        fires(
+            "invented-value",
+            """
+            0 | Ibuprofen 400 mg.
+            0 | RR 128/84 mmHg.
+            1 | Blutdruck 182/84.
             """,
             german,
         )
@@ -200,6 +215,7 @@ def test_a_part_of_the_body_is_on_the_side_of_the_source():
             0 | Right knee effusion. Left hip normal.
             1 | Left knee effusion.
             1 | Right hip normal.
+            0 | Pain in the left arm and right knee.
             0 | Left ankle normal.
             0 | Left knee pain. | both knees hurt, the right knee more
             """,
@@ -242,6 +258,7 @@ def test_a_drug_is_named_in_the_source_by_one_of_its_names():
             0 | Zestril daily. Glucophage. Aspirin.
             0 | Give lisinoprill.
             1 | Start metoprolol.
+            0 | Avoid NSAIDs.
             1 | Begin Zoloft.
             1 | Start somethingprazole.
             1 | Allergic to codeine.
@@ -333,18 +350,6 @@ def test_an_issue_says_where_it_is_and_what_the_source_says_instead():
 
 def test_a_text_of_no_natural_length_is_not_compared_and_says_so():
     assert "not-checked" in {issue.code for issue in validate_soap(note(), source="cough " * 50_000).issues}
-
-
-def test_the_same_text_gives_the_same_issues_in_every_process():
-    text = note(plan="Denies rash. BP 99/44. Zoloft 40 mg.")
-    code = f"from medgemma_app.validate import validate_soap; print(validate_soap({text!r}, source={WRITTEN!r}))"
-    runs = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(runs) == 1
 
 
 PIECES = [
