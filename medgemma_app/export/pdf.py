@@ -22,7 +22,10 @@ FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the sign
 MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
 MOST_PICTURES = 6  # a series is shown by its first pictures
 MARKS = {"error": "#ffdfe2", "warning": "#ffeec2", "info": "#dcecfb"}
-ARROWS = {"←": "<-", "→": "->", "↔": "<->", "⇒": "=>", "↑": "(up)", "↓": "(down)", "✓": "(check)", "☐": "[ ]", "☑": "[x]", "☒": "[x]"}
+STAND_INS = {
+    "μ": "µ", "Δ": "∆", "←": "<-", "→": "->", "↔": "<->", "⇒": "=>", "↑": "(up)", "↓": "(down)",
+    "✓": "(check)", "☐": "[ ]", "☑": "[x]", "☒": "[x]",
+}  # fmt: skip
 WRITTEN_OUT = "Characters that this PDF's font lacks are written out, as alpha, -> or [U+0421]. The HTML export shows them as they are."
 
 
@@ -47,7 +50,8 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
     title, file = f"Draft: {title_of(record)}", io.BytesIO()
     sides = {"leftMargin": MARGIN, "rightMargin": MARGIN, "topMargin": 40, "bottomMargin": 48}
     document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, invariant=1, **sides)
-    flow = list(_flow(title, record, images, source, document.width, shown))
+    # A frame keeps 6 points free on either side.
+    flow = list(_flow(title, record, images, source, document.width - 12, shown))
     if lacking:
         flow.append(_paragraph(WRITTEN_OUT, "small"))
     document.build(flow, onFirstPage=_footer, onLaterPages=_footer)
@@ -56,15 +60,17 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
 
 def written_out(character: str, glyphs: Mapping[int, Any]) -> str:
     """A character that the font lacks, in those it has: ₂ as 2, α as alpha, → as ->, and any other by its code."""
-    if character.isspace():
-        return " "
+    if character in STAND_INS:
+        return STAND_INS[character]
+    if (simple := {"Zs": " ", "Zl": " ", "Zp": " ", "Cc": " ", "Pd": "-", "Cf": ""}.get(unicodedata.category(character))) is not None:
+        return simple
     plain = unicodedata.normalize("NFKD", character)
     if all(ord(each) in glyphs for each in plain):
         return plain
-    script, *_, name = unicodedata.name(plain[0], "").lower().split() or [""]
-    if script == "greek":
-        return name if plain[0].islower() else name.capitalize()
-    return ARROWS.get(character, f"[U+{ord(character):04X}]")
+    name = unicodedata.name(plain[0], "").lower().split()
+    if name[:1] == ["greek"]:
+        return name[-1] if plain[0].islower() else name[-1].capitalize()
+    return f"[U+{ord(character):04X}]"
 
 
 def _footer(canvas: Any, document: Any) -> None:
@@ -138,7 +144,7 @@ def _text(pieces: Iterable[Piece], shown: Text) -> Iterator[Any]:
 def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) -> Iterator[Any]:
     """The pictures side by side, up to three in a row; those of a row stay on one page."""
     from reportlab.platypus import Image as Picture
-    from reportlab.platypus import Table
+    from reportlab.platypus import Spacer, Table
 
     columns = min(3, len(images)) or 1
     side = min(PICTURE_SIDE, (width - GAP * (columns - 1)) / columns)
@@ -149,7 +155,7 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) ->
         small.save(file, "PNG")
         scale = side / max(small.size)
         told = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
-        cells.append([Picture(file, small.width * scale, small.height * scale, hAlign="LEFT"), _paragraph(told, "small")])
+        cells.append([Picture(file, small.width * scale, small.height * scale, hAlign="LEFT"), Spacer(1, 3), _paragraph(told, "small")])
     for at in range(0, len(cells), columns):
         row = cells[at : at + columns]
         style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]

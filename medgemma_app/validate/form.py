@@ -37,7 +37,9 @@ _RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
 def truncated(report: Text) -> Iterator[Issue]:
     """The generation was stopped before its end, or the text ends within a word, or, less surely, within a sentence."""
     text = _RULE.sub("", report.text.rstrip()[-400:]).rstrip()
-    span = max(0, len(report.text.rstrip()) - 70), len(report.text.rstrip())
+    end = len(report.text.rstrip())
+    start = max(0, end - 70)
+    span = (report.text.find(" ", start, end) + 1 or start) if start else 0, end  # from the beginning of a word
     line = text.rpartition("\n")[2][-200:]
     bare = line.rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])

@@ -166,10 +166,21 @@ def test_a_pdf_has_the_notice_the_checks_and_every_picture_on_one_page():
     assert all(said in text for said in (NOTICE, "Current, as the model saw it Prior, as the model saw it", "1. warning: compares"))
 
 
+def test_a_long_pdf_has_the_notice_on_every_page_and_the_numbers_of_the_checks_in_the_text():
+    pages = [
+        page.extract_text() for page in PdfReader(io.BytesIO(export.render(findings_record(text=TEXT + "\nRest." * 99), ".pdf"))).pages
+    ]
+    assert len(pages) > 1 and all(NOTICE in page for page in pages)
+    assert "<large> & unchanged1." in pages[0]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("SpO₂ 95 %", "SpO2 95 %"), ("TNF-α → high", "TNF-alpha -> high"), ("Сердце", "[U+0421]"), ("37.5 °C, 5 µg, ≥ 3", None)],
-)
+    [
+        ("SpO₂ 95 %", "SpO2 95 %"), ("TNF-α → high", "TNF-alpha -> high"), ("Δ 5 μg ↓", "∆ 5 µg (down)"), ("Сердце", "[U+0421]"),
+        ("non\N{NON-BREAKING HYPHEN}small", "non-small"), ("37.5 °C, 5 µg, ≥ 3", None),
+    ],
+)  # fmt: skip
 def test_characters_that_the_font_of_the_pdf_lacks_are_written_out(text, shown):
     found = pdf_text(export.render(findings_record(text=text, sections={}, issues=[], warnings=[]), ".pdf"))
     assert (shown or text) in found

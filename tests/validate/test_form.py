@@ -153,6 +153,13 @@ def test_a_stopped_generation_is_truncated_however_it_ends(finish_reason):
     assert codes(report(), finish_reason=finish_reason) == [("error", "truncated")]
 
 
+def test_what_is_shown_of_a_truncated_text_begins_with_a_word():
+    found = validate_findings(
+        report(impression="Pneumonitis in both lower lobes is more likely than oedema of the lungs"), finish_reason="length"
+    )
+    assert found.issues[0].excerpt.startswith("in both lower lobes")
+
+
 @pytest.mark.parametrize(
     "end",
     ["No acute cardiopulm", "See the left hemidi", "Left basilar consolidati", "No effusion. The lef", "Heart si", "Small r",
