@@ -16,7 +16,7 @@ from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
 from medgemma_app.export.html import verdict
 from medgemma_app.export.marks import ordered, sections_of
-from medgemma_app.inputs.files import sha256_of, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_scan(scan: Scan, kind: str) -> None:
     if kind != "findings":
         raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
     if not isinstance(scan, bytes) and Path(scan).is_dir():
-        raise InputError("a report on a series cannot be filed in DICOM yet; export it as FHIR, PDF or HTML")
+        scan = next(filter(_is_dicom, _files_below(scan)), scan)
     if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not _identifiers(scan).get(keyword)]:
         raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it could not be filed in DICOM")
 
@@ -50,7 +50,7 @@ def encapsulated_pdf(
     record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError where ``scan`` is no DICOM file or not the one of the record."""
-    made = _begun(record, scan, ENCAPSULATED_PDF, "DOC")
+    made = _begun(record, _sources(record, scan), ENCAPSULATED_PDF, "DOC")
     document = pdf.render(record, images=images, source=source)
     made.ConversionType = "WSD"
     made.BurnedInAnnotation = "YES"
@@ -66,15 +66,15 @@ def encapsulated_pdf(
 
 def structured_report(record: Mapping[str, Any], *, scan: Scan) -> bytes:
     """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does."""
-    made = _begun(record, scan, BASIC_TEXT_SR, "SR")
-    picture = _identifiers(scan)
+    sources = _sources(record, scan)
+    made = _begun(record, sources, BASIC_TEXT_SR, "SR")
     made.ReferencedPerformedProcedureStepSequence = []
     made.PerformedProcedureCodeSequence = []
     made.CompletionFlag, made.VerificationFlag = "PARTIAL", "UNVERIFIED"
     made.CompletionFlagDescription = "Draft by a language model"
     made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
     made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
-    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(picture)]
+    made.CurrentRequestedProcedureEvidenceSequence = [_evidence([_identifiers(source) for source in sources])]
     made.ContentSequence = [*_observer(record, made.DeviceUID), *_content(record)]
     del made.DeviceUID
     return _written(made)
@@ -85,7 +85,7 @@ def _opened(scan: Scan) -> BinaryIO:
 
 
 def _name(scan: Scan) -> str:
-    return "the picture" if isinstance(scan, bytes) else shown_name(scan)
+    return "the picture" if isinstance(scan, bytes) else THE_FOLDER if Path(scan).is_dir() else shown_name(scan)
 
 
 def _identifiers(scan: Scan) -> Dataset:
@@ -102,14 +102,16 @@ def _identifiers(scan: Scan) -> Dataset:
         raise InputError(f"{_name(scan)} is not a DICOM file; a report in DICOM can be made only of a picture in DICOM") from error
 
 
-def _begun(record: Mapping[str, Any], scan: Scan, kind: str, modality: str) -> Dataset:
-    """A new object of the source's patient and study, in a series of its own."""
+def _begun(record: Mapping[str, Any], sources: Sequence[Scan], kind: str, modality: str) -> Dataset:
+    """A new object of the sources' patient and study, in a series of its own."""
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
-    _refuse_another(record, scan)
-    check_scan(scan, str(record.get("kind")))
-    source, made, now = _identifiers(scan), Dataset(), datetime.now()
+    check_scan(sources[0], str(record.get("kind")))
+    source, made, now = _identifiers(sources[0]), Dataset(), datetime.now()
+    for other in map(_identifiers, sources[1:]):
+        if any(other.get(keyword) != source.get(keyword) for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")):
+            raise InputError("the slices differ in PatientID, StudyInstanceUID or SeriesInstanceUID, so a report on them cannot be filed")
     for keyword in COPIED:
         if source.get(keyword) or keyword not in OPTIONAL:
             setattr(made, keyword, source.get(keyword) or "")
@@ -123,16 +125,34 @@ def _begun(record: Mapping[str, Any], scan: Scan, kind: str, modality: str) -> D
     return made
 
 
-def _refuse_another(record: Mapping[str, Any], scan: Scan) -> None:
-    """The record must be of this very file: a report filed under another patient is the worst that can happen."""
-    known = ((record.get("input") or {}).get("scan") or {}).get("sha256")
-    try:
-        with _opened(scan) as file:
-            found = sha256_of(file)
-    except OSError as error:
-        raise InputError(f"cannot read {_name(scan)}: {error.strerror}; give the picture that the report is of") from error
-    if known is None or found != known:
-        raise InputError(f"the report was not written from {_name(scan)}, so it is not filed there; give the file it was written from")
+def _sources(record: Mapping[str, Any], scan: Scan) -> list[Scan]:
+    """The files that the record was written from, known by their digests: a report filed under another patient is the worst that can
+    happen. Those of a series are looked for in the folder ``scan``.
+    """
+    facts = (record.get("input") or {}).get("scan") or {}
+    wanted = {digest: name for name, digest in (facts.get("files") or {"": facts.get("sha256")}).items()}
+    candidates: list[Scan] = [scan]
+    if not isinstance(scan, bytes) and Path(scan).is_dir():
+        candidates = [path for path in _files_below(scan) if shown_name(path) in wanted.values()]
+    found: dict[str, Scan] = {}
+    for candidate in candidates:
+        try:
+            with _opened(candidate) as file:
+                found.setdefault(sha256_of(file), candidate)
+        except OSError as error:
+            raise InputError(f"cannot read {_name(candidate)}: {error.strerror}; give the picture that the report is of") from error
+    if not wanted.keys() <= found.keys():
+        raise InputError(f"the report was not written from {_name(scan)}, so it is not filed there; give what it was written from")
+    return [found[digest] for digest in wanted]
+
+
+def _files_below(folder: str | Path) -> list[Path]:
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return looks_like_dicom(file)
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:
@@ -179,14 +199,16 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
     return [*items, _item("CONTAINS", "TEXT", comment, TextValue="Text checks: " + "\n".join(checks))]
 
 
-def _evidence(picture: Dataset) -> Dataset:
-    """The picture that the report is of (PS3.3 C.17.2.3)."""
+def _evidence(pictures: Sequence[Dataset]) -> Dataset:
+    """The pictures of one series that the report is of (PS3.3 C.17.2.3)."""
     from pydicom import Dataset
 
-    instance, series, study = Dataset(), Dataset(), Dataset()
-    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
-    series.SeriesInstanceUID, series.ReferencedSOPSequence = picture.SeriesInstanceUID, [instance]
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = picture.StudyInstanceUID, [series]
+    instances, series, study = [], Dataset(), Dataset()
+    for picture in pictures:
+        instances.append(Dataset())
+        instances[-1].ReferencedSOPClassUID, instances[-1].ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = pictures[0].SeriesInstanceUID, instances
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = pictures[0].StudyInstanceUID, [series]
     return study
 
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 import pydicom
 import pytest
-from dicoms import made, written
+from dicoms import a_series, made, written
 from fhir.resources.R4B.bundle import Bundle
 from PIL import Image
 from pypdf import PdfReader
@@ -271,6 +271,48 @@ def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, endi
     with pytest.raises(InputError, match="findings"):
         export.save({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.dcm"]
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder of four slices, and the record of a report on the first three."""
+    (tmp_path / "ct" / "below").mkdir(parents=True)
+    a_series(tmp_path / "ct" / "below", 4, StudyInstanceUID="1.2.3", PatientID="77")
+    used = sorted((tmp_path / "ct" / "below").iterdir())[:3]
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
+    return tmp_path / "ct", used, findings_record(input={"scan": {"name": "series 3", "files": digests}})
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_report_on_a_series_refers_to_the_slices_that_were_used(series, ending):
+    folder, used, record = series
+    report = pydicom.dcmread(io.BytesIO(export.render(record, ending, scan=folder)))
+    assert (report.PatientID, report.StudyInstanceUID) == ("77", "1.2.3")
+    named = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"]
+    assert ending == ".dcm" or sorted(named) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in used)
+
+
+def test_a_report_on_a_series_is_never_filed_with_other_slices(series):
+    folder, (first, *_), record = series
+    whole = first.read_bytes()
+    changed = pydicom.dcmread(first)
+    changed.PatientID = "78"
+    changed.save_as(first)
+    with pytest.raises(InputError, match="was not written from the folder"):
+        export.render(record, ".dcm", scan=folder)
+    record["input"]["scan"]["files"][first.name] = hashlib.sha256(first.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match="differ in PatientID"):
+        export.render(record, ".dcm", scan=folder)
+    first.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="was not written from the folder"):
+        export.render(record, ".dcm", scan=folder)
+
+
+def test_equal_sections_keep_their_own_codes(scan):
+    record = of(scan, text="FINDINGS:\nNormal.\n\nIMPRESSION:\nNormal.", sections={"findings": "Normal.", "impression": "Normal."})
+    report = pydicom.dcmread(io.BytesIO(export.render(record, ".sr.dcm", scan=scan)))
+    names = [item.ConceptNameCodeSequence[0].CodeMeaning for item in report.ContentSequence if item.ValueType == "CONTAINER"]
+    assert names == ["Findings", "Impressions"]
 
 
 def test_a_picture_that_is_no_dicom_makes_no_dicom_report(tmp_path):
