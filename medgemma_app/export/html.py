@@ -156,7 +156,7 @@ def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
 
 def box_lines(record: Mapping[str, Any]) -> str:
     """The boxes in pixels of the file, one a line, and what they are not good for."""
-    lines = [f'Boxes of "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
+    lines = [f'Boxes for "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
     for box in record.get("boxes") or ():
         x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))
         frame = f" in frame {int(box['frame'])}" if box["frame"] != 1 else ""
