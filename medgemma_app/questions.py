@@ -9,8 +9,8 @@ from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, encodable, locate_prompt, numbered_slices
-from medgemma_app.reports import captioned, check_model, read_visit
-from medgemma_app.tasks import Box, LocateReport, OnToken, Report, Task, origin_of, write
+from medgemma_app.reports import captioned, read_visit
+from medgemma_app.tasks import Box, LocateReport, OnToken, Report, Task, check_model, origin_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

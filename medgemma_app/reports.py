@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +13,7 @@ from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
 from medgemma_app.prompts import Prompt, PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
-from medgemma_app.tasks import FindingsReport, OnToken, Report, SoapReport, Task, origin_of, write, write_many
+from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, check_model, origin_of, show_progress, write, write_many
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,27 +69,8 @@ def findings_many(
     chosen = checked_options(options).seeded()
     file = None if prompt is None else choose_prompt(prompt, "findings")
     tasks = (lambda model, scan=scan: findings_task(model, scan, prompt=file, options=chosen) for scan in scans)
-    return cast(
-        "Iterator[FindingsReport | MedGemmaError]", _counted(_write_all(model, tasks, chosen, batch_size, retries), scans, progress)
-    )
-
-
-def _write_all(
-    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int | None, retries: int
-) -> Iterator[Report | MedGemmaError]:
-    check_model(model)
-    size = model.batch_size(options.limit) if batch_size is None else batch_size
-    return write_many(model, tasks, options, batch_size=size, retries=retries)
-
-
-def _counted(
-    results: Iterator[Report | MedGemmaError], inputs: Iterable[object], progress: bool | None
-) -> Iterator[Report | MedGemmaError]:
-    """The same results, with a bar on stderr."""
-    from tqdm import tqdm
-
-    shown = sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
-    yield from tqdm(results, total=len(inputs) if isinstance(inputs, Sized) else None, unit="report", disable=not shown)
+    results = write_many(model, tasks, chosen, batch_size=batch_size, retries=retries)
+    return cast("Iterator[FindingsReport | MedGemmaError]", show_progress(results, scans, progress))
 
 
 def findings_task(
@@ -219,8 +199,8 @@ def soap_many(
     chosen = checked_options(options).seeded()
     file = choose_prompt("soap" if prompt is None else prompt, "soap")
     tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, prompt=file, options=chosen) for visit in notes)
-    results = _counted(_write_all(model, tasks, chosen, batch_size, retries), notes, progress)
-    return cast("Iterator[SoapReport | MedGemmaError]", results)
+    results = write_many(model, tasks, chosen, batch_size=batch_size, retries=retries)
+    return cast("Iterator[SoapReport | MedGemmaError]", show_progress(results, notes, progress))
 
 
 def soap_task(
@@ -294,12 +274,6 @@ def _check_list(given: object, name: str, one: str) -> None:
     """Raises TypeError for a single path, picture or record, over which Python would iterate letter by letter."""
     if isinstance(given, str | bytes | Path | Mapping) or not isinstance(given, Iterable):
         raise TypeError(f"{name} must be a list; for a single one write [{one}]")
-
-
-def check_model(model: Model) -> None:
-    """Raises TypeError for anything that cannot generate."""
-    if not callable(getattr(model, "generate_many", None)):
-        raise TypeError(f"model must be a MedGemma or the result of connect(), not {type(model).__name__}")
 
 
 def _scan(source: Picture) -> Scan:

@@ -1,9 +1,10 @@
-"""Reports, the tasks that lead to them, and how tasks are answered: one at a time or in a batch, and again where checks find errors."""
+"""Reports, the tasks that lead to them, and how tasks are answered: one or many at a time, and again if the checks find errors."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,12 @@ def package_version(package: str) -> str | None:
         return None
 
 
+def check_model(model: Model) -> None:
+    """Raises TypeError for anything that cannot generate."""
+    if not callable(getattr(model, "generate_many", None)):
+        raise TypeError(f"model must be a MedGemma or the result of connect(), not {type(model).__name__}")
+
+
 @dataclass(frozen=True)
 class Task:
     """A prompt, the options for its answer, and the function that makes a report of the answer."""
@@ -172,14 +179,16 @@ def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | Non
 
 
 def write_many(
-    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int, retries: int = 0
+    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int | None = None, retries: int = 0
 ) -> Iterator[Report | MedGemmaError]:
     """Answers tasks that are decoded together; yields for each, in order, its report or the error it failed with.
 
-    Each task is made when there is room for it in the batch. All tasks have the same ``options``.
+    Each task is made when there is room for it in the batch, whose size by default depends on the memory. All tasks have the same
+    ``options``.
     """
+    check_model(model)
     check_whole("retries", retries, least=0)
-    return _written(model, tasks, options, batch_size, retries)
+    return _written(model, tasks, options, model.batch_size(options.limit) if batch_size is None else batch_size, retries)
 
 
 def _written(
@@ -202,6 +211,16 @@ def _written(
             yield task
         yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(answer, task.options), retries)
     yield from (error for error in taken if isinstance(error, MedGemmaError))
+
+
+def show_progress(
+    results: Iterator[Report | MedGemmaError], inputs: Iterable[object], progress: bool | None
+) -> Iterator[Report | MedGemmaError]:
+    """Yields the results while a bar on stderr counts them; by default only on a terminal or in a notebook."""
+    from tqdm import tqdm
+
+    shown = sys.stderr.isatty() or "ipykernel" in sys.modules if progress is None else progress
+    yield from tqdm(results, total=len(inputs) if isinstance(inputs, Sized) else None, unit="report", disable=not shown)
 
 
 def _answer(model: Model, task: Task, options: Options, on_token: OnToken | None) -> Report:

@@ -79,28 +79,11 @@ class Run:
         studies, settings, output = found.studies, self.settings, self.settings.output
         self._finish = finish
         self._name(studies, inputs)
-        if output is not None:
-            used: list[str | Path] = [*(study.path for study in studies), *inputs, *filter(None, [settings.api_key_file, saved])]
-            check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
-        form = form_of(output, several=len(studies) > 1, as_json=settings.as_json, force=settings.force)
-        grows = form == "lines"
-        if settings.resume and (not grows or settings.force):
-            raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
-        if settings.resume and any(study.path == "-" for study in studies):
-            raise OptionError("--resume cannot tell whether standard input has changed; give a file")
-        if form in (".dcm", ".sr.dcm"):
-            from medgemma_app.export.dicom import check_scan
-
-            check_scan(studies[0].path, self.kind)
-        if form == ".fhir.json":
-            from medgemma_app.export.fhir import check_kind, check_subject
-
-            check_kind(self.kind)
-            check_subject(settings.subject)
+        form = self._checked_form([study.path for study in studies], saved)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():
-            if output is not None and grows:
+            if output is not None and form == "lines":
                 self._file(studies, read, output, asked)
             elif len(studies) > 1:
                 with closing(Answers(output, form)) as answers:
@@ -110,6 +93,28 @@ class Run:
                     self._one(studies[0], read, answers)
         self._say_verdict()
         return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
+
+    def _checked_form(self, paths: Sequence[str], saved: Path | None) -> str:
+        """The form in which reports are written. Raises OptionError, OutputError or InputError where that is not possible."""
+        settings, output = self.settings, self.settings.output
+        if output is not None:
+            used: list[str | Path] = [*paths, *self._inputs, *filter(None, [settings.api_key_file, saved])]
+            check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
+        form = form_of(output, several=len(paths) > 1, as_json=settings.as_json, force=settings.force)
+        if settings.resume and (form != "lines" or settings.force):
+            raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
+        if settings.resume and "-" in paths:
+            raise OptionError("--resume cannot tell whether standard input has changed; give a file")
+        if form in (".dcm", ".sr.dcm"):
+            from medgemma_app.export.dicom import check_scan
+
+            check_scan(paths[0], self.kind)
+        if form == ".fhir.json":
+            from medgemma_app.export.fhir import check_kind, check_subject
+
+            check_kind(self.kind)
+            check_subject(settings.subject)
+        return form
 
     def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:
         """Gives every study a unique key. Files from different folders may have the same name."""
@@ -209,8 +214,7 @@ class Run:
                 continue
             model = self._load(progress)
             makes = (lambda model, reading=reading: reading.result()(model) for reading in chain([first], inputs))
-            size = self.settings.batch_size or model.batch_size(self.options.limit)
-            yield from write_many(model, makes, self.options, batch_size=size, retries=self.settings.retries)
+            yield from write_many(model, makes, self.options, batch_size=self.settings.batch_size, retries=self.settings.retries)
 
     def _record(self, study: StudySource, result: Report | MedGemmaError) -> dict[str, Any]:
         """The line of a file of results for one study."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import MedGemmaError, ModelError
+from medgemma_app.model import selftest
 from medgemma_app.model.selftest import GB, Check, memory_bytes
 from medgemma_app.notices import printable
 from medgemma_app.tasks import package_version
@@ -120,7 +121,6 @@ def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
 
 
 def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[Check]:
-    from medgemma_app.model import selftest
     from medgemma_app.model.checkpoint import ALIASES
     from medgemma_app.model.local import MedGemma
 
@@ -132,17 +132,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         yield Check("backend", "ok", selftest.backend())
     here = yield from _files(name, revision)
     yield from _hub(name, full)
-    loaded: MedGemma | None = None
-    if here:
-        start = time.perf_counter()
-        try:
-            loaded = MedGemma.load(name, revision=revision)
-        except ModelError as error:
-            yield Check("load", "failed", str(error), "the other checks use the demo model")
-        else:
-            seconds = time.perf_counter() - start
-            run.about.append(f"model {_public(name)}: {selftest.describe(loaded)}")
-            yield Check("load", "ok", f"{seconds:.1f} s, {selftest.describe(loaded)}", figures={"seconds": seconds})
+    loaded = (yield from _load(run, name, revision)) if here else None
     if loaded is None:
         run.about.append("model not loaded, demo checked")
     demo = loaded if loaded is not None and name == "demo" else MedGemma.load("demo")
@@ -151,13 +141,9 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         yield from _checked("transformers", lambda: [selftest.transformers_check(demo)])
     subject = loaded or demo
     if subject is not demo and not full and selftest.takes_hours():
-        yield Check(
-            "left out",
-            "look",
-            "a model of this size takes hours on the CPU: the demo is checked instead",
-            "give --full to check it anyway",
-        )
-        subject, loaded = demo, None
+        found = "a model of this size takes hours on the CPU: the demo is checked instead"
+        yield Check("left out", "look", found, "give --full to check it anyway")
+        subject = demo
     for title, checks in (
         ("picture", lambda: [selftest.picture_check(subject)]),
         ("repeatable", lambda: [selftest.repeat_check(subject)]),
@@ -166,6 +152,22 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
     ):
         made = _checked(title, checks)
         yield from made if name == "demo" or subject is not demo else map(_of_the_demo, made)
+
+
+def _load(run: Doctor, name: str, revision: str | None) -> Generator[Check, None, MedGemma | None]:
+    """Loads the model; returns None where that fails."""
+    from medgemma_app.model.local import MedGemma
+
+    start = time.perf_counter()
+    try:
+        loaded = MedGemma.load(name, revision=revision)
+    except ModelError as error:
+        yield Check("load", "failed", str(error), "the other checks use the demo model")
+        return None
+    seconds, description = time.perf_counter() - start, selftest.describe(loaded)
+    run.about.append(f"model {_public(name)}: {description}")
+    yield Check("load", "ok", f"{seconds:.1f} s, {description}", figures={"seconds": seconds})
+    return loaded
 
 
 def _of_the_demo(check: Check) -> Check:
