@@ -166,7 +166,7 @@ def show(pixels: Pixels, header: Dataset, name: str, window: Window | None = Non
         raise InputError(
             f"{name} shows nothing in the {shown}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
         )
-    useless = f"{name} shows nothing in the {shown} of its header; percentiles of its values are shown instead, --window C/W chooses others"
+    useless = f"{name} shows nothing in the {shown} of its header; it is shown by percentiles of its values, --window C/W chooses others"
     spread = Range(*percentiles(pixels, header, name), PERCENTILES)
     return render(pixels, header, spread), spread, (*doubts, useless)
 
@@ -180,15 +180,15 @@ def _choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | No
     if window:
         return window, doubts
     if modality == "CT" and is_hounsfield(header):
-        marked = (f"{name} is marked as inverse (MONOCHROME1); Hounsfield values are shown with high ones bright",) * is_inverse(header)
+        marked = (f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright all the same",) * is_inverse(header)
         return Hounsfield(), (*doubts, *marked)
     if modality == "CT":
-        doubts += (f"{name} is CT whose header does not make its values Hounsfield units; it is shown in grey, by its own window",)
+        doubts += (f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window",)
     if modality == "MR":
         return Range(*value_range(pixels, header, name, stored=True), "minimum and maximum", of_stored=True), doubts
     if table := read_table(header, "VOILUTSequence"):
         bits, used = numbers(header.VOILUTSequence[0], "LUTDescriptor")[2], int(table[0].max()).bit_length()
-        wrong = f"{name} has a look-up table that says {bits:g} bits and uses {used}; it is shown by those that it uses"
+        wrong = f"{name} has a look-up table that claims {bits:g} bits and uses {used}; it is scaled to those that it uses"
         return Table(*table), (*doubts, *(wrong,) * (bits > used > 0))
     if found := _header_window(header):
         return found, doubts

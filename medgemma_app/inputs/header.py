@@ -1,4 +1,4 @@
-"""What an image file says of its picture: facts of a closed form, so that none of them can name a person.
+"""What an image file says of its picture: facts in a fixed form, so that none of them can name a person.
 
 Free text in a coded field could hold a name. A value is kept only where it is a term that DICOM or practice has for it
 (``data/*.txt``), a code or a number.

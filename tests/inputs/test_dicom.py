@@ -229,7 +229,7 @@ def broken_value(ds: FileDataset) -> bytes:
     ],
     ids=["half", "header only", "preamble only", "words", "zeros"],
 )
-def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+def test_a_damaged_file_is_named_as_damaged(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     path = written(tmp_path, made())
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=message) as caught:
@@ -268,7 +268,7 @@ def test_a_picture_under_the_name_of_another_kind_is_read(tmp_path: Path) -> Non
     assert read_image(tmp_path / "scan.png").facts["format"] == "DICOM"
 
 
-def test_a_report_object_is_said_to_hold_no_picture(tmp_path: Path) -> None:
+def test_a_report_object_is_refused_as_holding_no_picture(tmp_path: Path) -> None:
     ds = made()
     for keyword in ("Rows", "Columns", "PixelData"):
         delattr(ds, keyword)
@@ -347,7 +347,7 @@ def test_any_damage_gives_a_picture_or_an_input_error(
         ("1.2.840.10008.5.1.4.1.1.481.2", "is a map of radiotherapy doses"),
     ],
 )
-def test_what_shows_no_patient_is_refused_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
+def test_what_does_not_show_a_patient_is_refused_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_image(written(tmp_path, made(SOPClassUID=sop_class)))
 
@@ -361,7 +361,7 @@ def test_what_shows_no_patient_is_refused_by_its_class(tmp_path: Path, sop_class
         ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
     ],
 )
-def test_what_may_show_no_patient_gives_a_warning_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
+def test_what_may_not_show_a_patient_gives_a_warning_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
     assert message in read_image(written(tmp_path, made(SOPClassUID=sop_class))).warnings[0]
 
 

@@ -204,7 +204,7 @@ def test_ct_is_shown_in_hounsfield_windows_only_where_its_values_are_hounsfield_
 ) -> None:
     scan = read_image(written(tmp_path, made(**{"SOPClassUID": CT_CLASS, "WindowCenter": 40, "WindowWidth": 4000, **elements})), pad=False)
     assert (scan.facts["window"]["from"] == "Hounsfield windows as RGB") == hounsfield
-    assert any("does not make its values Hounsfield units" in warning for warning in scan.warnings) != hounsfield
+    assert any("does not say that its values are Hounsfield units" in warning for warning in scan.warnings) != hounsfield
 
 
 def test_a_single_ct_slice_has_the_colours_of_google_s_ct_notebook(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ HANDLED: dict[str, Any] = {
     ],
     ids=lambda resource: resource["resourceType"],
 )  # fmt: skip
-def test_a_fhir_record_of_who_and_when_alone_is_no_note(tmp_path: Path, resource: dict[str, Any]) -> None:
+def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(tmp_path: Path, resource: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="nothing clinical"):
         load_notes(write(tmp_path, resource))
     bundle = {
@@ -406,7 +406,7 @@ def test_a_drug_stands_as_what_refers_to_it_does(tmp_path: Path, requests: list[
     assert ("Medication (only of what is taken back)" in notes.facts["left_out"]) == (mark is None)
 
 
-def test_so_does_a_drug_in_its_request_one_in_a_list_and_the_text_of_a_document(tmp_path: Path) -> None:
+def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them(tmp_path: Path) -> None:
     inside = asked("#1", drug("Warfarin")["resource"], status="stopped")["resource"]
     listed = {"resourceType": "List", "entry": [{"deleted": True, "item": {"reference": "Medication/2"}}]}
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
@@ -457,7 +457,7 @@ def test_every_version_of_fhir_is_told_in_words(tmp_path: Path, resource: dict[s
     assert "{'" not in text and "['" not in text
 
 
-def test_the_error_message_of_a_server_is_no_note(tmp_path: Path) -> None:
+def test_the_error_message_of_a_server_is_not_a_note(tmp_path: Path) -> None:
     outcome = {
         "resourceType": "OperationOutcome",
         "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}],

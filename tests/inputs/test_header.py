@@ -1,4 +1,4 @@
-"""The facts of a header have a closed form: in words, in the JSON record and back."""
+"""The facts of a header have a fixed form: in words, in the JSON record and back."""
 
 import json
 import subprocess

@@ -266,7 +266,7 @@ def closed(file):
         ([drawing()], "of the type list"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_what_one_is(source: Any, message: str) -> None:
+def test_what_is_not_a_picture_is_refused_with_the_types_that_are(source: Any, message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(path", r"\(path").replace('rb")', r'rb"\)')):
         read_image(source)
 

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_file(tmp_path: Path, c
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_the_name_of_a_drug_is_no_name_of_a_person(tmp_path: Path) -> None:
+def test_the_name_of_a_drug_is_not_taken_for_the_name_of_a_person(tmp_path: Path) -> None:
     assert load_notes(write(tmp_path, {"medications": [{"name": "aspirin"}, {"name": "insulin glargine at bed time"}]}))
 
 
@@ -173,7 +173,7 @@ def test_short_notes_are_notes_if_they_say_something_clinical(tmp_path: Path, co
     ],
     ids=str,
 )
-def test_forms_without_content_and_error_messages_are_no_notes(tmp_path: Path, content: Any, message: str) -> None:
+def test_forms_without_content_and_error_messages_are_not_notes(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_notes(write(tmp_path, content))
 
@@ -275,7 +275,7 @@ def test_a_file_of_one_visit_has_one_part(tmp_path: Path) -> None:
     assert read_notes(write(tmp_path, SAID), part=1).text == SAID
 
 
-def test_times_that_a_recorder_puts_before_lines_are_no_part_of_the_notes(tmp_path: Path) -> None:
+def test_times_that_a_recorder_puts_before_lines_are_left_out(tmp_path: Path) -> None:
     recorded = b"[00:01] Doctor: What hurts?\n[00:04] Patient: My chest.\n"
     assert load_notes(write(tmp_path, recorded)) == "Doctor: What hurts?\nPatient: My chest."
     written = b"(08:30) BP 168/94.\n(09:15) BP 140/80.\n"
@@ -354,7 +354,7 @@ def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, headin
         ("5.6.2023", "6.5.2023", False),
     ],
 )
-def test_dates_that_may_be_day_first_are_said_to_be_read_month_first(tmp_path: Path, first: str, last: str, warned: bool) -> None:
+def test_a_warning_says_that_ambiguous_dates_were_read_month_first(tmp_path: Path, first: str, last: str, warned: bool) -> None:
     visits = [{"date": first, "note": "Cough"}, {"date": last, "note": "Fever"}]
     for content in (visits, {one["date"]: one["note"] for one in visits}, f"{first}\nCough\n\n{last}\nFever".encode()):
         warnings = read_notes(write(tmp_path, content)).warnings

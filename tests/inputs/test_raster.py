@@ -120,7 +120,7 @@ def test_whole_numbers_of_every_kind_keep_their_order(tmp_path: Path, values: np
     assert (shown.min(), shown.max()) == (0, 255)
 
 
-def test_a_tiff_of_64_bit_numbers_is_said_to_be_one_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_tiff_of_64_bit_numbers_is_refused_as_one_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "scan.tif").write_bytes(tiff_of(ramp(1, np.float64), 3))
     with pytest.raises(InputError, match="is a TIFF that is damaged or of a kind that cannot be read; save it with 8, 16 or 32 bits"):
         load_image(tmp_path / "scan.tif")
@@ -229,7 +229,7 @@ def png_of_16_bits(values: np.ndarray, channels: int) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_grey_in_16_bit_colour_is_stretched_as_far_as_its_upper_bits_go_and_said_to_be(tmp_path: Path, channels: int) -> None:
+def test_grey_in_16_bit_colour_is_stretched_as_far_as_its_upper_bits_go_with_a_warning(tmp_path: Path, channels: int) -> None:
     (tmp_path / "scan.png").write_bytes(png_of_16_bits(ramp(20_000), channels))
     scan = read_image(tmp_path / "scan.png", pad=False)
     assert (np.diff(grey(scan.image).ravel()) >= 0).all()

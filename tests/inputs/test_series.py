@@ -1,4 +1,4 @@
-"""DICOM slices become pictures in the order of their position, shown as one volume; what is no volume is said to be none."""
+"""DICOM slices become pictures in the order of their position, shown as one volume; what is not a volume is refused."""
 
 import json
 import shutil
@@ -215,7 +215,7 @@ def test_a_window_shows_a_ct_series_in_grey(tmp_path: Path) -> None:
     assert image.getpixel((70, 69)) == (128, 128, 128)
 
 
-def test_options_for_a_series_that_one_picture_cannot_use_are_said_to_be_unused(tmp_path: Path) -> None:
+def test_a_warning_names_the_options_for_a_series_that_one_picture_cannot_use(tmp_path: Path) -> None:
     path = written(tmp_path, made())
     assert read_study(path, slices=3, series=1).warnings == ("scan.dcm is one picture: --slices and --series made no difference",)
     assert read_study(path, frame=2, several_files=True).facts["frame"] == 1
@@ -256,7 +256,7 @@ def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path, length: int) -> 
         read_series(tmp_path)
 
 
-def test_what_is_no_series_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_is_not_a_series_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not a slice")
     for source, message in (
         (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is not a DICOM picture"), (tmp_path / "none", "does not exist"),
@@ -301,7 +301,7 @@ def test_the_outside_of_a_ct_s_field_of_view_is_black(tmp_path: Path) -> None:
 def test_ct_without_hounsfield_units_is_shown_in_grey_with_a_warning(tmp_path: Path) -> None:
     series = read_series(a_series(tmp_path, 3, RescaleType="US", WindowCenter=100, WindowWidth=400))
     assert series.facts["window"]["from"] == "header"
-    assert "series 3 (CT) is CT whose header does not make its values Hounsfield units" in series.warnings[0]
+    assert "series 3 (CT) is CT whose header does not say that its values are Hounsfield units" in series.warnings[0]
 
 
 def test_a_copied_file_is_not_another_slice(tmp_path: Path) -> None:

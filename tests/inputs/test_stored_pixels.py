@@ -45,7 +45,7 @@ def bytes_table() -> Dataset:
 
 HALF_SIGNED = (((STORED.astype(np.int32) - 2048) << 4) & 0xFFFF).astype(np.uint16).view(np.int16)
 DISAGREEING: dict[str, tuple[FileDataset, str]] = {
-    "a table of 12 bits that says 16": (made(VOILUTSequence=[lut(0, 16, np.arange(4096))]), "says 16 bits and uses 12"),
+    "a table of 12 bits that says 16": (made(VOILUTSequence=[lut(0, 16, np.arange(4096))]), "claims 16 bits and uses 12"),
     "a table of bytes": (made(VOILUTSequence=[bytes_table()]), ""),
     "12 bits in the upper part of 16": (made(STORED << 4, HighBit=15, **WINDOW), ""),
     "12 signed bits in the upper part": (made(HALF_SIGNED, BitsStored=12, HighBit=15, WindowCenter=0, WindowWidth=4096), ""),
@@ -162,7 +162,7 @@ def test_a_palette_has_its_colours_in_every_byte_order_and_form(tmp_path: Path, 
     assert np.abs(picture - expected[pixels]).max() <= 1
 
 
-def test_bytes_in_big_endian_words_are_read_so_that_they_make_a_picture(tmp_path: Path) -> None:
+def test_bytes_in_big_endian_words_are_read_in_the_order_that_gives_a_smooth_picture(tmp_path: Path) -> None:
     smooth = (STORED // 16).astype(np.uint8).T.copy()
     turned = smooth.reshape(-1, 2)[:, ::-1].reshape(smooth.shape)
     pictures = [shown(written(tmp_path, made(pixels, ExplicitVRBigEndian), "x")) for pixels in (turned, smooth)]

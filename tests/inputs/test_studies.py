@@ -84,7 +84,7 @@ def test_links_to_folders_that_were_seen_add_no_studies_and_end(tmp_path: Path) 
     assert [study.name for study in find_studies([str(tmp_path)]).studies] == ["scan.png"]
 
 
-def test_a_folder_below_that_cannot_be_read_is_left_out_and_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_below_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(STORED).save(tmp_path / "scan.png")
     (tmp_path / "Doe_Jane").mkdir()
     read = Path.iterdir
