@@ -50,7 +50,8 @@ class SeveralPatients(InputError):
 
 def is_called(patient: str, names: Iterable[str]) -> bool:
     """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
-    return _folded(patient) in map(_folded, names)
+    called = _folded(patient)
+    return bool(called) and called in map(_folded, names)
 
 
 def _folded(called: str) -> str:

@@ -339,6 +339,9 @@ def test_one_of_the_two_patients_of_a_message_can_be_chosen(called):
     for way in ({}, {"patient": "Jane Doe"}):
         with pytest.raises(InputError):
             read(same_name, **way)
+    nameless = both.replace("ROE^JOHN", "")
+    with pytest.raises(InputError, match="names no patient"):
+        read(nameless, patient=" ")
 
 
 def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
