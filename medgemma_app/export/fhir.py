@@ -62,14 +62,21 @@ def bundle(record: Mapping[str, Any], *, subject: str | None = None, at: datetim
     check_subject(subject)
     time = (at or datetime.now(UTC)).isoformat(timespec="seconds")
     names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
-    make = _diagnostic_report if record.get("kind") == "findings" else _composition
+    is_findings = record.get("kind") == "findings"
+    report = {
+        **(_diagnostic_report(record) if is_findings else _composition(record, names["device"])),
+        "text": _narrative(title_of(record), str(record.get("text", ""))),
+        "status": "preliminary",
+        "issued" if is_findings else "date": time,
+        **({"subject": {"reference": subject}} if subject else {}),
+    }
     resources = {
-        "report": make(record, names, time, {"subject": {"reference": subject}} if subject else {}),
+        "report": report,
         "device": _device(record),
         "outcome": _outcome(record),
         "provenance": _provenance(record, names, time),
     }
-    kind = "collection" if record.get("kind") == "findings" else "document"
+    kind = "collection" if is_findings else "document"
     identifier = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid.uuid4()}"}} if kind == "document" else {}
     entries = [{"fullUrl": names[name], "resource": resource} for name, resource in resources.items()]
     return {"resourceType": "Bundle", "type": kind, "timestamp": time, **identifier, "entry": entries}
@@ -86,21 +93,13 @@ def _narrative(title: str, text: str) -> dict[str, str]:
     return {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><h1>{escape(title)}</h1>{notice}{lines}</div>'}
 
 
-def _diagnostic_report(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
+def _diagnostic_report(record: Mapping[str, Any]) -> dict[str, Any]:
     sections = record.get("sections") or {}
     conclusion = {"conclusion": sections["impression"]} if sections.get("impression") else {}
-    return {
-        "resourceType": "DiagnosticReport",
-        "text": _narrative(title_of(record), str(record.get("text", ""))),
-        "status": "preliminary",
-        "code": _code(REPORTS["findings"]),
-        **subject,
-        "issued": time,
-        **conclusion,
-    }
+    return {"resourceType": "DiagnosticReport", "code": _code(REPORTS["findings"]), **conclusion}
 
 
-def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str, subject: dict[str, Any]) -> dict[str, Any]:
+def _composition(record: Mapping[str, Any], device: str) -> dict[str, Any]:
     sections = [
         {"title": name.capitalize(), **_section_code(name), "text": _narrative(name.capitalize(), text)}
         for name, text in (record.get("sections") or {}).items()
@@ -109,12 +108,8 @@ def _composition(record: Mapping[str, Any], names: Mapping[str, str], time: str,
     title = title_of(record)
     return {
         "resourceType": "Composition",
-        "text": _narrative(title, str(record.get("text", ""))),
-        "status": "preliminary",
         "type": _code(REPORTS["soap"]) if title == TITLES["soap"] else {"text": title},
-        **subject,
-        "date": time,
-        "author": [{"reference": names["device"], "display": "medgemma-app"}],
+        "author": [{"reference": device, "display": "medgemma-app"}],
         "title": f"{title} (draft, not verified)",
         **({"section": sections} if sections else {}),  # R4 allows no empty list
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
 import pytest
+from pypdf import PdfReader
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -84,6 +86,66 @@ def test_what_was_written_can_be_downloaded_and_the_demo_has_no_dicom(browser, s
     seen(browser, "#error", "only of a picture in DICOM")
 
 
+def downloaded(browser, ending):
+    """The content of the report as a file of that format."""
+    path = browser.downloads / f"draft{ending}"
+    path.unlink(missing_ok=True)
+    find(browser, f"#format option[value='{ending}']").click()
+    find(browser, "#download").click()
+    WebDriverWait(browser, SECONDS).until(lambda _: path.exists())
+    return path.read_bytes()
+
+
+def test_a_downloaded_pdf_has_the_pictures_and_the_notes(browser, scan, tmp_path):
+    draw_phantom(2)[0].save(tmp_path / "prior.png")
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#prior").send_keys(str(tmp_path / "prior.png"))
+    find(browser, "#findings button").click()
+    seen(browser, "#actions")
+    (page,) = PdfReader(io.BytesIO(downloaded(browser, ".pdf"))).pages
+    assert len(page.images) == 2 and "Prior, as the model saw it" in page.extract_text()
+    find(browser, "input[value=soap]").click()
+    find(browser, "#notes").send_keys("Cough for three days. Plan: rest.")
+    find(browser, "#soap button").click()
+    seen(browser, "#report", "Source")
+    (page,) = PdfReader(io.BytesIO(downloaded(browser, ".pdf"))).pages
+    assert "Cough for three days." in page.extract_text()
+
+
+def test_a_server_that_is_gone_before_the_download_is_said_to_be_gone(chromium, scan):
+    with running("demo") as client:
+        chromium.get(str(client.base_url))
+        find(chromium, "#scan").send_keys(scan)
+        find(chromium, "#findings button").click()
+        seen(chromium, "#actions")
+    find(chromium, "#download").click()
+    assert "the server cannot be reached" in seen(chromium, "#error").text
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+
+
+DROP = """const data = new DataTransfer(); data.items.add(new File(["x"], "dropped.png"));
+const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+document.querySelector("footer").dispatchEvent(drop);
+return [drop.defaultPrevented, document.getElementById("scan").files[0]?.name];"""
+
+
+def test_a_picture_that_is_dropped_anywhere_is_taken_and_does_not_leave_the_page(browser):
+    assert browser.execute_script(DROP) == [True, "dropped.png"]
+
+
+def test_the_focus_is_where_the_next_step_is(browser, scan, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    find(browser, "#scan").send_keys(str(tmp_path / "bad.png"))
+    find(browser, "#findings button").click()
+    seen(browser, "#error")
+    assert browser.switch_to.active_element.text == "Write the report"
+    find(browser, "#scan").send_keys(scan)
+    find(browser, "#findings button").click()
+    seen(browser, "#actions")
+    assert browser.switch_to.active_element.text == "Findings report"
+
+
 def test_a_file_that_is_no_picture_gives_the_line_of_the_command(browser, tmp_path):
     (tmp_path / "scan.png").write_text("no picture")
     find(browser, "#scan").send_keys(str(tmp_path / "scan.png"))
@@ -103,6 +165,7 @@ def test_cancel_stops_the_work_and_keeps_what_there_is(browser, client, scan, mo
     find(browser, "#scan").send_keys(scan)
     find(browser, "#findings button").click()
     WebDriverWait(browser, SECONDS).until(lambda _: find(browser, "#text").text != "")
+    assert browser.switch_to.active_element.text == "Cancel"
     find(browser, "#cancel").click()
     seen(browser, "#status", "Cancelled")
     assert seen(browser, "#text").text != ""
@@ -135,9 +198,15 @@ def test_a_server_with_a_key_asks_for_it(chromium, scan):
     with running("demo", key="sesame") as client:
         chromium.get(str(client.base_url))
         seen(chromium, "#keyed")
-        find(chromium, "#key").send_keys("sesame")
+        find(chromium, "#key").send_keys("schlüssel")
         find(chromium, "#scan").send_keys(scan)
+        find(chromium, "#findings button").click()
+        assert "a key has Latin letters" in seen(chromium, "#error").text
+        find(chromium, "#key").clear()
+        find(chromium, "#key").send_keys("sesame")
         find(chromium, "#findings button").click()
         seen(chromium, "#report", "IMPRESSION")
         assert not find(chromium, "#keyed").is_displayed()
+        find(chromium, "footer a[href='/openapi.json']").click()
+        assert "medgemma-app" in seen(chromium, "body").text
     chromium.get("about:blank")

@@ -73,7 +73,8 @@ function finished(record, view) {
   say("Done. Read the checks, then the picture or the notes themselves.");
   const title = at("report").querySelector("h1");
   title.tabIndex = -1;
-  title.focus();  // which also scrolls to it, and tells a screen reader
+  title.focus({ preventScroll: true });  // which tells a screen reader
+  at("actions").scrollIntoView();
 }
 
 async function write(event) {
@@ -105,6 +106,7 @@ async function write(event) {
     show("streaming", at("text").textContent !== "");
   } finally {
     end();
+    if (!state.record) form.querySelector("button").focus();
   }
 }
 
@@ -116,14 +118,7 @@ function save(blob, ending) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-// The page itself, as one file: what is shown, with the stylesheet in it.
-async function asPage() {
-  const css = await (await fetch("/page/report.css")).text();
-  const head = `<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Draft report</title>`;
-  return `<!doctype html>\n<html lang="en"><head>${head}<style>body { margin: 0 } ${css}</style></head><body>${at("report").innerHTML}</body></html>`;
-}
-
-// Reports what goes wrong in `work` in place of ending in silence.
+// `work`, with a message where it fails.
 function guarded(work) {
   return async () => {
     try {
@@ -144,15 +139,11 @@ function pictures() {
 
 async function download() {
   const ending = at("format").value;
-  if (ending === ".html") {
-    save(new Blob([await asPage()], { type: "text/html" }), ending);
-    return say("Downloaded as draft.html.");
-  }
   const fields = new FormData();
   fields.set("record", JSON.stringify(state.record));
   fields.set("to", ending);
   if (ending.endsWith(".dcm")) fields.set("scan", state.scan);
-  if (ending === ".pdf" || ending === ".dcm") {
+  if ([".html", ".pdf", ".dcm"].includes(ending)) {
     for (const picture of pictures()) fields.append("images", picture);
     if (state.source !== null) fields.set("source", state.source);
   }
@@ -173,13 +164,17 @@ function choose() {
 }
 
 function drop(zone) {
-  const over = (event, on) => { event.preventDefault(); zone.classList.toggle("over", on); };
+  const over = (event, on) => {
+    if (!event.dataTransfer.types.includes("Files")) return false;  // a text may be dragged into a field
+    event.preventDefault();
+    zone.classList.toggle("over", on);
+    return true;
+  };
   // Anywhere on the page: beside the zone, the browser would leave the page and open the file.
   document.addEventListener("dragover", (event) => over(event, true));
   document.addEventListener("dragleave", (event) => over(event, false));
   document.addEventListener("drop", (event) => {
-    over(event, false);
-    if (event.dataTransfer.files.length === 0) return;
+    if (!over(event, false)) return;
     if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
     at("scan").files = event.dataTransfer.files;
     say(`${event.dataTransfer.files[0].name} is chosen.`);
