@@ -199,7 +199,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: TokenQueue | None = None) -> TokenQueue:
         """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
         answer = answer or TokenQueue()
-        processors = self.served.processors(options)
+        processors = self.served.loaded.processors(options)
         arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options, logits_processors=processors)
         self.requests.put(QueuedGenerationRequest(answer, {"ids": ids, "images": images}, prompt_tokens=len(ids), args=arguments))
         if self._stop:  # the engine's thread may have ended already

@@ -90,6 +90,7 @@ class ServedModel:
 
     def __init__(self, loaded: LoadedModel, submit: Submit, *, id: str, revision: str | None) -> None:
         self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
+        _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
 
     @property
     def square(self) -> tuple[int, int]:
@@ -166,13 +167,6 @@ class ServedModel:
         ids = self.tokenize_turns(turns, system)
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
         return PendingChat(ids, images, self.loaded.fit(ids, options))
-
-    def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
-        """As ``LoadedModel.processors``; called in a request's thread, so that no other answer waits for its schema."""
-        if options.schema:
-            with self._tokenizing:
-                _ = self.loaded.token_bytes
-        return self.loaded.processors(options)
 
     def _start(self, prompt: Prompt, options: Options | None) -> Decoding:
         return self.loaded.start(self.tokenize(prompt), checked_options(options, prompt))

@@ -19,8 +19,10 @@ from serving import chat, encoded, running, until
 from tiny import picture
 
 from medgemma_app import GenerationError, Options, Prompt
+from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
 from medgemma_app.serve.engine import FairBatchGenerator
+from medgemma_app.serve.served import ServedModel
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,13 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
     options = [Options(max_tokens=20), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
     rows = [(prompt, options[at % 4 == 2]) for at, prompt in enumerate(MIXED_PROMPTS + MIXED_PROMPTS[:2])]
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
+
+
+def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_folder):
+    """No other thread runs while it is prepared, so that every client would wait."""
+    loaded, _ = LoadedModel.load(str(tiny_folder), revision=None, align=True, progress=False)
+    ServedModel(loaded, lambda *_: None, id="x", revision=None)
+    assert "token_bytes" in vars(loaded)
 
 
 SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
