@@ -103,9 +103,10 @@ class Bounded(httpx2.SyncByteStream):
         self._stream.close()
 
 
-# How vLLM, mlx_vlm.server and medgemma serve report that a prompt, or a prompt with its answer, does not fit.
+# How vLLM, llama.cpp, mlx_vlm.server and medgemma serve report that a prompt, or a prompt with its answer, does not fit.
 _TOO_LONG = (
-    re.compile(r"context length is (?P<limit>\d+).*?(?P<prompt>\d+) (?:input tokens|(?:tokens )?in the messages)"),
+    re.compile(r"request \((?P<prompt>\d+) tokens\) exceeds the available context size \((?P<limit>\d+) tokens\)"),
+    re.compile(r"context length is (?P<limit>\d+)(?:(?! characters).)*?(?P<prompt>\d+) (?:input tokens|(?:tokens )?in the messages)"),
     re.compile(r"(?P<prompt>\d+) prompt \+.*?MAX_KV_SIZE is (?P<limit>\d+)"),
     re.compile(r"prompt has (?P<prompt>\d+) tokens and the model takes at most (?P<limit>\d+)"),
 )

@@ -101,7 +101,10 @@ class RemoteModel:
         self.can_count = self._tokenized({"prompt": "x"}) is not None
 
     def tokenize(self, prompt: Prompt) -> list[int]:
-        """The token ids of ``prompt`` by vLLM's /tokenize route. Raises InputError where the server does not have it."""
+        """The token ids of ``prompt`` by vLLM's /tokenize route. vLLM itself counts each picture as one token there.
+
+        Raises InputError where the server does not have it.
+        """
         ids = self._tokenized({"messages": messages(checked_prompt(prompt))})
         if ids is None:
             raise InputError(f"{self.endpoint} did not count the tokens of the prompt; shorten the notes, or leave out --truncate")
@@ -187,7 +190,7 @@ class RemoteModel:
             stream=True,
             stream_options={"include_usage": True},
             logprobs=True if self._logprobs else openai.omit,
-            max_tokens=options.limit,
+            max_tokens=min(options.limit, self.context),  # vLLM refuses more
             temperature=options.temperature,
             top_p=options.top_p,
             seed=openai.omit if options.seed is None else options.seed,
@@ -207,7 +210,9 @@ class RemoteModel:
                 without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
                     self._picture_tokens = self._prompt_tokens(Prompt((drawn, "?"))) - without
-                except (openai.BadRequestError, openai.UnprocessableEntityError):  # vLLM's response for a text-only model
+                except openai.APIStatusError as error:  # vLLM's and llama.cpp's responses for a text-only model
+                    if error.status_code not in {400, 422} and "image input is not supported" not in str(error.message):
+                        raise
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
             raise EndpointError(f"{self.endpoint} does not see pictures; is {self.id} a text-only model?")
@@ -237,7 +242,8 @@ class RemoteModel:
             except (openai.APIStatusError, ValueError):
                 return None
         ids = answer.get("tokens") if isinstance(answer, dict) else None
-        return ids if isinstance(ids, list) and all(isinstance(id, int) for id in ids) else None
+        # llama.cpp has a route of this name for another request, and answers this one with an empty list.
+        return ids if isinstance(ids, list) and ids and all(isinstance(id, int) for id in ids) else None
 
 
 def _beyond_openai(options: Options) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_a_server_that_counts_tokens_decides_what_fits(connect, server):
     assert any("left out" in warning for warning in soap(model, notes, truncate=True).warnings)
 
 
-@pytest.mark.parametrize("counted", [None, [None], "12", {"1": 2}, ["1"]], ids=str)
+@pytest.mark.parametrize("counted", [None, [None], [], "12", {"1": 2}, ["1"]], ids=str)
 def test_a_server_that_counts_in_another_way_does_not_count(connect, server, counted):
     server.tokenize = lambda body: counted
     assert connect().can_count is False
@@ -216,12 +216,27 @@ def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(c
     for message in (
         "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
         "This model's maximum context length is 4096 tokens. However, you requested 7000 tokens (5000 in the messages, 2000 more).",
+        "This model's maximum context length is 4096 tokens. However, your prompt contains at least 5000 input tokens.",
+        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
         "Request needs 7000 context tokens (5000 prompt + 2000 max generation), but MAX_KV_SIZE is 4096.",
     ):
         server.chat = lambda handler, body, message=message: handler.json(400, {"error": {"message": message}})
         with pytest.raises(ContextError) as caught:
             soap(model, {"history": "Cough for 3 days. " * 20})
         assert (caught.value.tokens, caught.value.limit) == (5000, 4096)
+
+
+def test_a_limit_in_characters_is_not_taken_for_the_number_of_tokens(connect, server):
+    message = "maximum context length is 4096 tokens. However, your prompt contains 5000 characters (the upper bound for 100 input tokens)."
+    server.chat = lambda handler, body: handler.json(400, {"error": {"message": message}})
+    with pytest.raises(GenerationError, match="refuses the request \\(400\\)"):
+        answer(connect())
+
+
+def test_no_more_tokens_are_asked_for_than_the_server_takes(connect, server):
+    server.models["data"][0]["max_model_len"] = 50
+    answer(connect())
+    assert server.requests[0]["max_tokens"] == 50
 
 
 def test_an_answer_gets_as_many_tokens_as_are_left(connect, server):
@@ -274,19 +289,30 @@ def test_what_a_series_costs_cannot_be_told_of_a_server(connect, capsys):
     assert capsys.readouterr().err.startswith("2 pictures; the time and memory they take depend on the server")
 
 
-def refusing_pictures(handler, body):
-    if pictures(body):
-        handler.json(400, {"error": {"message": "med is not a multimodal model"}})
-    else:
-        says("Clear.")(handler, body)
+def refuses_pictures(status, message):
+    def chat(handler, body):
+        if pictures(body):
+            handler.json(status, {"error": {"message": message}}, retry_after="0")
+        else:
+            says("Clear.")(handler, body)
+
+    return chat
 
 
-@pytest.mark.parametrize("chat", [says("Clear.", picture_tokens=5), refusing_pictures], ids=["a word in its place", "refused"])
+@pytest.mark.parametrize(
+    "chat",
+    [
+        says("Clear.", picture_tokens=5),
+        refuses_pictures(400, "med is not a multimodal model"),
+        refuses_pictures(500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+    ],
+    ids=["a word in its place", "refused", "failed"],
+)
 def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, server, chat):
     server.chat = chat
     with pytest.raises(EndpointError, match="does not see pictures"):
         connect().generate(Prompt((picture(1), "Describe it.")))
-    assert [pictures(body) for body in server.requests] == [0, 1]
+    assert {pictures(body) for body in server.requests[1:]} == {1}
     assert json.dumps(messages(Prompt((picture(1),)))[0]["content"][0]) not in json.dumps(server.requests)
 
 
