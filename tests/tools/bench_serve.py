@@ -30,21 +30,26 @@ def served(
     model: str = "demo", *, seconds: float = 60, started: Callable[[subprocess.Popen[bytes]], object] = lambda _: None
 ) -> Iterator[str]:
     """The URL of a ``medgemma serve`` that is ready and ends with the context."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "medgemma_app", "serve", "--model", model, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         started(server)
         try:
             url = f"http://127.0.0.1:{port}/v1"
-            _await(url, server, time.monotonic() + seconds)
+            wait_for(url, server, time.monotonic() + seconds)
             yield url
         finally:
             server.terminate()
 
 
-def _await(url: str, server: subprocess.Popen[bytes], deadline: float) -> None:
+def free_port() -> int:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], deadline: float) -> None:
+    """Returns once a model can be asked at ``url``. Raises EndpointError when ``server`` has ended, or ``deadline`` is past."""
     while True:
         try:
             connect(url)
