@@ -139,7 +139,8 @@ class Run:
         # By text, since not every server gives ids.
         alike = sum(made.text.startswith(text.strip()) for text in accumulate(token.text for token in here[:-1]))
         gap = max(
-            (abs(a.logprob - b.logprob) for a, b in list(zip(here, there, strict=False))[:alike] if a.logprob and b.logprob), default=0
+            (abs(a.logprob - b.logprob) for a, b in list(zip(here, there, strict=False))[:alike] if None not in (a.logprob, b.logprob)),
+            default=0,
         )
         fed = f"prompt of {made.prompt_tokens} tokens (here {local.prompt_tokens})"
         return f"{fed}, the first {alike} of {len(here) - 1} tokens as here, log-probabilities within {gap:.1e}"
