@@ -136,7 +136,6 @@ class Run:
         prompt = (findings_task if self._engine.kind == "findings" else soap_task)(self._here, self._studies[0]).prompt
         here, there = list[Token](), list[Token]()
         local, made = (model.generate(prompt, OPTIONS, on_token=to.append) for model, to in ((self._here, here), (self._there, there)))
-        # By text, since not every server gives ids.
         alike = sum(made.text.startswith(text.strip()) for text in accumulate(token.text for token in here[:-1]))
         gap = max(
             (abs(a.logprob - b.logprob) for a, b in list(zip(here, there, strict=False))[:alike] if None not in (a.logprob, b.logprob)),
