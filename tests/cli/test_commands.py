@@ -133,7 +133,7 @@ def test_notes_longer_than_the_context_say_how_many_tokens_fit(medgemma, demo, t
     (tmp_path / "long.json").write_text(json.dumps({"history": "cough for 3 days, " * 3000}))
     result = medgemma("soap", str(tmp_path / "long.json"))
     assert result.exit_code == 2
-    assert f"{demo.context - 512} fit beside the answer" in result.stderr
+    assert f"{demo.context - 512} fit in addition to the answer" in result.stderr
 
 
 def test_truncate_leaves_out_the_end_and_says_so(medgemma, demo, monkeypatch, tmp_path):
