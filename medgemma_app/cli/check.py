@@ -1,22 +1,23 @@
-"""``medgemma check``: reports from any source -> their issues, without a model."""
+"""The commands that need no model: ``medgemma check`` finds the issues of reports, ``medgemma export`` writes them in other formats."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.options import ReportKind
-from medgemma_app.cli.output import json_line, utf8
+from medgemma_app.cli.output import check_output, json_line, utf8
 from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.json_notes import parse_notes
 from medgemma_app.notices import say, verdict
 from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
@@ -103,22 +104,29 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
             yield _report(record, shown)
 
 
-def _records(text: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(where it is, record) of results: one object, one per line, or an array of them."""
+def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it is, record) for each report in JSON: one object, one per line, or an array of them. Raises InputError."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(map(_OBJECT.match, lines)):
         for number, line in enumerate(lines, 1):
             where = f"line {number} of {name}"
-            yield where, parse_notes(line.encode(errors="replace"), where)
+            yield where, _parsed(line, where)
         return
-    parsed = parse_notes(text.encode(errors="replace"), name)
-    if parsed == []:
+    value = _parsed(text, name)
+    if value == []:
         raise InputError(f"{name} holds no report; give {ONE_REPORT}")
-    for number, record in enumerate(parsed if isinstance(parsed, list) else [parsed], 1):
-        where = f"report {number} of {name}" if isinstance(parsed, list) else name
-        if not isinstance(record, Mapping):
+    for number, record in enumerate(value if isinstance(value, list) else [value], 1):
+        where = f"report {number} of {name}" if isinstance(value, list) else name
+        if not isinstance(record, dict):
             raise InputError(f"{where} is not a report; give {ONE_REPORT}")
         yield where, record
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON; give {ONE_REPORT}") from error
 
 
 def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | None = None) -> CheckedReport:
@@ -200,3 +208,22 @@ def _picture(inputs: Any) -> dict[str, Any]:
         "indication": indication if isinstance(indication, str) else None,
         "header": ImageHeader.from_dict(header if isinstance(header, Mapping) else {}),
     }
+
+
+def export_record(source: str, to: Path, *, line: int | None, scan: str | None, subject: str | None, force: bool) -> None:
+    """Writes the report in ``source``, or all of them where ``to`` is a .csv file. Raises InputError, OptionError, OutputError."""
+    from medgemma_app.export import ending_of, render, table, write_whole
+
+    ending = ending_of(to)
+    check_output(to, "--to", [source, *filter(None, [scan])], force=force)
+    name, text = read_text(source)
+    records = [record for _, record in _records(text, name)]
+    if line is not None and not 1 <= line <= len(records):
+        raise OptionError(f"--line {line}: {name} has {len(records)} reports")
+    chosen = records if line is None else [records[line - 1]]
+    if ending == ".csv":
+        write_whole(to, table(chosen).encode(errors="replace"))
+    elif len(chosen) != 1:
+        raise OptionError(f"{name} holds {len(chosen)} reports; choose one with --line, or write all of them to a .csv file")
+    else:
+        write_whole(to, render(chosen[0], ending, scan=scan, subject=subject))

@@ -166,6 +166,9 @@ def test_a_record_is_exported_later(medgemma, tmp_path, scan):
     assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.jsonl", "--force").exit_code == 2
     (tmp_path / "odd").write_text(json.dumps({"text": "cough\u2028fever"}, ensure_ascii=False))  # ends a line, but not in JSON
     assert run("export", tmp_path / "odd", "--to", tmp_path / "odd.html").exit_code == 0
+    (tmp_path / "odd").write_text(json.dumps([{"text": "cough"}, {"text": "fever"}], indent=2))  # as check reads it too
+    assert run("export", tmp_path / "odd", "--to", tmp_path / "odd.txt", "--line", "2").exit_code == 0
+    assert "fever" in (tmp_path / "odd.txt").read_text()
 
 
 def test_a_pipe_or_device_is_written_to(medgemma, scan):
