@@ -17,7 +17,7 @@ from medgemma_app.validate.core import Code, Issue, Text
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.quantities import DOSES, Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import DRUGS, WORDS, Mention, Source, heard, mentions
-from medgemma_app.validate.values import is_derived, known_doses, multiples, said_in
+from medgemma_app.validate.values import is_derived, known_doses, said_in
 
 _CLAUSE_END = re.compile(r"\.\s|[;\n•]")
 _LEADS = re.compile(
@@ -99,12 +99,11 @@ def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     least = _LEAST_SPOKEN if source.spoken else 0
     owned = [one for one in _owned(source.told, spans, _DIRECTLY) if one.value.kind or _is_next(source.told, one, least)]
     taken = {one.start for one in owned}
-    counted = [(one, one.start, one.reach) for one in (*numbers, *multiples(numbers))]
-    near = _around(source.told, counted, owned) if source.spoken else []
+    near = _around(source.told, ((one, one.start, one.reach) for one in numbers), owned) if source.spoken else []
     free = [] if source.spoken else [one for one, start, _ in spans if start not in taken]  # the dose of any drug
     dosed = {name for one in (*owned, *near) if one.value.kind in DOSES or one.start in taken for name in one.drug.drugs}
     written = _owned(text.text, ((one, one.start, one.reach) for one in written_quantities(text.text) if one.kind in DOSES), _DIRECTLY)
-    facts = (one for one in written if dosed & one.drug.drugs and said.has(one.value) and not is_derived(text.text, one.value))
+    facts = (one for one in written if dosed & one.drug.drugs and said.gives(one.value) and not is_derived(text.text, one.value))
     bound = (one for one in facts if not any(_is_same(one.value, other) for other in free))
     yield from _compare(text, "dose-mismatch", bound, owned, near, _is_same)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import lru_cache
 
 from medgemma_app.validate.core import Issue, Text
@@ -15,10 +14,10 @@ from medgemma_app.validate.terms import Source, factor, is_dialogue, mentions
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
 MOST_ISSUES = 20
-_COUNTED = (0.5, 1.5, 2, 3, 4)
-_PIECES = frozenset("tablet tablets tab tabs pill pills capsule capsules cap caps puff puffs drop drops spray sprays".split())  # noqa: SIM905
-_EARLIER, _NEARBY, _FARTHEST_COUNT = 16, 40, 6  # numbers; tokens to "half a tablet"; tokens between "two" and "500 mg"
-_TO_DRUG, _LEAST_DOSE, _HOTTEST = 30, 50, 50  # characters; milligrams; degrees Celsius
+# "half a tablet of the fifty", "two 500 mg tablets": then a dose may be a part or a multiple of a number that is given.
+_COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
+_PARTS = (2, 1 / 2, 1 / 3, 1 / 4)
+_TO_DRUG, _HOTTEST = 30, 50  # characters; degrees Celsius
 # What nobody measured or gave: a limit, a goal, a total, a change, or the same again in brackets, as before a number...
 _DERIVED_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
@@ -86,18 +85,24 @@ class Said:
     def __init__(self, source: str) -> None:
         self._source, self._is_dialogue = source, is_dialogue(source)
         found = spoken_quantities(known_doses(source))
-        self._values = {round(said, 3) for one in (*found, *multiples(found)) for said in (one.value, one.number)}
+        self._values = {round(said, 3) for one in found for said in (one.value, one.number)}
         self._numbers = Counter(round(one.number, 3) for one in found)
         self._labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
+        self._is_counted = _COUNTED.search(source) is not None
         self._is_weighed = any(one.kind == "weight" for one in (*found, *self._labelled))
         self.named = {one.kind: _whole_pair(source, one) for one in reversed(self._labelled)}
 
+    def gives(self, one: Quantity) -> bool:
+        """Whether this number stands in the source, in this unit or another."""
+        return round(one.value, 3) in self._values or round(one.number, 3) in self._values
+
     def has(self, one: Quantity) -> bool:
-        """Whether the source gives this number, in this unit or another, and in writing not by the name of something else only."""
+        """Whether a value follows from the source, where its number does not stand by the name of something else only."""
         number = round(one.number, 3)
-        if round(one.value, 3) not in self._values and number not in self._values:
+        if not self.gives(one):
             near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
-            return (one.kind == "bmi" and self._is_weighed) or any(near)
+            counted = self._is_counted and one.kind in DOSES and any(round(one.value * times, 3) in self._values for times in _PARTS)
+            return (one.kind == "bmi" and self._is_weighed) or counted or any(near)
         kinds = [other.kind for other in self._labelled if round(other.number, 3) == number]
         elsewhere = kinds and one.kind not in (*kinds, "weight") and self._numbers[number] <= len(kinds)
         return self._is_dialogue or one.kind not in self.named or not elsewhere
@@ -134,15 +139,3 @@ def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
 def known_doses(source: str) -> str:
     """The source with the dose of a baby aspirin in digits, in the place of its name."""
     return _KNOWN_DOSES.sub(lambda found: "asa 81 mg".ljust(len(found[0])), source)
-
-
-def multiples(found: Sequence[Quantity]) -> Iterator[Quantity]:
-    """Doses counted out: "two five hundred milligram tablets", "half a tablet of the fifty"."""
-    for at, one in enumerate(found):
-        if one.kind in DOSES or (not one.kind and (one.value >= _LEAST_DOSE or one.value % 1)):
-            for count in found[max(0, at - _EARLIER) : at + _EARLIER]:
-                apart = one.first - count.last if count.first < one.first else count.first - one.last
-                of_pieces = count.unit in _PIECES or (not count.kind and count.value < 1)
-                is_before = not count.kind and count.first < one.first and one.kind in DOSES
-                if count.value in _COUNTED and 0 <= apart <= (_NEARBY if of_pieces else _FARTHEST_COUNT if is_before else -1):
-                    yield replace(one, kind=one.kind or "mass", value=one.value * count.value)
