@@ -10,6 +10,7 @@ from functools import cache
 from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.lists import finder, word_list
 from medgemma_app.validate.sections import OTHER
+from medgemma_app.validate.terms import UNITS
 
 _WORD = re.compile(r"[^\W_]+")
 _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
@@ -65,7 +66,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
         named = finder("endings", "lettered").search(before[-20:]) or before.rstrip()[-1:].isdigit()
         return last["word"].islower() and word != "a" and last["before"] in " \t" and not named
     own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
-    known = word_list("words") | word_list("clinical_words")
+    known = word_list("words") | word_list("clinical_words") | UNITS.keys()
     if word in own or before[-1:].isdigit():
         return False
     if any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in own):
