@@ -1,4 +1,4 @@
-"""Checks for an answer that is none: a refusal, or what a prompt or a template left behind."""
+"""Checks for text that is not an answer: a refusal, or what a prompt or a template left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_SENTENCES = 100
 
 
 def refusal(report: Text) -> Iterator[Issue]:
-    """The model declines, where the report or one of its sections should stand; or no section has an answer in it."""
+    """The model declines to write the report or one of its sections, or no section has an answer in it."""
     answers = report.answers()
     spans = [(one.start, one.end) for one in answers]
     found = next(filter(None, (_declined(report.text, [span], _is_wording) for span in spans)), None)
@@ -76,7 +76,7 @@ def unfilled_template(report: Text) -> Iterator[Issue]:
     brackets = (found.span() for found in _BRACKET.finditer(report.text) if not found[1] or _is_placeholder(found[1]))
     left = (found.span() for pattern in _left_over() if (found := pattern.search(report.text)))
     if span := min((*islice(brackets, 1), *left), default=None) or _echo(report):
-        message = "a placeholder or an instruction was left in the text; fill it in or take it out"
+        message = "a placeholder or an instruction was left in the text; fill it in or remove it"
         yield report.issue("unfilled-template", "error", message, span)
 
 

@@ -31,7 +31,7 @@ class NormalisedBox(NamedTuple):
 def validate_boxes(
     text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False
 ) -> tuple[tuple[NormalisedBox, ...], Validation]:
-    """The boxes of an answer, and what is wrong with its form and with each of them; raises nothing, whatever the text.
+    """The boxes of an answer, and what is wrong with its form and with each of them; never raises on any text.
 
     A box with an error is left out of the boxes.
     """

@@ -126,9 +126,9 @@ SPECIAL_TOKEN = re.compile(
 
 
 def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
-    """All issues of a report in the order of the checks; where there is no answer, that is the only one.
+    """All issues of a report in the order of the checks; a missing answer is the only issue of its text.
 
-    The content of a text of no natural length, a book or a loop, is not checked; an issue says so.
+    The content of a text that is too long, such as a book or a loop, is not checked; an issue says so.
     """
     fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
     if none := no_answer(report):
@@ -142,7 +142,7 @@ def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Va
 
 
 def no_answer(report: Text) -> Issue | None:
-    """No text at all, or a thought that never came to an answer."""
+    """No text at all, or a thought that never reached an answer."""
     opened = _OPEN_THOUGHT.match(report.text) or (None if report.answers() else BARE_THOUGHT.match(report.text))
     if opened or (report.has_thought and not report.text.strip()):
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"

@@ -17,10 +17,10 @@ _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w 
 
 
 def special_token(report: Text) -> Iterator[Issue]:
-    """Control tokens of the model's own format have no place in a report, nor has its thought."""
+    """Control tokens of the model's own format do not belong in a report, and neither does its thought."""
     thought, found = BARE_THOUGHT.match(report.text), SPECIAL_TOKEN.search(report.text)
     if thought:
-        yield report.issue("special-token", "error", "the model's thought stands before the answer; take it out", thought.span())
+        yield report.issue("special-token", "error", "the model's thought stands before the answer; remove it", thought.span())
     elif found:
         shown = excerpt(report.text[max(0, found.start() - 20) : found.end() + 20])
         yield Issue("special-token", "error", f"a control token was left in the text: {found.group()}", shown, *found.span())
@@ -57,7 +57,7 @@ def truncated(report: Text) -> Iterator[Issue]:
 
 
 def _ends_within_a_word(report: Text, text: str) -> bool:
-    """Whether the last word is none, but the beginning of one that the language, the text or its source has."""
+    """Whether the last word is only the beginning of a word of the language, the text or its source."""
     last = _LAST_WORD.search(text[-60:])
     if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
         return False
@@ -88,7 +88,7 @@ _LONGEST_WORD = 60
 
 
 def gibberish(report: Text) -> Iterator[Issue]:
-    """The text is no language: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
+    """The text is not readable: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
     text = without_tokens(report.text)
     reason, sample = _nonsense(text, _LETTERS.findall(text))
     if reason:
@@ -134,10 +134,10 @@ def missing_section(report: Text) -> Iterator[Issue]:
     missing = [key for key in report.required if not report.sections.spans(key)]
     bare = next((one for one in report.answers() if not one.heading), None)
     if bare and len(report.answers()) == 1:
-        yield Issue("missing-section", "warning", f"the text has no headings; all of it was taken as the {bare.keys[0]}")
+        yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the section {bare.keys[0]}")
         return
     if bare and len(_LABEL.findall(bare.body)) < 2:
-        message = f"the text begins without a heading; its beginning was taken as the {bare.keys[0]}"
+        message = f"the text begins without a heading; the beginning was read as the section {bare.keys[0]}"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
     # "- Plan: rest." under each problem is the plan; regions, "Lungs: clear.", are findings.
     labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
@@ -162,5 +162,5 @@ def section_order(report: Text) -> Iterator[Issue]:
     """The sections come in the order the reader expects."""
     first = list(dict.fromkeys(key for section in report.answers() for key in section.keys if key in report.required))
     if first != sorted(first, key=report.required.index):
-        message = f"the sections stand in an unusual order: {excerpt(', '.join(first))}"
+        message = f"the sections are in an unusual order: {excerpt(', '.join(first))}"
         yield Issue("section-order", "warning", message)

@@ -37,7 +37,7 @@ def repetition(report: Text) -> Iterator[Issue]:
     phrase = loop(text) or refrain(text)
     if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
         words = len(_WORD.findall(report.text[slice(*span)]))
-        yield report.issue("doubled-text", "error", f"these {words} words already stand further up; take one of the two passages out", span)
+        yield report.issue("doubled-text", "error", f"these {words} words already stand further up; remove one of the two passages", span)
     elif phrase or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))

@@ -208,7 +208,7 @@ def _lasts(text: str, one: Quantity) -> bool:
 
 
 def _days(one: Quantity) -> float:
-    """How many days the unit of a quantity has, 0 where it is no time."""
+    """How many days the unit of a quantity has; 0 where it is not a unit of time."""
     return _DAYS.get(one.unit.rstrip("s"), _DAYS.get(one.unit, 0)) if one.kind == "time" else 0
 
 
@@ -226,7 +226,7 @@ _UNDONE = re.compile(r"(?:\b(?:not?|never|if|without|before|unless|instead of|un
 
 
 def status_mismatch(text: Text, source: Source) -> Iterator[Issue]:
-    """A drug that the source starts is not stopped in the note, nor the other way round."""
+    """A drug that the source starts is not stopped in the note, and a drug that it stops is not started."""
     facts, said = _statuses(text.text), list(_statuses(source.told))
     yield from _compare(text, "status-mismatch", facts, said, [], lambda one, other: other not in _OPPOSITES[one])
 

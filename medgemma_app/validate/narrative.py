@@ -20,7 +20,7 @@ def _keys(name: str) -> list[str]:
 
 
 def unmentioned_denial(text: Text, source: Source) -> Iterator[Issue]:
-    """A symptom the patient denies is one the source speaks of; one warning names all that are not."""
+    """Every symptom that the note denies is mentioned in the source; one warning lists those that are not."""
     silent: dict[str, tuple[int, int]] = {}
     for start, end in sentence_spans(text.text):
         denial = _DENIAL.search(text.text, start, end)
@@ -30,18 +30,18 @@ def unmentioned_denial(text: Text, source: Source) -> Iterator[Issue]:
                 silent[key] = found.span()
     if silent:
         names, span = ", ".join(text.text[slice(*one)].lower() for one in silent.values()), next(iter(silent.values()))
-        message = f"the note denies what the source does not speak of: {names}"
+        message = f"the note denies symptoms that the source does not mention: {names}"
         yield text.issue("unmentioned-denial", "warning", message, span, found=names)
 
 
 def unmentioned_exam(text: Text, source: Source) -> Iterator[Issue]:
-    """A normal examination is of a part the source speaks of."""
+    """A normal examination is of a part of the body that the source mentions."""
     plain, spoken = re.sub(r"[^\w\n.;]", " ", text.text), " " + " ".join(re.findall(r"\w+", source.raw.lower()))
     for key in _keys("exams"):
         found = finder("exams", key).search(plain)
         own = [word for word in re.findall("[a-z]{3,}", found[0].lower()) if word not in _COMMON] if found else []
         if found and not finder("exams", f"{key} heard").search(source.raw) and not any(f" {word}" in spoken for word in own):
-            message = f"the source mentions no such examination: {' '.join(found[0].lower().split())}"
+            message = f"the source does not mention this examination: {' '.join(found[0].lower().split())}"
             yield text.issue("unmentioned-exam", "warning", message, found.span(), found=text.text[slice(*found.span())])
 
 
@@ -99,7 +99,7 @@ _NO_ALLERGIES = re.compile(
 
 
 def omitted_allergy(text: Text, source: Source) -> Iterator[Issue]:
-    """An allergy the source names is in the note, and a note that denies any has a source that names none."""
+    """An allergy in the source is also in the note, and a note denies allergies only if the source names none."""
     note, denied = heard(text.text), _NO_ALLERGIES.search(text.text)
     for place in _allergens(source.told)[:MOST_ISSUES]:
         allergen = source.told[slice(*place)].lower()

@@ -1,7 +1,7 @@
 """The numbers of a text, written in digits or spoken.
 
 A transcript says "one twenty eight over eighty eight", "ninety seven . seven" and "zero point four"; a note says 128/88, 97.7
-and 0.4. Where speech can be read in several ways, every reading is kept, because a note may have understood any of them.
+and 0.4. Where speech can be read in several ways, every reading is kept, because the note may be based on any of them.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def number_part(tokens: Sequence[str], at: int) -> _Part | None:
 
 
 def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
-    """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts when there is none."""
+    """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts if there is no number."""
     word = at_token(tokens, at)
     if word not in TENS:
         return SMALL.get(word, 0), at + (word in SMALL)

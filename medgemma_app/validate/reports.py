@@ -23,7 +23,7 @@ SOAP = ("subjective", "objective", "assessment", "plan")
 
 
 def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False) -> Validation:
-    """What is wrong with the form of an answer: none, a loop, a cut, a control token, a refusal; raises nothing, whatever the text."""
+    """What is wrong with the form of an answer: no text, a loop, a cut, a control token, a refusal. Never raises on any text."""
     expect(text, str, "the answer must be a string")
     return run(Text(text, Sections("", ()), (), finish_reason, has_thought), (special_token, refusal, repetition, truncated), ())
 
@@ -39,7 +39,7 @@ def validate_findings(
     sections: Sequence[str] = FINDINGS,
     optional: Sequence[str] = (),
 ) -> Validation:
-    """What is wrong with a report of findings and impression; raises nothing, whatever the text.
+    """What is wrong with a report of findings and impression; never raises on any text.
 
     ``header`` is that of the picture, and its pixel spacing says whether there is a scale to measure by; None where nothing is known.
     ``sections`` are those of the report in order, of which it may lack the ``optional`` ones.
@@ -61,7 +61,7 @@ def validate_soap(
     sections: Sequence[str] = SOAP,
     optional: Sequence[str] = (),
 ) -> Validation:
-    """What is wrong with a SOAP note, given whole or as its sections; raises nothing, whatever the text.
+    """What is wrong with a SOAP note, given whole or as its sections; never raises on any text.
 
     ``source`` is the text the note was written from, or several of them. ``sections`` are those of the note in order, of which it may
     lack the ``optional`` ones.
@@ -106,7 +106,7 @@ def invented_prior(report: Text) -> Iterator[Issue]:
     """Without a prior image nothing is compared with one: the commonest error that models learn from reports."""
     for span, sentence in _sentences(report) if not report.has_prior else ():
         if finder("priors", "study", "change").search(sentence) and not finder("priors", "asks").search(sentence):
-            message = "the report compares with an earlier study, and none was given; take the comparison out"
+            message = "the report compares with an earlier study, but none was given; remove the comparison"
             yield report.issue("invented-prior", "warning", message, span)
             return
 
@@ -122,7 +122,7 @@ _END = re.compile(r"[.;!?](?=\s)|\n")
 
 
 def _sizes(report: Text, key: str) -> Iterator[tuple[list[float], tuple[int, int]]]:
-    """(millimetres, span) of every size in a section that is measured in this picture: no limit, no change, no earlier size."""
+    """(millimetres, span) of every size in a section that is measured in this picture, without limits, changes and earlier sizes."""
     for start, end in report.sections.spans(key):
         for found in _SIZE.finditer(report.text, start, end):
             before = _END.split(report.text[max(start, found.start() - 40) : found.start()])[-1]
@@ -138,7 +138,7 @@ def unscaled_measurement(report: Text) -> Iterator[Issue]:
     """A picture without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
     if report.header is not None and not report.header.pixel_spacing:
         for _, span in islice((size for key in report.required for size in _sizes(report, key)), 1):
-            message = "a size is given, but the picture has no scale to measure by; take it out"
+            message = "a size is given, but the picture has no scale for measurements; remove the size"
             yield report.issue("unscaled-measurement", "warning", message, span)
 
 
@@ -190,7 +190,7 @@ def _of_another(report: Text, code: Code, span: tuple[int, int], what: str, foun
 
 
 def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english: bool = False) -> Check:
-    """A check that says nothing where there is no source, or none in the language of its word lists."""
+    """The check, run only if there is a source, in the language of its word lists where it has any."""
 
     def checked(text: Text) -> Iterator[Issue]:
         source = None if text.source is None else read_source(text.source)

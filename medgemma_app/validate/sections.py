@@ -130,7 +130,7 @@ def parse(text: str, kind: Headings) -> Sections:
 
 
 def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections]:
-    """The text that sections make, and the sections in it; a key that names no known section is kept as another one."""
+    """The text that sections make, and the sections in it; a key that is not the name of a section is kept as an unknown one."""
     text, found = "", []
     for key, written in sections.items():
         body = written.strip()

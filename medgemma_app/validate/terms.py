@@ -92,7 +92,7 @@ def drugs_of(word: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 def mentions(text: str) -> Sequence[Mention]:
-    """Every drug that a text names, by the longest names, none inside another."""
+    """Every drug that a text names; the longest name at each place."""
     said = list(_WORD.finditer(text))
     words = [one[1].lower() for one in said]
     found: list[Mention] = []

@@ -18,7 +18,7 @@ MOST_ISSUES = 20
 _COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
 _PARTS = (2, 1 / 2, 1 / 3, 1 / 4)
 _TO_DRUG, _HOTTEST = 30, 50  # characters; degrees Celsius
-# What nobody measured or gave: a limit, a goal, a total, a change, or the same again in brackets, as before a number...
+# What nobody measured or gave: a limit, a goal, a total, a change, or the same again in brackets, as what stands before it shows.
 _DERIVED_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
     r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
@@ -26,13 +26,6 @@ _DERIVED_BEFORE = re.compile(
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,2})? ?%? ?(?:/|-|–|to) ?)?$"
     r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?:ed|ing|s)?|lost|loss(?: of)?|los(?:es|ing))) ?(?:about |~)?$"
     r"|[0-9][^()\n]{0,20}\((?:about |~|= ?|bmi )?$|[=≈~] ?$|\b(?:about|roughly|approximately|from|last|previously) $|(?:^|[\s(])[+−–-]$",
-    re.IGNORECASE,
-)
-_HELD_AGAINST = re.compile(r"\b(?:above|below|at|near|over|under|out of) (?:the )?(?:goal|target|range)\b[^.;\n]{0,40}$", re.IGNORECASE)
-# ...and as behind it.
-_DERIVED_BEHIND = re.compile(
-    r" ?(?:%|mg/dl|[a-z]{1,5})? ?(?:or|and) (?:above|below|more|less|higher|lower|greater|over|under)\b"
-    r"| ?(?:lbs?|pounds?|kg) (?:in|over|within) (?:a|one|[0-9]) ?(?:day|week)",
     re.IGNORECASE,
 )
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
@@ -66,9 +59,8 @@ def invented_value(text: Text, source: Source) -> Iterator[Issue]:
 def is_derived(text: str, one: Quantity) -> bool:
     """Whether a value is a limit, a total, a change, or says another one again."""
     before, behind = text[max(0, one.start - 90) : one.start], text[one.end : one.end + 25]
-    bound = _DERIVED_BEFORE.search(before) is not None and _HELD_AGAINST.search(before) is None
     dose = one.kind in DOSES and (_A_DAY.match(behind) is not None or _TWICE.search(before) is not None)
-    return bound or dose or _DERIVED_BEHIND.match(behind) is not None
+    return dose or _DERIVED_BEFORE.search(before) is not None
 
 
 def _whole_pair(text: str, one: Quantity) -> tuple[int, int]:
