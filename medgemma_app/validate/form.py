@@ -85,6 +85,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
 _LONGEST_WORD = 60
+_FEWEST_ENDINGS = 0.25  # the share of words with a usual ending: 0.15 of random letters, at least 0.35 of Spanish notes
 
 
 def gibberish(report: Text) -> Iterator[Issue]:
@@ -103,7 +104,7 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     latin = {word: len(_LATIN_OR_GREEK.findall(word)) for word in words if not word.isascii()}
     foreign = [word for word in words if latin.get(word) == 0 and len(word) > 1]
     plain = [word.lower() for word in words if len(word) >= 4 and word.isascii() and not word.isupper()]
-    random = len(plain) >= 5 and sum(word[-2:] in _endings() for word in plain) < 0.4 * len(plain)
+    random = len(plain) >= 5 and sum(word[-2:] in _endings() for word in plain) < _FEWEST_ENDINGS * len(plain)
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),

@@ -83,7 +83,7 @@ def _sides(text: str) -> dict[tuple[str, str], tuple[int, int]]:
 _ALLERGY = re.compile(r"\ballerg(?:y|ies|ic) to\s{1,3}(?:the )?([^\W\d_]{4,30})\b", re.IGNORECASE)
 _ALLERGIES = re.compile(  # what stands under the heading, up to the end of the sentence
     r"(?:\b(?i:allergies|allergy|allergic|allg|allergien?|alergias?)\b ?(?:\([\w ]{1,20}\) ?)?"
-    r"(?:[\"']?[:=*]+[ \"']?|\?\s*(?:\[?[\w ]{1,20}[\]:])?)|\bAll:)"
+    r"(?:[\"']?[:=*]+[ \"'\[]*|\?\s*(?:\[?[\w ]{1,20}[\]:])?)|\bAll:)"
     r"[^\S\n]*([^\n.|\"]{3,150})"
 )
 _ITEM, _NO_ITEM = re.compile(r"(?<![^,])[\s*]*([^\W\d_]{3,30})[^,]*"), re.compile(r"\([^()]*\)?|[;/&]|\b(?:and|und|et|y|ni)\b")

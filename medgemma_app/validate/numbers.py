@@ -157,7 +157,8 @@ def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterat
         scale = _SCALES.get(at_token(tokens, end - 1), 1) if pointed else 1  # "twelve point four thousand"
         digits += f".{int(more) // scale}" if pointed else more
         yield Number(float(digits) * scale, first, end)
-    yield Number(value, first, last)
+    if at_token(tokens, first - 1) != "point":
+        yield Number(value, first, last)
     if spoken and value > 100 and 0 < value % 100 < 10:
         yield Number(value - value % 100, first, last - 1 - (at_token(tokens, last - 2) == "and"))  # "three hundred three times a day"
 

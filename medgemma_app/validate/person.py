@@ -16,8 +16,9 @@ from medgemma_app.validate.quantities import spoken_quantities
 from medgemma_app.validate.terms import Source
 
 _NOUN = r"(?:male|female|man|woman|gentleman|lady|boy|girl)\b"
-_STATED = re.compile(  # "50-year-old right-handed white female", "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
-    rf"(?i:\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}|\b(?:sex|gender)\b\W{{1,4}}(?:male|female|man|woman|m|f)\b"
+_AGED = re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}", re.IGNORECASE)  # "50-year-old right-handed white female"
+_STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
+    rf"(?i:\b(?:sex|gender)\b\W{{1,4}}(?:male|female|man|woman|m|f)\b"
     rf"|\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}|\b[0-9]{{1,3}} ?(?:yo|y/o|/) ?[mf]\b)"
     r"|(?<![0-9./°] )(?<![0-9./°])(?<!T )(?<!T: )(?<!emp )\b[0-9]{1,2} ?[MF]\b(?! ?[0-9])|\([MF](?=, ?[0-9]{1,2}\b)"
     r"|(?i:\b(?:mr|mrs|herr|frau)\b(?= ?\.? ?[a-z])|\bms(?=\. ?[a-z])"  # "miss" is a verb, and MS a disease
@@ -63,8 +64,8 @@ _SEVERITY: dict[bool, Severity] = {True: "error", False: "warning"}
 
 def _sex(text: str, *, fewest: int) -> Known | None:
     """The sex that a text states, if all its statements agree; without any, that of at least so many pronouns."""
-    stated = [Known(_sex_of(found[0]), *found.span()) for found in _STATED.finditer(text)]
-    if stated:
+    pattern = _AGED if _AGED.search(text) else _STATED
+    if stated := [Known(_sex_of(found[0]), *found.span()) for found in pattern.finditer(text)]:
         return stated[0] if len({one.value for one in stated}) == 1 else None
     pronouns = [Known(_sex_of(found[0]), *found.span()) for found in _PRONOUN.finditer(text)] if fewest else []
     for sex in ("female", "male"):

@@ -142,8 +142,9 @@ def test_text_that_is_no_language_is_gibberish(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["Лёгкие чистые. Сердце не увеличено.", "Das Herz ist nicht vergrößert. Kein Erguss.", "Les poumons sont clairs."]
-)
+    "text", ["Лёгкие чистые. Сердце не увеличено.", "Das Herz ist nicht vergrößert. Kein Erguss.", "Les poumons sont clairs.",
+             "Hipertensión arterial no controlada. Toma losartán solo por la mañana. Dieta baja en sal. Glucosa normal. Control en un mes."]
+)  # fmt: skip
 def test_another_language_is_no_gibberish(text):
     assert ("error", "gibberish") not in codes(report(text, text))
 

@@ -122,6 +122,7 @@ def test_in_speech_of_another_language_only_what_it_gives_in_digits_counts():
         ("levothyroxine 125 mcg daily. Go to 137 if still high.", "Levothyroxine 137 mcg.", False),
         ("i take ibuprofen six hundred six hundred milligrams and aspirin eighty one milligrams", "Ibuprofen 600 mg.", False),
         ("i take ibuprofen six hundred six hundred milligrams and aspirin eighty one milligrams", "Ibuprofen 81 mg.", True),
+        ("take tamsulosin point four milligrams , and ondansetron four milligrams as you need", "Tamsulosin 4 mg.", True),
         ("take half a tablet of the metoprolol fifty milligrams", "Metoprolol 25 mg.", False),
     ],
 )
@@ -230,6 +231,7 @@ def test_a_part_of_the_body_is_on_the_side_of_the_source():
         (DIALOGUE, "A 52-year-old woman.", None),
         (DIALOGUE, "A 57-year-old woman.", "wrong-age"),
         (DIALOGUE, "A 52-year-old male.", "wrong-sex"),
+        ("Mr. Abara is a thirty nine year old man", "Mr. Abara is a 39-year-old woman.", "wrong-sex"),
         (DIALOGUE, "He coughs. He is tired. His son ails. He rests.", "wrong-sex"),
         (DIALOGUE, "A 52-year-old woman. Her husband is a 60-year-old man. He drove.", None),
         (DIALOGUE, "A 52-year-old woman. She coughs. He sleeps badly.", "wrong-sex"),
@@ -315,6 +317,7 @@ def test_an_allergy_of_the_source_is_in_the_note_and_not_denied():
             0 | Allergies: penicillin.
             0 | Allergies: NKDA. | Allergies: none
             0 | Allergies: NKDA. | are you allergic to penicillin ? no , you know
+            1 | Allergies: NKDA. | {"allergies": ["ciprofloxacin - tendon pain"], "sex": "F"}
             1 | No known drug allergies. | i am allergic to codeine , you know
             1 | Allergies: keine bekannt. | Allergien: Penicillin (Exanthem), seit 2019 bei der Patientin
             """,
