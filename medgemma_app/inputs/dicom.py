@@ -57,14 +57,11 @@ PLACE = (
 )  # fmt: skip
 READ = (*image_header.READ, *_PIXELS, *_PALETTES)
 # Of the classes that hold pixels (PS3.4 B.5), those that show no patient, and those that may not.
+_SEGMENTATION, _DOSES = "a segmentation, which is a mask drawn over other pictures", "a map of radiotherapy doses"
 NO_PATIENT = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation, which is a mask drawn over other pictures",
-    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation, which is a mask drawn over other pictures",
-    "1.2.840.10008.5.1.4.1.1.66.8": "a segmentation, which is a mask drawn over other pictures",
-    "1.2.840.10008.5.1.4.1.1.481.2": "a map of radiotherapy doses",
-    "SEG": "a segmentation, which is a mask drawn over other pictures",
-    "RTDOSE": "a map of radiotherapy doses",
-}
+    **dict.fromkeys((f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 7, 8)), _SEGMENTATION),
+    "1.2.840.10008.5.1.4.1.1.481.2": _DOSES, "SEG": _SEGMENTATION, "RTDOSE": _DOSES,
+}  # fmt: skip
 DOUBTFUL = {
     "1.2.840.10008.5.1.4.1.1.481.1": "a radiotherapy image (of a portal, or computed for planning)",
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map (computed values, not a picture as it was taken)",

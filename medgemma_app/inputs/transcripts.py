@@ -212,8 +212,6 @@ def _speaker(told: Mapping[str, Any]) -> str:
         who = told.get(name)
         if isinstance(who, Mapping):
             who = who.get("name") or who.get("id")
-        if isinstance(who, int) and not isinstance(who, bool):
-            who = str(who)
         if isinstance(who, str) and who.strip() and not (who == "0" and name == "speaker tag"):
             label = "Channel" if name == "channel tag" else "Speaker"
             return f"{label} {who.strip()}" if who.strip().isdigit() or len(who.strip()) == 1 else who.strip()

@@ -328,6 +328,22 @@ def test_what_an_order_a_report_or_a_result_takes_back_goes_with_all_that_belong
     ]  # fmt: skip
 
 
+def test_visits_procedures_and_attached_text_of_a_message_are_told():
+    said = base64.b64encode(SAID.encode()).decode()
+    notes = read(message(
+        "PV1|1" + "|" * 43 + "202405061030", "PR1|1||44950^Appendectomy||20240507", "PR1|2||1^Biopsy" + "|" * 17 + "D",
+        f"OBX|1|ED|1^Letter||^TEXT^plain^Base64^{said}||||||F", "OBX|2|ED|1^Scan||^IM^png^Base64^iVBORw0KGgo=||||||F",
+    ))  # fmt: skip
+    assert notes.text.splitlines()[1:] == ["Encounter: 2024-05-06", "Procedure: Appendectomy; 2024-05-07", f"Observation: Letter: {SAID}"]
+    assert notes.facts["left_out"] == ["attachment", "procedure (deleted)"]
+
+
+def test_lists_in_lists_and_words_in_bold_are_told_in_their_order():
+    inner = '<item>Pain<list><item>in the <content styleCode="Bold">left</content> knee</item><item>at night</item></list></item>'
+    text = read(cda(f"<section><title>Complaint</title><text><list>{inner}</list></text></section>")).text
+    assert text.splitlines()[2:] == ["Complaint: Pain", "in the left knee", "at night"]
+
+
 @pytest.mark.parametrize("called", ["678", "Roe, John", "john roe"])
 def test_one_of_the_two_patients_of_a_message_can_be_chosen(called):
     first, second = (f"OBX|1|NM|1^{name}||1|mg/dL|||||F" for name in ("Sodium", "Glucose"))
