@@ -39,7 +39,7 @@ def paths(found):
     return [study.path for study in found.studies]
 
 
-def test_a_folder_is_a_line_a_study_in_order_and_the_model_is_loaded_once(medgemma, folder, tmp_path):
+def test_a_folder_becomes_one_line_per_study_in_order_and_the_model_is_loaded_once(medgemma, folder, tmp_path):
     result = medgemma("findings", folder, "--output", tmp_path / "r.jsonl", "--batch-size", "3")
     records = lines(tmp_path / "r.jsonl")
     assert [record["study"] for record in records] == [*(f"{n}.png" for n in range(COUNT)), "9.png"]
@@ -107,7 +107,7 @@ def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_p
     assert "study 2: 001 is damaged, or is not a DICOM file" in failed.stderr and "Doe" not in failed.stderr
 
 
-def test_a_log_hears_of_a_long_run_now_and_then(medgemma, folder, tmp_path, monkeypatch):
+def test_a_log_gets_a_line_about_a_long_run_now_and_then(medgemma, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("medgemma_app.cli.terminal.LOGGED_EVERY", -1)
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--output", tmp_path / "r.jsonl")
     assert "1 of 2 studies in " in result.stderr

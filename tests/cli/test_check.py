@@ -45,7 +45,7 @@ def codes(result):
         ("no heading at all", "findings"),
     ],
 )
-def test_the_kind_is_told_from_the_headings(text, kind):
+def test_the_headings_decide_the_kind(text, kind):
     assert guess_kind(text) == kind
 
 
@@ -71,20 +71,20 @@ def test_a_warning_alone_exits_with_0(tmp_path):
     assert (check(report).exit_code, check(report, "--strict").exit_code) == (0, 3)
 
 
-def test_a_note_is_held_against_its_notes(tmp_path):
+def test_a_note_is_compared_with_its_source(tmp_path):
     report, notes = put(tmp_path, NOTE.replace("72", "88")), put(tmp_path, NOTES, "notes.json")
     assert codes(check(report)) == []
     assert (codes(check(report, "--source", notes)), check(report, "--source", notes).exit_code) == (["invented-value"], 3)
     assert codes(check(put(tmp_path, NOTE), "--source", notes)) == []
 
 
-def test_a_report_is_held_against_what_is_told_of_its_picture(tmp_path):
+def test_a_report_is_compared_with_the_facts_about_its_picture(tmp_path):
     report = put(tmp_path, FINDINGS.replace("The heart", "A 61-year-old man. The heart"))
     assert codes(check(report, "--header", "modality DX, female, 58 years")) == ["wrong-sex", "wrong-age"]
     assert codes(check(report, "--indication", "58-year-old woman")) == ["wrong-sex", "wrong-age"]
 
 
-def test_json_says_it_all_in_one_object(tmp_path):
+def test_json_is_one_object_with_everything(tmp_path):
     result = check(put(tmp_path, FINDINGS[:-3]), "--json")
     record = json.loads(result.stdout)
     assert (record["report"], record["kind"], record["valid"]) == ("report.txt", "findings", False)
@@ -98,7 +98,7 @@ def record(**changed):
     return json.dumps({"text": FINDINGS, **told, **changed})
 
 
-def test_the_json_of_a_report_tells_what_it_was_told(tmp_path):
+def test_the_facts_in_a_record_are_used(tmp_path):
     text = FINDINGS.replace("clear", "clear. A 61-year-old man. This MRI shows a nodule of 8 mm, unchanged")
     assert sorted(codes(check(put(tmp_path, record(text=text))))) == ["invented-prior", "wrong-age", "wrong-modality", "wrong-sex"]
     bare = record(text=text, input={"scan": {"header": {}}, "prior": {"name": "old.png"}})
@@ -136,7 +136,7 @@ def test_several_reports_are_named_and_one_that_cannot_be_read_does_not_stop_the
     ],
     ids=range(9),
 )
-def test_what_is_no_report_is_one_line_and_exit_2(tmp_path, content):
+def test_anything_but_a_report_is_one_line_and_exit_2(tmp_path, content):
     result = check(put(tmp_path, content))
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert result.stderr.startswith("medgemma: ")
@@ -203,13 +203,13 @@ def test_a_transcript_need_not_be_json(tmp_path):
     assert codes(check(report, "--source", source)) == ["invented-value"]
 
 
-def test_a_findings_report_has_no_use_for_notes(tmp_path):
+def test_a_findings_report_takes_no_source(tmp_path):
     result = check(put(tmp_path, FINDINGS), "--source", put(tmp_path, "a cough", "said.txt"))
     assert (result.exit_code, "--source does not apply" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("nothing", ["", "[]"])
-def test_nothing_is_no_report(nothing):
+def test_an_empty_input_is_refused(nothing):
     assert check("-", input=nothing).exit_code == 2
 
 

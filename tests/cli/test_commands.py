@@ -44,7 +44,7 @@ def test_every_use_of_the_demo_says_what_it_is(medgemma, scan):
     assert lines == [NOTICE, DEMO_NOTICE, NOTHING_FOUND]
 
 
-def test_timings_stand_on_stderr(medgemma, scan):
+def test_timings_are_on_stderr(medgemma, scan):
     assert "prompt tokens" in medgemma("findings", scan).stderr
 
 
@@ -152,7 +152,7 @@ def test_the_picture_the_model_sees_can_be_saved(medgemma, scan, tmp_path):
             assert seen.size == size
 
 
-def test_what_the_model_saw_of_each_picture_is_said(medgemma, tmp_path):
+def test_how_each_picture_was_read_is_said(medgemma, tmp_path):
     picture = Image.fromarray(np.linspace(0, 4000, 200 * 300).reshape(200, 300).astype(np.uint16))
     picture.save(tmp_path / "scan.tif", save_all=True, append_images=[picture.rotate(180)])
     said = medgemma("findings", str(tmp_path / "scan.tif"), "--frame", "2").stderr

@@ -1,4 +1,4 @@
-"""``medgemma doctor``: what is healthy is ok, what is broken fails in its own row, and the line to paste names nobody."""
+"""``medgemma doctor``: healthy rows are ok, each fault fails in its own row, and the line to paste names nobody."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_what_mlx_vlm_computes_alone_fails_the_reference_row():
     assert check.advice
 
 
-def test_coarser_rounding_is_to_be_looked_at(demo, monkeypatch):
+def test_coarser_rounding_is_a_row_to_look_at(demo, monkeypatch):
     monkeypatch.setattr(selftest, "EXACT", 1e-9)
     assert selftest.reference_check(demo).verdict == "look"
 
@@ -138,7 +138,7 @@ def test_a_model_too_large_for_the_cpu_is_left_to_full(monkeypatch, tiny_folder)
     assert "demo_tokens_per_second=" in report["line"] and " tokens_per_second=" not in report["line"]
 
 
-def test_a_text_only_model_is_told_and_checked_with_text_alone(demo, monkeypatch):
+def test_a_text_only_model_is_recognised_and_checked_with_text_only(demo, monkeypatch):
     monkeypatch.setattr(selftest, "sees", lambda model: False)
     monkeypatch.setattr(demo, "encode_image", None)  # nobody may ask for it
     assert (selftest.picture_check(demo).verdict, selftest.repeat_check(demo).verdict) == ("look", "ok")
@@ -153,7 +153,7 @@ def test_a_short_name_stands_for_a_model_of_the_hub():
 
 
 @pytest.mark.slow
-def test_a_model_that_is_not_here_is_not_fetched():
+def test_a_model_that_is_not_on_this_machine_is_not_downloaded():
     result = doctor("--model", "mlx-community/medgemma-not-here", "--json")
     found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
     assert result.exit_code == 0
@@ -162,7 +162,7 @@ def test_a_model_that_is_not_here_is_not_fetched():
     assert "load" not in found
 
 
-def test_what_a_check_raises_is_its_finding():
+def test_an_error_in_a_check_is_a_failed_row():
     def breaks():
         raise RuntimeError("[metal::malloc] Attempting to allocate 9 bytes\nmore")
 
@@ -224,7 +224,7 @@ def test_a_server_that_drops_pictures_fails(server):
     ],
     ids=["Gemma's", "a second <bos>", "another template"],
 )
-def test_the_template_is_told_by_the_ids(server, connect, ids, verdict):
+def test_the_template_is_checked_by_the_ids(server, connect, ids, verdict):
     server.chat, server.tokenize = gemma_like, lambda body: ids
     assert verdicts(endpoint_checks(connect()))["template"] == verdict
 

@@ -31,7 +31,7 @@ def record(study, content="x"):
     return {"study_id": study, "exit_code": 0, "content": content}
 
 
-def test_resume_does_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_path):
+def test_resume_processes_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_path):
     path = tmp_path / "r.jsonl"
     medgemma("findings", folder, "--output", path)
     kept = path.read_bytes().splitlines(keepends=True)
@@ -45,7 +45,7 @@ def test_resume_does_what_is_missing_and_leaves_the_rest(medgemma, folder, tmp_p
     assert result.stderr.splitlines()[-1] == "there was nothing left to do"
 
 
-def test_resume_does_again_what_has_changed(medgemma, folder, tmp_path):
+def test_resume_processes_again_what_has_changed(medgemma, folder, tmp_path):
     path = tmp_path / "r.jsonl"
     medgemma("findings", folder, "--output", path)
     draw_phantom(9)[0].save(folder / "1.png")
@@ -93,7 +93,7 @@ def test_no_folder_is_named_in_a_result(medgemma, folder, tmp_path):
     assert "SMITH" not in (tmp_path / "r.jsonl").read_text()
 
 
-def test_results_are_never_written_over_and_force_starts_again(medgemma, folder, tmp_path):
+def test_results_are_never_overwritten_and_force_starts_again(medgemma, folder, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("something\n")
     for more in (), ("--resume",), ("--resume", "--force"):

@@ -1,4 +1,4 @@
-"""Whatever happens to signals and standard streams: a documented exit code, and never a traceback."""
+"""Signals and standard streams: always a documented exit code, and never a traceback."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from medgemma_app.model.loaded import LoadedModel
     ],
     ids=["greedy, three at a time", "greedy, all at once", "sampled", "penalised"],
 )
-def test_a_batch_gives_what_one_at_a_time_gives(tiny_model, options, size):
+def test_a_batch_gives_the_same_answers_as_one_prompt_at_a_time(tiny_model, options, size):
     alone = [tiny_model.generate(prompt, options) for prompt in MIXED_PROMPTS]
     together = list(tiny_model.generate_many(MIXED_PROMPTS, options, batch_size=size))
     assert [row.token_ids for row in together] == [row.token_ids for row in alone]

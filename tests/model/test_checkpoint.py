@@ -117,7 +117,7 @@ def test_a_chat_template_that_leaves_out_pictures_is_noticed(copy):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
-def test_a_config_that_is_no_json_object_is_refused(copy, text):
+def test_a_config_that_is_not_a_json_object_is_refused(copy, text):
     (copy / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json"):
         find_checkpoint(str(copy))
@@ -148,7 +148,7 @@ def test_weights_of_another_shape_do_not_load(copy):
         MedGemma.load(str(copy))
 
 
-def test_python_files_of_a_checkpoint_are_never_fetched_or_run(copy):
+def test_python_files_of_a_checkpoint_are_never_downloaded_or_run(copy):
     assert not any(pattern.endswith(".py") for pattern in FILES)
     edit(copy, "processor_config.json", auto_map={"AutoProcessor": "evil.Processor"})
     edit(copy, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
@@ -200,7 +200,7 @@ def test_what_the_hub_answers_becomes_one_clear_line(monkeypatch, error, message
         ("llama", "give a folder, a hub id"),
     ],
 )
-def test_a_slip_of_the_keyboard_gets_a_suggestion(monkeypatch, model, advice):
+def test_a_typo_gets_a_suggestion(monkeypatch, model, advice):
     def download(*_, local_files_only=False, **__):
         raise LocalEntryNotFoundError("not here") if local_files_only else hub_error(RepositoryNotFoundError, 401)
 
@@ -215,7 +215,7 @@ def test_a_short_name_stands_for_a_hub_id(monkeypatch, tiny_folder):
     assert MedGemma.load("4b").id == "mlx-community/medgemma-4b-it-4bit" == asked[0]
 
 
-def test_an_adapter_in_the_place_of_a_checkpoint_is_told_as_one(tmp_path):
+def test_an_adapter_in_the_place_of_a_checkpoint_is_recognised(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match="it is an adapter"):
         find_checkpoint(str(tmp_path))

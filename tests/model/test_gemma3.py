@@ -90,7 +90,7 @@ def test_an_image_across_the_chunk_boundary_changes_nothing(tiny_model, monkeypa
     assert np.abs(np.array(logprobs(tiny_model, prompt)) - whole).max() < 2e-5
 
 
-def test_what_alignment_mends_is_still_broken_in_mlx_vlm(tiny_model, raw_model):
+def test_what_alignment_corrects_is_still_wrong_in_mlx_vlm(tiny_model, raw_model):
     """Fails when mlx-vlm agrees by itself: then gemma3.py can go."""
     prompt = Prompt((picture(1), "The lungs are clear?"))
     assert np.abs(np.array(logprobs(tiny_model, prompt)) - logprobs(raw_model, prompt)).max() > 0.01
@@ -148,7 +148,7 @@ def test_the_embeddings_of_a_picture_are_those_of_mlx_vlm(tiny_model, raw_model)
 
 
 @pytest.mark.parametrize("quantised", [False, True])
-def test_a_copy_of_the_embedding_is_let_go(tmp_path, quantised):
+def test_a_second_copy_of_the_embedding_is_released(tmp_path, quantised):
     """MLX conversions carry the output layer apart: 0.4 GB of the 4-bit 4B checkpoint."""
     language = MedGemma.load(str(make_checkpoint(tmp_path / "made", hidden=64)), align=False)._loaded.model.language_model
     if quantised:

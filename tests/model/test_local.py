@@ -295,7 +295,7 @@ def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeyp
     assert generation.text.count("lungs are clear") <= 8
 
 
-def test_a_picture_that_was_seen_costs_no_second_look(tiny_model, monkeypatch):
+def test_a_recent_picture_is_not_encoded_again(tiny_model, monkeypatch):
     first = tiny_model.encode_image(picture(77))
     monkeypatch.setattr(loaded, "image_features", lambda *_: pytest.fail("looked again"))
     assert mx.array_equal(tiny_model.encode_image(picture(77).copy()), first)
@@ -313,7 +313,7 @@ def test_a_token_that_has_no_text_is_an_error_in_one_line(tiny_model, monkeypatc
         tiny_model.generate(PROMPT, Options(max_tokens=4))
 
 
-def test_a_second_thread_is_told_that_the_model_is_busy(tiny_model):
+def test_a_second_thread_gets_an_error_while_the_model_is_busy(tiny_model):
     stream = tiny_model.stream(PROMPT, Options(max_tokens=4))
     next(stream)
     with ThreadPoolExecutor(1) as pool, pytest.raises(GenerationError, match="generating in another thread"):

@@ -81,6 +81,6 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_one_line(schema, message
     assert "\n" not in str(caught.value)
 
 
-def test_mlx_vlms_own_processor_still_knows_one_end_token_only():
+def test_mlx_vlms_own_processor_still_supports_only_one_end_token():
     """Where this fails, look whether its processor can take the place of SchemaMask, on CPUs too."""
     assert "eos" not in inspect.getsource(build_json_schema_logits_processor)

@@ -1,4 +1,4 @@
-"""What may be spoken to, and with which key, is decided before anything of a patient is read."""
+"""The endpoint and its key are checked before any patient data is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCAL = {
 
 
 @pytest.mark.parametrize("url", LOCAL)
-def test_this_machine_may_be_spoken_to_in_the_clear(url):
+def test_this_machine_can_be_reached_over_plain_http(url):
     assert Endpoint(url=url).url == LOCAL[url]
 
 
@@ -40,7 +40,7 @@ def test_this_machine_may_be_spoken_to_in_the_clear(url):
         "http://example.org/127.0.0.1",
     ],
 )
-def test_everything_else_is_another_machine_and_refused(url):
+def test_any_other_host_is_another_machine_and_refused(url):
     with pytest.raises(OptionError, match="would be sent to another machine"):
         Endpoint(url=url)
 
@@ -67,13 +67,13 @@ def test_everything_else_is_another_machine_and_refused(url):
         "",
     ],
 )
-def test_a_url_that_can_be_read_in_two_ways_is_no_url_and_is_not_repeated(url):
+def test_an_ambiguous_url_is_refused_and_not_repeated(url):
     with pytest.raises(OptionError, match="the endpoint must be a URL such as") as caught:
         Endpoint(url=url, allow_remote=True)
     assert "secret" not in str(caught.value)
 
 
-def test_what_stands_beside_the_brackets_of_an_address_is_not_spoken_to():
+def test_text_beside_the_brackets_of_an_address_never_names_the_host():
     try:
         url = Endpoint(url="http://[::1]example.org/v1").url
     except OptionError:
@@ -81,7 +81,7 @@ def test_what_stands_beside_the_brackets_of_an_address_is_not_spoken_to():
     assert url == "http://[::1]/v1"
 
 
-def test_another_machine_may_be_spoken_to_by_https_alone():
+def test_another_machine_can_only_be_reached_over_https():
     assert Endpoint(url="https://gpu.example.org/v1", allow_remote=True).host == "https://gpu.example.org"
     with pytest.raises(OptionError, match=r"without encryption; use https, or a tunnel: ssh -L 8000:127\.0\.0\.1:9 10\.0\.0\.1"):
         Endpoint(url="http://10.0.0.1:9/v1", allow_remote=True)

@@ -105,7 +105,7 @@ def test_silence_before_the_first_token_or_between_two(connect, server):
 
 
 @pytest.mark.parametrize("noise", [": still here\n\n", chunk("")], ids=["comments", "empty deltas"])
-def test_noise_is_no_progress(connect, server, noise):
+def test_bytes_without_tokens_are_not_progress(connect, server, noise):
     def noisy(handler, body):
         handler.stream(time.sleep(0.02) or piece for piece in itertools.chain([chunk("The lungs")], itertools.repeat(noise, 500)))
 
@@ -118,7 +118,7 @@ def test_noise_is_no_progress(connect, server, noise):
 @pytest.mark.parametrize(
     "piece", ["x" * 10_000, 'data: {"choices": [{"delta": {"content": "' + "x" * 10_000], ids=["a line without an end", "one delta"]
 )
-def test_an_answer_larger_than_any_answer_is_broken_off(connect, server, monkeypatch, piece):
+def test_a_response_that_is_too_large_is_ended(connect, server, monkeypatch, piece):
     monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
     model = connect()
     server.chat = lambda handler, body: handler.stream(itertools.repeat(piece, 100))
@@ -127,7 +127,7 @@ def test_an_answer_larger_than_any_answer_is_broken_off(connect, server, monkeyp
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_list_of_models_or_an_error_may_not_be_endless(server, monkeypatch, status):
+def test_a_list_of_models_or_an_error_must_not_be_endless(server, monkeypatch, status):
     monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
     monkeypatch.setattr(client, "RETRIES", 0)
     server.models = lambda handler: handler.raw(status, b'{"data": "' + b"x" * 200_000, "application/json")
@@ -135,7 +135,7 @@ def test_a_list_of_models_or_an_error_may_not_be_endless(server, monkeypatch, st
         connect(server.url)
 
 
-def test_packed_answers_are_refused(connect, server):
+def test_compressed_responses_are_refused(connect, server):
     model = connect()
     server.chat = lambda handler, body: handler.raw(200, gzip.compress(b"data: [DONE]\n\n"), "text/event-stream", content_encoding="gzip")
     with pytest.raises(GenerationError, match="compressed data"):
@@ -155,7 +155,7 @@ def test_more_text_than_the_tokens_can_hold_is_an_error(connect, server):
         connect().generate(PROMPT, Options(max_tokens=40))
 
 
-def test_half_a_surrogate_pair_is_shown_as_what_cannot_be_shown(connect, server):
+def test_a_lone_surrogate_becomes_a_replacement_character(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("5 \ud83d mg"), chunk(finish="stop"), usage(9, 3), "data: [DONE]\n\n"])
     assert connect().generate(PROMPT).text == "5 \ufffd mg"
 
@@ -170,7 +170,7 @@ def test_a_server_that_ignores_the_schema_is_an_error_unless_the_answer_was_cut(
     assert connect().generate(Prompt(("?",)), options).text == '{"side": 1}'
 
 
-def test_a_server_that_read_less_than_it_was_given_is_an_error(connect, server):
+def test_a_server_that_read_only_part_of_the_prompt_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
     with pytest.raises(GenerationError, match="read only part of the prompt"):
         connect().generate(Prompt(("coughing " * 25_000,)))
@@ -189,7 +189,7 @@ def test_a_model_that_never_ends_its_turn_is_stopped(connect, server, piece):
     assert connect().generate(PROMPT, Options(max_tokens=5_000)).finish_reason == "repetition"
 
 
-def test_a_server_that_dies_in_mid_stream_leaves_what_there_was_and_exit_1(server, notes):
+def test_a_server_that_dies_in_mid_stream_leaves_the_partial_answer_and_exit_1(server, notes):
     server.chat = breaking_off("SUBJECTIVE:\n", "Cough")
     for options, wanted in ((), "SUBJECTIVE:\nCough\n"), (("--no-stream",), "SUBJECTIVE:\nCough\n"):
         result = medgemma("soap", notes, *options, server=server)
@@ -260,7 +260,7 @@ def test_a_server_that_stays_busy_is_given_up(connect, server, retry_after):
     assert len(server.requests) == (1 if retry_after.get("retry_after") == "3600" else 1 + client.RETRIES)
 
 
-def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
+def test_the_error_for_an_unknown_model_lists_the_models(server, notes):
     server.models = {"data": [{"id": "first"}, {"id": "second"}, {"id": "on-disk", "loaded": False}]}
     result = medgemma("soap", notes, "--model", "third", server=server)
     assert result.exit_code == 1
@@ -280,7 +280,7 @@ def test_a_wrong_model_is_told_which_ones_there_are(server, notes):
     ],
     ids=range(10),
 )
-def test_a_server_that_is_no_openai_server(server, models):
+def test_a_server_that_is_not_openai_compatible(server, models):
     server.models = models
     with pytest.raises(GenerationError, match="is it OpenAI-compatible, and does the URL end in /v1"):
         connect(server.url)
@@ -337,7 +337,7 @@ def test_chunks_of_another_kind_end_the_answer_and_keep_what_came_before(connect
     ],
     ids=["html", "json", "nothing", "only the end", "no data"],
 )
-def test_an_answer_that_is_no_stream_or_an_empty_one(connect, server, chat):
+def test_a_response_that_is_empty_or_not_a_stream(connect, server, chat):
     server.chat = chat
     with pytest.raises(GenerationError) as caught:
         connect().generate(PROMPT)
@@ -351,7 +351,7 @@ def test_an_answer_that_was_cut_is_a_report_with_an_error(server, notes):
     assert "error: truncated" in result.stderr
 
 
-def test_no_usage_means_that_nobody_can_tell_whether_pictures_are_seen(connect, server):
+def test_without_usage_it_cannot_be_checked_whether_pictures_are_seen(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop")])
     with pytest.raises(EndpointError, match="reports no token usage"):
         connect().generate(Prompt((draw_phantom(1)[0], "Describe it.")))
@@ -393,7 +393,7 @@ def test_the_environment_names_the_server(server, notes):
     assert "would be sent to another machine" in remote_one.stderr
 
 
-def test_ctrl_c_keeps_what_was_printed_exits_130_and_the_server_hears_of_it(server, notes):
+def test_ctrl_c_keeps_what_was_printed_exits_130_and_closes_the_connection(server, notes):
     def chat(handler, body):
         def interrupted():
             for number, piece in enumerate(_slowly()):

@@ -1,4 +1,4 @@
-"""What goes over the wire to a server, and what is made of its answer."""
+"""What is sent to a server, and how its answer is read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_a_note_says_never_becomes_a_control_token_on_the_server(tiny_model
     assert [id for id in ids if id in control] == [id for id in tokenizer.encode(empty, add_special_tokens=False) if id in control]
 
 
-def test_text_made_inert_still_says_what_it_said_and_other_text_is_left_alone(tiny_model):
+def test_inert_text_reads_the_same_and_other_text_is_unchanged(tiny_model):
     assert len(CONTROL) <= len(control_strings(tiny_model._loaded.processor.tokenizer))
     assert inert("dose <5 mg> [sic] <end_of_turnip>") == "dose <5 mg> [sic] <end_of_turnip>"
     for string in control_strings(tiny_model._loaded.processor.tokenizer):
@@ -144,7 +144,7 @@ def endless(text):
     return lambda handler, body: handler.stream(chunk(text) for _ in range(100_000))
 
 
-def test_a_text_that_turns_in_circles_is_ended_and_the_server_hears_of_it(connect, server):
+def test_a_text_that_repeats_itself_is_ended_and_the_connection_closed(connect, server):
     server.chat = endless("the lungs are clear ")
     made = answer(connect())
     assert made.finish_reason == "repetition"
@@ -284,7 +284,7 @@ def test_the_key_is_sent_and_shown_nowhere_and_nothing_else_of_the_environment(c
     assert "authorization" not in server.headers[-1]
 
 
-def test_what_a_series_costs_cannot_be_told_of_a_server(connect, capsys):
+def test_the_cost_of_a_series_is_unknown_for_a_server(connect, capsys):
     say_cost(connect(), Prompt((picture(1), picture(2), "Describe them.")))
     assert capsys.readouterr().err.startswith("2 pictures; the time and memory they take depend on the server")
 

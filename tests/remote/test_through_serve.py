@@ -1,4 +1,4 @@
-"""Through ``medgemma serve`` come the reports that a model loaded here gives, one at a time and many at once."""
+"""Reports through ``medgemma serve`` are those of a local model, one at a time and many at once."""
 
 from __future__ import annotations
 

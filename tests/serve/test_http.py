@@ -1,4 +1,4 @@
-"""Whatever is sent to the server: one clear line for it, nothing of it kept, and never a 500."""
+"""Any request gets one clear line, nothing of it is kept, and the status is never 500."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_bad_form_is_refused(client, how, status, message):
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
-def test_a_body_that_is_too_large_is_refused_and_the_client_hears_why(client, monkeypatch, declared):
+def test_a_body_that_is_too_large_is_refused_and_the_client_is_told_why(client, monkeypatch, declared):
     monkeypatch.setattr(transfer, "LARGEST_BODY", 100_000)
     content = b"x" * 300_000
     answer = client.post(FINDINGS, content=content if declared else iter([content[:150_000], content[150_000:]]), headers=JSON)
@@ -147,7 +147,7 @@ def test_a_body_that_is_too_large_is_refused_and_the_client_hears_why(client, mo
     assert answer.json()["error"]["message"].startswith("the request is larger than")
 
 
-def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_are_no_failures():
+def test_a_client_that_disconnects_while_sending_and_a_server_that_stops_are_not_failures():
     """Either would be a line about an exception on stderr, and a 500."""
 
     async def read(cancel, *messages):
@@ -177,7 +177,7 @@ def test_a_client_that_leaves_while_it_sends_and_a_server_that_stops_meanwhile_a
     assert asyncio.run(read(True)) == 503
 
 
-def test_what_would_load_fetch_or_tell_is_not_there(client):
+def test_routes_that_load_fetch_or_reveal_anything_do_not_exist(client):
     paths = [
         "/unload",
         "/v1/settings",
@@ -207,7 +207,7 @@ def test_what_would_load_fetch_or_tell_is_not_there(client):
         ({"host": "[", "origin": "http://["}, 403),
     ],
 )
-def test_a_web_page_from_elsewhere_cannot_ask(client, headers, status):
+def test_a_page_of_another_site_cannot_send_requests(client, headers, status):
     answer = client.get("/v1/models", headers=headers)
     assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (status, False)
 
@@ -239,12 +239,12 @@ def test_a_key_is_asked_for_on_every_route_but_health(path):
     assert {guarded("GET", open_path, key="right").status_code for open_path in ("/health", "/ready", "/openapi.json")} == {200}
 
 
-def test_a_page_of_another_place_cannot_ask_a_server_that_others_may_reach():
+def test_a_page_of_another_site_cannot_use_a_server_that_others_can_reach():
     assert guarded("GET", "/v1/models", headers={"origin": "https://ward.example"}).status_code == 200
     assert guarded("GET", "/v1/models", headers={"origin": "https://page.example"}).status_code == 403
 
 
-def test_a_server_that_loads_says_when_to_come_again():
+def test_a_server_that_is_loading_says_when_to_try_again():
     answer = guarded("POST", SOAP, ready=lambda: False)
     assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
     assert guarded("GET", "/health", ready=lambda: False).status_code == 200
@@ -277,7 +277,7 @@ def test_the_key_comes_from_the_command_line_or_a_file_or_else_from_the_environm
     ],
     ids=" ".join,
 )
-def test_a_server_does_not_start_with_a_key_that_is_none(arguments):
+def test_a_server_does_not_start_with_an_invalid_key(arguments):
     result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", "0", *arguments])
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "key" in result.stderr

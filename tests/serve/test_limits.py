@@ -1,4 +1,4 @@
-"""Memory, time and connections are bounded, whatever comes; what is refused says so, and gives back what it held."""
+"""Memory, time and connections are limited; a refused request gets a reason, and releases what it held."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def test_connections_are_limited_and_the_log_says_so(client, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("body", [messages(3000), messages(4_000_000)], ids=["few", "many"])
-def test_of_many_faults_one_is_told(client, body):
+def test_of_many_errors_one_is_reported(client, body):
     answer = client.post(CHAT, content=body, headers=JSON)
     assert answer.status_code in (400, 422)
     assert len(answer.text) < 300
 
 
-def test_the_first_fault_of_a_list_is_the_only_one_that_is_looked_for():
+def test_validation_stops_at_the_first_error_of_a_list():
     """Each would be an object of some hundred bytes."""
     from pydantic import ValidationError
 

@@ -1,4 +1,4 @@
-"""What the server answers is what this machine answers without it, whoever asks beside."""
+"""The answers of the server are those of the local model, whatever other requests run."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_form_gives_what_json_gives(client, local, tmp_path):
     assert answer["text"] == note.text
 
 
-def test_numbers_of_notes_are_told_as_they_were_written(client, demo, tmp_path):
+def test_numbers_of_notes_reach_the_model_as_they_were_written(client, demo, tmp_path):
     (tmp_path / "notes.json").write_text('{"hpi": "Fever and cough since Monday.", "temp": 37.20}')
     wanted = soap(demo, tmp_path / "notes.json", options=Options(max_tokens=12))
     body = '{"options": {"max_tokens": 12}, "notes": ' + (tmp_path / "notes.json").read_text() + "}"
