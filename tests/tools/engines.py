@@ -1,8 +1,8 @@
 """Runs the client against real servers on this machine (``make test-engines``: several GB, half an hour; not part of CI).
 
 vLLM and ``medgemma serve`` have the demo, llama.cpp a GGUF of Gemma 3 270M (text only, so SOAP notes). Servers and batches are started
-by the commands in remote/README.md, with the model, the port and what a small machine needs put in. Prints one table, row by row.
-Answers are held against the same weights in this process; llama.cpp computes with 4 bits, and is held against float32.
+by the commands in remote/README.md, with another model and port. Answers are compared with those of the same weights in this process;
+for llama.cpp, which computes with 4 bits, these are in float32. Prints one table, row by row.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Engine(NamedTuple):
     local: Path
     line: str
     swaps: dict[str, str]
-    busy: tuple[str, str] = ("/health", "never")
+    busy: tuple[str, str] | None = None
 
 
 def engines(folder: Path) -> list[Engine]:
@@ -62,7 +62,6 @@ def engines(folder: Path) -> list[Engine]:
 
 
 def prepare(work: Path) -> None:
-    """Studies, keys, and notes that are too long."""
     (work / "studies").mkdir(parents=True, exist_ok=True)
     for name, text in {"key": KEY, "wrong": "wrong", "long.json": json.dumps({"history": "Cough for 3 days. " * 2000})}.items():
         (work / name).write_text(text)
@@ -101,11 +100,12 @@ class Run:
 
     def __init__(self, engine: Engine, url: str, work: Path) -> None:
         self._engine, self._url, self._work, self._results = engine, url, work, work / "results.jsonl"
+        self._write, self._task = (findings, findings_task) if engine.kind == "findings" else (soap, soap_task)
         self._here, self._there = MedGemma.load(engine.local), connect(url)
         self._studies = sorted((work / "studies").glob("*.png" if engine.kind == "findings" else "*.json"))
         self._texts = [self._local(study) for study in self._studies]
-        command = from_readme("--jobs 64", {"medgemma findings": f"{MEDGEMMA} {engine.kind}", "http://127.0.0.1:8000/v1": url})
-        self._batch = [*shlex.split(command), *FLAGS]
+        ours = {"medgemma findings": f"{MEDGEMMA} {engine.kind}", "http://127.0.0.1:8000/v1": url}
+        self._batch = [*shlex.split(from_readme("--jobs 64", ours)), *FLAGS]
         self._results.unlink(missing_ok=True)
 
     def _start(self, command: list[str]) -> subprocess.Popen[str]:
@@ -117,7 +117,7 @@ class Run:
         return client.returncode, out, err.strip().rpartition("\n")[2].replace(self._url.removesuffix("/v1"), "...")
 
     def _local(self, study: Path, **more: Path) -> str:
-        return (findings if self._engine.kind == "findings" else soap)(self._here, study, options=OPTIONS, **more).text
+        return self._write(self._here, study, options=OPTIONS, **more).text
 
     def _finished(self) -> int:
         return self._results.read_bytes().count(b"\n") if self._results.exists() else 0
@@ -133,7 +133,7 @@ class Run:
         return f"exit {code}; " + ", ".join(f"{check['name']} {check['verdict']}" for check in json.loads(out)["checks"])
 
     def tokens(self) -> str:
-        prompt = (findings_task if self._engine.kind == "findings" else soap_task)(self._here, self._studies[0]).prompt
+        prompt = self._task(self._here, self._studies[0]).prompt
         here, there = list[Token](), list[Token]()
         local, made = (model.generate(prompt, OPTIONS, on_token=to.append) for model, to in ((self._here, here), (self._there, there)))
         alike = sum(made.text.startswith(text.strip()) for text in accumulate(token.text for token in here[:-1]))
@@ -149,8 +149,7 @@ class Run:
         return f"exit {code}, {'the same' if out.strip() == self._local(self._studies[0], **more).strip() else 'another'} text as here"
 
     def with_a_prior(self) -> str:
-        before = self._studies[1]
-        return self.one_study("--prior", str(before), prior=before) if self._engine.kind == "findings" else "not run: no pictures"
+        return self.one_study("--prior", "studies/1.png", prior=self._studies[1]) if self._engine.kind == "findings" else "no pictures"
 
     def batch(self) -> str:
         start = time.monotonic()
@@ -170,10 +169,11 @@ class Run:
         first = client.stdout.read(1)
         client.send_signal(signal.SIGINT)
         start, text = time.monotonic(), first + client.stdout.read()
-        path, running = self._engine.busy
-        while re.search(running, httpx2.get(self._url[:-3] + path, headers={"authorization": f"Bearer {KEY}"}, trust_env=False).text):
+        busy, headers = self._engine.busy, {"authorization": f"Bearer {KEY}"}
+        while busy and re.search(busy[1], httpx2.get(self._url[:-3] + busy[0], headers=headers, trust_env=False).text):
             time.sleep(0.1)
-        return f"exit {client.wait()}, {len(text.split())} words; the server is idle after {time.monotonic() - start:.1f} s"
+        idle = f"; the server is idle after {time.monotonic() - start:.1f} s" if busy else ""
+        return f"exit {client.wait()}, {len(text.split())} words{idle}"
 
     def wrong_key(self) -> str:
         return "exit {0}: {2}".format(*self._ask(self._engine.kind, str(self._studies[0]), "--api-key-file", "wrong"))
