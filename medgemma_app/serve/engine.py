@@ -6,8 +6,7 @@ what it is fed (ids and embeddings from ``MedGemma``), and four of its habits ar
 - the sampler of the first request draws the tokens of all concurrent requests: here every request has its own;
 - a request is cancelled by a number that is given again to a later one: here by its own queue;
 - what fails before a request is taken in fails all that are running: here that request alone;
-- prompts are read whole, and those that wait together are read together: here in pieces, between which all others decode, and the
-  shortest one first.
+- prompts are read whole, and together: here in pieces, the shortest prompt first, between which answers go on.
 
 Prefix caching, speculative decoding and quantised caches stay off, whatever mlx-vlm's environment variables say.
 """
@@ -55,10 +54,8 @@ class Draws:
 
     def of(self, options: Options) -> Callable[[mx.array, mx.array], mx.array]:
         """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
-        greedy = options.temperature == 0
-        row = None if greedy else _PositionedTargetSampler(
-            temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
-        )  # fmt: skip
+        how = {"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k, "seed": options.seed}
+        row = _PositionedTargetSampler(**how) if options.temperature else None
 
         def note(tokens: mx.array, logits: mx.array) -> mx.array:
             self._rows.append(row)
@@ -82,8 +79,7 @@ class Draws:
 
 
 PIECE = 128  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
-OLDEST = 4  # of so many pieces, one is of the prompt that came first
-AGEING = 8  # tokens by which a request counts as longer for each one that came before it
+OLDEST = 4  # of so many pieces, one is of the prompt that came first, and of so many requests, one is the first that came
 
 
 class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
@@ -92,7 +88,7 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
     reading: list[PromptProcessingBatch]  # prompts of which a part is read
     pieces: int  # that were read so far
     decoded: bool  # a token of every answer since the last of them
-    owed: float  # seconds of decoding before the next piece of a long prompt
+    owed: float  # seconds of decoding before the next piece of a long prompt, and the next pictures
     _unprocessed_sequences: list[tuple[Any, ...]]
 
     @classmethod
@@ -114,7 +110,8 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
     def _next(self, **_: Any) -> tuple[list[Any], list[Any]]:
         """Reads a piece or decodes a token of every answer, not both, so that no token waits for a piece before it is sent."""
         start = time.monotonic()
-        due = not len(self._generation_batch) or (self.decoded and (self.owed <= 0 or self._shortest() <= PIECE))
+        short = any(len(row[1]) <= PIECE for row in self._unprocessed_sequences)
+        due = not len(self._generation_batch) or (self.decoded and (self.owed <= 0 or short))
         if due and (self._unprocessed_sequences or self.reading):
             self._read_piece(self._first_in_line())
             self.decoded, self.owed = False, max(self.owed, time.monotonic() - start)
@@ -124,10 +121,6 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         self._unprocessed_sequences = waiting
         self.decoded, self.owed = True, self.owed - (time.monotonic() - start)
         return [], answers
-
-    def _shortest(self) -> int:
-        """The tokens of the shortest prompt that is not begun."""
-        return min((len(row[1]) for row in self._unprocessed_sequences), default=PIECE + 1)
 
     def _read_piece(self, prompt: PromptProcessingBatch) -> None:
         self.pieces += 1
@@ -179,6 +172,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     """Loads ``model`` in a thread of its own and decodes at most ``most`` requests together, by default what memory allows."""
 
     served: ServedModel
+    _batch: FairBatchGenerator
 
     def __init__(
         self, model: str, *, revision: str | None = None, adapter: str | None = None, progress: bool = False, most: int | None = None
@@ -187,7 +181,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._id = ALIASES.get(model, model)
         self.most = most or 0
         self._draws = Draws()
-        self._arrived, self._waiting = 0, list[tuple[int, int, QueuedGenerationRequest]]()
+        self._turn, self._waiting = 0, list[QueuedGenerationRequest]()  # in the order in which they came
         self._active: dict[int, dict[str, Any]] = {}
         super().__init__(model)
 
@@ -238,36 +232,42 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self.draft_model = self.draft_kind = None
 
     def _collect_pending_requests(self, *, active: bool, capacity: int | None = None, **how: Any) -> tuple[list[Any], bool]:
-        """One request at a time, the one with the shortest prompt first, so that none waits while the pictures of all are looked at."""
+        """One request at a time, the shortest first, so that none waits while all pictures are encoded; pictures wait for owed answers."""
         fresh, stop = super()._collect_pending_requests(active=active or bool(self._waiting), **how)
-        for request in fresh:
-            self._waiting.append((request.prompt_tokens + AGEING * self._arrived, self._arrived, request))
-            self._arrived += 1
+        self._waiting += fresh
         if self._stop:
-            for *_, request in self._waiting:
+            for request in self._waiting:
                 request.rqueue.put(stopping())
             self._waiting.clear()
         if not self._waiting or len(self._active) >= self.most:
             return [], stop
-        self._waiting.remove(first := min(self._waiting, key=lambda one: one[:2]))
-        return [first[2]] if self._take_in(first[2]) else [], stop
+        self._turn += 1
+        first = min(self._waiting, key=lambda request: request.prompt_tokens) if self._turn % OLDEST else self._waiting[0]
+        if self._active and self._batch.owed > 0 and first.raw_inputs["images"]:
+            return [], stop
+        self._waiting.remove(first)
+        return [first] if self._take_in(first) else [], stop
 
     def _take_in(self, request: QueuedGenerationRequest) -> bool:
         """Looks at the pictures and embeds the prompt; what fails here fails this request alone."""
         fed, answer = request.raw_inputs, request.rqueue
         if answer.closed:
             return False
+        start = time.monotonic()
         try:
             fed["inputs_embeds"] = self.served.loaded.embed(Prompt(fed["images"]), fed["ids"])
             mx.eval(fed["inputs_embeds"])
         except (MedGemmaError, RuntimeError) as error:
             answer.put(error)
             return False
+        if self._active:
+            self._batch.owed = max(self._batch.owed, time.monotonic() - start)
         return True
 
     def _step(self, batch_gen: Any, active: dict[int, dict[str, Any]], gen_kwargs: Any = None) -> None:
         if not isinstance(batch_gen, FairBatchGenerator):
             FairBatchGenerator.adopt(batch_gen, self.config.image_token_index)
+            self._batch = batch_gen
         super()._step(batch_gen, active, gen_kwargs)
 
     def _gpu_embed(self, raw_inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[mx.array, dict[str, Any]]:

@@ -108,33 +108,46 @@ def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeyp
     assert len(read) > 12
 
 
-def test_an_answer_gets_as_much_time_as_the_pieces_of_a_long_prompt_beside_it(client, monkeypatch):
-    """By a clock on which a piece takes ten times as long as a token."""
+LONG_OR_SEEN = {"a long prompt": [Prompt(("word " * 160,))], "pictures": [Prompt((picture(seed), "?")) for seed in range(50, 58)]}
+
+
+@pytest.mark.parametrize("beside", LONG_OR_SEEN)
+def test_an_answer_gets_as_much_time_as_what_is_read_beside_it(client, monkeypatch, beside):
+    """By a clock on which a piece of a long prompt, or encoding a picture, takes ten times as long as a token."""
     clock, done = [0], []
-    read, decode = FairBatchGenerator._read_piece, GenerationBatch.next
+    read, decode, embed = FairBatchGenerator._read_piece, GenerationBatch.next, client.engine.served.loaded.embed
+
+    def pass_time(name, ticks):
+        clock[0] += ticks
+        done.append(name)
 
     def reading(generator, prompt):
         read(generator, prompt)
-        clock[0] += 10
-        done.append("piece")
+        if beside == "a long prompt":
+            pass_time("slow", 10)
+
+    def embedding(prompt, ids):
+        if prompt.images:
+            pass_time("slow", 10)
+        return embed(prompt, ids)
 
     def decoding(batch):
-        clock[0] += 1
-        done.append("token")
+        pass_time("token", 1)
         return decode(batch)
 
     monkeypatch.setattr(engine_module, "PIECE", 32)
     monkeypatch.setattr(engine_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(FairBatchGenerator, "_read_piece", reading)
     monkeypatch.setattr(GenerationBatch, "next", decoding)
+    monkeypatch.setattr(client.engine.served.loaded, "embed", embedding)
     with ThreadPoolExecutor(2) as pool:
         answer = pool.submit(client.engine.served.session().generate, Prompt(("Short.",)), Options(max_tokens=300))
         until(lambda: "token" in done)
-        client.engine.served.session().generate(Prompt(("word " * 160,)), Options(max_tokens=1))
+        together(client, [(prompt, Options(max_tokens=1)) for prompt in LONG_OR_SEEN[beside]])
         answer.result()
-    tokens_between_pieces = [tokens.count("token") for tokens in " ".join(done).split("piece")[1:-1]]
-    assert len(tokens_between_pieces) > 5
-    assert set(tokens_between_pieces[1:]) == {10}
+    tokens_between = [tokens.count("token") for tokens in " ".join(done).split("slow")[1:-1]]
+    assert len(tokens_between) > 5
+    assert set(tokens_between[1:]) == {10}
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
