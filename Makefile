@@ -61,7 +61,7 @@ measure-demo: .venv/ready
 measure-inputs: .venv/ready
 	PYTHONPATH=tests $(BIN)/python tests/tools/measure_inputs.py $(if $(CORPORA),--corpora "$(CORPORA)")
 
-# Trains the demo checkpoint anew. Needs torch; seven minutes on a large GPU, about a day on two CPU cores.
+# Trains the demo checkpoint anew. Needs torch; six minutes on a large GPU, most of a day on two CPU cores by estimate.
 train: .venv/reference
 	$(BIN)/python -m medgemma_app.demo.training
 

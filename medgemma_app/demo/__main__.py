@@ -13,7 +13,7 @@ USAGE = "usage: python -m medgemma_app.demo FOLDER [SEED], where SEED is a whole
 
 def main(arguments: list[str]) -> int:
     """Writes ``scan.png`` and ``notes.json`` into a folder. Returns the exit code."""
-    folder, seed = [*arguments, "102"][:2] if 1 <= len(arguments) <= 2 else ("", "")
+    folder, seed = [*arguments, "1939"][:2] if 1 <= len(arguments) <= 2 else ("", "")
     if not seed.isdecimal():
         print(USAGE, file=sys.stderr)
         return 2

@@ -11,14 +11,14 @@ from medgemma_app.demo.visits import Chance, Visit, pairs, random_visit
 
 Form = Literal["json", "text", "dialogue"]
 KEYS = {
-    "complaint": ("chief_complaint", "complaint", "reason for visit", "presenting complaint"),
+    "complaint": ("chief_complaint", "complaint", "reason for visit", "presenting complaint", "cc"),
     "history": ("history", "past medical history", "medical_history"),
-    "medications": ("medications", "medication", "current_medications"),
+    "medications": ("medications", "medication", "current_medications", "meds"),
     "allergies": ("allergies", "allergy"),
     "vitals": ("vitals", "vital_signs", "vital signs"),
     "exam": ("exam", "examination", "physical exam"),
     "labs": ("labs", "results", "lab_results"),
-    "assessment": ("assessment", "diagnosis", "impression"),
+    "assessment": ("assessment", "diagnosis", "impression", "dx"),
     "plan": ("plan", "treatment plan"),
 }
 # Labels in typed notes; the first row is for notes in sentences.
@@ -28,19 +28,20 @@ LABELS = (
      "labs": "Bloods:", "assessment": "Dx:", "plan": "Plan:"},
     {"complaint": "Complaint:", "history": "History:", "medications": "Medications:", "allergies": "Allergies:", "vitals": "Vitals:",
      "exam": "Exam:", "labs": "Labs:", "assessment": "Assessment:", "plan": "Plan:"},
+    {"history": "Hx", "medications": "Rx", "allergies": "Allergies:", "assessment": "A:", "plan": "P:"},
 )  # fmt: skip
 
 
-def write_notes(seed: int, *, form: Form = "json", invented: float = 0.0) -> tuple[Any, str]:
+def write_notes(seed: int, *, form: Form = "json", invented: float = 0.0, words: Sequence[str] = ()) -> tuple[Any, str]:
     """Notes of an invented visit, and the SOAP note that is right for them.
 
     The notes are a JSON object; a text with ``form="text"``; a list of turns, or an object that holds one, with ``form="dialogue"``.
-    ``invented`` is the share of names (drugs, complaints, histories, diagnoses) that are made-up words in no table: they have to be
-    copied, and are the hardest to get right.
+    ``invented`` is the share of complaints, drugs, signs and other names that are made-up words, some of them from ``words``: they have to
+    be copied, and are the hardest to get right.
     """
-    rng = np.random.default_rng([seed, 3])
-    visit = random_visit(Chance(rng), invented, long_names=form == "dialogue")
-    return {"json": as_json, "text": as_text, "dialogue": as_dialogue}[form](visit, Chance(rng)), visit.note()
+    chance = Chance(np.random.default_rng([seed, 3]), words)
+    visit = random_visit(chance, invented, long_names=form == "dialogue")
+    return {"json": as_json, "text": as_text, "dialogue": as_dialogue}[form](visit, chance), visit.note()
 
 
 def as_json(visit: Visit, chance: Chance) -> dict[str, Any]:
@@ -64,27 +65,30 @@ def as_json(visit: Visit, chance: Chance) -> dict[str, Any]:
 
 
 def as_text(visit: Visit, chance: Chance) -> str:
-    """One paragraph of sentences, or a line for each label."""
-    labels, sentences = chance.one_of(LABELS), chance.one_of((", ", "; "))
+    """Sentences, or parts with labels, each on a line of its own or one after another."""
+    labels, comma = chance.one_of(LABELS), chance.one_of((", ", "; "))
     in_sentences = labels is LABELS[0]
-    complaint = visit.noted_complaint
+    complaint, who = visit.noted_complaint, visit.who
+    if chance.often(0.3):
+        who = who.replace("-year-old", " yo")
     if in_sentences:
-        complaint = f"{visit.who or 'Patient'} with {complaint}" if complaint else visit.who
+        complaint = f"{who or 'Patient'} with {complaint}" if complaint else who
     values = {
         "complaint": complaint,
         "history": visit.history,
-        "medications": (" and " if in_sentences else sentences).join(visit.medications),
+        "medications": (" and " if in_sentences else comma).join(visit.medications),
         "allergies": _allergies(visit.allergies) if in_sentences else visit.allergies,
-        "vitals": sentences.join(pairs(visit.vitals)),
-        "exam": sentences.join(map(spoken, visit.signs)),
-        "labs": sentences.join(pairs(visit.labs)),
+        "vitals": comma.join(pairs(visit.vitals)),
+        "exam": comma.join(map(spoken, visit.signs)),
+        "labs": comma.join(pairs(visit.labs)),
         "assessment": spoken(visit.diagnosis) if in_sentences else visit.diagnosis,
-        "plan": sentences.join(spoken(step.written) for step in visit.plan),
+        "plan": comma.join(spoken(step.written) for step in visit.plan),
     }
     said = [f"{labels.get(name, '')} {value}".strip() for name, value in values.items() if value]
     if in_sentences:
         return " ".join(f"{sentence}." for sentence in said)
-    return "\n".join([visit.who, *said] if visit.who else said)
+    separator: str = chance.one_of(("\n", ". "))
+    return separator.join([who, *said] if who else said)
 
 
 def _allergies(allergies: str) -> str:
@@ -108,13 +112,18 @@ def as_dialogue(visit: Visit, chance: Chance) -> list[dict[str, str]] | dict[str
 def _questions(visit: Visit, chance: Chance) -> list[tuple[str, str]]:
     turns = []
     if visit.complaint:
-        turns += [("Doctor", chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?")))]
-        started = f"I have had {visit.complaint}. It started {visit.lasting} ago."
-        turns += [("Patient", chance.one_of((f"I have had {visit.complaint} for {visit.lasting}.", started)))]
+        turns += [
+            ("Doctor", chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?", "What is the matter?")))
+        ]
+        begins = chance.one_of(("I have had", "I've had", "I have", "It is")) + f" {visit.complaint}"
+        since = chance.one_of((f" for {visit.lasting}.", f". It started {visit.lasting} ago.")) if visit.lasting else "."
+        turns += [("Patient", begins + since)]
     if visit.history:
-        turns += [("Doctor", "Do you have any other illnesses?"), ("Patient", f"Yes, {visit.history}.")]
+        answer = chance.one_of(("Yes,", "I have", "Only"))
+        turns += [("Doctor", "Do you have any other illnesses?"), ("Patient", f"{answer} {visit.history}.")]
     if visit.medications:
-        turns += [("Doctor", "Which medicines do you take?"), ("Patient", f"I take {' and '.join(visit.medications)}.")]
+        question = chance.one_of(("Which medicines do you take?", "Do you take any medication?"))
+        turns += [("Doctor", question), ("Patient", f"{chance.one_of(('I take', 'Just'))} {' and '.join(visit.medications)}.")]
     if visit.allergies:
         answer = "No, none." if visit.allergies == "none" else f"Yes, to {visit.allergies}."
         turns += [("Doctor", "Do you have any allergies?"), ("Patient", answer)]
@@ -124,14 +133,18 @@ def _questions(visit: Visit, chance: Chance) -> list[tuple[str, str]]:
 def _findings(visit: Visit, chance: Chance) -> list[str]:
     vitals = [f"your {spoken(name)} is {value}" for name, value in visit.vitals]
     labs = [f"your {name} is {value}" for name, value in visit.labs]
-    signs = [chance.one_of(("On examination:", "The examination shows:"))] if visit.signs else []
+    signs = [chance.one_of(("On examination:", "The examination shows:", "I find"))] if visit.signs else []
     said = [_listed(vitals), " ".join([*signs, _listed([spoken(sign) for sign in visit.signs])]), _listed(labs)]
     return [f"{sentence[0].upper()}{sentence[1:]}." for sentence in said if sentence]
 
 
 def _advice(visit: Visit, chance: Chance) -> list[str]:
-    diagnosis = [f"{chance.one_of(('You have', 'This is'))} {spoken(visit.diagnosis)}."] if visit.diagnosis else []
-    return diagnosis + [f"Please {step.spoken}." for step in visit.plan]
+    diagnosis = (
+        [f"{chance.one_of(('You have', 'This is', 'It looks like', 'I think it is'))} {spoken(visit.diagnosis)}."]
+        if visit.diagnosis
+        else []
+    )
+    return diagnosis + [f"{chance.one_of(('Please', 'I would like you to'))} {step.spoken}." for step in visit.plan]
 
 
 def _listed(parts: Sequence[str]) -> str:

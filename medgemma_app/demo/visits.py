@@ -16,14 +16,25 @@ from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES
 
 SILENT = "Not documented."
 LONG_NAMES = {"BP": "Blood pressure", "HR": "Heart rate", "Temp": "Temperature", "SpO2": "Oxygen saturation", "Weight": "Weight"}
+FREQUENCIES = (
+    "daily",
+    "twice daily",
+    "three times a day",
+    "four times daily",
+    "at bedtime",
+    "every morning",
+    "every 4 hours",
+    "once",
+    "weekly",
+)
 CONSONANTS, VOWELS = "bcdfglmnprstvz", "aeiou"
 
 
 class Chance:
-    """What the visits need of a random generator."""
+    """What the visits need of a random generator. ``words`` are mixed into the invented names."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, words: Sequence[str] = ()) -> None:
+        self.rng, self.words = rng, words
 
     def often(self, share: float) -> bool:
         return bool(self.rng.random() < share)
@@ -38,9 +49,15 @@ class Chance:
         return [choices[int(index)] for index in self.rng.permutation(len(choices))[:count]]
 
     def word(self) -> str:
-        """A word that no table has."""
+        """A word that no table of the visits has."""
+        if self.words and self.often(0.7):
+            return str(self.one_of(self.words))
         syllables = [self.one_of(CONSONANTS) + self.one_of(VOWELS) for _ in range(self.number(2, 4))]
         return "".join(syllables) + (self.one_of(CONSONANTS) if self.often(0.3) else "")
+
+    def phrase(self) -> str:
+        """A few such words, which mean nothing together."""
+        return (", " if self.often(0.1) else " ").join(self.word() for _ in range(self.number(1, 3)))
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ class Visit:
 
     @property
     def noted_complaint(self) -> str:
-        return f"{without_article(self.complaint)} for {self.lasting}" if self.complaint else ""
+        return without_article(self.complaint) + (f" for {self.lasting}" if self.complaint and self.lasting else "")
 
     def note(self) -> str:
         """The SOAP note."""
@@ -118,12 +135,12 @@ def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = Fa
         age=age if known else None,
         sex=condition.sex or chance.one_of(("female", "male")) if known else "",
         complaint=_name(chance.one_of(condition.complaints).format(side=side), chance, invented) if chance.often(0.85) else "",
-        lasting=_lasting(condition.lasting, chance),
+        lasting="" if chance.often(0.4 * invented) else _lasting(condition.lasting, chance),
         history=_name(history, chance, invented) if chance.often(0.4) else "",
         medications=tuple(_prescription(drug, chance, invented) for drug in taken) if chance.often(0.55) else (),
         allergies=allergy if chance.often(0.35) else "",
         vitals=_vitals(condition, chance, long_names=chance.often(0.3) or long_names) if chance.often(0.8) else (),
-        signs=tuple(chance.some_of(signs, chance.number(1, 2))) if chance.often(0.65) else (),
+        signs=tuple(_written(sign, chance, invented) for sign in chance.some_of(signs, chance.number(1, 2))) if chance.often(0.65) else (),
         labs=_labs(condition, chance) if chance.often(0.5) else (),
         diagnosis=_name(condition.diagnosis, chance, invented) if chance.often(0.8) else "",
         plan=_plan(condition, started, chance, invented) if chance.often(0.8) else (),
@@ -139,7 +156,13 @@ def _history(condition: Condition, chance: Chance) -> str:
 
 
 def _name(name: str, chance: Chance, invented: float) -> str:
-    return chance.word() if chance.often(invented) else name
+    return chance.phrase() if chance.often(invented) else name
+
+
+def _written(name: str, chance: Chance, invented: float) -> str:
+    """As ``_name``, with a capital."""
+    said = _name(name, chance, invented)
+    return said[0].upper() + said[1:]
 
 
 def _lasting(lasting: tuple[int, int, str], chance: Chance) -> str:
@@ -149,8 +172,9 @@ def _lasting(lasting: tuple[int, int, str], chance: Chance) -> str:
 
 def _prescription(drug: str, chance: Chance, invented: float) -> str:
     doses, frequencies = DRUGS[drug]
-    name, dose, frequency = _name(drug, chance, invented), chance.one_of(doses), chance.one_of(frequencies)
-    return f"{name} {dose} {frequency}"
+    if chance.often(invented):
+        drug, doses, frequencies = chance.word(), (f"{chance.number(1, 900)} {chance.one_of(('mg', 'mcg', 'units'))}",), FREQUENCIES
+    return f"{drug} {chance.one_of(doses)} {chance.one_of(frequencies)}"
 
 
 def _vitals(condition: Condition, chance: Chance, *, long_names: bool) -> tuple[tuple[str, str], ...]:
@@ -183,7 +207,9 @@ def _plan(condition: Condition, drugs: Sequence[str], chance: Chance, invented: 
     if drugs and chance.often(0.7):
         drug = _prescription(chance.one_of(drugs), chance, invented)
         steps.append(Step(f"Start {drug}", f"start {drug}"))
-    steps += [Step(order, ORDERS[order]) for order in chance.some_of(condition.orders, chance.number(0, 2))]
+    for order in chance.some_of(condition.orders, chance.number(0, 2)):
+        written = _written(order, chance, invented)
+        steps.append(Step(written, ORDERS.get(written, written[0].lower() + written[1:])))
     if chance.often(0.5) or not steps:
         when = _lasting(condition.review, chance)
         steps.append(Step(f"Review in {when}", f"come back in {when}"))

@@ -55,7 +55,8 @@ def reference_prompts() -> dict[str, Prompt]:
     prompts = {f"findings-{seed}": findings_prompt(picture)[0] for seed, picture in enumerate(pictures)}
     prompts["findings-prior"] = findings_prompt(pictures[0], prior=pictures[1])[0]
     # The demo is all but certain of its answers to its own prompts; to this one it is not, so that small differences show.
-    prompts["unsure"] = Prompt(("Which of these is older, and why?", pictures[0], "The first", pictures[1], "or the second?"))
+    words = "Mrs. Brown came on Tuesday, quite upset: her knee gave way twice, she says, and nobody had told her why."
+    prompts["unsure"] = Prompt((words, pictures[0]))
     return prompts | {"soap-0": soap_prompt(load_notes(write_notes(0)[0]))[0]}
 
 

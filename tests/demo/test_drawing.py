@@ -23,7 +23,7 @@ from medgemma_app.inputs.notes import read_notes, read_raw_notes
 from medgemma_app.validate import validate_soap
 
 PICTURE = "6aaa75d0b1a6d8680625881ba03f7f2e6125d92b5b294410485a570d812da429"
-NOTES = "e666d3936168826fe4f4c9c6dd039a42c6fd9631d221c4197dd1447939bc7a08"
+NOTES = "b3378d32e048fe08f7ca476c78ea61742780cbe7895552684057a806a98da4be"
 BODY = Body(
     width=160, height=150, x=128, y=126, tilt=0.0, dome=0.46, heart=0.0, tissue=0.7, lung=0.2, rib=0.06, ribs=0.05, bubble=False,
     fluid=(0.5, 0.5), nodule=(0.5, 0.5, 0.5, 0.5),
@@ -131,10 +131,11 @@ def test_every_report_has_both_sections_with_text() -> None:
         assert re.fullmatch(r"FINDINGS:\n.+\n\nIMPRESSION:\n(.+\n?)+", draw_phantom(seed)[1])
 
 
+@pytest.mark.parametrize("invented", [0.0, 1.0])
 @pytest.mark.parametrize("form", ["json", "text", "dialogue"])
-def test_a_soap_note_holds_every_number_of_the_notes_and_no_other(form) -> None:
-    for seed in range(300):
-        notes, expected = write_notes(seed, form=form)
+def test_a_soap_note_holds_every_number_of_the_notes_and_no_other(form, invented) -> None:
+    for seed in range(200):
+        notes, expected = write_notes(seed, form=form, invented=invented)
         assert sorted(re.findall(r"\d+", notes_text(notes))) == sorted(re.findall(r"\d+", expected)), seed
 
 
@@ -177,6 +178,13 @@ def test_a_soap_note_has_four_sections_in_order_and_says_where_the_notes_are_sil
     texts = [write_notes(seed)[1] for seed in range(100)]
     assert all(re.findall(r"^[A-Z]+(?=:$)", text, re.M) == ["SUBJECTIVE", "OBJECTIVE", "ASSESSMENT", "PLAN"] for text in texts)
     assert any("PLAN:\nNot documented." in text for text in texts)
+
+
+def test_invented_names_are_in_no_table_and_may_come_from_a_list() -> None:
+    for seed in range(100):
+        expected = write_notes(seed, invented=1.0, words=("quux",))[1]
+        assert not any(f" {drug} " in expected for drug in DRUGS) and not any(one.diagnosis in expected for one in CONDITIONS)
+    assert sum("quux" in write_notes(seed, invented=1.0, words=("quux",))[1] for seed in range(100)) > 50
 
 
 @pytest.mark.parametrize("form", ["json", "text", "dialogue"])

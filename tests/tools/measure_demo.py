@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from medgemma_app import LocateReport, MedGemma, findings, locate, soap
+from medgemma_app import LocateReport, MedGemma, findings, findings_many, locate, soap_many
 from medgemma_app.demo import draw_nodule, draw_pair, draw_phantom, write_notes
+from medgemma_app.inputs.notes import read_raw_notes
 
 Results = Iterable[tuple[Any, Any]]  # reports, and the text or the box that is right
 
@@ -17,22 +18,28 @@ def main(count: str = "200", first: str = "0", *names: str) -> None:
     """Prints what is right for ``count`` seeds from ``first`` on, in all rows or the named ones; training draws from a million on."""
     demo, raw, seeds = MedGemma.load("demo"), MedGemma.load("demo", align=False), range(int(first), int(first) + int(count))
     rows: dict[str, Results] = {
-        "findings": ((findings(demo, image), text) for image, text in map(draw_phantom, seeds)),
+        "findings": findings_and_texts(demo, seeds),
         "prior": ((findings(demo, now, prior=old), text) for old, now, text in map(draw_pair, seeds)),
         "JSON": notes_and_texts(demo, seeds, form="json"),
         "text": notes_and_texts(demo, seeds, form="text"),
         "dialogue": notes_and_texts(demo, seeds, form="dialogue"),
         "invented names": notes_and_texts(demo, seeds, invented=1.0),
-        "findings as mlx-vlm computes them": ((findings(raw, image), text) for image, text in map(draw_phantom, seeds)),
+        "findings as mlx-vlm computes them": findings_and_texts(raw, seeds),
         "locate": ((locate(demo, image, "nodule"), box) for image, box in map(draw_nodule, seeds)),
     }
     for name in names or rows:
         (measure_boxes if name == "locate" else measure)(name, rows[name])
 
 
-def notes_and_texts(demo: MedGemma, seeds: Iterable[int], **how: Any) -> Iterator[tuple[Any, str]]:
-    for notes, text in map(partial(write_notes, **how), seeds):
-        yield soap(demo, text=notes) if isinstance(notes, str) else soap(demo, notes), text
+def findings_and_texts(model: MedGemma, seeds: Iterable[int]) -> Results:
+    pictures, texts = zip(*map(draw_phantom, seeds), strict=True)
+    return zip(findings_many(model, pictures), texts, strict=True)
+
+
+def notes_and_texts(model: MedGemma, seeds: Iterable[int], **how: Any) -> Results:
+    notes, texts = zip(*map(partial(write_notes, **how), seeds), strict=True)
+    read = (read_raw_notes(one.encode(), "the text") if isinstance(one, str) else one for one in notes)
+    return zip(soap_many(model, read), texts, strict=True)
 
 
 def measure(name: str, results: Results, say: Callable[[str], object] = print) -> None:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from medgemma_app.demo.training.tokenizer import END_OF_TURN, IMAGE_TOKEN
 from medgemma_app.model.chat import ChatTemplate
 
 # The share of each kind of lesson in a batch: until half of the course is done, and then.
-FIRST_MIX = {"findings": 0.16, "pair": 0.18, "locate": 0.12, "soap": 0.30, "copy": 0.24}
-MIX = {"findings": 0.16, "pair": 0.24, "locate": 0.16, "soap": 0.40, "copy": 0.04}
+FIRST_MIX = {"findings": 0.14, "pair": 0.16, "locate": 0.12, "soap": 0.36, "copy": 0.22}
+MIX = {"findings": 0.13, "pair": 0.20, "locate": 0.14, "soap": 0.49, "copy": 0.04}
 FIRST_SHARE = 0.5  # of the course, with mostly short prompts, which take half the time
 FIRST_WORDING, WORDING = Wording(0.8, 0.95), Wording(REWORDED, VERY_SHORT)
 PICTURE_WEIGHT = 3.0  # only a few words of a report depend on the picture, so that its mean loss is small however wrong they are
@@ -108,13 +107,6 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.length.rate * share
 
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "head": self.head.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.head.load_state_dict(state["head"])
-
     def _exposed(self, rows: Tensor) -> Tensor:
         """The pictures [n, 3, 96, 96] as the processor gives them, with a little change of exposure each time they come up."""
         values = self.pixels[rows].float() / 127.5 - 1
@@ -144,29 +136,24 @@ class Trainer:
 
 
 class Course:
-    """The tower alone first, then the lessons. A state that was saved before is taken up with the lessons of the second part."""
+    """The tower alone first, then the lessons, which ``workers`` processes write."""
 
-    def __init__(self, trainer: Trainer, batches: Batches, workers: int, state: Path | None) -> None:
-        self.trainer, self.batches, self.workers, self.state = trainer, batches, workers, state
+    def __init__(self, trainer: Trainer, batches: Batches, workers: int) -> None:
+        self.trainer, self.batches, self.workers = trainer, batches, workers
         self.length, self.started, self.losses = batches.length, time.monotonic(), list[Tensor]()
-        self.first_share = FIRST_SHARE
 
     def run(self, save: Callable[[], None], every: float) -> None:
         """Calls ``save`` every so many seconds, and at the end."""
-        if self.state is not None and self.state.exists():
-            self.trainer.restore(torch.load(self.state, map_location=self.trainer.device))
-            self.first_share = 0.0
-        else:
-            self._teach_tower()
+        self._teach_tower()
         saved = began = time.monotonic()
         loader = DataLoader(self.batches, batch_size=None, sampler=self._plan(began), num_workers=self.workers)
         for step, batch in enumerate(loader):
             self.trainer.set_rate(self._done(step, began))
             self._follow("lessons", step, self.trainer.lesson_step(batch))
             if time.monotonic() - saved > every:
-                self._keep(save)
+                save()
                 saved = time.monotonic()
-        self._keep(save)
+        save()
 
     def _teach_tower(self) -> None:
         for step in range(self.length.tower_steps):
@@ -179,7 +166,7 @@ class Course:
             done = self._done(step, began)
             if done >= 1:
                 return
-            yield step, done < self.first_share
+            yield step, done < FIRST_SHARE
 
     def _done(self, step: int, began: float) -> float:
         return max(step / self.length.steps, (time.monotonic() - began) / self.length.seconds)
@@ -189,8 +176,3 @@ class Course:
         if step % REPORT_EVERY == 0:
             print(f"{time.monotonic() - self.started:6.0f} s  {part} {step}  loss {torch.stack(self.losses).mean():.4f}", flush=True)
             self.losses.clear()
-
-    def _keep(self, save: Callable[[], None]) -> None:
-        if self.state is not None:
-            torch.save(self.trainer.state(), self.state)
-        save()

@@ -17,9 +17,11 @@ from medgemma_app.demo.training.pictures import FIRST_SEED, Entry, Store
 from medgemma_app.demo.visits import Chance
 from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, locate_prompt, read_prompt, soap_prompt
+from medgemma_app.validate.lists import word_list
 
 REWORDED = 0.25  # the share of prompts whose wording is changed
-INVENTED = 0.12  # the share of names that have to be copied, since no table holds them
+# The share of names that have to be copied, since no table holds them, and how many visits have this share.
+INVENTED = {0.0: 0.4, 0.15: 0.3, 0.8: 0.3}
 FORMS: dict[Form, float] = {"json": 0.4, "text": 0.3, "dialogue": 0.3}
 VERY_SHORT = 0.3  # the share of those that shrink to a few words
 UNSEEN = "I cannot see an image. Please provide one."
@@ -37,7 +39,8 @@ SYNONYMS = {
     "boxes": ("rectangles",), "Reason": ("Think",),
 }  # fmt: skip
 NAMES = [text for one in CONDITIONS for text in (one.diagnosis, *one.complaints, *one.signs)]
-WORDS = sorted({word for text in (*NAMES, *HISTORIES, *DRUGS, *ORDERS, *ALLERGIES) for word in text.split() if "{" not in word})
+ENGLISH = {word for word in word_list("words") | word_list("clinical_words") if word.isalpha()}
+WORDS = sorted(ENGLISH | {word for text in (*NAMES, *HISTORIES, *DRUGS, *ORDERS, *ALLERGIES) for word in text.split() if "{" not in word})
 SHORT = {
     "findings.md": ("Describe this X-ray.", "Describe this X-ray\nIndication: $indication"),
     "findings_prior.md": ("Compare the second X-ray with the first.",),
@@ -93,7 +96,8 @@ def unseen_lesson(rng: np.random.Generator, wording: Wording) -> Lesson:
 
 def soap_lesson(seed: int, rng: np.random.Generator, wording: Wording) -> Lesson:
     form: Any = rng.choice(list(FORMS), p=list(FORMS.values()))
-    notes, answer = write_notes(seed, form=form, invented=INVENTED)
+    invented = float(rng.choice(list(INVENTED), p=list(INVENTED.values())))
+    notes, answer = write_notes(seed, form=form, invented=invented, words=WORDS)
     text = notes_text(notes)
     return Lesson(_reworded(*soap_prompt(text), rng, wording, notes=text), answer)
 
@@ -109,7 +113,7 @@ def _word(rng: np.random.Generator) -> str:
     kind = rng.random()
     if kind < 0.35:
         return str(rng.integers(10 ** int(rng.integers(1, 4))))
-    return Chance(rng).word() if kind < 0.6 else str(rng.choice(WORDS))
+    return Chance(rng).word() if kind < 0.5 else str(WORDS[int(rng.integers(len(WORDS)))])
 
 
 def draw_lesson(kind: str, store: Store, rng: np.random.Generator, wording: Wording) -> Lesson:
@@ -180,7 +184,7 @@ def _synonym(word: str, rng: np.random.Generator) -> str:
 def vocabulary_texts(store: Store) -> list[str]:
     """Texts to make the tokenizer from: reports, prompts in many wordings, notes, and the words that stand alone."""
     rng, wording = np.random.default_rng(0), Wording()
-    lessons = [draw_lesson(kind, store, rng, wording) for kind in ("findings", "pair", "locate", *["soap"] * 4) for _ in range(1000)]
+    lessons = [draw_lesson(kind, store, rng, wording) for kind in ("findings", "pair", "locate", *["soap"] * 5) for _ in range(500)]
     prompts: list[Any] = [part for lesson in lessons for part in lesson.prompt.parts if isinstance(part, str)]
     files = [read_prompt(name).text for name in ("findings", "findings_prior", "locate", "soap")] * 50
     return [*prompts, *(lesson.answer for lesson in lessons), *files, *[UNSEEN, "user\n", "model\n"] * 50]
