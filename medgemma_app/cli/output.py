@@ -1,4 +1,4 @@
-"""Where answers go: standard output at once, or a file that is replaced whole at the end. Nothing of the user's is overwritten."""
+"""Where answers go: to standard output at once, or to a file that is written at the end. No file of the user's is overwritten."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Answers:
         self._path, self._form = path, form
         self._for_export = {"scan": scan, "subject": subject}
         self._kept: list[bytes] = []
-        self._unseen: list[str] = []  # texts that stand nowhere yet
+        self._unseen: list[str] = []  # texts that have not been printed or written yet
         self._records: list[dict[str, Any]] = []
         self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
@@ -81,7 +81,7 @@ class Answers:
 
     @contextmanager
     def _printed_if_unwritten(self, *texts: str) -> Iterator[None]:
-        """An answer took too long to be lost where its file cannot be made: it goes to standard output."""
+        """Prints the answers if their file cannot be written: they took too long to be lost."""
         try:
             yield
         except MedGemmaError:
@@ -106,7 +106,7 @@ class Answers:
             self._write("\n" if self._kept else "", said)
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
-        """Writes the page of one of several studies beside the index, as soon as it is finished; gives its address and its picture."""
+        """Writes the page of one of several studies as soon as it is finished. Returns its address and its picture."""
         if isinstance(result, MedGemmaError) or self._path is None:
             return None, None
         from medgemma_app.export import render
@@ -120,19 +120,19 @@ class Answers:
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder.name}: {reason(error)}") from error
         finally:
-            with suppress(OSError):  # an empty folder would stand in the way of the next try; others stay
+            with suppress(OSError):  # only an empty folder is removed; it would stop the next attempt
                 folder.rmdir()
         return f"{folder.name}/{name}", result.images[0][1] if result.images else None
 
     def _remove_old_pages(self) -> None:
-        """With --force a run of more studies may have left pages that the new index does not list."""
+        """Removes pages of an earlier run with more studies, which the new index does not list."""
         number, folder = len(self._pages) + 1, Path(self._path or "").with_suffix("")
         while (page := folder / f"{number:03}.html").is_file():
             page.unlink()
             number += 1
 
     def add_partial(self, partial: Generation, printed: str) -> None:
-        """What there was when the user stopped. Always to standard output: a file holds finished reports only."""
+        """Prints the part that was generated before the user stopped; files hold finished reports only."""
         record = {"text": partial.text, "thought": partial.thought, "valid": False, "finish_reason": partial.finish_reason}
         rest = printable(_unprinted(partial.text.strip(), printed))
         print(json_line(record, ascii=self._ascii) if self._form == "json" else rest, flush=True)

@@ -24,7 +24,7 @@ _THOUGHT_MARKS = re.compile(r"<unused9[45]>")
 
 
 class Progress:
-    """One line on standard error that overwrites itself. Where that is a log, a line of its own every half a minute."""
+    """One line on standard error that overwrites itself. In a log it is a new line every 30 seconds."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._shown = False
@@ -97,7 +97,7 @@ def _width(stream: TextIO) -> int:
 
 
 def say_issues(report: Report, prefix: str = "") -> None:
-    """What there is to know about the input and the report, worst first."""
+    """Prints the issues of the report and the warnings about its input, worst first."""
     lines = [(issue.severity, f"{issue.code}: {issue.message}") for issue in report.validation.issues]
     lines += [("warning", warning) for warning in report.warnings]
     for severity, text in sorted(lines, key=lambda line: list(SEVERITIES).index(line[0])):
@@ -105,7 +105,7 @@ def say_issues(report: Report, prefix: str = "") -> None:
 
 
 def severities(report: Report) -> list[str]:
-    """Of everything that ``say_issues`` shows."""
+    """The severity of everything that ``say_issues`` prints."""
     return [*(issue.severity for issue in report.validation.issues), *("warning" for _ in report.warnings)]
 
 
@@ -176,5 +176,5 @@ class Tally:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that a waiting person thinks in."""
+    """Seconds, minutes or hours, whichever suits the length."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

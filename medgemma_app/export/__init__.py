@@ -1,4 +1,4 @@
-"""A finished report -> a file that people can open, send and file: told by the ending of its name.
+"""A finished report -> a file that people can open, send and archive. The ending of its name decides the format.
 
 Everything here works on ``report.to_dict()``, so that a record written earlier can be exported too.
 """
@@ -27,7 +27,7 @@ COLUMNS = ("study", "kind", "exit_code", "errors", "warnings", "issues", "text",
 
 
 def ending_of(path: Path) -> str:
-    """The format that a file's name asks for. Raises OutputError for an ending that none has."""
+    """The format that the ending of a file's name stands for. Raises OutputError for an unknown ending."""
     found = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
     if found is None:
         raise OutputError(f"{path.name}: unknown format; use a name that ends in one of {', '.join(ENDINGS)}")
@@ -43,7 +43,7 @@ def save(
     scan: str | Path | None = None,
     subject: str | None = None,
 ) -> None:
-    """Writes the report of ``record`` to ``path``; no file is left where that fails.
+    """Writes the report of ``record`` to ``path``; if that fails, no file is left behind.
 
     ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
     DICOM file that the report is of, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR). ``subject`` is a reference
@@ -55,7 +55,7 @@ def save(
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the file and renames, so that no reader and no crash ever sees half of it. A symbolic link is followed."""
+    """Writes to a temporary file and renames it, so that nobody ever sees half a file. A symbolic link is followed."""
     try:
         if path.exists() and not path.is_file():  # a pipe or a device cannot be replaced
             path.write_bytes(content)
@@ -89,7 +89,7 @@ def render(
 ) -> bytes:
     """The content of the file; see ``save``."""
     if not isinstance(record.get("text"), str):
-        raise InputError("that is not the record of a report: it has no text; give what findings --json or soap --json printed")
+        raise InputError("that is not the record of a report: it has no text; give the output of findings --json or soap --json")
     with _damage_told():
         return _rendered(printable_value(record), ending, images=images, source=source and printable(source), scan=scan, subject=subject)
 
@@ -100,7 +100,7 @@ def _damage_told() -> Iterator[None]:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            "the record is damaged, or not one that this program wrote; give what findings --json or soap --json printed"
+            "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
         ) from error
 
 
@@ -129,7 +129,7 @@ def _rendered(
         from medgemma_app.export import dicom
 
         if scan is None:
-            raise InputError("a report in DICOM is filed with the picture it is of; name that file with --scan (scan=)")
+            raise InputError("a DICOM report is filed in the study of its picture; name the picture's file with --scan (scan=)")
         if ending == ".sr.dcm":
             return dicom.structured_report(record, scan=scan)
         return dicom.encapsulated_pdf(record, scan=scan, images=images)
@@ -154,7 +154,7 @@ def plain(record: Mapping[str, Any]) -> str:
 
 @_damage_told()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """One line a study, as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe. Raises InputError."""
+    """CSV with one line for each study. A cell that a spreadsheet would read as a formula gets a leading apostrophe. Raises InputError."""
     from medgemma_app.export.marks import ordered
 
     file = io.StringIO()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from pydicom import Dataset
 
-    Scan = str | Path | bytes  # the picture's file, or what is in it
+    Scan = str | Path | bytes  # the path of the picture's file, or its content
 
 ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -32,24 +32,24 @@ COPIED = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
     "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
 )  # fmt: skip
-OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")  # the others must be there, if need be empty
+OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")  # the others are required, but may be empty
 HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression": ("121072", "Impressions", "121073", "Impression")}
 
 
 def check_scan(scan: Scan, kind: str) -> None:
-    """Raises InputError where no report of that kind on ``scan`` could be filed in DICOM: to be asked before the time is spent."""
+    """Raises InputError if no report of that kind on ``scan`` could be filed in DICOM. Called before the model runs."""
     if kind != "findings":
         raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
     if not isinstance(scan, bytes) and Path(scan).is_dir():
         scan = next(filter(_is_dicom, _files_below(scan)), scan)
     if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not _identifiers(scan).get(keyword)]:
-        raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it could not be filed in DICOM")
+        raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it cannot be filed in DICOM")
 
 
 def encapsulated_pdf(
     record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
-    """The PDF of the report as a DICOM object. Raises InputError where ``scan`` is no DICOM file or not the one of the record."""
+    """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
     made = _begun(record, _sources(record, scan), ENCAPSULATED_PDF, "DOC")
     document = pdf.render(record, images=images, source=source)
     made.ConversionType = "WSD"
@@ -89,7 +89,7 @@ def _name(scan: Scan) -> str:
 
 
 def _identifiers(scan: Scan) -> Dataset:
-    """What is copied of the source file, and which picture it is."""
+    """The elements that are copied from the source file, and those that identify its picture."""
     try:
         from pydicom import dcmread
         from pydicom.errors import InvalidDicomError
@@ -99,11 +99,11 @@ def _identifiers(scan: Scan) -> Dataset:
         with _opened(scan) as file:
             return dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
     except (InvalidDicomError, OSError) as error:
-        raise InputError(f"{_name(scan)} is not a DICOM file; a report in DICOM can be made only of a picture in DICOM") from error
+        raise InputError(f"{_name(scan)} is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
 
 
 def _begun(record: Mapping[str, Any], sources: Sequence[Scan], kind: str, modality: str) -> Dataset:
-    """A new object of the sources' patient and study, in a series of its own."""
+    """A new object in a new series of the sources' patient and study."""
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
@@ -126,8 +126,8 @@ def _begun(record: Mapping[str, Any], sources: Sequence[Scan], kind: str, modali
 
 
 def _sources(record: Mapping[str, Any], scan: Scan) -> list[Scan]:
-    """The files that the record was written from, known by their digests: a report filed under another patient is the worst that can
-    happen. Those of a series are looked for in the folder ``scan``.
+    """The files that the record was written from, recognised by their digests, so that no report is filed under another patient. The
+    slices of a series are looked for in the folder ``scan``.
     """
     facts = (record.get("input") or {}).get("scan") or {}
     wanted = {digest: name for name, digest in (facts.get("files") or {"": facts.get("sha256")}).items()}
@@ -140,9 +140,9 @@ def _sources(record: Mapping[str, Any], scan: Scan) -> list[Scan]:
             with _opened(candidate) as file:
                 found.setdefault(sha256_of(file), candidate)
         except OSError as error:
-            raise InputError(f"cannot read {_name(candidate)}: {error.strerror}; give the picture that the report is of") from error
+            raise InputError(f"cannot read {_name(candidate)}: {error.strerror}; give the picture that the report is about") from error
     if not wanted.keys() <= found.keys():
-        raise InputError(f"the report was not written from {_name(scan)}, so it is not filed there; give what it was written from")
+        raise InputError(f"the report was not written from {_name(scan)}; give the file or folder that it was written from")
     return [found[digest] for digest in wanted]
 
 
@@ -200,7 +200,7 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
 
 
 def _evidence(pictures: Sequence[Dataset]) -> Dataset:
-    """The pictures of one series that the report is of (PS3.3 C.17.2.3)."""
+    """References to the pictures that the report is about, all of one series (PS3.3 C.17.2.3)."""
     from pydicom import Dataset
 
     instances, series, study = [], Dataset(), Dataset()

@@ -45,13 +45,13 @@ def render(
 
 
 def check_subject(reference: str | None) -> None:
-    """Raises OptionError for what no FHIR reference looks like."""
+    """Raises OptionError for a text that is not a FHIR reference."""
     if reference is not None and not REFERENCE.fullmatch(reference):
         raise OptionError("--subject (subject=) must be a FHIR reference, such as Patient/123 or https://example.org/fhir/Patient/123")
 
 
 def check_kind(kind: object) -> None:
-    """Raises InputError for what FHIR is not used for here: answers to questions, and boxes."""
+    """Raises InputError for answers to questions and for boxes, which are not written as FHIR."""
     if kind in ("ask", "locate"):
         raise InputError("only findings reports and SOAP notes can be written as FHIR; use .html, .pdf or .json")
 
@@ -111,7 +111,7 @@ def _composition(record: Mapping[str, Any], device: str) -> dict[str, Any]:
         "type": _code(REPORTS["soap"]) if title == TITLES["soap"] else {"text": title},
         "author": [{"reference": device, "display": "medgemma-app"}],
         "title": f"{title} (draft, not verified)",
-        **({"section": sections} if sections else {}),  # R4 allows no empty list
+        **({"section": sections} if sections else {}),  # R4 does not allow an empty list
     }
 
 

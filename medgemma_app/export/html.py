@@ -1,4 +1,4 @@
-"""A finished report -> one HTML page that needs nothing else: no script, no network, no other file."""
+"""A finished report -> one HTML page that needs no script, no network and no other file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, SERIES_SIDE = 1024, 448  # pixels of a picture in the page, and of a slice; the model itself sees 896
-FEW = 4  # pictures are shown large up to this many
+FEW = 4  # up to this many pictures are shown large
 
 
 def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
@@ -39,7 +39,7 @@ def document(title: str, body: str) -> str:
 
 
 def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:
-    """What the page shows, by default with its own style: also what a notebook shows."""
+    """The body of the page, by default with its own style. A notebook shows the same."""
     issues = ordered(record)
     boxes = record.get("boxes") or ()
     panels = [_pictures(images, _overlay(boxes) if boxes else "")] if images else []
@@ -66,7 +66,7 @@ def title_of(record: Mapping[str, Any]) -> str:
 
 
 def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]]) -> str:
-    """A page that lists many studies: each record, and where there is a report the name of its page and a picture of it."""
+    """A page that lists many studies. Each entry is a record and, if there is a report, the name of its page and its picture."""
     rows = "".join(_row(number, *entry) for number, entry in enumerate(entries, 1))
     head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Study", "First line", "Checks"))
     body = (
@@ -98,7 +98,7 @@ def style() -> str:
 
 
 def verdict(issues: Issues) -> str:
-    """What the checks found, as every other place says it."""
+    """What the checks found, in the same words as everywhere else, as a sentence."""
     words = notices.verdict([str(issue.get("severity")) for issue in issues])
     return f"{words[0].upper()}{words[1:]}."
 
@@ -111,8 +111,10 @@ def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
 
 
 def png(image: Image) -> bytes:
-    """The content of a PNG file."""
-    image.save(file := io.BytesIO(), "PNG")
+    """The content of a PNG file; a grey picture is stored with one channel, which takes a third of the space."""
+    channels = image.split()
+    grey = image.mode == "RGB" and channels[0] == channels[1] == channels[2]
+    (channels[0] if grey else image).save(file := io.BytesIO(), "PNG")
     return file.getvalue()
 
 
@@ -125,7 +127,7 @@ def _panel(title: str, body: str, classes: str) -> str:
 
 
 def current_first(images: Sequence[Captioned]) -> list[Captioned]:
-    """The pictures as a reader compares them: the current one, the prior beside it, then the others."""
+    """The pictures in the order in which a reader compares them: the current one, the prior, then the others."""
     return sorted(images, key=lambda captioned: {"current": 0, "prior": 1}.get(captioned[0], 2))
 
 
@@ -155,7 +157,7 @@ def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def box_lines(record: Mapping[str, Any]) -> str:
-    """The boxes in pixels of the file, one a line, and what they are not good for."""
+    """One line for each box, in pixels of the file, and the notice on boxes."""
     lines = [f'Boxes for "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
     for box in record.get("boxes") or ():
         x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))

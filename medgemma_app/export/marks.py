@@ -13,7 +13,7 @@ SEVERITIES = ("error", "warning", "info")
 
 
 def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What the checks found and what is doubtful about the input, as the terminal counts them: errors first, in the order of the text."""
+    """The issues that the checks found and the warnings about the input, as the terminal counts them: worst first, then in text order."""
     about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
     issues = [*(record.get("issues") or ()), *about_input]
     ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import box_lines, current_first, draw_boxes, made_by, title_of, verdict
+from medgemma_app.export.html import box_lines, current_first, draw_boxes, made_by, png, title_of, verdict
 from medgemma_app.export.marks import Piece, draft_pieces, ordered, source_pieces
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
@@ -50,7 +50,7 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
     title, file = f"Draft: {title_of(record)}", io.BytesIO()
     sides = {"leftMargin": MARGIN, "rightMargin": MARGIN, "topMargin": 40, "bottomMargin": 48}
     document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, invariant=1, **sides)
-    # A frame keeps 6 points free on either side.
+    # reportlab's frame has a padding of 6 points on either side.
     flow = list(_flow(title, record, images, source, document.width - 12, shown))
     if lacking:
         flow.append(_paragraph(WRITTEN_OUT, "small"))
@@ -59,7 +59,7 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
 
 
 def written_out(character: str, glyphs: Mapping[int, Any]) -> str:
-    """A character that the font lacks, in those it has: ₂ as 2, α as alpha, → as ->, and any other by its code."""
+    """A character that the font lacks, in characters that it has: ₂ as 2, α as alpha, → as ->, others as their code."""
     if character in STAND_INS:
         return STAND_INS[character]
     if (simple := {"Zs": " ", "Zl": " ", "Zp": " ", "Cc": " ", "Pd": "-", "Cf": ""}.get(unicodedata.category(character))) is not None:
@@ -131,7 +131,7 @@ def _lines(heading: str, text: str, shown: Text) -> Iterator[Any]:
 
 
 def _text(pieces: Iterable[Piece], shown: Text) -> Iterator[Any]:
-    """A paragraph a line, with marks and the numbers of their checks."""
+    """One paragraph for each line, with marks and the numbers of their checks."""
     markup = ""
     for piece in pieces:
         tags = ([f'<font backColor="{MARKS[piece.severity]}">'] if piece.severity else []) + [f'<font name="{BOLD}">'] * piece.is_heading
@@ -150,12 +150,12 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) ->
     side = min(PICTURE_SIDE, (width - GAP * (columns - 1)) / columns)
     cells = []
     for caption, image in current_first(images)[:MOST_PICTURES]:
-        small, file = image.copy(), io.BytesIO()
+        small = image.copy()
         small.thumbnail((1024, 1024))
-        small.save(file, "PNG")
         scale = side / max(small.size)
         told = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
-        cells.append([Picture(file, small.width * scale, small.height * scale, hAlign="LEFT"), Spacer(1, 3), _paragraph(told, "small")])
+        picture = Picture(io.BytesIO(png(small)), small.width * scale, small.height * scale, hAlign="LEFT")
+        cells.append([picture, Spacer(1, 3), _paragraph(told, "small")])
     for at in range(0, len(cells), columns):
         row = cells[at : at + columns]
         style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]

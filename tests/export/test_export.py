@@ -121,7 +121,7 @@ def test_marks_that_overlap_lose_no_character():
 
 
 @pytest.mark.parametrize("spans", [(-5, 3), (3, 3), (500, 900), ("a", None), (0, 10_000)])
-def test_a_place_that_is_none_harms_nothing(spans):
+def test_an_invalid_place_does_no_harm(spans):
     broken = [{"code": "x", "severity": "odd", "message": "<b>", "start": spans[0], "end": spans[1]}]
     assert "&lt;b&gt;" in html.page(findings_record(issues=broken))
 
@@ -216,7 +216,7 @@ def test_a_fhir_issue_says_where_it_is_and_which_values_differ():
 
 
 @pytest.mark.parametrize("reference", ["Jane Roe", "patient/7", "Patient/", "Patient/7/8", "http://x", "urn:uuid:7", "Patient/a b", ""])
-def test_a_subject_that_is_no_fhir_reference_is_refused(reference):
+def test_a_subject_that_is_not_a_fhir_reference_is_refused(reference):
     with pytest.raises(OptionError, match="FHIR reference"):
         fhir.bundle(findings_record(), subject=reference)
     for good in ("Patient/7", "https://example.org/fhir/Patient/7", f"urn:uuid:{uuid.uuid4()}"):
@@ -265,7 +265,7 @@ def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
 def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
     record = of(scan)
     scan.write_bytes(scan.read_bytes() + b"\0\0")
-    for given, message in ((scan, "was not written from scan.dcm"), (None, "name that file"), (tmp_path / "no.dcm", "cannot read")):
+    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "cannot read")):
         with pytest.raises(InputError, match=message):
             export.save(record, tmp_path / f"report{ending}", scan=given)
     with pytest.raises(InputError, match="findings"):
@@ -315,9 +315,9 @@ def test_equal_sections_keep_their_own_codes(scan):
     assert names == ["Findings", "Impressions"]
 
 
-def test_a_picture_that_is_no_dicom_makes_no_dicom_report(tmp_path):
+def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "scan.png")
-    with pytest.raises(InputError, match="only of a picture in DICOM"):
+    with pytest.raises(InputError, match="only a picture in DICOM"):
         export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
 
 
@@ -336,8 +336,25 @@ def test_plain_text_and_json_carry_the_notice_or_the_record_itself(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == findings_record()
 
 
+@pytest.mark.parametrize("ending", [".html", ".fhir.json", ".csv", ".json", ".txt", ".sr.dcm"])
+def test_control_characters_of_a_model_reach_no_file(ending, scan):
+    text = TEXT.replace(" ", "\x1b[31m\x00 ")
+    record = of(scan, text=text, sections={"findings": text[10:20]}, issues=[issue(text, "heart", message="a\x07b")])
+    content = export.render(record, ending, scan=scan, source="c\x08d")
+    if ending == ".sr.dcm":
+        report = pydicom.dcmread(io.BytesIO(content))
+        content = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue").encode()
+    assert b"heart" in content
+    assert not set(content) & {0, 7, 8, 27} and b"\\u001b" not in content
+
+
+def test_a_grey_picture_is_stored_as_grey_and_a_coloured_one_keeps_its_colours():
+    for colour, mode in (((9, 9, 9), "L"), ((9, 8, 9), "RGB")):
+        assert Image.open(io.BytesIO(html.png(Image.new("RGB", (4, 4), colour)))).mode == mode
+
+
 @pytest.mark.parametrize("name", ["report", "report.doc", "report.fhir"])
-def test_an_ending_nobody_knows_is_an_error_that_names_those_there_are(tmp_path, name):
+def test_an_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path, name):
     with pytest.raises(OutputError, match=r"ends in one of \.html"):
         export.save(findings_record(), tmp_path / name)
 

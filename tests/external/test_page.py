@@ -83,7 +83,7 @@ def test_what_was_written_can_be_downloaded_and_the_demo_has_no_dicom(browser, s
     assert "<img" in (browser.downloads / "draft.html").read_text()
     find(browser, "#format option[value='.dcm']").click()
     find(browser, "#download").click()
-    seen(browser, "#error", "only of a picture in DICOM")
+    seen(browser, "#error", "only a picture in DICOM")
 
 
 def downloaded(browser, ending):
@@ -144,6 +144,7 @@ def test_the_focus_is_where_the_next_step_is(browser, scan, tmp_path):
     find(browser, "#findings button").click()
     seen(browser, "#actions")
     assert browser.switch_to.active_element.text == "Findings report"
+    assert find(browser, "body > .banner").rect["y"] == browser.execute_script("return scrollY")  # a draft is never seen without it
 
 
 def test_a_file_that_is_no_picture_gives_the_line_of_the_command(browser, tmp_path):
