@@ -104,6 +104,9 @@ def test_a_downloaded_pdf_has_the_pictures_and_the_notes(browser, scan, tmp_path
     seen(browser, "#actions")
     (page,) = PdfReader(io.BytesIO(downloaded(browser, ".pdf"))).pages
     assert len(page.images) == 2 and "Prior, as the model saw it" in page.extract_text()
+    browser.execute_script("document.querySelector('input[name=kind]:checked').focus()")
+    chosen = find(browser, "input[name=kind]:checked")  # which the banner must not cover when the focus comes back to it
+    assert browser.execute_script("return arguments[0].getBoundingClientRect().top", chosen) > find(browser, ".banner").size["height"]
     find(browser, "input[value=soap]").click()
     find(browser, "#notes").send_keys("Cough for three days. Plan: rest.")
     find(browser, "#soap button").click()
