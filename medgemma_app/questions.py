@@ -46,7 +46,7 @@ def ask_task(
     question = checked_text(question, "question")
     studies = read_studies(scans)
     visit = None if notes is None else read_visit(notes, None)
-    told = None if visit is None else visit.text
+    source = None if visit is None else visit.text
     check_model(model)
     images = _images(studies)
     facts = {
@@ -62,9 +62,9 @@ def ask_task(
         text, thought = generation.text.strip(), generation.thought is not None
         validation = validate_answer(text, finish_reason=generation.finish_reason, has_thought=thought)
         origin = origin_of("ask", model, options, None, facts)
-        return Report(text, {}, validation, generation, origin, warnings, images=images, source=told)
+        return Report(text, {}, validation, generation, origin, warnings, images=images, source=source)
 
-    prompt = ask_prompt(question, studies, told)
+    prompt = ask_prompt(question, studies, source)
     return Task(prompt, checked_options(options, prompt).seeded(), report)
 
 

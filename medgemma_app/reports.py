@@ -155,9 +155,9 @@ def study_prompt(
     if isinstance(study, Scan):
         pictures = [view.image for view in views]
         shown = [*([prior] if prior else []), study, *views]
-        told = describe_all([one.header for one in shown], patient=header) if prior or views else header.describe()
+        description = describe_all([one.header for one in shown], patient=header) if prior or views else header.describe()
         before = prior.image if prior else None
-        return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=told, file=file)
+        return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=description, file=file)
     if prior or views:
         raise InputError("a series is read by itself; leave out the prior and the further views")
     return series_prompt(study.images, indication=indication, header=header.describe(), file=file)

@@ -113,13 +113,13 @@ def findings(
         scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
         views = [read_other(file, **shown) for file in view or []]
         before = None if prior is None else read_other(prior, **shown)
-        told, _ = study_prompt(scan, indication, before, views, file=file)
+        filled, _ = study_prompt(scan, indication, before, views, file=file)
         if save_input is not None:
-            save_pictures(save_input, told.images, [study.path, *others], force=run.force)
+            save_pictures(save_input, filled.images, [study.path, *others], force=run.force)
 
         def make(model: Model) -> Task:
             if isinstance(scan, Series):
-                say_cost(model, told)
+                say_cost(model, filled)
             return findings_task(model, scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
 
         return make

@@ -45,9 +45,9 @@ def grammar(schema: str) -> str:
     if len(schema) > MOST_LETTERS:
         raise OptionError(f"the schema has more than {MOST_LETTERS} characters; give a shorter one")
     made = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
-    failed, said = LLMatcher.validate_grammar_with_warnings(made, limits=_limits())
+    failed, messages = LLMatcher.validate_grammar_with_warnings(made, limits=_limits())
     if failed:
-        raise OptionError(f"the schema cannot be followed: {_line(said[0])}")
+        raise OptionError(f"the schema cannot be followed: {_line(messages[0])}")
     return made
 
 
@@ -57,8 +57,8 @@ def _limits() -> Any:
     return LLParserLimits(verbose_errors=False)
 
 
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[:200]
+def _line(message: object) -> str:
+    return " ".join(str(message).split())[:200]
 
 
 def token_bytes(tokenizer: Any, *, vocabulary: int, end: list[int]) -> LLTokenizer:

@@ -126,14 +126,14 @@ def read_tokenize(raw: bytes, content_type: str, square: tuple[int, int]) -> Cha
 
 
 def _conversation(model: str, messages: Sequence[InstructionMessage | UserMessage], square: tuple[int, int]) -> ChatJob:
-    said, system = list(messages), []
+    rest, system = list(messages), []
     pictures = Pictures(square)
-    while said and said[0].role in ("system", "developer"):
-        system.append("".join(pictures.parts(said.pop(0).content)))
-    roles = [message.role for message in said]
+    while rest and rest[0].role in ("system", "developer"):
+        system.append("".join(pictures.parts(rest.pop(0).content)))
+    roles = [message.role for message in rest]
     if roles != [("user", "assistant")[at % 2] for at in range(len(roles))] or len(roles) % 2 == 0:
         raise InputError("messages must be those of the system, then user and assistant in turn; the first and the last must be the user's")
-    turns = [(message.role, pictures.parts(message.content)) for message in said]
+    turns = [(message.role, pictures.parts(message.content)) for message in rest]
     letters = sum(len(part) for _, parts in turns for part in parts if isinstance(part, str))
     return ChatJob(model, turns, "\n\n".join(system) or None, pictures.size + 4 * letters)
 
