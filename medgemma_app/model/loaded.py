@@ -21,7 +21,7 @@ from medgemma_app.model.decoding import Decoding, model_failed, penalties
 from medgemma_app.model.gemma3 import align as align_model
 from medgemma_app.model.gemma3 import image_features
 from medgemma_app.model.generation import Options
-from medgemma_app.model.structured import SchemaMask, token_bytes
+from medgemma_app.model.structured import SchemaMask
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
 
 if TYPE_CHECKING:
@@ -87,10 +87,11 @@ class LoadedModel:
 
     @cached_property
     def token_bytes(self) -> LLTokenizer:
-        """The vocabulary for answers that follow a schema, prepared when it is first needed."""
-        config = self.model.config
-        end = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        return token_bytes(self.processor.tokenizer, vocabulary=config.text_config.vocab_size, end=end)
+        """The vocabulary as llguidance needs it for schemas. Preparing Gemma's 262,145 tokens takes seconds."""
+        from llguidance.hf import from_tokenizer
+
+        config, tokenizer = self.model.config, self.processor.tokenizer
+        return from_tokenizer(tokenizer, n_vocab=max(config.text_config.vocab_size, len(tokenizer)), eos_token=config.eos_token_id)
 
     def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
         """mlx-vlm's logits processors for one answer."""

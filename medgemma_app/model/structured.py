@@ -61,13 +61,6 @@ def _line(message: object) -> str:
     return " ".join(str(message).split())[:200]
 
 
-def token_bytes(tokenizer: Any, *, vocabulary: int, end: list[int]) -> LLTokenizer:
-    """The vocabulary as llguidance needs it; this takes seconds for Gemma's 262,145 tokens. ``end`` are the ids that end an answer."""
-    from llguidance.hf import from_tokenizer
-
-    return from_tokenizer(tokenizer, n_vocab=max(vocabulary, len(tokenizer)), eos_token=end)
-
-
 class SchemaMask:
     """The logits processor of one answer, as mlx-vlm calls it: [1, vocabulary] -> the same, -inf where a token may not come next.
 
