@@ -26,7 +26,6 @@ _STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
 )
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
 _PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
-_FEWEST_PRONOUNS, _SAME_PRONOUN, _FEW_PRONOUNS = 4, 0.9, 2
 _AGE_UNIT = r"(?P<unit>years?|yrs?|months?|mos?|weeks?|wks?|days?)"
 _AGE = re.compile(
     rf"(?<![\w.,/°])(?<!T )(?<!T: )(?<!emp )(?:(?i:(?P<old>[0-9]{{1,3}})[- ]?(?:{_AGE_UNIT}[- ](?:old|of age)|y/?o|y\. ?o)\b)"
@@ -48,9 +47,9 @@ class Known(NamedTuple):
 
 
 def wrong_sex(text: Text, source: Source) -> Iterator[Issue]:
-    """The note calls the patient by the sex the source states: an error for a statement or most pronouns, a warning for a single one."""
-    known = _sex(source.raw, fewest=0 if source.spoken else _FEW_PRONOUNS)
-    written = _sex(text.text, fewest=_FEWEST_PRONOUNS) if known else None
+    """The note calls the patient by the sex the source states: an error for a statement, a warning for a pronoun."""
+    known = _sex(source.raw)
+    written = _sex(text.text) if known else None
     differs = written is not None and known is not None and written.value != known.value
     found = written if differs else known and _stray(text.text, str(known.value))
     if found and known:
@@ -62,17 +61,11 @@ def wrong_sex(text: Text, source: Source) -> Iterator[Issue]:
 _SEVERITY: dict[bool, Severity] = {True: "error", False: "warning"}
 
 
-def _sex(text: str, *, fewest: int) -> Known | None:
-    """The sex that a text states, if all its statements agree; without any, that of at least so many pronouns."""
+def _sex(text: str) -> Known | None:
+    """The sex that a text states, if all its statements agree."""
     pattern = _AGED if _AGED.search(text) else _STATED
-    if stated := [Known(_sex_of(found[0]), *found.span()) for found in pattern.finditer(text)]:
-        return stated[0] if len({one.value for one in stated}) == 1 else None
-    pronouns = [Known(_sex_of(found[0]), *found.span()) for found in _PRONOUN.finditer(text)] if fewest else []
-    for sex in ("female", "male"):
-        same = [one for one in pronouns if one.value == sex]
-        if len(same) >= max(1, fewest, _SAME_PRONOUN * len(pronouns)):
-            return same[0]
-    return None
+    stated = [Known(_sex_of(found[0]), *found.span()) for found in pattern.finditer(text)]
+    return stated[0] if len({one.value for one in stated}) == 1 else None
 
 
 def _sex_of(written: str) -> str:
