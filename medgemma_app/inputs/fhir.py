@@ -119,19 +119,27 @@ def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
     found = {id(entry.resource): entry for entry in record}
     parts = [entry for entry in record if entry.kind in _PARTS and not entry.taken_back]
     known = References(record)
-    asking: dict[int, list[tuple[int, str, str]]] = {}  # a resource -> those that refer to it, and the status of what does so in them
+    asking: dict[tuple[str, str, int], list[tuple[int, str, str]]] = {}  # a reference -> who makes it, and the status of what does
+    meant: dict[int, list[tuple[str, str, int]]] = {}  # a resource -> the references that may mean it
     for entry in record if parts else ():
         for reference, mark, taken_back in links(entry.resource):
-            for one in known.meant(reference, entry):
-                asking.setdefault(id(one), []).append((id(entry.resource), mark, taken_back))
-    for part in parts * _DEEPEST_PART:
-        key = id(part.resource)
-        by = [(found[one], mark, gone) for one, mark, gone in asking.get(key, ()) if one in found and one != key]
-        marks = [entry.mark or mark for entry, mark, gone in by if not (gone or entry.taken_back)]
-        if by and not marks:
-            found[key] = replace(part, taken_back="only of what is taken back")
-        elif by and all(marks):
-            found[key] = replace(part, mark=marks[0])
+            key = reference, entry.base, id(entry.contained) if reference.startswith("#") else 0
+            if key not in asking:
+                for one in known.meant(reference, entry):
+                    meant.setdefault(id(one), []).append(key)
+            asking.setdefault(key, []).append((id(entry.resource), mark, taken_back))
+    for _ in range(_DEEPEST_PART):
+        stands = {
+            key: {found[one].mark or mark for one, mark, gone in some if not (gone or found[one].taken_back)}
+            for key, some in asking.items()
+        }  # fmt: skip
+        for part in parts:
+            keys = meant.get(id(part.resource), [])
+            marks = set[str]().union(*(stands[key] for key in keys))
+            if keys and not marks:
+                found[id(part.resource)] = replace(part, taken_back="only of what is taken back")
+            elif keys and "" not in marks:
+                found[id(part.resource)] = replace(part, mark=min(marks))
     return [found[id(entry.resource)] for entry in record]
 
 

@@ -51,6 +51,7 @@ class Teller:
         self._by = Entry({"resourceType": ""})  # the resource that is being told
         self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
         self._silent = 0  # above 0: what is said is nothing to write a note from
+        self._names: dict[tuple[str, str, int], set[str]] = {}  # a reference -> what is meant by it
         self._told: list[Resource] = []  # binaries that an attachment has told
         # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
         self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
@@ -181,9 +182,12 @@ class Teller:
             return ""
         if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name here would read as if it were so
             return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
-        names = {_named(_head(target)) for target in meant}
+        key = reference, self._by.base, id(self._by.contained) if reference.startswith("#") else 0
+        if key not in self._names:  # many may be meant, and many times
+            self._names[key] = {_named(_head(target)) for target in meant}
+        names = self._names[key]
         with self._quiet(not value.get("display")):
-            return self.say(value.get("display")) or (names.pop() if len(names) == 1 else "") or self.say(reference)
+            return self.say(value.get("display")) or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
 
     def _period(self, value: Mapping[str, Any]) -> str:
         start, end = self.say(value["start"]), self.say(value.get("end"))
