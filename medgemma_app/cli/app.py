@@ -192,7 +192,9 @@ def export(
     record: Annotated[str, argument("RECORD|-", "A report as findings --json or soap --json printed it, or a file of results.")],
     to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
     line: Annotated[int | None, option(INPUT, "Which report of a file with several, counted from 1.", metavar="N")] = None,
-    scan: Annotated[str | None, option(INPUT, "The DICOM file that the report is about, for .dcm and .sr.dcm.", metavar="FILE")] = None,
+    scan: Annotated[
+        str | None, option(INPUT, "The DICOM file or folder of slices that the report is about, for .dcm.", metavar="FILE")
+    ] = None,
     subject: Subject = None,
     force: Force = False,
 ) -> None:

@@ -46,7 +46,7 @@ def save(
     """Writes the report of ``record`` to ``path``; if that fails, no file is left behind.
 
     ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
-    DICOM file that the report is of, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR). ``subject`` is a reference
+    DICOM file or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR). ``subject`` is a reference
     such as "Patient/123", for FHIR. Raises OutputError for a format or a place that cannot be written, InputError for a record or a
     scan that cannot be used.
     """

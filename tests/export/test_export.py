@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
-import uuid
 from html.parser import HTMLParser
 
 import pydicom
 import pytest
-from dicoms import a_series, made, written
-from fhir.resources.R4B.bundle import Bundle
 from PIL import Image
 from pypdf import PdfReader
+from records import SOURCE, TEXT, findings_record, issue, of, soap_record
 
 from medgemma_app import InputError, export
-from medgemma_app.errors import OptionError, OutputError
-from medgemma_app.export import fhir, html, marks
+from medgemma_app.errors import OutputError
+from medgemma_app.export import html, marks
 from medgemma_app.notices import BLIND_SPOT, NOTICE
-
-TEXT = "FINDINGS:\nThe heart is <large> & unchanged.\n\nIMPRESSION:\nEnlarged heart on the left."
-SOURCE = "Takes metformin 500 mg twice a day."
-NOTE = "SUBJECTIVE:\nTakes metformin 850 mg.\n\nPLAN:\nReview."
-
-
-def issue(text, words, *, code="invented-prior", severity="warning", message="compares with an earlier picture", **more):
-    start = text.index(words)
-    return {"code": code, "severity": severity, "message": message, "excerpt": words, "start": start, "end": start + len(words), **more}
-
-
-def findings_record(**more):
-    return {
-        "text": TEXT, "kind": "findings", "issues": [issue(TEXT, "unchanged")], "warnings": ["scan.dcm has writing burnt in"],
-        "sections": {"findings": "The heart is <large> & unchanged.", "impression": "Enlarged heart on the left."},
-        "model": {"id": "demo", "revision": None}, "prompt": {"file": "findings.md", "sha256": "ab" * 32},
-        "versions": {"medgemma-app": "0.2.0"}, "input": {"scan": {"name": "scan.dcm"}}, **more,
-    }  # fmt: skip
-
-
-def soap_record():
-    at = SOURCE.index("500 mg")
-    message = "the note says 850 mg, the source 500 mg"
-    found = issue(NOTE, "metformin 850 mg", code="dose-mismatch", message=message, source_start=at, source_end=at + 6)
-    return {"text": NOTE, "kind": "soap", "issues": [found], "sections": {"subjective": "Takes metformin 850 mg.", "plan": "Review."}}
-
-
-def test_a_note_of_another_form_has_its_own_title_and_sections_in_fhir():
-    sections = {"chief complaint": "Cough.", "plan": "Rest."}
-    record = {**soap_record(), "sections": sections, "prompt": {"title": "History and physical"}}
-    Bundle.model_validate(found := fhir.bundle(record))
-    note = found["entry"][0]["resource"]
-    assert (note["type"], note["title"]) == ({"text": "History and physical"}, "History and physical (draft, not verified)")
-    assert [(one["title"], "code" in one) for one in note["section"]] == [("Chief complaint", False), ("Plan", True)]
-
-
-@pytest.mark.parametrize("kind", ["ask", "locate"])
-def test_answers_to_questions_are_not_written_as_fhir(kind):
-    with pytest.raises(InputError, match="FHIR"):
-        fhir.bundle({"kind": kind, "text": "Yes."})
 
 
 def test_a_question_stands_above_its_answer():
@@ -187,140 +144,6 @@ def test_characters_that_the_font_of_the_pdf_lacks_are_written_out(text, shown):
     assert ("are written out" in found) == (shown is not None)
 
 
-@pytest.mark.parametrize(("record", "kind"), [(findings_record(), "collection"), (soap_record(), "document")])
-def test_a_fhir_bundle_is_what_r4_asks_for(record, kind):
-    assert Bundle.model_validate(fhir.bundle(record, subject="Patient/7")).type == kind
-    report = fhir.bundle(record, subject="Patient/7")["entry"][0]["resource"]
-    assert (report["status"], report["subject"]) == ("preliminary", {"reference": "Patient/7"})
-    assert "subject" not in fhir.bundle(record)["entry"][0]["resource"]
-    assert NOTICE in report["text"]["div"]
-
-
-def test_a_fhir_bundle_names_the_codes_of_the_sections_and_what_the_checks_found():
-    entries = {entry["resource"]["resourceType"]: entry["resource"] for entry in fhir.bundle(soap_record())["entry"]}
-    assert [section["code"]["coding"][0]["code"] for section in entries["Composition"]["section"]] == ["61150-9", "18776-5"]
-    assert entries["OperationOutcome"]["issue"][0]["details"]["text"] == "the note says 850 mg, the source 500 mg"
-    assert len({entry["fullUrl"] for entry in fhir.bundle(soap_record())["entry"]}) == 4
-
-
-def test_a_fhir_issue_says_where_it_is_and_which_values_differ():
-    issue = {"code": "dose-mismatch", "severity": "warning", "message": "x", "start": 3, "end": 9, "source_start": 0, "found": "850 mg"}
-    made = fhir.bundle(findings_record(issues=[issue]))
-    assert Bundle.model_validate(made)
-    outcome = next(entry["resource"] for entry in made["entry"] if entry["resource"]["resourceType"] == "OperationOutcome")
-    told = {
-        each["url"].removeprefix(fhir.EXTENSION): next(v for k, v in each.items() if k != "url")
-        for each in outcome["issue"][0]["extension"]
-    }
-    assert told == {"start": 3, "end": 9, "source-start": 0, "found": "850 mg"}
-
-
-@pytest.mark.parametrize("reference", ["Jane Roe", "patient/7", "Patient/", "Patient/7/8", "http://x", "urn:uuid:7", "Patient/a b", ""])
-def test_a_subject_that_is_not_a_fhir_reference_is_refused(reference):
-    with pytest.raises(OptionError, match="FHIR reference"):
-        fhir.bundle(findings_record(), subject=reference)
-    for good in ("Patient/7", "https://example.org/fhir/Patient/7", f"urn:uuid:{uuid.uuid4()}"):
-        fhir.check_subject(good)
-
-
-@pytest.fixture
-def scan(tmp_path):
-    header = {"PatientName": "Roe^Jane", "PatientID": "77", "StudyInstanceUID": "1.2.3", "AccessionNumber": "A1"}
-    return written(tmp_path, made(**header, SeriesInstanceUID="1.2.3.4", InstitutionName="Elsewhere"))
-
-
-def of(scan, **more):
-    digest = hashlib.sha256(scan.read_bytes()).hexdigest()
-    return findings_record(input={"scan": {"name": "scan.dcm", "sha256": digest}}, **more)
-
-
-@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
-def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan, tmp_path, ending):
-    export.save(of(scan), tmp_path / f"report{ending}", scan=scan)
-    report, picture = pydicom.dcmread(tmp_path / f"report{ending}"), pydicom.dcmread(scan)
-    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber"):
-        assert report[keyword].value == picture[keyword].value
-    assert report.SOPInstanceUID != picture.SOPInstanceUID and report.SeriesInstanceUID != picture.get("SeriesInstanceUID")
-    assert report.VerificationFlag == "UNVERIFIED"
-    assert "InstitutionName" not in report
-
-
-def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(scan, tmp_path):
-    export.save(of(scan), tmp_path / "report.sr.dcm", scan=scan)
-    report = pydicom.dcmread(tmp_path / "report.sr.dcm")
-    assert report.CompletionFlag == "PARTIAL"
-    assert report.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Device"
-    told = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue")
-    assert all(said in told for said in ("The heart is <large> & unchanged.", "Enlarged heart on the left.", NOTICE, BLIND_SPOT))
-
-
-def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
-    text, sections = "LUNGS:\nThey are clear.\n\nIMPRESSION:\nNormal chest.", {"lungs": "They are clear.", "impression": "Normal chest."}
-    export.save(of(scan, text=text, sections=sections, issues=[]), tmp_path / "report.sr.dcm", scan=scan)
-    told = [str(element.value) for element in pydicom.dcmread(tmp_path / "report.sr.dcm").iterall() if element.keyword == "TextValue"]
-    assert {"LUNGS:\nThey are clear.", "Normal chest."} <= set(told)
-
-
-@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
-def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
-    record = of(scan)
-    scan.write_bytes(scan.read_bytes() + b"\0\0")
-    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "cannot read")):
-        with pytest.raises(InputError, match=message):
-            export.save(record, tmp_path / f"report{ending}", scan=given)
-    with pytest.raises(InputError, match="findings"):
-        export.save({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.dcm"]
-
-
-@pytest.fixture
-def series(tmp_path):
-    """A folder of four slices, and the record of a report on the first three."""
-    (tmp_path / "ct" / "below").mkdir(parents=True)
-    a_series(tmp_path / "ct" / "below", 4, StudyInstanceUID="1.2.3", PatientID="77")
-    used = sorted((tmp_path / "ct" / "below").iterdir())[:3]
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
-    return tmp_path / "ct", used, findings_record(input={"scan": {"name": "series 3", "files": digests}})
-
-
-@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
-def test_a_report_on_a_series_refers_to_the_slices_that_were_used(series, ending):
-    folder, used, record = series
-    report = pydicom.dcmread(io.BytesIO(export.render(record, ending, scan=folder)))
-    assert (report.PatientID, report.StudyInstanceUID) == ("77", "1.2.3")
-    named = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"]
-    assert ending == ".dcm" or sorted(named) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in used)
-
-
-def test_a_report_on_a_series_is_never_filed_with_other_slices(series):
-    folder, (first, *_), record = series
-    whole = first.read_bytes()
-    changed = pydicom.dcmread(first)
-    changed.PatientID = "78"
-    changed.save_as(first)
-    with pytest.raises(InputError, match="was not written from the folder"):
-        export.render(record, ".dcm", scan=folder)
-    record["input"]["scan"]["files"][first.name] = hashlib.sha256(first.read_bytes()).hexdigest()
-    with pytest.raises(InputError, match="differ in PatientID"):
-        export.render(record, ".dcm", scan=folder)
-    first.write_bytes(whole[:-1])
-    with pytest.raises(InputError, match="was not written from the folder"):
-        export.render(record, ".dcm", scan=folder)
-
-
-def test_equal_sections_keep_their_own_codes(scan):
-    record = of(scan, text="FINDINGS:\nNormal.\n\nIMPRESSION:\nNormal.", sections={"findings": "Normal.", "impression": "Normal."})
-    report = pydicom.dcmread(io.BytesIO(export.render(record, ".sr.dcm", scan=scan)))
-    names = [item.ConceptNameCodeSequence[0].CodeMeaning for item in report.ContentSequence if item.ValueType == "CONTAINER"]
-    assert names == ["Findings", "Impressions"]
-
-
-def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
-    Image.new("L", (64, 64)).save(tmp_path / "scan.png")
-    with pytest.raises(InputError, match="only a picture in DICOM"):
-        export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
-
-
 def test_a_table_has_a_line_a_study_and_no_formulas():
     record = {**findings_record(text="=1+1"), "study": "scan.png", "exit_code": 0}
     head, row, failed = csv.reader(io.StringIO(export.table([record, {"study": "b.png", "exit_code": 2, "error": "is blank"}])))
@@ -387,11 +210,6 @@ def test_doubts_about_the_input_count_in_every_export_as_on_the_terminal(ending,
         assert b"found nothing" not in content
     if ending == ".csv":
         assert next(csv.DictReader(io.StringIO(content.decode())))["warnings"] == "1"
-
-
-def test_a_note_without_headings_has_no_empty_list_of_sections_in_fhir():
-    resource = fhir.bundle({"text": "Rest.", "kind": "soap", "sections": {"plan": ""}})["entry"][0]["resource"]
-    assert (resource["resourceType"], "section" in resource) == ("Composition", False)
 
 
 def test_a_link_leads_somewhere():

@@ -1,0 +1,91 @@
+"""Reports in DICOM: in the study of their picture, and never with another one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pydicom
+import pytest
+from PIL import Image
+from records import of
+
+from medgemma_app import InputError, export
+from medgemma_app.notices import BLIND_SPOT, NOTICE
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan, tmp_path, ending):
+    export.save(of(scan), tmp_path / f"report{ending}", scan=scan)
+    report, picture = pydicom.dcmread(tmp_path / f"report{ending}"), pydicom.dcmread(scan)
+    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber"):
+        assert report[keyword].value == picture[keyword].value
+    assert report.SOPInstanceUID != picture.SOPInstanceUID and report.SeriesInstanceUID != picture.get("SeriesInstanceUID")
+    assert report.VerificationFlag == "UNVERIFIED"
+    assert "InstitutionName" not in report
+
+
+def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(scan, tmp_path):
+    export.save(of(scan), tmp_path / "report.sr.dcm", scan=scan)
+    report = pydicom.dcmread(tmp_path / "report.sr.dcm")
+    assert report.CompletionFlag == "PARTIAL"
+    assert report.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Device"
+    told = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue")
+    assert all(said in told for said in ("The heart is <large> & unchanged.", "Enlarged heart on the left.", NOTICE, BLIND_SPOT))
+
+
+def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
+    text, sections = "LUNGS:\nThey are clear.\n\nIMPRESSION:\nNormal chest.", {"lungs": "They are clear.", "impression": "Normal chest."}
+    export.save(of(scan, text=text, sections=sections, issues=[]), tmp_path / "report.sr.dcm", scan=scan)
+    told = [str(element.value) for element in pydicom.dcmread(tmp_path / "report.sr.dcm").iterall() if element.keyword == "TextValue"]
+    assert {"LUNGS:\nThey are clear.", "Normal chest."} <= set(told)
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
+    record = of(scan)
+    scan.write_bytes(scan.read_bytes() + b"\0\0")
+    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "cannot read")):
+        with pytest.raises(InputError, match=message):
+            export.save(record, tmp_path / f"report{ending}", scan=given)
+    with pytest.raises(InputError, match="findings"):
+        export.save({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.dcm"]
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+def test_a_report_on_a_series_refers_to_the_slices_that_were_used(series, ending):
+    folder, used, record = series
+    report = pydicom.dcmread(io.BytesIO(export.render(record, ending, scan=folder)))
+    assert (report.PatientID, report.StudyInstanceUID) == ("77", "1.2.3")
+    named = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"]
+    assert ending == ".dcm" or sorted(named) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in used)
+
+
+def test_a_report_on_a_series_is_never_filed_with_other_slices(series):
+    folder, (first, *_), record = series
+    whole = first.read_bytes()
+    changed = pydicom.dcmread(first)
+    changed.PatientID = "78"
+    changed.save_as(first)
+    with pytest.raises(InputError, match="was not written from the folder"):
+        export.render(record, ".dcm", scan=folder)
+    record["input"]["scan"]["files"][first.name] = hashlib.sha256(first.read_bytes()).hexdigest()
+    with pytest.raises(InputError, match="differ in PatientID"):
+        export.render(record, ".dcm", scan=folder)
+    first.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="was not written from the folder"):
+        export.render(record, ".dcm", scan=folder)
+
+
+def test_equal_sections_keep_their_own_codes(scan):
+    record = of(scan, text="FINDINGS:\nNormal.\n\nIMPRESSION:\nNormal.", sections={"findings": "Normal.", "impression": "Normal."})
+    report = pydicom.dcmread(io.BytesIO(export.render(record, ".sr.dcm", scan=scan)))
+    names = [item.ConceptNameCodeSequence[0].CodeMeaning for item in report.ContentSequence if item.ValueType == "CONTAINER"]
+    assert names == ["Findings", "Impressions"]
+
+
+def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
+    Image.new("L", (64, 64)).save(tmp_path / "scan.png")
+    with pytest.raises(InputError, match="only a picture in DICOM"):
+        export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
