@@ -46,9 +46,9 @@ def save(
     """Writes the report of ``record`` to ``path``; if that fails, no file is left behind.
 
     ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
-    DICOM file or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR). ``subject`` is a reference
-    such as "Patient/123", for FHIR. Raises OutputError for a format or a place that cannot be written, InputError for a record or a
-    scan that cannot be used.
+    DICOM file or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR).
+    ``subject`` is a reference such as "Patient/123", for FHIR. Raises OutputError for a format or a place that cannot be written,
+    InputError for a record or a scan that cannot be used.
     """
     content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject)
     write_whole(Path(path), content)
