@@ -89,14 +89,11 @@ def _has(key: str, text: str) -> bool:
 
 # --- what a sentence denies or leaves in doubt; the words that say so are in data/negation.txt
 
-# What denies the whole sentence from behind, and what leaves all of it open.
+# What denies the whole sentence from behind.
 _LATER = re.compile(
     r"(?:is|are|was|were|has been|have been|had) (?:\w+ )?(?:absent|negative|denied|excluded|resolved|ruled out|not|unlikely|less likely)\b"
     r"|:[*_ ]{1,4}(?:no|none|negative|absent|denies|denied)\b",
     re.IGNORECASE,
-)
-_OPEN = re.compile(
-    r"\b(?:can ?not|can['’]t|could not|difficult to|hard to) (?:be )?(?:\w+ly )?(?:exclude|rule|evaluate|assess|confirm)", re.IGNORECASE
 )
 
 
@@ -111,8 +108,6 @@ class Scope(NamedTuple):
 @lru_cache(maxsize=1024)
 def scopes(sentence: str) -> Sequence[Scope]:
     """The denied and doubtful stretches of a sentence, in its order; a doubt inside a denial changes nothing."""
-    if _OPEN.search(sentence):
-        return (Scope(0, len(sentence), "doubtful"),)
     if _LATER.search(sentence):
         return (Scope(0, len(sentence), "denied"),)
     found = [Scope(0, len(sentence), "affirmed")]

@@ -252,9 +252,11 @@ def unnamed_medication(text: Text, source: Source) -> Iterator[Issue]:
     known = frozenset(name for one in mentions(source.raw) for name in one.drugs)
     unsaid: dict[frozenset[str], Mention] = {}
     for one in mentions(text.text):
+        if len(unsaid) == MOST_ISSUES:
+            break
         if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
             names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
             if not said.has(names) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
                 unsaid[one.drugs] = one
-    for one in list(unsaid.values())[:MOST_ISSUES]:
+    for one in unsaid.values():
         yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)

@@ -21,15 +21,14 @@ def _keys(name: str) -> list[str]:
 
 def unmentioned_denial(text: Text, source: Source) -> Iterator[Issue]:
     """Every symptom that the note denies is mentioned in the source; one warning lists those that are not."""
-    silent: dict[str, tuple[int, int]] = {}
+    first: dict[str, tuple[int, int]] = {}
     for start, end in sentence_spans(text.text):
         denial = _DENIAL.search(text.text, start, end)
         for found in finder("symptoms", *_keys("symptoms")).finditer(text.text, denial.end(), end) if denial else ():
-            key = (found.lastgroup or "").replace("_", " ")
-            if key not in silent and not finder("symptoms", key, f"{key} heard").search(source.raw):
-                silent[key] = found.span()
+            first.setdefault((found.lastgroup or "").replace("_", " "), found.span())
+    silent = [span for key, span in first.items() if not finder("symptoms", key, f"{key} heard").search(source.raw)]
     if silent:
-        names, span = ", ".join(text.text[slice(*one)].lower() for one in silent.values()), next(iter(silent.values()))
+        names, span = ", ".join(text.text[slice(*one)].lower() for one in silent), silent[0]
         message = f"the note denies symptoms that the source does not mention: {names}"
         yield text.issue("unmentioned-denial", "warning", message, span, found=names)
 

@@ -45,7 +45,7 @@ def invented_value(text: Text, source: Source) -> Iterator[Issue]:
     for one in written_quantities(text.text):
         # Numbers in words of other languages are not read, so that there only what the source gives in digits counts.
         unread = source.spoken and not source.english and one.kind not in said.named
-        if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or said.has(one) or is_derived(text.text, one):
+        if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or is_derived(text.text, one) or said.has(one):
             continue
         seen.add((one.kind, one.value))
         start, end = _whole_pair(text.text, one)
@@ -80,6 +80,9 @@ class Said:
         self._values = {round(said, 3) for one in found for said in (one.value, one.number)}
         self._numbers = Counter(round(one.number, 3) for one in found)
         self._labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
+        self._kinds: dict[float, list[str]] = {}
+        for one in self._labelled:
+            self._kinds.setdefault(round(one.number, 3), []).append(one.kind)
         self._is_counted = _COUNTED.search(source) is not None
         self._is_weighed = any(one.kind == "weight" for one in (*found, *self._labelled))
         self.named = {one.kind: _whole_pair(source, one) for one in reversed(self._labelled)}
@@ -95,7 +98,7 @@ class Said:
             near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
             counted = self._is_counted and one.kind in DOSES and any(round(one.value * times, 3) in self._values for times in _PARTS)
             return (one.kind == "bmi" and self._is_weighed) or counted or any(near)
-        kinds = [other.kind for other in self._labelled if round(other.number, 3) == number]
+        kinds = self._kinds.get(number, [])
         elsewhere = kinds and one.kind not in (*kinds, "weight") and self._numbers[number] <= len(kinds)
         return self._is_dialogue or one.kind not in self.named or not elsewhere
 
