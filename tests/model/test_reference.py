@@ -12,7 +12,7 @@ from tiny import make_checkpoint
 from medgemma_app import MedGemma, Options, Prompt
 
 golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-FLOAT32_NOISE = 2e-5
+FLOAT32_NOISE = 4e-5  # after a prompt of 2,000 tokens; after short ones it is below 2e-5
 
 
 @pytest.fixture(scope="module")

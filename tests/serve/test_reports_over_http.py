@@ -69,7 +69,7 @@ def test_a_chat_gives_the_text_of_the_local_report(client, local, demo):
     [
         ({"type": "json_schema", "json_schema": {"name": "side", "strict": True, "schema": SIDE}}, Options(schema=SIDE)),
         ({"type": "json_schema", "json_schema": {"name": "side", "schema": SIDE}}, Options(schema=SIDE, max_tokens=4)),
-        ({"type": "json_object"}, Options(schema={"type": "object"}, max_tokens=40)),
+        ({"type": "json_object"}, Options(schema={"type": "object"}, max_tokens=12)),
         ({"type": "text"}, Options(max_tokens=4)),
     ],
     ids=["a schema", "a schema, cut", "any object", "text"],

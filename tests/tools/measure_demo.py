@@ -17,23 +17,19 @@ Results = Iterable[tuple[Any, Any]]  # reports, and the text or the box that is 
 def main(count: str = "200", first: str = "0", *names: str) -> None:
     """Prints what is right for ``count`` seeds from ``first`` on, in all rows or the named ones; training draws from a million on."""
     demo, raw, seeds = MedGemma.load("demo"), MedGemma.load("demo", align=False), range(int(first), int(first) + int(count))
+    pictures, texts = zip(*map(draw_phantom, seeds), strict=True)
     rows: dict[str, Results] = {
-        "findings": findings_and_texts(demo, seeds),
+        "findings": zip(findings_many(demo, pictures), texts, strict=True),
         "prior": ((findings(demo, now, prior=old), text) for old, now, text in map(draw_pair, seeds)),
         "JSON": notes_and_texts(demo, seeds, form="json"),
         "text": notes_and_texts(demo, seeds, form="text"),
         "dialogue": notes_and_texts(demo, seeds, form="dialogue"),
         "invented names": notes_and_texts(demo, seeds, invented=1.0),
-        "findings as mlx-vlm computes them": findings_and_texts(raw, seeds),
+        "findings as mlx-vlm computes them": ((findings(raw, picture), text) for picture, text in zip(pictures, texts, strict=True)),
         "locate": ((locate(demo, image, "nodule"), box) for image, box in map(draw_nodule, seeds)),
     }
     for name in names or rows:
         (measure_boxes if name == "locate" else measure)(name, rows[name])
-
-
-def findings_and_texts(model: MedGemma, seeds: Iterable[int]) -> Results:
-    pictures, texts = zip(*map(draw_phantom, seeds), strict=True)
-    return zip(findings_many(model, pictures), texts, strict=True)
 
 
 def notes_and_texts(model: MedGemma, seeds: Iterable[int], **how: Any) -> Results:
