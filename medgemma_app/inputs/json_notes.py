@@ -12,7 +12,7 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import (
-    STATUSES,
+    FLAGS,
     UNSPACED,
     Line,
     Reading,
@@ -38,6 +38,8 @@ SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone do not make a note
 _NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
+_STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
+_DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
 _ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
 _MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg", "diagnostics"))
 _ABOUT_AN_ERROR = _MESSAGE_KEYS | {
@@ -84,24 +86,37 @@ def read_json_notes(value: Any, name: str) -> Reading:
     return Reading(lines, kind, says_something_clinical(value), warnings=sorted(doubts))
 
 
-def without_taken_back(value: Any) -> tuple[Any, list[str]]:
-    """Notes without the entries that their own status takes back, such as "entered in error", and what was left out."""
+def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
+    """Notes without the entries whose status says that they do not hold.
+
+    Also returns a line for each entry that is refuted, not done or stopped, which begins with its mark, and what was left out
+    because it is taken back. The notes as a whole get no mark.
+    """
+    marked: list[Line] = []
     left_out: Counter[str] = Counter()
 
-    def stands(inner: Any) -> bool:
-        told = {key_words(key): one for key, one in inner.items()} if isinstance(inner, Mapping) else {}
-        flags = ("deleted", "is deleted", "entered in error")
-        codes = {key: told.get(key_words(key)) for key in STATUSES} | {"deleted": any(told.get(flag) in (True, "true") for flag in flags)}
-        reason = status_mark(codes)[1]
+    def holds(inner: Any, key: str) -> bool:
+        mark, reason = _entry_mark(inner)
         left_out[f"entry ({reason})"] += bool(reason)
-        return not reason
+        if mark and not reason and inner is not value:
+            marked.append(Line(f"{mark}{_line(key, kept(inner, key))}", _label(key), _keeping(key)))
+        return not reason and (not mark or inner is value)
 
-    def kept(inner: Any) -> Any:
+    def kept(inner: Any, key: str = "entry") -> Any:
         if isinstance(inner, Mapping):
-            return {key: kept(one) for key, one in inner.items() if stands(one)}
-        return [kept(one) for one in inner if stands(one)] if isinstance(inner, list) else inner
+            staying = {below: kept(one, below) for below, one in inner.items() if holds(one, below)}
+            return {below: one for below, one in staying.items() if one or not inner[below]}  # "Drugs:" alone would say that there are none
+        return [kept(one, key) for one in inner if holds(one, key)] if isinstance(inner, list) else inner
 
-    return (kept(value) if stands(value) else {}), counted(left_out)
+    return (kept(value) if holds(value, "") else {}), marked, counted(left_out)
+
+
+def _entry_mark(value: Any) -> tuple[str, str]:
+    """The mark of an entry of plain JSON and why it is taken back, as ``status_mark`` finds them."""
+    told = {key_words(key): one for key, one in value.items()} if isinstance(value, Mapping) else {}
+    is_deleted = any(told.get(flag) in (True, "true") for flag in _DELETED)
+    flags = {flag: told.get(key_words(flag)) for flag in FLAGS}
+    return status_mark({"status": [told.get(key) for key in _STATUS_KEYS], "deleted": is_deleted, **flags})
 
 
 def is_error_message(value: Any) -> bool:

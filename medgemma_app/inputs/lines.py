@@ -42,12 +42,12 @@ _TAKEN_BACK = {
     "nullified": "entered in error", "deprecated": "superseded", "deleted": "deleted",
 }  # fmt: skip
 _MARKS = {
-    "refuted": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE, "no-show": NOT_DONE,
-    "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED, "aborted": STOPPED,
-    "abandoned": STOPPED, "terminated": STOPPED,
+    "refuted": REFUTED, "ruled-out": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE,
+    "no-show": NOT_DONE, "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED,
+    "aborted": STOPPED, "abandoned": STOPPED, "terminated": STOPPED,
 }  # fmt: skip
 STATUSES = ("status", "docStatus", "verificationStatus", "lifecycleStatus")
-_FLAGS = {
+FLAGS = {
     "doNotPerform": DO_NOT_PERFORM, "prohibited": DO_NOT_PERFORM, "notDone": NOT_DONE, "notGiven": NOT_DONE, "wasNotGiven": NOT_DONE,
     "wasNotTaken": NOT_TAKEN,
 }  # fmt: skip
@@ -210,7 +210,7 @@ def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
     told = [code for key in STATUSES for code in _codes(value.get(key))]
     told += ["deleted"] if value.get("deleted") in (True, "true") else []
     taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
-    marks = [mark for flag, mark in _FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
+    marks = [mark for flag, mark in FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
     if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
         marks += [_MARKS[code] for code in told if code in _MARKS]
     marks += [NOT_TAKEN] if value.get("taken") == "n" else []
@@ -222,7 +222,7 @@ def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
 def _codes(value: Any) -> Iterator[str]:
     """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
     if isinstance(value, str):
-        yield value.lower().replace(" ", "-")
+        yield re.sub(r"[\s_]+", "-", value.strip().lower())
     elif isinstance(value, Mapping):
         for key in ("coding", "code", "text"):
             yield from _codes(value.get(key))

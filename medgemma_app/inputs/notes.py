@@ -23,7 +23,7 @@ from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.json_notes import parse_notes, read_json_notes, text_is_clinical, without_taken_back
+from medgemma_app.inputs.json_notes import by_status, parse_notes, read_json_notes, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
 from medgemma_app.inputs.patients import no_such_patient, one_patient, refuse_several_numbers
 from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
@@ -234,10 +234,11 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     if is_fhir(bundle):
         return read_fhir(bundle, name, patient)
     value, left_out = one_patient(value, name, patient)
-    value, taken_back = without_taken_back(value)
+    value, marked, taken_back = by_status(value)
     left_out = [*left_out, *taken_back]
     spoken, is_machine = without_machine_fields(value)
     reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
+    reading = replace(reading, lines=[*reading.lines, *marked], clinical=reading.clinical or bool(marked))
     if is_machine:
         return replace(reading, format="transcript", left_out=[*left_out, "times and other machine fields of the transcript"])
     return replace(reading, left_out=left_out)

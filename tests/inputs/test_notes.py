@@ -243,7 +243,11 @@ def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_p
         ({"Status": "Entered in Error"}, "entered in error"),
         ({"verification_status": "entered-in-error"}, "entered in error"),
         ({"status": "cancelled"}, "cancelled"),
+        ({"state": "entered_in_error"}, "entered in error"),
+        ({"record_status": "ENTERED IN ERROR"}, "entered in error"),
         ({"is_deleted": True}, "deleted"),
+        ({"voided": True}, "deleted"),
+        ({"retracted": "true"}, "deleted"),
     ],
 )
 def test_what_plain_json_takes_back_is_left_out_and_named(tmp_path: Path, status: dict[str, Any], reason: str) -> None:
@@ -251,6 +255,31 @@ def test_what_plain_json_takes_back_is_left_out_and_named(tmp_path: Path, status
     notes = read_notes(write(tmp_path, {"chief_complaint": SAID, "problems": problems, "diagnosis": {"name": "Sepsis", **status}}))
     assert "Sepsis" not in notes.text and "Gout" in notes.text
     assert notes.facts["left_out"] == [f"entry ({reason}), 2 times"]
+
+
+@pytest.mark.parametrize(
+    ("status", "mark"),
+    [
+        ({"verificationStatus": "refuted"}, "REFUTED"),
+        ({"clinical_status": "Ruled out"}, "REFUTED"),
+        ({"status": "stopped"}, "STOPPED"),
+        ({"state": "DISCONTINUED"}, "STOPPED"),
+        ({"status": "not_done"}, "NOT DONE"),
+        ({"not_given": True}, "NOT DONE"),
+    ],
+)
+def test_what_plain_json_refutes_or_ends_stands_on_a_marked_line(tmp_path: Path, status: dict[str, Any], mark: str) -> None:
+    drugs = [{"name": "Heparin 5 mg", **status}, {"name": "Ramipril", "status": "active"}]
+    text = load_notes(write(tmp_path, {"medications": drugs, "allergies": [{"name": "Latex\nrash", **status}]}))
+    lines = text.splitlines()
+    assert lines[0] == "Medications: (Name: Ramipril; Status: active)"
+    assert [line.split(";")[0] for line in lines[1:]] == [
+        f"{mark}: Medications: Name: Heparin 5 mg", f"{mark}: Allergies: Name: Latex rash"
+    ]  # fmt: skip
+
+
+def test_a_status_of_the_notes_as_a_whole_marks_nothing(tmp_path: Path) -> None:
+    assert load_notes(write(tmp_path, {"status": "stopped", "note": "Cough"})) == "Status: stopped\nNote: Cough"
 
 
 def test_json_lines_are_notes_of_one_visit_each(tmp_path: Path) -> None:
