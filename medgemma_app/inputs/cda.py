@@ -68,12 +68,12 @@ def is_cda(text: str) -> bool:
 def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
     """Patient, visit, and the narrative of every section of a C-CDA document. Raises SeveralPatients, InputError."""
     targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
-    people = {frozenset(one.get("extension") or one.get("root") or "" for one in role.findall("id")) for role in targets}
-    if len(people) > 1:  # the sections are about all of them
-        raise SeveralPatients(name, len(people), can_choose=False)
-    if patient is not None and not any(is_called(patient, {*ids, *map(_name, targets)}) for ids in people):
+    if len(targets) > 1:  # the sections are about all of them
+        raise SeveralPatients(name, len(targets), can_choose=False)
+    ids = {one.get("extension") or one.get("root") or "" for role in targets for one in role.findall("id")}
+    if patient is not None and not is_called(patient, {*ids, *map(_name, targets)}):
         raise no_such_patient(name)
-    about = [f"Patient: {said}"] if (said := "; ".join(dict.fromkeys(_demographics(targets)))) else []
+    about = [f"Patient: {said}"] if (said := "; ".join(_demographics(targets))) else []
     title, day = _said(root.find("title")), iso_day((_at(root, "effectiveTime")).get("value") or "")
     visit = _at(root, "componentOf/encompassingEncounter/effectiveTime")
     visited = iso_day(visit.get("value") or _at(visit, "low").get("value") or "")
