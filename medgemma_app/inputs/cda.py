@@ -24,6 +24,7 @@ _DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|decline
 # Where an entry says which piece of the narrative is about it.
 _DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
 _NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
+_ACTS = frozenset(("act", "encounter", "observation", "organizer", "procedure", "substanceAdministration", "supply"))
 _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
 
 
@@ -151,18 +152,18 @@ class _Narrative:
                 yield Line(f"{mark}{title}: {rest}", title, rank)
 
     def _coded(self, entry: Element) -> Iterator[str]:
-        """What a coded entry is called, for a section without a narrative: its names by their marks."""
+        """What a coded entry says, for a section without a narrative: a line for the acts of each mark."""
         told: dict[str, dict[str, None]] = {}
 
         def walk(element: Element, outer: str | None) -> None:
-            is_unknown = element.get("nullFlavor") is not None
-            mark = "" if is_unknown and element.find("code") is not None else _mark(element, outer)
-            name = element.get("displayName") if element.tag in ("code", "value") and not is_unknown else ""
+            is_unknown = element.get("nullFlavor") is not None and element.find("code") is not None
+            mark = "" if is_unknown else _mark(element, outer)
             if mark == "":
-                self.left_out["entry taken back"] += outer != ""
-            elif name:
-                told.setdefault(mark or "", {})[name] = None
-            for inner in element if mark != "" else ():
+                self.left_out["entry taken back"] += 1
+                return
+            if element.tag in _ACTS and (said := _act_text(element)):
+                told.setdefault(mark or "", {})[said] = None
+            for inner in element:
                 walk(inner, mark)
 
         walk(entry, None)
@@ -225,6 +226,38 @@ def _said(element: Element | None) -> str:
     apart = " " if element.tag in (*_BLOCKS, "br", "item", "tr", "td", "th") else ""
     inner = "".join(_said(one) + (one.tail or "") for one in element)
     return f"{apart}{element.text or ''}{inner}{apart}".strip("\n")
+
+
+def _act_text(act: Element) -> str:
+    """What an act is called, then its value, dose and reference range with their units."""
+    names: dict[str, None] = {}
+    amounts: list[str] = []
+    for one in _own_elements(act):
+        if one.tag in ("code", "value") and (name := one.get("displayName")):
+            names[name] = None
+        elif one.tag in ("value", "doseQuantity", "rateQuantity"):
+            amounts.append(_quantity(one))
+        elif one.tag == "referenceRange" and (said := _quantity(_at(one, "observationRange/value"))):
+            amounts.append(f"reference range {said}")
+    return ": ".join(filter(None, ("; ".join(names), "; ".join(filter(None, amounts)))))
+
+
+def _own_elements(act: Element) -> Iterator[Element]:
+    """The known elements of an act without those of the acts within it."""
+    for inner in act:
+        if inner.tag not in _ACTS and inner.get("nullFlavor") is None:
+            yield inner
+            if inner.tag != "referenceRange":
+                yield from _own_elements(inner)
+
+
+def _quantity(element: Element) -> str:
+    """A value or a range with its unit, or a value in words."""
+    low, high = _at(element, "low"), _at(element, "high")
+    bounds = (f"{word} {one.get('value')}" for word, one in (("from", low), ("up to", high)) if one.get("value"))
+    number = element.get("value") or " ".join(bounds)
+    unit = next((one.get("unit") for one in (element, low, high) if one.get("unit")), None)
+    return " ".join(filter(None, (number, unit if number else None))) or " ".join(_said(element).split())
 
 
 def iso_day(written: str) -> str:

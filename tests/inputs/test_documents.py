@@ -246,6 +246,34 @@ def test_the_status_of_an_entry_holds_with_and_without_a_narrative(observation, 
     assert ("entry taken back, 2 times" in notes.facts["left_out"]) == (not lines)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('<observation><code displayName="Potassium"/><value value="8.9" unit="mmol/L"/></observation>', "Potassium: 8.9 mmol/L"),
+        (
+            '<observation><code displayName="Potassium"/><value value="8.9" unit="mmol/L"/><referenceRange><observationRange><value>'
+            '<low value="3.5" unit="mmol/L"/><high value="5.1" unit="mmol/L"/></value></observationRange></referenceRange></observation>',
+            "Potassium: 8.9 mmol/L; reference range from 3.5 up to 5.1 mmol/L",
+        ),
+        (
+            '<organizer><component><observation><code displayName="K"/><value value="5"/></observation></component>'
+            '<component><observation><code displayName="Cl"/><value value="5"/></observation></component></organizer>',
+            "K: 5; Cl: 5",
+        ),
+        ('<observation><code displayName="Culture"/><value>no growth</value></observation>', "Culture: no growth"),
+        ('<observation><code displayName="Ketones"/><value nullFlavor="UNK" value="3"/></observation>', "Ketones"),
+        ('<observation><code displayName="INR"/><value><high value="2"/></value></observation>', "INR: up to 2"),
+        (
+            '<substanceAdministration><doseQuantity value="5" unit="mg"/><consumable><manufacturedProduct><manufacturedMaterial>'
+            '<code displayName="Warfarin"/></manufacturedMaterial></manufacturedProduct></consumable></substanceAdministration>',
+            "Warfarin: 5 mg",
+        ),
+    ],
+)
+def test_an_entry_without_a_narrative_is_told_with_its_amounts(entry, said):
+    assert read(cda(MEDICATIONS, f"<section><title>Entries</title><entry>{entry}</entry></section>")).text.endswith(f"\nEntries: {said}")
+
+
 def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
     problems = '<section><title>Problems</title><text><list><item ID="p">Asthma</item></list></text></section>'
     reason = '<entryRelationship typeCode="RSON"><observation><text><reference value="#p"/></text></observation></entryRelationship>'
