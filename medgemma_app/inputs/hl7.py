@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medgemma_app.inputs.cda import SEXES, encoded_text, iso_day
+from medgemma_app.inputs.hl7_entries import Entry, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, counted
+from medgemma_app.inputs.lines import STOPPED, Line, Reading, counted
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
+_WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
 _FINDING_STATUS = {"D": "deleted", "W": "entered in error", "X": "cancelled", "N": "not asked for"}
-_ORDER_CONTROL = {"CA": "cancelled", "OC": "cancelled", "CR": "cancelled", "DC": "STOPPED: ", "OD": "STOPPED: "}
-_ORDER_STATUS = {"CA": "cancelled", "RP": "replaced", "DC": "STOPPED: "}
+_ORDER_CONTROL = {
+    "CA": "cancelled", "OC": "cancelled", "CR": "cancelled", "UA": "not accepted", "RP": "replaced", "RU": "replaced",
+    "DC": STOPPED, "DR": STOPPED, "OD": STOPPED,
+}  # fmt: skip
+_ORDER_STATUS = {"CA": "cancelled", "RP": "replaced", "DC": STOPPED}
 _DOCUMENT_STATUS = {"CA": "cancelled", "OB": "superseded"}
 _CANCELLING_EVENTS = frozenset(("A11", "A12", "A13", "A25", "A27", "A38", "T11", "S15"))
+_DOCUMENT_TAKEN_BACK = {"T08": 12, "T10": 13, "T11": 12}  # event -> the field of TXA with the number of the earlier document
 _OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".split())  # noqa: SIM905
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
 
@@ -69,16 +75,18 @@ class _Message:
 
     separators: str = "|^~\\&"
     cancelled: str = ""  # why the message or the document is left out
-    lines: list[Line] = field(default_factory=list)
+    event: str = ""
+    entries: list[Entry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
     name: str = ""
-    said: list[str] = field(default_factory=list)  # what a note could be written from
     mark: str = ""  # of the order that the segments belong to
     order: str = ""  # why the order that the segments belong to is left out
     report: str = ""  # why the results that follow are left out
     result: str = ""  # why the comments that follow are left out
     last: str = ""  # the observation that the line before is of
+    corrected: set[str] = field(default_factory=set)  # the observations of this report that have taken back earlier ones
+    about: Entry = field(default_factory=Entry)  # the order, the document and the time that the segments belong to
 
     @property
     def skipping(self) -> str:
@@ -91,8 +99,7 @@ class _Message:
         if why := gone or self.skipping:
             self.left_out[why] += 1
         elif told:
-            self.lines.append(Line(f"{mark or self.mark}{label}: {told}", label))
-            self.said.append(said)
+            self.entries.append(replace(self.about, line=Line(f"{mark or self.mark}{label}: {told}", label), said=said))
             self.last = ""
         return bool(told) and not why
 
@@ -105,7 +112,7 @@ def is_hl7(text: str) -> bool:
 def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
-    read = [part for message in messages if message.startswith("MSH") for part in _read_message(message.split("\n"))]
+    read = [part for message in messages if message.startswith("MSH") for part in _read_message(_segments(message))]
     people: dict[str, int] = {}  # an id -> the place of its patient
     for place, ids in enumerate(part.patient for part in read):
         known = min((people[one] for one in ids if one in people), default=place)
@@ -118,10 +125,16 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
         chosen = [part for part in read if wanted & {people[one] for one in part.patient}]
     elif (number := len(set(people.values()))) > 1:
         raise SeveralPatients(name, number)
-    lines = list(dict.fromkeys(line for part in chosen for line in part.lines))
     left_out = sum((part.left_out for part in chosen), Counter[str]())
+    entries = standing((entry for part in chosen for entry in part.entries), left_out)
+    lines = list(dict.fromkeys(entry.line for entry in entries))
     left_out["messages of other patients"] += len(read) - len(chosen)
-    return Reading(lines, "HL7 v2", text_is_clinical("\n".join(said for part in chosen for said in part.said)), counted(left_out))
+    return Reading(lines, "HL7 v2", text_is_clinical("\n".join(entry.said for entry in entries)), counted(left_out))
+
+
+def _segments(message: str) -> list[str]:
+    """The segments of a message; a line that does not begin one goes on with the text before it."""
+    return [text.rstrip("\n") for text in re.split(rf"\n(?=[A-Z][A-Z\d]{{2}}{re.escape(message[3])})", message)]
 
 
 def _read_message(segments: Sequence[str]) -> list[_Message]:
@@ -132,10 +145,11 @@ def _read_message(segments: Sequence[str]) -> list[_Message]:
         if kind == "MSH":
             message.separators = text[3:8] if len(text) > 8 else message.separators
             event = text.split(message.separators[0])[8:9]
-            message.cancelled = "message that cancels" if event and event[0][4:7] in _CANCELLING_EVENTS else ""
+            message.event = event[0][4:7] if event else ""
+            message.cancelled = "message that cancels" if message.event in _CANCELLING_EVENTS else ""
             continue
         if kind == "PID" and message.patient:
-            parts.append(message := _Message(message.separators, message.cancelled))
+            parts.append(message := _Message(message.separators, message.cancelled, message.event))
         if kind != "NTE":
             message.result = ""
         if kind in _SEGMENTS:
@@ -153,17 +167,29 @@ def _patient(message: _Message, one: _Segment) -> None:
     message.name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
     message.patient = {*one.codes(2), *one.codes(3), *one.codes(4)} - {""} or {message.name} - {""}
     told = "; ".join(filter(None, [SEXES.get(one.codes(8)[0], ""), _named("birth date", one.day(7))]))
-    message.lines += [Line(f"Patient: {told}", "Patient")] if told else []
+    message.entries += [Entry(Line(f"Patient: {told}", "Patient"))] if told else []
+
+
+def _numbers(one: _Segment) -> frozenset[str]:
+    """The numbers of an order: those of who placed it and of who fills it."""
+    return frozenset(f"{number} {one.raw(number)}" for number in (2, 3) if one.raw(number))
 
 
 def _order(message: _Message, one: _Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
-    stopped = control.startswith("STOPPED")
+    stopped = control == STOPPED
     message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
+    message.about = replace(message.about, order=_numbers(one), time="")
+    if control and message.about.order:
+        message.entries.append(replace(message.about, document="", takes_back=STOPPED if stopped else message.order))
 
 
 def _report(message: _Message, one: _Segment) -> None:
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
+    message.about = replace(message.about, order=_numbers(one) or message.about.order, time=one.raw(7))
+    message.corrected.clear()
+    if message.report and message.about.order:
+        message.entries.append(replace(message.about, document="", takes_back=message.report))
     reason = one.words(31, 1, 0)
     message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)), _named("reason", reason), said=reason)
 
@@ -173,15 +199,20 @@ def _finding(message: _Message, one: _Segment) -> None:
     value = "" if status or message.skipping else _value(one, kind)
     which = f"{kind}{one.raw(3)}#{one.raw(4)}"
     if value and kind in ("TX", "FT", "ST") and message.last == which:  # the text of the segment before goes on
-        message.lines[-1] = Line(f"{message.lines[-1].text}\n{value}", "Observation")
-        message.said.append(value)
+        before = message.entries[-1]
+        message.entries[-1] = replace(before, line=Line(f"{before.line.text}\n{value}", "Observation"), said=f"{before.said}\n{value}")
         return
+    this = replace(message.about, result=f"{one.raw(3)}#{one.raw(4)}", time=one.raw(14) or message.about.time)
+    if (why := _WITHDRAWING.get(one.raw(11))) and this.result not in message.corrected:
+        message.corrected.add(this.result)
+        message.entries.append(replace(this, takes_back=f"result ({why})"))
     measured = " ".join(filter(None, [value, one.words(6, 0, 1)]))
     told = f"{about}: {measured}" if measured else about
     parts = told, _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
     gone = f"result ({status})" if status else "attachment" if kind == "ED" and not value else ""
     if message.tell("Observation", *parts, said=told if measured else "", gone=gone):
         message.last = which
+        message.entries[-1] = replace(message.entries[-1], result=this.result, time=this.time)
     else:
         message.result = message.skipping or gone
 
@@ -206,8 +237,10 @@ def _diagnosis(message: _Message, one: _Segment) -> None:
 
 
 def _allergy(message: _Message, one: _Segment) -> None:
-    what, kind, gone = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), ""), one.raw(0) == "IAM" and one.raw(6).startswith("D")
-    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), said=what, gone="allergy (deleted)" * gone)
+    what, kind = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), "")
+    action, status = (one.raw(6)[:1], one.raw(17)[:1]) if one.raw(0) == "IAM" else ("", "")
+    gone = "allergy (deleted)" if action == "D" else "allergy (entered in error)" if status == "E" else ""
+    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), said=what, gone=gone)
 
 
 def _drug(message: _Message, one: _Segment) -> None:
@@ -234,6 +267,9 @@ def _reason(message: _Message, one: _Segment) -> None:
 
 def _document(message: _Message, one: _Segment) -> None:
     status = _DOCUMENT_STATUS.get(one.raw(19), "")
+    message.about = replace(message.about, document=one.raw(12))
+    if number := one.raw(_DOCUMENT_TAKEN_BACK.get(message.event, 99)):
+        message.entries.append(Entry(document=number, takes_back="document (taken back)"))
     message.cancelled = message.cancelled or (f"document ({status})" if status else "")
     message.tell("Document", one.words(2, 1, 0), one.day(4), said="")
 

@@ -1,4 +1,4 @@
-"""Documents and messages in the forms clinics have them: what they say reaches the text, or one line says what to do instead."""
+"""Documents in the forms clinics have them: what they say reaches the text, or one line says what to do instead."""
 
 import base64
 import builtins
@@ -306,97 +306,7 @@ def test_a_clinical_document_of_two_patients_is_refused_and_cannot_be_split():
         read(cda(MEDICATIONS), patient="99")
 
 
-def message(*segments, number="12345"):
-    head = ["MSH|^~\\&|LAB|H|EHR|H|20240506||ORU^R01|1|P|2.5", f"PID|1||{number}^^^H^MR||DOE^JANE||19700203|F"]
-    return "\r".join([*head, *segments]) + "\r"
-
-
-def test_a_message_is_told_segment_by_segment_without_what_it_takes_back():
-    notes = read(message(
-        "OBR|1|||^Glucose panel|||202405060900||||||||||||||||||F",
-        "OBX|1|NM|2345-7^Glucose^LN||182|mg/dL|70-99|H|||F",
-        "OBX|2|NM|2823-3^Potassium^LN||8.9|mmol/L|3.5-5.1|HH|||W",
-        "OBX|3|SN|6301-6^INR^LN||>^2.5||||||F",
-        "OBX|4|TX|1^Comment||First line||||||F", "OBX|5|TX|1^Comment||and \\T\\ last\\.br\\one||||||F",
-        "NTE|1||Repeat fasting", "DG1|1||E11.9^Type 2 diabetes^I10", "AL1|1|DA|^Penicillin||Rash",
-        "ORC|CA|1", "RXE||^Heparin|5||mg", "ORC|DC|2", "RXE||^Warfarin|5||mg", "ORC|NW|3", "RXE||^Ramipril|2.5||mg", "ZZZ|1|x",
-    ))  # fmt: skip
-    assert notes.text.splitlines() == [
-        "Patient: female; birth date: 1970-02-03",
-        "Report: Glucose panel; date: 2024-05-06",
-        "Observation: Glucose: 182 mg/dL; reference range: 70-99; flag: H",
-        "Observation: INR: >2.5",
-        "Observation: Comment: First line",
-        "and & last",
-        "one",
-        "Comment: Repeat fasting",
-        "Diagnosis: Type 2 diabetes",
-        "Allergy: Penicillin; drug; reaction: Rash",
-        "STOPPED: Medication: Warfarin 5 mg",
-        "Medication: Ramipril 2.5 mg",
-    ]
-    assert notes.facts["left_out"] == ["order (cancelled)", "result (entered in error)", "segment ZZZ"]
-
-
-def test_what_an_order_a_report_or_a_result_takes_back_goes_with_all_that_belongs_to_it():
-    report, result = "OBR|{}|||^{}|||202405060900||||||||||||||||||{}", "OBX|1|NM|1^{}||{}|mg/dL|||||{}"
-    notes = read(message(
-        report.format(1, "Chemistry", "X"), result.format("Sodium", 199, "F"), "NTE|1||clotted",
-        report.format(2, "Chemistry", "F"), result.format("Glucose", 182, "F"), "NTE|1||fasting",
-        result.format("Potassium", "8.9", "W"), "NTE|1||potassium is 8.9",
-        "ORC|SC|1|||CA", "RXE||^Heparin|5||mg", "ORC|SC|1|||DC", "RXE||^Warfarin|5||mg", "TXA|1|OP^Sepsis||20240506|||||||||||||||CA",
-    ))  # fmt: skip
-    assert notes.text.splitlines()[1:] == [
-        "Report: Chemistry; date: 2024-05-06", "Observation: Glucose: 182 mg/dL", "Comment: fasting", "STOPPED: Medication: Warfarin 5 mg",
-    ]  # fmt: skip
-    assert notes.facts["left_out"] == [
-        "comment on report (cancelled)", "comment on result (entered in error)", "document (cancelled)", "order (cancelled)",
-        "report (cancelled), 2 times", "result (entered in error)",
-    ]  # fmt: skip
-
-
-def test_visits_procedures_and_attached_text_of_a_message_are_told():
-    said = base64.b64encode(SAID.encode()).decode()
-    notes = read(message(
-        "PV1|1" + "|" * 43 + "202405061030", "PR1|1||44950^Appendectomy||20240507", "PR1|2||1^Biopsy" + "|" * 17 + "D",
-        f"OBX|1|ED|1^Letter||^TEXT^plain^Base64^{said}||||||F", "OBX|2|ED|1^Scan||^IM^png^Base64^iVBORw0KGgo=||||||F",
-    ))  # fmt: skip
-    assert notes.text.splitlines()[1:] == ["Encounter: 2024-05-06", "Procedure: Appendectomy; 2024-05-07", f"Observation: Letter: {SAID}"]
-    assert notes.facts["left_out"] == ["attachment", "procedure (deleted)"]
-
-
 def test_lists_in_lists_and_words_in_bold_are_told_in_their_order():
     inner = '<item>Pain<list><item>in the <content styleCode="Bold">left</content> knee</item><item>at night</item></list></item>'
     text = read(cda(f"<section><title>Complaint</title><text><list>{inner}</list></text></section>")).text
     assert text.splitlines()[2:] == ["Complaint: Pain", "in the left knee", "at night"]
-
-
-@pytest.mark.parametrize("called", ["678", "Roe, John", "john roe"])
-def test_one_of_the_two_patients_of_a_message_can_be_chosen(called):
-    first, second = (f"OBX|1|NM|1^{name}||1|mg/dL|||||F" for name in ("Sodium", "Glucose"))
-    both = message(first, "PID|1||678^^^H^MR||ROE^JOHN||19800203|M", second)
-    with pytest.raises(InputError, match=r"2 patients.*--patient"):
-        read(both)
-    assert read(both, patient=called).text.splitlines() == ["Patient: male; birth date: 1980-02-03", "Observation: Glucose: 1 mg/dL"]
-    same_name = both.replace("ROE^JOHN", "DOE^JANE")
-    for way in ({}, {"patient": "Jane Doe"}):
-        with pytest.raises(InputError):
-            read(same_name, **way)
-    nameless = both.replace("ROE^JOHN", "")
-    with pytest.raises(InputError, match="names no patient"):
-        read(nameless, patient=" ")
-
-
-def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
-    sugar = "OBX|1|NM|1^Glucose||{}|mg/dL|||||F"
-    both = message(sugar.format(111)) + message(sugar.format(222), number="678")
-    with pytest.raises(InputError, match="2 patients"):
-        read(both)
-    notes = read(both, patient="678")
-    assert "222" in notes.text and "111" not in notes.text and "messages of other patients" in notes.facts["left_out"]
-    assert "111" in read(message(sugar.format(111)) + message(sugar.format(222))).text
-
-
-def test_a_message_that_cancels_another_tells_nothing():
-    with pytest.raises(InputError, match="nothing clinical"):
-        read(message("DG1|1||^Type 2 diabetes", "PV2|||^Cough for two weeks now").replace("ORU^R01", "ADT^A11"))

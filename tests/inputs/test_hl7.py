@@ -1,0 +1,164 @@
+"""HL7 version 2 messages: what they say, for whom, and what later ones take back."""
+
+import base64
+
+import pytest
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import read_raw_notes
+
+SAID = "Cough for two weeks."
+
+
+def read(content, **how):
+    return read_raw_notes(content.encode(), "visit", **how)
+
+
+def message(*segments, number="12345"):
+    head = ["MSH|^~\\&|LAB|H|EHR|H|20240506||ORU^R01|1|P|2.5", f"PID|1||{number}^^^H^MR||DOE^JANE||19700203|F"]
+    return "\r".join([*head, *segments]) + "\r"
+
+
+def test_a_message_is_told_segment_by_segment_without_what_it_takes_back():
+    notes = read(message(
+        "OBR|1|||^Glucose panel|||202405060900||||||||||||||||||F",
+        "OBX|1|NM|2345-7^Glucose^LN||182|mg/dL|70-99|H|||F",
+        "OBX|2|NM|2823-3^Potassium^LN||8.9|mmol/L|3.5-5.1|HH|||W",
+        "OBX|3|SN|6301-6^INR^LN||>^2.5||||||F",
+        "OBX|4|TX|1^Comment||First line||||||F", "OBX|5|TX|1^Comment||and \\T\\ last\\.br\\one||||||F",
+        "NTE|1||Repeat fasting", "DG1|1||E11.9^Type 2 diabetes^I10", "AL1|1|DA|^Penicillin||Rash",
+        "ORC|CA|1", "RXE||^Heparin|5||mg", "ORC|DC|2", "RXE||^Warfarin|5||mg", "ORC|NW|3", "RXE||^Ramipril|2.5||mg", "ZZZ|1|x",
+    ))  # fmt: skip
+    assert notes.text.splitlines() == [
+        "Patient: female; birth date: 1970-02-03",
+        "Report: Glucose panel; date: 2024-05-06",
+        "Observation: Glucose: 182 mg/dL; reference range: 70-99; flag: H",
+        "Observation: INR: >2.5",
+        "Observation: Comment: First line",
+        "and & last",
+        "one",
+        "Comment: Repeat fasting",
+        "Diagnosis: Type 2 diabetes",
+        "Allergy: Penicillin; drug; reaction: Rash",
+        "STOPPED: Medication: Warfarin 5 mg",
+        "Medication: Ramipril 2.5 mg",
+    ]
+    assert notes.facts["left_out"] == ["order (cancelled)", "result (entered in error)", "segment ZZZ"]
+
+
+def test_what_an_order_a_report_or_a_result_takes_back_goes_with_all_that_belongs_to_it():
+    report, result = "OBR|{}|||^{}|||202405060900||||||||||||||||||{}", "OBX|1|NM|1^{}||{}|mg/dL|||||{}"
+    notes = read(message(
+        report.format(1, "Chemistry", "X"), result.format("Sodium", 199, "F"), "NTE|1||clotted",
+        report.format(2, "Chemistry", "F"), result.format("Glucose", 182, "F"), "NTE|1||fasting",
+        result.format("Potassium", "8.9", "W"), "NTE|1||potassium is 8.9",
+        "ORC|SC|1|||CA", "RXE||^Heparin|5||mg", "ORC|SC|1|||DC", "RXE||^Warfarin|5||mg", "TXA|1|OP^Sepsis||20240506|||||||||||||||CA",
+    ))  # fmt: skip
+    assert notes.text.splitlines()[1:] == [
+        "Report: Chemistry; date: 2024-05-06", "Observation: Glucose: 182 mg/dL", "Comment: fasting", "STOPPED: Medication: Warfarin 5 mg",
+    ]  # fmt: skip
+    assert notes.facts["left_out"] == [
+        "comment on report (cancelled)", "comment on result (entered in error)", "document (cancelled)", "order (cancelled)",
+        "report (cancelled), 2 times", "result (entered in error)",
+    ]  # fmt: skip
+
+
+def test_visits_procedures_and_attached_text_of_a_message_are_told():
+    said = base64.b64encode(SAID.encode()).decode()
+    notes = read(message(
+        "PV1|1" + "|" * 43 + "202405061030", "PR1|1||44950^Appendectomy||20240507", "PR1|2||1^Biopsy" + "|" * 17 + "D",
+        f"OBX|1|ED|1^Letter||^TEXT^plain^Base64^{said}||||||F", "OBX|2|ED|1^Scan||^IM^png^Base64^iVBORw0KGgo=||||||F",
+    ))  # fmt: skip
+    assert notes.text.splitlines()[1:] == ["Encounter: 2024-05-06", "Procedure: Appendectomy; 2024-05-07", f"Observation: Letter: {SAID}"]
+    assert notes.facts["left_out"] == ["attachment", "procedure (deleted)"]
+
+
+@pytest.mark.parametrize("called", ["678", "Roe, John", "john roe"])
+def test_one_of_the_two_patients_of_a_message_can_be_chosen(called):
+    first, second = (f"OBX|1|NM|1^{name}||1|mg/dL|||||F" for name in ("Sodium", "Glucose"))
+    both = message(first, "PID|1||678^^^H^MR||ROE^JOHN||19800203|M", second)
+    with pytest.raises(InputError, match=r"2 patients.*--patient"):
+        read(both)
+    assert read(both, patient=called).text.splitlines() == ["Patient: male; birth date: 1980-02-03", "Observation: Glucose: 1 mg/dL"]
+    same_name = both.replace("ROE^JOHN", "DOE^JANE")
+    for way in ({}, {"patient": "Jane Doe"}):
+        with pytest.raises(InputError):
+            read(same_name, **way)
+    nameless = both.replace("ROE^JOHN", "")
+    with pytest.raises(InputError, match="names no patient"):
+        read(nameless, patient=" ")
+
+
+def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
+    sugar = "OBX|1|NM|1^Glucose||{}|mg/dL|||||F"
+    both = message(sugar.format(111)) + message(sugar.format(222), number="678")
+    with pytest.raises(InputError, match="2 patients"):
+        read(both)
+    notes = read(both, patient="678")
+    assert "222" in notes.text and "111" not in notes.text and "messages of other patients" in notes.facts["left_out"]
+    assert "111" in read(message(sugar.format(111)) + message(sugar.format(222))).text
+
+
+def test_a_message_that_cancels_another_tells_nothing():
+    with pytest.raises(InputError, match="nothing clinical"):
+        read(message("DG1|1||^Type 2 diabetes", "PV2|||^Cough for two weeks now").replace("ORU^R01", "ADT^A11"))
+
+
+POTASSIUM = "OBX|1|NM|2823-3^Potassium||{}|mmol/L|||||{}"
+PANEL, DRUG = "OBR|1|{}||^Panel|||{}", "RXE||^Warfarin|5||mg"
+LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "told", "left_out"),
+    [
+        ([POTASSIUM.format(8.9, "F")], [POTASSIUM.format("", "W")], [], ["result (entered in error), 2 times"]),
+        ([POTASSIUM.format(8.9, "F"), "NTE|1||high"], [POTASSIUM.format(4.2, "C")], ["Observation: Potassium: 4.2 mmol/L"],
+         ["result (corrected), 2 times"]),
+        ([POTASSIUM.format(8.9, "F"), POTASSIUM.format("", "D")], [], [], ["result (deleted), 2 times"]),
+        ([PANEL.format("a", 2023), POTASSIUM.format(4.0, "F"), PANEL.format("b", 2024), POTASSIUM.format(8.9, "F")],
+         [PANEL.format("b", 2024), POTASSIUM.format(4.2, "C")],
+         ["Report: Panel; date: 2023", "Observation: Potassium: 4.0 mmol/L", "Report: Panel; date: 2024",
+          "Observation: Potassium: 4.2 mmol/L"], ["result (corrected)"]),
+        ([PANEL.format("a", 2023), POTASSIUM.format(4.0, "F")], [PANEL.format("a", 2024), POTASSIUM.format(8.9, "W")],
+         ["Report: Panel; date: 2023", "Observation: Potassium: 4.0 mmol/L", "Report: Panel; date: 2024"],
+         ["result (entered in error)"]),
+        ([POTASSIUM.format(4.0, "F"), POTASSIUM.format(8.9, "F"), "NTE|1||high", "DG1|2||^Gout"], [POTASSIUM.format("", "W")],
+         ["Observation: Potassium: 4.0 mmol/L", "Diagnosis: Gout"], ["result (entered in error), 3 times"]),
+        (["OBX|1|TX|1^Text||First||||||F", "OBX|2|TX|1^Text||line||||||F"],
+         ["OBX|1|TX|1^Text||Another||||||C", "OBX|2|TX|1^Text||text||||||C"], ["Observation: Text: Another", "text"],
+         ["result (corrected)"]),
+        (["ORC|NW|9", DRUG], ["ORC|CA|9", DRUG], [], ["order (cancelled), 2 times"]),
+        (["ORC|NW|9", DRUG], ["ORC|UA|9"], [], ["order (not accepted)"]),
+        (["ORC|NW|9", DRUG], ["ORC|DC|9", DRUG], ["STOPPED: Medication: Warfarin 5 mg"], []),
+        (["ORC|NW|9", DRUG], ["ORC|DR|9"], ["STOPPED: Medication: Warfarin 5 mg"], []),
+        (["ORC|NW|9", DRUG], ["ORC|CA|8"], ["Medication: Warfarin 5 mg"], []),
+        (["AL1|1|DA|^Latex"], ["IAM|1|DA|^Penicillin||||||||||||||E^Erroneous"], ["Allergy: Latex; drug"], ["allergy (entered in error)"]),
+    ],
+)  # fmt: skip
+def test_a_later_message_takes_back_what_an_earlier_one_says(earlier, later, told, left_out):
+    notes = read(message("DG1|1||^Cough", *earlier) + message(*later))
+    assert notes.text.splitlines()[2:] == told
+    assert notes.facts["left_out"] == left_out
+
+
+@pytest.mark.parametrize(
+    ("event", "segments", "told"),
+    [
+        ("T11", LETTER[:1], []),
+        ("T11", ["TXA|1|OP||20240506||||||||doc8"], ["Observation: Letter: Sepsis"]),
+        ("T10", ["TXA|1|OP||20240506||||||||doc8|doc7", "OBX|1|TX|1^Letter||Gout||||||F"], ["Observation: Letter: Gout"]),
+        ("T08", [LETTER[0], "OBX|1|TX|1^Letter||Gout||||||F"], ["Observation: Letter: Gout"]),
+    ],
+)
+def test_a_document_that_a_later_message_takes_back_is_left_out(event, segments, told):
+    notes = read(message("DG1|1||^Cough", *LETTER).replace("ORU^R01", "MDM^T02") + message(*segments).replace("ORU^R01", f"MDM^{event}"))
+    assert [line for line in notes.text.splitlines() if "Letter" in line] == told
+
+
+def test_lines_within_a_field_of_a_message_are_kept():
+    said = "Chest pain for 2 hours.\nNo fever.\n\n- on warfarin 5 mg\n"
+    notes = read(message(f"OBX|1|TX|1^Text||{said}||||||F", "DG1|1||^Cough"))
+    assert notes.text.splitlines()[1:] == [f"Observation: Text: {said.splitlines()[0]}", *said.splitlines()[1:], "Diagnosis: Cough"]
+    with pytest.raises(InputError, match="nothing clinical"):
+        read(message(f"OBX|1|TX|1^Text||{said}||||||W\n"))
