@@ -76,6 +76,7 @@ class _Message:
     separators: str = "|^~\\&"
     cancelled: str = ""  # why the message or the document is left out
     event: str = ""
+    day: str = ""  # when it was sent; older messages are the first to be left out
     entries: list[Entry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
@@ -126,10 +127,13 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     elif (number := len(set(people.values()))) > 1:
         raise SeveralPatients(name, number)
     left_out = sum((part.left_out for part in chosen), Counter[str]())
-    entries = standing((entry for part in chosen for entry in part.entries), left_out)
-    lines = list(dict.fromkeys(entry.line for entry in entries))
+    ranks = {day: rank for rank, day in enumerate(sorted({part.day for part in chosen}, reverse=True))}
+    entries = standing((entry.ranked(ranks[part.day]) for part in chosen for entry in part.entries), left_out)
+    lines: dict[str, Line] = {}
+    for line in (entry.line for entry in entries):  # what several messages say stands once, where it was first said
+        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
     left_out["messages of other patients"] += len(read) - len(chosen)
-    return Reading(lines, "HL7 v2", text_is_clinical("\n".join(entry.said for entry in entries)), counted(left_out))
+    return Reading(list(lines.values()), "HL7 v2", text_is_clinical("\n".join(entry.said for entry in entries)), counted(left_out))
 
 
 def _segments(message: str) -> list[str]:
@@ -145,11 +149,12 @@ def _read_message(segments: Sequence[str]) -> list[_Message]:
         if kind == "MSH":
             message.separators = text[3:8] if len(text) > 8 else message.separators
             event = text.split(message.separators[0])[8:9]
+            message.day = "".join(text.split(message.separators[0])[6:7])[:8]
             message.event = event[0][4:7] if event else ""
             message.cancelled = "message that cancels" if message.event in _CANCELLING_EVENTS else ""
             continue
         if kind == "PID" and message.patient:
-            parts.append(message := _Message(message.separators, message.cancelled, message.event))
+            parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
         if kind != "NTE":
             message.result = ""
         if kind in _SEGMENTS:

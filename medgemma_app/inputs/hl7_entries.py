@@ -24,6 +24,10 @@ class Entry:
     time: str = ""
     takes_back: str = ""
 
+    def ranked(self, rank: int) -> Entry:
+        """The entry with a rank for its line."""
+        return replace(self, line=replace(self.line, rank=rank))
+
     def known_by(self) -> Iterator[tuple[str, str]]:
         """What a later entry names to take this one back."""
         yield from [("result", self.result)] if self.result else []
@@ -58,5 +62,5 @@ def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
                     del kept[at]
                     left_out[entry.takes_back] += 1
                 elif line.text.startswith("Medication: "):
-                    kept[at] = replace(kept[at], line=Line(STOPPED + line.text, line.label))
+                    kept[at] = replace(kept[at], line=replace(line, text=STOPPED + line.text))
     return list(kept.values())

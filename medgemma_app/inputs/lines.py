@@ -21,14 +21,21 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\u
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
-_NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})")
-_MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec"
+_NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
+_MONTH_NAMES = "jan ene,feb fév,mar mär,apr abr avr,may mai,jun,jul juil,aug ago aoû,sep,oct okt,nov,dec dez dic déc"
+_MONTHS = {name: f"{number:02}" for number, names in enumerate(_MONTH_NAMES.split(","), 1) for name in names.split()}
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? )?"
 _MOST_LABELS = 12  # in a message
 # A line that begins a visit: a date, perhaps in a title, or words such as "Follow-up visit 2 on" and a date.
-_DATE = r"(?:\d{4}-\d\d-\d\d|\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{1,2}\.? [a-z]{3,9}\.? \d{4}|[a-z]{3,9}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4})"
+_NAME = r"[^\W\d_]{3,9}"
+_DATE = (
+    rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d\d)|\d{{1,2}}\.? {_NAME}\.? \d{{4}}"
+    rf"|{_NAME}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})"
+)
 _DATED = re.compile(
     r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?:(?:[a-z-]{1,12} ){0,2}"
-    rf"(?:date|visit|encounter|note|seen|consultation|appointment|review)\b(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b({_DATE})\b"
+    rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review)\b"
+    rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}({_DATE})\b"
 )
 # Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -143,14 +150,17 @@ def sortable_days(written: Sequence[str]) -> list[str]:
 
 
 def _iso_day(said: str, *, day_first: bool) -> str:
+    said = re.sub(rf"(?i)^{_WEEKDAY}", "", said)
     if found := re.match(r"(\d{4})[-/.]?(\d\d)?[-/.]?(\d\d)?(?!\d)", said):
         return "-".join(part for part in found.groups() if part)
     if found := _NUMBERED_DAY.match(said):
         month, day = (found[2], found[1]) if day_first else (found[1], found[2])
-        return f"{found[3]}-{month:0>2}-{day:0>2}"
-    if found := re.match(r"(?i)(?:(\d{1,2})\.? )?([a-z]{3})[a-z]*\.? (?:(\d{1,2})(?:st|nd|rd|th)?,? )?(\d{4})", said):
-        month = f"{_MONTHS.find(found[2].lower()) // 3 + 1:02}"
-        return f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month != "00" else ""
+        year = found[3] if len(found[3]) == 4 else f"{'19' if found[3] > '68' else '20'}{found[3]}"
+        return f"{year}-{month:0>2}-{day:0>2}"
+    if found := re.match(rf"(?:(\d{{1,2}})\.? )?({_NAME})\.? (?:(\d{{1,2}})(?:st|nd|rd|th)?,? )?(\d{{4}})", said):
+        name = found[2].lower()
+        month = _MONTHS.get(name[:4]) or _MONTHS.get(name[:3])
+        return f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month else ""
     return ""
 
 
@@ -167,7 +177,7 @@ def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
 
 def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
     """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out; and a warning."""
-    found = list(_DATED.finditer(text))
+    found = [match for match in _DATED.finditer(text) if _iso_day(match[1], day_first=False)]
     written = [match[1] for match in found]
     starts = list(zip((match.start() for match in found), sortable_days(written), strict=False))
     days = {day: place for place, day in enumerate(sorted({day for _, day in starts}, reverse=True))}

@@ -162,3 +162,9 @@ def test_lines_within_a_field_of_a_message_are_kept():
     assert notes.text.splitlines()[1:] == [f"Observation: Text: {said.splitlines()[0]}", *said.splitlines()[1:], "Diagnosis: Cough"]
     with pytest.raises(InputError, match="nothing clinical"):
         read(message(f"OBX|1|TX|1^Text||{said}||||||W\n"))
+
+
+def test_where_messages_do_not_fit_the_oldest_goes_first():
+    old, new = message("DG1|1||^Old trouble").replace("20240506", "20200506"), message("DG1|1||^Chest pain")
+    for both in (old + new, new + old):
+        assert read(both).fit(len, 70)[0].splitlines() == ["Patient: female; birth date: 1970-02-03", "Diagnosis: Chest pain"]

@@ -362,16 +362,22 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
     assert "words were left out" in sentence
 
 
-@pytest.mark.parametrize("heading", ["Visit {}", "## Follow-up visit 2: {}", "**Date of visit:** {}", "Seen on {}", "[{}]", "=== {} ==="])
+@pytest.mark.parametrize(
+    "heading", ["Visit {}", "## Follow-up visit 2: {}", "**Date of visit:** {}", "Seen on {}", "Date of service: {}", "[{}]", "=== {} ==="]
+)
 @pytest.mark.parametrize(
     ("first", "last"),
-    [("2019-01-01", "2024-06-06"), ("13/06/2023", "01/05/2024"), ("3 June 2019", "6 May 2024"), ("June 3, 2019", "May 6, 2024")],
-)
+    [
+        ("2019-01-01", "2024-06-06"), ("13/06/2023", "01/05/2024"), ("3 June 2019", "6 May 2024"), ("June 3, 2019", "May 6, 2024"),
+        ("Mon 3 Jun 2019", "Tuesday, 7 May 2024"), ("12/31/98", "05/07/24"), ("03. März 2019", "07. Mai 2024"),
+        ("3 août 2019", "3 déc. 2019"),
+    ],
+)  # fmt: skip
 def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, heading: str, first: str, last: str) -> None:
     old, new = "Old trouble. " * 60, "Today: chest pain. " * 20 + "\n- 2015-02-03 appendectomy\nPlan: aspirin"
-    text = f"Jane, 45.\n\n{heading.format(first)}\n{old}\n\n{heading.format(last)}\n{new}"
+    text = f"Jane, 45.\nDate of birth: 01/02/1979\nWard 7 2024\n\n{heading.format(first)}\n{old}\n\n{heading.format(last)}\n{new}"
     kept, _ = read_notes(write(tmp_path, text.encode())).fit(len, 700)
-    assert kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
+    assert kept.startswith("Jane, 45.\nDate of birth") and kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
 
 
 @pytest.mark.parametrize(
