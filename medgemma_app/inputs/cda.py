@@ -122,6 +122,7 @@ class _Narrative:
     def __init__(self, root: Element) -> None:
         self.left_out: Counter[str] = Counter()
         self._marks: dict[str, str] = {}  # id of a piece of narrative -> how it begins, "" for what is taken back
+        self.left_out["text that is struck through"] = sum(map(_is_struck, root.iter()))
         for entry in root.iter("entry"):
             self._note_marks(entry, None)
 
@@ -179,8 +180,8 @@ class _Narrative:
             mark = max(marks, default=None)  # of several the one that does not leave out the others
         if mark and _DENIES.search(_said(element)):
             mark = None  # "No known allergies" must not be denied once more
-        if mark == "" or element.get("revised") == "delete":
-            self.left_out["entry taken back"] += 1
+        if mark == "" or _is_struck(element):
+            self.left_out["entry taken back"] += mark == ""
             return
         if element.tag == "tr":
             said = " | ".join(cell for one in element if (cell := " ".join(_said(one).split())))
@@ -201,7 +202,7 @@ class _Narrative:
         run = element.text or ""
         for inner in element:
             is_block = inner.tag in (*_BLOCKS, "item", "tr")
-            if inner.tag == "br" or is_block or (inner.get("ID") or "") in self._marks or inner.get("revised") == "delete":
+            if inner.tag == "br" or is_block or (inner.get("ID") or "") in self._marks or _is_struck(inner):
                 yield from [" ".join(run.split())] if run.strip() else []
                 run = ""
                 yield from self._lines(inner) if inner.tag != "br" else ()
@@ -219,9 +220,13 @@ def _at(element: Element, path: str) -> Element:
     return _NOBODY if found is None else found
 
 
+def _is_struck(element: Element) -> bool:
+    return element.get("revised") == "delete" or "strikethrough" in (element.get("styleCode") or "").lower()
+
+
 def _said(element: Element | None) -> str:
-    """The text of an element, its blocks and lines apart, without what was deleted."""
-    if element is None or element.get("revised") == "delete":
+    """The text of an element, its blocks and lines apart, without what is struck through."""
+    if element is None or _is_struck(element):
         return ""
     apart = " " if element.tag in (*_BLOCKS, "br", "item", "tr", "td", "th") else ""
     inner = "".join(_said(one) + (one.tail or "") for one in element)

@@ -193,7 +193,8 @@ ALLERGIES = """<section><title>Allergies</title><text><content ID="a1">No known 
 <entry><observation negationInd="true"><text><reference value="#a1"/></text></observation></entry></section>"""
 TABLE = """<section><title>Results</title><text><table><tr><th>Test</th><th>Value</th></tr>
 <tr><td>SpO<sub>2</sub></td><td>&lt;90 %</td></tr></table>
-<content revised="delete">Old text</content></text></section>"""
+<content revised="delete">Old text</content>
+<paragraph>INR 2 <content styleCode="xStrikeThrough">INR 9</content></paragraph></text></section>"""
 
 
 def cda(*sections, patients=("77",)):
@@ -218,8 +219,9 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
         "Allergies: No known allergies",
         "Results: Test | Value",
         "SpO2 | <90 %",
+        "INR 2",
     ]
-    assert notes.facts["left_out"] == ["entry taken back, 2 times"]
+    assert notes.facts["left_out"] == ["entry taken back", "text that is struck through, 2 times"]
 
 
 STATUSES = [
