@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from medgemma_app.errors import InputError
@@ -148,13 +149,13 @@ def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], 
     kept: list[Entry] = []
     gone: list[Entry] = []
     left_out = []
-    newest: dict[str, str] = {}
+    newest: dict[str, tuple[str, int]] = {}
     for entry in record:
-        newest[_identity(entry)] = max(newest.get(_identity(entry), ""), _updated(entry))
+        newest[_identity(entry)] = max(newest.get(_identity(entry), ("", 0)), _version(entry))
     for entry in record:
         if entry.taken_back:
             gone.append(entry)
-        if entry.taken_back or _updated(entry) < newest[_identity(entry)]:
+        if entry.taken_back or _version(entry) < newest[_identity(entry)]:
             left_out.append(f"{entry.kind} ({entry.taken_back or 'older version'})")
         else:
             kept.append(entry)
@@ -166,11 +167,16 @@ def _identity(entry: Entry) -> str:
     return f"{entry.base}{entry.kind}/{named}" if isinstance(named, str) and not entry.is_contained else str(id(entry.resource))
 
 
-def _updated(entry: Entry) -> str:
-    """When this version was written; "" for what does not say."""
+def _version(entry: Entry) -> tuple[str, int]:
+    """When this version was written, in UTC, and its number; "" and 0 for what does not say."""
     meta = entry.resource.get("meta")
-    updated = meta.get("lastUpdated") if isinstance(meta, Mapping) else None
-    return updated if isinstance(updated, str) else ""
+    updated, number = (meta.get("lastUpdated"), str(meta.get("versionId"))) if isinstance(meta, Mapping) else ("", "")
+    try:
+        moment = datetime.fromisoformat(str(updated))
+        updated = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):  # a year or a month is compared as it is written
+        pass
+    return updated if isinstance(updated, str) else "", int(number) if re.fullmatch("[0-9]{1,9}", number) else 0
 
 
 def _ranked(record: list[Entry]) -> list[Entry]:

@@ -234,7 +234,7 @@ def _codes(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield re.sub(r"[\s_]+", "-", value.strip().lower())
     elif isinstance(value, Mapping):
-        for key in ("coding", "code", "text"):
+        for key in ("coding", "code", "text", "display"):
             yield from _codes(value.get(key))
     elif isinstance(value, list):
         for inner in value:

@@ -368,6 +368,7 @@ TAKEN_BACK = [
     ({"resourceType": "Observation", "status": "cancelled", "code": concept("Potassium")}, "Observation (cancelled)"),
     (condition("Potassium", verificationStatus=status("entered-in-error")), "Condition (entered in error)"),
     (condition("Potassium", verificationStatus="entered-in-error"), "Condition (entered in error)"),
+    (condition("Potassium", verificationStatus={"coding": [{"display": "Entered in Error"}]}), "Condition (entered in error)"),
     ({"resourceType": "DocumentReference", "status": "superseded", "description": "Potassium"}, "DocumentReference (superseded)"),
     ({"resourceType": "OperationOutcome", "issue": [{"diagnostics": "Potassium"}]}, "OperationOutcome (server message)"),
     (condition("Gout", contained=[condition("Potassium", verificationStatus="entered-in-error")]), "Condition (entered in error)"),
@@ -430,11 +431,20 @@ def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_
     ]
 
 
-def test_of_several_versions_the_newest_is_told(tmp_path: Path) -> None:
-    old, new = (condition(name, id="1", meta={"lastUpdated": day}) for name, day in (("Gout", "2024-01-01"), ("Arthritis", "2024-02-01")))
-    notes = read_notes(write(tmp_path, bundle(new, old)))
-    assert notes.text == "Condition: Arthritis"
-    assert "Condition (older version)" in notes.facts["left_out"]
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ({"lastUpdated": "2024-01-01"}, {"lastUpdated": "2024-02-01"}),
+        ({"lastUpdated": "2024-01-01T23:00:00+05:00"}, {"lastUpdated": "2024-01-01T20:00:00Z"}),
+        ({"versionId": "9"}, {"versionId": "10"}),
+    ],
+)
+def test_of_several_versions_the_newest_is_told(tmp_path: Path, older: dict[str, Any], newer: dict[str, Any]) -> None:
+    old, new = condition("Gout", id="1", meta=older), condition("Arthritis", id="1", meta=newer)
+    for versions in ((new, old), (old, new)):
+        notes = read_notes(write(tmp_path, bundle(*versions)))
+        assert notes.text == "Condition: Arthritis"
+        assert "Condition (older version)" in notes.facts["left_out"]
 
 
 @pytest.mark.parametrize(
