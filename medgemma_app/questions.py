@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from medgemma_app.errors import InputError, OptionError, expect
+from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
@@ -71,8 +72,8 @@ def ask_task(
 def read_studies(scans: Sequence[Picture | Series]) -> list[Scan | Series]:
     """The pictures and series that a question is about. Raises InputError where they are of different patients."""
     studies = [read_study(scan) for scan in scans]
-    if len({study.patient for study in studies if study.patient}) > 1:
-        raise InputError("the pictures are of different patients (their PatientIDs differ); ask about one patient at a time")
+    if are_several(study.patient for study in studies):
+        raise InputError(f"the pictures are of different patients (they differ in {WHAT_DIFFERS}); ask about one patient at a time")
     return studies
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError, expect
 from medgemma_app.inputs.header import describe_all
+from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options
@@ -128,9 +129,9 @@ def _sections(file: PromptFile, found: Validation) -> dict[str, str]:
 def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:
     named = [("the prior", prior), *((f"view {number}", view) for number, view in enumerate(views, 2))]
     for name, other in named:
-        if other and study.patient and other.patient and study.patient != other.patient:
+        if other and are_several((study.patient, other.patient)):
             raise InputError(
-                f"{name} is of another patient than the scan (their PatientIDs differ); if it is the same person, known elsewhere "
+                f"{name} is of another patient than the scan (they differ in {WHAT_DIFFERS}); if it is the same person, known elsewhere "
                 "by another id, export it as PNG"
             )
 

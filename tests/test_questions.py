@@ -77,6 +77,16 @@ def test_pictures_of_two_patients_are_refused_before_the_model_sees_them(tmp_pat
     assert "MRN" not in str(caught.value)
 
 
+def test_a_name_counts_only_where_an_id_is_missing(tmp_path):
+    one, renamed, other = (
+        written(tmp_path, made(PatientID=patient, PatientName=name), f"{number}.dcm")
+        for number, (patient, name) in enumerate((("MRN1", "Doe^Jane"), ("MRN1", "Doe-Smith^Jane"), ("", "Roe^Richard")))
+    )
+    ask(ScriptedModel("Yes."), "Is it worse?", one, renamed)
+    with pytest.raises(InputError, match="different patients"):
+        ask(ScriptedModel("Yes."), "Is it worse?", one, other)
+
+
 @pytest.mark.parametrize(("question", "error"), [(" ", OptionError), (None, TypeError), (b"?", TypeError)])
 def test_a_question_that_is_empty_or_not_text_is_refused(question, error):
     with pytest.raises(error, match="question"):

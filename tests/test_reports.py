@@ -191,6 +191,13 @@ def test_a_picture_of_another_patient_is_refused_and_the_id_is_written_nowhere(d
     assert not any(secret in text for text in (str(caught.value), repr(report), json.dumps(report.to_dict())) for secret in ("MRN", digest))
 
 
+@pytest.mark.parametrize("role", ["prior", "views"])
+def test_one_id_of_two_issuers_is_of_two_patients(demo, tmp_path, role):
+    mine, other = (written(tmp_path, made(IssuerOfPatientID=issuer), f"{issuer}.dcm") for issuer in "AB")
+    with pytest.raises(InputError, match="is of another patient than the scan"):
+        findings(demo, mine, **{role: other if role == "prior" else [other]})
+
+
 def test_a_series_takes_no_prior(demo, series, scan):
     with pytest.raises(InputError, match="by itself"):
         findings(demo, series, prior=scan)

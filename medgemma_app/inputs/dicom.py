@@ -1,12 +1,10 @@
 """A DICOM file -> its header (needs the extra ``dicom``).
 
-Only the elements named here are read, so that names and dates of birth never enter memory as values. Of the patient's id only a
-digest is kept, by which two patients are told apart; it is never written anywhere.
+Only the elements named here are read. Of those that name the patient only digests are kept, by which two patients are told apart.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import math
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, MedGemmaError
 from medgemma_app.inputs import header as image_header
+from medgemma_app.inputs import identity
 from medgemma_app.inputs.header import ImageHeader
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels
 
     bounded = _Bounded(file)
     syntax = _check_encoding(bounded, name)
-    header = dcmread(bounded, force=True, specific_tags=[*tags, "SOPClassUID", "Modality", "PatientID"], stop_before_pixels=not pixels)
+    header = dcmread(bounded, force=True, specific_tags=[*tags, "SOPClassUID", "Modality", *identity.READ], stop_before_pixels=not pixels)
     if syntax:
         header.file_meta.TransferSyntaxUID = UID(syntax)
     _parse_sequences(header)
@@ -166,7 +165,7 @@ def header_of(dataset: Dataset, name: str) -> Dataset:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
-    header = Dataset({element.tag: element for keyword in (*READ, "PatientID") if (element := dataset.get_item(keyword)) is not None})
+    header = Dataset({element.tag: element for keyword in (*READ, *identity.READ) if (element := dataset.get_item(keyword)) is not None})
     header.file_meta = FileMetaDataset(getattr(dataset, "file_meta", {}))
     implicit, little = dataset.original_encoding
     header.set_original_encoding(bool(implicit), little is not False)
@@ -176,9 +175,7 @@ def header_of(dataset: Dataset, name: str) -> Dataset:
 def _checked(header: Dataset, name: str) -> Dataset:
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    patient = str(header.get("PatientID") or "").strip()
-    header.patient = hashlib.sha256(patient.encode(errors="replace")).hexdigest() if patient else None
-    header.pop("PatientID", None)
+    header.patient = identity.take_identity(header)
     kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
     shown = NO_PATIENT.get(kind) or NO_PATIENT.get(str(header.get("Modality")))
     if shown:

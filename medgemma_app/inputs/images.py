@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.identity import Identity
 from medgemma_app.inputs.levels import is_blank, is_noise, is_saturated, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Scan:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
-    patient: str | None = field(default=None, repr=False)  # a digest of the PatientID, to tell patients apart
+    patient: Identity | None = field(default=None, repr=False)  # to tell patients apart
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Series:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
-    patient: str | None = field(default=None, repr=False)  # a digest of the PatientID, to tell patients apart
+    patient: Identity | None = field(default=None, repr=False)  # to tell patients apart
 
 
 def load_image(source: Source, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:
@@ -163,7 +164,7 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
         facts["shown"] = {"width": picture.width, "height": picture.height}
     picture, padding = squared(picture, pad=pad)
     header = ImageHeader.from_dict(facts.get("header") or {})
-    patient = facts.pop("patient", None)  # a digest of an id still tells who it is, so that no record has it
+    patient = facts.pop("patient", None)  # digests still tell who it is, so that no record has them
     return Scan(as_rgb(picture), {**facts, "padding": padding}, doubts, header, patient)
 
 

@@ -13,6 +13,7 @@ from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnin
 from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, is_colour, parse_window, render, show
 from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
 from medgemma_app.inputs.levels import is_blank, thumbnail
 from medgemma_app.inputs.pixels import Pixels, decode_frame
@@ -42,8 +43,11 @@ def read_series(
     where = THE_FOLDER if path.is_dir() else shown_name(path)
     label, chosen_slices = one_series(found, where, None if series is None else str(series))
     name = label if path.is_dir() else where  # folders are called after patients
-    if len({one.patient for one in chosen_slices} - {None}) > 1:
-        raise InputError(f"{name} holds slices of several patients (their PatientIDs differ); give those of one patient")
+    patients = [one.patient for one in chosen_slices]
+    if are_several(patients):
+        raise InputError(f"{name} holds slices of several patients (they differ in {WHAT_DIFFERS}); give those of one patient")
+    with_id = sum(patient.patient_id is not None for patient in patients)
+    unnamed = (f"{name}: {len(patients) - with_id} of {len(patients)} pictures have no PatientID; check that they are of the same patient",)
     unique, copied = without_copies(chosen_slices, name)
     stack, doubts = stacked(unique, name)
     used = evenly(stack, slices)
@@ -52,8 +56,10 @@ def read_series(
         view = _of_all(view, stack)
     images, padding = _pictures(used, view, pad, name)
     facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}
-    patient = next((one.patient for one in chosen_slices if one.patient), None)
-    return Series(images, facts, (*copied, *doubts, *more), ImageHeader.from_dict(facts["header"]), patient)
+    doubts = (*unnamed * (0 < with_id < len(patients)), *copied, *doubts, *more)
+    return Series(
+        images, facts, doubts, ImageHeader.from_dict(facts["header"]), max(patients, key=lambda patient: patient.patient_id or "")
+    )
 
 
 def _checked(source: str | Path) -> Path:

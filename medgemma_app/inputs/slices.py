@@ -12,6 +12,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import PLACE, ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
 from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.identity import Identity
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -44,7 +45,7 @@ class Slice:
     directions: tuple[float, ...]
     location: float | None
     instance: float
-    patient: str | None = None  # a digest of the PatientID
+    patient: Identity
 
 
 def kind_of(path: Path) -> tuple[Kind, str]:

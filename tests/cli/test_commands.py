@@ -244,7 +244,7 @@ def test_pictures_of_different_patients_are_refused_before_the_model_is_loaded(m
     for arguments in (["findings", scan, "--prior", other], ["findings", scan, "--view", other], ["ask", scan, other, "Is it worse?"]):
         result = medgemma(*arguments)
         assert (result.exit_code, result.loads) == (2, 0)
-        assert "PatientIDs differ" in result.stderr and "MRN1" not in result.stderr.replace("MRN1.dcm", "")
+        assert "they differ in PatientID" in result.stderr and "MRN1" not in result.stderr.replace("MRN1.dcm", "")
 
 
 def test_notes_may_be_any_text_and_of_two_patients_one_is_chosen(medgemma, tmp_path):
