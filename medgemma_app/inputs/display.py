@@ -7,8 +7,8 @@ The transforms are pydicom's own; they get the header's values only after those 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError, OptionError
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
 PERCENTILES = "percentiles 0.1 and 99.9"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+MOST_WINDOWS = 10  # of a header that are tried
 _NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 
 
@@ -128,6 +129,10 @@ def decode_dicom(
     flat = for_frame(header, number - 1)
     pixels, doubts = decode_frame(header, name, number - 1)
     picture, view, more = show(pixels, flat, name, chosen)
+    if frames > 1 and isinstance(view, Range) and view.of_stored:
+        every = ((decode_frame(header, name, index)[0], for_frame(header, index)) for index in range(frames))
+        view = of_acquisition(view, every, name)
+        picture = render(pixels, flat, view)
     facts = ImageHeader.from_dict(flat)
     found = {
         "format": "DICOM",
@@ -156,9 +161,9 @@ def parse_window(text: str) -> Window:
 
 def show(pixels: Pixels, header: Dataset, name: str, window: Window | None = None) -> tuple[Image, View | None, tuple[str, ...]]:
     """The picture, how it is shown (None for colour), and what deserves a warning. Raises InputError."""
-    view, doubts = _choose_view(pixels, header, name, window)
+    view, doubts = choose_view(pixels, header, name, window)
     picture = render(pixels, header, view)
-    if view is None or view.source not in ("header", "option") or not is_blank(thumbnail(picture)):
+    if view is None or isinstance(view, Range) or not is_blank(thumbnail(picture)):
         return picture, view, doubts
     shown = f"window {view.center:g}/{view.width:g}" if isinstance(view, Window) else "look-up table"
     if window:
@@ -166,17 +171,32 @@ def show(pixels: Pixels, header: Dataset, name: str, window: Window | None = Non
         raise InputError(
             f"{name} shows nothing in the {shown}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
         )
-    useless = f"{name} shows nothing in the {shown} of its header; it is shown by percentiles of its values, --window C/W chooses others"
+    useless = f"{name} shows nothing in the {'Hounsfield windows' if isinstance(view, Hounsfield) else shown + ' of its header'}"
+    for other in _header_windows(header)[:MOST_WINDOWS]:
+        if not is_blank(thumbnail(picture := render(pixels, header, other))):
+            used = f"{useless}; it is shown in another window of its header, {other.center:g}/{other.width:g}, --window C/W chooses others"
+            return picture, other, (*doubts, used)
     spread = Range(*percentiles(pixels, header, name), PERCENTILES)
+    useless += "; it is shown by percentiles of its values, --window C/W chooses others"
     return render(pixels, header, spread), spread, (*doubts, useless)
 
 
-def _choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | None) -> tuple[View | None, tuple[str, ...]]:
+def of_acquisition(view: Range, every: Iterable[tuple[Pixels, Dataset]], name: str) -> Range:
+    """From the smallest to the largest stored value of all the pictures of an acquisition, given with their headers."""
+    ranges = [value_range(pixels, header, name, stored=True) for pixels, header in every]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return replace(view, low=low, high=high, source=f"{view.source} of the series")
+
+
+def choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | None) -> tuple[View | None, tuple[str, ...]]:
+    """How the picture is shown (None for colour), before it is known whether it shows anything so, and warnings. Raises InputError."""
     if is_colour(pixels, header):
         if window:
             raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
         return None, ()
-    modality, doubts = ImageHeader.from_dict(header).modality, _contradictions(header, name)
+    # A localizer is a projection, and is shown like a radiograph.
+    modality = None if "LOCALIZER" in (header.get("ImageType") or ()) else ImageHeader.from_dict(header).modality
+    doubts = _contradictions(header, name)
     if window:
         return window, doubts
     if modality == "CT" and is_hounsfield(header):
@@ -190,25 +210,25 @@ def _choose_view(pixels: Pixels, header: Dataset, name: str, window: Window | No
         bits, used = numbers(header.VOILUTSequence[0], "LUTDescriptor")[2], int(table[0].max()).bit_length()
         wrong = f"{name} has a look-up table that claims {bits:g} bits and uses {used}; it is scaled to those that it uses"
         return Table(*table), (*doubts, *(wrong,) * (bits > used > 0))
-    if found := _header_window(header):
-        return found, doubts
+    if windows := _header_windows(header):
+        return windows[0], doubts
     spread = _full_range(pixels, header, name)
     useless = f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values, --window C/W chooses others"
     return spread, (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
 
 
-def _header_window(header: Dataset) -> Window | None:
-    """The first window that can be applied."""
+def _header_windows(header: Dataset) -> list[Window]:
+    """The windows that can be applied."""
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        return None
+        return []
     slope = numbers(header, "RescaleSlope")
     if function == "LINEAR" and ((slope and slope[0] % 1) or "PixelData" not in header):
         function = "LINEAR_EXACT"  # LINEAR is made for whole numbers: it takes 1 off the width
     centers, widths = (several_numbers(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
     smallest = 1 if function == "LINEAR" else 0
     pairs = ((center, width) for center, width in zip(centers, widths, strict=False) if center is not None and width)
-    return next((Window(center, width, function) for center, width in pairs if width >= smallest), None)
+    return [Window(center, width, function) for center, width in pairs if width >= smallest]
 
 
 def _full_range(pixels: Pixels, header: Dataset, name: str) -> Range:

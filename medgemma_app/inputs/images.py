@@ -159,7 +159,7 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     if not by_choice and is_saturated(small):
         raise InputError(f"{name} is saturated: nearly all of it is white; export it with its full range of grey values")
     if window != CT_IN_COLOUR:
-        doubts = (*doubts, *warn_doubtful(small, name))
+        doubts = (*doubts, *warn_doubtful(small, name, windowed=window in ("header", "option", "VOI LUT")))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square
         facts["shown"] = {"width": picture.width, "height": picture.height}
     picture, padding = squared(picture, pad=pad)

@@ -36,6 +36,7 @@ BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
 DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
+MOST_BLACK = 0.9  # of a picture in a window: beyond this it gives a warning
 # How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
 NOISE = 0.8
 COLOUR_LEVELS = 24
@@ -192,11 +193,11 @@ def is_blank(small: Image) -> bool:
 
 def is_saturated(small: Image) -> bool:
     """True for the thumbnail of a picture that is next to all white: exported in the wrong range, most often."""
-    return _white(small) > MOST_WHITE
+    return _share(small, 255) > MOST_WHITE
 
 
-def _white(small: Image) -> float:
-    return small.convert("L").histogram()[255] / (small.width * small.height)
+def _share(small: Image, level: int) -> float:
+    return small.convert("L").histogram()[level] / (small.width * small.height)
 
 
 def is_noise(small: Image) -> bool:
@@ -207,11 +208,13 @@ def is_noise(small: Image) -> bool:
     return bool(min(np.diff(levels, axis=axis).var() for axis in (0, 1)) > NOISE * 2 * levels.var())
 
 
-def warn_doubtful(small: Image, name: str) -> tuple[str, ...]:
-    """What a reader should know from the thumbnail: burnt-out pictures, and colour where a radiograph is expected."""
-    found = []
-    if _white(small) > DOUBTFUL_WHITE:
-        found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white")
+def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]:
+    """What a reader should know from the thumbnail: too much white, or black in a window, and colour where a radiograph is expected."""
+    found, advice = [], "; --window C/W chooses another window" if windowed else ""
+    if _share(small, 255) > DOUBTFUL_WHITE:
+        found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white{advice}")
+    if windowed and _share(small, 0) > MOST_BLACK:
+        found.append(f"{name} is nearly black: more than {MOST_BLACK:.0%} of it is pure black{advice}")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)

@@ -9,8 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, read_header
-from medgemma_app.inputs.display import PERCENTILES, Range, View, Window, is_colour, parse_window, render, show
+from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, numbers, read_header
+from medgemma_app.inputs.display import (
+    PERCENTILES,
+    Hounsfield,
+    Range,
+    View,
+    Window,
+    choose_view,
+    is_colour,
+    is_hounsfield,
+    is_inverse,
+    of_acquisition,
+    parse_window,
+    render,
+    show,
+)
 from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
@@ -18,7 +32,6 @@ from medgemma_app.inputs.images import Series, as_rgb, squared
 from medgemma_app.inputs.levels import is_blank, thumbnail
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
-from medgemma_app.inputs.transforms import value_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,10 +64,19 @@ def read_series(
     unique, copied = without_copies(chosen_slices, name)
     stack, doubts = stacked(unique, name)
     used = evenly(stack, slices)
-    view, facts, more = _middle(used[len(used) // 2], name, chosen)
+    middle = used[len(used) // 2]
+    view, facts, more = _middle(middle, name, chosen)
     if isinstance(view, Range) and view.of_stored:
-        view = _of_all(view, stack)
-    images, padding = _pictures(used, view, pad, name)
+        every = ((pixels, header) for path, group in _by_file(stack) for pixels, header, _ in _decoded(path, group))
+        view = of_acquisition(view, every, name)
+    drawn = _drawn(used, view, name)
+    if isinstance(view, Hounsfield) and _are_blank(drawn):
+        view, facts, more = _middle(middle, name, chosen, by_itself=True)
+        drawn = _drawn(used, view, name)
+    if _are_blank(drawn):
+        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
+    shown = [squared(picture, pad=pad) for picture in drawn]
+    images, padding = tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
     facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}
     doubts = (*unnamed * (0 < with_id < len(patients)), *copied, *doubts, *more)
     return Series(
@@ -81,40 +103,55 @@ def evenly(stack: list[Slice], most: int) -> list[Slice]:
     return [stack[round(index / most * (len(stack) - 1))] for index in range(1, most + 1)]
 
 
-def _middle(one: Slice, name: str, window: Window | None) -> tuple[View | None, dict[str, Any], tuple[str, ...]]:
-    """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings."""
+def _middle(
+    one: Slice, name: str, window: Window | None, *, by_itself: bool = False
+) -> tuple[View | None, dict[str, Any], tuple[str, ...]]:
+    """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings.
+
+    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless it is looked at ``by_itself``.
+    """
     [(pixels, header, doubts)] = _decoded(one.path, [one])
     size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
     facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
     with guarded(name):
-        _, view, more = show(pixels, header, name, window)
+        view, more = choose_view(pixels, header, name, window)
+        if by_itself or not isinstance(view, Hounsfield):
+            _, view, more = show(pixels, header, name, window)
         if isinstance(view, Range) and view.source == PERCENTILES:
             view = replace(view, source=f"{PERCENTILES} of the middle slice")
         return view, facts, (*header_warnings(header, name), *doubts, *more)
 
 
-def _of_all(view: Range, stack: list[Slice]) -> Range:
-    """From the smallest to the largest value of the whole acquisition."""
-    low, high = view.low, view.high
-    for path, group in groupby(stack, lambda one: one.path):
-        for pixels, header, _ in _decoded(path, list(group)):
-            least, most = value_range(pixels, header, shown_name(path), stored=True)
-            low, high = min(low, least), max(high, most)
-    return replace(view, low=low, high=high, source=f"{view.source} of the series")
+def _by_file(slices: list[Slice]) -> Iterator[tuple[Path, list[Slice]]]:
+    for path, group in groupby(slices, lambda one: one.path):
+        yield path, list(group)
 
 
-def _pictures(used: list[Slice], view: View | None, pad: bool, name: str) -> tuple[tuple[Image, ...], dict[str, int] | None]:
-    drawn = []
-    for path, group in groupby(used, lambda one: one.path):
-        for pixels, header, _ in _decoded(path, list(group)):
+def _drawn(used: list[Slice], view: View | None, name: str) -> list[Image]:
+    """The pictures of the slices. Raises InputError where their headers do not agree on what their values mean."""
+    drawn: list[Image] = []
+    first: tuple[Path, tuple[bool, ...]] | None = None
+    for path, group in _by_file(used):
+        for pixels, header, _ in _decoded(path, group):
             if is_colour(pixels, header) != (view is None):
                 raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
+            first = first or (path, _meaning(header, view))
+            if _meaning(header, view) != first[1]:
+                both = " and ".join(dict.fromkeys((shown_name(first[0]), shown_name(path))))
+                raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
             with guarded(shown_name(path)):
                 drawn.append(render(pixels, header, view))
-    if all(is_blank(thumbnail(picture)) for picture in drawn):
-        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
-    shown = [squared(picture, pad=pad) for picture in drawn]
-    return tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
+    return drawn
+
+
+def _meaning(header: Dataset, view: View | None) -> tuple[bool, ...]:
+    """What of a header decides what the stored values mean, and must be the same in every slice."""
+    rescaled = bool(header.get("ModalityLUTSequence") or numbers(header, "RescaleSlope"))
+    return rescaled, is_inverse(header), isinstance(view, Hounsfield) and is_hounsfield(header)
+
+
+def _are_blank(drawn: list[Image]) -> bool:
+    return all(is_blank(thumbnail(picture)) for picture in drawn)
 
 
 def _decoded(path: Path, frames: list[Slice]) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:

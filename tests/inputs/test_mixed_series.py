@@ -1,4 +1,4 @@
-"""Slices whose headers disagree: those of two patients are refused."""
+"""Slices whose headers disagree: those of two patients are refused, and those whose values mean different things."""
 
 from pathlib import Path
 from typing import Any
@@ -61,3 +61,26 @@ def test_one_id_of_two_issuers_is_of_two_patients(tmp_path: Path) -> None:
 def test_slices_that_may_be_of_one_patient_are_one_series(tmp_path: Path, changes: dict[str, Any], warnings: int) -> None:
     series = read_series(mixed(tmp_path, changes))
     assert series.warnings == ("series 3 (CT): 3 of 6 pictures have no PatientID; check that they are of the same patient",) * warnings
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleType": "US"},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"PresentationLUTShape": "INVERSE"},
+    ],
+)
+@pytest.mark.parametrize("modality", ["CT", "PT"])
+def test_slices_whose_values_mean_different_things_are_refused(tmp_path: Path, modality: str, changes: dict[str, Any]) -> None:
+    folder = changed(mixed(tmp_path, changes), {"Modality": modality}, tuple(path.name for path in tmp_path.iterdir()))
+    if (modality, "RescaleType" in changes) == ("PT", True):
+        assert len(read_series(folder).images) == 6
+        return
+    with pytest.raises(InputError, match=r"mixes kinds of values \(rescale, units or polarity differ in 00\d and 00\d\)"):
+        read_series(folder)
+
+
+def test_the_values_of_a_rescale_may_differ_from_slice_to_slice(tmp_path: Path) -> None:
+    assert len(read_series(mixed(tmp_path, {"RescaleSlope": 1.5})).images) == 6
