@@ -55,14 +55,17 @@ PLACE = (
     "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
 )  # fmt: skip
 READ = (*image_header.READ, *_PIXELS, *_PALETTES)
-# Of the classes that hold pixels (PS3.4 B.5), those that show no patient, and those that may not.
+# Classes (PS3.4 B.5, or what they begin with) and modalities that show no patient even where they hold pixels, and those that may not.
 _SEGMENTATION, _DOSES = "a segmentation, which is a mask drawn over other pictures", "a map of radiotherapy doses"
 NO_PATIENT = {
     **dict.fromkeys((f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 7, 8)), _SEGMENTATION),
     "1.2.840.10008.5.1.4.1.1.481.2": _DOSES, "SEG": _SEGMENTATION, "RTDOSE": _DOSES,
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.11", "PR"), "a presentation state, which says how other pictures are shown"),
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.88", "SR", "KO"), "a structured report"),
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.104", "DOC"), "a document"),
 }  # fmt: skip
 DOUBTFUL = {
-    "1.2.840.10008.5.1.4.1.1.481.1": "a radiotherapy image (of a portal, or computed for planning)",
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.481.1", "RTIMAGE"), "a radiotherapy image (of a portal, or computed for planning)"),
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map (computed values, not a picture as it was taken)",
     "1.2.840.10008.5.1.4.1.1.7": "a secondary capture, which may be a screenshot, a scanned document or text",
 }
@@ -177,19 +180,24 @@ def _checked(header: Dataset, name: str) -> Dataset:
 
     header.patient = identity.take_identity(header)
     kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
-    shown = NO_PATIENT.get(kind) or NO_PATIENT.get(str(header.get("Modality")))
-    if shown:
-        raise NoPicture(f"{name} is {shown}; give the picture that it belongs to")
     if "Rows" not in header or "Columns" not in header:
         if "Image Storage" in kind.name:
             raise ValueError("a picture that is cut short before its size")
         what = f" ({kind.name})" if kind.name != kind else ""
         raise NoPicture(f"{name} holds no picture{what}; give a DICOM image (not a report, directory, plan or waveform)")
+    if shown := _listed(NO_PATIENT, header, kind):
+        raise NoPicture(f"{name} is {shown}; give the picture that it belongs to")
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
         explicit = ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return header
+
+
+def _listed(kinds: dict[str, str], header: Dataset, kind: str) -> str | None:
+    """What a header is by its class, by what that begins with, or by its modality."""
+    keys = (kind, kind.rpartition(".")[0], str(header.get("Modality") or "").strip().upper())
+    return next((kinds[key] for key in keys if key in kinds), None)
 
 
 def _check_encoding(file: _Bounded, name: str) -> str:
@@ -234,9 +242,7 @@ def unreadable(syntax: UID, name: str) -> InputError:
 def header_warnings(header: Dataset, name: str) -> tuple[str, ...]:
     """What the header says that deserves a warning."""
     facts, found = ImageHeader.from_dict(header), []
-    kind = str(header.get("SOPClassUID") or "")
-    doubtful = DOUBTFUL.get(kind) or DOUBTFUL.get(kind.rpartition(".")[0])
-    if doubtful:
+    if doubtful := _listed(DOUBTFUL, header, str(header.get("SOPClassUID") or "")):
         found.append(f"{name} is {doubtful}; give the picture as the device took it, if there is one")
     if facts.presentation_intent == "FOR PROCESSING":
         found.append(f"{name} holds raw detector data (FOR PROCESSING); give the picture made for viewing, if there is one")

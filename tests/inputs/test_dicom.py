@@ -341,28 +341,43 @@ def test_any_damage_gives_a_picture_or_an_input_error(
 
 
 @pytest.mark.parametrize(
-    ("sop_class", "message"),
+    ("kind", "message"),
     [
         ("1.2.840.10008.5.1.4.1.1.66.4", "is a segmentation"),
         ("1.2.840.10008.5.1.4.1.1.481.2", "is a map of radiotherapy doses"),
+        ("1.2.840.10008.5.1.4.1.1.11.1", "is a presentation state"),
+        ("1.2.840.10008.5.1.4.1.1.88.33", "is a structured report"),
+        ("1.2.840.10008.5.1.4.1.1.104.1", "is a document"),
+        ("SEG", "is a segmentation"),
+        ("PR", "is a presentation state"),
+        ("SR", "is a structured report"),
+        ("KO", "is a structured report"),
+        ("DOC", "is a document"),
     ],
 )
-def test_what_does_not_show_a_patient_is_refused_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
+def test_what_does_not_show_a_patient_is_refused_by_its_class_or_modality(tmp_path: Path, kind: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_image(written(tmp_path, made(SOPClassUID=sop_class)))
+        read_image(written(tmp_path, made(**{"Modality" if kind.isalpha() else "SOPClassUID": kind})))
 
 
 @pytest.mark.parametrize(
-    ("sop_class", "message"),
+    ("kind", "message"),
     [
+        ("RTIMAGE", "radiotherapy image"),
         ("1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
         ("1.2.840.10008.5.1.4.1.1.7.2", "secondary capture"),
         ("1.2.840.10008.5.1.4.1.1.481.1", "radiotherapy image"),
         ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
     ],
 )
-def test_what_may_not_show_a_patient_gives_a_warning_by_its_class(tmp_path: Path, sop_class: str, message: str) -> None:
-    assert message in read_image(written(tmp_path, made(SOPClassUID=sop_class))).warnings[0]
+def test_what_may_not_show_a_patient_gives_a_warning_by_its_class_or_modality(tmp_path: Path, kind: str, message: str) -> None:
+    assert message in read_image(written(tmp_path, made(**{"Modality" if kind.isalpha() else "SOPClassUID": kind}))).warnings[0]
+
+
+def test_a_picture_that_does_not_say_its_class_is_read() -> None:
+    ds = made(Modality="DX")
+    del ds.SOPClassUID
+    assert read_image(ds).warnings == ()
 
 
 def test_an_object_without_a_picture_is_named_by_its_class(tmp_path: Path) -> None:
