@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -120,6 +121,12 @@ def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
         chosen = source
     elif isinstance(source, str) and Path(source).name == source and _shipped(source):
         chosen = read_prompt(source)
+    elif isinstance(source, str) and Path(source).name == source and not Path(source).suffix and not Path(source).exists():
+        close = get_close_matches(source, [path.stem for path in prompt_paths()], n=1)
+        advice = f"did you mean {close[0]}? " if close else ""
+        raise PromptError(
+            f"there is no prompt {source!r}; {advice}medgemma prompts lists those that there are; a file is given by its path"
+        )
     else:
         refuse_url(source)
         with open_input(source, what="a prompt file") as file:

@@ -100,7 +100,7 @@ def test_a_shuffled_prompt_is_not_the_same_prompt(demo):
     prompt, shuffled = Prompt((picture, "Which is it, and why?")), Prompt(("Which is it, and why?", picture))
     probabilities = [[token.logprob for token in demo.stream(order, Options(max_tokens=5))][:5] for order in (prompt, shuffled)]
     assert demo.tokenize(prompt) != demo.tokenize(shuffled)
-    assert probabilities[0] != pytest.approx(probabilities[1], abs=4e-5)  # the noise the reference tests allow
+    assert probabilities[0] != pytest.approx(probabilities[1], abs=4e-5)  # the most noise that the reference tests allow
 
 
 def test_sections_hold_what_stands_under_the_headings(demo, scan, notes):

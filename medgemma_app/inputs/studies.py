@@ -92,7 +92,8 @@ def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[
         if listed:
             folders = _listed_in(Path(name), left_out)
         elif name == "-" or not Path(name).is_dir():
-            found.setdefault(Path(name).resolve(), StudySource(name))
+            if found.setdefault(Path(name).resolve(), study := StudySource(name)) is not study:
+                left_out.append(f"{study.name}, which was given before")
             continue
         else:
             folders = walk(Path(name), left_out)

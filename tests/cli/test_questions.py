@@ -181,6 +181,8 @@ def test_a_prompt_of_this_program_is_chosen_by_its_name(medgemma, notes):
         ("findings", "findings_prior", 'this study needs one with "pictures: one"'),
         ("findings", "no-such-prompt.md", "no-such-prompt.md does not exist"),
         ("findings", "SCAN", "scan.png is "),
+        ("soap", "progess_note", "there is no prompt 'progess_note'; did you mean progress_note?"),
+        ("soap", "zzz", "there is no prompt 'zzz'; medgemma prompts lists"),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_one_line_before_the_model_is_loaded(medgemma, scan, notes, german, command, prompt, message):

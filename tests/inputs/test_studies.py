@@ -31,6 +31,7 @@ def test_a_study_named_by_several_paths_is_one(folder: Path) -> None:
 
 def test_a_study_is_shown_without_the_folders_it_lies_in(folder: Path) -> None:
     found = find_studies([str(folder), "missing.png"]).studies
+    assert find_studies(["missing.png", "./missing.png"]).left_out == ["missing.png, which was given before"]
     assert [study.name for study in found] == ["scan.png", "missing.png"]
     assert StudySource("visits.jsonl", part=4).name == "visits.jsonl line 4"
     assert StudySource(str(folder), number=3).name == "study 3"

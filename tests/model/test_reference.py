@@ -12,7 +12,7 @@ from tiny import make_checkpoint
 from medgemma_app import MedGemma, Options, Prompt
 
 golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-FLOAT32_NOISE = 4e-5  # after a prompt of 2,000 tokens; after short ones it is below 2e-5
+FLOAT32_NOISE, LONG_NOISE = 2e-5, 4e-5  # the second after prompts of more than 2,000 tokens
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def assert_agrees(model, prompt, wanted):
     ids = wanted["ids"][:-1] if wanted["ids"][-1] in stop else wanted["ids"]
     assert [token.id for token in tokens] == ids
     gap = np.abs(np.array([token.logprob for token in tokens]) - wanted["logprobs"][: len(ids)])
-    assert gap.max() < FLOAT32_NOISE
+    assert gap.max() < (LONG_NOISE if len(wanted["prompt"]) > 2000 else FLOAT32_NOISE)
 
 
 def cases(names):
