@@ -55,7 +55,7 @@ def ask_task(
         "scans": [dict(study.facts) for study in studies],
         "notes": None if visit is None else dict(visit.facts),
     }
-    warnings = tuple(warning for one in (*studies, *([visit] if visit else [])) for warning in one.warnings)
+    warnings = (*(warning for study in studies for warning in study.warnings), *(visit.doubts if visit else ()))
 
     def report(generation: Generation, options: Options) -> Report:
         from medgemma_app.validate import validate_answer
@@ -113,9 +113,10 @@ def locate(
 def locate_task(model: Model, scan: Picture, target: str, *, options: Options | None = None) -> Task:
     """Reads the picture; see ``locate``."""
     target = checked_text(target, "target")
-    if checked_options(options).repetition_penalty not in (None, 1):
-        raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")
+    check_box_options(checked_options(options))
     picture = scan if isinstance(scan, Scan) else read_image(scan)
+    if not {"width", "height"} <= picture.facts.keys():
+        raise InputError("the facts of this scan lack its width and height, so no box could be placed; give the picture or its file")
     check_model(model)
     prompt, file = locate_prompt(picture.image, target)
 
@@ -138,9 +139,15 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
     return Task(prompt, checked_options(options, prompt).seeded(), report, retry_penalty=None)
 
 
+def check_box_options(options: Options) -> None:
+    """Raises OptionError for a repetition penalty."""
+    if options.repetition_penalty not in (None, 1):
+        raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")
+
+
 def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
     """The box in pixels of the file that ``facts`` describe (see ``Scan``): clipped to the picture, None where it is outside."""
-    shown, padding = facts.get("shown") or facts, facts["padding"] or dict.fromkeys(("left", "top", "right", "bottom"), 0)
+    shown, padding = facts.get("shown") or facts, facts.get("padding") or dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
     def pixel(edge: float, before: str, after: str, size: str) -> int:
         """The square is the picture as it is shown, with borders before and after it."""

@@ -218,8 +218,7 @@ def soap_task(
     file = choose_prompt("soap" if prompt is None else prompt, "soap")
     check_model(model)
     kept, lost = _fit(model, read, options, truncate, file)
-    left_out = ", ".join(read.facts.get("left_out", ()))
-    warnings = (*read.warnings, *lost, *([f"not sent to the model: {left_out}"] if left_out else []))
+    warnings = (*read.doubts, *lost)
 
     def report(generation: Generation, options: Options) -> SoapReport:
         from medgemma_app.validate import validate_soap

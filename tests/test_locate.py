@@ -154,3 +154,11 @@ def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_an
     assert "<b>rib" not in page
     locate(ScriptedModel(answer([100, 200, 300, 400])), drawn(100, 100, 1, 1, 9, 9), "rib").save(tmp_path / "boxes.pdf")
     assert (tmp_path / "boxes.pdf").stat().st_size > 1000
+
+
+def test_a_scan_whose_facts_lack_its_size_is_refused_before_the_model_is_asked():
+    model = ScriptedModel(answer([0, 0, 500, 500]))
+    with pytest.raises(InputError, match="lack its width and height"):
+        locate(model, Scan(Image.new("RGB", (64, 64)), {}), "mark")
+    report = locate(model, Scan(Image.new("RGB", (64, 64)), {"width": 64, "height": 64}), "mark")
+    assert edges(report) == (0, 0, 32, 32) and len(model.prompts) == 1

@@ -33,6 +33,11 @@ def test_pictures_come_first_then_the_notes_then_the_question(scan, tmp_path):
     assert [caption for caption, _ in report.images] == ["picture 1: current", "picture 2: current"]
 
 
+def test_what_of_the_notes_is_not_sent_is_said():
+    report = ask(ScriptedModel("Yes."), "Why?", notes={"note": NOTES, "problems": [{"name": "Sepsis", "status": "entered-in-error"}]})
+    assert report.warnings == ("not sent to the model: entry (entered in error)",)
+
+
 def test_a_question_may_stand_alone():
     report = ask(model := ScriptedModel("A drug."), "What is metformin?")
     assert model.prompts[0].parts == ("What is metformin?",)

@@ -103,7 +103,7 @@ class Run:
         form = form_of(output, several=len(paths) > 1, as_json=settings.as_json, force=settings.force)
         if settings.resume and (form != "lines" or settings.force):
             raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
-        if settings.resume and "-" in paths:
+        if settings.resume and "-" in (*paths, *self._inputs):
             raise OptionError("--resume cannot tell whether standard input has changed; give a file")
         if form in (".dcm", ".sr.dcm"):
             from medgemma_app.export.dicom import check_scan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medgemma_app.cli.options import ADVANCED, OUTPUT, AsJson, Frame, RunOptions, Window, argument, collected, option
+from medgemma_app.cli.options import ADVANCED, OUTPUT, AsJson, Frame, Patient, RunOptions, Window, argument, collected, option
 from medgemma_app.errors import OptionError
 from medgemma_app.notices import say
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from medgemma_app.cli.batch import Make
     from medgemma_app.inputs.studies import StudySource
     from medgemma_app.tasks import LocateReport, Report
+
+NO_INPUT = "question"  # what a question about no file is called
 
 
 @collected
@@ -25,12 +27,15 @@ def ask(
         list[str],
         argument("[SCAN|-]... QUESTION", "Pictures, folders of slices, or - for notes on standard input; then the question."),
     ],
+    frame: Frame = None,
+    window: Window = None,
+    patient: Patient = None,
     schema: Annotated[Path | None, option(ADVANCED, "Answer with JSON that follows the JSON schema in FILE.", metavar="FILE")] = None,
 ) -> None:
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
     from medgemma_app.inputs.notes import read_notes
-    from medgemma_app.inputs.studies import StudyList, StudySource
+    from medgemma_app.inputs.studies import StudyList, StudySource, read_study
     from medgemma_app.questions import ask_task, checked_text, read_studies
 
     *names, question = words
@@ -40,20 +45,18 @@ def ask(
     if names.count("-") > 1:
         raise OptionError("standard input can be read only once")
     job, scans = Run("ask", run), [name for name in names if name != "-"]
+    shown: dict[str, Any] = {"frame": frame, "window": window}
     if schema is not None:
         job.options = replace(job.options, schema=_read_schema(schema))
 
     def read(_study: StudySource) -> Make:
-        studies = read_studies(scans)
-        notes = read_notes("-") if "-" in names else None
+        studies = read_studies([read_study(scan, **shown) for scan in scans])
+        notes = read_notes("-", patient=patient) if "-" in names else None
         return lambda model: ask_task(model, question, *studies, notes=notes, options=job.options)
 
-    found = StudyList([StudySource(names[0] if names else "-")], [])
-    raise typer.Exit(
-        job.studies(
-            found, read, asked={"question": question, "schema": job.options.schema}, inputs=[*names[1:], *([str(schema)] if schema else [])]
-        )
-    )
+    found = StudyList([StudySource(names[0] if names else NO_INPUT)], [])
+    asked = {"question": question, "schema": job.options.schema, "patient": patient, **shown}
+    raise typer.Exit(job.studies(found, read, asked=asked, inputs=[*names[1:], *([str(schema)] if schema else [])]))
 
 
 def _read_schema(path: Path) -> str:
@@ -86,10 +89,11 @@ def locate(
     from medgemma_app.export.html import png
     from medgemma_app.inputs.images import read_image
     from medgemma_app.inputs.studies import StudyList, StudySource
-    from medgemma_app.questions import checked_text, locate_task
+    from medgemma_app.questions import check_box_options, checked_text, locate_task
     from medgemma_app.tasks import LocateReport
 
     job, target = Run("locate", run), checked_text(target, "target")
+    check_box_options(job.options)
     if save_boxes is not None:
         check_output(save_boxes, "--save-boxes", [scan], force=run.force)
     shown: dict[str, Any] = {"frame": frame, "window": window}

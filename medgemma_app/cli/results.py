@@ -12,6 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,11 +121,16 @@ class Results:
 def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str | None:
     """SHA-256 of a study's inputs: a file or one line of it, or the files of a folder, and ``others``; None if they cannot be read."""
     try:
-        names = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if Path(path).is_dir() else [path]
-        digests = [_line_hashes(path, Path(path).stat().st_mtime_ns)[part - 1]] if part else [_file_hash(name) for name in names]
-        return hashlib.sha256("".join([*digests, *map(_file_hash, others)]).encode()).hexdigest()
+        digests = [_line_hashes(path, Path(path).stat().st_mtime_ns)[part - 1]] if part else _hashes(path)
+        return hashlib.sha256("".join(chain(digests, *map(_hashes, others))).encode()).hexdigest()
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _hashes(path: str) -> list[str]:
+    """Of a file, or of the files of a folder."""
+    names = sorted(entry.path for entry in os.scandir(path) if entry.is_file()) if Path(path).is_dir() else [path]
+    return [_file_hash(name) for name in names]
 
 
 def _file_hash(path: str) -> str:

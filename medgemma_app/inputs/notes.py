@@ -48,6 +48,12 @@ class Notes:
     warnings: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()  # of the text, for ``fit``; none for a text that is one piece
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The warnings, and a sentence on what of the source is not in the text."""
+        left_out = ", ".join(self.facts.get("left_out", ()))
+        return (*self.warnings, *([f"not sent to the model: {left_out}"] if left_out else []))
+
     def fit(self, count: Callable[[str], int], limit: int) -> tuple[str, str]:
         """The part of the text of which ``count`` finds at most ``limit`` tokens, and a sentence on what was left out ("" for nothing).
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from dicoms import a_series
 from PIL import Image
 from scripted_model import ScriptedModel
 
@@ -127,7 +129,6 @@ def test_the_demo_can_be_asked_for_a_box(medgemma, scan):
         (["SCAN", "rib", "--save-boxes", "there.png"], "exists already"),
         (["SCAN", "rib", "--save-boxes", "new.png", "-o", "new.png"], "new.png"),
         (["SCAN", "rib", "--save-boxes", "new.json", "-o", "new.json"], "one of the files that the command uses"),
-        (["SCAN", "rib", "--repetition-penalty", "1.1"], "leave it out"),
         (["SCAN", " "], "the target is empty"),
         ([".", "rib"], "a folder"),
         (["SCAN", "rib", "-o", "x.fhir.json"], "can be written as FHIR"),
@@ -192,10 +193,60 @@ def test_a_prompt_that_does_not_fit_is_one_line_before_the_model_is_loaded(medge
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_another_prompt_does_not_continue_a_file_of_results(medgemma, scan, german, tmp_path):
-    medgemma("findings", scan, "-o", tmp_path / "results.jsonl")
-    result = medgemma("findings", scan, "-o", tmp_path / "results.jsonl", "--resume", "--prompt", german)
-    assert result.exit_code == 2 and "prompt" in result.stderr
+def test_locate_refuses_a_repetition_penalty_before_the_model_is_loaded(medgemma, scan):
+    result = medgemma("locate", scan, "rib", "--repetition-penalty", "1.1")
+    assert (result.exit_code, result.loads, "leave it out" in result.stderr) == (2, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "named"),
+    [
+        (["findings", "SCAN"], ["findings", "SCAN", "--prompt", "GERMAN"], "prompt"),
+        (["soap", "NOTES"], ["soap", "NOTES", "--prompt", "progress_note"], "prompt"),
+        (["ask", "SCAN", "Why?"], ["ask", "SCAN", "When?"], "question"),
+        (["ask", "SCAN", "Why?"], ["ask", "SCAN", "Why?", "--schema", "SCHEMA"], "schema"),
+        (["ask", "SCAN", "Why?"], ["ask", "SCAN", "Why?", "--window", "40/400"], "window"),
+        (["locate", "SCAN", "rib"], ["locate", "SCAN", "lung"], "target"),
+        (["locate", "SCAN", "rib"], ["locate", "SCAN", "rib", "--window", "40/400"], "window"),
+    ],
+)
+def test_what_is_asked_otherwise_does_not_continue_a_file_of_results(medgemma, scan, notes, german, tmp_path, first, other, named):
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    files = {"SCAN": scan, "NOTES": notes, "GERMAN": german, "SCHEMA": tmp_path / "schema.json"}
+    options = ["--max-tokens", "4", "-o", tmp_path / "results.jsonl"]
+    medgemma(*(files.get(each, each) for each in first), *options)
+    result = medgemma(*(files.get(each, each) for each in other), *options, "--resume")
+    assert result.exit_code == 2 and named in result.stderr
+
+
+def test_ask_goes_on_only_where_its_inputs_are_the_same(medgemma, scan, tmp_path):
+    def asked(*words, resume=True, **how):
+        return medgemma("ask", *words, "--max-tokens", "4", "-o", tmp_path / "all.jsonl", *(["--resume"] if resume else ["--force"]), **how)
+
+    (folder := tmp_path / "ct").mkdir()
+    a_series(folder, 2)
+    for words in (["Why?"], [scan, folder, "Why?"]):
+        asked(*words, resume=False)
+        assert "nothing left to do" in asked(*words).stderr
+    slice_ = sorted(folder.iterdir())[0]
+    slice_.write_bytes(slice_.read_bytes() + b"\0\0")
+    assert "1 study changed" in asked(scan, folder, "Why?").stderr
+    asked(scan, "-", "Why?", resume=False, input="Cough for 3 days.")
+    result = asked(scan, "-", "Why?", input="Fever for 2 days.")
+    assert (result.exit_code, "standard input" in result.stderr) == (2, True)
+
+
+def test_ask_chooses_a_frame_and_a_patient(medgemma, tmp_path):
+    pages = [Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64), np.uint8)) for seed in (1, 2)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    assert "--frame" in medgemma("ask", tmp_path / "two.tif", "Why?").stderr
+    record = json.loads(medgemma("ask", tmp_path / "two.tif", "Why?", "--frame", "2", "--max-tokens", "4", "--json").stdout)
+    assert record["input"]["scans"][0]["frame"] == 2
+    visits = json.dumps([{"patient_id": number, "note": f"Cough for {number} days, no fever."} for number in ("31", "47")])
+    assert "--patient" in medgemma("ask", "-", "Why?", input=visits).stderr
+    answer = medgemma("ask", "-", "Why?", "--patient", "47", "--max-tokens", "4", "-o", tmp_path / "a.html", input=visits)
+    assert answer.exit_code in (0, 3)
+    assert "47 days" in (page := (tmp_path / "a.html").read_text()) and "31 days" not in page
 
 
 def test_check_takes_the_sections_of_a_record_from_its_prompt(medgemma, tmp_path):
@@ -207,6 +258,10 @@ def test_check_takes_the_sections_of_a_record_from_its_prompt(medgemma, tmp_path
     (tmp_path / "record.json").write_text(json.dumps(record))
     result = medgemma("check", tmp_path / "record.json", model=None)
     assert "missing-section" not in result.stdout
+    for optional, missing in ([], True), (["beurteilung"], False):
+        prompt = {"sections": ["befund", "beurteilung"], "optional": optional}
+        (tmp_path / "record.json").write_text(json.dumps({**record, "text": text.split("\n")[0], "prompt": prompt}))
+        assert ("missing-section" in medgemma("check", tmp_path / "record.json", model=None).stdout) == missing
 
 
 def test_check_refuses_an_answer_to_a_question(medgemma, tmp_path):
