@@ -127,9 +127,12 @@ class Answers:
     def _remove_old_pages(self) -> None:
         """Removes pages of an earlier run with more studies, which the new index does not list."""
         number, folder = len(self._pages) + 1, Path(self._path or "").with_suffix("")
-        while (page := folder / f"{number:03}.html").is_file():
-            page.unlink()
-            number += 1
+        try:
+            while (page := folder / f"{number:03}.html").is_file():
+                page.unlink()
+                number += 1
+        except OSError as error:
+            raise OutputError(f"cannot remove {page.name} of an earlier run from {folder.name}: {reason(error)}") from error
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """Prints the part that was generated before the user stopped; files hold finished reports only."""
@@ -146,10 +149,11 @@ class Answers:
             from medgemma_app.export.html import index
 
             self._kept.append(index(self._pages).encode(errors="replace"))
-            self._remove_old_pages()
         if self._path is not None and self._kept:
             with self._printed_if_unwritten(*self._unseen):
                 write_whole(self._path, b"".join(self._kept))
+        if self._pages:
+            self._remove_old_pages()
 
     def _write(self, *pieces: str) -> None:
         text = printable("".join(pieces))

@@ -7,12 +7,14 @@ import json
 import os
 import stat
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from dicoms import a_series
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
+from medgemma_app.cli import output
 from medgemma_app.cli.app import app
 from medgemma_app.cli.output import json_line
 from medgemma_app.demo import draw_phantom
@@ -230,6 +232,38 @@ def test_control_characters_of_a_model_reach_no_pipe_and_no_file(medgemma, demo,
     assert TAMED in written
     assert not set(HOSTILE) & set(written + result.stderr) & set("\x1b\x9b\u202e\u2066\x00\r")
     assert "\\u001b" not in written
+
+
+def test_pages_of_an_earlier_run_go_only_when_the_new_index_is_written(medgemma, monkeypatch, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    draw_phantom(7)[0].save(tmp_path / "c.png")
+    medgemma("findings", scan, tmp_path / "b.png", tmp_path / "c.png", "-o", tmp_path / "all.html")
+    again = ["findings", scan, tmp_path / "b.png", "-o", tmp_path / "all.html", "--force"]
+    whole = output.write_whole
+
+    def full(path, content):
+        if path.name == "all.html":
+            raise OutputError("cannot write it: No space left on device")
+        whole(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(output, "write_whole", full)
+        assert medgemma(*again).exit_code == 2
+    assert (tmp_path / "all" / "003.html").exists()
+
+    unlink = Path.unlink
+
+    def refuse(path, **how):
+        if path.name == "003.html":
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        result = medgemma(*again)
+    assert (result.exit_code, "cannot remove 003.html of an earlier run" in result.stderr) == (2, True)
+    assert medgemma(*again).exit_code == 0
+    assert sorted(page.name for page in (tmp_path / "all").iterdir()) == ["001.html", "002.html"]
 
 
 def test_many_studies_in_html_are_an_index_and_a_page_each(tmp_path):
