@@ -1,4 +1,4 @@
-"""The word lists of ``data/*.txt``, which a clinician can edit: ``key: word, two words``, or ``name, name | reason``; # begins a remark."""
+"""The word lists of ``data/*.txt``, which a clinician can edit: ``key: word, two words``, or ``name, name``; # begins a remark."""
 
 from __future__ import annotations
 
@@ -31,12 +31,6 @@ def entries(name: str) -> dict[str, list[str]]:
         key, _, listed = line.partition(":")
         found.setdefault(key, []).extend(map(str.strip, listed.split(",")))
     return found
-
-
-def rows(name: str) -> list[tuple[list[str], list[str]]]:
-    """For each line, the names before the bar and those after it."""
-    parts = (line.partition("|") for line in lines(name))
-    return [([*map(str.strip, names.split(","))], [*filter(None, map(str.strip, reasons.split(",")))]) for names, _, reasons in parts]
 
 
 @cache

@@ -94,7 +94,7 @@ def _compare(text: Text, code: Code, facts: Iterable[Fact], said: list[Fact], ne
 
 def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """Where the source gives a drug a dose, the note gives this drug that dose; what no drug has in the source is an invented value."""
-    numbers, said = spoken_quantities(known_doses(source.told)), said_in(source.told)
+    numbers, said = spoken_quantities(known_doses(source.told)), said_in(source)
     spans = [(one, one.start, one.reach) for one in numbers if one.kind in DOSES or not one.kind]
     least = _LEAST_SPOKEN if source.spoken else 0
     owned = [one for one in _owned(source.told, spans, _DIRECTLY) if one.value.kind or _is_next(source.told, one, least)]

@@ -81,7 +81,11 @@ def numbers(tokens: Sequence[str]) -> list[Number]:
         found.extend(reading for index in range(len(row)) for reading in _readings(tokens, row, index))
         if not row and tokens[at] in _ALONE:
             found.append(Number(_ALONE[tokens[at]], at, at + 1))
-        at = row[-1][3] if row else at + 1
+        end = row[-1][3] if row else at + 1
+        pairs = ((SMALL.get(tokens[one], 0), TENS.get(at_token(tokens, one + 1), 0), one) for one in range(at, end - 1))
+        # "one fifty one sixty", which is a range
+        found.extend(Number(100.0 * small + 10 * ten, one, one + 2) for small, ten, one in pairs if ten and 0 < small < 10)
+        at = end
     return found
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from operator import add
 from typing import NamedTuple
 
-from medgemma_app.validate.lists import entries, rows
+from medgemma_app.validate.lists import entries, lines
 
 WORDS = {key: frozenset(listed) for key, listed in entries("cues").items()}
 UNITS, _FACTORS, VITALS, LABS, INITIALS = (
@@ -71,7 +71,7 @@ class Mention(NamedTuple):
     drugs: frozenset[str]
 
 
-_ROWS = [row for row, _ in rows("drugs")]
+_ROWS = [[*map(str.strip, line.split(","))] for line in lines("drugs")]
 _DRUG_ENDING = re.compile(rf"[a-z]{{3,25}}(?:{'|'.join(name[1:] for row in _ROWS for name in row if name.startswith('-'))})")
 DRUGS: dict[str, frozenset[str]] = {}
 for _row in _ROWS:

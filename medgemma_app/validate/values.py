@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import Source, factor, is_dialogue, mentions
+from medgemma_app.validate.terms import Source, factor, mentions
 
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
@@ -39,7 +39,7 @@ def invented_value(text: Text, source: Source) -> Iterator[Issue]:
     In a written source it is also no number that stands there by another name only, as 88 of "BP 128/88" for a heart rate. What a
     note gives as a limit, a total, a change or a conversion, its source need not give.
     """
-    said = said_in(source.told)
+    said = said_in(source)
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(text.text):
@@ -74,8 +74,9 @@ def _whole_pair(text: str, one: Quantity) -> tuple[int, int]:
 class Said:
     """The numbers of a source."""
 
-    def __init__(self, source: str) -> None:
-        self._source, self._is_dialogue = source, is_dialogue(source)
+    def __init__(self, read: Source) -> None:
+        self._source = source = read.told
+        self._is_dialogue = read.spoken
         found = spoken_quantities(known_doses(source))
         self._values = {round(said, 3) for one in found for said in (one.value, one.number)}
         self._numbers = Counter(round(one.number, 3) for one in found)
@@ -114,7 +115,7 @@ class Said:
 
 
 @lru_cache(maxsize=2)
-def said_in(source: str) -> Said:
+def said_in(source: Source) -> Said:
     """The numbers of a source; several checks ask for the same one."""
     return Said(source)
 

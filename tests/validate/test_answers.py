@@ -2,7 +2,7 @@
 
 import pytest
 
-from medgemma_app.prompts import read_prompt
+from medgemma_app.prompts import prompt_paths, read_prompt
 from medgemma_app.validate import validate_findings, validate_soap
 
 FINDINGS = "The heart is normal in size. The lungs are clear."
@@ -170,14 +170,17 @@ def test_brackets_around_an_answer_are_no_placeholder(written):
     assert "unfilled-template" not in errors(note(plan=f"Rest. {written}"))
 
 
-@pytest.mark.parametrize("name", ["findings", "findings_prior", "findings_prior_views", "findings_series", "findings_views", "soap"])
+@pytest.mark.parametrize("name", [path.stem for path in prompt_paths() if path.stem != "locate"])
 def test_the_lines_of_the_prompts_are_no_answer(name):
     file = read_prompt(name)
-    said = {head: text for head, _, text in (line.partition(": ") for line in file.text.splitlines()) if head.isupper()}
-    assert {head.lower() for head in said} == set(file.sections)
+    said = {head.lower(): text for head, _, text in (line.partition(": ") for line in file.text.splitlines()) if head.isupper()}
+    assert {*said} == set(file.sections)
+    validate = validate_findings if file.kind == "findings" else validate_soap
     for head, text in said.items():
-        whole = report(**{head.lower(): text}) if "FINDINGS" in said else note(**{head.lower(): text})
-        assert errors(whole) == {"unfilled-template"}
+        answers = dict.fromkeys(file.sections, "Unremarkable on this visit.") | {head: text}
+        whole = "\n".join(f"{section.upper()}: {answer}" for section, answer in answers.items())
+        found = validate(whole, sections=file.sections, optional=file.optional)
+        assert {issue.code for issue in found.errors} == {"unfilled-template"}, head
 
 
 def test_an_instruction_of_the_prompt_is_no_answer_wherever_it_stands():

@@ -3,6 +3,7 @@
 from medgemma_app.validate import validate_soap
 
 SAME = """
+Glucose 150-160. | sugars are like one fifty one sixty
 BP 120/80. | your blood pressure is one twenty over eighty .
 BP 120/80 mmHg. | blood pressure of a hundred and twenty over eighty
 BP 142/91. | b p was one hundred forty two over ninety one
