@@ -12,7 +12,8 @@ from tiny import make_checkpoint
 from medgemma_app import MedGemma, Options, Prompt
 
 golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-FLOAT32_NOISE, LONG_NOISE = 2e-5, 4e-5  # the second after prompts of more than 2,000 tokens
+FLOAT32_NOISE = 2e-5
+NOISIEST = {"image-across-the-chunk-boundary": 4e-5}  # of the demo, 2,074 tokens; it is at 2.9e-5, the next one at 1.3e-5
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,14 @@ def checkpoint(tmp_path_factory):
     return load
 
 
-def assert_agrees(model, prompt, wanted):
+def assert_agrees(model, prompt, wanted, noise=FLOAT32_NOISE):
     assert model.tokenize(prompt) == wanted["prompt"]
     tokens = [token for token in model.stream(prompt, Options(max_tokens=STEPS)) if token.id is not None]
     stop = set(model._loaded.processor.tokenizer.stopping_criteria.eos_token_ids)
     ids = wanted["ids"][:-1] if wanted["ids"][-1] in stop else wanted["ids"]
     assert [token.id for token in tokens] == ids
     gap = np.abs(np.array([token.logprob for token in tokens]) - wanted["logprobs"][: len(ids)])
-    assert gap.max() < (LONG_NOISE if len(wanted["prompt"]) > 2000 else FLOAT32_NOISE)
+    assert gap.max() < noise
 
 
 def cases(names):
@@ -45,7 +46,7 @@ def cases(names):
 
 @pytest.mark.parametrize("name", cases(golden["demo"]))
 def test_the_demo_agrees_with_the_reference(demo, name):
-    assert_agrees(demo, demo_prompts()[name], golden["demo"][name])
+    assert_agrees(demo, demo_prompts()[name], golden["demo"][name], NOISIEST.get(name, FLOAT32_NOISE))
 
 
 @pytest.mark.parametrize("case", cases(RANDOM))
