@@ -16,7 +16,8 @@ from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
 from medgemma_app.export.html import verdict
 from medgemma_app.export.marks import ordered, sections_of
-from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, sha256_of, shown_name
+from medgemma_app.inputs.dicom import Damaged, guarded
+from medgemma_app.inputs.files import THE_FOLDER, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def check_scan(scan: Scan, kind: str) -> None:
     """Raises InputError if no report of that kind on ``scan`` could be filed in DICOM. Called before the model runs."""
     if kind != "findings":
         raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
-    if not isinstance(scan, bytes) and Path(scan).is_dir():
-        scan = next(filter(_is_dicom, _files_below(scan)), scan)
-    if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not _identifiers(scan).get(keyword)]:
-        raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it cannot be filed in DICOM")
+    if isinstance(scan, bytes) or not Path(scan).is_dir():
+        _check_identifiers(_identifiers(scan), _name(scan))
+    elif not any(map(_has_identifiers, _files_below(scan))):
+        raise InputError(
+            f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
+        )
 
 
 def encapsulated_pdf(
@@ -92,14 +95,15 @@ def _identifiers(scan: Scan) -> Dataset:
     """The elements that are copied from the source file, and those that identify its picture."""
     try:
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
     except ModuleNotFoundError as error:
         raise OutputError("DICOM needs the pydicom package; pip install 'medgemma-app[dicom]'") from error
     try:
-        with _opened(scan) as file:
-            return dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
-    except (InvalidDicomError, OSError) as error:
-        raise InputError(f"{_name(scan)} is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
+        with guarded(_name(scan)), _opened(scan) as file:
+            header = dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
+            header.decode()  # parses the values, so that a damaged one is an error here and not where it is used
+            return header
+    except Damaged as error:
+        raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
 
 
 def _begun(record: Mapping[str, Any], sources: Sequence[Scan], kind: str, modality: str) -> Dataset:
@@ -150,9 +154,19 @@ def _files_below(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return looks_like_dicom(file)
+def _check_identifiers(header: Dataset, name: str) -> None:
+    """Raises InputError where ``header`` does not say which study and series its picture belongs to."""
+    if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(keyword)]:
+        raise InputError(f"{name} has no {' and no '.join(missing)}, so a report on it cannot be filed in DICOM")
+
+
+def _has_identifiers(path: Path) -> bool:
+    """False for a file that cannot be read or is not a DICOM picture, such as the DICOMDIR beside the slices of a CD."""
+    try:
+        _check_identifiers(_identifiers(path), "")
+    except InputError:
+        return False
+    return True
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 from dicoms import a_series, made, written
+from pydicom.uid import MediaStorageDirectoryStorage
 from records import findings_record
 
 
@@ -17,8 +18,11 @@ def scan(tmp_path):
 
 @pytest.fixture
 def series(tmp_path):
-    """A folder of four slices, and the record of a report on the first three."""
+    """A folder of four slices and their index, and the record of a report on the first three."""
     (tmp_path / "ct" / "below").mkdir(parents=True)
+    index = made(StudyInstanceUID="", SeriesInstanceUID="")
+    index.file_meta.MediaStorageSOPClassUID = index.SOPClassUID = MediaStorageDirectoryStorage
+    written(tmp_path / "ct", index, "DICOMDIR")
     a_series(tmp_path / "ct" / "below", 4, StudyInstanceUID="1.2.3", PatientID="77")
     used = sorted((tmp_path / "ct" / "below").iterdir())[:3]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}

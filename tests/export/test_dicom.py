@@ -11,6 +11,7 @@ from PIL import Image
 from records import of
 
 from medgemma_app import InputError, export
+from medgemma_app.export.dicom import check_scan
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 
@@ -60,6 +61,24 @@ def test_a_report_on_a_series_refers_to_the_slices_that_were_used(series, ending
     assert (report.PatientID, report.StudyInstanceUID) == ("77", "1.2.3")
     named = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"]
     assert ending == ".dcm" or sorted(named) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in used)
+
+
+def test_what_lies_beside_the_slices_does_not_keep_a_report_from_being_filed(series):
+    """Neither their index, nor what comes before it and cannot be read."""
+    folder, (first, *_), _ = series
+    check_scan(folder, "findings")
+    whole = first.read_bytes()
+    place = whole.index(b"\x20\0\x0d\0UI") + 4
+    for name, content in {"0-damaged": whole[:place] + b"YL" + whole[place + 2 :], "1-cut": whole[:140], "2.txt": b"a note"}.items():
+        (folder / name).write_bytes(content)
+    (folder / "3-dangling").symlink_to(folder / "nowhere")
+    check_scan(folder, "findings")
+    with pytest.raises(InputError, match="0-damaged is damaged, or is not a DICOM file"):
+        check_scan(folder / "0-damaged", "findings")
+    for slice_ in (folder / "below").iterdir():
+        slice_.unlink()
+    with pytest.raises(InputError, match="the folder has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID"):
+        check_scan(folder, "findings")
 
 
 def test_a_report_on_a_series_is_never_filed_with_other_slices(series):
