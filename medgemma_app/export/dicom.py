@@ -39,8 +39,7 @@ HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression
 
 def check_scan(scan: Scan, kind: str) -> None:
     """Raises InputError if no report of that kind on ``scan`` could be filed in DICOM. Called before the model runs."""
-    if kind != "findings":
-        raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
+    _check_kind(kind)
     if isinstance(scan, bytes) or not Path(scan).is_dir():
         _check_identifiers(_identifiers(scan), _name(scan))
     elif not any(map(_has_identifiers, _files_below(scan))):
@@ -53,7 +52,7 @@ def encapsulated_pdf(
     record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
-    made = _begun(record, _sources(record, scan), ENCAPSULATED_PDF, "DOC")
+    made = _begun(record, _headers(record, scan), ENCAPSULATED_PDF, "DOC")
     document = pdf.render(record, images=images, source=source)
     made.ConversionType = "WSD"
     made.BurnedInAnnotation = "YES"
@@ -69,17 +68,16 @@ def encapsulated_pdf(
 
 def structured_report(record: Mapping[str, Any], *, scan: Scan) -> bytes:
     """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does."""
-    sources = _sources(record, scan)
-    made = _begun(record, sources, BASIC_TEXT_SR, "SR")
+    headers = _headers(record, scan)
+    made = _begun(record, headers, BASIC_TEXT_SR, "SR")
     made.ReferencedPerformedProcedureStepSequence = []
     made.PerformedProcedureCodeSequence = []
     made.CompletionFlag, made.VerificationFlag = "PARTIAL", "UNVERIFIED"
     made.CompletionFlagDescription = "Draft by a language model"
     made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
     made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
-    made.CurrentRequestedProcedureEvidenceSequence = [_evidence([_identifiers(source) for source in sources])]
-    made.ContentSequence = [*_observer(record, made.DeviceUID), *_content(record)]
-    del made.DeviceUID
+    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(headers)]
+    made.ContentSequence = [*_observer(record), *_content(record)]
     return _written(made)
 
 
@@ -106,21 +104,29 @@ def _identifiers(scan: Scan) -> Dataset:
         raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
 
 
-def _begun(record: Mapping[str, Any], sources: Sequence[Scan], kind: str, modality: str) -> Dataset:
-    """A new object in a new series of the sources' patient and study."""
+def _headers(record: Mapping[str, Any], scan: Scan) -> list[Dataset]:
+    """The identifiers of every file that the record was written from. Raises InputError where a report on them cannot be filed."""
+    _check_kind(str(record.get("kind")))
+    sources = _sources(record, scan)
+    first, *others = headers = [_identifiers(source) for source in sources]
+    _check_identifiers(first, _name(sources[0]))
+    for other in others:
+        if any(other.get(keyword) != first.get(keyword) for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")):
+            raise InputError("the slices differ in PatientID, StudyInstanceUID or SeriesInstanceUID, so a report on them cannot be filed")
+    return headers
+
+
+def _begun(record: Mapping[str, Any], headers: Sequence[Dataset], kind: str, modality: str) -> Dataset:
+    """A new object in a new series of the patient and study that the headers name."""
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
-    check_scan(sources[0], str(record.get("kind")))
-    source, made, now = _identifiers(sources[0]), Dataset(), datetime.now()
-    for other in map(_identifiers, sources[1:]):
-        if any(other.get(keyword) != source.get(keyword) for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")):
-            raise InputError("the slices differ in PatientID, StudyInstanceUID or SeriesInstanceUID, so a report on them cannot be filed")
+    source, made, now = headers[0], Dataset(), datetime.now()
     for keyword in COPIED:
         if source.get(keyword) or keyword not in OPTIONAL:
             setattr(made, keyword, source.get(keyword) or "")
     made.SpecificCharacterSet = "ISO_IR 192"
-    made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID, made.DeviceUID = kind, generate_uid(), generate_uid(), generate_uid()
+    made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID = kind, generate_uid(), generate_uid()
     made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1
     made.SeriesDescription = "Draft report by a language model, not verified"
     made.Manufacturer, made.ManufacturerModelName = "medgemma-app", str((record.get("model") or {}).get("id", ""))[:64]
@@ -152,6 +158,11 @@ def _sources(record: Mapping[str, Any], scan: Scan) -> list[Scan]:
 
 def _files_below(folder: str | Path) -> list[Path]:
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _check_kind(kind: str) -> None:
+    if kind != "findings":
+        raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
 
 
 def _check_identifiers(header: Dataset, name: str) -> None:
@@ -187,12 +198,14 @@ def _item(relation: str, kind: str, name: Dataset, **values: Any) -> Dataset:
     return item
 
 
-def _observer(record: Mapping[str, Any], device: str) -> list[Dataset]:
+def _observer(record: Mapping[str, Any]) -> list[Dataset]:
     """The author is a device (PS3.16 TID 1004)."""
+    from pydicom.uid import generate_uid
+
     model = (record.get("model") or {}).get("id", "an unnamed model")
     return [
         _item("HAS OBS CONTEXT", "CODE", _code("121005", "DCM", "Observer Type"), ConceptCodeSequence=[_code("121007", "DCM", "Device")]),
-        _item("HAS OBS CONTEXT", "UIDREF", _code("121012", "DCM", "Device Observer UID"), UID=device),
+        _item("HAS OBS CONTEXT", "UIDREF", _code("121012", "DCM", "Device Observer UID"), UID=generate_uid()),
         _item("HAS OBS CONTEXT", "TEXT", _code("121013", "DCM", "Device Observer Name"), TextValue=f"medgemma-app with {model}"),
     ]
 
@@ -231,8 +244,6 @@ def _written(made: Dataset) -> bytes:
     from pydicom import dcmwrite
     from pydicom.dataset import FileMetaDataset
 
-    if "DeviceUID" in made:
-        del made.DeviceUID
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID, made.file_meta.MediaStorageSOPClassUID = EXPLICIT_LITTLE_ENDIAN, made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from unittest.mock import Mock
 
 import pydicom
 import pytest
@@ -55,9 +56,15 @@ def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, endi
 
 
 @pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
-def test_a_report_on_a_series_refers_to_the_slices_that_were_used(series, ending):
+def test_a_report_on_a_series_refers_to_the_slices_that_were_used_and_reads_each_once(series, monkeypatch, ending):
     folder, used, record = series
-    report = pydicom.dcmread(io.BytesIO(export.render(record, ending, scan=folder)))
+    read = pydicom.dcmread
+    with monkeypatch.context() as patched:
+        patched.setattr(pydicom, "dcmread", counted := Mock(side_effect=read))
+        made = export.render(record, ending, scan=folder)
+    assert counted.call_count == len(used)
+    report = read(io.BytesIO(made))
+    assert "DeviceUID" not in report
     assert (report.PatientID, report.StudyInstanceUID) == ("77", "1.2.3")
     named = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPInstanceUID"]
     assert ending == ".dcm" or sorted(named) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in used)
