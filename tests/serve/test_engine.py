@@ -7,9 +7,11 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
 from types import SimpleNamespace
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from cases import MIXED_PROMPTS
 from mlx_vlm.generate.ar import BatchGenerator, GenerationBatch
@@ -21,7 +23,7 @@ from tiny import picture
 from medgemma_app import GenerationError, Options, Prompt
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
-from medgemma_app.serve.engine import FairBatchGenerator
+from medgemma_app.serve.engine import Engine, FairBatchGenerator
 from medgemma_app.serve.served import ServedModel
 
 
@@ -82,8 +84,77 @@ def test_a_prompt_read_in_pieces_gives_what_it_gives_whole(tiny_model, client, m
         assert [token.logprob for token in given] == pytest.approx([token.logprob for token in wanted], abs=1e-4)
 
 
-def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeypatch):
-    """Counted in pieces: the short one waits for the piece that is being read, and at most for one of the prompt that came first."""
+def unread(uid, tokens):
+    """A prompt that waits, as mlx-vlm keeps it."""
+    return (uid, range(tokens), 1, None, None, None)
+
+
+def partly_read(uid, left):
+    return SimpleNamespace(uids=[uid], _input_ids=np.zeros((1, left)))
+
+
+def scheduler(**state):
+    """A generator without a model, in the middle of its work."""
+    generator = FairBatchGenerator.__new__(FairBatchGenerator)
+    generator.close = lambda: None
+    vars(generator).update(
+        {"reading": [], "_unprocessed_sequences": [], "_generation_batch": [], "pieces": 1, "decoded": True, "owed": 0} | state
+    )
+    return generator
+
+
+QUEUES = {
+    "the oldest is begun": ([partly_read(1, 500), partly_read(2, 300)], [unread(3, 10), unread(4, 10), unread(5, 400)], 3),
+    "the oldest waits": ([partly_read(2, 20), partly_read(3, 300)], [unread(4, 400), unread(1, 500)], 2),
+}
+
+
+@pytest.mark.parametrize(("reading", "waiting", "shortest"), QUEUES.values(), ids=QUEUES)
+def test_the_prompt_with_the_least_left_is_read_but_every_fourth_piece_is_of_the_one_that_came_first(reading, waiting, shortest):
+    generator = scheduler(reading=reading, _unprocessed_sequences=waiting)
+    generator._begin = lambda row: SimpleNamespace(uids=[row[0]])
+    found = []
+    for generator.pieces in range(9):
+        found += generator._first_in_line().uids
+    assert found == [1, *[shortest] * 3, 1, *[shortest] * 3, 1]
+
+
+SHORT, LONG = [unread(1, engine_module.PIECE)], [unread(1, engine_module.PIECE + 1)]
+STEPS = {
+    "nothing to read": ({"_generation_batch": ["answer"]}, "decodes"),
+    "no answers": ({"_unprocessed_sequences": LONG, "owed": 1, "decoded": False}, "reads"),
+    "nothing owed": ({"_unprocessed_sequences": LONG, "_generation_batch": ["answer"]}, "reads"),
+    "a begun prompt, nothing owed": ({"reading": [partly_read(1, 999)], "_generation_batch": ["answer"]}, "reads"),
+    "a long prompt, decoding owed": ({"_unprocessed_sequences": LONG, "_generation_batch": ["answer"], "owed": 1}, "decodes"),
+    "a short prompt, decoding owed": ({"_unprocessed_sequences": SHORT, "_generation_batch": ["answer"], "owed": 1}, "reads"),
+    "a short prompt after a piece": ({"_unprocessed_sequences": SHORT, "_generation_batch": ["answer"], "decoded": False}, "decodes"),
+}
+
+
+@pytest.mark.parametrize(("state", "wanted"), STEPS.values(), ids=STEPS)
+def test_a_step_reads_a_piece_unless_decoding_is_owed_and_a_short_prompt_does_not_wait_for_that(monkeypatch, state, wanted):
+    done = []
+    monkeypatch.setattr(FairBatchGenerator, "_first_in_line", lambda generator: None)
+    monkeypatch.setattr(FairBatchGenerator, "_read_piece", lambda generator, prompt: done.append("reads"))
+    monkeypatch.setattr(BatchGenerator, "_next", lambda generator: done.append("decodes") or ([], []))
+    scheduler(**state)._next()
+    assert done == [wanted]
+
+
+def test_the_shortest_request_is_taken_first_but_every_fourth_is_the_one_that_came_first():
+    engine = Engine.__new__(Engine)
+    engine.requests, engine.most, engine._stop = Queue(), 16, False
+    engine._turn, engine._waiting, engine._active = 0, [], {}
+    engine._take_in = lambda request: True
+    for tokens in (80, 70, 20, 10, 30, 60, 50, 40):
+        engine.requests.put(SimpleNamespace(prompt_tokens=tokens, raw_inputs={"images": ()}))
+    taken = [request.prompt_tokens for _ in range(8) for request in engine._collect_pending_requests(active=False)[0]]
+    assert taken == [10, 20, 30, 80, 40, 50, 60, 70]
+
+
+@pytest.mark.parametrize(("pieces", "place"), [(0, 3), (1, 3), (2, 3), (3, 4)])
+def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeypatch, pieces, place):
+    """It waits for the third piece, which is being read, and for one more where that is the turn of the prompt that came first."""
     monkeypatch.setattr(engine_module, "PIECE", 32)
     engine, read = client.engine, []
     original = FairBatchGenerator._read_piece
@@ -92,7 +163,10 @@ def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeyp
 
     def reading(generator, prompt):
         read.append(prompt._input_ids.shape[1])
+        if len(read) == 1:
+            until(lambda: engine.requests.qsize() + len(engine._waiting) == 2)  # the other long ones have come
         if len(read) == 3:
+            generator.pieces = pieces
             asked.append(pool.submit(engine.served.session().generate, short, Options(max_tokens=1)))
             until(lambda: engine.requests.qsize())
         original(generator, prompt)
@@ -104,7 +178,7 @@ def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeyp
         for one in asked:
             one.result()
     small = len(engine.served.tokenize(short))
-    assert read.index(small) in (3, 4)
+    assert read.index(small) == place
     assert len(read) > 12
 
 
