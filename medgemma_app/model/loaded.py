@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from medgemma_app.errors import ContextError
+from medgemma_app.errors import ContextError, OptionError
 from medgemma_app.model.chat import ChatTemplate, blind
 from medgemma_app.model.checkpoint import find_checkpoint
 from medgemma_app.model.decoding import Decoding, model_failed, penalties
@@ -87,11 +87,19 @@ class LoadedModel:
 
     @cached_property
     def token_bytes(self) -> LLTokenizer:
-        """The vocabulary as llguidance needs it for schemas. Preparing Gemma's 262,145 tokens takes seconds."""
+        """The vocabulary as llguidance needs it for schemas. Preparing Gemma's 262,145 tokens takes seconds.
+
+        Raises OptionError for a tokenizer that llguidance does not support.
+        """
         from llguidance.hf import from_tokenizer
 
         config, tokenizer = self.model.config, self.processor.tokenizer
-        return from_tokenizer(tokenizer, n_vocab=max(config.text_config.vocab_size, len(tokenizer)), eos_token=config.eos_token_id)
+        size = max(config.text_config.vocab_size, len(tokenizer))
+        try:
+            return from_tokenizer(tokenizer, n_vocab=size, eos_token=config.eos_token_id)
+        except ValueError as error:
+            message = "this model cannot follow a schema, since llguidance does not support its tokenizer; leave out the schema"
+            raise OptionError(message) from error
 
     def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
         """mlx-vlm's logits processors for one answer."""

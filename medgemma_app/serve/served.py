@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from queue import Queue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import InputError, MedGemmaError
+from medgemma_app.errors import InputError, MedGemmaError, OptionError
 from medgemma_app.model.answer import collect
 from medgemma_app.model.decoding import Decoding, model_failed, no_numbers
 from medgemma_app.model.generation import Estimate, FinishReason, Generation, GenerationError, Options, Token, checked_options
@@ -90,7 +90,8 @@ class ServedModel:
 
     def __init__(self, loaded: LoadedModel, submit: Submit, *, id: str, revision: str | None) -> None:
         self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
-        _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
+        with suppress(OptionError):  # which requests with a schema get, and no others
+            _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
 
     @property
     def square(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,10 @@ from cases import MIXED_PROMPTS
 from mlx_vlm.generate.ar import BatchGenerator, GenerationBatch
 from mlx_vlm.server.app import _protocol_deps
 from mlx_vlm.server.generation import ResponseGenerator
-from serving import chat, encoded, running, until
+from serving import PATIENCE, chat, encoded, running, until
 from tiny import picture
 
-from medgemma_app import GenerationError, Options, Prompt
+from medgemma_app import GenerationError, OptionError, Options, Prompt
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
 from medgemma_app.serve.engine import Engine, FairBatchGenerator
@@ -54,6 +55,9 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
 
 
+SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
+
+
 def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_folder):
     """No other thread runs while it is prepared, so that every client would wait."""
     loaded, _ = LoadedModel.load(str(tiny_folder), revision=None, align=True, progress=False)
@@ -61,7 +65,19 @@ def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_
     assert "token_bytes" in vars(loaded)
 
 
-SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
+def test_a_tokenizer_that_cannot_be_used_for_schemas_fails_only_requests_with_one(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "checkpoint")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"decoder": None}))
+    engine = Engine(str(folder))
+    engine.wait_until_ready(PATIENCE)
+    session = engine.served.session()
+    assert len(session.generate(Prompt(("Left or right?",)), Options(max_tokens=4)).token_ids) == 4
+    with pytest.raises(OptionError, match="llguidance does not support its tokenizer"):
+        session.generate(Prompt(("Left or right?",)), Options(max_tokens=4, schema=SIDE))
+    assert engine.ended(PATIENCE)
+
+
 TOO_WIDE = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(800)}}  # for llguidance's parser
 
 
