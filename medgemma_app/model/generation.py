@@ -129,7 +129,7 @@ class GenerationError(MedGemmaError):
 
 
 class EndpointError(GenerationError):
-    """The server cannot be reached, or refuses all requests."""
+    """The server cannot be reached, refuses all requests, or lacks what they need."""
 
 
 class GenerationCancelled(MedGemmaError):

@@ -154,7 +154,8 @@ class RemoteModel:
             self._check_seen(prompt, reply)
         last = reply.end(reply.reason)
         if reply.options.schema and reply.reason == "stop" and not is_json(reply.generation().text):
-            raise GenerationError(f"{self.endpoint} ignores the schema; its engine has to support response_format with json_schema")
+            message = f"{self.endpoint} ignores the schema; its engine has to support response_format with json_schema"
+            raise EndpointError(message, partial=reply.generation())
         yield from last
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:

@@ -162,8 +162,9 @@ def test_a_lone_surrogate_becomes_a_replacement_character(connect, server):
 
 def test_a_server_that_ignores_the_schema_is_an_error_unless_the_answer_was_cut(connect, server):
     options = Options(schema={"type": "object"})
-    with pytest.raises(GenerationError, match="ignores the schema"):
-        connect().generate(Prompt(("?",)), options)
+    with pytest.raises(EndpointError, match="ignores the schema") as caught:
+        list(connect().generate_many([Prompt(("?",))] * 3, options, batch_size=1))
+    assert (caught.value.partial.text, len(server.requests)) == ("Clear.", 1)
     server.chat = says('{"side": ', finish="length")
     assert connect().generate(Prompt(("?",)), options).finish_reason == "length"
     server.chat = says('{"side": ', "1}")
