@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +26,7 @@ from medgemma_app.model.generation import (
     checked_prompts,
 )
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
+from medgemma_app.remote.client import BUSY, CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, is_json, messages, response_format
 
 if TYPE_CHECKING:
@@ -210,13 +211,24 @@ class RemoteModel:
             if self._picture_tokens is None:
                 without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
-                    self._picture_tokens = self._prompt_tokens(Prompt((drawn, "?"))) - without
+                    self._picture_tokens = self._tokens_with_picture(Prompt((drawn, "?"))) - without
                 except openai.APIStatusError as error:  # vLLM's and llama.cpp's responses for a text-only model
                     if error.status_code not in {400, 422} and "image input is not supported" not in str(error.message):
                         raise
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
             raise EndpointError(f"{self.endpoint} does not see pictures; is {self.id} a text-only model?")
+
+    def _tokens_with_picture(self, prompt: Prompt) -> int:
+        """Repeats the request for a busy server only: one without a vision tower fails with a 500 every time."""
+        once = copy(self)
+        once._client = self._client.with_options(max_retries=0)
+        try:
+            return once._prompt_tokens(prompt)
+        except openai.APIStatusError as error:
+            if error.status_code not in BUSY:
+                raise
+        return self._prompt_tokens(prompt)
 
     def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
         """Raises GenerationError where the server counted too few tokens for the prompt's text and pictures."""

@@ -312,8 +312,20 @@ def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, s
     server.chat = chat
     with pytest.raises(EndpointError, match="does not see pictures"):
         connect().generate(Prompt((picture(1), "Describe it.")))
-    assert {pictures(body) for body in server.requests[1:]} == {1}
+    assert [pictures(body) for body in server.requests] == [0, 1]
     assert json.dumps(messages(Prompt((picture(1),)))[0]["content"][0]) not in json.dumps(server.requests)
+
+
+def test_a_busy_server_is_asked_again_whether_it_sees_pictures(connect, server):
+    def chat(handler, body):
+        if pictures(body) and len(server.requests) < 4:
+            handler.json(503, {"error": {"message": "loading"}}, retry_after="0")
+        else:
+            says("Clear.")(handler, body)
+
+    server.chat = chat
+    assert connect().generate(Prompt((picture(1), "Describe it."))).text == "Clear."
+    assert [pictures(body) for body in server.requests] == [0, 1, 1, 1, 1]
 
 
 def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
