@@ -110,7 +110,7 @@ _TOO_LONG = (
     re.compile(r"(?P<prompt>\d+) prompt \+.*?MAX_KV_SIZE is (?P<limit>\d+)"),
     re.compile(r"prompt has (?P<prompt>\d+) tokens and the model takes at most (?P<limit>\d+)"),
 )
-BUSY = {429, 503}
+_BUSY = {429, 503}
 
 
 class NoProgress(openai.OpenAIError):
@@ -174,7 +174,7 @@ def _status_error(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaE
         return EndpointError(f"{host} redirects to another URL, which is not followed; give that URL as the endpoint")
     if status in {401, 403}:
         return EndpointError(f"{host} refuses the key ({status}); set {KEY_VARIABLE}, or give --api-key-file")
-    if status in BUSY:
+    if status in _BUSY:
         return EndpointError(f"{host} is still busy ({status}); try again later, or with fewer --jobs")
     if status in {404, 405}:
         return EndpointError(f"{host} does not know this model or has no chat completions route ({status}); does the URL end in /v1?")
