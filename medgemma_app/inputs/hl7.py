@@ -77,6 +77,7 @@ class _Message:
     cancelled: str = ""  # why the message or the document is left out
     event: str = ""
     day: str = ""  # when it was sent; older messages are the first to be left out
+    of_earlier: list[Entry] = field(default_factory=list)  # what takes back only what earlier messages say
     entries: list[Entry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
@@ -86,6 +87,8 @@ class _Message:
     report: str = ""  # why the results that follow are left out
     result: str = ""  # why the comments that follow are left out
     last: str = ""  # the observation that the line before is of
+    commented: str = ""  # the result that the comments that follow are on
+    order_numbers: Entry = field(default_factory=Entry)  # those of the last ORC segment
     corrected: set[str] = field(default_factory=set)  # the observations of this report that have taken back earlier ones
     about: Entry = field(default_factory=Entry)  # the order, the document and the time that the segments belong to
 
@@ -103,6 +106,11 @@ class _Message:
             self.entries.append(replace(self.about, line=Line(f"{mark or self.mark}{label}: {told}", label), said=said))
             self.last = ""
         return bool(told) and not why
+
+    def take_back(self, entry: Entry) -> None:
+        """Adds an entry that takes back earlier ones; text does not go on over it."""
+        self.entries.append(entry)
+        self.last = ""
 
 
 def is_hl7(text: str) -> bool:
@@ -128,7 +136,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
         raise SeveralPatients(name, number)
     left_out = sum((part.left_out for part in chosen), Counter[str]())
     ranks = {day: rank for rank, day in enumerate(sorted({part.day for part in chosen}, reverse=True))}
-    entries = standing((entry.ranked(ranks[part.day]) for part in chosen for entry in part.entries), left_out)
+    entries = standing((entry.ranked(ranks[part.day]) for part in chosen for entry in (*part.of_earlier, *part.entries)), left_out)
     lines: dict[str, Line] = {}
     for line in (entry.line for entry in entries):  # what several messages say stands once, where it was first said
         lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
@@ -156,7 +164,7 @@ def _read_message(segments: Sequence[str]) -> list[_Message]:
         if kind == "PID" and message.patient:
             parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
         if kind != "NTE":
-            message.result = ""
+            message.result = message.commented = ""
         if kind in _SEGMENTS:
             _SEGMENTS[kind](message, _Segment(text, message.separators))
         elif kind not in _OFFICE and kind.isalnum():
@@ -175,26 +183,26 @@ def _patient(message: _Message, one: _Segment) -> None:
     message.entries += [Entry(Line(f"Patient: {told}", "Patient"))] if told else []
 
 
-def _numbers(one: _Segment) -> frozenset[str]:
-    """The numbers of an order: those of who placed it and of who fills it."""
-    return frozenset(f"{number} {one.raw(number)}" for number in (2, 3) if one.raw(number))
-
-
 def _order(message: _Message, one: _Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
     stopped = control == STOPPED
     message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
-    message.about = replace(message.about, order=_numbers(one), time="")
-    if control and message.about.order:
-        message.entries.append(replace(message.about, document="", takes_back=STOPPED if stopped else message.order))
+    message.order_numbers = Entry(placer=one.raw(2), filler=one.raw(3))
+    message.about = replace(message.about, placer=one.raw(2), filler=one.raw(3), service="", time="")
+    if control:
+        message.take_back(replace(message.about, document="", takes_back=STOPPED if stopped else message.order))
 
 
 def _report(message: _Message, one: _Segment) -> None:
+    """A report that is cancelled takes back only what earlier messages say, unless the filler number says that it is the same one."""
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
-    message.about = replace(message.about, order=_numbers(one) or message.about.order, time=one.raw(7))
+    placer, filler = one.raw(2) or message.order_numbers.placer, one.raw(3) or message.order_numbers.filler
+    message.about = replace(message.about, placer=placer, filler=filler, service=one.codes(4)[0] or one.raw(4), time=one.raw(7))
     message.corrected.clear()
-    if message.report and message.about.order:
-        message.entries.append(replace(message.about, document="", takes_back=message.report))
+    if message.report:
+        cancelled = replace(message.about, document="", takes_back=message.report)
+        message.of_earlier.append(cancelled)
+        message.take_back(replace(cancelled, placer=""))
     reason = one.words(31, 1, 0)
     message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)), _named("reason", reason), said=reason)
 
@@ -204,19 +212,19 @@ def _finding(message: _Message, one: _Segment) -> None:
     value = "" if status or message.skipping else _value(one, kind)
     which = f"{kind}{one.raw(3)}#{one.raw(4)}"
     if value and kind in ("TX", "FT", "ST") and message.last == which:  # the text of the segment before goes on
-        before = message.entries[-1]
-        message.entries[-1] = replace(before, line=Line(f"{before.line.text}\n{value}", "Observation"), said=f"{before.said}\n{value}")
+        message.entries[-1].further.append(value)
+        message.commented = message.entries[-1].result
         return
     this = replace(message.about, result=f"{one.raw(3)}#{one.raw(4)}", time=one.raw(14) or message.about.time)
     if (why := _WITHDRAWING.get(one.raw(11))) and this.result not in message.corrected:
         message.corrected.add(this.result)
-        message.entries.append(replace(this, takes_back=f"result ({why})"))
+        message.take_back(replace(this, takes_back=f"result ({why})"))
     measured = " ".join(filter(None, [value, one.words(6, 0, 1)]))
     told = f"{about}: {measured}" if measured else about
     parts = told, _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
     gone = f"result ({status})" if status else "attachment" if kind == "ED" and not value else ""
     if message.tell("Observation", *parts, said=told if measured else "", gone=gone):
-        message.last = which
+        message.last, message.commented = which, this.result
         message.entries[-1] = replace(message.entries[-1], result=this.result, time=this.time)
     else:
         message.result = message.skipping or gone
@@ -233,7 +241,8 @@ def _value(one: _Segment, kind: str) -> str:
 
 def _comment(message: _Message, one: _Segment) -> None:
     why = message.skipping or message.result
-    message.tell("Comment", one.words(3), said=one.words(3), gone=f"comment on {why}" if why else "")
+    if message.tell("Comment", one.words(3), said=one.words(3), gone=f"comment on {why}" if why else ""):
+        message.entries[-1] = replace(message.entries[-1], comment_on=message.commented)
 
 
 def _diagnosis(message: _Message, one: _Segment) -> None:
@@ -274,7 +283,9 @@ def _document(message: _Message, one: _Segment) -> None:
     status = _DOCUMENT_STATUS.get(one.raw(19), "")
     message.about = replace(message.about, document=one.raw(12))
     if number := one.raw(_DOCUMENT_TAKEN_BACK.get(message.event, 99)):
-        message.entries.append(Entry(document=number, takes_back="document (taken back)"))
+        message.take_back(Entry(document=number, takes_back="document (taken back)"))
+    if status:
+        message.take_back(Entry(document=one.raw(12), takes_back=f"document ({status})"))
     message.cancelled = message.cancelled or (f"document ({status})" if status else "")
     message.tell("Document", one.words(2, 1, 0), one.day(4), said="")
 

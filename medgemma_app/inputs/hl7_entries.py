@@ -18,49 +18,73 @@ class Entry:
 
     line: Line = field(default_factory=lambda: Line(""))
     said: str = ""  # what a note could be written from
-    order: frozenset[str] = frozenset()  # its numbers
+    placer: str = ""  # the number of the order at the one who placed it
+    filler: str = ""  # the number of the order at the one who fills it
+    service: str = ""  # the panel or examination that the order or the report is of
     document: str = ""  # its number
     result: str = ""  # what was observed
+    comment_on: str = ""  # the result that a comment is on
     time: str = ""
     takes_back: str = ""
+    further: list[str] = field(default_factory=list, init=False)  # the texts of the segments with which it goes on
 
     def ranked(self, rank: int) -> Entry:
-        """The entry with a rank for its line."""
-        return replace(self, line=replace(self.line, rank=rank))
+        """The entry as a whole, with a rank for its line."""
+        text, said = ("\n".join([first, *self.further]) for first in (self.line.text, self.said))
+        return replace(self, line=replace(self.line, text=text, rank=rank), said=said)
 
     def known_by(self) -> Iterator[tuple[str, str]]:
-        """What a later entry names to take this one back."""
-        yield from [("result", self.result)] if self.result else []
+        """The numbers under which a later entry looks for this one. Placer numbers count only where one of the two has no filler number."""
         yield from [("document", self.document)] if self.document else []
-        yield from (("order", number) for number in self.order)
+        yield from [("filler", self.filler)] if self.filler else []
+        yield from [("placer of a filled order" if self.filler else "placer", self.placer)] if self.placer else []
+
+    def looks_for(self) -> Iterator[tuple[str, str]]:
+        """The numbers that entries are known by which this one takes back."""
+        yield from [("document", self.document)] if self.document else []
+        yield from [("filler", self.filler)] if self.filler else []
+        yield from [("placer", self.placer)] if self.placer else []
+        yield from [("placer of a filled order", self.placer)] if self.placer and not self.filler else []
 
     def may_be(self, earlier: Entry) -> bool:
         """Whether two results are of one order and time, as far as both of them say so."""
-        is_other = self.order and earlier.order and self.order.isdisjoint(earlier.order)
+        if self.filler and earlier.filler:
+            is_other = self.filler != earlier.filler
+        else:
+            is_other = bool((self.placer or self.filler) and (earlier.placer or earlier.filler)) and self.placer != earlier.placer
         return not is_other and (self.time.startswith(earlier.time) or earlier.time.startswith(self.time))
 
 
 def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
     """The entries without those that later ones take back, which are counted; the drugs of an order that was stopped are marked."""
     kept: dict[int, Entry] = {}
-    places: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    results: defaultdict[str, list[int]] = defaultdict(list)
+    places: defaultdict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)  # by number, then by service
+    stopped: defaultdict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)  # of orders that may still be cancelled
     for place, entry in enumerate(entries):
         if not entry.takes_back:
             kept[place] = entry
+            results[entry.result].append(place)
             for key in entry.known_by():
-                places[key].append(place)
+                places[key].setdefault(entry.service, []).append(place)
         elif entry.result:  # the latest that it may be, with the comments on it
-            earlier = (at for at in reversed(places["result", entry.result][-_MOST_RESULTS:]) if at in kept and entry.may_be(kept[at]))
+            earlier = (at for at in reversed(results[entry.result][-_MOST_RESULTS:]) if at in kept and entry.may_be(kept[at]))
             at = next(earlier, place)
-            end = next(after for after in count(at + 1) if after not in kept or kept[after].line.label != "Comment")
+            end = next(after for after in count(at + 1) if after not in kept or kept[after].comment_on != entry.result)
             left_out[entry.takes_back] += sum(kept.pop(one, None) is not None for one in range(at, end))
+        elif entry.takes_back == STOPPED:
+            for key in entry.looks_for():
+                for service, at in _taken(places[key], entry.service):
+                    stopped[key].setdefault(service, []).append(at)
+                    if at in kept and (line := kept[at].line).text.startswith("Medication: "):
+                        kept[at] = replace(kept[at], line=replace(line, text=STOPPED + line.text))
         else:
-            meant = {at for key in entry.known_by() for at in places.pop(key, ()) if at in kept}
-            for at in meant:
-                line = kept[at].line
-                if entry.takes_back != STOPPED:
-                    del kept[at]
-                    left_out[entry.takes_back] += 1
-                elif line.text.startswith("Medication: "):
-                    kept[at] = replace(kept[at], line=replace(line, text=STOPPED + line.text))
+            meant = {at for key in entry.looks_for() for of in (places, stopped) for _, at in _taken(of[key], entry.service)}
+            left_out[entry.takes_back] += sum(kept.pop(at, None) is not None for at in meant)
     return list(kept.values())
+
+
+def _taken(places: dict[str, list[int]], service: str) -> list[tuple[str, int]]:
+    """Takes out the places of one service, and those of none, or all where no service is named."""
+    services = {service, ""} if service else set(places)
+    return [(one, at) for one in services for at in places.pop(one, ())]

@@ -106,6 +106,8 @@ def test_a_message_that_cancels_another_tells_nothing():
 
 POTASSIUM = "OBX|1|NM|2823-3^Potassium||{}|mmol/L|||||{}"
 PANEL, DRUG = "OBR|1|{}||^Panel|||{}", "RXE||^Warfarin|5||mg"
+REPORT = "OBR|{}|{}|{}|{}|||202405" + "|" * 18 + "{}"
+SUGAR, GOUT = "OBX|1|NM|2345-7^Glucose||182|mg/dL|||||{}", "OBX|1|NM|3084-1^Urate||9.1|mg/dL|||||F"
 LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
 
 
@@ -128,7 +130,17 @@ LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
         (["OBX|1|TX|1^Text||First||||||F", "OBX|2|TX|1^Text||line||||||F"],
          ["OBX|1|TX|1^Text||Another||||||C", "OBX|2|TX|1^Text||text||||||C"], ["Observation: Text: Another", "text"],
          ["result (corrected)"]),
+        ([POTASSIUM.format(8.9, "F|||202301")], [POTASSIUM.format("", "W|||202401")], ["Observation: Potassium: 8.9 mmol/L"],
+         ["result (entered in error)"]),
+        (["OBR|1|a|f||||2023", SUGAR.format("F")], ["OBR|1|a|g||||2023", SUGAR.format("W")],
+         ["Report: date: 2023", "Observation: Glucose: 182 mg/dL"], ["result (entered in error)"]),
+        (["OBR|1|a", POTASSIUM.format(8.9, "F"), "OBR|1|b", POTASSIUM.format(8.8, "F")],
+         ["OBR|1|a", POTASSIUM.format(4.2, "C"), "OBR|1|b", POTASSIUM.format(4.1, "C")],
+         ["Observation: Potassium: 4.2 mmol/L", "Observation: Potassium: 4.1 mmol/L"], ["result (corrected), 2 times"]),
+        (["OBX|1|TX|1^Text||First||||||F", "ORC|DC|9", "OBX|1|TX|1^Text||Second||||||F"], [], ["Observation: Text: First",
+         "STOPPED: Observation: Text: Second"], []),
         (["ORC|NW|9", DRUG], ["ORC|CA|9", DRUG], [], ["order (cancelled), 2 times"]),
+        (["ORC|NW|9", DRUG, "ORC|DC|9"], ["ORC|DC|9", "ORC|CA|9"], [], ["order (cancelled)"]),
         (["ORC|NW|9", DRUG], ["ORC|UA|9"], [], ["order (not accepted)"]),
         (["ORC|NW|9", DRUG], ["ORC|DC|9", DRUG], ["STOPPED: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|DR|9"], ["STOPPED: Medication: Warfarin 5 mg"], []),
@@ -142,12 +154,60 @@ def test_a_later_message_takes_back_what_an_earlier_one_says(earlier, later, tol
     assert notes.facts["left_out"] == left_out
 
 
+def test_a_correction_takes_no_comment_of_another_message():
+    later = message("NTE|1||Allergic to penicillin", POTASSIUM.format(4.2, "C")).replace("||19700203|F", "")
+    notes = read(message(POTASSIUM.format(8.9, "F"), "NTE|1||high") + later)
+    assert notes.text.splitlines()[1:] == ["Comment: Allergic to penicillin", "Observation: Potassium: 4.2 mmol/L"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "told"),
+    [
+        ((100, "A", "", "F"), (100, "B", "", "X"), True),
+        ((100, "A", "", "F"), (100, "A", "", "X"), False),
+        ((100, "A", "", "F"), ("", "A", "", "X"), False),
+        ((100, "A", "", "F"), (100, "", "", "X"), False),
+        ((100, "", "", "F"), (100, "B", "", "X"), False),
+        ((100, "", "24323-8^Panel", "F"), (100, "", "24331-1^Lipids", "X"), True),
+        ((100, "", "24323-8^Panel", "F"), (100, "", "24323-8^Chemistry", "X"), False),
+        ((100, "A", "24323-8", "F"), (100, "A", "24331-1", "X"), True),
+        ((100, "A", "", "F"), (100, "A", "24331-1", "X"), False),
+        ((100, "A", "24323-8", "F"), (100, "A", "", "X"), False),
+        ((100, "A", "", "F"), (200, "", "", "X"), True),
+        (("", "", "", "F"), ("", "", "", "X"), True),
+    ],
+)
+def test_a_cancelled_report_takes_back_the_results_of_that_report_alone(earlier, later, told):
+    notes = read(message("DG1|1||^Cough", REPORT.format(1, *earlier), SUGAR.format("F")) + message(REPORT.format(1, *later), GOUT))
+    assert ("182" in notes.text, "9.1" in notes.text) == (told, False)
+
+
+@pytest.mark.parametrize(("filler", "told"), [("A", False), ("B", True), ("", True)])
+def test_of_the_reports_of_one_message_one_that_is_cancelled_takes_back_only_those_of_its_filler_number(filler, told):
+    notes = read(message("DG1|1||^Cough", REPORT.format(1, 100, "A", "", "F"), SUGAR.format("F"), REPORT.format(2, 100, filler, "", "X")))
+    assert ("182" in notes.text) == told
+
+
+def test_a_report_without_a_filler_number_has_that_of_its_order():
+    first, second = (["ORC|RE|100|" + filler, REPORT.format(1, 100, "", "", status)] for filler, status in (("A", "F"), ("B", "X")))
+    assert "182" in read(message("DG1|1||^Cough", *first, SUGAR.format("F")) + message(*second)).text
+
+
+def test_each_patient_of_a_message_that_cancels_is_left_out():
+    segments = ["DG1|1||^Cough", "PID|1||678^^^H^MR||ROE^JOHN||19800203|M", "DG1|1||^Gout"]
+    with pytest.raises(InputError, match="nothing clinical"):
+        read(message(*segments).replace("ORU^R01", "ADT^A11"), patient="678")
+
+
 @pytest.mark.parametrize(
     ("event", "segments", "told"),
     [
         ("T11", LETTER[:1], []),
         ("T11", ["TXA|1|OP||20240506||||||||doc8"], ["Observation: Letter: Sepsis"]),
         ("T10", ["TXA|1|OP||20240506||||||||doc8|doc7", "OBX|1|TX|1^Letter||Gout||||||F"], ["Observation: Letter: Gout"]),
+        ("T02", [f"{LETTER[0]}|||||||CA"], []),
+        ("T02", [f"{LETTER[0]}|||||||OB", "OBX|1|TX|1^Letter||Gout||||||F"], []),
+        ("T02", [f"{LETTER[0]}|||||||LA", "OBX|2|TX|2^Letter||Gout||||||F"], ["Observation: Letter: Sepsis", "Observation: Letter: Gout"]),
         ("T08", [LETTER[0], "OBX|1|TX|1^Letter||Gout||||||F"], ["Observation: Letter: Gout"]),
     ],
 )
