@@ -22,20 +22,26 @@ _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
-_MONTH_NAMES = "jan ene,feb fév,mar mär,apr abr avr,may mai,jun,jul juil,aug ago aoû,sep,oct okt,nov,dec dez dic déc"
-_MONTHS = {name: f"{number:02}" for number, names in enumerate(_MONTH_NAMES.split(","), 1) for name in names.split()}
-_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? )?"
+_MONTHS = (
+    "january januar jänner janvier enero", "february februar février fevrier febrero", "march märz mars marzo", "april avril abril",
+    "may mai mayo", "june juni juin junio", "july juli juillet julio", "august août aout agosto", "september septembre septiembre",
+    "october oktober octobre octubre", "november novembre noviembre", "december dezember décembre decembre diciembre",
+)  # fmt: skip
+_WEEKDAY = (
+    r"(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*|(?:diens|donners|frei|sonn)tag|mittwoch|sonnabend"
+    r"|(?:lun|mar|mercre|jeu|vendre|same)di|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo)\.?,? )?"
+)
 _MOST_LABELS = 12  # in a message
 # A line that begins a visit: a date, perhaps in a title, or words such as "Follow-up visit 2 on" and a date.
-_NAME = r"[^\W\d_]{3,9}"
+_NAME = r"[^\W\d_]{3,10}"
 _DATE = (
-    rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d\d)|\d{{1,2}}\.? {_NAME}\.? \d{{4}}"
+    rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d\d)|\d{{1,2}}(?:\.|er)? (?:de )?{_NAME}\.? (?:del? )?\d{{4}}"
     rf"|{_NAME}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})"
 )
 _DATED = re.compile(
-    r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?:(?:[a-z-]{1,12} ){0,2}"
-    rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review)\b"
-    rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}({_DATE})\b"
+    r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?P<heading>(?:[a-z-]{1,12} ){0,2}"
+    rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review|visite|besuch|consulta)\b"
+    rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}(?P<date>{_DATE})\b(?P<alone>[^\w\n]*$)?"
 )
 # Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -157,10 +163,10 @@ def _iso_day(said: str, *, day_first: bool) -> str:
         month, day = (found[2], found[1]) if day_first else (found[1], found[2])
         year = found[3] if len(found[3]) == 4 else f"{'19' if found[3] > '68' else '20'}{found[3]}"
         return f"{year}-{month:0>2}-{day:0>2}"
-    if found := re.match(rf"(?:(\d{{1,2}})\.? )?({_NAME})\.? (?:(\d{{1,2}})(?:st|nd|rd|th)?,? )?(\d{{4}})", said):
-        name = found[2].lower()
-        month = _MONTHS.get(name[:4]) or _MONTHS.get(name[:3])
-        return f"{found[4]}-{month}-{found[1] or found[3] or '0':0>2}" if month else ""
+    if found := re.match(rf"(?i)(?:(\d{{1,2}})(?:\.|er)? (?:de )?)?({_NAME})\.? (?:(\d{{1,2}})(?:st|nd|rd|th)?,? |del? )?(\d{{4}})", said):
+        begins = re.compile(rf"\b{found[2].lower()}")
+        months = [number for number, names in enumerate(_MONTHS, 1) if begins.search(names)]
+        return f"{found[4]}-{months[0]:02}-{found[1] or found[3] or '0':0>2}" if len(months) == 1 else ""
     return ""
 
 
@@ -176,17 +182,26 @@ def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
 
 
 def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
-    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out; and a warning."""
-    found = [match for match in _DATED.finditer(text) if _iso_day(match[1], day_first=False)]
-    written = [match[1] for match in found]
+    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out; and warnings."""
+    dated = list(_DATED.finditer(text))
+    found = [match for match in dated if _iso_day(match["date"], day_first=False)]
+    unread = [match for match in dated if not _iso_day(match["date"], day_first=False) and _looks_like_a_visit(match)]
+    warning = "some dates of visits cannot be read, so that a newer visit may be left out before an older one; write them as 2024-05-06"
+    warnings = (warning,) * (bool(unread) and len(found) + len(unread) > 1)
+    written = [match["date"] for match in found]
     starts = list(zip((match.start() for match in found), sortable_days(written), strict=False))
     days = {day: place for place, day in enumerate(sorted({day for _, day in starts}, reverse=True))}
     if len(days) < 2:
-        return [Line(text)], ()
+        return [Line(text)], warnings
     bounds = [*(start for start, _ in starts), len(text)]
     parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
     head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
-    return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], day_or_month(written)
+    return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], (*warnings, *day_or_month(written))
+
+
+def _looks_like_a_visit(match: re.Match[str]) -> bool:
+    """True for a line that is called a visit, or is a date alone, although its month is not known: "1. Metformin 1000 mg" is neither."""
+    return (match["heading"] or match["alone"]) is not None and re.search(r"(?:19|20)\d\d$", match["date"]) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.json_notes import notes_text
+from medgemma_app.inputs.lines import sortable_days
 from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
 
 SAID = "cough for three days, no fever"
@@ -363,14 +364,28 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
 
 
 @pytest.mark.parametrize(
-    "heading", ["Visit {}", "## Follow-up visit 2: {}", "**Date of visit:** {}", "Seen on {}", "Date of service: {}", "[{}]", "=== {} ==="]
+    "heading",
+    [
+        "Visite du {}",
+        "Besuch am {}",
+        "Consulta del {}",
+        "Visit {}",
+        "## Follow-up visit 2: {}",
+        "**Date of visit:** {}",
+        "Seen on {}",
+        "Date of service: {}",
+        "[{}]",
+        "=== {} ===",
+    ],
 )
 @pytest.mark.parametrize(
     ("first", "last"),
     [
         ("2019-01-01", "2024-06-06"), ("13/06/2023", "01/05/2024"), ("3 June 2019", "6 May 2024"), ("June 3, 2019", "May 6, 2024"),
         ("Mon 3 Jun 2019", "Tuesday, 7 May 2024"), ("12/31/98", "05/07/24"), ("03. März 2019", "07. Mai 2024"),
-        ("3 août 2019", "3 déc. 2019"),
+        ("3 août 2019", "3 déc. 2019"), ("3 mai 2018", "3 juin 2024"), ("3 de junio de 2019", "4 de mayo del 2024"),
+        ("1er mai 2019", "1er juin 2019"), ("Montag, 3. Juni 2019", "Mittwoch, 5. Juni 2019"), ("lundi 3 juin 2019", "samedi 1 juin 2024"),
+        ("miércoles, 5 de junio de 2019", "domingo 2 de junio de 2024"),
     ],
 )  # fmt: skip
 def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, heading: str, first: str, last: str) -> None:
@@ -378,6 +393,37 @@ def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, headin
     text = f"Jane, 45.\nDate of birth: 01/02/1979\nWard 7 2024\n\n{heading.format(first)}\n{old}\n\n{heading.format(last)}\n{new}"
     kept, _ = read_notes(write(tmp_path, text.encode())).fit(len, 700)
     assert kept.startswith("Jane, 45.\nDate of birth") and kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
+
+
+@pytest.mark.parametrize(
+    "months",
+    [
+        "January February March April May June July August September October November December",
+        "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+        "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+        "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+        "Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec",
+        "janv févr mars avr mai juin juil août sept oct nov déc",
+        "jänner fevrier marzo abr may jun jul aout sep okt nov decembre",
+    ],
+)
+def test_the_months_of_four_languages_are_known(months: str) -> None:
+    written = [f"3 {month} 2019" for month in months.split()]
+    assert sortable_days(written) == [f"2019-{number:02}-03" for number in range(1, 13)]
+    assert sortable_days(["3 jui 2019"]) == sortable_days(["1. Sepsis 2019"]) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "warned"),
+    [
+        ("3 May 2019", "3 czerwca 2024", True), ("Wizyta visit 3 maja 2019", "Visit 3 czerwca 2024: cough", True),
+        ("3 czerwca 2019", "Seen well", False), ("3 May 2019", "1. Metformin 2000 mg", False),
+        ("3 May 2019", "Review: 1. Metformin 1000 mg", False), ("3 May 2019", "3 June 2024", False),
+    ],
+)  # fmt: skip
+def test_a_date_of_a_visit_that_cannot_be_read_is_warned_of(tmp_path: Path, first: str, last: str, warned: bool) -> None:
+    warnings = read_notes(write(tmp_path, f"{first}\nCough for weeks\n\n{last}\nFever".encode())).warnings
+    assert ["some dates of visits cannot be read" in warning for warning in warnings] == [True] * warned
 
 
 @pytest.mark.parametrize(
