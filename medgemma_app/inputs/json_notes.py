@@ -105,15 +105,21 @@ def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
     def kept(inner: Any, key: str = "entry") -> Any:
         if isinstance(inner, Mapping):
             staying = {below: kept(one, below) for below, one in inner.items() if holds(one, below)}
-            return {below: one for below, one in staying.items() if one or not inner[below]}  # "Drugs:" alone would say that there are none
-        return [kept(one, key) for one in inner if holds(one, key)] if isinstance(inner, list) else inner
+            # "Drugs:" alone would say that there are none.
+            return {below: one for below, one in staying.items() if one or not inner[below]}
+        if isinstance(inner, list):
+            items = [(one, kept(one, key)) for one in inner if holds(one, key)]
+            return [staying for one, staying in items if staying or not one]
+        return inner
 
     return (kept(value) if holds(value, "") else {}), marked, counted(left_out)
 
 
 def _entry_mark(value: Any) -> tuple[str, str]:
     """The mark of an entry of plain JSON and why it is taken back, as ``status_mark`` finds them."""
-    told = {key_words(key): one for key, one in value.items()} if isinstance(value, Mapping) else {}
+    if not isinstance(value, Mapping):
+        return "", ""
+    told = {key_words(key): one for key, one in value.items()}
     is_deleted = any(told.get(flag) in (True, "true") for flag in _DELETED)
     flags = {flag: told.get(key_words(flag)) for flag in FLAGS}
     return status_mark({"status": [told.get(key) for key in _STATUS_KEYS], "deleted": is_deleted, **flags})

@@ -120,6 +120,8 @@ def turns_text(turns: Sequence[Turn]) -> str:
 
 def without_machine_fields(value: Any) -> tuple[Any, bool]:
     """JSON with every transcript of a machine in it replaced by what was spoken; and whether there was one."""
+    if not isinstance(value, Mapping | list):
+        return value, False
     turns, rest = _spoken(value)
     if turns is not None:
         said: Any = [{"speaker": who or "Unknown speaker", "text": said} for who, said in turns]
@@ -130,10 +132,8 @@ def without_machine_fields(value: Any) -> tuple[Any, bool]:
         is_machines = any(found for _, found in inner.values())
         kept = {key: one for key, (one, found) in inner.items() if found or not is_machines or key_words(key) not in _WRAPPING}
         return kept, is_machines
-    if isinstance(value, list):
-        items = [without_machine_fields(one) for one in value]
-        return [one for one, _ in items], any(found for _, found in items)
-    return value, False
+    items = [without_machine_fields(one) for one in value]
+    return [one for one, _ in items], any(found for _, found in items)
 
 
 def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs import json_notes, transcripts
 from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.inputs.lines import sortable_days
 from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
@@ -277,6 +278,26 @@ def test_what_plain_json_refutes_or_ends_stands_on_a_marked_line(tmp_path: Path,
     assert [line.split(";")[0] for line in lines[1:]] == [
         f"{mark}: Medications: Name: Heparin 5 mg", f"{mark}: Allergies: Name: Latex rash"
     ]  # fmt: skip
+
+
+def test_what_held_only_a_marked_entry_leaves_no_empty_label(tmp_path: Path) -> None:
+    drugs = [{"drug": {"name": "Heparin", "status": "stopped"}}]
+    assert load_notes(write(tmp_path, {"medications": drugs, "note": "Cough"})).splitlines() == [
+        "Note: Cough", "STOPPED: Drug: Name: Heparin; Status: stopped"
+    ]  # fmt: skip
+    more = {"medications": [*drugs, {"drug": "Aspirin"}], "answers": [False, True]}
+    assert load_notes(write(tmp_path, more)).splitlines()[:2] == ["Medications: (Drug: Aspirin)", "Answers: false; true"]
+
+
+@pytest.mark.parametrize(("module", "name", "most"), [(json_notes, "status_mark", 3), (transcripts, "_spoken", 4)])
+def test_numbers_are_searched_neither_for_a_status_nor_for_speech(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, most: int
+) -> None:
+    asked: list[Any] = []
+    search = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda value: asked.append(value) or search(value))
+    load_notes(write(tmp_path, {"note": "Cough", "vitals": {"values": list(range(500))}}))
+    assert 0 < len(asked) <= most
 
 
 def test_a_status_of_the_notes_as_a_whole_marks_nothing(tmp_path: Path) -> None:
