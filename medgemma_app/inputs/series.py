@@ -14,6 +14,7 @@ from medgemma_app.inputs.display import (
     PERCENTILES,
     Hounsfield,
     Range,
+    Table,
     View,
     Window,
     choose_view,
@@ -29,7 +30,7 @@ from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
-from medgemma_app.inputs.levels import is_blank, thumbnail
+from medgemma_app.inputs.levels import is_blank, thumbnail, warn_doubtful
 from medgemma_app.inputs.pixels import Pixels, decode_frame
 from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
 
@@ -75,6 +76,8 @@ def read_series(
         drawn = _drawn(used, view, name)
     if _are_blank(drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
+    if not isinstance(view, Hounsfield):
+        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=isinstance(view, Window | Table)))
     shown = [squared(picture, pad=pad) for picture in drawn]
     images, padding = tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
     facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}

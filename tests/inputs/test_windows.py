@@ -27,9 +27,24 @@ COLOURS, PERCENTILES = "Hounsfield windows as RGB", "percentiles 0.1 and 99.9"
 def test_a_window_that_shows_next_to_nothing_gives_a_warning_that_names_the_option(
     tmp_path: Path, center: int, width: int, warning: str | None
 ) -> None:
-    scan = read_image(written(tmp_path, made(WindowCenter=center, WindowWidth=width)))
-    assert scan.warnings == ((f"scan.dcm {warning}",) if warning else ())
-    assert scan.facts["window"]["center"] == center
+    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+    path = written(tmp_path, made(Modality="PT", WindowCenter=center, WindowWidth=width, **place))
+    for shown, name in ((read_image(path), "scan.dcm"), (read_series(tmp_path), "series 0 (PT)")):
+        assert shown.warnings == ((f"{name} {warning}",) if warning else ())
+        assert shown.facts["window"]["center"] == center
+
+
+@pytest.mark.parametrize(("dark", "warned"), [(0, False), (1, True), (2, False)])
+def test_the_middle_slice_decides_whether_a_series_gets_a_warning_of_its_window(tmp_path: Path, dark: int, warned: bool) -> None:
+    for k in range(3):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
+        elements = {"Modality": "PT", "WindowCenter": 2048, "WindowWidth": 4096, "RescaleSlope": 1, "RescaleIntercept": -3800 * (k == dark)}
+        written(tmp_path, made(**elements, **place), str(k))
+    assert ["is nearly black" in warning for warning in read_series(tmp_path).warnings] == [True] * warned
+
+
+def test_the_colours_of_hounsfield_windows_give_no_warning(tmp_path: Path) -> None:
+    assert read_series(a_series(tmp_path, 3, RescaleIntercept=-964)).warnings == ()
 
 
 @pytest.mark.parametrize(
