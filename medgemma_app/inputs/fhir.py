@@ -16,7 +16,7 @@ from typing import Any
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
 from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, links, references
-from medgemma_app.inputs.lines import Line, Reading, inside, status_mark
+from medgemma_app.inputs.lines import Line, Reading, counted, inside, status_mark
 
 _ORDER = (
     "Patient", "Encounter", "Condition", "FamilyMemberHistory", "Procedure", "MedicationRequest", "MedicationStatement",
@@ -77,8 +77,7 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
     named = Counter([*left_out, *without, *teller.taken_back])
-    told = [what if times == 1 else f"{what}, {times} times" for what, times in sorted(named.items())]
-    return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*told, *sorted(teller.left_out)])
+    return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*counted(named), *sorted(teller.left_out)])
 
 
 def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Entry | None = None) -> Iterator[Entry]:
