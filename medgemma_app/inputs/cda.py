@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.documents import html_text, parse_xml, read_document, struck_tags
+from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, counted
@@ -47,7 +47,8 @@ def attachment_text(raw: bytes, kind: str = "") -> str:
     if re.match(r"\s*[{\[]", text) and "json" in kind.lower():
         raise InputError("the attachment is JSON, which is read as a file only")
     if re.search("html|xml", kind.lower()) or _IS_HTML.match(text) or text.lstrip().startswith("<?xml"):
-        return html_text(text) + "\nthe attachment: not read: text that is struck through" * bool(struck_tags(text))
+        text, is_struck = html_text(text)
+        return text + "\nthe attachment: not read: text that is struck through" * is_struck
     if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
         raise InputError("the attachment is not text")
     return text

@@ -216,22 +216,23 @@ def refuse_login_page(markup: str, name: str) -> None:
         raise InputError(f"{name} is a login or error page from a server, not notes; sign in and fetch the notes again")
 
 
-def struck_tags(markup: str) -> frozenset[str]:
+def _struck_tags(markup: str) -> frozenset[str]:
     """The tags for struck-through text that a page uses, and closes wherever it opens them."""
     found = {tag: [len(re.findall(rf"(?i)<{slash}{tag}[\s>]", markup)) for slash in ("", "/")] for tag in ("del", "s", "strike")}
     return frozenset(tag for tag, (opened, closed) in found.items() if 0 < opened == closed)
 
 
-def html_text(markup: str) -> str:
-    """The text of HTML, a block a line, without what is struck through.
+def html_text(markup: str) -> tuple[str, bool]:
+    """The text of HTML, a block a line, without what is struck through; and whether there was such text.
 
     "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark.
     """
-    reader = _Text(_NOT_SHOWN | struck_tags(markup))
+    struck = _struck_tags(markup)
+    reader = _Text(_NOT_SHOWN | struck)
     reader.feed(_NO_TAG.sub("&lt;", _without_comments(markup)))
     reader.close()
     lines = ("".join(reader.parts)).split("\n")
-    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip()), bool(struck)
 
 
 def _without_comments(markup: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import attachment_text
-from medgemma_app.inputs.documents import html_text, struck_tags
+from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.lines import status_mark, word_list
 
@@ -194,9 +194,9 @@ class Teller:
         return f"{start} to {end}" if end else f"from {start}"
 
     def _narrative(self, value: Mapping[str, Any]) -> str:
-        markup = self.say(value["div"])
-        self.left_out |= {"text that is struck through"} if struck_tags(markup) else set()
-        return " ".join(html_text(markup).split())
+        text, is_struck = html_text(self.say(value["div"]))
+        self.left_out |= {"text that is struck through"} if is_struck else set()
+        return " ".join(text.split())
 
     def _attachment(self, value: Mapping[str, Any]) -> str:
         told = ("resourceType", "contentType", "data")

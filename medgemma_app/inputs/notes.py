@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import is_cda, read_cda
-from medgemma_app.inputs.documents import html_text, parse_xml, read_document, refuse_login_page, struck_tags
+from medgemma_app.inputs.documents import html_text, parse_xml, read_document, refuse_login_page
 from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
@@ -228,8 +228,8 @@ def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = Fals
         return _read_plain(turns_text(subtitle_turns(text)), name, patient, "subtitles")
     if _HTML.match(text):
         refuse_login_page(text, name)
-        struck = ("text that is struck through",) * bool(struck_tags(text))
-        return replace(_read_plain(html_text(text), name, patient, "HTML"), left_out=struck)
+        shown, is_struck = html_text(text)
+        return replace(_read_plain(shown, name, patient, "HTML"), left_out=("text that is struck through",) * is_struck)
     return _read_xml(text, name, patient) if _XML.match(text) and text.rstrip().endswith(">") else _read_plain(text.strip(), name, patient)
 
 

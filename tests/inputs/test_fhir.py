@@ -114,16 +114,20 @@ def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(tmp_path: Path, resou
 
 
 @pytest.mark.parametrize(
-    ("narrative", "told"),
+    ("narrative", "told", "left_out"),
     [
-        ("<div><b>Oral body temperature in bed</b>: 37.20 Cel</div>", ""),
+        ("<div><b>Oral body temperature in bed</b>: 37.20 Cel</div>", "", []),
+        ("<div>shivering <s>and 39.9 Cel</s></div>", "; text: shivering", ["text that is struck through"]),
         (
             "<div><p>Oral body temperature in bed: 37.20 Cel</p><p>shivering &amp; pale</p></div>",
             "; text: Oral body temperature in bed: 37.20 Cel shivering & pale",
+            [],
         ),
     ],
 )
-def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(tmp_path: Path, narrative: str, told: str) -> None:
+def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(
+    tmp_path: Path, narrative: str, told: str, left_out: list[str]
+) -> None:
     resource = (
         b'{"resourceType": "Observation", "code": {"text": "Oral body temperature in bed"}, '
         b'"valueQuantity": {"value": 37.20, "unit": "Cel"},'
@@ -132,7 +136,7 @@ def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(tmp_p
     path = write(tmp_path, resource + json.dumps({"status": "generated", "div": narrative}).encode() + b"}")
     notes = read_notes(path)
     assert notes.text == f"Observation: Oral body temperature in bed: 37.20 Cel{told}"
-    assert notes.facts["left_out"] == []
+    assert notes.facts["left_out"] == left_out
 
 
 def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:
@@ -213,7 +217,8 @@ def test_an_attachment_is_told_as_text_or_named_as_not_read(tmp_path: Path, reso
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"a note in a binary").decode()}
     note = {"resourceType": "Condition", "code": concept(SAID)}
     text = load_notes(write(tmp_path, [note, binary, resource]))
-    assert re.search(rf"^(Doc|Media|Prov).*: {re.escape(told)}$", text, re.MULTILINE)
+    label = "(Document reference: content: attachment|Media: content|Provenance: signature: sig format)"
+    assert re.fullmatch(rf"Condition: {SAID}\n{label}: {re.escape(told)}(\nBinary: a note in a binary)?", text)
     assert text.count("a note in a binary") == 1
     assert not any(data in text for data in re.findall(r'"data": "([^"]+)"', json.dumps([binary, resource])))
 
@@ -386,6 +391,14 @@ def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resour
     notes = read_notes(write(tmp_path, bundle(condition(SAID), resource)))
     assert SAID in notes.text and "Potassium" not in notes.text
     assert named in notes.facts["left_out"]
+
+
+@pytest.mark.parametrize(("method", "gone"), [("DELETE", True), ("PUT", False)])
+def test_a_resource_that_a_bundle_deletes_is_left_out_and_named(tmp_path: Path, method: str, gone: bool) -> None:
+    record = bundle(condition(SAID), condition("Potassium"))
+    record["entry"][1]["request"] = {"method": method, "url": "Condition/1"}
+    notes = read_notes(write(tmp_path, record))
+    assert ("Potassium" not in notes.text, "Condition (deleted)" in notes.facts["left_out"]) == (gone, gone)
 
 
 @pytest.mark.parametrize(
