@@ -3,6 +3,7 @@
 import base64
 import builtins
 import io
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -222,6 +223,12 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
         "INR 2",
     ]
     assert notes.facts["left_out"] == ["entry taken back", "text that is struck through, 2 times"]
+
+
+def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
+    told = '<content ID="m1">Warfarin 5 mg</content> <content ID="m3">for atrial fibrillation</content>'
+    notes = read(cda(re.sub(r"<list>.*</list>", f"<list><item>{told}</item></list>", MEDICATIONS, flags=re.DOTALL)))
+    assert notes.text.splitlines()[2:] == ["STOPPED: Medications: Warfarin 5 mg for atrial fibrillation"]
 
 
 STATUSES = [
