@@ -38,15 +38,7 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     text.one_of_each = {layer.self_attn.is_sliding: at for at, layer in enumerate(text.layers)}
     if model.vision_tower is not None:
         save_memory(model)
-    share_embedding(model.language_model)
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
-
-
-def share_embedding(model: LanguageModel) -> None:
-    """Releases the second copy of the embedding, which is also Gemma's output layer, where a checkpoint holds it twice."""
-    head, embedding = model.lm_head.parameters(), model.model.embed_tokens.parameters()
-    if head.keys() == embedding.keys() and all(bool(mx.array_equal(head[name], embedding[name])) for name in head):
-        model.lm_head.update(embedding)
 
 
 class AlignedModel(Model):  # type: ignore[misc]

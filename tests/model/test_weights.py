@@ -171,9 +171,20 @@ def affine(bits):
 def test_a_quantised_checkpoint_is_what_was_quantised(wide, tmp_path, config, predicate, keep_head):
     made, model = quantised(wide, tmp_path / "quantised", keep_head=keep_head, config=config, predicate=predicate)
     loaded = model._loaded.model
-    assert mx.array_equal(loaded.language_model.lm_head.weight, loaded.language_model.model.embed_tokens.weight)
+    assert loaded.language_model.lm_head.weight is loaded.language_model.model.embed_tokens.weight, "a second copy takes memory"
     assert all(mx.array_equal(value, dict(tree_flatten(made.parameters()))[name]) for name, value in tree_flatten(loaded.parameters()))
     assert len(model.generate(LOOK, SHORT).token_ids) == 4
+
+
+def test_a_quantised_output_layer_of_its_own_is_kept(wide, tmp_path):
+    quantised(wide, tmp_path / "quantised", keep_head=True, config=affine(4))
+    file = tmp_path / "quantised" / "model.safetensors"
+    weights = mx.load(str(file))
+    own = mx.zeros_like(weights["language_model.lm_head.weight"])
+    mx.save_safetensors(str(file), weights | {"language_model.lm_head.weight": own}, metadata={"format": "mlx"})
+    language = MedGemma.load(str(file.parent))._loaded.model.language_model
+    assert mx.array_equal(language.lm_head.weight, own)
+    assert not mx.array_equal(language.model.embed_tokens.weight, own)
 
 
 TARGETS = ["language_model.model.layers.0.self_attn.q_proj", "language_model.model.layers.5.mlp.down_proj"]
