@@ -1,4 +1,4 @@
-"""Checks for text that is not an answer: a refusal, or what a prompt or a template left behind."""
+"""Checks for text that is not an answer: refusals, and unfilled parts of a prompt or a template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_SENTENCES = 100
 
 
 def refusal(report: Text) -> Iterator[Issue]:
-    """The model declines to write the report or one of its sections, or no section has an answer in it."""
+    """The model declines to write the report or one of its sections, or every section says that nothing is known."""
     answers = report.answers()
     spans = [(one.start, one.end) for one in answers]
     found = next(filter(None, (_declined(report.text, [span], _is_wording) for span in spans)), None)
@@ -27,13 +27,13 @@ def refusal(report: Text) -> Iterator[Issue]:
     if found is None and len(answers) > 1 and all(finder("refusals", "unanswered").fullmatch(one.body.strip(" .*_-\n")) for one in answers):
         found = spans[-1]
     if found:
-        yield report.issue("refusal", "error", "the model declined to answer; check that the input is what it should be", found)
+        yield report.issue("refusal", "error", "the model declined to answer; check that the input is the right one", found)
 
 
 def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str], bool]) -> tuple[int, int] | None:
-    """The first sentence of the parts that declines, where there is nothing else but what surrounds a refusal.
+    """The first sentence of the parts that declines, if the rest is only apologies, advice and offers.
 
-    Where there are no sections, a general remark or two may follow.
+    In a text without sections, some other words are allowed, up to half the length of the refusal.
     """
     refused, answered, first = 0, 0, None
     for begun, ended in islice((span for part in parts for span in sentence_spans(text, *part)), _MOST_SENTENCES):
@@ -52,18 +52,18 @@ def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str],
 
 
 def _is_wording(sentence: str) -> bool:
-    """Whether a sentence is one of the known wordings of a refusal."""
+    """Whether a sentence contains a known wording of a refusal."""
     return bool(finder("refusals", "begins").match(sentence.lstrip("*_-• ")) or finder("refusals", "refuses").search(sentence))
 
 
 def _declines(sentence: str) -> bool:
-    """Whether a sentence is one of these wordings, or says of the task, and of nothing clinical, that it is not done."""
+    """Whether a sentence contains a known wording, or says that the task was not done and nothing clinical."""
     words = (word for word in _WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
     withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
     return _is_wording(sentence) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
 
 
-# --- what a template left behind
+# --- unfilled templates
 
 _BRACKET = re.compile(r"\[([A-Za-z][^\[\]\n\d<>=]{2,200})\](?!\()|\[(?i:insert|enter|specify|describe|provide|fill)\b[^\[\]\n]{0,200}\]")
 _HEADED = re.compile(r"^[A-Z ]{3,30}: ?")
@@ -72,7 +72,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def unfilled_template(report: Text) -> Iterator[Issue]:
-    """A placeholder or an instruction of a prompt or a template stands where an answer should."""
+    """A placeholder, or an instruction of a prompt or a template, was left in the text."""
     brackets = (found.span() for found in _BRACKET.finditer(report.text) if not found[1] or _is_placeholder(found[1]))
     left = (found.span() for pattern in _left_over() if (found := pattern.search(report.text)))
     if span := min((*islice(brackets, 1), *left), default=None) or _echo(report):
@@ -81,7 +81,7 @@ def unfilled_template(report: Text) -> Iterator[Issue]:
 
 
 def _is_placeholder(written: str) -> bool:
-    """Whether a bracket says what should stand there: common words with such a noun; a name in it makes it a fact."""
+    """Whether the words in a bracket are a placeholder: common words with a noun such as "date"; a proper name makes it a fact."""
     said = [word.lower() for word in re.findall(r"[A-Za-z'-]+", written)]
     if finder("placeholders", "tells").match(written):
         return True
@@ -103,7 +103,7 @@ def _left_over() -> tuple[re.Pattern[str], ...]:
 
 @cache
 def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
-    """The prompts as words only: what they say of a section, and their longer clauses."""
+    """The words of the prompts: whole lines without their heading, and the longer clauses."""
     prompts = (read_prompt(path.stem).text.splitlines() for path in prompt_paths())
     lines = [_HEADED.sub("", line) for prompt in prompts for line in prompt if "$" not in line]
     clauses = {_folded(clause) for line in lines for clause in re.split(r"[.,;:]", line)}
@@ -111,7 +111,7 @@ def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
 
 
 def _echo(report: Text) -> tuple[int, int] | None:
-    """Where the words of a prompt stand: a longer clause anywhere, what it says of a section in place of the section."""
+    """The span of words copied from a prompt: a section that is only a line of it, or a longer clause anywhere."""
     lines, clauses = _instructions()
     sections = ((one.start, one.end) for one in report.answers() if _folded(one.body) in lines)
     said = ((span, f" {_folded(report.text[slice(*span)])} ") for span in sentence_spans(report.text))

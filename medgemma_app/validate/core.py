@@ -1,7 +1,7 @@
-"""What every check shares: issues, the text under check, and how checks are run.
+"""What all checks share: issues, the text to check, and the loop that runs them.
 
-A check is one function ``(Text) -> Iterator[Issue]``; a kind of report is a tuple of them. Checks report and the caller
-decides: nothing here raises on any text, and nothing repairs it.
+A check is a function ``(Text) -> Iterator[Issue]``, and each kind of report has a tuple of checks. Checks only report problems:
+they never raise on any text and never change it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate.sections import OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
-# Of any text; of findings reports; of a text and what it was written from; of boxes.
+# Codes for any text, for findings reports, for a text compared with its source, and for boxes.
 FormCode: TypeAlias = Literal[
     "no-answer", "thought-only", "not-checked", "special-token", "refusal", "gibberish", "repetition", "doubled-text", "unfilled-template",
     "truncated", "missing-section", "empty-section", "section-order",
@@ -31,17 +31,17 @@ BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "
 Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
 FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
-# Ten times what a report or the notes of a visit come to.
+# About ten times the length of a usual report, or of the notes of a visit.
 LONGEST_TEXT = 40_000
 LONGEST_SOURCE = 150_000
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing to know about a report: an "error" means that it is not valid.
+    """One problem in a report; an "error" means that the report is not valid.
 
-    ``start`` and ``end`` say where in the text it is, ``source_start`` and ``source_end`` where the source says otherwise;
-    ``found`` and ``expected`` are the two values in words ("amoxicillin 500 mg", "875 mg"). None where unknown.
+    ``start`` and ``end`` give its place in the text, ``source_start`` and ``source_end`` the place in the source that disagrees.
+    ``found`` and ``expected`` are the two values in words ("amoxicillin 500 mg", "875 mg"). Each is None where it is not known.
     """
 
     code: Code
@@ -58,7 +58,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What the checks found, and the sections they saw."""
+    """The issues of a report, and its sections."""
 
     issues: tuple[Issue, ...]
     sections: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text under check, with what is known of how it came about; several sources are joined by a blank line."""
+    """A text to check, and what is known about how it was written; several sources are joined by a blank line."""
 
     text: str
     sections: Sections
@@ -93,7 +93,7 @@ class Text:
     header: ImageHeader | None = None
 
     def answers(self) -> list[Section]:
-        """The required sections as they stand in the text."""
+        """The sections of the report itself, without disclaimers and the like."""
         return [section for section in self.sections.sections if OTHER not in section.keys]
 
     def issue(
@@ -107,7 +107,7 @@ class Text:
         found: str | None = None,
         expected: str | None = None,
     ) -> Issue:
-        """An issue about a stretch of the text, with that stretch as its excerpt."""
+        """An issue about a span of the text, with that span as its excerpt."""
         start, end = span
         source_start, source_end = source_span or (None, None)
         return Issue(code, severity, message, excerpt(self.text[start:end]), start, end, source_start, source_end, found, expected)
@@ -126,9 +126,9 @@ SPECIAL_TOKEN = re.compile(
 
 
 def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
-    """All issues of a report in the order of the checks; a missing answer is the only issue of its text.
+    """All issues of a report, in the order of the checks; where there is no answer, that is the only issue.
 
-    The content of a text that is too long, such as a book or a loop, is not checked; an issue says so.
+    The content of a very long text, such as a book or a loop, is not checked, and an issue says so.
     """
     fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
     if none := no_answer(report):
@@ -136,13 +136,13 @@ def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Va
     issues = [issue for check in (*form, *(content if fits else ())) for issue in check(report)]
     if not fits:
         longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
-        message = f"the text or its source is too long, so their contents were not compared (at most {longest})"
+        message = f"the text or its source is too long, so its content was not checked (the limits are {longest})"
         issues.append(Issue("not-checked", "info", message))
     return Validation(tuple(issues), report.sections.texts())
 
 
 def no_answer(report: Text) -> Issue | None:
-    """No text at all, or a thought that never reached an answer."""
+    """An issue if there is no text, or only a thought that never reached an answer."""
     opened = _OPEN_THOUGHT.match(report.text) or (None if report.answers() else BARE_THOUGHT.match(report.text))
     if opened or (report.has_thought and not report.text.strip()):
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
@@ -154,18 +154,18 @@ def no_answer(report: Text) -> Issue | None:
 
 
 def excerpt(text: str) -> str:
-    """The text on one line, cut to what an issue may carry."""
+    """The text on one line, cut to the length of an excerpt."""
     line = " ".join(text[: 4 * LONGEST_EXCERPT].split())
     return line if len(line) <= LONGEST_EXCERPT else line[: LONGEST_EXCERPT - 1] + "…"
 
 
 def without_tokens(text: str) -> str:
-    """The text without control tokens, so that other checks judge the words."""
+    """The text without control tokens, so that other checks see only words."""
     return SPECIAL_TOKEN.sub(" ", text)
 
 
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
-    """Where the sentences, list items and lines of a stretch stand, without the space around them."""
+    """The spans of the sentences, list items and lines between ``start`` and ``end``, without the space around them."""
     for found in _SENTENCE.finditer(text, start, len(text) if end is None else end):
         written = found.group()
         if written.strip():

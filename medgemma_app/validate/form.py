@@ -1,4 +1,4 @@
-"""Checks on the form of any report: readable, whole, with all its sections."""
+"""Checks on the form of any report: it is readable and complete, and has all its sections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w 
 
 
 def special_token(report: Text) -> Iterator[Issue]:
-    """Control tokens of the model's own format do not belong in a report, and neither does its thought."""
+    """A report contains no control tokens, and no thought of the model."""
     thought, found = BARE_THOUGHT.match(report.text), SPECIAL_TOKEN.search(report.text)
     if thought:
-        yield report.issue("special-token", "error", "the model's thought stands before the answer; remove it", thought.span())
+        yield report.issue("special-token", "error", "the model's thought comes before the answer; remove it", thought.span())
     elif found:
         shown = excerpt(report.text[max(0, found.start() - 20) : found.end() + 20])
         yield Issue("special-token", "error", f"a control token was left in the text: {found.group()}", shown, *found.span())
@@ -36,15 +36,15 @@ _RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
 
 
 def truncated(report: Text) -> Iterator[Issue]:
-    """The generation was stopped before its end, or the text ends within a word, or, less surely, within a sentence."""
+    """The generation was stopped early, or the text ends within a word (an error) or seems to end within a sentence (a warning)."""
     text = _RULE.sub("", report.text.rstrip()[-400:]).rstrip()
     end = len(report.text.rstrip())
     start = max(0, end - 70)
-    span = (report.text.find(" ", start, end) + 1 or start) if start else 0, end  # from the beginning of a word
+    span = (report.text.find(" ", start, end) + 1 or start) if start else 0, end  # starts at the beginning of a word
     line = text.rpartition("\n")[2][-200:]
     bare = line.rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
-    # A disclaimer or an explanation at the end shows that the report before it is whole.
+    # A disclaimer or an explanation at the end shows that the report before it is complete.
     aside = bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
     if report.finish_reason == "length":
         yield report.issue("truncated", "error", "the token budget ran out before the report was complete; raise --max-tokens", span)
@@ -57,7 +57,7 @@ def truncated(report: Text) -> Iterator[Issue]:
 
 
 def _ends_within_a_word(report: Text, text: str) -> bool:
-    """Whether the last word is only the beginning of a word of the language, the text or its source."""
+    """Whether the last word is only the beginning of a word of the word lists, the text or its source."""
     last = _LAST_WORD.search(text[-60:])
     if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
         return False
@@ -73,7 +73,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
         return True
     if word in known:
         return False
-    if not set(word) & set("aeiouy"):  # a short form, as "htn" or "fx", or the beginning of a syllable
+    if not set(word) & set("aeiouy"):  # an abbreviation such as "htn" or "fx", or the beginning of a syllable
         return finder("endings", "onset").fullmatch(word) is not None
     unknown_ending = last["word"].islower() and len(word) > 3 and word[-2:] not in _endings()
     return unknown_ending or any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
@@ -85,11 +85,11 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
 _LONGEST_WORD = 60
-_FEWEST_ENDINGS = 0.25  # the share of words with a usual ending: 0.15 of random letters, at least 0.35 of Spanish notes
+_FEWEST_ENDINGS = 0.25  # share of words with a common ending: about 0.15 for random letters, at least 0.35 for Spanish notes
 
 
 def gibberish(report: Text) -> Iterator[Issue]:
-    """The text is not readable: no words, mostly symbols, endless words, or alphabets mixed within words or throughout."""
+    """The text is not readable: it has no words, is mostly symbols, has endless words, or mixes alphabets."""
     text = without_tokens(report.text)
     reason, sample = _nonsense(text, _LETTERS.findall(text))
     if reason:
@@ -99,7 +99,7 @@ def gibberish(report: Text) -> Iterator[Issue]:
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
-    """(what is wrong, a sample of it), both empty for readable text."""
+    """What is wrong and a sample of it; both are empty for readable text."""
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
     latin = {word: len(_LATIN_OR_GREEK.findall(word)) for word in words if not word.isascii()}
     foreign = [word for word in words if latin.get(word) == 0 and len(word) > 1]
@@ -131,16 +131,16 @@ _PARTS = {
 
 
 def missing_section(report: Text) -> Iterator[Issue]:
-    """Every required section has a heading, or one that stands for it; a beginning without one was taken as the first section."""
+    """Every required section has a heading of its own, or one that replaces it."""
     missing = [key for key in report.required if not report.sections.spans(key)]
     bare = next((one for one in report.answers() if not one.heading), None)
     if bare and len(report.answers()) == 1:
-        yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the section {bare.keys[0]}")
+        yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the {bare.keys[0]} section")
         return
     if bare and len(_LABEL.findall(bare.body)) < 2:
-        message = f"the text begins without a heading; the beginning was read as the section {bare.keys[0]}"
+        message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
-    # "- Plan: rest." under each problem is the plan; regions, "Lungs: clear.", are findings.
+    # A plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
     labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
     if labels.get("findings"):
         yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
@@ -151,7 +151,7 @@ def missing_section(report: Text) -> Iterator[Issue]:
 
 
 def empty_section(report: Text) -> Iterator[Issue]:
-    """A section says something: "Not documented." does; punctuation or the number of a list does not."""
+    """A section contains words; "Not documented." is enough, punctuation or a list number is not."""
     for key in report.required:
         spans = report.sections.spans(key)
         bodies = [without_tokens(report.text[slice(*span)]) for span in spans]
@@ -160,7 +160,7 @@ def empty_section(report: Text) -> Iterator[Issue]:
 
 
 def section_order(report: Text) -> Iterator[Issue]:
-    """The sections come in the order the reader expects."""
+    """The sections are in the usual order."""
     first = list(dict.fromkeys(key for section in report.answers() for key in section.keys if key in report.required))
     if first != sorted(first, key=report.required.index):
         message = f"the sections are in an unusual order: {excerpt(', '.join(first))}"

@@ -1,4 +1,4 @@
-"""The word lists of ``data/*.txt``, which a clinician can edit: ``key: word, two words``, or ``name, name``; # begins a remark."""
+"""The word lists in ``data/*.txt``, which a clinician can edit: lines of ``key: word, two words`` or of words only; # begins a comment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATA = Path(__file__).parent / "data"
 
 @cache
 def lines(name: str) -> tuple[str, ...]:
-    """The lines of a list, without its remarks."""
+    """The lines of a list, without its comments."""
     written = (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line for line in written if line and not line.startswith("#"))
 
@@ -25,7 +25,7 @@ def word_list(name: str) -> frozenset[str]:
 
 @cache
 def entries(name: str) -> dict[str, list[str]]:
-    """key -> the names listed under it; a key may have several lines."""
+    """The names under each key of a list; a key may have several lines."""
     found: dict[str, list[str]] = {}
     for line in lines(name):
         key, _, listed = line.partition(":")
@@ -35,10 +35,10 @@ def entries(name: str) -> dict[str, list[str]]:
 
 @cache
 def finder(name: str, *keys: str) -> re.Pattern[str]:
-    """A pattern for the names of a list, or of some of its keys; the group that matched is the key, with _ for a space.
+    """A pattern for the names of a list, or of some of its keys; the name of the matched group is the key, with _ for a space.
 
-    In a name, * stands for any letters, "..." for up to 40 characters, a word before ? may be left out, and a word in
-    capitals stands for one of the list with this key.
+    In a name, * stands for any letters, "..." for up to 40 characters, and ? after a word makes it optional. A word in capitals
+    stands for any of the names listed under that key.
     """
     listed = entries(name)
     chosen = keys or tuple(filter(str.islower, listed))

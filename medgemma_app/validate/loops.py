@@ -1,6 +1,6 @@
-"""Text that repeats itself: a phrase without end, in a row or all over the text, or a passage that stands twice.
+"""Text that repeats itself: a phrase in an endless loop, or a long passage that appears twice.
 
-Greedy decoding runs into loops (Holtzman et al. 2020); what is allowed was counted in real reports and notes.
+Greedy decoding tends to loop (Holtzman et al. 2020). The limits come from counts in real reports and notes.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import LONGEST_TEXT, Issue, Text, excerpt
 
-# Short windows of words find loops of short phrases, long ones loops of phrases that repeat something within themselves.
+# Short windows of words find loops of short phrases; long windows find loops whose phrase repeats words within itself.
 _WINDOWS = (4, 16, 64, 256)
 _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
-# Real notes repeat a sentence twice in 20 % of cases and three times in 1 %, but not in a row.
-_ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # up to so many words in the phrase: so many times
-_PATIENCE = 24  # words that a loop must have before a generation is stopped for it
-_CERTAIN = 100  # words in a row that already stand further up end a generation; clinicians' notes have at most 32 such words
-_PASSAGE = 35  # words: clinicians' notes repeat shorter passages, from the history to the assessment
-_BLANKS = {"xxxx"}  # a row of them is de-identification, no loop
+# 20% of real notes contain a sentence twice and 1% three times, but not in a row.
+_ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # (longest phrase in words, repetitions allowed)
+_PATIENCE = 24  # a generation is stopped only for loops of at least this many words
+_CERTAIN = 100  # this many consecutive words that appeared before end a generation; clinicians' notes have at most 32
+_PASSAGE = 35  # words; clinicians repeat shorter passages of the history in the assessment
+_BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
 _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
-_GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # "5/5 5/5 5/5 5/5" is a strength
+_GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
 _LABEL = re.compile(r"[^\s:]{1,12}(?: [^\s:]{1,12}){0,2}: ")
 _COUNTING = 12
-_DRONE = 300  # characters in which nothing but the same few come back: no ruled line of a report is as long
+_DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 
 def repetition(report: Text) -> Iterator[Issue]:
-    """The model got stuck: it said so, or the text shows it; or a passage stands twice."""
+    """The generation ended in a loop, the text contains one, or a long passage appears twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text) or refrain(text)
     if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
         words = len(_WORD.findall(report.text[slice(*span)]))
-        yield report.issue("doubled-text", "error", f"these {words} words already stand further up; remove one of the two passages", span)
+        yield report.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
     elif phrase or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
         yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
 
 
 def doubled(text: str) -> tuple[int, int] | None:
-    """Where the first passage stands that repeats so many words said before, whatever stands between the two."""
+    """The span of the first passage of at least 35 words that appeared before, anywhere in the text."""
     words = list(_WORD.finditer(text))
     said = [word.group().casefold() for word in words]
     seen: dict[tuple[str, ...], int] = {}
@@ -57,24 +57,24 @@ def doubled(text: str) -> tuple[int, int] | None:
 
 
 def loop(text: str) -> str:
-    """The phrase that a text repeats too often in a row, or "". Time is linear in the text."""
+    """The phrase that a text repeats too often in a row, or "". Runs in linear time."""
     stutter, row = _SAME_LETTERS.search(text), _Row()
     found = (phrase for word in _WORD.findall(text.casefold()) if (phrase := row.add(word)))
     return stutter.group() if stutter else " ".join(next(found, ()))
 
 
 class _Row:
-    """Words, one after the other, and since when each window of them has stood a constant number of words before."""
+    """Words in order, and for each window length how long its words have been repeating at the same distance."""
 
     def __init__(self, *, least: int = 0, most: float = math.inf) -> None:
-        self._least, self._most = least, most  # words that must be repeated, and those that are always too many
+        self._least, self._most = least, most  # fewest repeated words to report, and the number that is always too many
         self._words: list[str] = []
-        self._codes = [0]  # of all words up to each: a window's code is a difference, so that its length costs nothing
+        self._codes = [0]  # hash of all words up to each, so that the hash of any window takes constant time
         self._last: dict[tuple[int, int], int] = {}
-        self._runs = dict.fromkeys(_WINDOWS, (0, 0))  # period, and how many windows it has held for
+        self._runs = dict.fromkeys(_WINDOWS, (0, 0))  # period, and for how many windows it has held
 
     def add(self, word: str) -> list[str]:
-        """The phrase that has now been repeated too often in a row, else nothing."""
+        """The phrase that this word repeats once too often, or an empty list."""
         self._words.append(word)
         self._codes.append((self._codes[-1] * _BASE + hash(word)) % _MODULUS)
         at = len(self._words)
@@ -94,18 +94,18 @@ class _Row:
 
 
 class LoopWatch:
-    """Sees a loop as it forms, in text that comes in pieces; the work for a piece does not grow with the text before it.
+    """Detects a loop while text is generated; the work for each piece does not depend on the length of the text so far.
 
-    More patient than ``loop``: what is stopped cannot be judged again, and some words more cost nothing.
+    It waits longer than ``loop``, because a generation that was stopped cannot be resumed.
     """
 
     def __init__(self) -> None:
-        self._pending: list[str] = []  # the word under way
+        self._pending: list[str] = []  # the unfinished word
         self._tail = ""
         self._row = _Row(least=_PATIENCE, most=_CERTAIN)
 
     def feed(self, piece: str) -> bool:
-        """True as soon as the text turns in circles with this piece."""
+        """Whether the text loops, now that this piece has been added."""
         self._tail = (self._tail + piece)[-_DRONE:]
         if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 25)):
             return set(self._tail.casefold()) not in ({"x"}, {"x", " "})  # a row of XXXX is de-identification
@@ -118,16 +118,16 @@ class LoopWatch:
 
 
 def refrain(text: str) -> str:
-    """A sentence that, with others like it, comes back so often that they make up half the text, or "".
+    """A repeated sentence, if repeated sentences make up half the text, or "".
 
-    Four times will do, but eight for a short one: all four sections of a note may say "Not documented." Sentences that differ in
-    their numbers only ("in 4 weeks", "in 5 weeks") are a loop that counts, if there are more of them than any table has.
+    A sentence counts from four times on, and a short one from eight, because all four sections of a note may say "Not documented."
+    Sentences that differ only in their numbers ("in 4 weeks", "in 5 weeks") count from 12 times on.
     """
     said = [one for part in _SENTENCE_END.split(text.casefold()) if (one := " ".join(part.split()))]
     for sentences, fewest in ((said, 4), ([re.sub("[0-9]+", "0", one) for one in said], _COUNTING)):
         counts = Counter(sentences)
         repeated = {one: len(one) * count for one, count in counts.items() if count >= fewest * (1 if one.count(" ") > 2 else 2)}
-        # What is said anew of each level or organ moves on: every turn begins with another label.
+        # A sentence repeated under a new label for each level or organ is not a loop.
         labelled = sum(count == 1 and _LABEL.match(one) is not None for one, count in counts.items())
         if repeated and 2 * sum(repeated.values()) >= sum(map(len, sentences)) and labelled < max(counts[one] for one in repeated):
             return max(repeated, key=lambda one: repeated[one])

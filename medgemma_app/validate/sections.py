@@ -1,8 +1,8 @@
-"""Text -> sections, by the headings that models and clinicians write; their names are in ``data/headings.txt``.
+"""Cuts a text into sections by the headings that models and clinicians write, which ``data/headings.txt`` lists.
 
-A heading stands at the start of a line, alone or before a colon or dash, and may be numbered, bold or a Markdown title; after the
-end of a sentence it may also stand within a line. A section is opened only by its best-ranked name in the text, so that "P: 72"
-among the vital signs is no plan where PLAN stands, and "Medications" under PLAN is no history where SUBJECTIVE stands.
+A heading is at the start of a line, alone or before a colon or dash, and may be numbered, bold or a Markdown title; after the end
+of a sentence it may also be within a line. Only the best-ranked name of a section in the text opens it: "P: 72" among the vital
+signs is not the plan if there is a heading PLAN, and "Medications" under PLAN is not the history if there is a heading SUBJECTIVE.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 from medgemma_app.validate.lists import entries
 
 Kind: TypeAlias = Literal["findings", "soap"]
-Headings: TypeAlias = Kind | tuple[str, ...]  # those of a kind of report, or those that the caller names
+Headings: TypeAlias = Kind | tuple[str, ...]  # the usual headings of a kind of report, or the names that the caller gives
 OTHER = "other"
 LONGEST_HEADING = 60
 _BEFORE, _AFTER_ALL = 3, 4
@@ -25,14 +25,14 @@ _THOUGHT = re.compile(r"\s*thought[ \t]*\n")
 
 
 class Name(NamedTuple):
-    """What a heading opens, and how directly it says so."""
+    """The sections that a heading opens, and its rank; see ``data/headings.txt``."""
 
     keys: tuple[str, ...]
     rank: int
 
 
 class _Heading(NamedTuple):
-    """A heading in the text: where it begins, what it opens, and where the text under it begins."""
+    """A heading in the text: where its line begins, its words and name, where its body begins, and whether it is a list item."""
 
     line: int
     written: str
@@ -42,7 +42,7 @@ class _Heading(NamedTuple):
 
 
 class Section(NamedTuple):
-    """One heading and the text under it, ``body``, which stands from ``start`` to ``end``; a combined heading has several keys."""
+    """A heading and the text under it, ``body``, from ``start`` to ``end``; a combined heading has several keys."""
 
     keys: tuple[str, ...]
     heading: str
@@ -53,13 +53,13 @@ class Section(NamedTuple):
 
 
 class Sections(NamedTuple):
-    """A text cut at its headings: joined again, preamble and sections hold every word of it."""
+    """A text cut at its headings; the preamble and the sections together contain every word of it."""
 
     preamble: str
     sections: tuple[Section, ...]
 
     def texts(self) -> dict[str, str]:
-        """Key -> text; repeated sections are joined by a blank line, and a stand-in ("ALLERGIES") keeps its heading."""
+        """The text of each section; repeated sections are joined by a blank line, and a substitute ("ALLERGIES") keeps its heading."""
         found: dict[str, list[str]] = {}
         for section in self.sections:
             for key in section.keys:
@@ -67,11 +67,11 @@ class Sections(NamedTuple):
         return {key: "\n\n".join(filter(None, texts)) for key, texts in found.items() if key != OTHER}
 
     def spans(self, key: str) -> list[tuple[int, int]]:
-        """Where the texts under the headings of a section stand, without the headings."""
+        """The spans of the texts under the headings of a section, without the headings."""
         return [(section.start, section.end) for section in self.sections if key in section.keys]
 
     def with_beginning(self, text: str, key: str) -> Sections:
-        """With the preamble as a section without a heading, where it is more than "Here is the note:" and the text has no such section."""
+        """With the preamble as the section ``key``, if the text has no such section and the preamble is more than "Here is the note:"."""
         fewest = 1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING
         is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
         if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or _THOUGHT.match(text):
@@ -100,7 +100,7 @@ _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
 
 @cache
 def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
-    """The headings of a kind of report, or the adjectives before them, as ``data/headings.txt`` lists them; or those the caller names."""
+    """The headings of a kind of report, or the adjectives before them ("before"), or the names that the caller gives."""
     if isinstance(kind, tuple):
         return {_spelled(key): Name((key,), 0) for key in kind} | {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(kind)}
     keys = {name: key.split()[1:] for key, listed in entries("headings").items() if key.startswith(kind) for name in listed}
@@ -108,17 +108,17 @@ def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
 
 
 def parse_findings(text: str) -> dict[str, str]:
-    """The ``findings`` and ``impression`` of a report, as far as it has headings for them."""
+    """The ``findings`` and ``impression`` of a report, if it has headings for them."""
     return parse(text, "findings").texts()
 
 
 def parse_soap(text: str) -> dict[str, str]:
-    """The ``subjective``, ``objective``, ``assessment`` and ``plan`` of a note, as far as it has headings for them."""
+    """The ``subjective``, ``objective``, ``assessment`` and ``plan`` of a note, if it has headings for them."""
     return parse(text, "soap").texts()
 
 
 def parse(text: str, kind: Headings) -> Sections:
-    """Cut a text at its headings; what stands before the first is the preamble."""
+    """Cut a text at its headings; the text before the first heading is the preamble."""
     opened = list(_opened(list(_headings(text, kind))))
     ends = [one.line for one in opened[1:]] + [len(text)] * bool(opened)
     sections = []
@@ -130,7 +130,7 @@ def parse(text: str, kind: Headings) -> Sections:
 
 
 def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections]:
-    """The text that sections make, and the sections in it; a key that is not the name of a section is kept as an unknown one."""
+    """The text made of the given sections, and its sections; a key that is not the name of a section becomes "other"."""
     text, found = "", []
     for key, written in sections.items():
         body = written.strip()
@@ -152,7 +152,7 @@ def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
 
 
 def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None:
-    """The heading that begins at ``line``, in a line that ends at ``stop``, or None where the line is prose."""
+    """The heading that begins at ``line``, in a line that ends at ``stop``, or None if there is only prose."""
     lead = _LEAD.match(text, line, stop)
     start = lead.end() if lead else line
     for end, after in _ends(text, start, stop, is_title="#" in text[line:start]):
@@ -180,7 +180,7 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
 
 
 def _name(heading: str, kind: Headings) -> Name | None:
-    """What a heading opens: by its own name, by the name without the adjectives before it, or by its first word."""
+    """The entry for a heading: its own, that without the adjectives before it, or that of its first word."""
     known, words = names(kind), _spelled(re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)).split()
     while words and " ".join(words) not in known and words[0] in names("before"):
         del words[0]
@@ -188,17 +188,17 @@ def _name(heading: str, kind: Headings) -> Name | None:
 
 
 def _spelled(heading: str) -> str:
-    """A heading as it is looked up."""
+    """A heading in the spelling of the list."""
     return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", heading)).casefold().split())
 
 
 def is_heading(written: str) -> bool:
-    """Whether words are the name of a section: "[Physical Exam]"."""
+    """Whether the words are the name of a section, such as "[Physical Exam]"."""
     return any(_name(written, kind) for kind in get_args(Kind))
 
 
 def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
-    """Whether what looks like a heading is prose after all: "P: 72" is a pulse, a bare "plan" a word of a wrapped line."""
+    """Whether what looks like a heading is not one: "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line."""
     if name.rank == 1:
         return not marked or (name.keys == ("plan",) and _PULSE.match(rest) is not None)
     return not marked and not written[:1].isupper()
@@ -217,7 +217,7 @@ def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
         elif one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
-            # A stand-in for an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
+            # The substitute name of an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
             earlier = one.name.rank == 2 and "plan" in seen and not {"assessment", "plan"}.intersection(one.name.keys)
             opens = _is_best(one.name, best) and not (earlier and (one.marked or not seen.isdisjoint(one.name.keys)))
         if opens:
@@ -230,7 +230,7 @@ def _is_best(name: Name, best: Mapping[str, int]) -> bool:
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A stretch without the space, rules and code fences around it."""
+    """A span without the spaces, rules and code fences around it."""
     opening = _FENCE.match(text, start, end)
     start = opening.end() if opening else start
     for _ in range(4):
