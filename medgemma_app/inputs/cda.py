@@ -6,10 +6,11 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.demographics import SEXES, Demographics
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
@@ -19,7 +20,6 @@ from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_pat
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
 _IS_CDA = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<\?[^>]*>\s*)*<(\w+:)?ClinicalDocument\b", re.DOTALL)
-SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
 _DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|declined|without|unknown)\b")
 # Where an entry says which piece of the narrative is about it.
 _DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
@@ -28,14 +28,14 @@ _ACTS = frozenset(("act", "encounter", "observation", "organizer", "procedure", 
 _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
 
 
-def attachment_text(raw: bytes, kind: str = "") -> str:
-    """The text of an attachment and what of it was not read; ``kind`` is the content type the record gives it.
+def read_attachment(raw: bytes, kind: str = "") -> Reading:
+    """What an attachment says, of whom, and what of it was not read; ``kind`` is the content type the record gives it.
 
     Raises InputError where it holds no text.
     """
     if document_kind(raw):
         _, text, warnings = read_document(raw, "the attachment")
-        return "\n".join([text, *warnings])
+        return _as_reading("\n".join([text, *warnings]))
     charset = _CHARSET.search(kind)
     text, warning = decode_text(raw, "the attachment", charset[1] if charset else "")
     if charset and warning:
@@ -43,21 +43,25 @@ def attachment_text(raw: bytes, kind: str = "") -> str:
     if not kind and any(not (sign.isprintable() or sign in "\n\r\t") for sign in text):
         raise InputError("the attachment is not text")
     if is_cda(text):
-        return "\n".join(line.text for line in read_cda(parse_xml(raw, "the attachment"), "the attachment").lines)
+        return read_cda(parse_xml(raw, "the attachment"), "the attachment")
     if re.match(r"\s*[{\[]", text) and "json" in kind.lower():
         raise InputError("the attachment is JSON, which is read as a file only")
     if re.search("html|xml", kind.lower()) or _IS_HTML.match(text) or text.lstrip().startswith("<?xml"):
         text, is_struck = html_text(text)
-        return text + "\nthe attachment: not read: text that is struck through" * is_struck
+        return _as_reading(text + "\nthe attachment: not read: text that is struck through" * is_struck)
     if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
         raise InputError("the attachment is not text")
-    return text
+    return _as_reading(text)
 
 
-def encoded_text(data: str, kind: str) -> str | None:
-    """The text of a base64 attachment, None where there is none."""
+def _as_reading(text: str) -> Reading:
+    return Reading([Line(text)], "text", text_is_clinical(text))
+
+
+def read_embedded(data: str, kind: str, *, is_base64: bool = True) -> Reading | None:
+    """An attachment within a text, as ``read_attachment`` reads it; None where it holds no text."""
     try:
-        return attachment_text(base64.b64decode(data), kind)
+        return read_attachment(base64.b64decode(data) if is_base64 else data.encode(errors="replace"), kind)
     except (InputError, binascii.Error, ValueError):
         return None
 
@@ -72,39 +76,47 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
     targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
     if len(targets) > 1:  # the sections are about all of them
         raise SeveralPatients(name, len(targets), can_choose=False)
-    ids = {one.get("extension") or one.get("root") or "" for role in targets for one in role.findall("id")}
-    if patient is not None and not is_called(patient, {*ids, *map(_name, targets)}):
+    about = _demographics(targets[0]) if targets else Demographics()
+    if patient is not None and not is_called(patient, about.called()):
         raise no_such_patient(name)
-    about = [f"Patient: {said}"] if (said := "; ".join(_demographics(targets))) else []
+    sex = (_at(targets[0], "patient/administrativeGenderCode").get("displayName") if targets else "") or about.sex
+    told = "; ".join(filter(None, [sex, about.born and f"birth date: {about.born}"]))
+    head = [f"Patient: {told}"] if told else []
     title, day = _said(root.find("title")), iso_day((_at(root, "effectiveTime")).get("value") or "")
     visit = _at(root, "componentOf/encompassingEncounter/effectiveTime")
     visited = iso_day(visit.get("value") or _at(visit, "low").get("value") or "")
-    about += [f"Document: {title}{f'; date: {day}' if day else ''}"] if title else []
-    about += [f"Encounter: {visited}"] if visited else []
+    head += [f"Document: {title}{f'; date: {day}' if day else ''}"] if title else []
+    head += [f"Encounter: {visited}"] if visited else []
     narrative = _Narrative(root)
     lines = [line for section in root.iter("section") for line in narrative.section(section)]
-    for body in root.iter("nonXMLBody"):
-        text = _at(body, "text")
-        is_encoded = text.get("representation") == "B64"
-        body_text = encoded_text("".join(text.itertext()), text.get("mediaType") or "") if is_encoded else _said(text)
-        lines += [Line(body_text)] if body_text else []
-        narrative.left_out["body that is not text"] += not body_text
+    for text in root.iterfind(".//nonXMLBody/text"):
+        body = _body(text)
+        if any(about.differ(other) for other in (body.patients if body else ())):
+            raise SeveralPatients(name, 2, can_choose=False)
+        lines += body.lines if body else ()
+        narrative.left_out += Counter(body.left_out if body else ["body that is not text"])
     clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
-    return Reading([*map(Line, about), *lines], "C-CDA", clinical, counted(narrative.left_out))
+    return Reading([*map(Line, head), *lines], "C-CDA", clinical, counted(narrative.left_out), patients=[about])
 
 
-def _name(role: Element) -> str:
-    person = _at(role, "patient/name")
-    return " ".join(map(_said, (*person.findall("given"), *person.findall("family"))))
+def _body(text: Element) -> Reading | None:
+    """The text that a document has in place of sections; None where it cannot be read."""
+    if text.get("representation") == "B64":
+        return read_embedded("".join(text.itertext()), text.get("mediaType") or "")
+    said = _said(text)
+    return _as_reading(said) if said else None
 
 
-def _demographics(targets: Sequence[Element]) -> Iterator[str]:
-    for role in targets:
-        person = _at(role, "patient")
-        sex = _at(person, "administrativeGenderCode")
-        yield from filter(None, [sex.get("displayName") or SEXES.get(sex.get("code") or "", "")])
-        born = iso_day(_at(person, "birthTime").get("value") or "")
-        yield from [f"birth date: {born}"] if born else []
+def _demographics(role: Element) -> Demographics:
+    person = _at(role, "patient")
+    ids = ((one.get("root") or "", one.get("extension") or "") for one in role.findall("id"))
+    names = (" ".join(map(_said, (*name.findall("given"), *name.findall("family")))) or _said(name) for name in person.findall("name"))
+    return Demographics(
+        frozenset((issuer if number else "", number or issuer) for issuer, number in ids if issuer or number),
+        tuple(names),
+        iso_day(_at(person, "birthTime").get("value") or ""),
+        SEXES.get(_at(person, "administrativeGenderCode").get("code") or "", ""),
+    )
 
 
 def _mark(act: Element, outer: str | None) -> str | None:

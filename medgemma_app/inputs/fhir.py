@@ -15,8 +15,10 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
-from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, links, references
+from medgemma_app.inputs.fhir_record import Entry, References, holds_resources, is_fhir, links, references
+from medgemma_app.inputs.fhir_subjects import Subjects
 from medgemma_app.inputs.lines import Line, Reading, counted, inside, status_mark
+from medgemma_app.inputs.patients import SeveralPatients
 
 _ORDER = (
     "Patient", "Encounter", "Condition", "FamilyMemberHistory", "Procedure", "MedicationRequest", "MedicationStatement",
@@ -69,11 +71,14 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     record, left_out, taken_back = _standing_as_fact(_as_referred_to(everything))
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
-    teller = Teller(record, taken_back)
+    known = subjects.demographics(record)
+    teller = Teller(record, taken_back, known)
     lines = []
     for rank, entry in enumerate(_ranked(record)):
         label = entry.kind if entry.kind != "Entry" else ""
         lines += [Line(line, label, rank) for line in teller.tell(entry, subjects.apart(entry))]
+    if teller.of_others and (patient is None or not known):
+        raise SeveralPatients(name, 2, can_choose=patient is None and subjects.can_choose())
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
     named = Counter([*left_out, *without, *teller.taken_back])

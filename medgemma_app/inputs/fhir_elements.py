@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.cda import attachment_text
+from medgemma_app.inputs.cda import read_embedded
+from medgemma_app.inputs.demographics import Demographics
 from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
-from medgemma_app.inputs.lines import status_mark, word_list
+from medgemma_app.inputs.hl7 import is_hl7, read_hl7
+from medgemma_app.inputs.lines import Reading, status_mark, word_list
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)
@@ -36,15 +36,18 @@ _TYPED = re.compile(
     r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
     r"|serviced|scheduled|product|collected|allowed|rate|dose)[A-Z]\w*"
 )
+_MOST_PATIENTS = 20  # with whom attachments are compared
 _ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
 
 
 class Teller:
     """Tells resources in words, and remembers what it leaves out and how many words there are to write a note from."""
 
-    def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry]) -> None:
+    def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], patients: Iterable[Demographics]) -> None:
         self.left_out: set[str] = set()
-        self.taken_back: list[str] = []  # what elements inside of resources take back: "activity (cancelled)"
+        self.taken_back: list[str] = []  # what elements inside of resources and attachments take back: "activity (cancelled)"
+        self.patients = list(patients)[:_MOST_PATIENTS]  # as the record and its attachments describe them
+        self.of_others = 0  # attachments of another patient
         self.clinical_words = 0
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
@@ -206,11 +209,15 @@ class Teller:
             kind = self.say(held.get("contentType")) or kind
         if held.get("data") is None:
             return join([kind, rest])
-        try:
-            text = attachment_text(base64.b64decode(self.say_quietly(held["data"])), kind)
-        except (InputError, binascii.Error, ValueError):
-            self.left_out |= {f"{kind} attachment".lstrip()}
+        reading = _read_attachment(self.say_quietly(held["data"]), kind)
+        of_another = reading is not None and any(one.differ(other) for one in self.patients for other in reading.patients)
+        if reading is None or of_another:
+            self.of_others += of_another
+            self.left_out |= {f"{kind} attachment{' of another patient' * of_another}".lstrip()}
             return join([f"{kind} attachment, not read".lstrip(), rest])
+        self.patients = [*self.patients, *(one for one in reading.patients if one not in self.patients)][:_MOST_PATIENTS]
+        self.taken_back += reading.left_out
+        text = "\n".join(line.text for line in reading.lines)
         self.clinical_words += 0 if self._silent else len(_LETTERS.findall(text))
         return join([text, rest])
 
@@ -245,6 +252,15 @@ def element_words(name: str) -> str:
 def join(parts: Iterable[str], between: str = "; ") -> str:
     """The parts that say something."""
     return between.join(part for part in parts if part)
+
+
+def _read_attachment(data: str, kind: str) -> Reading | None:
+    """What an attachment in base64 says, messages of HL7 version 2 among them; None where it holds no text."""
+    reading = read_embedded(data, kind)
+    try:
+        return read_hl7(text, "the attachment") if reading and is_hl7(text := reading.lines[0].text) else reading
+    except InputError:
+        return None
 
 
 def _is_encoded(value: object) -> bool:

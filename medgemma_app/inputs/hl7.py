@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medgemma_app.inputs.cda import SEXES, encoded_text, iso_day
-from medgemma_app.inputs.hl7_entries import Entry, standing
+from medgemma_app.inputs.cda import read_embedded
+from medgemma_app.inputs.demographics import SEXES, Demographics, can_choose, several_births_or_sexes
+from medgemma_app.inputs.hl7_entries import Entry, Segment, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
 from medgemma_app.inputs.lines import STOPPED, Line, Reading, counted
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
@@ -27,48 +28,6 @@ _OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".sp
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
 
 
-class _Segment:
-    """One segment of a message: its fields by their numbers."""
-
-    def __init__(self, text: str, separators: str) -> None:
-        self._field, self._component, self._repetition, self._escape = list(separators.ljust(5, "\0")[:4])
-        self._fields = text.split(self._field)
-
-    def raw(self, number: int) -> str:
-        """A field as it is written; "" where there is none."""
-        return self._fields[number] if number < len(self._fields) else ""
-
-    def codes(self, number: int) -> list[str]:
-        """The first component of each repetition of a field."""
-        return [one.split(self._component)[0] for one in self.raw(number).split(self._repetition)]
-
-    def parts(self, number: int) -> list[str]:
-        """The components of a field."""
-        return self.raw(number).split(self._component)
-
-    def day(self, *numbers: int) -> str:
-        """The first of some fields that holds a date, as ISO writes it."""
-        return next(filter(None, (iso_day(self.raw(number)) for number in numbers)), "")
-
-    def words(self, number: int, *components: int) -> str:
-        """The first of some components of a field that says something (all of them without any), its escapes resolved."""
-        told = []
-        for parts in (one.split(self._component) for one in self.raw(number).split(self._repetition)):
-            chosen = [parts[at] for at in components if at < len(parts) and parts[at].strip()][:1] if components else filter(None, parts)
-            told.append(" ".join(chosen))
-        return self.resolved("; ".join(filter(None, told)))
-
-    def resolved(self, text: str) -> str:
-        """A text without the escapes of separators and of the layout."""
-        plain = {"F": self._field, "S": self._component, "R": self._repetition, "E": self._escape, "T": "&"}
-
-        def resolve(found: re.Match[str]) -> str:
-            layout = "\n" if found[1][1:3].lower() in ("br", "sp", "ce") else " "
-            return layout if found[1].startswith(".") else plain.get(found[1], "")
-
-        return re.sub(rf"{re.escape(self._escape)}([^\\\n]{{1,20}}?){re.escape(self._escape)}", resolve, text).strip()
-
-
 @dataclass
 class _Message:
     """What has been read so far of a message, or of the part of it that is about one patient."""
@@ -80,8 +39,8 @@ class _Message:
     of_earlier: list[Entry] = field(default_factory=list)  # what takes back only what earlier messages say
     entries: list[Entry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    patient: set[str] = field(default_factory=set)  # the ids; the name where there is none
-    name: str = ""
+    patient: Demographics = field(default_factory=Demographics)
+    has_others: bool = False  # whether an attachment is of another patient
     mark: str = ""  # of the order that the segments belong to
     order: str = ""  # why the order that the segments belong to is left out
     report: str = ""  # why the results that follow are left out
@@ -122,18 +81,17 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
     read = [part for message in messages if message.startswith("MSH") for part in _read_message(_segments(message))]
-    people: dict[str, int] = {}  # an id -> the place of its patient
-    for place, ids in enumerate(part.patient for part in read):
-        known = min((people[one] for one in ids if one in people), default=place)
-        people |= dict.fromkeys(ids, known)
+    people = _people(read)
     chosen = read
     if patient is not None:
-        wanted = {people[one] for part in read if is_called(patient, {*part.patient, part.name}) for one in part.patient}
+        wanted = {person for part, person in zip(read, people, strict=True) if person >= 0 and is_called(patient, part.patient.called())}
         if len(wanted) != 1:
             raise no_such_patient(name)
-        chosen = [part for part in read if wanted & {people[one] for one in part.patient}]
-    elif (number := len(set(people.values()))) > 1:
-        raise SeveralPatients(name, number)
+        chosen = [part for part, person in zip(read, people, strict=True) if person in wanted]
+    number = len(set(people) - {-1}) if patient is None else 1
+    has_others = patient is None and any(part.has_others for part in read)
+    if number > 1 or has_others or several_births_or_sexes(part.patient for part in chosen):
+        raise SeveralPatients(name, max(2, number), can_choose=patient is None and _can_be_chosen(read, people))
     left_out = sum((part.left_out for part in chosen), Counter[str]())
     ranks = {day: rank for rank, day in enumerate(sorted({part.day for part in chosen}, reverse=True))}
     entries = standing((entry.ranked(ranks[part.day]) for part in chosen for entry in (*part.of_earlier, *part.entries)), left_out)
@@ -141,7 +99,35 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     for line in (entry.line for entry in entries):  # what several messages say stands once, where it was first said
         lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
     left_out["messages of other patients"] += len(read) - len(chosen)
-    return Reading(list(lines.values()), "HL7 v2", text_is_clinical("\n".join(entry.said for entry in entries)), counted(left_out))
+    is_clinical = text_is_clinical("\n".join(entry.said for entry in entries))
+    patients = [part.patient for part in chosen]
+    return Reading(list(lines.values()), "HL7 v2", is_clinical, counted(left_out), patients=patients)
+
+
+def _people(read: Sequence[_Message]) -> list[int]:
+    """A number for the patient of each message, -1 where it names nobody. An id that several issuers use counts with its issuer."""
+    issuers: dict[str, set[str]] = {}
+    for issuer, number in (one for part in read for one in part.patient.ids):
+        issuers.setdefault(number, set()).add(issuer)
+    places: dict[tuple[str, str], int] = {}
+    found = []
+    for place, part in enumerate(read):
+        keys = [(issuer if len(issuers[number] - {""}) > 1 else "", number) for issuer, number in part.patient.ids]
+        keys = keys or [("name", name) for name in part.patient.names]
+        known = min((places[key] for key in keys if key in places), default=place if keys else -1)
+        places |= dict.fromkeys(keys, known)
+        found.append(keys)
+    return [min((places[key] for key in keys), default=-1) for keys in found]
+
+
+def _can_be_chosen(read: Sequence[_Message], people: Sequence[int]) -> bool:
+    """Whether each patient has a name or an id of their own, and one birth date and sex."""
+    known: dict[int, list[Demographics]] = {}
+    for part, person in zip(read, people, strict=True):
+        known.setdefault(person, []).append(part.patient)
+    known.pop(-1, None)
+    called = [{name for one in some for name in one.called()} for some in known.values()]
+    return can_choose(called) and not any(map(several_births_or_sexes, known.values()))
 
 
 def _segments(message: str) -> list[str]:
@@ -161,12 +147,12 @@ def _read_message(segments: Sequence[str]) -> list[_Message]:
             message.event = event[0][4:7] if event else ""
             message.cancelled = "message that cancels" if message.event in _CANCELLING_EVENTS else ""
             continue
-        if kind == "PID" and message.patient:
+        if kind == "PID" and message.patient != Demographics():
             parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
         if kind != "NTE":
             message.result = message.commented = ""
         if kind in _SEGMENTS:
-            _SEGMENTS[kind](message, _Segment(text, message.separators))
+            _SEGMENTS[kind](message, Segment(text, message.separators))
         elif kind not in _OFFICE and kind.isalnum():
             message.left_out[f"segment {kind}"] += 1
     return parts
@@ -176,14 +162,15 @@ def _named(label: str, said: str) -> str:
     return f"{label}: {said}" if said else ""
 
 
-def _patient(message: _Message, one: _Segment) -> None:
-    message.name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
-    message.patient = {*one.codes(2), *one.codes(3), *one.codes(4)} - {""} or {message.name} - {""}
-    told = "; ".join(filter(None, [SEXES.get(one.codes(8)[0], ""), _named("birth date", one.day(7))]))
+def _patient(message: _Message, one: Segment) -> None:
+    name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
+    born, sex = one.day(7), SEXES.get(one.codes(8)[0], "")
+    message.patient = Demographics(frozenset(one.ids(2, 3, 4)), (name,) if name else (), born, sex)
+    told = "; ".join(filter(None, [sex, _named("birth date", born)]))
     message.entries += [Entry(Line(f"Patient: {told}", "Patient"))] if told else []
 
 
-def _order(message: _Message, one: _Segment) -> None:
+def _order(message: _Message, one: Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
     stopped = control == STOPPED
     message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
@@ -193,7 +180,7 @@ def _order(message: _Message, one: _Segment) -> None:
         message.take_back(replace(message.about, document="", takes_back=STOPPED if stopped else message.order))
 
 
-def _report(message: _Message, one: _Segment) -> None:
+def _report(message: _Message, one: Segment) -> None:
     """A report that is cancelled takes back only what earlier messages say, unless the filler number says that it is the same one."""
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
     placer, filler = one.raw(2) or message.order_numbers.placer, one.raw(3) or message.order_numbers.filler
@@ -207,9 +194,9 @@ def _report(message: _Message, one: _Segment) -> None:
     message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)), _named("reason", reason), said=reason)
 
 
-def _finding(message: _Message, one: _Segment) -> None:
+def _finding(message: _Message, one: Segment) -> None:
     kind, about, status = one.raw(2), one.words(3, 1, 4, 0), _FINDING_STATUS.get(one.raw(11), "")
-    value = "" if status or message.skipping else _value(one, kind)
+    value, unread = ("", "") if status or message.skipping else _attached(message, one) if kind == "ED" else (_value(one, kind), "")
     which = f"{kind}{one.raw(3)}#{one.raw(4)}"
     if value and kind in ("TX", "FT", "ST") and message.last == which:  # the text of the segment before goes on
         message.entries[-1].further.append(value)
@@ -222,7 +209,7 @@ def _finding(message: _Message, one: _Segment) -> None:
     measured = " ".join(filter(None, [value, one.words(6, 0, 1)]))
     told = f"{about}: {measured}" if measured else about
     parts = told, _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
-    gone = f"result ({status})" if status else "attachment" if kind == "ED" and not value else ""
+    gone = f"result ({status})" if status else unread
     if message.tell("Observation", *parts, said=told if measured else "", gone=gone):
         message.last, message.commented = which, this.result
         message.entries[-1] = replace(message.entries[-1], result=this.result, time=this.time)
@@ -230,34 +217,47 @@ def _finding(message: _Message, one: _Segment) -> None:
         message.result = message.skipping or gone
 
 
-def _value(one: _Segment, kind: str) -> str:
-    if kind == "ED":
-        _, family, subtype, encoding, data, *_ = [*one.parts(5), *[""] * 5]
-        return (encoded_text(data, f"{family}/{subtype}".lower()) or "") if encoding.lower() == "base64" else one.resolved(data)
+def _value(one: Segment, kind: str) -> str:
     if kind == "SN":  # >^100, 1^:^128
         return "".join(one.parts(5))
     return one.words(5, 1, 0) if kind in ("CE", "CWE", "CNE") else one.words(5)
 
 
-def _comment(message: _Message, one: _Segment) -> None:
+def _attached(message: _Message, one: Segment) -> tuple[str, str]:
+    """The text of an attachment, or "" and why it is left out."""
+    _, family, subtype, encoding, data, *_ = [*one.parts(5), *[""] * 5]
+    kind = f"{family}/{subtype}".lower()
+    is_base64 = encoding.lower() == "base64"
+    reading = read_embedded(data if is_base64 else one.resolved(data), kind, is_base64=is_base64)
+    text = "\n".join(line.text for line in reading.lines) if reading else ""
+    if not reading or not text or is_hl7(text):
+        return "", "attachment"
+    if any(message.patient.differ(other) for other in reading.patients):
+        message.has_others = True
+        return "", "attachment of another patient"
+    message.left_out += Counter(reading.left_out)
+    return text, ""
+
+
+def _comment(message: _Message, one: Segment) -> None:
     why = message.skipping or message.result
     if message.tell("Comment", one.words(3), said=one.words(3), gone=f"comment on {why}" if why else ""):
         message.entries[-1] = replace(message.entries[-1], comment_on=message.commented)
 
 
-def _diagnosis(message: _Message, one: _Segment) -> None:
+def _diagnosis(message: _Message, one: Segment) -> None:
     said = one.words(3, 1, 0) or one.words(4)
     message.tell("Diagnosis", said, said=said, gone="diagnosis (deleted)" * (one.raw(21) == "D"))
 
 
-def _allergy(message: _Message, one: _Segment) -> None:
+def _allergy(message: _Message, one: Segment) -> None:
     what, kind = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), "")
     action, status = (one.raw(6)[:1], one.raw(17)[:1]) if one.raw(0) == "IAM" else ("", "")
     gone = "allergy (deleted)" if action == "D" else "allergy (entered in error)" if status == "E" else ""
     message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), said=what, gone=gone)
 
 
-def _drug(message: _Message, one: _Segment) -> None:
+def _drug(message: _Message, one: Segment) -> None:
     """RXO, RXE, RXA: what is asked for, or given, and how much."""
     given = one.raw(0) == "RXA"
     code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if one.raw(0) == "RXO" else (2, 3, 5)
@@ -266,20 +266,20 @@ def _drug(message: _Message, one: _Segment) -> None:
     message.tell("Given" if given else "Medication", said, said=said, gone=gone, mark=mark)
 
 
-def _procedure(message: _Message, one: _Segment) -> None:
+def _procedure(message: _Message, one: Segment) -> None:
     said = one.words(3, 1, 0) or one.words(4)
     message.tell("Procedure", said, one.day(5), said=said, gone="procedure (deleted)" * (one.raw(20) == "D"))
 
 
-def _visit(message: _Message, one: _Segment) -> None:
+def _visit(message: _Message, one: Segment) -> None:
     message.tell("Encounter", one.day(44), said="")
 
 
-def _reason(message: _Message, one: _Segment) -> None:
+def _reason(message: _Message, one: Segment) -> None:
     message.tell("Reason", one.words(3, 1, 0), said=one.words(3, 1, 0))
 
 
-def _document(message: _Message, one: _Segment) -> None:
+def _document(message: _Message, one: Segment) -> None:
     status = _DOCUMENT_STATUS.get(one.raw(19), "")
     message.about = replace(message.about, document=one.raw(12))
     if number := one.raw(_DOCUMENT_TAKEN_BACK.get(message.event, 99)):

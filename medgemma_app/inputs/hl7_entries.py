@@ -1,15 +1,66 @@
-"""What HL7 version 2 messages say, and what later messages take back of it."""
+"""The segments of HL7 version 2 messages, the entries that are made of them, and what later messages take back."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from medgemma_app.inputs.cda import iso_day
 from medgemma_app.inputs.lines import STOPPED, Line
 
 _MOST_RESULTS = 100  # of one kind that a correction is looked for among: hostile messages must not take hours
+
+
+class Segment:
+    """One segment of a message: its fields by their numbers."""
+
+    def __init__(self, text: str, separators: str) -> None:
+        self._field, self._component, self._repetition, self._escape = list(separators.ljust(5, "\0")[:4])
+        self._fields = text.split(self._field)
+
+    def raw(self, number: int) -> str:
+        """A field as it is written; "" where there is none."""
+        return self._fields[number] if number < len(self._fields) else ""
+
+    def codes(self, number: int) -> list[str]:
+        """The first component of each repetition of a field."""
+        return [one.split(self._component)[0] for one in self.raw(number).split(self._repetition)]
+
+    def ids(self, *numbers: int) -> Iterator[tuple[str, str]]:
+        """Who issued each of the ids in some fields ("" where that is not said), and the id."""
+        for parts in (one.split(self._component) for number in numbers for one in self.raw(number).split(self._repetition)):
+            if parts[0].strip():
+                issuer = parts[3].split("&") if len(parts) > 3 else [""]
+                yield next(filter(None, issuer), "").strip(), parts[0].strip()
+
+    def parts(self, number: int) -> list[str]:
+        """The components of a field."""
+        return self.raw(number).split(self._component)
+
+    def day(self, *numbers: int) -> str:
+        """The first of some fields that holds a date, as ISO writes it."""
+        return next(filter(None, (iso_day(self.raw(number)) for number in numbers)), "")
+
+    def words(self, number: int, *components: int) -> str:
+        """The first of some components of a field that says something (all of them without any), its escapes resolved."""
+        told = []
+        for parts in (one.split(self._component) for one in self.raw(number).split(self._repetition)):
+            chosen = [parts[at] for at in components if at < len(parts) and parts[at].strip()][:1] if components else filter(None, parts)
+            told.append(" ".join(chosen))
+        return self.resolved("; ".join(filter(None, told)))
+
+    def resolved(self, text: str) -> str:
+        """A text without the escapes of separators and of the layout."""
+        plain = {"F": self._field, "S": self._component, "R": self._repetition, "E": self._escape, "T": "&"}
+
+        def resolve(found: re.Match[str]) -> str:
+            layout = "\n" if found[1][1:3].lower() in ("br", "sp", "ce") else " "
+            return layout if found[1].startswith(".") else plain.get(found[1], "")
+
+        return re.sub(rf"{re.escape(self._escape)}([^\\\n]{{1,20}}?){re.escape(self._escape)}", resolve, text).strip()
 
 
 @dataclass(frozen=True)

@@ -259,11 +259,23 @@ TWO = bundle(
                             condition("Asthma", subject={"identifier": {"system": "urn:hospital", "value": "8"}})), id="two identifiers"),
         pytest.param(bundle(condition("Gout", "Patient/a"), {"resourceType": "AllergyIntolerance", "code": concept("Penicillin"),
                             "patient": {"reference": "Patient/b"}}), id="subject and patient"),
+        pytest.param(bundle(patient("a", name=[{"given": ["Ann"], "family": "Smith"}]), condition("Gout", "Patient/a"),
+                            condition("Asthma", subject={"display": "Bob Smith"})), id="a Patient and another name"),
     ],
 )  # fmt: skip
 def test_two_patients_are_never_one_record(tmp_path: Path, record: Any) -> None:
     with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
         load_notes(write(tmp_path, record))
+
+
+@pytest.mark.parametrize("other", [{"birthDate": "1990"}, {"gender": "male"}])
+@pytest.mark.parametrize("called", [None, "a"])
+def test_one_id_with_two_birth_dates_or_sexes_is_of_two_patients(tmp_path: Path, other: dict[str, Any], called: str | None) -> None:
+    one = patient("a", birthDate="1950-02-03", gender="female")
+    path = write(tmp_path, bundle(one, {**one, **other}, condition("Gout", "Patient/a")))
+    with pytest.raises(InputError, match=r"2 patients; give one file for each$"):
+        read_notes(path, patient=called)
+    assert "Gout" in load_notes(write(tmp_path, bundle(one, {**one, "birthDate": "1950"}, condition("Gout", "Patient/a"))))
 
 
 @pytest.mark.parametrize("called", ["a", "Patient/a", "MRN-77"])
@@ -316,8 +328,14 @@ def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_p
         bundle(patient("a", **MRN), patient("b", **MRN), condition(SAID, "Patient/a"), condition("Gout", "Patient/b")),
         bundle(patient("a", link=[{"other": {"reference": "Patient/b"}, "type": "replaces"}]), patient("b"), condition(SAID, "Patient/b")),
         bundle(patient("a"), condition(SAID, "Patient/a"), condition("Gout", subject={"display": "Jane"})),
+        bundle(
+            patient("a", name=[{"given": ["Ann", "M."], "family": "Smith"}]),
+            condition(SAID, "Patient/a"),
+            condition("Gout", subject={"display": "Smith, Ann Mary"}),
+            condition("Gout", subject={"display": "the patient"}),
+        ),
     ],
-    ids=["the same twice", "three ways to name one", "a Patient without an id", "one identifier", "linked", "a name alone"],
+    ids=["the same twice", "three ways to name one", "a Patient without an id", "one identifier", "linked", "a name alone", "her name"],
 )
 def test_one_patient_in_several_ways_is_one(tmp_path: Path, record: dict[str, Any]) -> None:
     assert SAID in load_notes(write(tmp_path, record))

@@ -99,6 +99,42 @@ def test_messages_of_two_patients_are_refused_and_one_can_be_chosen():
     assert "111" in read(message(sugar.format(111)) + message(sugar.format(222))).text
 
 
+def of(person, value, number="", name=""):
+    born, sex = person
+    return message(f"OBX|1|NM|1^Glucose||{value}|mg/dL|||||F").replace(
+        "12345^^^H^MR||DOE^JANE||19700203|F", f"{number}||{name}||{born}|{sex}"
+    )
+
+
+ONE, OTHER = ("19500101", "M"), ("19900101", "F")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "called"),
+    [
+        (of(ONE, 1, "111^^^HA", "SMITH^JOHN"), of(OTHER, 2, "111^^^HB", "DOE^JANE"), "john smith"),
+        (of(ONE, 1, "111^^^HA", "SMITH^JOHN"), of(OTHER, 2, "111^^^HA", "SMITH^JOHN"), None),
+        (of(ONE, 1), of(OTHER, 2), None),
+        (of(ONE, 1, "", "SMITH^JOHN"), of(("19500101", "F"), 2, "", "SMITH^JOHN"), None),
+    ],
+    ids=["an id of two issuers", "one id", "neither id nor name", "one name"],
+)
+def test_what_differs_in_issuer_birth_date_or_sex_is_of_two_patients(first, second, called):
+    way = "2 patients; give one file for each" + (", or choose" if called else "$")
+    with pytest.raises(InputError, match=way):
+        read(first + second)
+    if called:
+        assert read(first + second, patient=called).text.splitlines()[1:] == ["Observation: Glucose: 1 mg/dL"]
+    else:
+        with pytest.raises(InputError):
+            read(first + second, patient="SMITH JOHN")
+
+
+def test_an_id_is_of_one_patient_where_its_issuer_and_the_year_of_birth_agree_as_far_as_they_are_given():
+    messages = of(ONE, 1, "111^^^HA&1.2&ISO", "SMITH^JOHN") + of(("1950", "U"), 2, "111", "SMITH^J")
+    assert read(messages).text.count("Glucose") == 2
+
+
 def test_a_message_that_cancels_another_tells_nothing():
     with pytest.raises(InputError, match="nothing clinical"):
         read(message("DG1|1||^Type 2 diabetes", "PV2|||^Cough for two weeks now").replace("ORU^R01", "ADT^A11"))

@@ -1,0 +1,62 @@
+"""What a record says of who its patient is, and whether two records are of different patients."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
+_WORD = re.compile(r"[^\W\d_]+")
+_NOT_A_NAME = frozenset(("patient", "the"))
+
+
+@dataclass(frozen=True)
+class Demographics:
+    """The ids, each with its issuer ("" where that is not said), the names, the birth date as ISO writes it, and the sex in words."""
+
+    ids: frozenset[tuple[str, str]] = frozenset()
+    names: tuple[str, ...] = ()
+    born: str = ""
+    sex: str = ""
+
+    def differ(self, other: Demographics) -> bool:
+        """Whether the two cannot be one patient, or have different ids and nothing else that says that they are one."""
+        if several_births_or_sexes((self, other)):
+            return True
+        issuers: dict[str, set[str]] = {}
+        for issuer, number in self.ids:
+            issuers.setdefault(number, set()).add(issuer)
+        if any(number in issuers and (not issuer or issuers[number] & {issuer, ""}) for issuer, number in other.ids):
+            return False
+        if {issuer for issuer, _ in self.ids} & {issuer for issuer, _ in other.ids}:
+            return True
+        ours, theirs = _words(self.names), _words(other.names)
+        if ours and theirs and len(ours & theirs) < min(2, len(ours), len(theirs)):
+            return True
+        return bool(self.ids and other.ids) and not (ours and theirs and self.born and other.born)
+
+    def called(self) -> set[str]:
+        """What a user may call the patient by: the ids and the names."""
+        return {*self.names, *(number for _, number in self.ids)}
+
+
+def several_births_or_sexes(known: Iterable[Demographics]) -> bool:
+    """Whether records give more than one birth date or sex. A year agrees with every day of it."""
+    some = list(known)
+    births = sorted({one.born for one in some} - {""})
+    is_same = all(later.startswith(earlier) for earlier, later in pairwise(births))
+    return not is_same or {"male", "female"} <= {one.sex for one in some}
+
+
+def can_choose(called: Collection[set[str]]) -> bool:
+    """Whether each of some patients, of whom these are the names and ids, has one that no other patient has."""
+    times = Counter(name for names in called for name in names)
+    return bool(called) and all(any(times[name] == 1 for name in names) for names in called)
+
+
+def _words(names: Iterable[str]) -> set[str]:
+    """The words of all names of a patient: a middle name or a title more makes no other patient."""
+    return {word for name in names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME

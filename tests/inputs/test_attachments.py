@@ -1,0 +1,103 @@
+"""Documents and messages within records: read as what they are, and never of another patient than the record's."""
+
+import base64
+import json
+
+import pytest
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import read_raw_notes
+
+SMITH = {"number": "111", "given": "Ann", "family": "Smith", "sex": "F", "born": "19900101"}
+JONES = {"number": "222", "given": "Bob", "family": "Jones", "sex": "M", "born": "19500101"}
+ANN = {
+    "resourceType": "Patient", "id": "a", "gender": "female", "birthDate": "1990-01-01",
+    "identifier": [{"system": "urn:oid:1.2", "value": "111"}], "name": [{"given": ["Ann"], "family": "Smith"}],
+}  # fmt: skip
+COUGH = {"resourceType": "Condition", "code": {"text": "Cough"}, "subject": {"reference": "Patient/a"}}
+
+
+def read(content, **how):
+    return read_raw_notes(content.encode() if isinstance(content, str) else json.dumps(content).encode(), "visit", **how)
+
+
+def document(person, said="Chronic hepatitis", root="1.2", body=""):
+    who = '<id root="{root}" extension="{number}"/><patient><name><given>{given}</given><family>{family}</family></name>'
+    who += '<administrativeGenderCode code="{sex}"/><birthTime value="{born}"/></patient>'
+    target = f"<recordTarget><patientRole>{who.format(root=root, **person)}</patientRole></recordTarget>"
+    sections = f"<structuredBody><section><title>Problems</title><text>{said}</text></section></structuredBody>"
+    return f"<ClinicalDocument>{target}<component>{body or sections}</component></ClinicalDocument>"
+
+
+def message(person, *segments):
+    head = "MSH|^~\\&|LAB|H|EHR|H|20240506||ORU^R01|1|P|2.5\rPID|1||{number}^^^1.2||{family}^{given}||{born}|{sex}\r"
+    return head.format(**person) + "".join(f"{one}\r" for one in segments)
+
+
+def encoded(text):
+    return base64.b64encode(text.encode()).decode()
+
+
+def attached(text, kind="application/xml", **more):
+    return {"resourceType": "DocumentReference", "content": [{"attachment": {"contentType": kind, "data": encoded(text)}}], **more}
+
+
+def bundle(*resources):
+    return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in resources]}
+
+
+GLUCOSE = "OBX|1|NM|1^Glucose||182|mg/dL|||||F"
+ED = "OBX|2|ED|1^Letter||^TEXT^XML^Base64^{}||||||F"
+RESULT = (message(JONES, GLUCOSE), "x-application/hl7-v2+er7")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        bundle(ANN, COUGH, attached(document(JONES))),
+        bundle(ANN, COUGH, attached(document({**SMITH, "number": "222"}))),
+        bundle(ANN, COUGH, attached(*RESULT)),
+        message(SMITH, GLUCOSE, ED.format(encoded(document(JONES)))),
+        message(SMITH, GLUCOSE, ED.format(document({**SMITH, "sex": "M"})).replace("Base64", "A")),
+    ],
+    ids=["FHIR with C-CDA", "one issuer, two ids", "FHIR with HL7", "HL7 with C-CDA", "HL7 with C-CDA as it is"],
+)
+def test_an_attachment_of_another_patient_is_refused_or_left_out_where_one_is_chosen(record):
+    with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
+        read(record)
+    notes = read(record, patient="111")
+    assert "Cough" in notes.text or "Glucose: 182" in notes.text
+    assert "hepatitis" not in notes.text and notes.text.count("Glucose") < 2
+    assert any("attachment of another patient" in what for what in notes.facts["left_out"])
+
+
+@pytest.mark.parametrize("called", [None, "111"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        bundle(attached(document(SMITH)), attached(document(JONES))),
+        bundle(attached(document({**SMITH, "born": ""})), attached(document({**SMITH, "number": "5", "born": ""}, root="7"))),
+        document(SMITH, body=f'<nonXMLBody><text representation="B64">{encoded(document(JONES))}</text></nonXMLBody>'),
+    ],
+    ids=["two attachments", "ids of two issuers and one name", "a document in a document"],
+)
+def test_attachments_of_two_patients_are_refused_where_nothing_says_whose_the_record_is(record, called):
+    with pytest.raises(InputError):
+        read(record, patient=called)
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (bundle(ANN, COUGH, attached(document(SMITH))), "Problems: Chronic hepatitis"),
+        (bundle(ANN, COUGH, attached(document({**SMITH, "number": "5"}, root="7"))), "Problems: Chronic hepatitis"),
+        (bundle(ANN, COUGH, attached(document({**SMITH, "given": "Ann Mary", "born": "1990"}))), "Problems: Chronic hepatitis"),
+        (bundle(COUGH, attached(*RESULT)), "Observation: Glucose: 182 mg/dL"),
+        (bundle(ANN, COUGH, attached(message(SMITH, GLUCOSE, ED.format(encoded(RESULT[0]))), "")), "Observation: Glucose: 182 mg/dL"),
+        (message(SMITH, GLUCOSE, ED.format(encoded(document(SMITH)))), "Problems: Chronic hepatitis"),
+    ],
+    ids=["the same id", "an id of another issuer", "a second name and a year", "HL7 in FHIR", "HL7 in HL7 in FHIR", "C-CDA in HL7"],
+)  # fmt: skip
+def test_an_attachment_of_the_same_patient_is_read_as_what_it_is(record, told):
+    text = read(record).text
+    assert told in text.splitlines() and "MSH|" not in text and "<" not in text
