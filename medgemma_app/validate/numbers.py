@@ -1,7 +1,7 @@
-"""The numbers of a text, written in digits or spoken.
+"""The numbers of a text, in digits or in words.
 
-A transcript says "one twenty eight over eighty eight", "ninety seven . seven" and "zero point four"; a note says 128/88, 97.7
-and 0.4. Where speech can be read in several ways, every reading is kept, because the note may be based on any of them.
+A transcript has "one twenty eight over eighty eight", "ninety seven . seven" and "zero point four" where a note has 128/88, 97.7
+and 0.4. If spoken words can be read as several numbers, all readings are kept, because the note may follow any of them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
 _ALONE = {**_PARTS, "once": 1, "twice": 2, "thrice": 3, "couple": 2, "few": 3, "dozen": 12}
 _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_ALONE, *_SCALES, *_POINTS, "a"])
-MOST_PARTS = 3  # spoken numbers have few parts ("one oh five", "nineteen ninety eight"); longer rows are lists
+MOST_PARTS = 3  # spoken numbers have few parts ("one oh five"); longer sequences are lists
 _ALIKE = str.maketrans("º˚’", "°°'")
-_POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+[0-9]*")  # of a unit: "17.4 × 10⁹/L"
-# In most languages but English, 0,9 is less than one and 1.000 is a thousand. The short ones are clear, and say how to read the rest.
+_POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+[0-9]*")  # part of a unit: "17.4 × 10⁹/L"
+# Outside English, 0,9 is less than one and 1.000 is a thousand. Numbers with few decimals are clear, and decide how to read the rest.
 _SHORT_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]{1,3})(?![0-9]|[.,][0-9])")
 _SHORT_POINT = re.compile(r"(?<![\w.,])(?:0|[0-9]+(?=\.[0-9]{1,2}(?![0-9])))\.[0-9]{1,3}(?![0-9]|[.,][0-9])")
 _THREE_DIGITS = re.compile(r"(?<![\w.,])([0-9]{1,3})([.,])([0-9]{3})(?![0-9]|[.,][0-9])")
 
 
 class Tokens(NamedTuple):
-    """Numbers in digits, words in lower case, marks and line ends, and their places in the text."""
+    """Numbers in digits, words in lower case, punctuation and line ends, with their places in the text."""
 
     texts: Sequence[str]
     starts: Sequence[int]
@@ -46,7 +46,7 @@ class Tokens(NamedTuple):
 
 
 class Number(NamedTuple):
-    """One reading of a number, and the tokens it is read from: ``tokens[first:last]``."""
+    """One reading of a number, from ``tokens[first:last]``."""
 
     value: float
     first: int
@@ -65,7 +65,7 @@ def tokenize(text: str) -> Tokens:
 
 
 def _with_points(text: str) -> str:
-    """A text of the same length with points for decimal commas."""
+    """The text with decimal points in place of decimal commas, and of the same length."""
     pointed, count = _SHORT_COMMA.subn(r"\1.\2", text)
     if count <= len(_SHORT_POINT.findall(text)):
         return pointed
@@ -73,7 +73,7 @@ def _with_points(text: str) -> str:
 
 
 def numbers(tokens: Sequence[str]) -> list[Number]:
-    """Every reading of every number, the longest reading of a place first."""
+    """Every reading of every number, the longest one at each place first."""
     found: list[Number] = []
     at = 0
     while at < len(tokens):
@@ -83,24 +83,24 @@ def numbers(tokens: Sequence[str]) -> list[Number]:
             found.append(Number(_ALONE[tokens[at]], at, at + 1))
         end = row[-1][3] if row else at + 1
         pairs = ((SMALL.get(tokens[one], 0), TENS.get(at_token(tokens, one + 1), 0), one) for one in range(at, end - 1))
-        # "one fifty one sixty", which is a range
+        # the range "one fifty one sixty"
         found.extend(Number(100.0 * small + 10 * ten, one, one + 2) for small, ten, one in pairs if ten and 0 < small < 10)
         at = end
     return found
 
 
 def as_number(token: str) -> float | None:
-    """The value of a token in digits."""
+    """The value of a token in digits, or None."""
     return float(token.replace(",", "")) if token.isascii() and token[-1:].isdigit() and not token[0].isalpha() else None
 
 
 def at_token(tokens: Sequence[str], at: int) -> str:
-    """A token, empty before the first and behind the last one."""
+    """The token at a position, or "" outside the text."""
     return tokens[at] if 0 <= at < len(tokens) else ""
 
 
 def _row(tokens: Sequence[str], at: int) -> Iterator[_Part]:
-    """Number after number with nothing between them but a hyphen, a point or an "and"."""
+    """Consecutive numbers with at most a hyphen or a decimal point between them."""
     while part := number_part(tokens, at):
         yield part
         mark = at_token(tokens, part[3])
@@ -108,7 +108,7 @@ def _row(tokens: Sequence[str], at: int) -> Iterator[_Part]:
 
 
 def number_part(tokens: Sequence[str], at: int) -> _Part | None:
-    """A number in digits, or in words as far as they make one number: "two hundred and six", "eighty one"."""
+    """A number in digits, or as many words as make one number: "two hundred and six", "eighty one"."""
     word = at_token(tokens, at)
     if (value := as_number(word)) is not None:
         return value, word.replace(",", ""), at, at + 1
@@ -129,7 +129,7 @@ def number_part(tokens: Sequence[str], at: int) -> _Part | None:
 
 
 def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
-    """(value, where it ends) of "eighty", "eighty one" or "seven"; ends where it starts if there is no number."""
+    """The value and the end of "eighty", "eighty one" or "seven"; the end is ``at`` if there is no number."""
     word = at_token(tokens, at)
     if word not in TENS:
         return SMALL.get(word, 0), at + (word in SMALL)
@@ -139,7 +139,7 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
 
 
 def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterator[Number]:
-    """What a row of parts may say from one of them on: itself, joined with the next ones, or with decimals."""
+    """The possible readings of a sequence of numbers from one of them on: alone, joined with the next ones, or with decimals."""
     value, digits, first, last = row[index]
     spoken = _spoken(tokens, first) or at_token(tokens, first) == "a"
     behind = [at_token(tokens, last + offset) for offset in range(3)]
@@ -147,13 +147,13 @@ def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterat
         yield Number(value + _PARTS[behind[2]], first, last + 3)
     if behind[0] in _PARTS:
         yield Number(value + _PARTS[behind[0]], first, last + 1)
-    if at_token(tokens, first - 1) in _POINTS and _spoken(tokens, first):  # "four", "oh four", "one two five" behind a point
+    if at_token(tokens, first - 1) in _POINTS and _spoken(tokens, first):  # "four", "oh four", "one two five" after a point
         decimals = ""
         for _, more, _, end in row[index : index + MOST_PARTS]:
             decimals += more if more.isdigit() else ""
             yield Number(float(f"0.{decimals or 0}"), first - 1, end)
     if spoken and digits.isdigit() and index + 1 < len(row) and row[index + 1][1] in "123456789" and row[index + 1][2] == last:
-        yield Number(float(f"{digits}.{row[index + 1][1]}"), first, row[index + 1][3])  # "ninety nine one", of a temperature
+        yield Number(float(f"{digits}.{row[index + 1][1]}"), first, row[index + 1][3])  # a temperature: "ninety nine one"
     for _, more, start, end in row[index + 1 : index + 1 + MOST_PARTS]:
         pointed = at_token(tokens, start - 1) in _POINTS and "." not in digits
         if not (pointed or spoken) or not more.isdigit() or len(digits) > 6:

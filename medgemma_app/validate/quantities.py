@@ -1,6 +1,6 @@
-"""Numbers with what they measure: a dose in milligrams, a heart rate, a hemoglobin.
+"""Numbers and what they measure: a dose in milligrams, a heart rate, a hemoglobin.
 
-The unit behind a number says most ("40 mg", "98 %", "3 weeks"). In writing, the nearest label before it says the rest ("HR 72").
+The unit after a number usually tells ("40 mg", "98 %", "3 weeks"); in written text also the nearest label before it ("HR 72").
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LOWEST_PRESSURE, _COLDEST, _LEAST_INITIAL, _FARTHEST_LABEL = 30, 90, 8, 9  # mm
 _PER = frozenset(["/", "per"])
 _VOLUMES = frozenset("dl deciliter deciliters l liter litre ml milliliter milliliters mm3 mcl ul hour hr h".split())  # noqa: SIM905
 _OWN_KIND = {"rate": "heart rate", "breaths": "respiratory rate", "pressure": "blood pressure"}
-_LABELLED = {"", "percent", "concentration", "equivalents", "units", "volume", *_OWN_KIND}  # units of several things
-_BARS = frozenset("\n•.;")  # no label is beyond one
-# Numbers that measure nothing: dates, COVID-19 and C5-6, x10^9/L and 1.73 m², ten of 7/10.
+_LABELLED = {"", "percent", "concentration", "equivalents", "units", "volume", *_OWN_KIND}  # units that several kinds share
+_BARS = frozenset("\n•.;")  # a label is never beyond one of these
+# Numbers that are no measurements: dates, COVID-19, C5-6, x10^9/L, 1.73 m², the ten of 7/10.
 _NO_VALUE = re.compile(
     r"\b[0-9]{1,4}([/.-])[0-9]{1,2}\1[0-9]{2,4}\b|\b[0-9]{1,2}/(?:19|20)[0-9]{2}\b|\b(?:19|20)[0-9]{2}-[0-9]{2}\b"
     r"|\b[A-Za-z]+[0-9]?-[0-9]+\b|[x*×] ?10 ?\^ ?[0-9]+|/ ?1\.73|(?:/|\bout of) ?10\b"
@@ -30,9 +30,9 @@ _NO_VALUE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number, its kind ("" where nothing says), its value in the kind's first unit, its unit as written, and its place.
+    """A number, its kind ("" if unknown), its value in the kind's first unit in ``data/units.txt``, its unit as written, and its place.
 
-    ``start`` and ``end`` are those of the number in the text, ``reach`` is the end of its unit, ``first`` and ``last`` are tokens.
+    ``start`` and ``end`` are the place of the number in the text, ``reach`` the end of its unit, ``first`` and ``last`` its tokens.
     """
 
     kind: str
@@ -46,20 +46,20 @@ class Quantity:
 
     @property
     def number(self) -> float:
-        """The value in its own unit."""
+        """The value in the unit as written."""
         return self.value / factor(self.unit)
 
 
 @lru_cache(maxsize=4)
 def spoken_quantities(text: str) -> tuple[Quantity, ...]:
-    """Every reading of every number of a text, with its kind as far as the unit says it."""
+    """Every reading of every number of a text, with the kind that its unit gives."""
     tokens = tokenize(text)
     return tuple(_quantity(tokens, number) for number in numbers(tokens.texts))
 
 
 @lru_cache(maxsize=4)
 def written_quantities(text: str) -> tuple[Quantity, ...]:
-    """The numbers that a text gives in digits, one reading each, with their kinds by unit and label."""
+    """The numbers in digits of a text, one reading each, with the kind that the unit or the label gives."""
     tokens = tokenize(_NO_VALUE.sub(lambda found: " " * len(found[0]), text))
     found: list[Quantity] = []
     for number in numbers(tokens.texts):
@@ -91,7 +91,7 @@ def _quantity(tokens: Tokens, number: Number) -> Quantity:
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int]:
-    """The unit behind a number and where it stands: "40 mg", "40-mg", "40 to 50 mg", "98 / 99 %"."""
+    """The unit after a number and its position: "40 mg", "40-mg", "40 to 50 mg", "98 / 99 %"."""
     mark = at_token(tokens, at)
     for place in (at, at + 1) if mark == "-" else (at,):
         word, after = at_token(tokens, place), at_token(tokens, place + 1)
@@ -104,7 +104,7 @@ def _unit(tokens: Sequence[str], at: int) -> tuple[str, int]:
 
 
 def _in_pair(tokens: Sequence[str], number: Number) -> bool:
-    """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty"; three are gases of the blood."""
+    """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty"; three numbers are blood gases."""
     before, behind = at_token(tokens, number.first - 1), at_token(tokens, number.last)
     if not _LOWEST_PRESSURE <= number.value <= 999 or number.value % 1:
         return False
@@ -119,8 +119,8 @@ def _is_pressure(tokens: Sequence[str], at: int) -> bool:
 
 
 def _label(tokens: Sequence[str], number: Number) -> str:
-    """The nearest name of a vital sign or analyte before a number in its sentence; other words and numbers may stand between."""
-    another = False  # a word that is no such name: "phosphorus 4.4, UACR 410"
+    """The nearest name of a vital sign or analyte before a number in its sentence; other words may come between."""
+    another = False  # whether an unknown word came between: "phosphorus 4.4, UACR 410"
     for at in range(number.first - 1, max(-1, number.first - 1 - _FARTHEST_LABEL), -1):
         word, before, after = tokens[at], at_token(tokens, at - 1), at_token(tokens, at + 1)
         if word in _BARS or word == "ratio" or (word == "," and another):

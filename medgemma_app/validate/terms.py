@@ -1,4 +1,4 @@
-"""Units and drugs by their names, and what a source says, misspelled perhaps."""
+"""The names of units and drugs, and the words of a source, including misspelled ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WORD = re.compile(r"([^\W_]+)(?:['’][a-z]{1,2}\b)?")
 
 
 def factor(unit: str) -> float:
-    """How much a unit is of the first one of its kind: milligrams, millilitres, pounds."""
+    """The size of a unit in the first unit of its kind: milligrams, millilitres, pounds."""
     return float(_FACTORS.get(unit, 1))
 
 
 class Source(NamedTuple):
-    """What a text was written from: as it is, without what it takes back, and whether it is speech and in English."""
+    """What a text was written from: as given, without the lines it retracts, whether it is speech, and whether it is English."""
 
     raw: str
     told: str
@@ -34,7 +34,7 @@ class Source(NamedTuple):
     english: bool
 
 
-# Words that begin a line of a source when what follows is no fact of the patient.
+# Words that mark a line of a source that is not true of the patient.
 _TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
@@ -42,7 +42,7 @@ _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 
 @lru_cache(maxsize=2)
 def read_source(source: str) -> Source:
-    """A source; the lines that it takes back are blank in what it tells. Notes in keywords count as English."""
+    """A source; the lines that it retracts are blanked in ``told``. Notes in keywords count as English."""
     said = Counter(_WORD.findall(source.lower()))
     english = sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
     told = _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
@@ -51,7 +51,7 @@ def read_source(source: str) -> Source:
 
 @lru_cache(maxsize=2)
 def is_dialogue(source: str) -> bool:
-    """Whether a source is speech, in which a drug and its dose may stand far apart."""
+    """Whether a source is speech, in which a drug and its dose may be far apart."""
     said = re.findall(r"[\w']+", source.lower())
     names = Counter(name.lower() for name in _SPEAKER.findall(source))
     lines = source.count("\n") + 1
@@ -63,7 +63,7 @@ def is_dialogue(source: str) -> bool:
 
 
 class Mention(NamedTuple):
-    """A drug named in a text: where, by which name, and the generic names it may stand for."""
+    """A drug named in a text: its place, the name used, and the generic names it may mean."""
 
     start: int
     end: int
@@ -83,7 +83,7 @@ _NO_DRUGS = frozenset("april protocol cortisol alcohol control patrol cholestero
 
 @lru_cache(maxsize=4096)
 def drugs_of(word: str) -> frozenset[str]:
-    """The generic names that a word in lower case stands for; an unknown drug, known by its ending, stands for itself."""
+    """The generic names of a word in lower case; a drug that is recognised by its ending only is its own generic name."""
     found = DRUGS.get(word) or DRUGS.get(word.removesuffix("s")) or frozenset()
     if not found and len(word) >= _SHORTEST_FOREIGN:  # "metformina", "amoxicilline", "pantoprazol"
         found = _BARE.get(word.rstrip("aeos"), found)
@@ -92,7 +92,7 @@ def drugs_of(word: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 def mentions(text: str) -> Sequence[Mention]:
-    """Every drug that a text names; the longest name at each place."""
+    """All drug names in a text, the longest at each place."""
     said = list(_WORD.finditer(text))
     words = [one[1].lower() for one in said]
     found: list[Mention] = []
@@ -112,7 +112,7 @@ _SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_ALIKE = 5, 4, 0.75, 50
 
 
 class Heard:
-    """The words of a text, looked up as written, run together ("meto prolol") or misspelled ("mellocksicam")."""
+    """The words of a text, to be looked up as written, split ("meto prolol") or misspelled ("mellocksicam")."""
 
     def __init__(self, text: str) -> None:
         self._said: list[str] = _WORD.findall(text.lower())
@@ -121,17 +121,17 @@ class Heard:
         self._joined = dict.fromkeys((*self._said, *pairs, *map(add, pairs, self._said[2:])))
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether one of the names was said as written, in the plural, or run together."""
+        """Whether one of the names is in the text: as written, in the plural, or split in two or three."""
         return any(
             f" {one} " in self._text or f" {one}s " in self._text or (len(one) >= _SHORTEST_ALIKE and one in self._joined) for one in names
         )
 
     def begins(self, name: str) -> bool:
-        """Whether a name is the beginning of a word that was said, as "azithro" is, or the other way round."""
+        """Whether a name begins a word of the text, or a word of the text ("azithro") begins the name."""
         return any(word.startswith(name) or (len(word) >= _SHORTEST_STUB and name.startswith(word)) for word in self._said)
 
     def alike(self, names: Iterable[str]) -> list[str]:
-        """The words that one of the names may be a misspelling of, as difflib compares them."""
+        """The words of the text that may be misspellings of one of the names."""
         found: list[str] = []
         for name in (name.replace(" ", "") for name in names if len(name) >= _SHORTEST_ALIKE):
             near = (word for word in self._joined if abs(len(word) - len(name)) <= len(name) // 4)

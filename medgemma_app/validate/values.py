@@ -1,4 +1,4 @@
-"""Doses, vital signs and lab values of a note: whether its source gives them, or they follow from what it gives."""
+"""Whether the doses, vital signs and lab values of a note are in its source, or follow from it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quan
 from medgemma_app.validate.terms import Source, factor, mentions
 
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
-_KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # what the words mean in the United States
+_KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # 81 mg in the United States
 MOST_ISSUES = 20
-# "half a tablet of the fifty", "two 500 mg tablets": then a dose may be a part or a multiple of a number that is given.
+# "half a tablet of the fifty", "two 500 mg tablets": the dose may be a fraction or a multiple of a number in the source.
 _COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
 _PARTS = (2, 1 / 2, 1 / 3, 1 / 4)
 _TO_DRUG, _HOTTEST = 30, 50  # characters; degrees Celsius
-# What nobody measured or gave: a limit, a goal, a total, a change, or the same again in brackets, as what stands before it shows.
+# Words before a value that is not in the source because nobody measured or gave it: a limit, goal, total, change or conversion.
 _DERIVED_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
     r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
@@ -29,21 +29,21 @@ _DERIVED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
-_TWICE = re.compile(r" ?(?:mg)? ?[/-] ?$")  # the parts of one dose: "875/125 mg"
+_TWICE = re.compile(r" ?(?:mg)? ?[/-] ?$")  # the second part of a combined dose: "875/125 mg"
 _PAIR_BEFORE, _PAIR_BEHIND = re.compile(r"[0-9]{2,3} ?/ ?$"), re.compile(r" ?(?:/|over) ?[0-9]{2,3}")
 
 
 def invented_value(text: Text, source: Source) -> Iterator[Issue]:
-    """A dose, vital sign or lab value of the note is a number of the source, however it is written or spoken there.
+    """Each dose, vital sign and lab value of the note is a number of the source, in digits or in words.
 
-    In a written source it is also no number that stands there by another name only, as 88 of "BP 128/88" for a heart rate. What a
-    note gives as a limit, a total, a change or a conversion, its source need not give.
+    A number that a written source gives only under another name, such as 88 in "BP 128/88", does not support a heart rate of 88.
+    Limits, totals, changes and conversions in the note need not be in the source.
     """
     said = said_in(source)
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(text.text):
-        # Numbers in words of other languages are not read, so that there only what the source gives in digits counts.
+        # Number words of other languages are not read, so in such speech only values that the source gives in digits are checked.
         unread = source.spoken and not source.english and one.kind not in said.named
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or is_derived(text.text, one) or said.has(one):
             continue
@@ -57,14 +57,14 @@ def invented_value(text: Text, source: Source) -> Iterator[Issue]:
 
 
 def is_derived(text: str, one: Quantity) -> bool:
-    """Whether a value is a limit, a total, a change, or says another one again."""
+    """Whether a value is a limit, a total, a change, or a conversion of the value before it."""
     before, behind = text[max(0, one.start - 90) : one.start], text[one.end : one.end + 25]
     dose = one.kind in DOSES and (_A_DAY.match(behind) is not None or _TWICE.search(before) is not None)
     return dose or _DERIVED_BEFORE.search(before) is not None
 
 
 def _whole_pair(text: str, one: Quantity) -> tuple[int, int]:
-    """The place of a value; of both numbers where it is half of a blood pressure."""
+    """The place of a value; for a blood pressure, the place of both numbers."""
     if one.kind != "blood pressure":
         return one.start, one.reach
     before, behind = _PAIR_BEFORE.search(text, max(0, one.start - 6), one.start), _PAIR_BEHIND.match(text, one.end)
@@ -93,7 +93,7 @@ class Said:
         return round(one.value, 3) in self._values or round(one.number, 3) in self._values
 
     def has(self, one: Quantity) -> bool:
-        """Whether a value follows from the source, where its number does not stand by the name of something else only."""
+        """Whether a value is in the source or follows from it, and its number is not only that of something else."""
         number = round(one.number, 3)
         if not self.gives(one):
             near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
@@ -104,7 +104,7 @@ class Said:
         return self._is_dialogue or one.kind not in self.named or not elsewhere
 
     def issue(self, text: Text, one: Quantity, span: tuple[int, int]) -> Issue:
-        """An issue that names the value, and what the source gives instead where that is plain."""
+        """An issue that names the value, and the one in the source if it is certain which that is."""
         drug = next((drug.name for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG), "")
         unnamed = drug or ("a dose of" if one.kind in DOSES else "a value of")
         found = f"{one.kind if one.kind in NAMED.values() else unnamed} {text.text[slice(*span)]}"
@@ -121,7 +121,7 @@ def said_in(source: Source) -> Said:
 
 
 def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
-    """A value in other units, and how far off it may be there."""
+    """The value in other units, each with its tolerance."""
     if one.kind == "temperature":
         yield (one.number * 1.8 + 32 if one.number < _HOTTEST else (one.number - 32) / 1.8), 0.15
     elif one.kind == "weight":
@@ -133,5 +133,5 @@ def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
 
 
 def known_doses(source: str) -> str:
-    """The source with the dose of a baby aspirin in digits, in the place of its name."""
+    """The source with "asa 81 mg" in place of "baby aspirin"."""
     return _KNOWN_DOSES.sub(lambda found: "asa 81 mg".ljust(len(found[0])), source)
