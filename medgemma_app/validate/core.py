@@ -20,9 +20,7 @@ FormCode: TypeAlias = Literal[
     "no-answer", "thought-only", "not-checked", "special-token", "refusal", "gibberish", "repetition", "doubled-text", "unfilled-template",
     "truncated", "missing-section", "empty-section", "section-order",
 ]  # fmt: skip
-FindingsCode: TypeAlias = Literal[
-    "invented-prior", "contradiction", "unscaled-measurement", "measurement-mismatch", "contradicting-side", "wrong-side", "wrong-modality",
-]  # fmt: skip
+FindingsCode: TypeAlias = Literal["invented-prior", "unscaled-measurement", "wrong-side"]
 SourceCode: TypeAlias = Literal[
     "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "status-mismatch",
     "wrong-age", "wrong-sex", "unnamed-medication", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",

@@ -85,7 +85,6 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
 _LONGEST_WORD = 60
-_FEWEST_ENDINGS = 0.25  # share of words with a common ending: about 0.15 for random letters, at least 0.35 for Spanish notes
 
 
 def gibberish(report: Text) -> Iterator[Issue]:
@@ -103,14 +102,11 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
     latin = {word: len(_LATIN_OR_GREEK.findall(word)) for word in words if not word.isascii()}
     foreign = [word for word in words if latin.get(word) == 0 and len(word) > 1]
-    plain = [word.lower() for word in words if len(word) >= 4 and word.isascii() and not word.isupper()]
-    random = len(plain) >= 5 and sum(word[-2:] in _endings() for word in plain) < _FEWEST_ENDINGS * len(plain)
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),
         ("a word never ends", next((word for word in words if len(word) > _LONGEST_WORD), "")),
         ("a word mixes alphabets", next((word for word in words if 0 < latin.get(word, 0) < sum(map(str.isalpha, word))), "")),
-        ("its words are not words of any language", text if random else ""),
         ("it mixes languages", foreign[0] if foreign and 0.2 <= len(foreign) / len(words) <= 0.8 else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))

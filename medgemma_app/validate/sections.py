@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["findings", "soap"]
 Headings: TypeAlias = Kind | tuple[str, ...]  # the usual headings of a kind of report, or the names that the caller gives
 OTHER = "other"
 LONGEST_HEADING = 60
-_BEFORE, _AFTER_ALL = 3, 4
+_AFTER_ALL = 3
 _SHORTEST_BEGINNING = 8  # words of a section without a heading
 _THOUGHT = re.compile(r"\s*thought[ \t]*\n")
 
@@ -208,13 +208,11 @@ def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
     """The headings that open a section."""
     best: dict[str, int] = {}
     for one in found:
-        best |= {key: min(one.name.rank, best.get(key, one.name.rank)) for key in one.name.keys if one.name.rank < _BEFORE}
+        best |= {key: min(one.name.rank, best.get(key, one.name.rank)) for key in one.name.keys if one.name.rank < _AFTER_ALL}
     last = max((one.line for one in found if OTHER not in one.name.keys and _is_best(one.name, best)), default=-1)
     seen: set[str] = set()
     for one in found:
-        if one.name.rank == _BEFORE:
-            opens = not seen
-        elif one.name.rank == _AFTER_ALL:
+        if one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
             # The substitute name of an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".

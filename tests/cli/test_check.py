@@ -99,8 +99,8 @@ def record(**changed):
 
 
 def test_the_facts_in_a_record_are_used(tmp_path):
-    text = FINDINGS.replace("clear", "clear. A 61-year-old man. This MRI shows a nodule of 8 mm, unchanged")
-    assert sorted(codes(check(put(tmp_path, record(text=text))))) == ["invented-prior", "wrong-age", "wrong-modality", "wrong-sex"]
+    text = FINDINGS.replace("clear", "clear. A 61-year-old man. There is a nodule of 8 mm, unchanged")
+    assert sorted(codes(check(put(tmp_path, record(text=text))))) == ["invented-prior", "wrong-age", "wrong-sex"]
     bare = record(text=text, input={"scan": {"header": {}}, "prior": {"name": "old.png"}})
     assert codes(check(put(tmp_path, bare))) == ["unscaled-measurement"]
     assert codes(check(put(tmp_path, record(finish_reason="length")))) == ["truncated"]

@@ -88,90 +88,6 @@ def test_a_number_without_a_unit_of_length_is_no_size():
     assert warnings(report(findings="Cardiothoracic ratio 0.55. T12 is wedged. Two nodules at 10 o'clock."), header=ImageHeader()) == set()
 
 
-@pytest.mark.parametrize(
-    ("impression", "code"),
-    [
-        ("Nodule of 12 mm.", None),
-        ("12 mm nodule, 3 mm growth.", None),
-        ("1.2 cm nodule.", None),
-        ("Nodule of 2.1 cm.", "measurement-mismatch"),
-        ("Nodule of 2.1 cm. CT is recommended.", "measurement-mismatch"),
-        ("Solitary nodule; biopsy if above 3 cm.", None),
-        ("Solitary nodule. Nodules under 6 mm need no follow-up.", None),
-        ("Nodule, well below the threshold of 5.5 cm.", None),
-        ("Nodule; 3 cm or more would be a mass.", None),
-    ],
-)
-def test_a_size_in_the_impression_is_one_of_the_findings(impression, code):
-    assert warnings(report(findings="A 12 mm nodule in the right upper lobe.", impression=impression)) == ({code} if code else set())
-
-
-@pytest.mark.parametrize(
-    ("findings", "impression", "wrong"),
-    [
-        ("Small left pleural effusion.", "Small right pleural effusion.", True),
-        ("RLL opacity.", "Left lower lobe pneumonia.", True),
-        ("Left effusion. Right basal opacity.", "Right effusion.", False),
-        ("Right effusion.", "Right effusion. The left lung is normal.", False),
-        ("Right basal haziness. Left blunted angle.", "Right lower lobe pneumonia.", False),
-        ("Right basal haziness.", "Left lung normal, no pneumothorax on the left.", False),
-        ("Left rib fracture. The right lung is clear.", "Fractured rib on the right side, fracture of the right clavicle.", True),
-        ("Left effusion.", "Left effusion.", False),
-        ("Bilateral effusions.", "Right effusion.", False),
-        ("Effusion.", "Right effusion.", False),
-        ("Left nodule.", "Enlarged right ventricle.", False),
-        ("Opacity behind the heart. Right lung is clear.", "Left lower lobe collapse.", False),
-        ("Large right effusion, mediastinum shifted to the left.", "Large left effusion.", True),
-        ("Left effusion.", "If it persists, a right decubitus film may help.", False),
-    ],
-)
-def test_the_side_in_the_impression_is_the_one_in_the_findings(findings, impression, wrong):
-    assert warnings(report(findings, impression)) == ({"contradicting-side"} if wrong else set())
-
-
-@pytest.mark.parametrize(
-    ("findings", "impression", "wrong"),
-    [
-        (FINDINGS, "Small right pneumothorax.", True),
-        (FINDINGS, "Moderate pleural effusion.", True),
-        (FINDINGS, "Cardiomegaly.", True),
-        ("Large effusion.", "No effusion.", True),
-        ("No focal consolidation.", "Consolidation at the base.", True),
-        ("No large effusion.", "Small effusion.", False),
-        ("No left effusion.", "Right effusion.", False),
-        ("No acute fracture.", "Fracture of a rib.", False),
-        ("No rib fracture.", "Fracture of the right seventh rib.", True),
-        ("Large left pneumothorax.", "Normal chest.", True),
-        ("Large left pneumothorax.", "No acute cardiopulmonary process.", True),
-        ("Opacity of the middle lobe.", "Normal chest radiograph.", True),
-        ("Rib fractures.", "No abnormality detected.", True),
-        ("Subpulmonic effusion is possible. No pleural effusion.", "Clear.", False),
-        ("No fracture is visible, though a fracture is often missed.", "Clear.", False),
-        ("Small effusion. Old rib fracture.", "No acute disease.", False),
-        ("Gallstones. Ducts not dilated.", "No cholelithiasis.", True),
-        ("Consolidation in the right lower lobe. No consolidation elsewhere.", "Pneumonia.", False),
-        ("A nodule in the lingula. No other nodules.", "No additional nodules.", False),
-        ("Fracture of the left wrist, no contralateral fracture.", "Wrist fracture.", False),
-        ("Small pericardial effusion. No pleural effusion.", "Pericardial effusion.", False),
-        ("Aneurysm of the abdominal aorta. No iliac aneurysm.", "Aortic aneurysm.", False),
-        ("Liver: no mass. Left adrenal: mass.", "Adrenal mass.", False),
-        ("Right lung: clear, no nodule. Left lung: nodule.", "Left nodule.", False),
-        ("Pneumonia of the left base. No lobar consolidation.", "Left pneumonia.", False),
-        ("A small effusion. The heart is markedly enlarged.", "Marked cardiomegaly, effusion.", False),
-        ("Small effusion on the left. No pleural effusion is seen.", "Clear.", True),
-        ("**Haemorrhage:** None.", "No haemorrhage.", False),
-        ("**Nodules or masses:** No nodules or masses.", "Clear.", False),
-        ("Vascular congestion without edema.", "Vascular congestion.", False),
-        ("Otherwise, no effusion.", "Effusion.", False),
-        (FINDINGS, "Possible pneumothorax.", False),
-        (FINDINGS, "It is not certain whether there is a pneumothorax.", False),
-        ("Heart size is at the upper limits of normal.", "Cardiomegaly.", False),
-    ],
-)
-def test_what_is_denied_altogether_is_not_affirmed_elsewhere(findings, impression, wrong):
-    assert warnings(report(findings, impression)) == ({"contradiction"} if wrong else set())
-
-
 HEADER = ImageHeader(modality="DX", body_part="CHEST", view="PA", sex="F", age="058Y", pixel_spacing=(0.1, 0.1))
 LEFT_KNEE = ImageHeader(modality="DX", body_part="KNEE", laterality="L")
 
@@ -179,15 +95,14 @@ LEFT_KNEE = ImageHeader(modality="DX", body_part="KNEE", laterality="L")
 @pytest.mark.parametrize(
     ("header", "text", "code"),
     [
-        (HEADER, report(), None),
-        (HEADER, report(impression="This CT scan shows no acute disease."), "wrong-modality"),
-        (HEADER, report(impression="CT of the chest is recommended."), None),
         (LEFT_KNEE, report("The right knee is normal.", "Normal right knee."), "wrong-side"),
-        (LEFT_KNEE, report("The left knee is normal.", "Normal."), None),
-        (None, report(impression="This CT scan shows no acute disease."), None),
+        (LEFT_KNEE, report("The left knee is normal. The right was not examined.", "Normal."), None),
+        (LEFT_KNEE, report("Both knees: bilateral effusions, more on the right.", "Effusions."), None),
+        (HEADER, report("The right lung is small."), None),
+        (None, report("The right knee is normal."), None),
     ],
 )
-def test_a_report_is_of_the_picture_the_header_names(header, text, code):
+def test_a_report_is_about_the_side_that_the_header_names(header, text, code):
     assert warnings(text, header=header) == ({code} if code else set())
 
 
