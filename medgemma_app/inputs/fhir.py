@@ -15,9 +15,9 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.fhir_elements import Teller
-from medgemma_app.inputs.fhir_record import Entry, References, holds_resources, is_fhir, links, references
+from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
 from medgemma_app.inputs.fhir_subjects import Subjects
-from medgemma_app.inputs.lines import Line, Reading, counted, inside, status_mark
+from medgemma_app.inputs.lines import Line, Reading, codes, counted, inside, status_mark
 from medgemma_app.inputs.patients import SeveralPatients
 
 _ORDER = (
@@ -38,6 +38,7 @@ _DATES = (
 )  # fmt: skip
 _PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
 _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
+_UNKNOWN = ("", 0)  # the version of what says nothing of it
 _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
@@ -68,7 +69,7 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message from a server (OperationOutcome), not notes; fetch the record again")
     everything = list(_entries(value))
-    record, left_out, taken_back = _standing_as_fact(_as_referred_to(everything))
+    record, left_out, taken_back = _standing_as_fact(_as_referred_to(_without_replaced(everything)))
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
     known = subjects.demographics(record)
@@ -89,9 +90,11 @@ def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, c
     """Every resource: of a bundle, of bundles in it, and those contained in others."""
     held = {"Bundle": "entry", "Parameters": "parameter"}.get(value["resourceType"])
     if held and isinstance(value.get(held), list):
-        for inner in value[held]:
-            if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
-                yield from _entries(inner["resource"], inner)
+        for place, inner in enumerate(value[held]):
+            resource = (inner.get("resource") or _deleted(inner)) if isinstance(inner, Mapping) else None
+            if resource is not None and is_fhir(resource):
+                from_end = len(value[held]) - place if value.get("type") == "history" else 0
+                yield from (replace(one, place=from_end) for one in _entries(resource, inner))
             else:  # an entry without a resource is told as written
                 yield from _entries({"resourceType": "Entry", "value": inner})
         return
@@ -114,6 +117,34 @@ def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, c
     yield told
     for inner in () if taken_back else contained:
         yield from _entries(inner, container=told)
+
+
+def _deleted(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A stand-in for the resource that an entry without one deletes, with the version of the deletion."""
+    request, response = (one if isinstance(one := entry.get(key), Mapping) else {} for key in ("request", "response"))
+    found = ADDRESS.fullmatch(str(request.get("url"))) if request.get("method") == "DELETE" else None
+    if not found:
+        return None
+    version = re.sub(r"\D", "", str(response.get("etag"))) or found["version"]
+    kind, _, number = found["name"].partition("/")
+    return {"resourceType": kind, "id": number, "meta": {"lastUpdated": response.get("lastModified"), "versionId": version}}
+
+
+def _without_replaced(record: Sequence[Entry]) -> list[Entry]:
+    """A record in which the documents, requests and plans that others replace are taken back."""
+    known = References(record)
+    naming = {(name, by.base): by for by in record if not by.taken_back for name in _replaced_by(by.resource)}
+    gone = {id(one) for (name, _), by in naming.items() for one in known.meant(name, by) if one is not by.resource}
+    return [replace(one, taken_back=one.taken_back or "replaced") if id(one.resource) in gone else one for one in record]
+
+
+def _replaced_by(resource: Mapping[str, Any]) -> Iterator[str]:
+    """The references to what a resource replaces, as R4 and R5 write them."""
+    yield from references([resource.get(key) for key in ("replaces", "priorPrescription")])
+    related = resource.get("relatesTo")
+    for one in related if isinstance(related, list) else ():
+        if isinstance(one, Mapping) and "replaces" in codes([one.get("code"), one.get("type")]):
+            yield from references([one.get(key) for key in ("target", "targetReference", "resourceReference")])
 
 
 def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
@@ -150,20 +181,30 @@ def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
 
 def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], list[Entry]]:
     """The resources that the record does not take back, each in its newest version; what was left out, in words; and those taken back."""
-    kept: list[Entry] = []
-    gone: list[Entry] = []
-    left_out = []
-    newest: dict[str, tuple[str, int]] = {}
+    versions: dict[str, list[Entry]] = {}
+    places = {f"{entry.kind}/{entry.resource.get('id')}": _identity(entry) for entry in record if entry.base}
     for entry in record:
-        newest[_identity(entry)] = max(newest.get(_identity(entry), ("", 0)), _version(entry))
-    for entry in record:
-        if entry.taken_back:
-            gone.append(entry)
-        if entry.taken_back or _version(entry) < newest[_identity(entry)]:
-            left_out.append(f"{entry.kind} ({entry.taken_back or 'older version'})")
-        else:
-            kept.append(entry)
+        identity = _identity(entry)
+        # A deletion may name its resource without the address of the server.
+        versions.setdefault(identity if entry.base or not entry.taken_back else places.get(identity, identity), []).append(entry)
+    standing = {id(one) for some in versions.values() for one in _newest(some)}
+    kept, gone = [one for one in record if id(one) in standing], [one for one in record if one.taken_back]
+    left_out = [f"{one.kind} ({one.taken_back or 'older version'})" for one in record if id(one) not in standing]
     return kept, left_out, gone
+
+
+def _newest(versions: Sequence[Entry]) -> list[Entry]:
+    """Of the versions of one resource the newest, and none where that is taken back.
+
+    Versions that do not say when they were written stand as in a history, newest first; elsewhere one that is taken back takes all back.
+    """
+    is_known = all(_version(one) != _UNKNOWN for one in versions)
+    ages = {id(one): (0 if is_known else one.place, *_version(one)) for one in versions}
+    unordered = [one for one in versions if one.taken_back and not one.place and _version(one) == _UNKNOWN]
+    last = max(ages.values())
+    newest = [one for one in versions if ages[id(one)] == last]
+    corrected = [one for one in newest if one.resource.get("status") in ("corrected", "amended")]
+    return [] if unordered or any(one.taken_back for one in newest) else corrected or newest
 
 
 def _identity(entry: Entry) -> str:

@@ -13,7 +13,7 @@ Resource: TypeAlias = Mapping[str, Any]
 
 SUBJECTS = ("subject", "patient", "beneficiary", "for")
 # https://example.org/fhir/Medication/9/_history/1: the base is missing in a relative one.
-_ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?")
+ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?")
 
 
 def is_fhir(value: Any) -> bool:
@@ -37,6 +37,7 @@ class Entry:
     is_contained: bool = False
     mark: str = ""  # the capitals that its lines begin with
     taken_back: str = ""  # why it is left out
+    place: int = 0  # in a history, from its end
 
     @property
     def kind(self) -> str:
@@ -46,7 +47,7 @@ class Entry:
     @property
     def base(self) -> str:
         """The address of the server it is from; "" where that is not said."""
-        found = _ADDRESS.fullmatch(self.address or "")
+        found = ADDRESS.fullmatch(self.address or "")
         return found["base"] if found else ""
 
 
@@ -65,7 +66,7 @@ class References:
         if reference.startswith("#"):
             yield from (one for one in by.contained if one.get("id") == reference[1:])
             return
-        found = _ADDRESS.fullmatch(reference)
+        found = ADDRESS.fullmatch(reference)
         known = self._placed(found, by) if found else self._at.get(reference, []) if reference else []
         exact = [one for one in known if found and found["version"] and _version(one.resource) == found["version"]]
         yield from (one.resource for one in exact or known)
@@ -80,7 +81,7 @@ class References:
 
 def address_of(reference: str, by: Entry) -> str:
     """A reference without its version, and where it names its server with that."""
-    found = _ADDRESS.fullmatch(reference)
+    found = ADDRESS.fullmatch(reference)
     return (found["base"] or by.base) + found["name"] if found else reference
 
 

@@ -235,25 +235,25 @@ def counted(left_out: Counter[str]) -> list[str]:
 def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
     """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
     adherence = value.get("adherence")
-    told = [code for key in STATUSES for code in _codes(value.get(key))]
+    told = [code for key in STATUSES for code in codes(value.get(key))]
     told += ["deleted"] if value.get("deleted") in (True, "true") else []
     taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
     marks = [mark for flag, mark in FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
     if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
         marks += [_MARKS[code] for code in told if code in _MARKS]
     marks += [NOT_TAKEN] if value.get("taken") == "n" else []
-    for code in _codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
+    for code in codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
         marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
     return (marks[0] if marks else ""), taken_back
 
 
-def _codes(value: Any) -> Iterator[str]:
+def codes(value: Any) -> Iterator[str]:
     """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
     if isinstance(value, str):
         yield re.sub(r"[\s_]+", "-", value.strip().lower())
     elif isinstance(value, Mapping):
         for key in ("coding", "code", "text", "display"):
-            yield from _codes(value.get(key))
+            yield from codes(value.get(key))
     elif isinstance(value, list):
         for inner in value:
-            yield from _codes(inner)
+            yield from codes(inner)

@@ -478,6 +478,60 @@ def test_of_several_versions_the_newest_is_told(tmp_path: Path, older: dict[str,
         assert "Condition (older version)" in notes.facts["left_out"]
 
 
+def potassium(value: float, status: str = "final", version: str | None = None, **more: Any) -> dict[str, Any]:
+    meta = {"meta": {"versionId": version}} if version else {}
+    told = {"code": concept("Potassium"), "valueQuantity": {"value": value}, "status": status}
+    return {"resource": {"resourceType": "Observation", "id": "k", **told, **meta}, **more}
+
+
+DELETED: dict[str, Any] = {"request": {"method": "DELETE", "url": "Observation/k"}}
+AT = {"fullUrl": f"{A}Observation/k"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "kind", "told"),
+    [
+        ([potassium(8.9, "final", "1"), potassium(8.9, "entered-in-error", "2")], "history", None),
+        ([potassium(8.9, "entered-in-error"), potassium(8.8)], "history", None),
+        ([potassium(8.8), potassium(8.9, "entered-in-error")], "history", 8.8),
+        ([potassium(8.8), potassium(8.9, "entered-in-error")], "collection", None),
+        ([potassium(4.2), potassium(8.9)], "history", 4.2),
+        ([potassium(8.9), potassium(4.2, "corrected")], "collection", 4.2),
+        ([potassium(8.9, "final", "3"), potassium(4.2, "amended", "2")], "collection", 8.9),
+        ([DELETED, potassium(8.9, "final", "1")], "history", None),
+        ([potassium(4.2), DELETED, potassium(8.9)], "history", 4.2),
+        ([potassium(8.9, **AT), DELETED], "collection", None),
+        ([{**DELETED, "response": {"etag": 'W/"3"'}}, potassium(4.2, "final", "4"), potassium(8.9, "final", "2")], "history", 4.2),
+        ([{"request": {**DELETED["request"], "method": "GET"}}, potassium(8.9)], "history", 8.9),
+    ],
+)  # fmt: skip
+def test_the_history_of_a_resource_tells_what_stands_now(tmp_path: Path, entries: list[Any], kind: str, told: float | None) -> None:
+    record = {"resourceType": "Bundle", "type": kind, "entry": [{"resource": condition(SAID)}, *entries]}
+    text = load_notes(write(tmp_path, record))
+    assert re.findall(r"(?m)^Observation: Potassium: ([\d.]+)", text) == ([str(told)] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("newer", "is_replaced"),
+    [
+        ({"resourceType": "DocumentReference", "relatesTo": [{"code": "replaces", "target": {"reference": "DocumentReference/1"}}]}, True),
+        ({"resourceType": "DocumentReference", "relatesTo": [{"code": status("replaces"), "target": {"reference": "DocumentReference/1"}}]},
+         True),
+        ({"resourceType": "Composition", "relatesTo": [{"type": "replaces", "resourceReference": {"reference": "DocumentReference/1"}}]},
+         True),
+        ({"resourceType": "ServiceRequest", "replaces": [{"reference": "DocumentReference/1"}]}, True),
+        ({"resourceType": "DocumentReference", "relatesTo": [{"code": "appends", "target": {"reference": "DocumentReference/1"}}]}, False),
+        ({"resourceType": "DocumentReference", "status": "entered-in-error",
+          "relatesTo": [{"code": "replaces", "target": {"reference": "DocumentReference/1"}}]}, False),
+    ],
+)  # fmt: skip
+def test_a_document_that_another_replaces_is_left_out_with_its_attachment(tmp_path: Path, newer: dict[str, Any], is_replaced: bool) -> None:
+    binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
+    older = {"resourceType": "DocumentReference", "id": "1", "content": [{"attachment": {"url": "Binary/b"}}]}
+    notes = read_notes(write(tmp_path, bundle(condition(SAID), older, newer, binary)))
+    assert ("Sepsis" not in notes.text) == ("DocumentReference (replaced)" in notes.facts["left_out"]) == is_replaced
+
+
 @pytest.mark.parametrize(
     ("resource", "line"),
     [
