@@ -9,18 +9,19 @@ from dataclasses import dataclass, field, replace
 
 from medgemma_app.inputs.cda import read_embedded
 from medgemma_app.inputs.demographics import SEXES, Demographics, can_choose, several_births_or_sexes
-from medgemma_app.inputs.hl7_entries import Entry, Segment, standing
+from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import STOPPED, Line, Reading, counted
+from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, Reading, counted
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
 _FINDING_STATUS = {"D": "deleted", "W": "entered in error", "X": "cancelled", "N": "not asked for"}
 _ORDER_CONTROL = {
     "CA": "cancelled", "OC": "cancelled", "CR": "cancelled", "UA": "not accepted", "RP": "replaced", "RU": "replaced",
-    "DC": STOPPED, "DR": STOPPED, "OD": STOPPED,
+    "DC": STOPPED, "DR": STOPPED, "OD": STOPPED, "HD": ON_HOLD, "HR": ON_HOLD, "OH": ON_HOLD,
+    "RL": RELEASED, "OE": RELEASED, "OR": RELEASED,
 }  # fmt: skip
-_ORDER_STATUS = {"CA": "cancelled", "RP": "replaced", "DC": STOPPED}
+_ORDER_STATUS = {"CA": "cancelled", "RP": "replaced", "DC": STOPPED, "HD": ON_HOLD}
 _DOCUMENT_STATUS = {"CA": "cancelled", "OB": "superseded"}
 _CANCELLING_EVENTS = frozenset(("A11", "A12", "A13", "A25", "A27", "A38", "T11", "S15"))
 _DOCUMENT_TAKEN_BACK = {"T08": 12, "T10": 13, "T11": 12}  # event -> the field of TXA with the number of the earlier document
@@ -172,12 +173,13 @@ def _patient(message: _Message, one: Segment) -> None:
 
 def _order(message: _Message, one: Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
-    stopped = control == STOPPED
-    message.mark, message.order, message.report = control if stopped else "", f"order ({control})" if control and not stopped else "", ""
+    message.mark = control if control in (STOPPED, ON_HOLD) else ""
+    message.order = f"order ({control})" if control not in ("", STOPPED, ON_HOLD, RELEASED) else ""
+    message.report = ""
     message.order_numbers = Entry(placer=one.raw(2), filler=one.raw(3))
     message.about = replace(message.about, placer=one.raw(2), filler=one.raw(3), service="", time="")
     if control:
-        message.take_back(replace(message.about, document="", takes_back=STOPPED if stopped else message.order))
+        message.take_back(replace(message.about, document="", takes_back=message.order or control))
 
 
 def _report(message: _Message, one: Segment) -> None:

@@ -6,12 +6,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, islice
 
 from medgemma_app.inputs.cda import iso_day
-from medgemma_app.inputs.lines import STOPPED, Line
+from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line
 
-_MOST_RESULTS = 100  # of one kind that a correction is looked for among: hostile messages must not take hours
+RELEASED = "released"  # an order that was on hold
+_MOST_RESULTS = 100  # of one kind among which a correction is looked for, or of one order: hostile messages must not take hours
 
 
 class Segment:
@@ -107,7 +108,7 @@ class Entry:
 
 
 def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
-    """The entries without those that later ones take back, which are counted; the drugs of an order that was stopped are marked."""
+    """The entries without those that later ones take back, which are counted; drugs that were stopped or are on hold are marked."""
     kept: dict[int, Entry] = {}
     results: defaultdict[str, list[int]] = defaultdict(list)
     places: defaultdict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)  # by number, then by service
@@ -127,12 +128,23 @@ def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
             for key in entry.looks_for():
                 for service, at in _taken(places[key], entry.service):
                     stopped[key].setdefault(service, []).append(at)
-                    if at in kept and (line := kept[at].line).text.startswith("Medication: "):
-                        kept[at] = replace(kept[at], line=replace(line, text=STOPPED + line.text))
+                    _put_mark(kept, at, STOPPED)
+        elif entry.takes_back in (ON_HOLD, RELEASED):
+            ordered = (at for key in entry.looks_for() for some in places[key].values() for at in some)
+            for at in islice(ordered, _MOST_RESULTS):
+                _put_mark(kept, at, entry.takes_back.removeprefix(RELEASED))
         else:
             meant = {at for key in entry.looks_for() for of in (places, stopped) for _, at in _taken(of[key], entry.service)}
             left_out[entry.takes_back] += sum(kept.pop(at, None) is not None for at in meant)
     return list(kept.values())
+
+
+def _put_mark(kept: dict[int, Entry], at: int, mark: str) -> None:
+    """Lets the line of a drug that has not been taken back begin with a mark."""
+    line = kept[at].line if at in kept else Line("")
+    bare = line.text.removeprefix(ON_HOLD)
+    if bare.startswith("Medication: "):
+        kept[at] = replace(kept[at], line=replace(line, text=mark + bare))
 
 
 def _taken(places: dict[str, list[int]], service: str) -> list[tuple[str, int]]:

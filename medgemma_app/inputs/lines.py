@@ -52,6 +52,7 @@ NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 MARKED_LINE = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 
 REFUTED, NOT_DONE, NOT_TAKEN, STOPPED, DO_NOT_PERFORM = "REFUTED: ", "NOT DONE: ", "NOT TAKEN: ", "STOPPED: ", "DO NOT PERFORM: "
+ON_HOLD = "ON HOLD: "  # the drug remains one of the patient's
 _TAKEN_BACK = {
     "entered-in-error": "entered in error", "cancelled": "cancelled", "canceled": "cancelled", "superseded": "superseded",
     "nullified": "entered in error", "deprecated": "superseded", "deleted": "deleted",

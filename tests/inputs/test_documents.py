@@ -227,13 +227,16 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
 
 def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
     told = '<content ID="m1">Warfarin 5 mg</content> <content ID="m3">for atrial fibrillation</content>'
-    notes = read(cda(re.sub(r"<list>.*</list>", f"<list><item>{told}</item></list>", MEDICATIONS, flags=re.DOTALL)))
-    assert notes.text.splitlines()[2:] == ["STOPPED: Medications: Warfarin 5 mg for atrial fibrillation"]
+    items = f'<list><item>{told}</item><item ID="m2">Ibuprofen</item></list>'
+    notes = read(cda(re.sub(r"<list>.*</list>", items, MEDICATIONS, flags=re.DOTALL)))
+    lines = ["STOPPED: Medications: Warfarin 5 mg for atrial fibrillation", "NOT TAKEN: Medications: Ibuprofen"]
+    assert notes.text.splitlines()[2:] == lines
 
 
 STATUSES = [
     ('negationInd="true"', "", ["REFUTED: Problems: Sepsis"]),
     ("", "aborted", ["STOPPED: Problems: Sepsis"]),
+    ("", "suspended", ["ON HOLD: Problems: Sepsis"]),
     ("", "nullified", []),
     ("", "cancelled", []),
     ("", "obsolete", []),
@@ -281,6 +284,32 @@ def test_the_status_of_an_entry_holds_with_and_without_a_narrative(observation, 
 )
 def test_an_entry_without_a_narrative_is_told_with_its_amounts(entry, said):
     assert read(cda(MEDICATIONS, f"<section><title>Entries</title><entry>{entry}</entry></section>")).text.endswith(f"\nEntries: {said}")
+
+
+TAKEN = '<entry><observation {}><statusCode code="{}"/><code displayName="{}"/>{}</observation></entry>'
+
+
+@pytest.mark.parametrize(
+    ("narrative", "entries", "lines"),
+    [
+        ("Asthma; sepsis", [("", "completed", "Asthma", ""), ('negationInd="true"', "", "Sepsis", "")],
+         ["Problems: Asthma", "REFUTED: Problems: Sepsis"]),
+        ("Asthma; sepsis", [("", "completed", "Asthma", ""), ("", "nullified", "Sepsis", "")], ["Problems: Asthma"]),
+        ("No fever; sepsis", [("", "nullified", "Sepsis", "")], []),
+        ("No known problems", [('negationInd="true"', "", "Problem", "")], ["Problems: No known problems"]),
+        ("Asthma", [("", "completed", "Asthma, mild", "")], ["Problems: Asthma"]),
+        ('<content ID="s">Sepsis</content>', [('negationInd="true"', "", "Sepsis", '<text><reference value="#s"/></text>')],
+         ["REFUTED: Problems: Sepsis"]),
+        ("Sepsis", [('negationInd="true"', "", "Sepsis", '<text><reference value="#s"/></text>')], ["REFUTED: Problems: Sepsis"]),
+    ],
+    ids=["denied", "nullified", "nullified beside a denial", "denied by the narrative too", "neither", "by its ID", "by an ID it has not"],
+)  # fmt: skip
+def test_a_narrative_that_does_not_say_which_piece_is_taken_back_gives_way_to_the_entries(narrative, entries, lines):
+    told = "".join(TAKEN.format(*entry) for entry in entries)
+    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title><text><paragraph>{narrative}</paragraph></text>{told}</section>"))
+    assert [line for line in notes.text.splitlines() if "Problems" in line] == lines
+    is_left_out = any(what.startswith("narrative of a section") for what in notes.facts["left_out"])
+    assert is_left_out == (lines != [f"Problems: {narrative}"] and "ID" not in narrative)
 
 
 def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
