@@ -187,17 +187,19 @@ def _checked(name: str, checks: Callable[[], list[Check]]) -> Iterator[Check]:
 def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
     """Checks for the model's files and for free disk space, without the network; returns whether the files are there."""
     from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
 
+    from medgemma_app.model.checkpoint import local_folder
+
+    try:
+        local = local_folder(name) is not None
+    except ModelError as error:
+        found, _, advice = str(error).partition("; ")
+        yield Check("model files", "failed", found, advice)
+        return False
     cache = Path(constants.HF_HUB_CACHE)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    local = name == "demo" or Path(name).expanduser().is_dir()
-    try:
-        here = local or isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    except HFValidationError:
-        yield Check("model files", "failed", f"{name} is neither a folder nor a hub id", "give a folder, OWNER/NAME as on the hub, or demo")
-        return False
+    here = local or isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
     shown = str(cache).replace(str(Path.home()), "~")
     advice = "" if here else f"download it with: hf download {name} (or run findings once); the demo is checked instead"
     place = "" if local else f" (cache: {shown})"

@@ -49,7 +49,7 @@ class Checkpoint:
 
 def find_checkpoint(model: str, *, revision: str | None = None, progress: bool = False) -> Checkpoint:
     """Finds a checkpoint, downloads it if necessary, and checks it. Raises ModelError, which says what is missing and what to do."""
-    folder = _folder(model)
+    folder = local_folder(model)
     commit = None
     if folder is None:
         folder = _fetch(ALIASES.get(model, model), revision, progress)
@@ -66,8 +66,8 @@ def find_checkpoint(model: str, *, revision: str | None = None, progress: bool =
     return Checkpoint(folder, commit, config, shards)
 
 
-def _folder(model: str) -> Path | None:
-    """The local folder that ``model`` names, or None for a hub id or a short name."""
+def local_folder(model: str) -> Path | None:
+    """The local folder that ``model`` names, or None for a hub id or a short name. Raises ModelError for anything else."""
     if model == "demo":
         from medgemma_app.demo import CHECKPOINT
 
@@ -81,6 +81,13 @@ def _folder(model: str) -> Path | None:
     if looks_local:
         advice = f"give a folder, a hub id such as {ALIASES['1.5-4b']}, one of {', '.join(ALIASES)}, or demo"
         raise ModelError(f"there is no checkpoint folder {model!r}; {_suggestion(model) or advice}")
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise ModelError(f"{model!r} is neither a folder nor a hub id; a hub id looks like owner/name") from error
     return None
 
 
@@ -93,7 +100,7 @@ def _suggestion(model: str) -> str:
 def _fetch(model: str, revision: str | None, progress: bool) -> Path:
     """The folder with the hub's files. A complete copy on this machine is used without any request to the network."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=FILES, local_files_only=True))
@@ -101,8 +108,6 @@ def _fetch(model: str, revision: str | None, progress: bool) -> Path:
             return folder
     except LocalEntryNotFoundError:
         pass
-    except HFValidationError as error:
-        raise ModelError(f"{model!r} is neither a folder nor a hub id, which looks like owner/name") from error
     return _download(model, revision, progress)
 
 

@@ -162,6 +162,14 @@ def test_a_model_that_is_not_on_this_machine_is_not_downloaded():
     assert "load" not in found
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"), [("4B", "did you mean 4b?"), ("/no/such/folder", "give a folder, a hub id"), ("a b/c", "owner/name")]
+)
+def test_a_name_that_cannot_be_a_model_fails_with_advice(name, advice):
+    (check,) = rows._files(name, None)
+    assert check.verdict == "failed" and name in check.found and advice in check.advice
+
+
 def test_an_error_in_a_check_is_a_failed_row():
     def breaks():
         raise RuntimeError("[metal::malloc] Attempting to allocate 9 bytes\nmore")

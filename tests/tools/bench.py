@@ -136,7 +136,7 @@ def overhead() -> Results:
     ids, options = ours.tokenize(prompt), Options(max_tokens=TOKENS)
 
     def adapter() -> Iterator[Any]:
-        ours._seen.clear()
+        ours._loaded._embeddings.clear()
         return ours.stream(prompt, options)
 
     def bare() -> Iterator[Any]:
