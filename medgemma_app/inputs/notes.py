@@ -26,7 +26,8 @@ from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import by_status, parse_notes, read_json_notes, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
 from medgemma_app.inputs.patients import no_such_patient, one_patient, refuse_several_numbers
-from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields, without_times
+from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
+from medgemma_app.inputs.transcripts import without_machine_fields
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 LARGEST_BYTES = 10_000_000  # of text

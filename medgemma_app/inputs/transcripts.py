@@ -1,29 +1,22 @@
-"""Transcripts -> turns: who speaks, and every word once. Times, confidences and token ids are left out.
+"""Transcripts in JSON -> turns: who speaks, and every word once. Times, confidences and token ids are left out.
 
-Subtitles (SRT, WebVTT, what whisper prints, its table), and JSON of whisper and its kin, AWS Transcribe, Google Speech-to-Text,
-Azure, Deepgram and AssemblyAI.
+Those of whisper and its kin, AWS Transcribe, Google Speech-to-Text, Azure, Deepgram, AssemblyAI, Rev.ai, Speechmatics and ElevenLabs.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from medgemma_app.inputs.json_notes import clinical_keys
 from medgemma_app.inputs.lines import inside, key_words
+from medgemma_app.inputs.subtitles import Turn, joined_turns
 
-Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), and what
-
-_CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
-_CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
-_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
-_SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|\[?SPEAKER_\d+\]?):\s+(?=\S)")
-_CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
-_TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
 _TEXTS = ("text", "transcript", "content", "utterance", "sentence", "display", "caption", "body", "punctuated word", "word")
-_SPEAKERS = ("speaker", "speaker label", "speaker tag", "speaker id", "participant role", "speaker name", "role", "channel tag")
+_SPEAKERS = (
+    "speaker", "speaker label", "speaker tag", "speaker id", "participant role", "speaker name", "role", "channel tag", "channel label",
+)  # fmt: skip
 # Lists of a transcript's pieces, the best first: where there are several, each holds every word.
 _LISTS = ("utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases", "monologues",
           "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues")  # fmt: skip
@@ -40,82 +33,10 @@ _MOMENT = re.compile(rf"{_OFFSET_OF_A_TURN.pattern}|\d{{4}}-\d\d-\d\dT\S*")
 _MACHINE = re.compile(
     r"(language( code| probability)?|task|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
     r"|confidence|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
-    r"|type|is final|speech final|channel index"
+    r"|type|is final|speech final|channel index|format|job"
     r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
 )
 _WRAPPING = frozenset(("metadata", "job name", "account id", "request id", "usage", "system info"))
-
-
-def looks_like_subtitles(text: str) -> bool:
-    """True for SRT, WebVTT, what whisper prints on a terminal, and its table."""
-    lines = text.lstrip("\ufeff").lstrip().splitlines()[:40]
-    return bool(lines) and (lines[0].startswith("WEBVTT") or bool(_TSV.match(lines[0])) or any(map(_CUE.match, lines)))
-
-
-def subtitle_turns(text: str) -> list[Turn]:
-    """What was spoken in subtitles: no numbers, times, styles or notes of them."""
-    lines = text.lstrip("\ufeff").splitlines()
-    if lines and _TSV.match(lines[0]):
-        rows = [row for row in (line.split("\t") for line in lines[1:]) if len(row) > 2]
-        return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in rows)
-    cues: list[list[str]] = []
-    skipping = True  # a header, a style, a note
-    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
-        cue = _CUE.match(line)
-        if cue:
-            inline = cue[1].strip() if line.lstrip().startswith("[") else ""  # else settings of the place on the screen
-            cues.append([inline] if inline else [])
-            skipping = False
-        elif not line.strip():
-            skipping = True
-        elif _CUE.match(next_line) and (skipping or line.strip().isdigit()):
-            continue  # the number or the name of the next cue
-        elif not skipping or (cues and not line.startswith(("NOTE", "STYLE", "REGION"))):  # a cue may have an empty line in it
-            cues[-1].append(line.strip())
-            skipping = False
-    return joined_turns(turn for cue in cues for turn in _cue_turns(cue))
-
-
-def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
-    who = ""
-    for line in lines:
-        voice = _VOICE.search(line)
-        said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
-        named = None if voice else _SAYS.match(said)
-        if voice or named or line.startswith("- "):
-            who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
-        yield who, (said[named.end() :] if named else said.removeprefix("- ")).strip()
-
-
-def without_times(text: str) -> str:
-    """A text without the times in brackets that a recorder puts before each line: [00:12] Doctor: ..."""
-    lines = [line for line in text.split("\n") if line.strip()]
-    timed = [found for line in lines if (found := _CLOCK.match(line))]
-    if len(timed) < 2 or len(timed) * 10 < len(lines) * 8 or int(timed[0][1]) > 4:
-        return text
-    return "\n".join(_CLOCK.sub("", line) for line in text.split("\n"))
-
-
-def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
-    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as rolling captions do, is said once."""
-    found: list[Turn] = []
-    last = ""
-    for who, said in turns:
-        said = " ".join(said.split())
-        if not said or (said == last and found and found[-1][0] == who and len(said.split()) > 3):
-            continue
-        if found and found[-1][0] == who != "-":
-            found[-1] = (who, f"{found[-1][1]} {said}")
-        else:
-            found.append((who, said))
-        last = said
-    return found
-
-
-def turns_text(turns: Sequence[Turn]) -> str:
-    """A turn a line, with its speaker where speakers are known, or the dash that says that another one speaks."""
-    known = any(who for who, _ in turns)
-    return "\n".join(f"- {said}" if who == "-" else f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
 
 
 def without_machine_fields(value: Any) -> tuple[Any, bool]:
@@ -146,7 +67,7 @@ def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
     turns = _of_object(told)
     beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
     if turns is None and isinstance(told.get("text"), str) and beside and all(_is_machines(told[name]) for name in beside):
-        turns = [("", told["text"])]
+        turns = _of_piece(told)
     if turns is None:
         return None, {}
     joined = joined_turns(turns)
@@ -220,18 +141,23 @@ def _speaker(told: Mapping[str, Any]) -> str:
 
 def _pieces(pieces: Iterable[Any]) -> Iterator[Turn]:
     for told in map(_told, pieces):
-        who, words = _speaker(told), list(map(_told, _list(told.get("words"))))
-        if not who and any(map(_speaker, words)):
-            yield from _words(words)
-        else:
-            yield who, _text(told | _best_guess(told), _TEXTS)
+        yield from _of_piece(told)
 
 
-def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str] | None = None) -> Iterator[Turn]:
-    """Single words as runs of one speaker, signs close to the word before them."""
-    who, said = "", ""
-    for told in words:
-        text = _text({**told, **_best_guess(told)}, ("content", *_TEXTS[-2:], *_TEXTS))
+def _of_piece(told: Mapping[str, Any]) -> list[Turn]:
+    """A piece of speech: its text, or its words where all of them are there and say who speaks."""
+    who, text, words = _speaker(told), _text({**told, **_best_guess(told)}, _TEXTS), list(map(_told, _list(told.get("words"))))
+    are_all = sum(bool(_text(word, _TEXTS).strip()) for word in words) >= len(text.split())
+    if any(map(_speaker, words)) and (are_all or not who):
+        return list(_words(words, who=who))
+    return [(who, text)]
+
+
+def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str] | None = None, who: str = "") -> Iterator[Turn]:
+    """Single words as runs of one speaker, signs close to the word before them. ``who`` speaks until a word says otherwise."""
+    said = ""
+    for told in ({**word, **_best_guess(word)} for word in words):
+        text = _text(told, ("content", *_TEXTS[-2:], *_TEXTS))
         is_sign = told.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
         speaker = who if is_sign else _speaker(told) or (speakers or {}).get(str(told.get("start time")), "") or who
         if speaker != who and said:
@@ -246,8 +172,10 @@ def _of_object(told: Mapping[str, Any], *, of_results: bool = False) -> list[Tur
     """The turns of whatever holds a transcript: the best of its lists, its results, or its channels."""
     results, items = told.get("results"), list(map(_told, _list(told.get("items"))))
     turns = _of_guesses(results) if isinstance(results, list) else _of_object(_told(results), of_results=True) if results else None
+    turns = turns or _of_monologues(told.get("monologues"))
     timed = {name: told[name] for name in _LISTS if _are_timed(told.get(name))}
     with_speakers = [name for name in timed if any(who for who, _ in _pieces(timed[name]))]
+    turns = turns or ([] if with_speakers else _of_channels(_told(told.get("channel labels")))) or None
     if turns is None and timed:
         turns = list(_pieces(timed[next(iter(with_speakers or timed))]))
     if turns is None:
@@ -263,6 +191,40 @@ def _of_object(told: Mapping[str, Any], *, of_results: bool = False) -> list[Tur
     return turns
 
 
+def _of_monologues(monologues: Any) -> list[Turn] | None:
+    """Rev.ai: words, signs and the spaces between them, in the order in which they are written."""
+    elements = [(_speaker(told), list(map(_told, _list(told.get("elements"))))) for told in map(_told, _list(monologues))]
+    return [(who, "".join(_text(one, ["value"]) for one in some)) for who, some in elements if some] or None
+
+
+def _of_channels(labels: Mapping[str, Any]) -> list[Turn]:
+    """AWS: the sentences of all channels, in the order in which they begin."""
+    channels = [(_speaker(told), list(map(_told, _list(told.get("items"))))) for told in map(_told, _list(labels.get("channels")))]
+    sentences = sorted(((_start(one[0]), who, one) for who, items in channels for one in _sentences(items)), key=lambda one: one[0])
+    return [turn for _, who, words in sentences for turn in _words(words, who=who)]
+
+
+def _sentences(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Words up to a full stop, or to a pause of more than a second."""
+    sentence: list[dict[str, Any]] = []
+    for item in items:
+        is_word = item.get("type") != "punctuation"
+        if sentence and is_word and (_text(_best_guess(sentence[-1]), ["content"]) in (".", "?", "!") or _start(item) > _end(sentence) + 1):
+            yield sentence
+            sentence = []
+        sentence.append(item)
+    yield from [sentence] if sentence else []
+
+
+def _start(word: Mapping[str, Any], key: str = "start time") -> float:
+    written = str(word.get(key))
+    return float(written) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written) else 0
+
+
+def _end(sentence: Sequence[Mapping[str, Any]]) -> float:
+    return max(_start(word, "end time") for word in sentence[-2:])  # the last may be a sign, which has no time
+
+
 def _speakers_of_aws(told: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Start time of a word -> its speaker."""
     segments = list(map(_told, _list(_told(told.get("speaker labels")).get("segments"))))
@@ -274,6 +236,8 @@ def _of_guesses(results: Any) -> list[Turn] | None:
     """Google's results or Deepgram's channels. Where Google repeats every word with its speaker in the last result, that one is told."""
     told = [one for one in map(_told, _list(results)) if one.get("is final") is not False and _best_guess(one)]
     guesses = list(map(_best_guess, told))
+    if guesses and all(isinstance(guess.get("content"), str) for guess in guesses):  # Speechmatics: a word or a sign each
+        return list(_words(told))
     words = [list(map(_told, _list(guess.get("words")))) for guess in guesses]
     wholes = [_text(guess, ["transcript"]) for guess in guesses]
     lengths = [len(whole.split()) for whole in wholes]

@@ -25,6 +25,10 @@ def segments(**second):
     ]
 
 
+def rev(*said):
+    return [{"type": "text" if one.isalpha() else "punct", "value": one, "ts": 3.25, "end_ts": 5.25, "confidence": 0.95} for one in said]
+
+
 def amazon_word(word, start, **more):
     return {
         "type": "pronunciation",
@@ -43,6 +47,21 @@ AMAZON_LABELS = {
         {"start_time": "2.5", "speaker_label": "spk_1", "items": [{"start_time": "2.5", "speaker_label": "spk_1"}]},
     ],
 }
+CHANNELS = [
+    {"channel_label": "ch_0", "items": [amazon_word("Hurts", "0.5"), AMAZON_SIGN, amazon_word("Badly", "3.5")]},
+    {
+        "channel_label": "ch_1",
+        "items": [amazon_word("Since", "0.6"), amazon_word("May", "0.8"), AMAZON_SIGN, amazon_word("yes", "4.5")],
+    },
+]
+SPEECHMATICS = [
+    {"alternatives": [{"content": said, "confidence": 0.95, "speaker": who}], "start_time": 3.25, "end_time": 5.25, "type": kind}
+    for who, said, kind in (("S1", "Hurts", "word"), ("S1", "?", "punctuation"), ("S2", "yes", "word"))
+]
+ELEVENLABS = [
+    {"text": said, "type": kind, "start": 3.25, "end": 5.25, "speaker_id": who, "logprob": -0.95}
+    for who, said, kind in (("speaker_0", "Hurts?", "word"), ("speaker_0", " ", "spacing"), ("speaker_1", "yes", "word"))
+]
 GOOGLE = [
     {"alternatives": [{"transcript": "what hurts", "confidence": 0.93, "words": words("what hurts")}], "resultEndTime": "2.5s"},
     {"alternatives": [{"transcript": " my chest", "confidence": 0.91, "words": words("my chest")}], "languageCode": "en-us"},
@@ -174,12 +193,46 @@ GOOGLE_SPEAKERS = {"alternatives": [{"words": [*words("what hurts", speakerTag=1
             id="within notes",
         ),
         pytest.param([{"speaker": "Patient", "text": SAID, "start": 12.5, "end": 14.5}], f"Patient: {SAID}", id="turns with times"),
+        pytest.param(
+            {"results": {"transcripts": [{"transcript": "Hurts. Since Yes."}], "items": [], "channel_labels": {"channels": CHANNELS}}},
+            "ch_0: Hurts.\nch_1: Since May.\nch_0: Badly\nch_1: yes",
+            id="AWS, two channels who speak at once",
+        ),
+        pytest.param(
+            {
+                "segments": [
+                    {"start": 0, "text": "hurts there yes", "speaker": "A", "words": [*words("hurts there"), *words("yes", speaker="B")]}
+                ]
+            },
+            "Speaker A: hurts there\nSpeaker B: yes",
+            id="a word of another speaker than its segment",
+        ),
+        pytest.param(
+            {"segments": [{"start": 0, "text": "hurts there yes", "speaker": "A", "words": words("hurts yes", speaker="B")}]},
+            "Speaker A: hurts there yes",
+            id="words that are not all there",
+        ),
+        pytest.param(
+            {"monologues": [{"speaker": 0, "elements": rev("Hurts", "?")}, {"speaker": 1, "elements": rev("My", " ", "chest", ".")}]},
+            "Speaker 0: Hurts?\nSpeaker 1: My chest.",
+            id="Rev.ai",
+        ),
+        pytest.param(
+            {"format": "2.9", "job": {"duration": 95, "id": "366"}, "metadata": {"type": "transcription"}, "results": SPEECHMATICS},
+            "S1: Hurts?\nS2: yes",
+            id="Speechmatics",
+        ),
+        pytest.param(
+            {"language_code": "en", "language_probability": 0.98, "text": "Hurts? yes", "words": ELEVENLABS},
+            "speaker_0: Hurts?\nspeaker_1: yes",
+            id="ElevenLabs",
+        ),
     ],
 )
 def test_words_are_told_once_with_their_speakers_and_nothing_of_the_machine(content, text):
     notes = read(content)
     assert notes.text == text
-    assert not re.search(r"50364|3\.25|0\.9|1\.5|1\.25|5000|PT1|T10|366", notes.text)
+    assert not re.search(r"50364|3\.25|0\.9|95|1\.5|1\.25|5000|PT1|T10|366", notes.text)
     assert notes.facts["format"] == "transcript"
     assert notes.facts["left_out"] == ["times and other machine fields of the transcript"]
 
