@@ -246,17 +246,41 @@ def _statuses(text: str) -> Iterator[Fact]:
 # --- unnamed
 
 
+_NOT_TAKEN = re.compile(
+    r"\b(?:no|not|never|avoid\w*|ceas\w*|contraindicated|declin\w*|den[iy]\w*|discontinu\w*|exclud\w*|former\w*|h[eo]ld|holding|past|previous\w*"
+    r"|refus\w*|refut\w*|ruled out|stop\w*|withh\w*)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+
+
 def unnamed_medication(text: Text, source: Source) -> Iterator[Issue]:
-    """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either."""
-    said = heard(source.raw)
-    known = frozenset(name for one in mentions(source.raw) for name in one.drugs)
-    unsaid: dict[frozenset[str], Mention] = {}
+    """A medication or an allergy to one is in the source, by its generic name, a brand, or a misspelling of either.
+
+    What the source names only in lines that it takes back, such as drugs that were stopped, the note may name as such only.
+    """
+    told, raw = (frozenset(name for one in mentions(said) for name in one.drugs) for said in (source.told, source.raw))
+    unsaid: dict[frozenset[str], tuple[Mention, str]] = {}
     for one in mentions(text.text):
         if len(unsaid) == MOST_ISSUES:
             break
-        if one.drugs.isdisjoint(known) and one.drugs not in unsaid:
-            names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
-            if not said.has(names) and not said.begins(one.name) and all(word in DRUGS for word in said.alike(names)):
-                unsaid[one.drugs] = one
-    for one in unsaid.values():
-        yield text.issue("unnamed-medication", "warning", f"the source does not name {one.name}", (one.start, one.end), found=one.name)
+        if one.drugs in unsaid or one.drugs & told or _is_heard(one, source.told):
+            continue
+        if not (one.drugs & raw or _is_heard(one, source.raw)):
+            unsaid[one.drugs] = one, f"the source does not name {one.name}"
+        elif not _NOT_TAKEN.search(_sentence(text.text, one)):
+            unsaid[one.drugs] = one, f"the source names {one.name} only as stopped, refuted, not taken or not to be given"
+    for one, message in unsaid.values():
+        yield text.issue("unnamed-medication", "warning", message, (one.start, one.end), found=one.name)
+
+
+def _is_heard(one: Mention, source: str) -> bool:
+    """Whether a source may name a drug by a word that is misspelled, or that is only the beginning of its name."""
+    said = heard(source)
+    names = (one.name, *(other for other in DRUGS if DRUGS[other] & one.drugs)) if one.name in DRUGS else (one.name,)
+    return said.has(names) or said.begins(one.name) or any(word not in DRUGS for word in said.alike(names))
+
+
+def _sentence(text: str, one: Mention) -> str:
+    """The sentence or the line around a mention, or as much of it as is near."""
+    before, after = text[max(0, one.start - _AROUND) : one.start], text[one.end : one.end + _AROUND]
+    return f"{_CLAUSE_END.split(before)[-1]} {_CLAUSE_END.split(after)[0]}"

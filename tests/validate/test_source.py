@@ -332,6 +332,22 @@ def test_what_a_source_takes_back_supports_nothing_affirmed(mark):
     assert found("Metformin 500 mg.", "a cough\nTaken: metformin 500 mg") == set()
 
 
+@pytest.mark.parametrize(
+    ("plan", "is_found"),
+    [
+        ("Continue warfarin.", True),
+        ("Warfarin was stopped.", False),
+        ("Do not restart warfarin; continue ramipril.", False),
+        ("Warfarin was stopped. Continue warfarin.", True),
+        ("Ramipril was stopped. Continue warfarin.", True),
+        ("Stop ramipril; continue warfarin.", True),
+    ],
+)
+def test_a_drug_that_the_source_takes_back_may_be_named_only_as_such(plan, is_found):
+    source = "a cough\nSTOPPED: Medication request: Warfarin\nramipril"
+    assert ("unnamed-medication" in found(plan, source)) == is_found
+
+
 def test_several_sources_are_one():
     text = note(objective="BP 120/80. Lungs are clear.", plan="Lisinopril 20 mg.")
     assert validate_soap(text, source=["cough , bronchitis , lungs clear , BP 120/80", "lisinopril 20 mg"]).issues == ()
