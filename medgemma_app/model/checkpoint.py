@@ -169,7 +169,7 @@ def _config(folder: Path) -> dict[str, Any]:
         }
     elif kind != "gemma3":
         raise ModelError(f"{folder.name} is not a Gemma 3 checkpoint: it is of type {kind!r}")
-    if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config", {}), dict):
+    if not isinstance(config.get("text_config"), dict) or not isinstance(config.get("vision_config") or {}, dict):
         raise ModelError(f"{folder.name}/config.json lacks text_config or vision_config; download the checkpoint again")
     if "model_file" in config:
         raise ModelError(f"{folder.name} comes with Python code of its own, which is not run; use a checkpoint without it")
@@ -181,7 +181,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _check_counts(config: Mapping[str, Any], where: str) -> None:
     for part, names in _COUNTS.items():
-        given = {name: value for name, value in config.get(part, {}).items() if name in names}
+        given = {name: value for name, value in (config.get(part) or {}).items() if name in names}
         for name, value in given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 shown = json.dumps(value)[:40]

@@ -61,8 +61,9 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
     except MedGemmaError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"{folder.name} does not load as Gemma 3: {reason[:200]}") from error
+        reason = (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:200]
+        advice = "download it again, or use another conversion of the model"
+        raise ModelError(f"{folder.name} does not load as Gemma 3: {reason}; {advice}") from error
     tokenizer = processor.tokenizer
     turn_end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
     if isinstance(turn_end, int) and turn_end not in tokenizer.stopping_criteria.eos_token_ids:

@@ -108,6 +108,19 @@ def text_only(tiny_folder, tmp_path_factory):
     return MedGemma.load(folder)
 
 
+@pytest.mark.parametrize("vision", [{}, {"vision_config": None}], ids=["configured", "null"])
+def test_a_multimodal_checkpoint_without_its_vision_weights_is_text_only(tiny_folder, tiny_model, tmp_path, vision):
+    """As mlx-lm's conversions are."""
+
+    def names(name):
+        return name if name.startswith("language_model.") else ""
+
+    model = MedGemma.load(saved_as(tiny_folder, tmp_path / "blind", names, config=lambda written: written | vision))
+    assert model.generate(READ, SHORT).token_ids == tiny_model.generate(READ, SHORT).token_ids
+    with pytest.raises(ModelError, match="cannot see pictures"):
+        model.generate(LOOK)
+
+
 def test_a_text_only_checkpoint_answers_as_its_text_model(text_only, tiny_model):
     assert text_only.generate(READ, SHORT).token_ids == tiny_model.generate(READ, SHORT).token_ids
     assert [made.token_ids for made in text_only.generate_many([READ], SHORT)] == [tiny_model.generate(READ, SHORT).token_ids]
