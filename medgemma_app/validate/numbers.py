@@ -36,6 +36,10 @@ _SHORT_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]
 _SHORT_POINT = re.compile(r"(?<![\w.,])(?:0|[0-9]+(?=\.[0-9]{1,2}(?![0-9])))\.[0-9]{1,3}(?![0-9]|[.,][0-9])")
 _THREE_DIGITS = re.compile(r"(?<![\w.,])([0-9]{1,3})([.,])([0-9]{3})(?![0-9]|[.,][0-9])")
 
+# Thousands apart by a thin space or an apostrophe; by a space only before 000, because "2 500 mg tablets" may be two of them.
+_THOUSANDS = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:(?:[\u2009\u202f'][0-9]{3}){1,3}|(?:[ \u00a0][0-9]{3}){0,3}[ \u00a0]000)(?![0-9])")
+_BETWEEN_THOUSANDS = re.compile(r"[^0-9]")
+
 
 class Tokens(NamedTuple):
     """Numbers in digits, words in lower case, punctuation and line ends, with their places in the text."""
@@ -59,7 +63,8 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
     plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
-    found = list(_TOKEN.finditer(_with_points(plain)))
+    grouped = _THOUSANDS.sub(lambda one: _BETWEEN_THOUSANDS.sub(",", one[0]), _with_points(plain))
+    found = list(_TOKEN.finditer(grouped))
     texts = [_SPELLED.get(token := one[0].lower(), token) for one in found]
     return Tokens(texts, [one.start() for one in found], [one.end() for one in found])
 

@@ -29,6 +29,11 @@ A1c of 7.2. | a1c is seven two
 Metformin 250 mg BID. | metformin two fifty milligrams twice a day
 Metformin 1000 mg twice daily. | metformin a thousand milligrams two times a day
 Metformin 1,000 mg. | metformin one thousand
+Metformin 1000 mg. | Metformine 1 000 mg
+Metformin 1 000 mg. | metformin one thousand
+Metformin 1500 mg. | Metformine 1\N{NARROW NO-BREAK SPACE}500 mg
+Metformin 1500 mg. | Metformin 1’500 mg
+Platelets 250000. | Plaquettes 250\N{NO-BREAK SPACE}000
 Metformin 1 g daily. | metformin a thousand milligrams
 Lisinopril 2.5 mg daily. | lisinopril two and a half milligrams
 Lisinopril 2.5 mg. | lisinopril two point five
@@ -114,6 +119,8 @@ EF 25%. | ejection fraction fifty five percent
 Insulin 40 units. | insulin ten units
 Prednisone 60 mg. | prednisone forty milligrams for five days
 Hemoglobin 8.1. | hemoglobin eleven point two
+Metformin 2500 mg. | Metformin 2 500 mg tablets
+Metformin 1000 mg. | Metformin 1, 000 mg
 """
 DERIVED = """
 BNP down by 500. | b n p three ten , down from six forty
