@@ -36,7 +36,6 @@ BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
 DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
-MOST_BLACK = 0.9  # of a picture in a window: beyond this it gives a warning
 # How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
 NOISE = 0.8
 COLOUR_LEVELS = 24
@@ -209,12 +208,13 @@ def is_noise(small: Image) -> bool:
 
 
 def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]:
-    """What a reader should know from the thumbnail: too much white, or black in a window, and colour where a radiograph is expected."""
+    """What a reader should know from the thumbnail: too much white, and colour where a radiograph is expected.
+
+    Black gives no warning: a hand, a small breast or a finger leaves more than 90% of its detector black.
+    """
     found, advice = [], "; --window C/W chooses another window" if windowed else ""
     if _share(small, 255) > DOUBTFUL_WHITE:
         found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white{advice}")
-    if windowed and _share(small, 0) > MOST_BLACK:
-        found.append(f"{name} is nearly black: more than {MOST_BLACK:.0%} of it is pure black{advice}")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)
