@@ -22,8 +22,7 @@ FormCode: TypeAlias = Literal[
 ]  # fmt: skip
 FindingsCode: TypeAlias = Literal["invented-prior", "unscaled-measurement", "wrong-side"]
 SourceCode: TypeAlias = Literal[
-    "invented-value", "dose-mismatch", "frequency-mismatch", "duration-mismatch", "side-mismatch", "status-mismatch",
-    "wrong-age", "wrong-sex", "unnamed-medication", "unmentioned-exam", "unmentioned-denial", "omitted-allergy",
+    "invented-value", "dose-mismatch", "wrong-age", "wrong-sex", "unnamed-medication", "unmentioned-exam", "unmentioned-denial",
 ]  # fmt: skip
 BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
 Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode

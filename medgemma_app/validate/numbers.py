@@ -16,7 +16,7 @@ _SPELLED = {" ".join(name).replace("1", "one"): name for name in (*VITALS, *LABS
 _SPELLED |= {spelled.replace("one", "1"): name for spelled, name in _SPELLED.items()} | {"b twelve": "b12"}
 _TOKEN = re.compile(
     rf"(?<!\w)(?:{'|'.join(sorted(_SPELLED, key=len, reverse=True))})(?!\w)|[xX](?=[0-9])|(?<=[0-9])[dwhmy](?=[0-9])"
-    r"|[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n",
+    r"|[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n",
     re.IGNORECASE,
 )
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"

@@ -1,7 +1,7 @@
-"""Sex and age of the patient: whether a report says the same as its source.
+"""Whether a report gives the same sex and age of the patient as its source.
 
-The forms are those of American notes ("45F", "63 y/o M"), of usual words in English, German, French and Spanish, and of DICOM's
-PatientSex and PatientAge (PS3.3 C.7.1.1, C.7.2.2).
+It reads American shorthand ("45F", "63 y/o M"), common words in English, German, French and Spanish, and the words in which a DICOM
+header is described (PatientSex and PatientAge, PS3.3 C.7.1.1 and C.7.2.2).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from medgemma_app.validate.core import Issue, Severity, Text
+from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.quantities import spoken_quantities
 from medgemma_app.validate.terms import Source
@@ -25,7 +25,6 @@ _STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
     r"|\A\W*(?:[\w:,.-]+\W+){0,12}?(?:mujer|hombre|varón|niña|niño|femme|homme|fille|garçon|patientin|patiente)\b)"
 )
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
-_PRONOUN = re.compile(r"\b(?:he|him|his|himself|she|hers?|herself)\b", re.IGNORECASE)
 _AGE_UNIT = r"(?P<unit>years?|yrs?|months?|mos?|weeks?|wks?|days?)"
 _AGE = re.compile(
     rf"(?<![\w.,/°])(?<!T )(?<!T: )(?<!emp )(?:(?i:(?P<old>[0-9]{{1,3}})[- ]?(?:{_AGE_UNIT}[- ](?:old|of age)|y/?o|y\. ?o)\b)"
@@ -39,7 +38,7 @@ _MONTHS = {"y": 12.0, "m": 1.0, "w": 0.25, "d": 0.03}
 
 
 class Known(NamedTuple):
-    """What a text says of the patient, and where; an age is in months."""
+    """A sex, or an age in months, and its place in the text."""
 
     value: float | str
     start: int
@@ -47,18 +46,12 @@ class Known(NamedTuple):
 
 
 def wrong_sex(text: Text, source: Source) -> Iterator[Issue]:
-    """The note calls the patient by the sex the source states: an error for a statement, a warning for a pronoun."""
-    known = _sex(source.raw)
-    written = _sex(text.text) if known else None
-    differs = written is not None and known is not None and written.value != known.value
-    found = written if differs else known and _stray(text.text, str(known.value))
-    if found and known:
-        message = f"the note speaks of a {found.value} patient, the source of a {known.value} one"
-        span, place, severity = (found.start, found.end), (known.start, known.end), _SEVERITY[differs]
-        yield text.issue("wrong-sex", severity, message, span, source_span=place, found=str(found.value), expected=str(known.value))
-
-
-_SEVERITY: dict[bool, Severity] = {True: "error", False: "warning"}
+    """The note states the same sex as the source, if both state one."""
+    known, written = _sex(source.raw), _sex(text.text)
+    if known and written and written.value != known.value:
+        message = f"the note is about a {written.value} patient, the source about a {known.value} one"
+        span, place = (written.start, written.end), (known.start, known.end)
+        yield text.issue("wrong-sex", "error", message, span, source_span=place, found=str(written.value), expected=str(known.value))
 
 
 def _sex(text: str) -> Known | None:
@@ -74,20 +67,8 @@ def _sex_of(written: str) -> str:
     return (found and found.lastgroup) or ""
 
 
-def _stray(text: str, sex: str) -> Known | None:
-    """The first pronoun of the other sex, where nobody else is spoken of, as the one who brings a child may be."""
-    if finder("cues", "caregivers").search(text):
-        return None
-    for one in _PRONOUN.finditer(text):
-        before = text[max(0, one.start() - 400) : one.start()]
-        nearby = ".".join(before.split(".")[-2:])
-        if _sex_of(one[0]) != sex and not finder("cues", "kin", "others").search(nearby) and not finder("cues", "providers").search(before):
-            return Known(_sex_of(one[0]), *one.span())
-    return None
-
-
 def wrong_age(text: Text, source: Source) -> Iterator[Issue]:
-    """Where the source states an age, that of the patient in the note is one of its numbers."""
+    """The age of the patient in the note is one of the ages in the source, if it gives any."""
     written, stated = next(_ages(text.text), None), next(_ages(source.raw), None)
     said = spoken_quantities(source.raw) if written else ()
     of_age = (one for one in said if re.match(r"[\s-]{1,2}(?:years?|months?)[\s-](?:old|of age)\b", source.raw[one.end : one.end + 20]))
@@ -108,7 +89,7 @@ def _years(age: Known) -> str:
 
 
 def _ages(text: str) -> Iterator[Known]:
-    """The ages of the patient in digits."""
+    """The ages of the patient that a text gives in digits."""
     for found in _AGE.finditer(text):
         years = int(next(filter(None, (found[group] for group in ("old", "letter", "bracket", "labelled", "told", "begins")))))
         unit = (found["unit"] or found["unit2"] or "y").lower()[0]
@@ -117,7 +98,7 @@ def _ages(text: str) -> Iterator[Known]:
 
 
 def _of_patient(text: str, start: int, end: int) -> bool:
-    """Whether an age is that of today, without a relative beside it."""
+    """Whether an age is the patient's present one: no relative and no other time is named beside it."""
     before, behind = text[max(0, start - 30) : start], text[end : end + 30]
     relative = finder("cues", "kin")
     return not (relative.search(before) or _ANOTHER_TIME.search(before) or relative.match(re.sub(r"^\W*(?:\w+ )?", "", behind)))

@@ -108,7 +108,7 @@ def mentions(text: str) -> Sequence[Mention]:
 
 # --- the words of a source
 
-_SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_ALIKE = 5, 4, 0.75, 50
+_SHORTEST_ALIKE, _SHORTEST_STUB, _ALIKE, _MOST_ALIKE = 5, 3, 0.75, 50
 
 
 class Heard:
@@ -127,8 +127,9 @@ class Heard:
         )
 
     def begins(self, name: str) -> bool:
-        """Whether a name begins a word of the text, or a word of the text ("azithro") begins the name."""
-        return any(word.startswith(name) or (len(word) >= _SHORTEST_STUB and name.startswith(word)) for word in self._said)
+        """Whether the longest word of a name begins a word of the text, or a word of the text ("amox") begins it."""
+        longest = max(name.split(), key=len)
+        return any(word.startswith(longest) or (len(word) >= _SHORTEST_STUB and longest.startswith(word)) for word in self._said)
 
     def alike(self, names: Iterable[str]) -> list[str]:
         """The words of the text that may be misspellings of one of the names."""

