@@ -6,9 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
+MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours
 _WORD = re.compile(r"[^\W\d_]+")
 _NOT_A_NAME = frozenset(("patient", "the"))
 
@@ -26,14 +28,12 @@ class Demographics:
         """Whether the two cannot be one patient, or have different ids and nothing else that says that they are one."""
         if several_births_or_sexes((self, other)):
             return True
-        issuers: dict[str, set[str]] = {}
-        for issuer, number in self.ids:
-            issuers.setdefault(number, set()).add(issuer)
-        if any(number in issuers and (not issuer or issuers[number] & {issuer, ""}) for issuer, number in other.ids):
+        few, many = sorted((self, other), key=lambda one: len(one.ids))
+        if any(issuer == its or not issuer or not its for issuer, number in few.ids for its in many._issuers_of.get(number, ())):
             return False
-        if {issuer for issuer, _ in self.ids} & {issuer for issuer, _ in other.ids}:
+        if self._issuers & other._issuers:
             return True
-        ours, theirs = _words(self.names), _words(other.names)
+        ours, theirs = self._words, other._words
         if ours and theirs and len(ours & theirs) < min(2, len(ours), len(theirs)):
             return True
         return bool(self.ids and other.ids) and not (ours and theirs and self.born and other.born)
@@ -41,6 +41,22 @@ class Demographics:
     def called(self) -> set[str]:
         """What a user may call the patient by: the ids and the names."""
         return {*self.names, *(number for _, number in self.ids)}
+
+    @cached_property
+    def _issuers_of(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for issuer, number in self.ids:
+            found.setdefault(number, set()).add(issuer)
+        return found
+
+    @cached_property
+    def _issuers(self) -> set[str]:
+        return {issuer for issuer, _ in self.ids}
+
+    @cached_property
+    def _words(self) -> set[str]:
+        """The words of all names: a middle name or a title more makes no other patient."""
+        return {word for name in self.names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME
 
 
 def several_births_or_sexes(known: Iterable[Demographics]) -> bool:
@@ -55,8 +71,3 @@ def can_choose(called: Collection[set[str]]) -> bool:
     """Whether each of some patients, of whom these are the names and ids, has one that no other patient has."""
     times = Counter(name for names in called for name in names)
     return bool(called) and all(any(times[name] == 1 for name in names) for names in called)
-
-
-def _words(names: Iterable[str]) -> set[str]:
-    """The words of all names of a patient: a middle name or a title more makes no other patient."""
-    return {word for name in names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME

@@ -9,7 +9,7 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import read_embedded
-from medgemma_app.inputs.demographics import Demographics
+from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics
 from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
@@ -36,7 +36,6 @@ _TYPED = re.compile(
     r"(value|onset|abatement|effective|performed|occurrence|deceased|medication|multipleBirth|asNeeded|born|timing|reported"
     r"|serviced|scheduled|product|collected|allowed|rate|dose)[A-Z]\w*"
 )
-_MOST_PATIENTS = 20  # with whom attachments are compared
 _ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
 
 
@@ -46,7 +45,7 @@ class Teller:
     def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], patients: Iterable[Demographics]) -> None:
         self.left_out: set[str] = set()
         self.taken_back: list[str] = []  # what elements inside of resources and attachments take back: "activity (cancelled)"
-        self.patients = list(patients)[:_MOST_PATIENTS]  # as the record and its attachments describe them
+        self.patients = list(patients)  # as the record and its attachments describe them
         self.of_others = 0  # attachments of another patient
         self.clinical_words = 0
         self._references = References([*record, *taken_back])
@@ -215,7 +214,7 @@ class Teller:
             self.of_others += of_another
             self.left_out |= {f"{kind} attachment{' of another patient' * of_another}".lstrip()}
             return join([f"{kind} attachment, not read".lstrip(), rest])
-        self.patients = [*self.patients, *(one for one in reading.patients if one not in self.patients)][:_MOST_PATIENTS]
+        self.patients = [*self.patients, *(one for one in reading.patients if one not in self.patients)][:MOST_COMPARED]
         self.taken_back += reading.left_out
         text = "\n".join(line.text for line in reading.lines)
         self.clinical_words += 0 if self._silent else len(_LETTERS.findall(text))

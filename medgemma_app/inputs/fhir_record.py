@@ -15,6 +15,8 @@ SUBJECTS = ("subject", "patient", "beneficiary", "for")
 # https://example.org/fhir/Medication/9/_history/1: the base is missing in a relative one.
 ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?")
 
+_MOST_OF_A_NAME = 100  # that a reference may mean: hostile records must not take hours
+
 
 def is_fhir(value: Any) -> bool:
     """True for an object that says which FHIR resource it is."""
@@ -58,8 +60,9 @@ class References:
         self._at: dict[str, list[Entry]] = {}
         self._named: dict[str, list[Entry]] = {}
         for one in record:
-            self._at.setdefault(one.address or "", []).append(one)
-            self._named.setdefault(f"{one.kind}/{one.resource.get('id')}", []).append(one)
+            for index, name in ((self._at, one.address or ""), (self._named, f"{one.kind}/{one.resource.get('id')}")):
+                if len(same := index.setdefault(name, [])) < _MOST_OF_A_NAME:
+                    same.append(one)
 
     def meant(self, reference: str, by: Entry) -> Iterator[Resource]:
         """What ``reference`` may mean in the resource ``by``: nothing, one resource, or several where the record leaves it open."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from medgemma_app.inputs.demographics import Demographics, can_choose, several_births_or_sexes
+from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, can_choose, several_births_or_sexes
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, address_of, references
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
@@ -95,8 +95,8 @@ class Subjects:
         return owners
 
     def demographics(self, record: Iterable[Entry]) -> list[Demographics]:
-        """What the Patients in a record say of themselves."""
-        return [_demographics(entry.resource) for entry in record if entry.kind == "Patient"]
+        """What the Patients in a record say of themselves, as far as it differs and as others can be compared with it."""
+        return list(dict.fromkeys(_demographics(entry.resource) for entry in record if entry.kind == "Patient"))[:MOST_COMPARED]
 
     def can_choose(self) -> bool:
         """Whether each of the patients has a name or an id that no other one has, and no id that two different people have."""

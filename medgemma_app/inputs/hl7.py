@@ -173,7 +173,8 @@ def _patient(message: _Message, one: Segment) -> None:
 
 def _order(message: _Message, one: Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
-    message.mark = control if control in (STOPPED, ON_HOLD) else ""
+    is_nameless = not (one.raw(2) or one.raw(3))  # then nothing but what follows can be meant
+    message.mark = control if control == STOPPED or (control == ON_HOLD and is_nameless) else ""
     message.order = f"order ({control})" if control not in ("", STOPPED, ON_HOLD, RELEASED) else ""
     message.report = ""
     message.order_numbers = Entry(placer=one.raw(2), filler=one.raw(3))

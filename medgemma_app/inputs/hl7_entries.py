@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count, islice
+from itertools import count
 
 from medgemma_app.inputs.cda import iso_day
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line
 
 RELEASED = "released"  # an order that was on hold
-_MOST_RESULTS = 100  # of one kind among which a correction is looked for, or of one order: hostile messages must not take hours
+_MOST_RESULTS = 100  # of one kind among which a correction is looked for: hostile messages must not take hours
 
 
 class Segment:
@@ -113,6 +113,7 @@ def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
     results: defaultdict[str, list[int]] = defaultdict(list)
     places: defaultdict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)  # by number, then by service
     stopped: defaultdict[tuple[str, str], dict[str, list[int]]] = defaultdict(dict)  # of orders that may still be cancelled
+    held: dict[tuple[str, str], tuple[int, bool]] = {}  # the last that was said of an order: when, and whether it is on hold
     for place, entry in enumerate(entries):
         if not entry.takes_back:
             kept[place] = entry
@@ -128,23 +129,22 @@ def standing(entries: Iterable[Entry], left_out: Counter[str]) -> list[Entry]:
             for key in entry.looks_for():
                 for service, at in _taken(places[key], entry.service):
                     stopped[key].setdefault(service, []).append(at)
-                    _put_mark(kept, at, STOPPED)
+                    if at in kept and (line := kept[at].line).text.startswith("Medication: "):
+                        kept[at] = replace(kept[at], line=replace(line, text=STOPPED + line.text))
         elif entry.takes_back in (ON_HOLD, RELEASED):
-            ordered = (at for key in entry.looks_for() for some in places[key].values() for at in some)
-            for at in islice(ordered, _MOST_RESULTS):
-                _put_mark(kept, at, entry.takes_back.removeprefix(RELEASED))
+            held |= dict.fromkeys(entry.looks_for(), (place, entry.takes_back == ON_HOLD))
         else:
             meant = {at for key in entry.looks_for() for of in (places, stopped) for _, at in _taken(of[key], entry.service)}
             left_out[entry.takes_back] += sum(kept.pop(at, None) is not None for at in meant)
-    return list(kept.values())
+    return [_marked(entry, held) for entry in kept.values()]
 
 
-def _put_mark(kept: dict[int, Entry], at: int, mark: str) -> None:
-    """Lets the line of a drug that has not been taken back begin with a mark."""
-    line = kept[at].line if at in kept else Line("")
-    bare = line.text.removeprefix(ON_HOLD)
-    if bare.startswith("Medication: "):
-        kept[at] = replace(kept[at], line=replace(line, text=mark + bare))
+def _marked(entry: Entry, held: Mapping[tuple[str, str], tuple[int, bool]]) -> Entry:
+    """A drug whose order is on hold begins so, unless it was stopped."""
+    _, is_held = max((held[key] for key in entry.known_by() if key in held), default=(0, False))
+    if not is_held or not entry.line.text.startswith("Medication: "):
+        return entry
+    return replace(entry, line=replace(entry.line, text=ON_HOLD + entry.line.text))
 
 
 def _taken(places: dict[str, list[int]], service: str) -> list[tuple[str, int]]:

@@ -180,6 +180,7 @@ LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
         (["ORC|NW|9", DRUG], ["ORC|UA|9"], [], ["order (not accepted)"]),
         (["ORC|NW|9", DRUG], ["ORC|DC|9", DRUG], ["STOPPED: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|HD|9"], ["ON HOLD: Medication: Warfarin 5 mg"], []),
+        (["ORC|HD", DRUG], [], ["ON HOLD: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|SC|9|||HD", DRUG], ["ON HOLD: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG, "ORC|OH|9"], ["ORC|RL|9"], ["Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG, "ORC|HR|9"], ["ORC|DC|9"], ["STOPPED: Medication: Warfarin 5 mg"], []),
