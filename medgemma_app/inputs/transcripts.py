@@ -14,6 +14,7 @@ from medgemma_app.inputs.lines import inside, key_words
 from medgemma_app.inputs.subtitles import Turn, joined_turns
 
 _TEXTS = ("text", "transcript", "content", "utterance", "sentence", "display", "caption", "body", "punctuated word", "word")
+_WORDS = ("content", *_TEXTS[-2:], *_TEXTS)
 _SPEAKERS = (
     "speaker", "speaker label", "speaker tag", "speaker id", "participant role", "speaker name", "role", "channel tag", "channel label",
 )  # fmt: skip
@@ -33,7 +34,7 @@ _MOMENT = re.compile(rf"{_OFFSET_OF_A_TURN.pattern}|\d{{4}}-\d\d-\d\dT\S*")
 _MACHINE = re.compile(
     r"(language( code| probability)?|task|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
     r"|confidence|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
-    r"|type|is final|speech final|channel index|format|job"
+    r"|type|is final|speech final|channel index|format|job|speaker labels|result index|full transcript|languages"
     r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
 )
 _WRAPPING = frozenset(("metadata", "job name", "account id", "request id", "usage", "system info"))
@@ -140,8 +141,11 @@ def _speaker(told: Mapping[str, Any]) -> str:
 
 
 def _pieces(pieces: Iterable[Any]) -> Iterator[Turn]:
-    for told in map(_told, pieces):
-        yield from _of_piece(told)
+    told = list(map(_told, pieces))
+    has_channels = len({str(one.get("channel")) for one in told}) > 1
+    for one in told:
+        turns, channel = _of_piece(one), one.get("channel")
+        yield from ((who or (f"Channel {channel}" if has_channels and isinstance(channel, str) else ""), said) for who, said in turns)
 
 
 def _of_piece(told: Mapping[str, Any]) -> list[Turn]:
@@ -157,7 +161,7 @@ def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str] | Non
     """Single words as runs of one speaker, signs close to the word before them. ``who`` speaks until a word says otherwise."""
     said = ""
     for told in ({**word, **_best_guess(word)} for word in words):
-        text = _text(told, ("content", *_TEXTS[-2:], *_TEXTS))
+        text = _text(told, _WORDS)
         is_sign = told.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
         speaker = who if is_sign else _speaker(told) or (speakers or {}).get(str(told.get("start time")), "") or who
         if speaker != who and said:
@@ -175,7 +179,7 @@ def _of_object(told: Mapping[str, Any], *, of_results: bool = False) -> list[Tur
     turns = turns or _of_monologues(told.get("monologues"))
     timed = {name: told[name] for name in _LISTS if _are_timed(told.get(name))}
     with_speakers = [name for name in timed if any(who for who, _ in _pieces(timed[name]))]
-    turns = turns or ([] if with_speakers else _of_channels(_told(told.get("channel labels")))) or None
+    turns = turns or ([] if with_speakers else _of_channels(_channels(told))) or None
     if turns is None and timed:
         turns = list(_pieces(timed[next(iter(with_speakers or timed))]))
     if turns is None:
@@ -197,32 +201,41 @@ def _of_monologues(monologues: Any) -> list[Turn] | None:
     return [(who, "".join(_text(one, ["value"]) for one in some)) for who, some in elements if some] or None
 
 
-def _of_channels(labels: Mapping[str, Any]) -> list[Turn]:
-    """AWS: the sentences of all channels, in the order in which they begin."""
-    channels = [(_speaker(told), list(map(_told, _list(told.get("items"))))) for told in map(_told, _list(labels.get("channels")))]
-    sentences = sorted(((_start(one[0]), who, one) for who, items in channels for one in _sentences(items)), key=lambda one: one[0])
+def _channels(told: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The words of each channel with its name, as AWS and Deepgram write them; none where there is one channel alone."""
+    labelled = list(map(_told, _list(_told(told.get("channel labels")).get("channels"))))
+    found = [(_speaker(one), one.get("items")) for one in labelled]
+    if not found:
+        guesses = map(_best_guess, map(_told, _list(told.get("channels"))))
+        found = [(f"Channel {at}", one.get("words")) for at, one in enumerate(guesses)]
+    return [(who, list(map(_told, _list(words)))) for who, words in found] if len(found) > 1 and all(words for _, words in found) else []
+
+
+def _of_channels(channels: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[Turn]:
+    """The sentences of all channels, in the order in which they begin."""
+    sentences = sorted(
+        ((_second(one[0], "start"), who, one) for who, words in channels for one in _sentences(words)), key=lambda one: one[0]
+    )
     return [turn for _, who, words in sentences for turn in _words(words, who=who)]
 
 
-def _sentences(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _sentences(words: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Words up to a full stop, or to a pause of more than a second."""
     sentence: list[dict[str, Any]] = []
-    for item in items:
-        is_word = item.get("type") != "punctuation"
-        if sentence and is_word and (_text(_best_guess(sentence[-1]), ["content"]) in (".", "?", "!") or _start(item) > _end(sentence) + 1):
+    for word in words:
+        last = _text({**sentence[-1], **_best_guess(sentence[-1])}, _WORDS) if sentence else ""
+        ended = max((_second(one, "end") for one in sentence[-2:]), default=0)  # a sign has no time
+        if sentence and word.get("type") != "punctuation" and (last.endswith((".", "?", "!")) or _second(word, "start") > ended + 1):
             yield sentence
             sentence = []
-        sentence.append(item)
+        sentence.append(word)
     yield from [sentence] if sentence else []
 
 
-def _start(word: Mapping[str, Any], key: str = "start time") -> float:
-    written = str(word.get(key))
+def _second(word: Mapping[str, Any], which: str) -> float:
+    """Where in the recording a word starts or ends; 0 where that is not said."""
+    written = str(word.get(f"{which} time", word.get(which)))
     return float(written) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written) else 0
-
-
-def _end(sentence: Sequence[Mapping[str, Any]]) -> float:
-    return max(_start(word, "end time") for word in sentence[-2:])  # the last may be a sign, which has no time
 
 
 def _speakers_of_aws(told: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -29,6 +29,11 @@ def rev(*said):
     return [{"type": "text" if one.isalpha() else "punct", "value": one, "ts": 3.25, "end_ts": 5.25, "confidence": 0.95} for one in said]
 
 
+def deepgram_channel(text, *starts):
+    spoken = [{"word": word.lower(), "punctuated_word": word, "start": start} for word, start in zip(text.split(), starts, strict=True)]
+    return {"alternatives": [{"transcript": text, "confidence": 0.95, "words": spoken}]}
+
+
 def amazon_word(word, start, **more):
     return {
         "type": "pronunciation",
@@ -197,6 +202,20 @@ GOOGLE_SPEAKERS = {"alternatives": [{"words": [*words("what hurts", speakerTag=1
             {"results": {"transcripts": [{"transcript": "Hurts. Since Yes."}], "items": [], "channel_labels": {"channels": CHANNELS}}},
             "ch_0: Hurts.\nch_1: Since May.\nch_0: Badly\nch_1: yes",
             id="AWS, two channels who speak at once",
+        ),
+        pytest.param(
+            {"results": {"channels": [deepgram_channel("Hurts? Badly?", 0.5, 3.5), deepgram_channel("Yes. Very.", 1.5, 4.5)]}},
+            "Channel 0: Hurts?\nChannel 1: Yes.\nChannel 0: Badly?\nChannel 1: Very.",
+            id="Deepgram, two channels",
+        ),
+        pytest.param(
+            {
+                "recognizedPhrases": [
+                    {"channel": n, "offset": "PT1.5S", "nBest": [{"display": said}]} for n, said in enumerate((ASKED, SAID))
+                ]
+            },
+            f"Channel 0: {ASKED}\nChannel 1: {SAID}",
+            id="Azure, two channels",
         ),
         pytest.param(
             {
