@@ -1,13 +1,14 @@
 """prompts/*.md and values -> Prompt.
 
-A prompt file begins with front matter, which is not sent to the model; the rest is plain text with ``$variables``. A line whose
-variable has no value is left out, so that one file serves with and without an indication.
+A prompt file begins with front matter, which is not sent to the model; the rest is plain text with ``$variables``. The line of a
+variable without a value is left out, so that one file serves with and without an indication.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,11 +27,13 @@ FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent 
 
 ANSWER_TOKENS = 2000
 VARIABLES = {"findings": {"header", "indication"}, "soap": {"notes"}, "locate": {"target"}}  # of each kind; $slices for a series
+OPTIONAL_VARIABLES = {"header", "indication"}
 PICTURES = ("one", "prior", "views", "prior and views", "series")
 LARGEST_FILE = 50_000  # bytes
 MOST_SECTIONS = 30
 
-_HEADING = re.compile(r"(?P<heading>[^\W\d_][\w &/'’-]{0,59}?)(?P<optional> \(optional\))?")
+_HEADING = re.compile(r"(?P<heading>[^\W\d_][^:;.()\[\]{}<>#*\"]{0,59}?)(?P<optional> \(optional\))?")
+_LABELLED = re.compile(r"[\s>*_(\[-]{0,10}(?:[^.!?:$]{1,40}:)?[\s*_(\[]{0,10}\$\{?\w+\}?[\s*_.)\]]{0,10}")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -161,8 +164,13 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
             raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
     if "pictures" in head and kind != "findings":
         raise PromptError(f"{name}: pictures: is for prompts of the kind findings; leave it out")
-    sections, optional = _sections(head.get("sections"), kind, text, name)
     _check_variables(lines[rest:], rest + 1, VARIABLES[kind] | ({"slices"} if pictures == "series" else set()), name)
+    always = "".join(line for line in lines[rest:] if OPTIONAL_VARIABLES.isdisjoint(Template(line).get_identifiers()))
+    try:
+        sections, optional = _sections(head.get("sections"), kind, always)
+    except PromptError as error:
+        number = next((number for number, line in enumerate(lines[:rest], 1) if line.lstrip().startswith("sections")), 1)
+        raise PromptError(f"{name}, line {number}: {error}") from None
     return PromptFile(name, text, hashlib.sha256(raw).hexdigest(), kind, head.get("title"), pictures, sections, optional)
 
 
@@ -177,6 +185,11 @@ def _check_variables(lines: Sequence[str], first: int, wanted: set[str], name: s
                 raise PromptError(f"{name}, line {number}: ${variable} is not a variable of this prompt, which must use {known}")
             if variable in used:
                 raise PromptError(f"{name}, line {number}: ${variable} is already used on an earlier line; use it once")
+            if variable in OPTIONAL_VARIABLES and not _LABELLED.fullmatch(line):
+                raise PromptError(
+                    f"{name}, line {number}: ${variable} must be on a line of its own, which may begin with a short label, as in "
+                    f"'Label: ${variable}'; without a value the whole line is left out"
+                )
             used.add(variable)
     for variable in sorted(wanted - used):
         raise PromptError(f"{name} does not use ${variable}; a prompt of this kind must use {known}")
@@ -198,18 +211,30 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
     return found, marks[1] + 1
 
 
-def _sections(written: str | None, kind: str, text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """All headings in lower case, and those that a report may lack."""
-    found = [_HEADING.fullmatch(part.strip()) for part in written.split(",")] if written is not None else []
-    sections = [match["heading"].lower() for match in found if match]
-    if not all(found) or len(set(sections)) < len(found) or len(found) > MOST_SECTIONS:
-        raise PromptError(f"{name}: sections: must be different headings separated by commas, such as FINDINGS, ADVICE (optional)")
-    if (kind == "locate") == bool(found):
-        raise PromptError(f"{name}: a prompt of the kind {kind} {'has no' if found else 'needs'} sections: in its front matter")
-    for section in sections:
-        if section not in text.lower():
-            raise PromptError(f"{name}: the text does not ask for the section {section.upper()}")
-    return tuple(sections), tuple(match["heading"].lower() for match in found if match and match["optional"])
+def _sections(written: str | None, kind: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All headings in lower case, and those that a report may lack. Raises PromptError, which names the heading that is wrong."""
+    listed = [part.strip() for part in written.split(",")] if written is not None else []
+    if (kind == "locate") == bool(listed):
+        raise PromptError(f"a prompt of the kind {kind} {'has no' if listed else 'needs'} sections: in its front matter")
+    if len(listed) > MOST_SECTIONS:
+        raise PromptError(f"sections: has {len(listed)} headings; give at most {MOST_SECTIONS}")
+    sections: dict[str, bool] = {}
+    for part in listed:
+        match = _HEADING.fullmatch(part)
+        if not match:
+            raise PromptError(f"{part!r} in sections: is not a heading; separate headings by commas, as in FINDINGS, ADVICE (optional)")
+        heading = folded(match["heading"])
+        if heading in sections:
+            raise PromptError(f"sections: has the heading {match['heading']} twice")
+        if heading not in folded(text):
+            raise PromptError(f"the prompt does not ask for the section {match['heading']} in a line that is always sent")
+        sections[heading] = match["optional"] is not None
+    return tuple(sections), tuple(heading for heading, optional in sections.items() if optional)
+
+
+def folded(text: str) -> str:
+    """The text in lower case, with accents that are separate characters joined to their letters (Unicode form NFC)."""
+    return unicodedata.normalize("NFC", text).lower()
 
 
 def findings_prompt(

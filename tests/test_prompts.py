@@ -113,6 +113,33 @@ def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_
     assert choose_prompt("soap", "soap") == read_prompt("soap")
 
 
+FOR_ANY = b"---\nkind: findings\nsections: FINDINGS\n---\nYou read X-rays. Question: $indication. Say FINDINGS.\nFile: $header"
+
+
+@pytest.mark.parametrize(
+    "line", ["$indication", "Indication: $indication", "- **Klinische Angaben:** ${indication}.", "Question (if there is one): $indication"]
+)
+def test_a_line_that_goes_with_its_value_holds_nothing_but_a_label_and_the_value(line):
+    raw = FOR_ANY.replace(b"You read X-rays. Question: $indication. Say", f"You read X-rays.\n{line}\nSay".encode())
+    assert parse_prompt(raw, "own.md").fill(indication=None, header=None) == "You read X-rays.\nSay FINDINGS."
+
+
+@pytest.mark.parametrize(
+    ("heading", "key"),
+    [
+        ("Subjektiv-Befund", "subjektiv-befund"),
+        ("मुख्य शिकायत", "मुख्य शिकायत"),
+        ("อาการสำคัญ", "อาการสำคัญ"),
+        ("主诉", "主诉"),
+        ("ÉVALUATION", "évaluation"),
+        ("E\u0301VALUATION", "évaluation"),
+    ],
+)
+def test_headings_of_any_script_are_sections_however_their_accents_are_written(heading, key):
+    raw = f"---\nkind: soap\nsections: {heading}\n---\n$notes\n{heading}: ...".encode()
+    assert parse_prompt(raw, "own.md").sections == (key,)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     {
@@ -128,10 +155,25 @@ def test_a_prompt_file_of_the_user_says_its_kind_its_title_and_its_sections(tmp_
         "no value": (OWN.replace(b"Intake", b""), "line 3: front matter has"),
         "control character": (OWN.replace(b"Intake", b"In\x1b[2Jtake"), "line 3: front matter has"),
         "no sections": (OWN.replace(b"sections", b"title", 1).replace(b"title: Intake\n", b""), "needs sections"),
-        "sections of boxes": (OWN.replace(b"soap", b"locate"), "locate has no sections"),
-        "empty section": (OWN.replace(b"ADVICE (optional)", b" "), "must be different headings"),
-        "section twice": (OWN.replace(b"ADVICE (optional)", b"history"), "must be different headings"),
-        "not asked for": (OWN.replace(b"Advice and", b""), "does not ask for the section ADVICE"),
+        "sections of boxes": (OWN.replace(b"soap", b"locate").replace(b"$notes", b"$target"), "locate has no sections"),
+        "empty section": (OWN.replace(b"ADVICE (optional)", b" "), "line 4: '' in sections: is not a heading"),
+        "option misspelled": (OWN.replace(b"optional", b"opt"), r"line 4: 'ADVICE \(opt\)' in sections: is not a heading"),
+        "section twice": (OWN.replace(b"ADVICE (optional)", b"history"), "line 4: sections: has the heading history twice"),
+        "too many sections": (
+            OWN.replace(b"PLAN\n", b"PLAN" + b", PLAN" * 28 + b"\n"),
+            "line 4: sections: has 31 headings; give at most 30",
+        ),
+        "not asked for": (OWN.replace(b"Advice and", b""), "line 4: the prompt does not ask for the section ADVICE"),
+        "a value among other words": (FOR_ANY, r"line 5: \$indication must be on a line of its own"),
+        "a value after a sentence": (FOR_ANY.replace(b". Say", b"\nSay"), r"line 5: \$indication must be"),
+        "two values on a line": (
+            FOR_ANY.replace(b"You read X-rays. ", b"").replace(b". Say", b" ($header)\nSay"),
+            r"line 5: \$indication must be on a line of its own",
+        ),
+        "asked for in a line that may go": (
+            FOR_ANY.replace(b"You read X-rays. Question:", b"FINDINGS:").replace(b". Say FINDINGS.", b""),
+            "line 3: the prompt does not ask for the section FINDINGS in a line that is always sent",
+        ),
         "lone dollar": (OWN + b"\nIt costs $ 5.", "line 7: there is a lone \\$"),
         "NUL": (OWN + b"\0", "line 6: there is a lone \\$ or a control character"),
         "not UTF-8": (OWN + b"\xff", "is not UTF-8"),
