@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
-from medgemma_app.cli.output import Answers, check_output, form_of
+from medgemma_app.cli.output import Answers, check_output, check_pages, form_of
 from medgemma_app.cli.signals import at_once, interruptible
 from medgemma_app.cli.terminal import (
     Progress,
@@ -96,11 +96,13 @@ class Run:
 
     def _checked_form(self, paths: Sequence[str], saved: Path | None) -> str:
         """The form in which reports are written. Raises OptionError, OutputError or InputError where that is not possible."""
-        settings, output = self.settings, self.settings.output
+        settings, output, several = self.settings, self.settings.output, len(paths) > 1
         if output is not None:
             used: list[str | Path] = [*paths, *self._inputs, *filter(None, [settings.api_key_file, saved])]
+            if several and output.suffix.lower() == ".html":
+                check_pages(output, used, force=settings.force)
             check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
-        form = form_of(output, several=len(paths) > 1, as_json=settings.as_json, force=settings.force)
+        form = form_of(output, several=several, as_json=settings.as_json)
         if settings.resume and (form != "lines" or settings.force):
             raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
         if settings.resume and "-" in (*paths, *self._inputs):

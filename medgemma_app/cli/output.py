@@ -24,25 +24,22 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report
 
 
-def form_of(path: Path | None, *, several: bool, as_json: bool, force: bool = False) -> str:
+def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
     """How answers are written: "text", "json", "lines" (a file of results that grows), or an ending that export/ knows.
 
-    Raises OutputError for an ending that nothing can be written as.
+    The ending of a file's name decides; ``as_json`` counts for standard output, pipes and devices. Raises OutputError for an unknown
+    or missing ending, and for one that cannot hold several studies.
     """
-    plain = "json" if as_json else "text"
-    if path is None or not path.suffix or (path.exists() and not path.is_file()):
-        return "lines" if path is not None and several and as_json and path.suffix else plain
+    if path is None or (path.exists() and not path.is_file()):
+        return "json" if as_json else "text"
     from medgemma_app.export import ending_of
 
     ending = ".jsonl" if path.suffix.lower() == ".jsonl" else ending_of(path)
-    if ending == ".jsonl" or (several and (as_json or ending == ".json")):
+    if ending == ".jsonl" or (several and ending == ".json"):
         return "lines"
     if several and ending not in (".txt", ".csv", ".html"):
         raise OutputError(f"{path.name} can hold one report; for several studies give a name that ends in .jsonl, .csv, .html or .txt")
-    folder = path.with_suffix("")
-    if several and ending == ".html" and folder.exists() and not (force and folder.is_dir()):
-        raise OutputError(f"the pages would go into {path.stem}, which exists already; replace them with --force, or choose another name")
-    return "json" if ending == ".json" or (ending == ".txt" and as_json) else ending
+    return "json" if ending == ".json" else ending
 
 
 class Answers:
@@ -116,6 +113,7 @@ class Answers:
         content = render(result.to_dict(), ".html", images=result.images, source=result.source)
         try:
             folder.mkdir(exist_ok=True)
+            _refuse_foreign(folder / name)
             write_whole(folder / name, content)
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder.name}: {reason(error)}") from error
@@ -129,6 +127,7 @@ class Answers:
         number, folder = len(self._pages) + 1, Path(self._path or "").with_suffix("")
         try:
             while (page := folder / f"{number:03}.html").is_file():
+                _refuse_foreign(page)
                 page.unlink()
                 number += 1
         except OSError as error:
@@ -195,6 +194,30 @@ def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force
     if found and found.st_size and stat.S_ISREG(found.st_mode) and not force:
         ways = "continue it with --resume, replace it with --force, or choose" if resumable else "replace it with --force, or choose"
         raise OutputError(f"{option} {path.name} exists already; {ways} another name")
+
+
+def check_pages(path: Path, inputs: Sequence[str | Path], *, force: bool) -> None:
+    """Raises OutputError where the pages of many studies, which go into a folder beside the index ``path``, would harm other files."""
+    folder = path.with_suffix("")
+    if any(Path(each).resolve().is_relative_to(folder.resolve()) for each in inputs):
+        raise OutputError(f"the pages would go into {folder.name}, which holds files that the command uses; choose another name")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"the pages would go into a folder {folder.name}, but that is a file; choose another name")
+    for page in folder.glob("[0-9][0-9][0-9]*.html"):
+        _refuse_foreign(page)
+    if not force:
+        raise OutputError(f"the pages would go into {folder.name}, which exists already; replace them with --force, or choose another name")
+
+
+def _refuse_foreign(page: Path) -> None:
+    """Raises OutputError for a file that is not a page of this program, so that it is neither replaced nor removed."""
+    from medgemma_app.export.html import is_page
+
+    if page.is_symlink() or (page.exists() and not is_page(page)):
+        where = f"{page.parent.name}/{page.name}"
+        raise OutputError(f"{where} is in the way, and was not written by this program; move it, or choose another name")
 
 
 def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:

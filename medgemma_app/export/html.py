@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from medgemma_app import notices
+from medgemma_app import __version__, notices
 from medgemma_app.export.marks import Issues, Piece, draft_pieces, ordered, severity_of, source_pieces
 from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Captioned = tuple[str, Image]
 
+GENERATOR = '<meta name="generator" content="medgemma-app '  # followed by the version
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, SERIES_SIDE = 1024, 448  # pixels of a picture in the page, and of a slice; the model itself sees 896
@@ -33,9 +34,19 @@ def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source:
 
 def document(title: str, body: str) -> str:
     """``body`` as a page of its own."""
-    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>'
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">\n{GENERATOR}{__version__}">\n{viewport}\n<title>{escape(title)}</title>'
     base = "<style>html { color-scheme: light dark } body { margin: 0 }</style>"
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def is_page(path: Path) -> bool:
+    """Whether ``path`` is a file with a page that this program wrote."""
+    try:
+        with path.open("rb") as file:
+            return GENERATOR.encode() in file.read(1000)
+    except OSError:
+        return False
 
 
 def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:

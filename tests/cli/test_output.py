@@ -84,14 +84,26 @@ def test_two_outputs_are_two_files(medgemma, tmp_path, scan):
     assert (result.exit_code, list(tmp_path.glob("new*"))) == (2, [])
 
 
-@pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".json", ".csv", ".txt", ".jsonl", ""])
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".json", ".csv", ".txt", ".jsonl"])
 def test_the_ending_of_the_output_decides_its_form(medgemma, tmp_path, scan, ending):
-    assert medgemma("findings", scan, "-o", tmp_path / f"report{ending}").exit_code == 0
-    content = (tmp_path / f"report{ending}").read_bytes()
-    begins = {".html": b"<!DOCTYPE html>", ".pdf": b"%PDF-", ".csv": b"study,", ".txt": b"DRAFT. ", "": b"FINDINGS"}
-    assert content[:15].lower().startswith(begins.get(ending, b"{").lower())
-    if ending in (".txt", ".html", ".json", ".jsonl", ".csv", ".fhir.json"):
-        assert NOTICE.encode() in content
+    """With --json too, and with several studies."""
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    begins = {".html": b"<!DOCTYPE html>", ".pdf": b"%PDF-", ".csv": b"study,", ".txt": b"DRAFT. "}
+    for name, arguments in {"one": [scan], "json": [scan, "--json"], "many": [scan, tmp_path / "b.png", "--json"]}.items():
+        if name == "many" and ending in (".pdf", ".fhir.json"):
+            continue
+        assert medgemma("findings", *arguments, "-o", tmp_path / f"{name}{ending}").exit_code == 0
+        content = (tmp_path / f"{name}{ending}").read_bytes()
+        many = b"# " if name == "many" and ending == ".txt" else begins.get(ending, b"{")
+        assert content[:15].lower().startswith(many.lower())
+        assert ending == ".pdf" or NOTICE.encode() in content  # the text of a PDF is compressed
+
+
+def test_a_name_without_an_ending_is_refused_for_one_study_and_for_many(medgemma, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    for scans in ([scan], [scan, tmp_path / "b.png"]):
+        result = medgemma("findings", *scans, "-o", tmp_path / "report")
+        assert (result.exit_code, result.loads, "ends in one of .html" in result.stderr) == (2, 0, True)
 
 
 def test_the_table_of_one_study_names_it(medgemma, tmp_path, scan):
@@ -108,6 +120,45 @@ def test_pages_of_many_studies_are_replaced_by_force_only(medgemma, tmp_path, sc
     assert medgemma(*again).exit_code == 2
     assert medgemma(*again, "--force").exit_code == 0
     assert sorted(page.name for page in (tmp_path / "all").iterdir()) == ["001.html", "002.html"]
+
+
+def test_pages_never_go_into_a_folder_with_inputs_nor_over_files_of_the_user(medgemma, tmp_path, scan):
+    """With --force too, which is not advised where it does not help."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        draw_phantom(5)[0].save(folder / name)
+    for name, content in {"in/003.html": "mine", "in.html": "mine", "001.html": "mine", "all": "mine"}.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "1234.html").write_text("mine")
+    (tmp_path / "links").mkdir()
+    medgemma("findings", scan, folder / "a.png", "-o", tmp_path / "linked.html", "--max-tokens", "2")
+    (tmp_path / "links" / "001.html").symlink_to(tmp_path / "linked" / "001.html")
+    before = tree(tmp_path)
+    for name, words in {
+        "in": "in, which holds files that the command uses",
+        "notes": "notes/1234.html is in the way",
+        "links": "links/001.html is in the way",
+        "all": "that is a file",
+    }.items():
+        for more in ([], ["--force"]):
+            result = medgemma("findings", folder / "a.png", folder / "b.png", "-o", tmp_path / f"{name}.html", *more)
+            assert (result.exit_code, words in result.stderr, "--force" in result.stderr) == (2, True, False), result.stderr
+    assert tree(tmp_path) == before
+
+
+def test_a_page_that_the_user_puts_there_during_the_run_is_kept(medgemma, monkeypatch, tmp_path, scan):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    (tmp_path / "all").mkdir()
+    for mine in ("001.html", "003.html"):
+        with monkeypatch.context() as patched:
+            put = (tmp_path / "all" / mine).write_text
+            patched.setattr("medgemma_app.cli.batch.say", lambda _, put=put: put("mine"))
+            result = medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / "all.html", "--force")
+        assert (result.exit_code, f"all/{mine} is in the way" in result.stderr) == (2, True)
+        assert (tmp_path / "all" / mine).read_text() == "mine"
+        (tmp_path / "all" / mine).unlink()
 
 
 def test_a_subject_that_is_no_reference_is_refused_before_the_model_is_loaded(medgemma, tmp_path, scan):
@@ -131,7 +182,7 @@ def test_a_report_that_could_not_be_filed_in_dicom_is_refused_before_the_model_i
     assert (result.exit_code, result.stdout, result.loads, (tmp_path / f"report{ending}").exists()) == (2, "", 0, False)
 
 
-@pytest.mark.parametrize("ending", [".html", ".pdf", ".csv", ".txt", ".json", ""])
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".csv", ".txt", ".json"])
 def test_an_answer_whose_file_cannot_be_written_is_printed(medgemma, monkeypatch, tmp_path, scan, ending):
     def full(*_):
         raise OutputError("cannot write it: No space left on device")
