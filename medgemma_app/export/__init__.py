@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import InputError, OutputError
+from medgemma_app.errors import InputError, OptionError, OutputError
 from medgemma_app.notices import NOTICE, printable, printable_value
 
 if TYPE_CHECKING:
@@ -88,16 +88,43 @@ def render(
     subject: str | None = None,
 ) -> bytes:
     """The content of the file; see ``save``."""
-    if not isinstance(record.get("text"), str):
-        raise InputError("that is not the record of a report: it has no text; give the output of findings --json or soap --json")
+    check_record(record)
     with _damage_told():
         return _rendered(printable_value(record), ending, images=images, source=source and printable(source), scan=scan, subject=subject)
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Raises InputError unless ``record`` has a text, its kind, and what the checks found, as ``report.to_dict()`` has them.
+
+    What cannot be read must not be exported as a report in which the checks found nothing.
+    """
+    from medgemma_app.export.html import TITLES
+    from medgemma_app.export.marks import SEVERITIES
+
+    issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
+    if not isinstance(record.get("text"), str):
+        raise InputError(f"that is not the record of a report: it has no text; {advice}")
+    if record.get("kind") not in tuple(TITLES):
+        raise InputError(f"the record does not say what kind of report it is (kind); {advice}")
+    if not isinstance(issues, list) or not all(
+        isinstance(issue, Mapping)
+        and issue.get("severity") in SEVERITIES
+        and isinstance(issue.get("code"), str)
+        and isinstance(issue.get("message"), str)
+        for issue in issues
+    ):
+        raise InputError(f"the record does not say what the checks found (issues), or not in the form of this program; {advice}")
+    ok = not any(issue["severity"] == "error" for issue in issues)
+    if record.get("valid", ok) is not ok:
+        raise InputError(f"the record contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
 
 
 @contextmanager
 def _damage_told() -> Iterator[None]:
     try:
         yield
+    except OptionError:  # which is a ValueError
+        raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
@@ -148,7 +175,7 @@ def plain(record: Mapping[str, Any]) -> str:
     record = printable_value(record)
     issues = ordered(record)
     boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
-    checks = "".join(f"{issue.get('severity')}: {issue.get('message')}\n" for issue in issues)
+    checks = "".join(f"{issue['severity']}: {issue['message']}\n" for issue in issues)
     return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
 
 
@@ -161,9 +188,11 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for record in map(printable_value, records):
+        if "error" not in record:  # which stands where a study failed
+            check_record(record)
         issues = ordered(record)
-        counts = {severity: sum(issue.get("severity") == severity for issue in issues) for severity in ("error", "warning")}
-        codes = " ".join(str(issue.get("code")) for issue in issues)
+        counts = {severity: sum(issue["severity"] == severity for issue in issues) for severity in ("error", "warning")}
+        codes = " ".join(issue["code"] for issue in issues)
         cells = (
             record.get("study", ""), record.get("kind", ""), record.get("exit_code", ""), counts["error"], counts["warning"], codes,
             record.get("text", record.get("error", "")), (record.get("model") or {}).get("id", ""),

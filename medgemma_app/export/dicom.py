@@ -222,7 +222,7 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
             _item("CONTAINS", "CONTAINER", _code(outer, "DCM", outer_name), ContinuityOfContent="SEPARATE", ContentSequence=[finding])
         )
     issues = ordered(record)
-    checks = [verdict(issues), *(f"{issue.get('severity')}: {issue.get('message')}" for issue in issues), BLIND_SPOT]
+    checks = [verdict(issues), *(f"{issue['severity']}: {issue['message']}" for issue in issues), BLIND_SPOT]
     return [*items, _item("CONTAINS", "TEXT", comment, TextValue="Text checks: " + "\n".join(checks))]
 
 

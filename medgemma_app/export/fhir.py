@@ -136,9 +136,9 @@ def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
     found = [
         {
             **({"extension": places} if (places := _places(issue)) else {}),
-            "severity": SEVERITY.get(issue.get("severity", ""), "information"),
+            "severity": SEVERITY[issue["severity"]],
             "code": "business-rule",
-            "details": {"coding": [{"code": str(issue.get("code"))}], "text": str(issue.get("message"))},
+            "details": {"coding": [{"code": issue["code"]}], **({"text": issue["message"]} if issue["message"] else {})},
             "diagnostics": BLIND_SPOT,
         }
         for issue in issues

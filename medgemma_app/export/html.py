@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from medgemma_app import __version__, notices
-from medgemma_app.export.marks import Issues, Piece, draft_pieces, ordered, severity_of, source_pieces
+from medgemma_app.export.marks import Issues, Piece, draft_pieces, ordered, source_pieces
 from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]])
 
 def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Image | None) -> str:
     issues = ordered(record)
-    failed = "error" in record or any(issue.get("severity") == "error" for issue in issues)
+    failed = "error" in record or any(issue["severity"] == "error" for issue in issues)
     sections = record.get("sections") or {}
     said = str(sections.get("impression") or sections.get("assessment") or record.get("text") or record.get("error") or "").strip()
     name = escape(str(record.get("study", f"study {number}")))
@@ -110,7 +110,7 @@ def style() -> str:
 
 def verdict(issues: Issues) -> str:
     """What the checks found, in the same words as everywhere else, as a sentence."""
-    words = notices.verdict([str(issue.get("severity")) for issue in issues])
+    words = notices.verdict([issue["severity"] for issue in issues])
     return f"{words[0].upper()}{words[1:]}."
 
 
@@ -207,7 +207,7 @@ def _checks(issues: Issues, *, with_source: bool) -> str:
 
 
 def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
-    severity = severity_of(issue)
+    severity = issue["severity"]
     links = [
         f'<a href="#{name}-{number}">Show in the {name}</a>'
         for name, start in (("draft", "start"), ("source", "source_start"))
@@ -216,7 +216,7 @@ def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
     excerpt = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
     return (
         f'<li id="check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
-        f"{escape(str(issue.get('message', '')))} <small>({escape(str(issue.get('code', '')))})</small>{excerpt}{' '.join(links)}</li>"
+        f"{escape(issue['message'])} <small>({escape(issue['code'])})</small>{excerpt}{' '.join(links)}</li>"
     )
 
 

@@ -16,12 +16,7 @@ def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The issues that the checks found and the warnings about the input, as the terminal counts them: worst first, then in text order."""
     about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
     issues = [*(record.get("issues") or ()), *about_input]
-    ranks = {severity: rank for rank, severity in enumerate(SEVERITIES)}
-    return sorted(issues, key=lambda issue: (ranks.get(issue.get("severity", ""), 3), issue.get("start") is None, issue.get("start") or 0))
-
-
-def severity_of(issue: Mapping[str, Any]) -> str:
-    return str(issue.get("severity")) if issue.get("severity") in SEVERITIES else "info"
+    return sorted(issues, key=lambda issue: (SEVERITIES.index(issue["severity"]), issue.get("start") is None, issue.get("start") or 0))
 
 
 class Piece(NamedTuple):
@@ -58,7 +53,7 @@ def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tup
     """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another."""
     edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *headings) for edge in (a, b))})
     for start, end in pairwise(edges):
-        here = [(b - a, SEVERITIES.index(severity_of(issues[number - 1]))) for a, b, number in spans if a <= start < b]
+        here = [(b - a, SEVERITIES.index(issues[number - 1]["severity"])) for a, b, number in spans if a <= start < b]
         yield Piece(
             text[start:end],
             SEVERITIES[min(here)[1]] if here else "",

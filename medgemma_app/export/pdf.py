@@ -100,7 +100,7 @@ def _flow(
 ) -> Iterator[Any]:
     issues = ordered(record)
     yield _paragraph(f"DRAFT. {NOTICE}", "banner")
-    yield _paragraph(title, "title")
+    yield _paragraph(shown(title), "title")
     yield _paragraph(shown(made_by(record)), "small")
     boxes = record.get("boxes") or ()
     yield from _pictures([(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images, width, shown)
@@ -114,7 +114,7 @@ def _flow(
     yield _paragraph("Checks", "head")
     yield _paragraph(verdict(issues))
     for number, issue in enumerate(issues, 1):
-        yield _paragraph(shown(f"{number}. {issue.get('severity')}: {issue.get('message')} [{issue.get('code')}]"))
+        yield _paragraph(shown(f"{number}. {issue['severity']}: {issue['message']} [{issue['code']}]"))
     yield _paragraph(BLIND_SPOT, "small")
     if source is not None:
         yield _paragraph("Source", "head")

@@ -212,16 +212,19 @@ def test_a_record_is_exported_later(medgemma, tmp_path, scan):
         assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "b.html", *options).exit_code == code
     assert "b.png" not in run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.csv").stderr
     assert (tmp_path / "all.csv").read_text().count(NOTICE) == 2
-    for content in ("", "text", "[1]", "{}", '{"error": "x"}', "{" * 9999):
+    for content in ("", "text", "[1]", "{}", '{"error": "x"}', "{" * 9999, '{"text": "Buy milk"}'):
         (tmp_path / "odd").write_text(content)
         result = run("export", tmp_path / "odd", "--to", tmp_path / "odd.html")
         assert (result.exit_code, result.stderr.count("\n"), (tmp_path / "odd.html").exists()) == (2, 1, False), content
     assert run("export", tmp_path / "all.jsonl", "--to", tmp_path / "all.jsonl", "--force").exit_code == 2
-    (tmp_path / "odd").write_text(json.dumps({"text": "cough\u2028fever"}, ensure_ascii=False))  # ends a line, but not in JSON
+    known = {"kind": "soap", "issues": []}
+    (tmp_path / "odd").write_text(json.dumps({"text": "cough\u2028fever", **known}, ensure_ascii=False))  # ends a line, but not in JSON
     assert run("export", tmp_path / "odd", "--to", tmp_path / "odd.html").exit_code == 0
-    (tmp_path / "odd").write_text(json.dumps([{"text": "cough"}, {"text": "fever"}], indent=2))  # as check reads it too
+    (tmp_path / "odd").write_text(json.dumps([{"text": "cough", **known}, {"text": "fever", **known}], indent=2))  # as check reads it too
     assert run("export", tmp_path / "odd", "--to", tmp_path / "odd.txt", "--line", "2").exit_code == 0
     assert "fever" in (tmp_path / "odd.txt").read_text()
+    result = run("export", tmp_path / "odd", "--to", tmp_path / "odd.fhir.json", "--line", "2", "--subject", "Jane Roe")
+    assert (result.exit_code, "FHIR reference" in result.stderr, "damaged" in result.stderr) == (2, True, False)
 
 
 def test_a_pipe_or_device_is_written_to(medgemma, scan):

@@ -79,7 +79,7 @@ def test_marks_that_overlap_lose_no_character():
 
 @pytest.mark.parametrize("spans", [(-5, 3), (3, 3), (500, 900), ("a", None), (0, 10_000)])
 def test_an_invalid_place_does_no_harm(spans):
-    broken = [{"code": "x", "severity": "odd", "message": "<b>", "start": spans[0], "end": spans[1]}]
+    broken = [{"code": "x", "severity": "info", "message": "<b>", "start": spans[0], "end": spans[1]}]
     assert "&lt;b&gt;" in html.page(findings_record(issues=broken))
 
 
@@ -190,16 +190,46 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("broken", [{"issues": 5}, {"sections": "x"}, {"model": "x"}, {"issues": [1]}, {"versions": []}, {"warnings": 3}])
+@pytest.mark.parametrize("broken", [{"sections": "x"}, {"model": "x"}, {"versions": []}, {"warnings": 3}])
 def test_a_damaged_record_is_one_line(broken):
     for ending in (".html", ".pdf", ".fhir.json", ".csv", ".txt"):
         try:
             export.render(findings_record(**broken), ending)
         except InputError as error:
             assert "damaged" in str(error)
-    if broken.keys() & {"issues", "warnings"}:
+    if "warnings" in broken:
         with pytest.raises(InputError, match="damaged"):
             export.table([findings_record(**broken)])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"kind": None}, {"kind": "letter"}, {"kind": ["soap"]}, {"issues": None}, {"issues": 5}, {"issues": "none"}, {"issues": [1]},
+        {"issues": {"truncated": "cut"}}, {"issues": [{"severity": "error"}]},
+        {"issues": [{"severity": "fatal", "code": "a", "message": "b"}]},
+        {"issues": [{"severity": ["error"], "code": "a", "message": "b"}]},
+        {"issues": [{"severity": "error", "code": "a", "message": None}]},
+        {"valid": False}, {"valid": None}, {"valid": True, "issues": [issue(TEXT, "heart", severity="error")]},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".csv", ".json", ".txt", ".sr.dcm"])
+def test_a_record_that_does_not_say_what_the_checks_found_is_refused(scan, ending, broken):
+    """And never exported with the words that they found nothing."""
+    with pytest.raises(InputError, match=r"does not say what|contradicts itself"):
+        export.render({**of(scan), **broken}, ending, scan=scan)
+
+
+def test_issues_and_validity_that_agree_are_exported():
+    for record in (findings_record(valid=True), findings_record(valid=False, issues=[issue(TEXT, "heart", severity="error")])):
+        assert export.render(record, ".txt")
+
+
+@pytest.mark.parametrize("title", ["Chest & <b>", "Röntgen <para>", "Thorax ₂"])
+def test_a_title_of_a_prompt_file_is_text_in_a_pdf(title):
+    record = findings_record(prompt={"title": title})
+    assert f"Draft: {title.replace('₂', '2')}" in pdf_text(export.render(record, ".pdf"))
 
 
 @pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".csv", ".txt", ".sr.dcm"])

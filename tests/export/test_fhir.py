@@ -57,6 +57,12 @@ def test_a_fhir_issue_says_where_it_is_and_which_values_differ():
     assert told == {"start": 3, "end": 9, "source-start": 0, "found": "850 mg"}
 
 
+def test_an_issue_without_a_message_leaves_the_bundle_valid():
+    made = fhir.bundle(findings_record(issues=[{"code": "truncated", "severity": "error", "message": ""}]))
+    assert Bundle.model_validate(made)
+    assert not any("text" in issue["details"] and not issue["details"]["text"] for issue in made["entry"][2]["resource"]["issue"])
+
+
 @pytest.mark.parametrize("reference", ["Jane Roe", "patient/7", "Patient/", "Patient/7/8", "http://x", "urn:uuid:7", "Patient/a b", ""])
 def test_a_subject_that_is_not_a_fhir_reference_is_refused(reference):
     with pytest.raises(OptionError, match="FHIR reference"):
