@@ -11,18 +11,25 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
-from typing import IO
+from typing import IO, Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import SAVE_AS_TEXT, document_kind
+from medgemma_app.inputs.lines import inside
 
 LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
-_STRUCK = "text that is struck through or hidden"
+STRUCK = "text that is struck through or hidden"
+_STRIKING = frozenset(("del", "s", "strike"))
+_TAG = re.compile(r"<(?P<slash>/?)(?P<tag>[a-zA-Z][a-zA-Z0-9]*)(?P<attributes>(?:\s[^<>]*)?)>")
+_UNSEEN = re.compile(
+    r"""(?i)^(?:[^"']|"[^"]*"|'[^']*')*\s(?:hidden(?![\w-])|style\s*=\s*["'][^"']*(?:line-through|display\s*:\s*none|visibility\s*:\s*hidden))"""
+)
+_STRUCK_MARKDOWN = re.compile(r"(?<!~)~~(?![~\s])[^~\n]+(?<!\s)~~(?!~)")
 _RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[^a-z]|[{}]|[^\\{}]+|\\", re.DOTALL)
 _DEEPEST_XML = 200
 _NO_TAG = re.compile(r"<(?![^<>]*>)|<(?=!\[)")
@@ -82,7 +89,7 @@ def _rtf(raw: bytes, name: str) -> tuple[str, list[str]]:
         raise _needs("documents", name, "an RTF document", error) from error
     shown, hidden = _shown_rtf(raw.decode("latin-1"))
     try:
-        return str(rtf_to_text(shown, errors="replace")).strip(), [f"{name}: not read: {_STRUCK}"] * hidden
+        return str(rtf_to_text(shown, errors="replace")).strip(), [f"{name}: not read: {STRUCK}"] * hidden
     except Exception as error:
         raise InputError(f"{name} is RTF that cannot be read ({type(error).__name__}); save it again, or give its text") from error
 
@@ -126,7 +133,7 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
     beside = [f"{pictures} picture{'s' * (pictures > 1)}"] * bool(pictures) + ["headers and footers"] * any(
         re.match(r"word/(header|footer)", n) for n in names
     )
-    beside += ["comments"] * ("word/comments.xml" in names) + [_STRUCK] * any(hidden for _, hidden in read)
+    beside += ["comments"] * ("word/comments.xml" in names) + [STRUCK] * any(hidden for _, hidden in read)
     return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
 
 
@@ -216,23 +223,47 @@ def refuse_login_page(markup: str, name: str) -> None:
         raise InputError(f"{name} is a login or error page from a server, not notes; sign in and fetch the notes again")
 
 
-def _struck_tags(markup: str) -> frozenset[str]:
-    """The tags for struck-through text that a page uses, and closes wherever it opens them."""
-    found = {tag: [len(re.findall(rf"(?i)<{slash}{tag}[\s>]", markup)) for slash in ("", "/")] for tag in ("del", "s", "strike")}
-    return frozenset(tag for tag, (opened, closed) in found.items() if 0 < opened == closed)
+def without_unseen(value: Any) -> tuple[Any, bool]:
+    """Text, or JSON with texts in it, without what tags or Markdown strike through or hide; and whether there was any."""
+    if isinstance(value, str):
+        return _without_unseen_text(value)
+    if not isinstance(value, Mapping | list):
+        return value, False
+    seen = [without_unseen(inner) for inner in inside(value)]
+    shown = [inner for inner, _ in seen]
+    return dict(zip(value, shown, strict=True)) if isinstance(value, Mapping) else shown, any(has_unseen for _, has_unseen in seen)
+
+
+def _without_unseen_text(text: str) -> tuple[str, bool]:
+    """A tag that is never closed hides nothing."""
+    opened: dict[str, list[tuple[int, bool]]] = {}
+    unseen: list[tuple[int, int]] = []
+    for found in _TAG.finditer(text):
+        tag = found["tag"].lower()
+        if not found["slash"]:
+            opened.setdefault(tag, []).append((found.start(), tag in _STRIKING or bool(_UNSEEN.match(found["attributes"]))))
+        elif opened.get(tag):
+            start, is_unseen = opened[tag].pop()
+            unseen += [(start, found.end())] if is_unseen else []
+    kept, end = "", 0
+    for start, stop in sorted(unseen):
+        kept += text[end:start]  # "" within what was left out already
+        end = max(end, stop)
+    shown, number = _STRUCK_MARKDOWN.subn("", kept + text[end:])
+    return shown, bool(unseen) or number > 0
 
 
 def html_text(markup: str) -> tuple[str, bool]:
-    """The text of HTML, a block a line, without what is struck through; and whether there was such text.
+    """The text of HTML, a block a line, without what is struck through or hidden; and whether there was such text.
 
     "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark.
     """
-    struck = _struck_tags(markup)
-    reader = _Text(_NOT_SHOWN | struck)
-    reader.feed(_NO_TAG.sub("&lt;", _without_comments(markup)))
+    shown, has_unseen = without_unseen(_without_comments(markup))
+    reader = _Text()
+    reader.feed(_NO_TAG.sub("&lt;", shown))
     reader.close()
     lines = ("".join(reader.parts)).split("\n")
-    return "\n".join(" ".join(line.split()) for line in lines if line.strip()), bool(struck)
+    return "\n".join(" ".join(line.split()).removeprefix("| ") for line in lines if line.strip(" |")), has_unseen
 
 
 def _without_comments(markup: str) -> str:
@@ -243,18 +274,18 @@ def _without_comments(markup: str) -> str:
 
 
 class _Text(HTMLParser):
-    def __init__(self, not_shown: frozenset[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
-        self._not_shown = not_shown
         self._hidden = 0
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._hidden += tag in self._not_shown
-        self.parts += [] if tag in _WITHIN_WORDS else ["^" if tag == "sup" else "\n" if tag in _NEW_LINE else " "]
+        self._hidden += tag in _NOT_SHOWN
+        gap = "^" if tag == "sup" else " | " if tag in ("td", "th") else "\n" if tag in _NEW_LINE else " "
+        self.parts += [] if tag in _WITHIN_WORDS else [gap]
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in self._not_shown and self._hidden > 0
+        self._hidden -= tag in _NOT_SHOWN and self._hidden > 0
         self.parts += [] if tag in _WITHIN_WORDS else ["\n" if tag in _NEW_LINE else " "]
 
     def handle_data(self, data: str) -> None:

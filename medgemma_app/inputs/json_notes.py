@@ -38,6 +38,8 @@ SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
 _WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone do not make a note
 _NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
+_SETTING = re.compile(r"\s*(?:\[[^\]]*\]|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
+_NUMBER = re.compile(r"\s*[+-]?(?:[\d._]+(?:e[+-]?\d+)?|nan|inf(?:inity)?)\s*", re.IGNORECASE)
 _STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
 _DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
 _ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
@@ -256,19 +258,27 @@ def says_something_clinical(value: Any) -> bool:
 
     Words anywhere count from five on, one of an illness alone; under a key such as "vitals" any value counts.
     """
-    words = [word for said, _ in _values(value) for word in _WORD.findall(said)]
+    texts = [said for said, _ in _values(value)]
     named = any(clinical and not _NOTHING.fullmatch(said) for said, clinical in _values(value))
-    return named or len(words) >= FEWEST_WORDS or bool(_illness().search("\n".join(words).lower()))
+    number = sum(len(_WORD.findall(said)) for said in texts)
+    return named or number >= FEWEST_WORDS or bool(_illness().search("\n".join(texts).lower()))
 
 
 def text_is_clinical(text: str) -> bool:
-    """The same for text, of which empty headings ("Plan:") do not count."""
-    return says_something_clinical(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
+    """The same for text, of which empty headings ("Plan:") do not count, and neither do the settings of a program."""
+    return not is_settings(text) and says_something_clinical(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
+
+
+def is_settings(text: str) -> bool:
+    """True for the settings of a program: lines of ``key = value`` under ``[headings]``, none of which has a clinical key."""
+    found = [_SETTING.fullmatch(line) for line in text.splitlines() if line.strip()]
+    keys = {key_words(line["key"]) for line in found if line and line["key"]}
+    return all(found) and bool(keys) and not keys & clinical_keys()
 
 
 @cache
 def _illness() -> re.Pattern[str]:
-    words = word_list("clinical_words")
+    words = [word.replace("$", r"\b").replace("#", r"\b\W{0,3}\d") for word in word_list("clinical_words")]
     starts, ends = [word for word in words if word[0] != "-"], [word[1:] for word in words if word[0] == "-"]
     return re.compile(rf"\b(?:{'|'.join(starts)})|(?:{'|'.join(ends)})\b")
 
@@ -285,13 +295,5 @@ def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple
     elif isinstance(value, list):
         for inner in value:
             yield from _values(inner, key, clinical)
-    elif isinstance(value, str) and (clinical or not _is_number(value)):
+    elif isinstance(value, str) and (clinical or not _NUMBER.fullmatch(value)):
         yield value, clinical
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True

@@ -18,14 +18,15 @@ from typing import Any, BinaryIO, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import is_cda, read_cda
-from medgemma_app.inputs.documents import html_text, parse_xml, read_document, refuse_login_page
+from medgemma_app.inputs.documents import STRUCK, html_text, parse_xml, read_document, refuse_login_page, without_unseen
 from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.json_notes import by_status, parse_notes, read_json_notes, text_is_clinical
+from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
-from medgemma_app.inputs.patients import no_such_patient, one_patient, refuse_several_numbers
+from medgemma_app.inputs.patient_labels import table_rows
+from medgemma_app.inputs.patients import one_patient
 from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
 from medgemma_app.inputs.transcripts import without_machine_fields
 
@@ -137,13 +138,13 @@ def count_parts(source: str | Path) -> int:
 
 
 def holds_notes(path: str | Path) -> bool:
-    """Whether a file begins like notes of any kind, which pictures, recordings and archives do not; an empty file holds none."""
+    """Whether a file begins like notes of any kind, which pictures, recordings, archives and settings do not; an empty file holds none."""
     try:
         with open_input(path, what=ONE_NOTES_FILE) as file:
             raw = file.read(4096)
         if not document_kind(raw):
-            decode_text(raw[: raw.rfind(b"\n") + 1] or raw, "it")
-        elif document_kind(raw) == "zip":
+            return not is_settings(decode_text(raw[: raw.rfind(b"\n") + 1] or raw, "it")[0])
+        if document_kind(raw) == "zip":
             return b"word/" in raw or b"[Content_Types].xml" in raw
     except InputError:
         return False
@@ -229,8 +230,10 @@ def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = Fals
         return _read_plain(turns_text(subtitle_turns(text)), name, patient, "subtitles")
     if _HTML.match(text):
         refuse_login_page(text, name)
-        shown, is_struck = html_text(text)
-        return replace(_read_plain(shown, name, patient, "HTML"), left_out=("text that is struck through",) * is_struck)
+        shown, has_unseen = html_text(text)
+        return replace(_read_plain(shown, name, patient, "HTML"), left_out=[STRUCK] * has_unseen)
+    if rows := table_rows(text):
+        return replace(_read_value(rows, name, patient), format="table")
     return _read_xml(text, name, patient) if _XML.match(text) and text.rstrip().endswith(">") else _read_plain(text.strip(), name, patient)
 
 
@@ -240,9 +243,10 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     bundle = as_bundle(value)
     if is_fhir(bundle):
         return read_fhir(bundle, name, patient)
+    value, has_unseen = without_unseen(value)
     value, left_out = one_patient(value, name, patient)
     value, marked, taken_back = by_status(value)
-    left_out = [*left_out, *taken_back]
+    left_out = [*left_out, *taken_back, *[STRUCK] * has_unseen]
     spoken, is_machine = without_machine_fields(value)
     reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
     reading = replace(reading, lines=[*reading.lines, *marked], clinical=reading.clinical or bool(marked))
@@ -265,11 +269,11 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
     ):
         raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
-    if patient is not None and not re.search(rf"(?i)(?<![\w-]){re.escape(patient)}(?![\w-])", text):
-        raise no_such_patient(name)
-    text = without_times(refuse_several_numbers(text, name))
+    text, has_unseen = without_unseen(text)
+    one_patient(text, name, patient)
+    text = without_times(text)
     lines, warnings = visits_of(text)
-    return Reading(lines, kind, text_is_clinical(text), warnings=warnings)
+    return Reading(lines, kind, text_is_clinical(text), [STRUCK] * has_unseen, warnings)
 
 
 def _refuse_text(source: str | Path) -> None:

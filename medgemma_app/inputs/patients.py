@@ -4,48 +4,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import key_words
+from medgemma_app.inputs.patient_labels import (
+    RELATIVE,
+    SOMEONE_ELSE,
+    Identity,
+    agree,
+    is_person,
+    kind_of_key,
+    labelled,
+    may_be_name,
+    plain_value,
+)
 
-Identity: TypeAlias = dict[str, str]  # what a visit says of its patient: "id mrn", "name", "born", "sex"
-
-_IDS = frozenset((
-    "patient id", "patient identifier", "patient number", "patient no", "patient mrn", "mrn", "medical record number", "record number",
-    "nhs number", "ssn", "social security number", "subject id", "person id", "chart number", "hospital number",
-    "pid", "pat id", "client id", "member id",
-))  # fmt: skip
-_NAMES = frozenset(("patient name", "full name"))
-_PARTS_OF_A_NAME = frozenset(("first name", "given name", "last name", "family name", "surname"))
-_BORN = frozenset(("dob", "date of birth", "birth date", "birthdate", "birthday", "patient dob"))
 _SEXES = frozenset(("sex", "gender", "patient sex", "patient gender"))
+_DEMOGRAPHICS = frozenset(("age", "dob", *_SEXES))
 _PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
-_OF_VISITS = frozenset((
-    "visits", "visit", "encounters", "encounter", "patients", "records", "record", "notes", "cases", "data", "results", "entries", "items",
-    "documents", "history", "consultations",
-))  # fmt: skip
-_OF_PEOPLE = frozenset(("visits", "encounters", "patients", "records", "cases"))
-_OF_A_PERSON = frozenset(("age", "note", "notes", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"))
+_MAYBE_PATIENT = frozenset(("pt", "client", "person", "resident", "paciente", "name"))  # others may be called so beside a patient
+_BARE_IDS = frozenset(("id", "identifier", "number", "reference"))
+_PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
+_PERSON = _PATIENTS | _PATIENT
+_LIST = "[]"  # the path of the entries of a file that is one list
+_OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", "data", "notes", "entries", *_PATIENTS))
+_OF_VISITS = _OF_PEOPLE | {"visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "", *_PATIENT}
+_OF_A_PERSON = _DEMOGRAPHICS | {"note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"}
+_OF_NO_PATIENT = frozenset(
+    ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")
+)
 _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
+_NUMBERED_PATIENT = re.compile(r"(patient|pt|client|resident|subject|case) ?#?(\d{1,4}|[a-z])")
+_RECORD_NUMBER = re.compile(r"(?!(?:19|20)\d\d(?:[-/.]?\d\d){0,2}$)[A-Za-z]{0,5}[-/]?\d[\d-]{2,}")  # and no date
 _MOST = 100
 _AGED = re.compile(r"\b(\d{1,3})[- ]?(?:years?|yrs?|y/?o|[MF])\b", re.IGNORECASE)
 _SEX_WORD = re.compile(r"\b(?:wom[ae]n|female|girl|man|male|boy)\b", re.IGNORECASE)
-_MOST_YEARS = 5  # between two visits of one patient
 _WORD = re.compile(r"[^\W_]+")
-_RECORD_NUMBER = re.compile(
-    r"(?im)^\W*(mrn|patient (?:id|number|name)|medical record (?:number|no)|nhs (?:number|no)|hospital (?:number|no))\.?\s*[:#]\s*"
-    r"([^\W_][\w ,.'/-]{0,40}?)[ \t]{0,9}(?:$|;|\||\t|  )"
-)
+_DIFFER = {"id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "aged": "ages"}
+_GONE = object()
 
 
 class SeveralPatients(InputError):
     """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id."""
 
-    def __init__(self, name: str, number: int, *, can_choose: bool = True) -> None:
+    def __init__(self, name: str, number: int, *, can_choose: bool = True, differ: str = "") -> None:
         way = "give one file for each" + (", or choose one with --patient ID" if can_choose else "")
-        super().__init__(f"{name} holds the notes of {number} patients; {way}")
+        super().__init__(f"{name} holds the notes of {number} patients; {way}" + (f" ({differ} differ)" if differ else ""))
 
 
 def is_called(patient: str, names: Iterable[str]) -> bool:
@@ -65,59 +72,69 @@ def no_such_patient(name: str) -> InputError:
 
 
 def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[str]]:
-    """The visits of the only patient, or of the one chosen, and what is left out. Raises SeveralPatients, InputError."""
-    if patient is not None:
-        chosen, dropped = _chosen_visits(value, name, patient)
-        return chosen, [f"{dropped} {'entry' if dropped == 1 else 'entries'} of another patient, or of none"] if dropped else []
-    people = _people(identity for _, identity in _visits(value))
-    if len(people) > 1:
-        raise SeveralPatients(name, len(people), can_choose=all(map(_ways_to_call, people)))
-    return value, []
+    """The notes of the only patient, or of the one chosen, and what is left out. Raises SeveralPatients, InputError.
 
-
-def refuse_several_numbers(text: str, name: str) -> str:
-    """The text as it is. Raises SeveralPatients where it gives different record numbers, each on a line of its own."""
-    found = [{f"id {label.lower()}": _plain(number)} for label, number in _RECORD_NUMBER.findall(text)]
-    number = max((len(_people([one for one in found if kind in one])) for kind in {kind for one in found for kind in one}), default=1)
-    if number > 1:
-        raise SeveralPatients(name, number, can_choose=False)
-    return text
-
-
-def _chosen_visits(value: Any, name: str, patient: str) -> tuple[Any, int]:
-    """What the visits of one patient say, and how many entries are left out. Raises InputError where none is the patient's."""
-    visits = list(_visits(value))
-    chosen = _people(identity for _, identity in visits if is_called(patient, _ways_to_call(identity)))
+    ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several.
+    """
+    said = list(_identities(value))
+    people = _people(identity for identities in said for identity in identities)
+    mixed = next((some for identities in said if len(some := _people(identities)) > 1), None)
+    if mixed:
+        kind = next(kind for kind in mixed[0] if kind in mixed[1] and not agree(kind, mixed[0][kind], mixed[1][kind]))
+        raise SeveralPatients(name, len(people), can_choose=False, differ=_DIFFER[kind.split()[0]])
+    if len(people) > 1 and patient is None:
+        raise SeveralPatients(name, len(people), can_choose=all(map(_can_be_called, people)))
+    if patient is None:
+        return value, []
+    chosen = [person for person in people if _is_called(patient, person)]
     if len(chosen) != 1:
         raise no_such_patient(name)
-    theirs = {id(visit) for visit, identity in visits if identity.keys() & chosen[0].keys() - {"sex"} and not _differ(identity, chosen[0])}
-    if not any(_differ(identity, chosen[0]) for _, identity in visits):
-        return value, 0
-    dropped = 0
-
-    def kept(inner: Any) -> Any:
-        nonlocal dropped
-        if isinstance(inner, Mapping):
-            return {key: kept(one) for key, one in inner.items() if not is_other(one)}
-        if isinstance(inner, list):
-            mixed = any(id(one) in known for one in inner)
-            staying = [one for one in inner if id(one) in theirs or (id(one) not in known and not mixed)]
-            dropped += len(inner) - len(staying)
-            return [kept(one) for one in staying]
-        return inner
-
-    def is_other(inner: Any) -> bool:
-        nonlocal dropped
-        other = id(inner) in known and id(inner) not in theirs
-        dropped += other
-        return other
-
-    known = {id(visit) for visit, _ in visits if visit is not value}
-    return kept(value), dropped
+    if len(people) == 1:
+        return value, []
+    choice = _Choice(chosen[0], [person for person in people if person is not chosen[0]])
+    kept = choice.kept(value)
+    number = choice.left_out
+    return kept, [f"{number} {'entry' if number == 1 else 'entries'} of another patient, or of none"] if number else []
 
 
-def _ways_to_call(identity: Identity) -> list[str]:
-    return [said for kind, said in identity.items() if kind in ("name", "patient") or kind.startswith("id ")]
+def _can_be_called(person: Identity) -> bool:
+    return any(kind.startswith(("name", "id ")) for kind in person)
+
+
+def _is_called(patient: str, person: Identity) -> bool:
+    names = {word for kind, said in person.items() if kind.startswith("name") for word in said.split()}
+    patient = found[2] if (found := _NUMBERED_PATIENT.fullmatch(key_words(patient))) else patient
+    words = set(plain_value("name", patient).split())
+    return (bool(words) and words <= names) or any(plain_value(kind, patient) == said for kind, said in person.items() if kind[:3] == "id ")
+
+
+@dataclass
+class _Choice:
+    """One of several patients; ``left_out`` counts the entries that are not certainly about them."""
+
+    patient: Identity
+    others: list[Identity]
+    left_out: int = 0
+
+    def kept(self, value: Any, path: str = "", named: Identity | None = None, *, is_theirs: bool = False) -> Any:
+        """What of a value is about the patient; ``_GONE`` for nothing. What names nobody belongs to what it stands in."""
+        for said in _said(value, path, named or {}):
+            if _differ(said, self.patient):
+                is_theirs = False
+            elif said.keys() & self.patient.keys() - {"sex", "aged"} and all(_differ(said, other) for other in self.others):
+                is_theirs = True
+        if not isinstance(value, Mapping | list) or not value:
+            self.left_out += not is_theirs
+            return value if is_theirs else _GONE
+        inside, before = list(_inside(value, path)), self.left_out
+        if isinstance(value, list):  # beside the entry of another patient, an entry that names nobody is nobody's
+            is_theirs &= not any(_differ(said, self.patient) for _, one, below, _ in inside for said in _said(one, below, {}))
+        found = [(key, self.kept(one, below, whom, is_theirs=is_theirs)) for key, one, below, whom in inside]
+        staying = [(key, one) for key, one in found if one is not _GONE]
+        if not staying:
+            self.left_out = before + 1
+            return _GONE
+        return dict(staying) if isinstance(value, Mapping) else [one for _, one in staying]
 
 
 def day_of(item: Any) -> str:
@@ -126,60 +143,108 @@ def day_of(item: Any) -> str:
     return next((told[key].strip() for key in _DATES if key in told), "")
 
 
-def _visits(value: Any, above: str = "", depth: int = 0) -> Iterator[tuple[Mapping[str, Any], Identity]]:
-    """The objects that say whose they are: the outermost, entries of lists of visits, and others that name a patient."""
-    if depth > 6:
-        return
+def _identities(value: Any, path: str = "", whose: Identity | None = None) -> Iterator[list[Identity]]:
+    """What each part of the notes says of its patient, from outside to inside."""
+    yield _said(value, path, whose or {})
+    for _, inner, below, named in _inside(value, path):
+        if isinstance(inner, Mapping | list) or named or isinstance(value, list):
+            yield from _identities(inner, below, named)
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
+    """What a value holds: its key, itself, the keys above it, and the patient whom its key names."""
     if isinstance(value, Mapping):
-        told = {key_words(key) for key in value}
-        if not (told <= _SPEAKING and len(told) > 1):
-            has_name = above in _OF_PEOPLE and bool(told & (_OF_A_PERSON | _SEXES | _BORN))
-            identity = _identity(value, depth == 0 or above in _OF_VISITS, person=above == "patients" or has_name)
-            if identity:
-                yield value, identity
-        numbered = sum(re.fullmatch(r"(patient|case|record|visit)( ?#?\w{1,4})?", key) is not None for key in told) > 1
-        if above in _OF_PEOPLE and all(isinstance(inner, Mapping) for inner in value.values()):  # {"visits": {"1": {...}, "2": {...}}}
-            for inner in value.values():
-                yield from _visits(inner, above, depth + 1)
-            return
-        for key, inner in value.items():
-            yield from _visits(inner, "patients" if numbered and key_words(key).startswith("patient") else key_words(key), depth + 1)
+        keyed = _named_by_keys(value, _last(path))
+        yield from (
+            (key, inner, f"{path}/{'patient' if key in keyed else key_words(key)}", keyed.get(key, {})) for key, inner in value.items()
+        )
     elif isinstance(value, list):
-        for inner in value:
-            yield from _visits(inner, above or "visits", depth + 1)
+        yield from (("", inner, path or _LIST, {}) for inner in value)
 
 
-def _identity(value: Mapping[str, Any], is_visit: bool, *, person: bool = False) -> Identity:
-    found: Identity = {}
-    parts = [_plain(inner) for key, inner in value.items() if key_words(key) in _PARTS_OF_A_NAME and isinstance(inner, str)]
-    if person and parts:
-        found["name"] = " ".join(parts)
-    for key, inner in value.items():
-        name = key_words(key)
-        if name in _PATIENT and isinstance(inner, Mapping):
-            found |= _identity(inner, True, person=True)
-        elif name in _PATIENT and isinstance(inner, str) and _AGED.search(inner):
-            found |= {"aged": aged[1]} if (aged := _AGED.search(inner)) else {}
-            found |= {"sex": "f" if sex[0][0].lower() in "wfg" else "m"} if (sex := _SEX_WORD.search(inner)) else {}
-        elif name in _PATIENT and isinstance(inner, str) and len(inner.split()) <= 6 and not inner.rstrip().endswith((".", "?", "!")):
-            found["patient"] = _plain(inner)
-        elif isinstance(inner, str) and (said := _plain(inner)):
-            kind = _kind(name, person)
-            if kind and (is_visit or kind.startswith("id ") or kind == "name"):
-                found[kind] = said if kind != "sex" else said[:1].replace("w", "f")
-    return found if found.get("sex", "f") in "fm" else {kind: said for kind, said in found.items() if kind != "sex"}
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
-def _kind(name: str, person: bool) -> str:
-    if name in _IDS or (person and name in ("id", "identifier", "number", "reference")):
-        return f"id {name}"
-    if name in _NAMES or (person and name == "name"):
-        return "name"
-    return "born" if name in _BORN else "sex" if name in _SEXES else ""
+def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, Identity]:
+    """The patients whom the keys of an object name: {"patient 1": ...}, {"Jane Doe": {"age": ...}}, {"4711": {"age": ...}}."""
+    numbered = {key: {"id patient": found[2]} for key in value if (found := _NUMBERED_PATIENT.fullmatch(key_words(key)))}
+    objects = [{key_words(key) for key in inner} for inner in value.values() if isinstance(inner, Mapping)]
+    are_objects = len(objects) == len(value)
+    are_people = above in ("", *_OF_PEOPLE) and len(value) > 1 and are_objects and all(told & _OF_A_PERSON for told in objects)
+    if not (above in _PATIENTS and are_objects) and not (
+        are_people and (all(map(is_person, value)) or all(map(_RECORD_NUMBER.fullmatch, value)))
+    ):
+        return numbered if len(numbered) > 1 else {}
+    return {key: {kind: plain_value(kind, key)} for key in value for kind in ["name" if is_person(key) else "id patient"]}
 
 
-def _people(identities: Any) -> list[Identity]:
-    """What is known of each patient; visits that differ are of different patients. At most ``_MOST`` are told apart."""
+def _said(value: Any, path: str, whose: Identity) -> list[Identity]:
+    """What a text, or an object with the texts in it, says of the patient; several where it names several."""
+    if RELATIVE.search(path):
+        return []
+    found, texts = [whose], [value]
+    if isinstance(value, Mapping):
+        own = _of_one_patient(_said_by_keys(value, path))
+        found, texts = [whose | own[0]] if len(own) == 1 else [whose, *own], list(value.values())
+    found += [identity for text in texts if isinstance(text, str) for identity in _of_one_patient(labelled(text))]
+    return [identity for identity in found if identity]
+
+
+def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[Identity]:
+    """Facts as one patient's, or what they differ in where they are of several."""
+    values: dict[str, list[str]] = {}
+    for kind, said in facts:
+        known = values.setdefault(kind, [])
+        if len(known) < _MOST and not any(agree(kind, said, other) for other in known):
+            known.append(said)
+    kind = max(values, key=lambda kind: len(values[kind]), default="")
+    return [{kind: said} for said in values[kind]] if kind and len(values[kind]) > 1 else [{kind: one[0] for kind, one in values.items()}]
+
+
+def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """What each key says that is the first of its kind: "patient" goes before "resident", which may be a doctor, and before "id"."""
+    told = {key_words(key) for key in value}
+    first: dict[str, str] = {}
+    for key in (
+        sorted(value, key=lambda key: key_words(key) in _MAYBE_PATIENT | _BARE_IDS) if len(told) < 2 or not told <= _SPEAKING else ()
+    ):
+        inner, name = value[key], key_words(key)
+        if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping):
+            yield from _said_by_keys(inner, f"{path}/patient")
+        is_named = any(kind.startswith(("id ", "name")) for kind in first)
+        for said in inner if isinstance(inner, list) else [inner]:
+            facts = _facts(key, said, path, told, is_named=is_named) if isinstance(said, str) else {}
+            yield from ((kind, fact) for kind, fact in facts.items() if fact and first.setdefault(kind, key) == key)
+
+
+def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) -> Identity:
+    """What a value says of a patient because of its key, the keys above it, and those beside it (``told``)."""
+    name, kind, above = key_words(key), kind_of_key(key), _last(path)
+    if name in _PATIENT and (aged := _AGED.search(said)):
+        found = _SEX_WORD.search(said)
+        return {"aged": aged[1]} | ({"sex": "f" if found[0][0].lower() in "wfg" else "m"} if found else {})
+    if name in _SEXES:
+        sex = said.strip().lower()[:1].replace("w", "f")
+        return {"sex": sex} if sex in "fm" and above in _OF_VISITS else {}
+    is_entry = above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON) and not told & _OF_NO_PATIENT
+    if name in _BARE_IDS:
+        is_id = above in _PERSON or (above == _LIST and is_entry and not is_named and not told & set(_DATES))
+        return {"id patient": plain_value("id", said)} if is_id else {}
+    if name in _PATIENT | _MAYBE_PATIENT or kind.startswith("name"):
+        is_text = len(said.split()) > 6 or said.rstrip().endswith((".", "?", "!"))
+        is_certain = name in ("patient", "full name") or kind == "name own" or above in _PERSON or bool(told & _DEMOGRAPHICS)
+        is_other = (name == "name" and not is_entry and above not in _PERSON) or (
+            name != "patient" and kind != "name own" and SOMEONE_ELSE.search(path)
+        )
+        if is_text or is_other or not (is_certain or may_be_name(said) or re.fullmatch(r"\w{0,3}\d+", said)):
+            return {}
+        kind = "id patient" if re.fullmatch(r"\S*\d\S*", said.strip()) else kind if kind in ("name family", "name given") else "name"
+    return {kind: plain_value(kind, said)} if kind else {}
+
+
+def _people(identities: Iterable[Identity]) -> list[Identity]:
+    """What is known of each patient; entries that differ are of different patients. At most ``_MOST`` are told apart."""
     people: list[Identity] = []
     for identity in identities:
         person = next((person for person in people if not _differ(person, identity)), None)
@@ -197,18 +262,4 @@ def _differ(one: Identity, other: Identity) -> bool:
     shared = [kind for kind in one if kind in other]
     if any(kind.startswith("id ") and one[kind] == other[kind] for kind in shared):
         return False
-    return any(not _may_be_one(kind, one[kind], other[kind]) for kind in shared)
-
-
-def _may_be_one(kind: str, one: str, other: str) -> bool:
-    """Names may be written with more or fewer words, and in another order; patients grow older."""
-    if kind == "aged":
-        return abs(int(one) - int(other)) <= _MOST_YEARS
-    if kind not in ("name", "patient"):
-        return one == other
-    words, others = set(_WORD.findall(one)), set(_WORD.findall(other))
-    return words <= others or others <= words
-
-
-def _plain(said: str) -> str:
-    return " ".join(said.lower().split())
+    return any(not agree(kind, one[kind], other[kind]) for kind in shared)

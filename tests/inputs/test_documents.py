@@ -57,7 +57,7 @@ RTF = rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0\fs20 Cough for two weeks.\par Temp
         pytest.param("[doctor] What hurts?\n[patient] My chest.", "text", "[doctor] What hurts?\n[patient] My chest.", id="brackets"),
         pytest.param('"I cough", she says.', "text", '"I cough", she says.', id="a quotation"),
         pytest.param("<html><style>p {}</style><p>Cough for two weeks.</p><table><tr><td>Pulse</td><td>96</td></tr></table></html>", "HTML",
-                     "Cough for two weeks.\nPulse 96", id="HTML"),
+                     "Cough for two weeks.\nPulse | 96", id="HTML"),
         pytest.param(RTF, "RTF", "Cough for two weeks.\nTemp 38.2°C.", id="RTF"),
         pytest.param(docx(CHANGED + ROW), "DOCX", "Cough for two weeks.\nPulse | 96", id="DOCX with a change and a table"),
         pytest.param(pdf(SAID), "PDF", SAID, id="PDF"),
@@ -97,9 +97,16 @@ def word(text, mark=""):
         rb"{\rtf1\ansi \strike Sepsis \'e9\u233 ?\strike0  Cough for two weeks.}",
         rb"{\rtf1\ansi \deleted\v Sepsis\plain  Cough for two weeks.}",
         f"<p><s>Sepsis</s><del>Sepsis</del></p><p>{SAID}</p>",
+        f"<div><p hidden>Sepsis</p><div style='color: red; display:none'><div>Sepsis</div>Sepsis</div>{SAID}</div>",
+        f'<p><span class="x" style="text-decoration: line-through">Sepsis</span><b style="visibility:hidden">Sepsis</b></p><p>{SAID}</p>',
+        f"~~Sepsis and more~~ {SAID}",
+        f"<s>Sepsis</s>{SAID}",
     ],
-    ids=["struck", "struck twice", "hidden", "RTF hidden", "RTF struck", "RTF deleted", "HTML"],
-)
+    ids=[
+        "struck", "struck twice", "hidden", "RTF hidden", "RTF struck", "RTF deleted", "HTML", "hidden HTML", "styles of HTML", "Markdown",
+        "a tag in a text",
+    ],
+)  # fmt: skip
 def test_text_that_is_struck_through_or_hidden_is_left_out_and_this_is_said(content):
     notes = read(content)
     assert notes.text.strip() == SAID
@@ -108,6 +115,30 @@ def test_text_that_is_struck_through_or_hidden_is_left_out_and_this_is_said(cont
 
 def test_a_tag_that_is_never_closed_strikes_nothing_out():
     assert read(f"<p>a <s>{SAID}</p>").text == f"a {SAID}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'<p title="a hidden gem" aria-hidden="true" style="color: red">{SAID}</p>',
+        f"<p data-hidden='x'>{SAID}</p>",
+        f"<p>{SAID}<br hidden></p>",
+    ],
+)
+def test_what_a_page_shows_is_told(content):
+    notes = read(content)
+    assert (notes.text, notes.facts["left_out"]) == (SAID, [])
+
+
+def test_tildes_that_strike_nothing_through_stay():
+    text = "~~~~~\nCough for ~~ 5 days, ~~not~ over"
+    assert read(text).text == text
+
+
+def test_struck_through_text_in_json_is_left_out_in_the_string_that_holds_it():
+    notes = read('{"note": "<s>Sepsis</s>Cough", "plan": ["~~heparin~~ rest", 1], "text": "<s>a", "more": "b</s>"}')
+    assert notes.text == "Plan: rest; 1\nMore: b</s>\nText: <s>a\nNote: Cough"
+    assert notes.facts["left_out"] == ["text that is struck through or hidden"]
 
 
 def test_what_of_a_document_is_not_read_is_said():
@@ -176,8 +207,10 @@ def test_a_missing_library_is_named_by_its_extra(monkeypatch, content, package):
         (RTF, True),
         (b"\x89PNG\r\n\x1a\n", False),
         (b"", False),
+        (b"[server]\nhost = example.org\n# retry\nretries = 5 times or more\n", False),
+        (b"[vitals]\nbp = 120/80\n", True),
     ],
-    ids=["text", "JSON", "PDF", "DOCX", "RTF", "PNG", "empty"],
+    ids=["text", "JSON", "PDF", "DOCX", "RTF", "PNG", "empty", "settings", "vital signs"],
 )
 def test_a_folder_can_tell_notes_from_other_files(tmp_path: Path, content, held):
     (tmp_path / "file").write_bytes(content)

@@ -154,6 +154,11 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
         {"note": "Asthma attack"},
         "Husten und Fieber",
         {"medications": ["aspirin"]},
+        "HIV positive",
+        "MI",
+        "Hb 6.2, transfuse",
+        "T 39.5",
+        "K: 5.1 Na: 140",
     ],
     ids=str,
 )
@@ -165,6 +170,8 @@ def test_short_notes_are_notes_if_they_say_something_clinical(tmp_path: Path, co
     ("content", "message"),
     [
         ({"text": "see attached file"}, "nothing clinical"),
+        ({"text": "page 3 k"}, "nothing clinical"),
+        (b"[server]\nhost = example.org\n; and others\nretries = 5 times or more\n", "nothing clinical"),
         ({"chief_complaint": "N/A", "plan": "none", "vitals": {}}, "nothing clinical"),
         (b"Chief complaint:\nHistory of present illness:\nMedications and allergies:\nPlan:\n", "nothing clinical"),
         ({"error": "unauthorized", "message": "Your session has expired, please log in again"}, "an error message from a server"),

@@ -1,0 +1,222 @@
+"""The labels under which a record number, a birth date or a patient's name stands, as keys, as columns and in a text; and their values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from typing import TypeAlias
+
+from medgemma_app.inputs.lines import key_words, sortable_days, word_list
+
+Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex" and "aged"
+
+# Numbers of different registers are not compared with one another. {0} stands for what may join the words of a label.
+_REGISTERS = {
+    "mrn": "mrn|mr|(?:med(?:ical)?{0})?rec(?:ord)?", "patient": "patient(?:en|in)?|pat|pt|paciente|client|resident|person|subject",
+    "hospital": "hospital|krankenhaus", "chart": "chart", "nhs": "nhs", "chi": "chi", "emr": "emr|ehr", "ssn": "ssn|social{0}security",
+    "uhid": "uhid", "empi": "empi", "member": "member", "nhc": "nhc|historia{0}cl[ií]nica", "ipp": "ipp|dossier", "pid": "pid",
+}  # fmt: skip
+_JOINED = r"[\W_]{0,3}"
+_REGISTER = "|".join(f"(?P<{kind}>{words.format(_JOINED)})" for kind, words in _REGISTERS.items())
+_NUMBER = r"(?:(?:number|num|no|nr|nummer|id|identifier|uuid|key|ref|reference|code)s?(?![^\W\d_])|#)"
+_ID = (
+    rf"(?:(?:{_REGISTER}){_JOINED}{_NUMBER}|(?:patient{_JOINED})?"
+    r"(?P<alone>mrn|ssn|uhid|empi|nhc|ipp|pid|dossier|historia cl[ií]nica)(?![^\W\d_]))"
+)
+_OF_PATIENT = rf"(?:patient|pt|client|resident|person|subject)(?:'?s)?{_JOINED}"
+_BORN = (
+    rf"(?:{_OF_PATIENT})?(?:d\.? ?o\.? ?b\b|date of birth|birth[\W_]?da(?:te|y)|geb(?:oren)?\b(?: am)?|geburts(?:datum|tag)|née? le"
+    r"|date de naissance|fecha de nacimiento|nacid[oa] el|f\.? ?nac\b|born(?=[ *_]*[:|]|$))"
+)
+_OWN_NAME = (
+    rf"{_OF_PATIENT}(?:full{_JOINED})?name|name of (?:the )?patient|patientenname|name des patienten|nom du patient|nombre del paciente"
+)
+_NAMES = {
+    "name own": _OWN_NAME, "name family": r"(?:last|family)[\W_]?name|surname|nachname", "name given": r"(?:first|given)[\W_]?name|vorname",
+    "name": r"(?:full[\W_]?)?name|nom|nombre|patient(?:in)?|pt|paciente?|client",
+}  # fmt: skip
+
+_VALUE_OF_ID = r"(?P<id>\d{3} \d{3,4}(?: \d{3,4})?\b(?![./-])|(?:[^\W\d_]{1,5}[/-]?)?\d[\w/-]*)"
+_GAP = r"[\s:#=|*_.()-]{0,8}"
+_FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d )[ *_#>-]{0,6}"  # what a label such as "Name" stands after
+_NAME = "|".join(f"(?P<{kind.replace(' ', '_')}>{words})" for kind, words in _NAMES.items())
+_NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z])\b"
+_LABELLED = (
+    re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}(?:is )?){_VALUE_OF_ID}"),
+    re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
+    re.compile(rf"(?im){_FIELD}(?:{_NAME})[*_ ]*[:#=|][ *_|]*(?P<said>[^\n]{{2,80}})"),
+    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})[*_ ]*(?:[:#=|]|\n|  |\t)[\s*_]*(?P<said>[^\n]{{2,80}})"),
+    re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)](?!\d)| [–—-] )"),
+)
+
+# Relatives have numbers and birth dates too, and everybody has a name: what follows these words is not the patient's.
+_RELATIVE = (
+    r"mother|father|mom|dad|mum|parent|guardian|wife|husband|spouse|partner|sons?|daughter|child|children|siblings?|brother|sister"
+    r"|grand\w+|aunt|uncle|family (?:history|members?)|relatives?|kin|emergency contact|caregiver|carer|donor|subscriber|holder|insured"
+    r"|guarantor|proxy"
+    r"|mutter|vater|tochter|sohn|ehe(?:mann|frau)|angehörige\w*|mère|père|épou\w+|madre|padre|hij[oa]|espos[oa]"
+)
+_STAFF = (
+    r"providers?|doctors?|physicians?|nurses?|surgeon|attending|referring|referred|pcp|gp|consultants?|clinicians?|practitioners?|performers?"
+    r"|authors?|staff|users?|signed|contacts?|pharmac\w+|facility|clinic|practice|organi[sz]ation|location|insur\w+|payer|company"
+    r"|employer|school|med(?:ication|icine)?s?|drugs?|prescriptions?|tests?|labs?|procedures?|devices?|immuni[sz]ations?|allerg\w+"
+    r"|problems?|care team|interpreter"
+)
+SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
+RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
+_IS_RELATIVE = re.compile(rf"{RELATIVE.pattern}|\b(?:old|previous|former|prior|other|baby|infant|newborn|neonate)(?:'s)?\W*$")
+_SENTENCE = re.compile(r"[.!?;|]\s")
+_HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d]{2,40}:?[\W_]*")
+_END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # as in what a patient says, and not as in "Jr."
+_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity"  # fields beside the name of a drug or a relative
+_OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
+_END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
+_TITLES = frozenset((
+    "mr", "mrs", "ms", "miss", "mx", "sir", "master", "herr",
+    "frau", "sr", "sra", "señor", "señora", "mme", "monsieur", "madame", "dr", "prof", "jr", "ii", "iii",
+))  # fmt: skip
+_CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
+_NOBODY = frozenset((
+    "unknown", "anonymous", "redacted", "none", "na", "null", "xxxx", "male", "female", "man",
+    "woman", "boy", "girl", "year", "old", "yo", "not",
+))  # fmt: skip
+_CAPITALISED = re.compile(r"(?:[A-ZÀ-Þ][\w'’.-]*|v[ao]n|de[rnl]?|la|le|da|dos|bin|al|el|y|zu)")
+_DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<=\d[./-]) | (?=[./-] ?\d)")
+
+
+def kind_of_key(key: str) -> str:
+    """What stands under a key of JSON or a column: "id mrn", "born", "name own", "name", "" for nothing about a patient."""
+    words = key_words(key).rstrip("_. #:") + "#" * key.rstrip().endswith("#")
+    if found := re.fullmatch(_ID, words, re.IGNORECASE):
+        return _register(found)
+    if re.fullmatch(_BORN, words, re.IGNORECASE):
+        return "born"
+    return next((kind for kind, names in _NAMES.items() if re.fullmatch(names, words, re.IGNORECASE)), "")
+
+
+def _register(found: re.Match[str]) -> str:
+    return f"id {next((kind for kind in _REGISTERS if found[kind]), (found['alone'] or '').lower())}" + " uuid" * found[0].lower().endswith(
+        "uuid"
+    )
+
+
+def labelled(text: str) -> Iterator[tuple[str, str]]:
+    """What a text says of its patient: the kind of each label and its value as ``plain_value`` writes it."""
+    for kind, said in (*_after_labels(text), *_in_columns(text)):
+        if value := plain_value(kind, said):
+            yield kind.removesuffix(" own"), value
+
+
+def _after_labels(text: str) -> Iterator[tuple[str, str]]:
+    ids, born, names, own_names, numbered = _LABELLED
+    for found in ids.finditer(text):
+        if (len(found["id"]) > 2 or re.search("[:#=|]", found["gap"])) and not _is_of_another(text, found, _IS_RELATIVE):
+            yield _register(found), found["id"]
+    for found in born.finditer(text):
+        if not _is_of_another(text, found, _IS_RELATIVE):
+            yield "born", found["born"]
+    for found in (*names.finditer(text), *own_names.finditer(text)):
+        kind = next(kind for kind in _NAMES if found.groupdict().get(kind.replace(" ", "_")))
+        said = "" if _END_OF_SENTENCE.search(found["said"]) else _END_OF_NAME.split(found["said"], maxsplit=1)[0]
+        looks_right = may_be_name if kind in ("name family", "name given") else is_person
+        if kind == "name own" or (looks_right(said) and not _is_of_another(text, found, SOMEONE_ELSE)):
+            yield kind, said
+    yield from (("id label", found["numbered"]) for found in numbered.finditer(text))
+
+
+def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> bool:
+    """Whether a relative is named before a label on its line, or ``who`` in the heading above it, or it begins an entry of a drug."""
+    start = found.start() + text[found.start() : found.end()].startswith("\n")
+    before = text[max(0, start - 300) : start].split("\n")
+    if _IS_RELATIVE.search(_SENTENCE.split(before.pop())[-1][-40:]):
+        return True
+    while before and not before[-1].strip():
+        before.pop()
+    for line in reversed(before):
+        if not line.strip() or (_HEADING.fullmatch(line) and len(line.split()) < 5 and not line.rstrip().endswith(".")):
+            return who.search(line) is not None or (who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start) is not None)
+    return who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start) is not None
+
+
+def _in_columns(text: str) -> Iterator[tuple[str, str]]:
+    """The cells below labels in tables: a line of labels between bars, and then lines with as many cells."""
+    kinds: list[str] = []
+    for line in text.split("\n") if "|" in text else ():
+        cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
+        if is_header(cells):
+            kinds = list(map(kind_of_key, cells))
+        elif len(cells) == len(kinds):
+            yield from ((kind, said) for kind, said in zip(kinds, cells, strict=True) if kind and (kind[0] != "n" or is_person(said)))
+
+
+def table_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a text that is one table (CSV, TSV) with a column of patients; none for any other text."""
+    for delimiter in ",;\t|":
+        if is_header(text.split("\n", 1)[0].strip().split(delimiter)):
+            with suppress(csv.Error):
+                header, *rows = (row for row in csv.reader(io.StringIO(text.strip()), delimiter=delimiter, skipinitialspace=True) if row)
+                if rows and all(len(row) == len(header) for row in rows) and len(set(header)) == len(header):
+                    return [dict(zip(header, row, strict=True)) for row in rows]
+    return []
+
+
+def is_header(cells: list[str]) -> bool:
+    """Whether the cells of a row are labels, one of them of a patient."""
+    kinds = sum(bool(kind_of_key(cell) or key_words(cell) == "id") for cell in cells)
+    known = sum(bool(kind_of_key(cell) or _of_headings() & set(key_words(cell).split())) for cell in cells)
+    return kinds > 0 and known > 1 and not re.search(rf"(?i)\d|\b(?:{_NOT_OF_PATIENTS})\b", " ".join(cells))
+
+
+def plain_value(kind: str, said: str) -> str:
+    """A value in the form in which it is compared; "" for one that names nobody."""
+    if kind == "born":
+        days = sortable_days([_DATE_PARTS.sub(lambda found: " " * (found[0] == "-"), said.strip(" *_"))])
+        return days[0][2:] if days else ""
+    if not kind.startswith("name"):
+        return re.sub(r"[\W_]", "", said).lower().lstrip("0")
+    folded = "".join(sign for sign in unicodedata.normalize("NFKD", said.casefold()) if not unicodedata.combining(sign))
+    words = [word for word in re.findall(r"[^\W\d_]+", re.sub("['’]", "", folded)) if word not in _TITLES]
+    return "" if not words or len(words) > 6 or _NOBODY & set(words) else " ".join(words)
+
+
+def is_person(said: str) -> bool:
+    """Whether a text looks like the first and last name of a person who is not staff."""
+    words = re.findall(r"[^\s,.]+", said.strip(" *_,-"))
+    return 1 < len(words) < 6 and all(map(_CAPITALISED.fullmatch, words)) and may_be_name(said)
+
+
+def may_be_name(said: str) -> bool:
+    """Whether a text may be a patient's name, and not a doctor's, a drug's with its dose, or the title of a document."""
+    is_staff = _CREDENTIAL.search(said) or re.search(r"\d|[!?]\W*$", said)
+    return said.lstrip()[:1].isupper() and not is_staff and not _of_headings() & set(key_words(said).split())
+
+
+@cache
+def _of_headings() -> frozenset[str]:
+    """The words of labels and headings, of which names of documents and of problems are made."""
+    lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
+    return frozenset(word for name in lists for line in word_list(name) for word in line.split() if len(word) > 1)
+
+
+def agree(kind: str, one: str, other: str) -> bool:
+    """Whether two values may be one patient's: names in another order or shorter, days and months in either order, patients grow older."""
+    if one == other:
+        return True
+    if kind == "born":
+        return any(a.startswith(b) or b.startswith(a) for a in _orders(one) for b in _orders(other))
+    if kind == "aged":
+        return abs(int(one) - int(other)) <= 5
+    if not kind.startswith("name"):
+        return False
+    few, many = sorted((one.split(), other.split()), key=len)
+    return all(any(word == more or (1 in (len(word), len(more)) and word[0] == more[0]) for more in many) for word in few)
+
+
+def _orders(day: str) -> tuple[str, ...]:
+    parts = day.split("-")
+    return (day, f"{parts[0]}-{parts[2]}-{parts[1]}") if len(parts) == 3 and parts[2] <= "12" else (day,)

@@ -1,0 +1,270 @@
+"""Two patients are never one record: in texts, tables and plain JSON."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import pytest
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import read_raw_notes
+from medgemma_app.inputs.patient_labels import agree, plain_value
+
+COUGH, KNEE = "Cough for three days.", "Knee pain after a fall."
+
+
+def read(content: Any, **how: Any) -> Any:
+    raw = content if isinstance(content, bytes) else (content if isinstance(content, str) else json.dumps(content)).encode()
+    return read_raw_notes(raw, "visit", **how)
+
+
+def docx(*lines: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        body = "".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for line in lines)
+        archive.writestr("word/document.xml", f'<w:document xmlns:w="http://word"><w:body>{body}</w:body></w:document>')
+    return file.getvalue()
+
+
+TWO_LABELS = [
+    ("Name: John Smith\nDOB: 01/01/1950", "Name: Jane Doe\nDOB: 01/01/1990", "birth dates"),
+    ("Patient: Smith, John | Ward 7", "Patient: Doe, Jane | Ward 7", "names"),
+    ("Patient: JOHN SMITH (54 M)", "Patient: JANE DOE (39 F)", "names"),
+    ("Pt: Smith, J.   Room: 5", "Pt: Doe, J.   Room: 5", "names"),
+    ("MRN: 111 DOB: 1/1/1950", "MRN: 222 DOB: 1/1/1950", "record numbers"),
+    ("MRN 111", "MRN 222", "record numbers"),
+    ("Smith, John  MR#: 111", "Doe, Jane  MR#: 222", "record numbers"),
+    ("[Chart no. 55-1]", "[Chart no. 55-2]", "record numbers"),
+    ("NHS No: 943 476 5919", "NHS No: 943 476 5920", "record numbers"),
+    ("**Patient Name:** Li Wei", "**Patient Name:** Ana Souza", "names"),
+    ("Patient Name\nLi Wei", "Patient Name\nAna Souza", "names"),
+    ("# Patient 1", "# Patient 2", "record numbers"),
+    ("Pt A: 54M", "Pt B: 31F", "record numbers"),
+    ("Patienten-ID: 111", "Patienten-ID: 222", "record numbers"),
+    ("geb. 12.03.1950", "geb. 13.03.1950", "birth dates"),
+    ("First name: Ann\nLast name: Lee", "First name: Bob\nLast name: Ray", "names"),
+    ("| MRN | Note |\n|---|---|\n| 111 | stable |", "| 222 | stable |", "record numbers"),
+    ("Patient | Complaint\nAnn Lee | x", "Bob Ray | x", "names"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "differ"), TWO_LABELS)
+def test_a_text_that_names_two_patients_is_refused_and_none_can_be_chosen(first: str, second: str, differ: str) -> None:
+    text = f"{first}\n{COUGH}\n{second}\n{KNEE}"
+    for patient in (None, "111", "Li Wei"):
+        with pytest.raises(InputError, match=rf"2 patients; give one file for each \({differ} differ\)$"):
+            read(text, patient=patient)
+    assert read(f"{first}\n{COUGH}\n{first}\n{KNEE}").text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"<html><table><tr><td>MRN</td><td>111</td></tr></table>{COUGH}<table><tr><td>MRN</td><td>222</td></tr></table>{KNEE}</html>",
+        "<html><table><tr><th>Patient</th><th>Complaint</th></tr><tr><td>Ann Lee</td><td>Cough</td></tr>"
+        "<tr><td>Bob Ray</td><td>Fall</td></tr></table></html>",
+        docx("Name: Ann Lee  MRN: 111", COUGH, "Name: Bob Ray  MRN: 222", KNEE),
+    ],
+    ids=["HTML rows", "HTML columns", "DOCX"],
+)
+def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> None:
+    with pytest.raises(InputError, match="2 patients"):
+        read(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Patient: Lopez, Maria\nDOB: 03.05.1961\n{}\nPatient: Mrs. MARÍA A. LOPEZ\nDate of birth: May 3, 1961",
+        "DOB: 4/5/1961\n{}\nDOB: 1961-04-05\nDOB: 5 April 1961\nDOB: 05-Apr-61\nborn: 1961",
+        "MRN: 00412\n{}\nMRN 412\nVisit #: 88123\nAccession: 5512\nOrder No: 7781\nPhone: 555-1234",
+        "Patient ID: 7 | MRN: 5567 | SSN: 219-09-9999\n{}",
+        "Name: Ann Lee\nMother's DOB: 1/2/1950\nDOB: 5/6/1985\nFather: Bob Lee, DOB 2/2/1948\n{}\nBaby DOB: 1/1/2024",
+        "Name: Ann Lee\n{}\n\nEmergency contact:\nName: Bob Ray\nPhone: 555-1234",
+        "Name: Ann Lee\n{}\nPharmacy\nName: Corner Drug Store",
+        "Name: Ann Lee\n{}\nName: Dr. Paul Miller\nProvider: Susan Wong\nReferring: Eva Hall\nFacility Name: North Side",
+        "Medications\nName: Metformin 500 mg\nName: Warfarin Sodium\n{}",
+        "Name: Warfarin Sodium\nDose: 5 mg\nName: Insulin Glargine\nDose: 10 U\n{}",
+        "Doctor: Hello.\nPatient: Good Morning, Doctor.\nDoctor: What hurts?\nPatient: My Left Knee.\n{}",
+        "Patient: 54-year-old man\n{}\nPatient: Denies Pain\nPatient 2 days later: better. Case 3 days ago",
+        "Old MRN: 11\nMRN: 55\n{}",
+        "Patient Name: ____\nMRN: ____\nDOB: __/__/__\n{}\nPatient Name: [redacted]",
+        "Name | Relationship\nBob Lee | Son\nEva Lee | Wife\n{}",
+        "Test | Name\n{}",
+    ],
+)
+def test_one_patient_beside_relatives_staff_drugs_and_other_numbers_is_one_record(text: str) -> None:
+    assert COUGH in read(text.format(COUGH)).text
+
+
+@pytest.mark.parametrize(
+    ("text", "patient", "is_theirs"),
+    [
+        ("MRN: 0111\nName: Smith, John", "111", True),
+        ("MRN: 0111\nName: Smith, John", "john smith", True),
+        ("MRN: AB-12/3", "AB-12/3", True),
+        ("MRN: 111", "7", False),
+        ("Cough for 7 days", "7", False),
+        ("Seen with Jane Roe", "Jane Roe", False),
+    ],
+)
+def test_a_text_is_the_chosen_patients_only_if_a_label_says_so(text: str, patient: str, is_theirs: bool) -> None:
+    if is_theirs:
+        assert read(f"{text}\n{COUGH}", patient=patient).text.endswith(COUGH)
+    else:
+        with pytest.raises(InputError, match="names no patient"):
+            read(f"{text}\n{COUGH}", patient=patient)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"mrn,note\n111,{COUGH}\n222,{KNEE}",
+        f'MRN\tAge\tNote\n111\t70\t"{COUGH}\n\nMore."\n222\t39\t{KNEE}',
+        f"patient;note\n111;{COUGH}\n222;{KNEE}\n",
+        f"id,note\n111,{COUGH}\n222,{KNEE}",
+    ],
+)
+def test_each_row_of_a_table_is_of_its_patient(table: str) -> None:
+    with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
+        read(table)
+    notes = read(table, patient="222")
+    assert KNEE in notes.text and COUGH not in notes.text
+    assert notes.facts["format"] == "table"
+
+
+KEYS = (
+    "name", "Name", "pt", "pt_name", "Pt. Name", "client", "person", "resident", "MRN#", "MR#", "Patient #", "hospital_no", "Hospital No.",
+    "NHS No", "UHID", "patient_uuid", "patientKey", "patient_ref", "chi_number", "emr_id", "ID", "Patient ID", "full_name", "dob",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_of_patients_are_known_in_any_spelling(key: str) -> None:
+    first, second = ("1950-01-01", "1990-01-01") if key == "dob" else ("Ann Lee", "Bob Ray") if "ame" in key else ("111", "222")
+    entries = [{key: first, "text": COUGH}, {key: second, "text": KNEE}]
+    with pytest.raises(InputError, match="2 patients"):
+        read(entries)
+    assert read([entries[0], {**entries[1], key: first}]).text
+    if key != "dob":
+        notes = read(entries, patient=second)
+        assert KNEE in notes.text and COUGH not in notes.text
+
+
+@pytest.mark.parametrize(
+    ("content", "patient"),
+    [
+        ({"John Smith": {"note": COUGH}, "Jane Doe": {"note": KNEE}}, "Jane Doe"),
+        ({"1234567": {"age": 70, "sex": "M", "note": COUGH}, "7654321": {"age": 30, "sex": "F", "note": KNEE}}, "7654321"),
+        ({"patients": {"1": {"note": COUGH}, "2": {"note": KNEE}}}, "2"),
+        ({"patient1": {"note": COUGH}, "patient2": {"note": KNEE}}, "patient2"),
+        ({"Patient A": COUGH, "Patient B": KNEE}, "B"),
+        ([f"MRN: 111\n{COUGH}", f"MRN: 222\n{KNEE}"], "222"),
+        ({"encounters": [{"note": f"Patient Name: Ann Lee\n{COUGH}"}, {"note": f"Patient Name: Bob Ray\n{KNEE}"}]}, "Bob Ray"),
+        ({"labs": [{"mrn": "1", "result": COUGH}, {"mrn": "2", "result": KNEE}]}, "2"),
+        ([{"id": "1", "age": 70, "note": COUGH}, {"id": "2", "age": 70, "note": KNEE}], "2"),
+        ([{"resident": "Eva Hall", "patient": "Ann", "note": COUGH}, {"resident": "Eva Hall", "patient": "Bob", "note": KNEE}], "Bob"),
+    ],
+    ids=str,
+)
+def test_json_of_two_patients_is_refused_and_one_can_be_chosen(content: Any, patient: str) -> None:
+    with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
+        read(content)
+    notes = read(content, patient=patient)
+    assert KNEE in notes.text and COUGH not in notes.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"mrn": "1", "note": f"MRN: 2\n{COUGH}"},
+        {"mrn": ["1", "2"], "note": COUGH},
+        {"patient": "Ann Lee", "notes": [f"Name: Ann Lee\n{COUGH}\n\nName: Bob Ray\n{KNEE}"]},
+    ],
+    ids=str,
+)
+def test_an_entry_that_names_two_patients_cannot_be_split(content: Any) -> None:
+    for patient in (None, "1", "Ann Lee"):
+        with pytest.raises(InputError, match=r"2 patients; give one file for each \((record numbers|names) differ\)$"):
+            read(content, patient=patient)
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "left_out"),
+    [
+        (
+            {
+                "patients": [{"id": "1", "name": "Ann"}, {"id": "2", "name": "Bob"}],
+                "observations": [{"patient_ref": "2", "text": "HIV positive"}, {"patient_ref": "1", "text": "Cough"}],
+                "remark": "HIV positive",
+            },
+            "Patients: (Id: 1; Name: Ann)\nObservations: (Patient ref: 1; Text: Cough)",
+            3,
+        ),
+        (
+            {"patient": "Ann", "visits": [{"note": "HIV"}, {"patient": "Bob", "note": "HIV"}, {"patient": "Ann", "note": "Cough"}]},
+            "Patient: Ann\nVisits: (Patient: Ann; Note: Cough)",
+            2,
+        ),
+        (
+            [{"mrn": "1", "name": "Ann", "text": "Cough"}, {"mrn": "2", "name": "Ann", "text": "HIV"}, {"name": "Ann", "text": "HIV"}],
+            "Mrn: 1; Name: Ann; Text: Cough",
+            2,
+        ),
+    ],
+    ids=["by reference", "beside another patient", "of the same name"],
+)  # fmt: skip
+def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(content: Any, text: str, left_out: int) -> None:
+    notes = read(content, patient="1" if "mrn" in str(content) or "ref" in str(content) else "Ann")
+    assert notes.text == text
+    assert notes.facts["left_out"] == [f"{left_out} entries of another patient, or of none"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"medications": [{"name": "Warfarin", "note": "daily"}, {"name": "Metformin", "note": "daily"}], "note": COUGH},
+        [{"name": "Warfarin Sodium", "dose": "5 mg", "note": "daily"}, {"name": "Insulin Glargine", "dose": "10 U", "note": "daily"}],
+        {"patient": "Ann Lee", "providers": [{"full_name": "Eva Hall", "id": "1"}, {"full_name": "Paul Miller", "id": "2"}], "note": COUGH},
+        {"patient": {"name": "Ann Lee", "dob": "1950-01-01"}, "emergencyContact": {"name": "Bob", "dob": "1940-01-01"}, "note": COUGH},
+        {"mrn": "5", "family_history": [{"name": "Eva Lee", "dob": "1930-01-01", "mrn": "6", "note": "Name: Eva Lee"}], "note": COUGH},
+        {
+            "patient": "Ann Lee",
+            "visits": [{"id": "v1", "date": "2024-01-02", "note": COUGH}, {"id": "v2", "date": "2024-02-02", "note": COUGH}],
+        },
+        [{"id": "n1", "patient": "Ann Lee", "text": COUGH}, {"id": "n2", "patient": "Ann Lee", "text": COUGH}],
+        [{"name": "Progress Note", "text": COUGH}, {"name": "Discharge Summary", "text": COUGH}],
+        [{"subject": "Lab results", "text": COUGH}, {"subject": "Follow-up visit", "text": COUGH}],
+        {"Hospital Course": {"note": COUGH}, "Discharge Plan": {"note": KNEE}},
+        {"2023": {"note": COUGH}, "2024": {"note": KNEE}},
+        {"patient": {"id": "77", "patient_number": "5", "uuid": "3f"}, "note": COUGH},
+        [{"patient_uuid": "3f", "patient_id": "5", "note": COUGH}, {"patient_uuid": "3f", "note": KNEE}],
+        [{"id": 1, "speaker": "Doctor", "text": "Hello"}, {"id": 2, "speaker": "Ann", "text": COUGH}],
+    ],
+    ids=str,
+)
+def test_names_and_numbers_of_others_in_json_are_no_second_patient(content: Any) -> None:
+    assert read(content).text
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other", "same"),
+    [
+        ("born", "03.05.1961", "May 3, 1961", True),
+        ("born", "3rd May 1961", "1961-05-03", True),
+        ("born", "05/03/61", "19610305", True),
+        ("born", "1961", "3 May 1961", True),
+        ("born", "13.05.1961", "14.05.1961", False),
+        ("born", "1962", "3 May 1961", False),
+        ("name", "Smith, John", "Mr. JOHN SMITH Jr.", True),
+        ("name", "J. Smith", "John Smith", True),
+        ("name", "O’Brien, Zoë", "zoe obrien", True),
+        ("name", "John Smith", "Jane Smith", False),
+        ("name", "J. Smith", "Jane Doe", False),
+        ("id mrn", "00-12", "12", True),
+        ("id mrn", "12", "21", False),
+    ],
+)
+def test_spellings_of_one_value_agree(kind: str, one: str, other: str, same: bool) -> None:
+    assert agree(kind, plain_value(kind, one), plain_value(kind, other)) == same
