@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.pixels import pixel_array
 from pydicom.uid import JPEG2000Lossless, RLELossless
-from reportlab.pdfgen import canvas
+from small_notes import small_notes
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import load_image
@@ -204,7 +203,7 @@ def _seeds() -> Iterator[tuple[str, bytes]]:
     for record in index.DirectoryRecordSequence:
         record.ReferencedFileID = ["DICOM", "IMAGE"]
     yield "index", _saved(index)
-    yield from (("notes", value if isinstance(value, bytes) else json.dumps(value).encode()) for value in _notes())
+    yield from (("notes", value if isinstance(value, bytes) else json.dumps(value).encode()) for value in small_notes())
 
 
 def _dicoms(deep: np.ndarray) -> Iterator[pydicom.FileDataset]:
@@ -230,31 +229,6 @@ def _dicoms(deep: np.ndarray) -> Iterator[pydicom.FileDataset]:
         group.FrameVOILUTSequence = [pydicom.Dataset()]
         group.FrameVOILUTSequence[0].WindowCenter, group.FrameVOILUTSequence[0].WindowWidth = 2000, 3000
     yield made(deep, NumberOfFrames=2, PixelData=np.stack([deep, deep]).tobytes(), PerFrameFunctionalGroupsSequence=groups)
-
-
-def _notes() -> Iterator[Any]:
-    yield {"complaint": "cough for three days", "vitals": {"temperature": 37.2}, "dialogue": [{"speaker": "Patient", "text": "no fever"}]}
-    observation = {"resourceType": "Observation", "code": {"text": "Body temperature"}, "valueQuantity": {"value": 37.20, "unit": "Cel"}}
-    yield {"resourceType": "Bundle", "entry": [{"resource": observation, "fullUrl": "urn:uuid:1"}]}
-    yield {"text": "cough", "segments": [{"start": 0.5, "end": 2.5, "text": "cough for three days", "tokens": [1, 2], "speaker": "A"}]}
-    word = {"type": "pronunciation", "start_time": "0.5", "alternatives": [{"confidence": "0.9", "content": "cough"}], "speaker_label": "a"}
-    yield {"results": {"items": [word], "transcripts": [{"transcript": "cough"}]}}
-    yield {"results": [{"alternatives": [{"transcript": "cough", "words": [{"word": "cough", "speakerTag": 1}]}]}]}
-    yield b"1\n00:00:01,500 --> 00:00:03,000\nDoctor: Since when do you cough?\n"
-    yield b"MSH|^~\\&|L|H|E|H|||ORU^R01|1|P|2.5\rPID|1||7^^^H\rOBX|1|NM|1^Glucose||182|mg/dL|70-99|H||F\rORC|DC|2\rRXE||^Heparin|5||mg\r"
-    section = "<section><text><list><item ID='a'>rest</item></list></text><entry><act negationInd='true'/></entry></section>"
-    yield f"<ClinicalDocument><component><structuredBody>{section}</structuredBody></component></ClinicalDocument>".encode()
-    yield rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0\fs20 Cough for three days.\par Temp 38.2\'b0C.\par }"
-    yield b'{"note": "cough"}\n{"note": "pain"}\n'
-    document = io.BytesIO()
-    with zipfile.ZipFile(document, "w") as archive:
-        archive.writestr("word/document.xml", "<document><body><p><r><t>Cough for three days.</t></r></p></body></document>")
-    yield document.getvalue()
-    page = io.BytesIO()
-    drawn = canvas.Canvas(page)
-    drawn.drawString(72, 700, "Cough for three days.")
-    drawn.save()
-    yield page.getvalue()
 
 
 def _encoded(picture: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
