@@ -14,10 +14,10 @@ demo: .venv/ready
 
 # The tests that take their time (kill -9 in loops, full parity, hostile megabytes) are in test-slow; .ci/run runs both.
 test: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m "not slow" --ignore=tests/external $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --ignore=tests/external $(if $(COVERAGE),--cov=medgemma_app --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE))
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 -m slow --ignore=tests/external
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow --ignore=tests/external
 
 # The server's page in headless Chromium, and exported DICOM in dciodvfy. Debian has them as chromium, chromium-driver and dicom3tools.
 test-page: .venv/external

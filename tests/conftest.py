@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 
@@ -11,6 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background
 real_checkpoint = os.environ.pop("MEDGEMMA_MODEL", None)
 
 import pytest  # noqa: E402
+import typer.testing  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from scripted_server import serving  # noqa: E402
 from tiny import make_checkpoint  # noqa: E402
@@ -20,6 +22,7 @@ from medgemma_app import MedGemma  # noqa: E402
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a failure is the code's, not the day's
 settings.load_profile("repeatable")
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # CliRunner builds the whole command anew each time it runs one
 
 
 @pytest.fixture(scope="session")

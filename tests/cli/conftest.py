@@ -1,10 +1,11 @@
-"""The command as most tests of this room use it: in this process, on drawn files, with the demo loaded once."""
+"""The command as most tests of this room use it: in this process, on drawn files, with the demo loaded once and its answers kept."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from remembering import remembering
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
@@ -24,6 +25,11 @@ def scan(tmp_path):
 def notes(tmp_path):
     (tmp_path / "notes.json").write_text(json.dumps(write_notes(SEED)[0]))
     return str(tmp_path / "notes.json")
+
+
+@pytest.fixture(scope="session")
+def demo(demo):
+    return remembering(demo)
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ def test_a_folder_becomes_one_line_per_study_in_order_and_the_model_is_loaded_on
     assert "7 of 7 studies" in result.stderr
 
 
-def test_notes_of_many_visits_are_decoded_together(medgemma, folder, tmp_path):
+def test_notes_of_many_visits_are_decoded_together(medgemma, demo, monkeypatch, tmp_path):
+    monkeypatch.delattr(demo, "generate_many")
     for seed in range(3):
         (tmp_path / f"{seed}.json").write_text(json.dumps(write_notes(seed)[0]))
     result = medgemma("soap", tmp_path, "--json")

@@ -49,7 +49,8 @@ def test_timings_are_on_stderr(medgemma, scan):
 
 
 @pytest.mark.parametrize("command", ["findings", "soap"])
-def test_json_is_one_complete_object(medgemma, scan, notes, command):
+def test_json_is_one_complete_object(medgemma, demo, monkeypatch, scan, notes, command):
+    monkeypatch.delattr(demo, "_results")
     result = medgemma(command, scan if command == "findings" else notes, "--json")
     report = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1

@@ -42,6 +42,7 @@ def test_a_signal_keeps_what_was_printed_and_exits_130(tiny_folder, scan, number
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_quietly(tiny_folder, scan):
     with start("findings", scan, "--model", str(tiny_folder), *ENDLESS) as run:
         run.stdout.read(1)
@@ -59,15 +60,17 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tiny_folder, scan):
         ("medgemma --help >&-", 2, "standard output is closed"),
         ("medgemma --help 2>&-", 0, ""),
         ("medgemma --help <&-", 0, ""),
-        ("medgemma findings SCAN --model demo -o /dev/full", 2, "cannot write full: No space left on device"),
         ("medgemma findings NONE 2>&-", 2, ""),
         ("medgemma soap - <&-", 2, "standard input"),
         ("medgemma check - <&-", 2, "standard input is empty"),
         ("medgemma check - </dev/full", 2, ""),
         ("medgemma check REPORT >/dev/full", 2, "No space left on device"),
         ("medgemma findings SCAN --model demo >/dev/full", 2, "No space left on device"),
-        ("medgemma findings SCAN --model demo >&-", 2, "standard output is closed"),
-        ("medgemma findings SCAN --model demo -o OUT >&-", 0, ""),
+        pytest.param(
+            "medgemma findings SCAN --model demo -o /dev/full", 2, "cannot write full: No space left on device", marks=pytest.mark.slow
+        ),
+        pytest.param("medgemma findings SCAN --model demo >&-", 2, "standard output is closed", marks=pytest.mark.slow),
+        pytest.param("medgemma findings SCAN --model demo -o OUT >&-", 0, "", marks=pytest.mark.slow),
         pytest.param("medgemma findings SCAN --model demo --json >/dev/full", 2, "No space left on device", marks=pytest.mark.slow),
         pytest.param("medgemma findings SCAN SCAN NONE --model demo >/dev/full", 2, "No space left on device", marks=pytest.mark.slow),
         pytest.param("medgemma findings SCAN --model demo <&- >&- 2>&- -o OUT", 0, "", marks=pytest.mark.slow),
