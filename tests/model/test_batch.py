@@ -17,8 +17,8 @@ from medgemma_app.model.loaded import LoadedModel
 @pytest.mark.parametrize(
     ("options", "size"),
     [
-        (Options(max_tokens=40), 3),
-        (Options(max_tokens=40), 6),
+        (Options(max_tokens=20), 3),
+        (Options(max_tokens=20), 6),
         (Options(max_tokens=8, temperature=0.8, seed=5, top_k=40), 4),
         (Options(max_tokens=8, repetition_penalty=1.3), 4),
     ],

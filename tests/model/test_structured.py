@@ -30,13 +30,14 @@ GREEDY, SAMPLED = {}, {"temperature": 1.0, "seed": 7, "top_k": 40, "top_p": 0.9,
 @pytest.mark.parametrize("how", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_an_answer_follows_its_schema_alone_and_in_a_batch(tiny_model, how):
     options = Options(schema=SCHEMA, max_tokens=200, **how)
-    alone = [tiny_model.generate(prompt, options) for prompt in MIXED_PROMPTS[:4]]
+    prompts = [MIXED_PROMPTS[0], MIXED_PROMPTS[2], MIXED_PROMPTS[5]]  # with one picture, three, and none
+    alone = [tiny_model.generate(prompt, options) for prompt in prompts]
     assert {one.finish_reason for one in alone} == {"stop"}
     for one in alone:
         said = json.loads(one.text)
         assert set(said) == set(SCHEMA["properties"])
         assert (said["side"] in ("left", "right"), 0 <= said["size_mm"] <= 99, len(said["finding"]) <= 12) == (True, True, True)
-    together = list(tiny_model.generate_many(MIXED_PROMPTS[:4], options, batch_size=4))
+    together = list(tiny_model.generate_many(prompts, options, batch_size=3))
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
 
 

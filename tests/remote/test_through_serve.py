@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_the_same_error_as_here(remote):
 
 
 def test_notes_are_cut_where_they_are_cut_here(demo, remote):
-    notes = {"history": "Cough for 3 days. " * 1500}
+    notes = {"history": "Cough for 3 days. " * 800}
     with pytest.raises(ContextError, match="--truncate"):
         soap_task(remote, notes)
     assert soap_task(remote, notes, truncate=True).prompt == soap_task(demo, notes, truncate=True).prompt

@@ -90,7 +90,7 @@ def test_answers_beside_one_with_a_schema_are_unchanged_and_a_schema_that_fails_
     assert isinstance(failed, GenerationError)
 
 
-@pytest.mark.parametrize("piece", [2, 5, 16, 37])
+@pytest.mark.parametrize("piece", [2, 37, *(pytest.param(piece, marks=pytest.mark.slow) for piece in (5, 16))])
 def test_a_prompt_read_in_pieces_gives_what_it_gives_whole(tiny_model, client, monkeypatch, piece):
     """Pieces never cut an image, also not one that is longer than a piece."""
     monkeypatch.setattr(engine_module, "PIECE", piece)
@@ -168,7 +168,7 @@ def test_the_shortest_request_is_taken_first_but_every_fourth_is_the_one_that_ca
     assert taken == [10, 20, 30, 80, 40, 50, 60, 70]
 
 
-@pytest.mark.parametrize(("pieces", "place"), [(0, 3), (1, 3), (2, 3), (3, 4)])
+@pytest.mark.parametrize(("pieces", "place"), [(2, 3), (3, 4), *(pytest.param(pieces, 3, marks=pytest.mark.slow) for pieces in (0, 1))])
 def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeypatch, pieces, place):
     """It waits for the third piece, which is being read, and for one more where that is the turn of the prompt that came first."""
     monkeypatch.setattr(engine_module, "PIECE", 32)

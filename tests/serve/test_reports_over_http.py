@@ -11,7 +11,7 @@ from serving import chat, encoded, events, png
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 
-TOKENS = 12
+TOKENS = 8
 SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
 
