@@ -199,9 +199,8 @@ def is_heading(written: str) -> bool:
 
 def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
     """Whether what looks like a heading is not one: "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line."""
-    if name.rank == 1:
-        return not marked or (name.keys == ("plan",) and _PULSE.match(rest) is not None)
-    return not marked and not written[:1].isupper()
+    is_pulse = name == Name(("plan",), 1) and _PULSE.match(rest)
+    return bool(is_pulse) or (not marked and not written[:1].isupper())
 
 
 def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
