@@ -15,7 +15,7 @@ from typing import NamedTuple
 from medgemma_app.validate.core import Issue, Text
 from medgemma_app.validate.quantities import DOSES, Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import DRUGS, Mention, Source, heard, mentions
-from medgemma_app.validate.values import is_derived, known_doses
+from medgemma_app.validate.values import is_derived
 
 _CLAUSE_END = re.compile(r"\.\s|[;\n•]")
 _LEADS = re.compile(
@@ -69,8 +69,8 @@ def _around(source: str, doses: Iterable[Quantity], facts: Sequence[Fact]) -> li
 
 def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug that has a dose in the source does not have a dose that the source gives only to another drug."""
-    told = known_doses(source.told)
-    numbers, least = spoken_quantities(told), _LEAST_SPOKEN if source.spoken else 0
+    told, least = source.told, _LEAST_SPOKEN if source.spoken else 0
+    numbers = spoken_quantities(told)
     facts = _owned(told, (one for one in numbers if one.kind in DOSES or not one.kind))
     owned = [one for one in facts if one.dose.kind or (_is_next(told, one) and one.dose.value >= least)]
     owners: dict[float, set[str]] = {}

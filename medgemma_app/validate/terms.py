@@ -36,16 +36,18 @@ class Source(NamedTuple):
 
 # Words that mark a line of a source that is not true of the patient.
 _TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
+_BABY_ASPIRIN = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # 81 mg in the United States
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 
 
 @lru_cache(maxsize=2)
 def read_source(source: str) -> Source:
-    """A source; the lines that it retracts are blanked in ``told``. Notes in keywords count as English."""
+    """A source; ``told`` has blanks for the lines that it retracts, and the dose of a baby aspirin. Notes in keywords count as English."""
     said = Counter(_WORD.findall(source.lower()))
     english = sum(said[word] for word in WORDS["foreign"]) <= sum(said[word] for word in WORDS["english"])
     told = _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
+    told = _BABY_ASPIRIN.sub(lambda found: "asa 81 mg".ljust(len(found[0])), told)
     return Source(source, told, is_dialogue(source), english)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
 from medgemma_app.validate.terms import Source, factor, mentions
 
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"}
-_KNOWN_DOSES = re.compile(r"\b(?:baby|low[- ]dose) aspirin\b", re.IGNORECASE)  # 81 mg in the United States
 MOST_ISSUES = 20
 # "half a tablet of the fifty", "two 500 mg tablets": the dose may be a fraction or a multiple of a number in the source.
 _COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
@@ -35,14 +33,13 @@ _PAIR_BEFORE, _PAIR_BEHIND = re.compile(r"[0-9]{2,3} ?/ ?$"), re.compile(r" ?(?:
 def invented_value(text: Text, source: Source) -> Iterator[Issue]:
     """Each dose, vital sign and lab value of the note is a number of the source, in digits or in words.
 
-    A number that a written source gives only under another name, such as 88 in "BP 128/88", does not support a heart rate of 88.
     Limits, totals, changes and conversions in the note need not be in the source.
     """
-    said = said_in(source)
+    said = Said(source)
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(text.text):
-        # Number words of other languages are not read, so in such speech only values that the source gives in digits are checked.
+        # Number words of other languages are not read, so there only what the source names in digits is checked.
         unread = not source.english and one.kind not in said.named
         if one.kind not in _CHECKED or (one.kind, one.value) in seen or unread or is_derived(text.text, one) or said.has(one):
             continue
@@ -76,39 +73,31 @@ class Said:
     def __init__(self, read: Source) -> None:
         self._source = source = read.told
         self._is_dialogue = read.spoken
-        found = spoken_quantities(known_doses(source))
+        found = spoken_quantities(source)
         self._values = {round(said, 3) for one in found for said in (one.value, one.number)}
-        self._labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
         self._is_counted = _COUNTED.search(source) is not None
-        self._is_weighed = any(one.kind == "weight" for one in (*found, *self._labelled))
-        self.named = {one.kind: _whole_pair(source, one) for one in reversed(self._labelled)}
-
-    def gives(self, one: Quantity) -> bool:
-        """Whether this number stands in the source, in this unit or another."""
-        return round(one.value, 3) in self._values or round(one.number, 3) in self._values
+        labelled = [one for one in written_quantities(source) if one.kind in NAMED.values()]
+        self.named = {one.kind: _whole_pair(source, one) for one in reversed(labelled)}
+        self._is_weighed = "weight" in self.named or any(one.kind == "weight" for one in found)
 
     def has(self, one: Quantity) -> bool:
-        """Whether a value is in the source or follows from it, and its number is not only that of something else."""
+        """Whether the number of a value is in the source, or the value follows from one that is."""
+        times = _PARTS if self._is_counted and one.kind in DOSES else ()
+        if not self._values.isdisjoint(round(value, 3) for value in (one.value, one.number, *(one.value * part for part in times))):
+            return True
         near = (abs(value - other) <= off for value, off in _on_other_scales(one) for other in self._values)
-        counted = self._is_counted and one.kind in DOSES and any(round(one.value * times, 3) in self._values for times in _PARTS)
-        return self.gives(one) or (one.kind == "bmi" and self._is_weighed) or counted or any(near)
+        return (one.kind == "bmi" and self._is_weighed) or any(near)
 
     def issue(self, text: Text, one: Quantity, span: tuple[int, int]) -> Issue:
         """An issue that names the value, and the one in the source if it is certain which that is."""
-        drug = next((drug.name for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG), "")
-        unnamed = drug or ("a dose of" if one.kind in DOSES else "a value of")
-        found = f"{one.kind if one.kind in NAMED.values() else unnamed} {text.text[slice(*span)]}"
+        drugs = (drug.name for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG)
+        name = one.kind if one.kind in NAMED.values() else next(drugs, "a dose of")
+        found = f"{name} {text.text[slice(*span)]}"
         place = None if self._is_dialogue else self.named.get(one.kind)
         expected = self._source[slice(*place)] if place else None
         message = f"the note says {found}, {f'the source {expected}' if expected else 'which the source does not give'}"
         severity: Severity = "error" if one.kind in NAMED.values() else "warning"  # a dose may be a total, or so many tablets
         return text.issue("invented-value", severity, message, span, source_span=place, found=found, expected=expected)
-
-
-@lru_cache(maxsize=2)
-def said_in(source: Source) -> Said:
-    """The numbers of a source; several checks ask for the same one."""
-    return Said(source)
 
 
 def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
@@ -121,8 +110,3 @@ def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:
         yield from ((one.number * 1000, 0.0), (one.number / 1000, 0.0))
     elif one.kind == "blood pressure":
         yield one.number / 10, 0.0  # in centimetres of mercury
-
-
-def known_doses(source: str) -> str:
-    """The source with "asa 81 mg" in place of "baby aspirin"."""
-    return _KNOWN_DOSES.sub(lambda found: "asa 81 mg".ljust(len(found[0])), source)
