@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 
 from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.lists import finder, word_list
@@ -31,7 +29,6 @@ def special_token(report: Text) -> Iterator[Issue]:
 _LAST_WORD = re.compile(r"(?P<before>.?)(?<![^\W_])(?P<word>[A-Za-z]+)\Z")
 _SAME_WORD = frozenset(("s", "es", "d", "ed", "er", "ing", "ly", "al"))
 _HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$|^\s*(?:[-*•+]|\d{1,2}[.)])$", re.MULTILINE)
-_OPEN_BOLD = re.compile(r"\*\*[A-Za-z][^*\n]{0,60}$")
 _RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
 
 
@@ -41,8 +38,7 @@ def truncated(report: Text) -> Iterator[Issue]:
     end = len(report.text.rstrip())
     start = max(0, end - 70)
     span = (report.text.find(" ", start, end) + 1 or start) if start else 0, end  # starts at the beginning of a word
-    line = text.rpartition("\n")[2][-200:]
-    bare = line.rstrip(" *`\"'”’")
+    bare = text.rpartition("\n")[2][-200:].rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
     # A disclaimer or an explanation at the end shows that the report before it is complete.
     aside = bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
@@ -52,7 +48,7 @@ def truncated(report: Text) -> Iterator[Issue]:
         yield report.issue("truncated", "error", "the generation was stopped before the report was complete; run it again", span)
     elif _ends_within_a_word(report, text):
         yield report.issue("truncated", "error", "the text ends within a word; raise --max-tokens, or complete it", span)
-    elif not aside and (_HANGS.search(bare) or _OPEN_BOLD.search(line) or (last and last.group().islower())):
+    elif not aside and (_HANGS.search(bare) or (last and last.group().islower())):
         yield report.issue("truncated", "warning", "the text may end within a sentence; check that it is complete", span)
 
 
@@ -75,8 +71,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
         return False
     if not set(word) & set("aeiouy"):  # an abbreviation such as "htn" or "fx", or the beginning of a syllable
         return finder("endings", "onset").fullmatch(word) is not None
-    unknown_ending = last["word"].islower() and len(word) > 3 and word[-2:] not in _endings()
-    return unknown_ending or any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
+    return any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in known)
 
 
 # --- readable
@@ -110,12 +105,6 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
         ("it mixes languages", foreign[0] if foreign and 0.2 <= len(foreign) / len(words) <= 0.8 else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
-
-
-@cache
-def _endings() -> frozenset[str]:
-    counts = Counter(word[-2:] for word in word_list("words") | word_list("clinical_words"))
-    return frozenset(ending for ending, count in counts.items() if count >= 20)
 
 
 # --- sections

@@ -183,7 +183,6 @@ def test_the_beginning_of_a_word_that_the_text_itself_has_is_a_cut(word):
         "Opacity of the left lung and",
         "Heart,",
         "Opacity (probably",
-        "**Normal",
         "1. Scoliosis.\n2.",
         "Pleura:",
         "Follow up with",
