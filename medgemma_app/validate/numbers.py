@@ -10,12 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from medgemma_app.validate.terms import LABS, VITALS
-
-_SPELLED = {" ".join(name).replace("1", "one"): name for name in (*VITALS, *LABS) if 1 < len(name) <= 4}  # "l d l", "a one c"
-_SPELLED |= {spelled.replace("one", "1"): name for spelled, name in _SPELLED.items()} | {"b twelve": "b12"}
 _TOKEN = re.compile(
-    rf"(?<!\w)(?:{'|'.join(sorted(_SPELLED, key=len, reverse=True))})(?!\w)|[xX](?=[0-9])|(?<=[0-9])[dwhmy](?=[0-9])"
+    r"[xX](?=[0-9])|(?<=[0-9])[dwhmy](?=[0-9])"
     r"|[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[^\W\d_][^\W_]*|[^\w\s]|\n",
     re.IGNORECASE,
 )
@@ -65,8 +61,7 @@ def tokenize(text: str) -> Tokens:
     plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
     grouped = _THOUSANDS.sub(lambda one: _BETWEEN_THOUSANDS.sub(",", one[0]), _with_points(plain))
     found = list(_TOKEN.finditer(grouped))
-    texts = [_SPELLED.get(token := one[0].lower(), token) for one in found]
-    return Tokens(texts, [one.start() for one in found], [one.end() for one in found])
+    return Tokens([one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found])
 
 
 def _with_points(text: str) -> str:

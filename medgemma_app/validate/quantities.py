@@ -65,9 +65,8 @@ def written_quantities(text: str) -> tuple[Quantity, ...]:
     for number in numbers(tokens.texts):
         if as_number(tokens.texts[number.first]) is not None and (not found or number.first >= found[-1].last):
             one = _quantity(tokens, number)
-            label = _label(tokens.texts, number) if one.kind in _LABELLED or one.kind == "angle" else ""
-            named = label in LABS.values() or (label and one.kind in ("", "percent", "concentration", *_OWN_KIND))
-            by_label = named or (one.kind == "angle" and label == "temperature")
+            label = _label(tokens.texts, number) if one.kind in _LABELLED else ""
+            by_label = label in LABS.values() or (label and one.kind in ("", "percent", "concentration", *_OWN_KIND))
             found.append(replace(one, kind=label if by_label else _OWN_KIND.get(one.kind, one.kind)))
     return tuple(found)
 
