@@ -25,6 +25,7 @@ _ALONE = {**_PARTS, "once": 1, "twice": 2, "thrice": 3, "couple": 2, "few": 3, "
 _POINTS = (".", "point")
 _OPENERS = frozenset([*SMALL, *TENS, *_ALONE, *_SCALES, *_POINTS, "a"])
 MOST_PARTS = 3  # spoken numbers have few parts ("one oh five"); longer sequences are lists
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")  # "ninety-eight", "two-hundred"
 _ALIKE = str.maketrans("º˚’", "°°'")
 _POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+[0-9]*")  # part of a unit: "17.4 × 10⁹/L"
 # Outside English, 0,9 is less than one and 1.000 is a thousand. Numbers with few decimals are clear, and decide how to read the rest.
@@ -60,7 +61,7 @@ def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
     plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
     grouped = _THOUSANDS.sub(lambda one: _BETWEEN_THOUSANDS.sub(",", one[0]), _with_points(plain))
-    found = list(_TOKEN.finditer(grouped))
+    found = list(_TOKEN.finditer(_HYPHEN.sub(" ", grouped)))
     return Tokens([one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found])
 
 
@@ -100,11 +101,10 @@ def at_token(tokens: Sequence[str], at: int) -> str:
 
 
 def _row(tokens: Sequence[str], at: int) -> Iterator[_Part]:
-    """Consecutive numbers with at most a hyphen or a decimal point between them."""
+    """Consecutive numbers with at most a decimal point between them."""
     while part := number_part(tokens, at):
         yield part
-        mark = at_token(tokens, part[3])
-        at = part[3] + (mark in _POINTS or (mark == "-" and _spoken(tokens, part[3] - 1)))
+        at = part[3] + (at_token(tokens, part[3]) in _POINTS)
 
 
 def number_part(tokens: Sequence[str], at: int) -> _Part | None:
@@ -133,9 +133,8 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
     word = at_token(tokens, at)
     if word not in TENS:
         return SMALL.get(word, 0), at + (word in SMALL)
-    after = at + 1 + (at_token(tokens, at + 1) == "-")
-    unit = 0 if word.endswith("ies") else SMALL.get(at_token(tokens, after), 0)
-    return (10 * TENS[word] + unit, after + 1) if 0 < unit < 10 else (10 * TENS[word], at + 1)
+    unit = 0 if word.endswith("ies") else SMALL.get(at_token(tokens, at + 1), 0)
+    return (10 * TENS[word] + unit, at + 2) if 0 < unit < 10 else (10 * TENS[word], at + 1)
 
 
 def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterator[Number]:

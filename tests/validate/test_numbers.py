@@ -18,6 +18,7 @@ SpO2 94% on RA. | o two sat of ninety four
 HR 72 bpm. | heart rate is seventy-two
 Pulse 104. | pulse one oh four
 Weight 180 lb. | you weigh one eighty
+Ibuprofen 200 mg. | ibuprofen , one of the two-hundreds
 Weight 81.6 kg. | you weigh one hundred and eighty pounds
 Weight 150 lbs. | sixty eight kilograms
 Height 5'6". | you are five foot six
