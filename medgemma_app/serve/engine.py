@@ -78,15 +78,15 @@ class Draws:
         return mx.concatenate(drawn)
 
 
-PIECE = 128  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
-OLDEST = 4  # of so many pieces, one is of the prompt that came first, and of so many requests, one is the first that came
+PIECE = 64  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
+PASSED = 3  # so many pieces, or requests, go before the one that came first; then it is its turn
 
 
 class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
-    """Reads prompts in pieces, the one with the least left first, and gives answers as much time as pieces, so that none stands still."""
+    """Reads prompts in pieces, the shortest prompt first, and gives answers as much time as pieces, so that none stands still."""
 
     reading: list[PromptProcessingBatch]  # prompts of which a part is read
-    pieces: int  # that were read so far
+    passed: int  # pieces of other prompts since the last piece of the one that came first
     decoded: bool  # a token of every answer since the last of them
     owed: float  # seconds of decoding before the next piece of a long prompt, and the next pictures
     _unprocessed_sequences: list[tuple[Any, ...]]
@@ -96,7 +96,7 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
         generator.__class__ = cls
         generator.image_token, generator.reading = image_token, []
-        generator.pieces, generator.decoded, generator.owed = 0, True, 0.0
+        generator.passed, generator.decoded, generator.owed = 0, True, 0.0
 
     @property
     def has_work(self) -> bool:
@@ -123,10 +123,10 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         return [], answers
 
     def _read_piece(self, prompt: PromptProcessingBatch) -> None:
-        self.pieces += 1
         if (size := self._next_piece(np.array(prompt._input_ids[0]))) is not None:
             prompt.prefill_step_size = size
             prompt.prompt_step()
+            mx.eval([cache.state for cache in prompt.prompt_cache])  # a GPU would compute it later, and its time would not be counted
             return
         how = {"compute_logprobs": self.compute_logprobs, "top_logprobs_k": self.top_logprobs_k}
         self._extend_generation_batch(prompt.generate(self.sampler, self.tokenizer.stopping_criteria, **how))
@@ -143,11 +143,13 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
         return int(fitting[-1] if len(fitting) else ends[0])
 
     def _first_in_line(self) -> PromptProcessingBatch:
-        """The prompt to read a piece of: the one with the least left or, in its turn, the one that came first, so that none starves."""
-        line = [(prompt._input_ids.shape[1], prompt.uids[0], prompt) for prompt in self.reading]
+        """The prompt to read a piece of: the shortest or, after PASSED pieces of others, the one that came first."""
+        line = [(prompt._total_prompt_tokens, prompt.uids[0], prompt) for prompt in self.reading]
         line += [(len(row[1]), row[0], row) for row in self._unprocessed_sequences]
-        first = min(line, key=lambda one: one[self.pieces % OLDEST == 0 : 2])[2]
-        return self._begin(first) if isinstance(first, tuple) else first
+        oldest = min(line, key=lambda one: one[1])
+        first = oldest if self.passed >= PASSED else min(line, key=lambda one: one[:2])
+        self.passed = 0 if first is oldest else self.passed + 1
+        return self._begin(first[2]) if isinstance(first[2], tuple) else first[2]
 
     def _begin(self, row: tuple[Any, ...]) -> PromptProcessingBatch:
         self._unprocessed_sequences.remove(row)
@@ -181,7 +183,8 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._id = ALIASES.get(model, model)
         self.most = most or 0
         self._draws = Draws()
-        self._turn, self._waiting = 0, list[QueuedGenerationRequest]()  # in the order in which they came
+        self._waiting = list[QueuedGenerationRequest]()  # in the order in which they came
+        self._passed = 0  # requests that were taken in since the first in that order was
         self._active: dict[int, dict[str, Any]] = {}
         super().__init__(model)
 
@@ -241,10 +244,11 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
             self._waiting.clear()
         if not self._waiting or len(self._active) >= self.most:
             return [], stop
-        self._turn += 1
-        first = min(self._waiting, key=lambda request: request.prompt_tokens) if self._turn % OLDEST else self._waiting[0]
+        oldest = self._waiting[0]
+        first = oldest if self._passed >= PASSED else min(self._waiting, key=lambda request: request.prompt_tokens)
         if self._active and self._batch.owed > 0 and first.raw_inputs["images"]:
             return [], stop
+        self._passed = 0 if first is oldest else self._passed + 1
         self._waiting.remove(first)
         return [first] if self._take_in(first) else [], stop
 

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-from bench_serve import served
+from bench_serve import prompt, served
 from PIL import Image
 
 from medgemma_app.demo import draw_phantom
@@ -66,11 +66,6 @@ def large_body(size: int) -> bytes:
 
 def slow_picture() -> bytes:
     return json.dumps({"scan": base64.b64encode(many_scans(6000, 1000)).decode()}).encode()
-
-
-def prompt(words: int) -> bytes:
-    content = " ".join(str(number % 10) for number in range(words))
-    return json.dumps({"model": "demo", "max_tokens": 8, "messages": [{"role": "user", "content": content}]}).encode()
 
 
 class Attacked:

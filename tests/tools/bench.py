@@ -2,8 +2,8 @@
 
     python tests/tools/bench.py [--json FILE] [PART ...]
 
-Parts: startup, process, overhead, many, serve, repeated, eye, budget, growth, steady. The two sides of a comparison take turns, so
-that a busy machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
+Parts: startup, process, overhead, many, serve, fairness, repeated, eye, budget, growth, steady. The two sides of a comparison take
+turns, so that a busy machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import mlx.core as mx
 from bench_memory import budget, eye, growth, steady
-from bench_serve import serve
+from bench_serve import fairness, serve
 from mlx_vlm import load, stream_generate
 
 from medgemma_app import MedGemma, Options
@@ -216,7 +216,7 @@ def shared(one: list[int], other: list[int]) -> int:
 
 
 PARTS: dict[str, Callable[[], Results]] = {
-    part.__name__: part for part in (startup, process, overhead, many, serve, repeated, eye, budget, growth, steady)
+    part.__name__: part for part in (startup, process, overhead, many, serve, fairness, repeated, eye, budget, growth, steady)
 }
 
 if __name__ == "__main__":

@@ -1,19 +1,25 @@
-"""The server's part of ``make bench``: studies a minute with one request in flight and with sixteen.
+"""The server's parts of ``make bench``: studies a minute with one and with sixteen requests at a time, and how long a short chat waits.
 
-Starts ``medgemma serve`` with the demo on a free port of this machine and asks it for findings reports and SOAP notes in turn,
-on seeds that training never saw. The rounds alternate, so that whatever else the machine does falls on both.
+Each starts ``medgemma serve`` with the demo on a free port of this machine.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from socket import socket
 from typing import Any
+
+import httpx2
 
 from medgemma_app import Model, Options, connect
 from medgemma_app.demo import draw_phantom, write_notes
@@ -60,6 +66,12 @@ def wait_for(url: str, server: subprocess.Popen[bytes], deadline: float) -> None
             time.sleep(0.2)
 
 
+def prompt(words: int) -> bytes:
+    """A request for a chat of 8 tokens."""
+    content = " ".join(str(number % 10) for number in range(words))
+    return json.dumps({"model": "demo", "max_tokens": 8, "messages": [{"role": "user", "content": content}]}).encode()
+
+
 def studies(count: int) -> list[Callable[[Model], Task]]:
     """Findings and notes in turn."""
 
@@ -83,7 +95,7 @@ def studies_a_minute(url: str, count: int, jobs: int) -> float:
 
 
 def serve(count: int = 32, rounds: int = 3) -> dict[str, Any]:
-    """Studies a minute through `medgemma serve`, with sixteen requests in flight against one."""
+    """Studies a minute through `medgemma serve`, sixteen requests at a time against one: findings and notes on seeds unseen in training."""
     with served() as url:
         studies_a_minute(url, 4, 4)  # the first requests compile and look whether pictures are seen
         rates = [[studies_a_minute(url, count, jobs) for jobs in IN_FLIGHT] for _ in range(rounds)]
@@ -92,3 +104,61 @@ def serve(count: int = 32, rounds: int = 3) -> dict[str, Any]:
     row = {"ratio": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1], "one": one, "sixteen": many}
     print(f"  {row['ratio']:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; {many:.0f} against {one:.0f}, {rounds} rounds)")
     return row
+
+
+def two_pictures(seed: int) -> bytes:
+    """A request for a report with two pictures that the server has not seen."""
+    found = {}
+    for name, number in (("scan", seed), ("prior", seed + 1)):
+        draw_phantom(FIRST_SEED + number)[0].save(file := io.BytesIO(), "PNG")
+        found[name] = base64.b64encode(file.getvalue()).decode()
+    return json.dumps({**found, "options": {"max_tokens": 8}}).encode()
+
+
+def fairness(chats: int = 40, at_once: int = 6) -> dict[str, Any]:
+    """A chat of 8 tokens beside six long prompts, or six reports, as a multiple of alone: its time, and the server's CPU time (Linux)."""
+    found: list[subprocess.Popen[bytes]] = []
+    with served(started=found.append) as url, httpx2.Client(base_url=url, timeout=300, trust_env=False) as client:
+
+        def ask(path: str, body: bytes) -> None:
+            client.post(path, content=body, headers={"content-type": "application/json"}).raise_for_status()
+
+        def timed(_: object) -> tuple[float, float]:
+            start, used = time.perf_counter(), cpu_seconds(found[0].pid)
+            ask("/chat/completions", prompt(20))
+            return time.perf_counter() - start, cpu_seconds(found[0].pid) - used
+
+        def beside(path: str, body: Callable[[int], bytes]) -> list[tuple[float, float]]:
+            ended, seeds = threading.Event(), iter(range(0, 1_000_000, 2))
+
+            def ask_on(_: object) -> None:
+                while not ended.is_set():
+                    ask(path, body(next(seeds)))
+
+            with ThreadPoolExecutor(at_once) as pool:
+                asking = pool.map(ask_on, range(at_once))
+                time.sleep(1)
+                try:
+                    return [timed(chat) for chat in range(chats)]
+                finally:
+                    ended.set()
+                    list(asking)
+
+        alone = [timed(chat) for chat in range(chats + 5)][5:]  # the first ones are slower
+        rows = {
+            "prompts of 3,900 tokens": beside("/chat/completions", lambda _: prompt(1940)),
+            "reports with two pictures": beside("/findings", two_pictures),
+        }
+    results = {}
+    for at, clock in enumerate(("seconds", "CPU seconds")):
+        base = statistics.median(row[at] for row in alone) or float("nan")
+        for name, measured in rows.items():
+            times = sorted(row[at] / base for row in measured)
+            results[f"{name}, {clock}"] = {"alone": base, "median": statistics.median(times), "longest": times[-1]}
+            print(f"  {clock} beside {at_once} {name}: median {statistics.median(times):.1f}, longest {times[-1]:.1f} times {base:.3f}")
+    return results
+
+
+def cpu_seconds(process: int) -> float:
+    """The CPU time of a process on Linux, as by clock_getcpuclockid(3); 0 elsewhere."""
+    return time.clock_gettime((~process << 3) | 2) if sys.platform == "linux" else 0.0
