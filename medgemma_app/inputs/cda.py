@@ -15,7 +15,8 @@ from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import text_is_clinical
 from medgemma_app.inputs.lines import Line, Reading, counted
-from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.patient_labels import labelled
+from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient, one_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
@@ -49,7 +50,19 @@ def read_attachment(raw: bytes, kind: str = "") -> Reading:
 
 
 def _as_reading(text: str) -> Reading:
-    return Reading([Line(text)], "text", text_is_clinical(text))
+    one_patient(text, "the attachment", None)
+    return Reading([Line(text)], "text", text_is_clinical(text), patients=[_labelled(text)])
+
+
+def _labelled(text: str) -> Demographics:
+    """What a text says of its patient in labels such as "MRN: 111". Of 05/06/61 either number may be the month."""
+    labels = dict(labelled(text))
+    year, *days = labels.get("born", "").split("-")
+    return Demographics(
+        frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
+        (labels["name"],) if "name" in labels else (),
+        births_of_text=("-".join((year, *days)), "-".join((year, *days[::-1]))) if year else (),
+    )
 
 
 def read_embedded(data: str, kind: str, *, is_base64: bool = True) -> Reading | None:

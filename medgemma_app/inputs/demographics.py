@@ -17,26 +17,34 @@ _NOT_A_NAME = frozenset(("patient", "the"))
 
 @dataclass(frozen=True)
 class Demographics:
-    """The ids, each with its issuer ("" where that is not said), the names, the birth date as ISO writes it, and the sex in words."""
+    """The ids, each with its issuer ("" where that is not said), the names, the birth date as ISO writes it, and the sex in words.
+
+    The ids of a text have its labels for issuers ("id mrn"), and its birth date may be several, of two digits for the year.
+    """
 
     ids: frozenset[tuple[str, str]] = frozenset()
     names: tuple[str, ...] = ()
     born: str = ""
     sex: str = ""
+    births_of_text: tuple[str, ...] = ()
 
     def differ(self, other: Demographics) -> bool:
         """Whether the two cannot be one patient, or have different ids and nothing else that says that they are one."""
         if several_births_or_sexes((self, other)):
             return True
+        births = self._births, other._births
+        if all(births) and not any(one.startswith(its) or its.startswith(one) for one in births[0] for its in births[1]):
+            return True
         few, many = sorted((self, other), key=lambda one: len(one.ids))
-        if any(issuer == its or not issuer or not its for issuer, number in few.ids for its in many._issuers_of.get(number, ())):
+        if any(_may_be_one(issuer, its) for issuer, number in few.ids for its in many._issuers_of.get(_bare(number), ())):
             return False
         if self._issuers & other._issuers:
             return True
         ours, theirs = self._words, other._words
         if ours and theirs and len(ours & theirs) < min(2, len(ours), len(theirs)):
             return True
-        return bool(self.ids and other.ids) and not (ours and theirs and self.born and other.born)
+        has_labels = _is_label(*self._issuers) and _is_label(*other._issuers)  # of registers that cannot be compared
+        return bool(self.ids and other.ids) and not has_labels and not (ours and theirs and all(births))
 
     def called(self) -> set[str]:
         """What a user may call the patient by: the ids and the names."""
@@ -46,7 +54,7 @@ class Demographics:
     def _issuers_of(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for issuer, number in self.ids:
-            found.setdefault(number, set()).add(issuer)
+            found.setdefault(_bare(number), set()).add(issuer)
         return found
 
     @cached_property
@@ -54,9 +62,25 @@ class Demographics:
         return {issuer for issuer, _ in self.ids}
 
     @cached_property
+    def _births(self) -> tuple[str, ...]:
+        return self.births_of_text or ((self.born[2:],) if self.born else ())
+
+    @cached_property
     def _words(self) -> set[str]:
         """The words of all names: a middle name or a title more makes no other patient."""
         return {word for name in self.names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME
+
+
+def _may_be_one(issuer: str, other: str) -> bool:
+    return issuer == other or not issuer or not other or _is_label(issuer) != _is_label(other)
+
+
+def _is_label(*issuers: str) -> bool:
+    return any(issuer.startswith("id ") for issuer in issuers)
+
+
+def _bare(number: str) -> str:
+    return re.sub(r"[\W_]", "", number).lower().lstrip("0")
 
 
 def several_births_or_sexes(known: Iterable[Demographics]) -> bool:

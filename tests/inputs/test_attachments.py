@@ -46,6 +46,7 @@ def bundle(*resources):
     return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in resources]}
 
 
+LETTER = "{}\nChronic hepatitis, cough for three days."
 GLUCOSE = "OBX|1|NM|1^Glucose||182|mg/dL|||||F"
 ED = "OBX|2|ED|1^Letter||^TEXT^XML^Base64^{}||||||F"
 RESULT = (message(JONES, GLUCOSE), "x-application/hl7-v2+er7")
@@ -57,10 +58,24 @@ RESULT = (message(JONES, GLUCOSE), "x-application/hl7-v2+er7")
         bundle(ANN, COUGH, attached(document(JONES))),
         bundle(ANN, COUGH, attached(document({**SMITH, "number": "222"}))),
         bundle(ANN, COUGH, attached(*RESULT)),
+        bundle(ANN, COUGH, attached(LETTER.format("MRN: 222"), "text/plain")),
+        bundle(ANN, COUGH, attached(LETTER.format("Name: Bob Jones"), "text/plain")),
+        bundle(ANN, COUGH, attached(LETTER.format("<p>DOB: 1 February 1950</p>"), "text/html")),
+        message(SMITH, GLUCOSE, ED.format(encoded(LETTER.format("MRN: 222"))).replace("XML", "plain")),
         message(SMITH, GLUCOSE, ED.format(encoded(document(JONES)))),
         message(SMITH, GLUCOSE, ED.format(document({**SMITH, "sex": "M"})).replace("Base64", "A")),
     ],
-    ids=["FHIR with C-CDA", "one issuer, two ids", "FHIR with HL7", "HL7 with C-CDA", "HL7 with C-CDA as it is"],
+    ids=[
+        "FHIR with C-CDA",
+        "one issuer, two ids",
+        "FHIR with HL7",
+        "a number",
+        "a name",
+        "a birth date",
+        "a number in HL7",
+        "HL7 with C-CDA",
+        "HL7 with C-CDA as it is",
+    ],
 )
 def test_an_attachment_of_another_patient_is_refused_or_left_out_where_one_is_chosen(record):
     with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
@@ -76,10 +91,12 @@ def test_an_attachment_of_another_patient_is_refused_or_left_out_where_one_is_ch
     "record",
     [
         bundle(attached(document(SMITH)), attached(document(JONES))),
+        bundle(attached(LETTER.format("MRN: 111"), "text/plain"), attached(LETTER.format("MRN: 222"), "text/plain")),
+        bundle(attached(document(SMITH)), attached(LETTER.format("MRN: 222"), "text/plain")),
         bundle(attached(document({**SMITH, "born": ""})), attached(document({**SMITH, "number": "5", "born": ""}, root="7"))),
         document(SMITH, body=f'<nonXMLBody><text representation="B64">{encoded(document(JONES))}</text></nonXMLBody>'),
     ],
-    ids=["two attachments", "ids of two issuers and one name", "a document in a document"],
+    ids=["two attachments", "two letters", "a document and a letter", "ids of two issuers and one name", "a document in a document"],
 )
 def test_attachments_of_two_patients_are_refused_where_nothing_says_whose_the_record_is(record, called):
     with pytest.raises(InputError):
@@ -92,11 +109,15 @@ def test_attachments_of_two_patients_are_refused_where_nothing_says_whose_the_re
         (bundle(ANN, COUGH, attached(document(SMITH))), "Problems: Chronic hepatitis"),
         (bundle(ANN, COUGH, attached(document({**SMITH, "number": "5"}, root="7"))), "Problems: Chronic hepatitis"),
         (bundle(ANN, COUGH, attached(document({**SMITH, "given": "Ann Mary", "born": "1990"}))), "Problems: Chronic hepatitis"),
+        (bundle(ANN, COUGH, attached(LETTER.format("MRN: 0111  Name: SMITH, Ann  DOB: 01/01/90"), "text/plain")), LETTER[3:]),
+        (bundle(ANN, COUGH, attached(LETTER.format("MRN: 5  Patient name: Ann Smith  DOB: 1990"), "text/plain")), LETTER[3:]),
+        (bundle(attached(LETTER.format("MRN: 111"), "text/plain"), attached(LETTER.format("SSN: 222"), "text/plain")), LETTER[3:]),
         (bundle(COUGH, attached(*RESULT)), "Observation: Glucose: 182 mg/dL"),
         (bundle(ANN, COUGH, attached(message(SMITH, GLUCOSE, ED.format(encoded(RESULT[0]))), "")), "Observation: Glucose: 182 mg/dL"),
         (message(SMITH, GLUCOSE, ED.format(encoded(document(SMITH)))), "Problems: Chronic hepatitis"),
     ],
-    ids=["the same id", "an id of another issuer", "a second name and a year", "HL7 in FHIR", "HL7 in HL7 in FHIR", "C-CDA in HL7"],
+    ids=["the same id", "an id of another issuer", "a second name and a year", "a letter", "a letter of elsewhere",
+         "registers that cannot be compared", "HL7 in FHIR", "HL7 in HL7 in FHIR", "C-CDA in HL7"],
 )  # fmt: skip
 def test_an_attachment_of_the_same_patient_is_read_as_what_it_is(record, told):
     text = read(record).text
