@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 Range = tuple[int, int]  # lowest and highest value, both included
 
@@ -33,6 +34,7 @@ class Condition:
     ages: Range = (18, 90)
     sex: str = ""  # either
     histories: tuple[str, ...] = ()  # the only ones it comes with; () for any
+    needs: Literal["", "BP", "labs"] = ""  # the measurement without which nobody makes this diagnosis
 
 
 # Unit, and whether a value is in tenths.
@@ -86,6 +88,14 @@ DRUGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "tiotropium": (("18 mcg",), ("daily",)),
     "trimethoprim": (("200 mg",), ("twice daily",)),
 }
+
+# Drugs whose dose is raised step by step: they are started with the first of their doses.
+RAISED = frozenset((
+    "amlodipine", "atorvastatin", "bisoprolol", "furosemide", "levothyroxine", "lisinopril", "losartan", "metformin", "ramipril",
+    "sertraline", "spironolactone",
+))  # fmt: skip
+# Drugs of which a patient takes one at most: they act on the same hormone.
+ALTERNATIVES = frozenset(("lisinopril", "losartan", "ramipril"))
 
 # What a patient may have had before: from which age on, and the drugs that are taken for it.
 HISTORIES: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -192,12 +202,12 @@ CONDITIONS = (
     Condition(
         "Hypertension", ("a headache", "dizziness"), (2, 8, "weeks"), ("Normal heart sounds", "Clear lungs"),
         ("amlodipine", "lisinopril", "ramipril", "losartan"), ("Low-salt diet", "Blood pressure diary", "ECG"), (2, 6, "weeks"),
-        {"Creatinine": (60, 110), "Potassium": (36, 49)}, {"systolic": (152, 189), "diastolic": (94, 109)}, (35, 85),
+        {"Creatinine": (60, 110), "Potassium": (36, 49)}, {"systolic": (152, 189), "diastolic": (94, 109)}, (35, 85), needs="BP",
     ),
     Condition(
         "Type 2 diabetes", ("increased thirst", "fatigue", "blurred vision", "frequent urination"), (1, 6, "months"),
         ("Normal foot pulses", "Normal foot sensation"), ("metformin",), ("Low-sugar diet", "Eye screening", "Weight reduction"),
-        (4, 12, "weeks"), {"Glucose": (115, 199), "HbA1c": (58, 96)}, {"weight": (85, 125)}, (35, 80),
+        (4, 12, "weeks"), {"Glucose": (115, 199), "HbA1c": (58, 96)}, {"weight": (85, 125)}, (35, 80), needs="labs",
     ),
     Condition(
         "Migraine", ("a headache", "a headache with nausea"), (4, 48, "hours"), ("Normal neurological examination", "No neck stiffness"),
@@ -268,10 +278,11 @@ CONDITIONS = (
     Condition(
         "Iron deficiency anemia", ("fatigue", "dizziness", "shortness of breath"), (1, 6, "months"), ("Pale conjunctivae", "Clear lungs"),
         ("ferrous sulfate",), ("Blood tests", "Gastroscopy"), (4, 8, "weeks"), {"Hb": (78, 108), "Ferritin": (3, 14)}, {"pulse": (82, 102)},
+        needs="labs",
     ),
     Condition(
         "Hypothyroidism", ("fatigue", "weight gain", "constipation"), (2, 8, "months"), ("Dry skin", "Slow reflexes"), ("levothyroxine",),
-        ("Blood tests",), (6, 8, "weeks"), {"TSH": (120, 600)}, {"pulse": (48, 62)}, (25, 85),
+        ("Blood tests",), (6, 8, "weeks"), {"TSH": (120, 600)}, {"pulse": (48, 62)}, (25, 85), needs="labs",
     ),
     Condition(
         "Eczema", ("an itchy rash", "a dry rash"), (1, 8, "weeks"), ("Red and dry skin", "No blisters"), ("cetirizine",), ("Moisturizer",),

@@ -115,9 +115,9 @@ def _questions(visit: Visit, chance: Chance) -> list[tuple[str, str]]:
         turns += [
             ("Doctor", chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?", "What is the matter?")))
         ]
-        begins = chance.one_of(("I have had", "I've had", "I have", "It is")) + f" {visit.complaint}"
         since = chance.one_of((f" for {visit.lasting}.", f". It started {visit.lasting} ago.")) if visit.lasting else "."
-        turns += [("Patient", begins + since)]
+        begins = ("I have had", "I've had") if since.startswith(" for") else ("I have had", "I've had", "I have", "It is")
+        turns += [("Patient", f"{chance.one_of(begins)} {visit.complaint}{since}")]
     if visit.history:
         answer = chance.one_of(("Yes,", "I have", "Only"))
         turns += [("Doctor", "Do you have any other illnesses?"), ("Patient", f"{answer} {visit.history}.")]
@@ -140,7 +140,7 @@ def _findings(visit: Visit, chance: Chance) -> list[str]:
 
 def _advice(visit: Visit, chance: Chance) -> list[str]:
     diagnosis = (
-        [f"{chance.one_of(('You have', 'This is', 'It looks like', 'I think it is'))} {spoken(visit.diagnosis)}."]
+        [f"{chance.one_of(('You have', 'This is', 'It looks like', 'I think it is'))} {_with_article(spoken(visit.diagnosis))}."]
         if visit.diagnosis
         else []
     )
@@ -149,3 +149,10 @@ def _advice(visit: Visit, chance: Chance) -> list[str]:
 
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _with_article(diagnosis: str) -> str:
+    """As it is said to a patient: "a kidney stone", but "gout"."""
+    if not diagnosis.endswith(("infection", "stone", "strain", "exacerbation", "headache")):
+        return diagnosis
+    return f"{'an' if diagnosis[0] in 'aeiou' else 'a'} {diagnosis}"

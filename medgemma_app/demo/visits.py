@@ -12,7 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, LABS, NORMAL, ORDERS, UNSUITABLE, Condition, Range
+from medgemma_app.demo.conditions import (
+    ALLERGIES,
+    ALTERNATIVES,
+    CONDITIONS,
+    DRUGS,
+    HISTORIES,
+    LABS,
+    NORMAL,
+    ORDERS,
+    RAISED,
+    UNSUITABLE,
+    Condition,
+    Range,
+)
 
 SILENT = "Not documented."
 LONG_NAMES = {"BP": "Blood pressure", "HR": "Heart rate", "Temp": "Temperature", "SpO2": "Oxygen saturation", "Weight": "Weight"}
@@ -127,8 +140,10 @@ def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = Fa
     first_age, history_drugs = HISTORIES[history]
     age = chance.number(max(condition.ages[0], first_age), max(condition.ages[1], first_age + 10))
     taken = chance.some_of(history_drugs, chance.number(1, 2))
+    if ALTERNATIVES.issuperset(taken):
+        taken = taken[:1]
     allergy = chance.one_of([allergy for allergy in ALLERGIES if not any(allergy in UNSUITABLE.get(drug, ()) for drug in taken)])
-    started = [drug for drug in condition.treatments if drug not in taken and not UNSUITABLE.get(drug, frozenset()) & {history, allergy}]
+    started = _treatments(condition, taken, {history, allergy})
     known = chance.often(0.75)  # age and sex
     signs = [sign.format(side=side) for sign in condition.signs]
     visit = Visit(
@@ -146,7 +161,21 @@ def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = Fa
         plan=_plan(condition, started, chance, invented) if chance.often(0.8) else (),
     )
     said = (visit.who, visit.complaint, visit.history, visit.medications, visit.vitals, visit.signs, visit.diagnosis, visit.plan)
-    return visit if sum(map(bool, said)) > 1 else random_visit(chance, invented, long_names=long_names)
+    if sum(map(bool, said)) > 1 and (not visit.diagnosis or _follows(visit, condition)):
+        return visit
+    return random_visit(chance, invented, long_names=long_names)
+
+
+def _treatments(condition: Condition, taken: Sequence[str], reasons: set[str]) -> list[str]:
+    """The drugs to start: none that is taken, none of which only one is taken, none that a history or an allergy speaks against."""
+    forbidden = {*taken, *(ALTERNATIVES if ALTERNATIVES & set(taken) else ())}
+    return [drug for drug in condition.treatments if drug not in forbidden and not UNSUITABLE.get(drug, frozenset()) & reasons]
+
+
+def _follows(visit: Visit, condition: Condition) -> bool:
+    """Whether the notes say what the diagnosis is made from: a complaint or a sign, and the measurement that it needs."""
+    measured = {"": True, "BP": "mmHg" in str(visit.vitals), "labs": bool(visit.labs)}
+    return bool(visit.complaint or visit.signs) and measured[condition.needs]
 
 
 def _history(condition: Condition, chance: Chance) -> str:
@@ -170,8 +199,11 @@ def _lasting(lasting: tuple[int, int, str], chance: Chance) -> str:
     return f"{number} {lasting[2] if number > 1 else lasting[2].removesuffix('s')}"
 
 
-def _prescription(drug: str, chance: Chance, invented: float) -> str:
+def _prescription(drug: str, chance: Chance, invented: float, *, first: bool = False) -> str:
+    """A drug with a dose and a frequency; ``first`` when it is being started."""
     doses, frequencies = DRUGS[drug]
+    if first and drug in RAISED:
+        doses = doses[:1]
     if chance.often(invented):
         drug, doses, frequencies = chance.word(), (f"{chance.number(1, 900)} {chance.one_of(('mg', 'mcg', 'units'))}",), FREQUENCIES
     return f"{drug} {chance.one_of(doses)} {chance.one_of(frequencies)}"
@@ -205,7 +237,7 @@ def _labs(condition: Condition, chance: Chance) -> tuple[tuple[str, str], ...]:
 def _plan(condition: Condition, drugs: Sequence[str], chance: Chance, invented: float) -> tuple[Step, ...]:
     steps = []
     if drugs and chance.often(0.7):
-        drug = _prescription(chance.one_of(drugs), chance, invented)
+        drug = _prescription(chance.one_of(drugs), chance, invented, first=True)
         steps.append(Step(f"Start {drug}", f"start {drug}"))
     for order in chance.some_of(condition.orders, chance.number(0, 2)):
         written = _written(order, chance, invented)

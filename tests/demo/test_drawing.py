@@ -15,7 +15,7 @@ from PIL import Image
 
 from medgemma_app.demo import draw_nodule, draw_pair, draw_phantom, write_notes
 from medgemma_app.demo.__main__ import main
-from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, LABS, ORDERS, UNSUITABLE
+from medgemma_app.demo.conditions import ALLERGIES, ALTERNATIVES, CONDITIONS, DRUGS, HISTORIES, LABS, ORDERS, RAISED, UNSUITABLE
 from medgemma_app.demo.findings import EFFUSIONS, NODULES, Findings, random_findings
 from medgemma_app.demo.phantoms import Body, draw, taken_again
 from medgemma_app.inputs.json_notes import notes_text
@@ -154,13 +154,42 @@ def test_the_tables_of_the_visits_fit_together() -> None:
     assert {order for one in CONDITIONS for order in one.orders} == set(ORDERS)
     assert {lab for one in CONDITIONS for lab in one.labs} == set(LABS)
     assert {name for one in CONDITIONS for name in one.histories} <= set(HISTORIES)
-    assert set(UNSUITABLE) <= set(DRUGS) and {name for names in UNSUITABLE.values() for name in names} <= {*HISTORIES, *ALLERGIES}
+    assert {*RAISED, *ALTERNATIVES, *UNSUITABLE} <= set(DRUGS) and {name for names in UNSUITABLE.values() for name in names} <= {
+        *HISTORIES,
+        *ALLERGIES,
+    }
 
 
 def test_every_dose_and_frequency_is_one_in_which_the_drug_is_taken() -> None:
     for seed in range(300):
         medications = re.findall(r"(?:Medications:|;|Start) ([a-zV ]+) ([\d.]+ (?:mg|mcg|units)) ([a-z0-9 ]+)", write_notes(seed)[1])
         assert all(dose in DRUGS[drug][0] and frequency in DRUGS[drug][1] for drug, dose, frequency in medications), seed
+
+
+def test_a_diagnosis_follows_from_what_the_notes_say() -> None:
+    """A complaint or a sign, and the measurement without which nobody makes it: a blood pressure, or a laboratory value."""
+    needs = {f"{one.diagnosis}.": {"": "", "BP": "BP ", "labs": next(iter(one.labs), "")}[one.needs] for one in CONDITIONS}
+    assert {one.diagnosis for one in CONDITIONS if one.needs} == {
+        "Hypertension",
+        "Type 2 diabetes",
+        "Iron deficiency anemia",
+        "Hypothyroidism",
+    }
+    signs = {sign for one in CONDITIONS for sign in one.signs}
+    for seed in range(1000):
+        said, diagnosis = re.split("ASSESSMENT:\n", write_notes(seed)[1].split("\n\nPLAN")[0])
+        if diagnosis != "Not documented.":
+            said = said.replace("Blood pressure ", "BP ")
+            assert " with " in said or any(sign.split("{")[0] in said for sign in signs), seed
+            assert needs[diagnosis] in said, seed
+
+
+def test_one_drug_of_a_kind_is_taken_and_doses_begin_low() -> None:
+    for seed in range(1000):
+        before, plan = write_notes(seed)[1].split("PLAN:\n")
+        assert sum(f" {drug} " in before + plan for drug in ALTERNATIVES) < 2, seed
+        started = re.findall(r"Start ([a-zV ]+) ([\d.]+ \w+)", plan)
+        assert all(dose == DRUGS[drug][0][0] for drug, dose in started if drug in RAISED), seed
 
 
 def test_no_drug_is_started_that_the_history_an_allergy_or_the_medications_forbid() -> None:
