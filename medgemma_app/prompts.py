@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from medgemma_app.errors import PromptError, expect
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # In a wheel the files are inside the package; in a checkout or an editable install they are beside it.
 FOLDERS = (Path(__file__).parent / "prompt_files", Path(__file__).parent.parent / "prompts")
 
+ReportKind: TypeAlias = Literal["findings", "soap"]
 ANSWER_TOKENS = 2000
 VARIABLES = {"findings": {"header", "indication"}, "soap": {"notes"}, "locate": {"target"}}  # of each kind; $slices for a series
 OPTIONAL_VARIABLES = {"header", "indication"}

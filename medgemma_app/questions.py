@@ -113,7 +113,8 @@ def locate(
 def locate_task(model: Model, scan: Picture, target: str, *, options: Options | None = None) -> Task:
     """Reads the picture; see ``locate``."""
     target = checked_text(target, "target")
-    check_box_options(checked_options(options))
+    if checked_options(options).repetition_penalty not in (None, 1):
+        raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")
     picture = scan if isinstance(scan, Scan) else read_image(scan)
     if not {"width", "height"} <= picture.facts.keys():
         raise InputError("the facts of this scan lack its width and height, so no box could be placed; give the picture or its file")
@@ -137,12 +138,6 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
         return LocateReport(text, {}, validation, generation, origin, picture.warnings, images=captioned(picture), boxes=boxes)
 
     return Task(prompt, checked_options(options, prompt).seeded(), report, retry_penalty=None)
-
-
-def check_box_options(options: Options) -> None:
-    """Raises OptionError for a repetition penalty."""
-    if options.repetition_penalty not in (None, 1):
-        raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")
 
 
 def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,8 +75,12 @@ def findings_many(
     return cast("Iterator[FindingsReport | MedGemmaError]", show_progress(results, scans, progress))
 
 
-def findings_task(
-    model: Model,
+def findings_task(model: Model, scan: Picture | Series, **study: Any) -> Task:
+    """The task of a report for ``model``; the other arguments are those of ``prepare_findings``."""
+    return prepare_findings(scan, **study)[1](model)
+
+
+def prepare_findings(
     scan: Picture | Series,
     *,
     indication: str | None = None,
@@ -83,16 +88,18 @@ def findings_task(
     views: Sequence[Picture] = (),
     prompt: ChosenPrompt | None = None,
     options: Options | None = None,
-) -> Task:
-    """Reads the pictures; see ``findings``. Raises TypeError for an argument of the wrong kind."""
+) -> tuple[Prompt, Callable[[Model], Task]]:
+    """Reads the pictures, without a model; see ``findings``. Returns the prompt, and the function that makes the task for a model.
+
+    Raises TypeError for an argument of the wrong kind, InputError for pictures that cannot be used or are of different patients.
+    """
     _check_list(views, "views", "picture")
     expect(indication, (str, type(None)), "indication must be a string")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
     indication = indication and encodable(indication)
     chosen = None if prompt is None else choose_prompt(prompt, "findings")
-    asked, file = study_prompt(study, indication, before, others, file=chosen)
-    check_model(model)
+    asked, file = _study_prompt(study, indication, before, others, file=chosen)
     header = study.header
     if any(view.header.laterality != header.laterality for view in others):  # views of both sides
         header = replace(header, laterality=None)
@@ -101,7 +108,7 @@ def findings_task(
     if before and isinstance(study, Scan) and is_same_picture(study, before):
         warnings += ("the prior is the same picture as the scan, so comparing them means nothing",)
 
-    def report(generation: Generation, options: Options) -> FindingsReport:
+    def report(model: Model, generation: Generation, options: Options) -> FindingsReport:
         from medgemma_app.validate import validate_findings
 
         text = generation.text.strip()
@@ -119,7 +126,11 @@ def findings_task(
         images = captioned(study, before, others)
         return FindingsReport(text, _sections(file, validation), validation, generation, origin, warnings, images=images)
 
-    return Task(asked, checked_options(options, asked).seeded(), report)
+    def task(model: Model) -> Task:
+        check_model(model)
+        return Task(asked, checked_options(options, asked).seeded(), partial(report, model))
+
+    return asked, task
 
 
 def _sections(file: PromptFile, found: Validation) -> dict[str, str]:
@@ -144,7 +155,7 @@ def captioned(study: Scan | Series, prior: Scan | None = None, views: Sequence[S
     return (*before, ("current", study.image), *((f"view {number}", view.image) for number, view in enumerate(views, 2)))
 
 
-def study_prompt(
+def _study_prompt(
     study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan], *, file: PromptFile | None = None
 ) -> tuple[Prompt, PromptFile]:
     """What the model is shown of a study that has been read.

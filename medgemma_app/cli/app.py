@@ -25,11 +25,11 @@ from medgemma_app.cli.options import (
     Frame,
     Group,
     KeyFile,
+    LocalModel,
     ModelName,
     Patient,
     PromptName,
     Quiet,
-    ReportKind,
     Revision,
     RunOptions,
     Strict,
@@ -43,6 +43,7 @@ from medgemma_app.cli.questions import ask, locate, prompts
 from medgemma_app.cli.streams import errors_become_exit_codes
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.notices import NOTICE, TERMS
+from medgemma_app.prompts import ReportKind
 
 if TYPE_CHECKING:
     from medgemma_app.cli.batch import Make
@@ -84,13 +85,18 @@ def findings(
     window: Window = None,
     slices: Annotated[
         int | None,
-        option(INPUT, "Use at most N slices of a series (default: 85). Also reads a multi-frame DICOM file as a series.", metavar="N"),
+        option(
+            INPUT, "Use at most N slices of a series. Default: 85. A DICOM file with several frames is then read as a series.", metavar="N"
+        ),
     ] = None,
-    series: Annotated[str | None, option(INPUT, "Which series of a folder with several, by its series number.", metavar="N")] = None,
+    series: Annotated[str | None, option(INPUT, "Read the series with this number from a folder that holds several.", metavar="N")] = None,
     prompt: PromptName = None,
     no_pad: Annotated[bool, option(INPUT, "Stretch pictures to a square instead of padding them.", "--no-pad")] = False,
     save_input: Annotated[
-        Path | None, option(OUTPUT, "Save the picture that the model sees as a PNG file. Several are numbered.", metavar="FILE")
+        Path | None,
+        option(
+            OUTPUT, "Save the picture that the model sees as a PNG file; if it sees several, with a number in each name.", metavar="FILE"
+        ),
     ] = None,
 ) -> None:
     """Draft a findings report from a radiograph or a series of slices."""
@@ -100,7 +106,7 @@ def findings(
     from medgemma_app.inputs.images import Series, read_other
     from medgemma_app.inputs.studies import find_studies, read_study
     from medgemma_app.prompts import choose_prompt
-    from medgemma_app.reports import findings_task, study_prompt
+    from medgemma_app.reports import prepare_findings
 
     job, file = Run("findings", run), None if prompt is None else choose_prompt(prompt, "findings")
     found, others = find_studies(scan), [*(view or []), *([prior] if prior else [])]
@@ -113,14 +119,14 @@ def findings(
         scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
         views = [read_other(file, **shown) for file in view or []]
         before = None if prior is None else read_other(prior, **shown)
-        filled, _ = study_prompt(scan, indication, before, views, file=file)
+        filled, task = prepare_findings(scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
         if save_input is not None:
             save_pictures(save_input, filled.images, [study.path, *others], force=run.force)
 
         def make(model: Model) -> Task:
             if isinstance(scan, Series):
                 say_cost(model, filled)
-            return findings_task(model, scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
+            return task(model)
 
         return make
 
@@ -135,7 +141,7 @@ def soap(
     notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of a visit, folders of them, or - for standard input.")],
     patient: Patient = None,
     prompt: PromptName = None,
-    truncate: Annotated[bool, option(INPUT, "Leave out the oldest part of notes that do not fit the model.", "--truncate")] = False,
+    truncate: Annotated[bool, option(INPUT, "If the notes do not fit the model, leave out their oldest part.", "--truncate")] = False,
 ) -> None:
     """Draft a SOAP note from the notes of a visit."""
     from medgemma_app.cli.batch import Run
@@ -166,7 +172,7 @@ def check(
     kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: decided by the headings.")] = None,
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
     header: Annotated[
-        str | None, option(INPUT, 'About the picture, such as "modality DX, body part CHEST, female, 58 years".', metavar="TEXT")
+        str | None, option(INPUT, 'Facts about the picture, such as "modality DX, body part CHEST, female, 58 years".', metavar="TEXT")
     ] = None,
     has_prior: Annotated[bool | None, option(INPUT, "The report compares with an earlier picture.", "--has-prior")] = None,
     spacing: Annotated[bool | None, option(INPUT, "Whether sizes can be measured in the picture.", "--spacing/--no-spacing")] = None,
@@ -189,11 +195,12 @@ def check(
 
 @app.command(cls=Command)
 def export(
-    record: Annotated[str, argument("RECORD|-", "A report as findings --json or soap --json printed it, or a file of results.")],
+    record: Annotated[str, argument("RECORD|-", "A report in JSON, as findings and soap print it with --json, or a file of results.")],
     to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
-    line: Annotated[int | None, option(INPUT, "Which report of a file with several, counted from 1.", metavar="N")] = None,
+    line: Annotated[int | None, option(INPUT, "The report to export from a file that holds several, counted from 1.", metavar="N")] = None,
     scan: Annotated[
-        str | None, option(INPUT, "The DICOM file or folder of slices that the report is about, for .dcm.", metavar="FILE")
+        str | None,
+        option(INPUT, "The DICOM file or folder of slices that the report is about; needed for .dcm and .sr.dcm.", metavar="FILE"),
     ] = None,
     subject: Subject = None,
     force: Force = False,
@@ -206,7 +213,7 @@ def export(
 
 @app.command(cls=Command)
 def serve(
-    model: ModelName = None,
+    model: LocalModel = None,
     revision: Revision = None,
     adapter: Adapter = None,
     host: Annotated[
@@ -218,12 +225,10 @@ def serve(
         option(INPUT, "The key that clients must send. Visible in the process list; --api-key-file is safer.", metavar="KEY"),
     ] = None,
     api_key_file: KeyFile = None,
-    grace: Annotated[
-        float, option(ADVANCED, "How long running requests may take to finish on shutdown.", metavar="SECONDS", min=0, max=3600)
-    ] = 10,
+    grace: Annotated[float, option(ADVANCED, "The time that requests get to finish on shutdown.", metavar="SECONDS", min=0, max=3600)] = 10,
     memory: Annotated[
         float,
-        option(ADVANCED, "How much memory all requests may take, in addition to the model.", metavar="GB", min=0.5, max=1000),
+        option(ADVANCED, "The memory that all requests together may take, in addition to the model.", metavar="GB", min=0.5, max=1000),
     ] = 1,
     quiet: Quiet = False,
 ) -> None:

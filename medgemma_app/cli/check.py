@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
-from medgemma_app.cli.options import ReportKind
 from medgemma_app.cli.output import check_output, json_line, utf8
 from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.model.generation import FinishReason
 from medgemma_app.notices import say, verdict
-from medgemma_app.validate import FinishReason, Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
+from medgemma_app.prompts import ReportKind
+from medgemma_app.validate import Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
 NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from medgemma_app.errors import MedGemmaError, ModelError
 from medgemma_app.model import selftest
-from medgemma_app.model.selftest import GB, Check, memory_bytes
+from medgemma_app.model.selftest import GB, CheckResult, memory_bytes
 from medgemma_app.notices import printable
 from medgemma_app.tasks import package_version
 
@@ -34,9 +34,9 @@ class Doctor:
     """Runs the checks one by one and prints each result at once, or all of them as one JSON object."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self._as_json, self.checks, self.about = as_json, list[Check](), list[str]()
+        self._as_json, self.checks, self.about = as_json, list[CheckResult](), list[str]()
 
-    def run(self, rows: Iterator[Check]) -> None:
+    def run(self, rows: Iterator[CheckResult]) -> None:
         for check in rows:
             self.checks.append(check)
             if not self._as_json:
@@ -73,7 +73,7 @@ def doctor(model: str, *, revision: str | None, endpoint: Endpoint | None, serve
     return run.end()
 
 
-def row(check: Check) -> str:
+def row(check: CheckResult) -> str:
     """A check in at most 80 columns, with the advice below. URLs are never broken, so that they can be copied."""
     width, indent = WIDTH - NAME - 8, " " * (NAME + 8)
     found, advice = (
@@ -85,16 +85,18 @@ def row(check: Check) -> str:
     return "\n".join([head, *(line if len(line) > width else indent + line for line in below)])
 
 
-def machine_checks() -> Iterator[Check]:
+def machine_checks() -> Iterator[CheckResult]:
     """The checks that do not load anything."""
-    yield Check("machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}")
+    yield CheckResult(
+        "machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}"
+    )
     memory = memory_bytes()
     small = "a 4B model of 4 bits alone needs about 3.4 GB; close other programs" if memory < LEAST_MEMORY else ""
-    yield Check("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
+    yield CheckResult("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
     versions = {name: package_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
     advice = f"pip install {' '.join(missing)}" if missing else ""
-    yield Check(
+    yield CheckResult(
         "packages", "failed" if missing else "ok", ", ".join(f"{name} {found or 'missing'}" for name, found in versions.items()), advice
     )
 
@@ -107,29 +109,29 @@ def _chip() -> str:
     return platform.machine()
 
 
-def _server(endpoint: Endpoint, name: str | None) -> Iterator[Check]:
+def _server(endpoint: Endpoint, name: str | None) -> Iterator[CheckResult]:
     from medgemma_app.remote import connect_to
 
     try:
         model = connect_to(endpoint, name)
-        yield Check("server", "ok", f"{endpoint.host} answers; its model is {model.id}")
+        yield CheckResult("server", "ok", f"{endpoint.host} answers; its model is {model.id}")
         from medgemma_app.remote.selftest import endpoint_checks
 
         yield from endpoint_checks(model)
     except MedGemmaError as error:
-        yield Check("server", "failed", str(error), "check that the server is running, has the model loaded, and accepts the key")
+        yield CheckResult("server", "failed", str(error), "check that the server is running, has the model loaded, and accepts the key")
 
 
-def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[Check]:
+def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator[CheckResult]:
     from medgemma_app.model.checkpoint import ALIASES
     from medgemma_app.model.local import MedGemma
 
     name = name if Path(name).is_dir() else ALIASES.get(name, name)
     run.about.append(f"{selftest.backend()}, {memory_bytes() / GB:.0f} GB")
     if selftest.backend() == "cpu":
-        yield Check("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model needs Apple silicon or CUDA")
+        yield CheckResult("backend", "look", "mlx computes on the CPU", "fine for the demo; a 4B model needs Apple silicon or CUDA")
     else:
-        yield Check("backend", "ok", selftest.backend())
+        yield CheckResult("backend", "ok", selftest.backend())
     here = yield from _files(name, revision)
     yield from _hub(name, full)
     loaded = (yield from _load(run, name, revision)) if here else None
@@ -142,7 +144,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
     subject = loaded or demo
     if subject is not demo and not full and selftest.takes_hours():
         found = "a model of this size takes hours on the CPU: the demo is checked instead"
-        yield Check("left out", "look", found, "give --full to check it anyway")
+        yield CheckResult("left out", "look", found, "give --full to check it anyway")
         subject = demo
     for title, checks in (
         ("picture", lambda: [selftest.picture_check(subject)]),
@@ -154,7 +156,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         yield from made if name == "demo" or subject is not demo else map(_of_the_demo, made)
 
 
-def _load(run: Doctor, name: str, revision: str | None) -> Generator[Check, None, MedGemma | None]:
+def _load(run: Doctor, name: str, revision: str | None) -> Generator[CheckResult, None, MedGemma | None]:
     """Loads the model; returns None where that fails."""
     from medgemma_app.model.local import MedGemma
 
@@ -162,29 +164,29 @@ def _load(run: Doctor, name: str, revision: str | None) -> Generator[Check, None
     try:
         loaded = MedGemma.load(name, revision=revision)
     except ModelError as error:
-        yield Check("load", "failed", str(error), "the other checks use the demo model")
+        yield CheckResult("load", "failed", str(error), "the other checks use the demo model")
         return None
     seconds, description = time.perf_counter() - start, selftest.describe(loaded)
     run.about.append(f"model {_public(name)}: {description}")
-    yield Check("load", "ok", f"{seconds:.1f} s, {description}", figures={"seconds": seconds})
+    yield CheckResult("load", "ok", f"{seconds:.1f} s, {description}", figures={"seconds": seconds})
     return loaded
 
 
-def _of_the_demo(check: Check) -> Check:
+def _of_the_demo(check: CheckResult) -> CheckResult:
     """Marks a check of the demo, so that its figures are not taken for those of the requested model."""
     return replace(check, found=f"demo: {check.found}", figures={f"demo_{name}": value for name, value in check.figures.items()})
 
 
-def _checked(name: str, checks: Callable[[], list[Check]]) -> Iterator[Check]:
+def _checked(name: str, checks: Callable[[], list[CheckResult]]) -> Iterator[CheckResult]:
     """Runs a check; an error that it raises becomes a failed check."""
     try:
         yield from checks()
     except (MedGemmaError, RuntimeError, ValueError) as error:  # mlx reports everything as RuntimeError or ValueError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Check(name, "failed", reason[:200], "report the line below as an issue")
+        yield CheckResult(name, "failed", reason[:200], "report the line below as an issue")
 
 
-def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
+def _files(name: str, revision: str | None) -> Generator[CheckResult, None, bool]:
     """Checks for the model's files and for free disk space, without the network; returns whether the files are there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -194,7 +196,7 @@ def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
         local = local_folder(name) is not None
     except ModelError as error:
         found, _, advice = str(error).partition("; ")
-        yield Check("model files", "failed", found, advice)
+        yield CheckResult("model files", "failed", found, advice)
         return False
     cache = Path(constants.HF_HUB_CACHE)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -203,13 +205,13 @@ def _files(name: str, revision: str | None) -> Generator[Check, None, bool]:
     shown = str(cache).replace(str(Path.home()), "~")
     advice = "" if here else f"download it with: hf download {name} (or run findings once); the demo is checked instead"
     place = "" if local else f" (cache: {shown})"
-    yield Check("model files", "ok" if here else "look", f"{name} is {'' if here else 'not '}on this machine{place}", advice)
+    yield CheckResult("model files", "ok" if here else "look", f"{name} is {'' if here else 'not '}on this machine{place}", advice)
     scarce = "delete models that you no longer use: hf cache prune" if free < LEAST_DISK and not here else ""
-    yield Check("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
+    yield CheckResult("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
     return here
 
 
-def _hub(name: str, full: bool) -> Iterator[Check]:
+def _hub(name: str, full: bool) -> Iterator[CheckResult]:
     """The licence, and whether a login is stored; only with ``full`` the hub is asked whether it accepts that login."""
     from huggingface_hub import auth_check, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -217,14 +219,14 @@ def _hub(name: str, full: bool) -> Iterator[Check]:
     from medgemma_app.model.checkpoint import LICENCE
 
     login = "a login token is stored" if get_token() else "no login token is stored (only google/* needs one: hf auth login)"
-    yield Check("licence", "ok", f"terms of use: {LICENCE}; {login}")
+    yield CheckResult("licence", "ok", f"terms of use: {LICENCE}; {login}")
     if full and name.count("/") == 1 and not Path(name).expanduser().is_dir():
         try:
             auth_check(name)
-            yield Check("hub", "ok", f"{name} may be downloaded")
+            yield CheckResult("hub", "ok", f"{name} may be downloaded")
         except (HFValidationError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
             advice = f"accept the licence at https://huggingface.co/{name}, then: hf auth login; or check the network"
-            yield Check("hub", "look", f"{name} cannot be downloaded: {type(error).__name__}", advice)
+            yield CheckResult("hub", "look", f"{name} cannot be downloaded: {type(error).__name__}", advice)
 
 
 def _public(name: str) -> str:

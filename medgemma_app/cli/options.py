@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
 DEFAULT_JOBS, DEFAULT_TIMEOUT = 8, 300.0
-INPUT, MODEL, OUTPUT, ADVANCED = PANELS = ("Input", "Model", "Output", "Advanced")
-ReportKind: TypeAlias = Literal["findings", "soap"]
+INPUT, MODEL, OUTPUT, ADVANCED, HELP = PANELS = ("Input", "Model", "Output", "Advanced", "Help")
 
 
 def argument(metavar: str, text: str) -> Any:
@@ -33,25 +32,21 @@ def option(panel: str, text: str, *names: str, **how: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
-ModelName = Annotated[
-    str | None,
-    option(
-        MODEL,
-        "The model: a Hugging Face id, a folder, 4b, 1.5-4b, 27b, 27b-text or demo. With --endpoint, its name on the server.",
-        "--model",
-        metavar="MODEL",
-        envvar="MEDGEMMA_MODEL",
-        show_default=DEFAULT_MODEL,
-    ),
-]
+def _model(more: str = "") -> Any:
+    text = f"The model: a Hugging Face id, a folder, 4b, 1.5-4b, 27b, 27b-text or demo{more}. Default: {DEFAULT_MODEL}."
+    return option(MODEL, text, "--model", metavar="MODEL", envvar="MEDGEMMA_MODEL")
+
+
+LocalModel = Annotated[str | None, _model()]
+ModelName = Annotated[str | None, _model("; with --endpoint, its name on the server")]
 Revision = Annotated[str | None, option(MODEL, "Branch, tag or commit of a Hugging Face model.", metavar="NAME")]
 Adapter = Annotated[
     str | None, option(MODEL, "A LoRA adapter for the model: the folder that PEFT or mlx-vlm saved it in.", metavar="FOLDER")
 ]
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
-Patient = Annotated[str | None, option(INPUT, "Whose notes to use from a record of several patients.", metavar="ID")]
-Frame = Annotated[int | None, option(INPUT, "Which frame or page to read from files with several, counted from 1.", metavar="N")]
+Patient = Annotated[str | None, option(INPUT, "Use only the notes of this patient from a record of several.", metavar="ID")]
+Frame = Annotated[int | None, option(INPUT, "The frame or page to read from a file that has several, counted from 1.", metavar="N")]
 Window = Annotated[str | None, option(INPUT, "Window centre and width for DICOM files, such as 40/400.", metavar="C/W")]
 PromptName = Annotated[
     str | None, option(INPUT, "Use this prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
@@ -99,7 +94,7 @@ class RunOptions:
     quiet: Quiet = False
     show_thinking: Annotated[bool, option(OUTPUT, "Show the model's reasoning on standard error.", "--show-thinking")] = False
     max_tokens: Annotated[
-        int | None, option(ADVANCED, "Stop after this many tokens. Default: 2000, for soap fewer if the notes are short.", metavar="N")
+        int | None, option(ADVANCED, "Stop after this many tokens. Default: 2000; for a SOAP note of short notes, fewer.", metavar="N")
     ] = None
     temperature: Annotated[float, option(ADVANCED, "Randomness of sampling. 0 always takes the likeliest token.", metavar="T")] = 0.0
     top_k: Annotated[int, option(ADVANCED, "Sample from the K likeliest tokens. 0 means all.", metavar="K")] = 0
@@ -148,13 +143,14 @@ class RunOptions:
         )
 
 
-def collected(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the fields of RunOptions to the options of ``command``, which receives them as one argument, ``run``."""
-    hints = get_type_hints(RunOptions, include_extras=True)
+def collected(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+    """Adds the fields of RunOptions, except those in ``without``, to the options of ``command``, which receives them as ``run``."""
+    hints = {name: hint for name, hint in get_type_hints(RunOptions, include_extras=True).items() if name not in without}
     signature = inspect.signature(command, eval_str=True)
     shared = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
         for field in fields(RunOptions)
+        if field.name in hints
     ]
 
     def call(**values: Any) -> None:
@@ -181,7 +177,7 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
                 name = (parameter.param_type_name == "argument" and parameter.metavar) or record[0]
-                rows[getattr(parameter, "rich_help_panel", None) or ADVANCED].append((name, record[1]))
+                rows[getattr(parameter, "rich_help_panel", None) or HELP].append((name, record[1]))
         for panel in PANELS:
             if rows[panel]:
                 with formatter.section(panel):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medgemma_app.cli.options import ADVANCED, OUTPUT, AsJson, Frame, Patient, RunOptions, Window, argument, collected, option
+from medgemma_app.cli.options import ADVANCED, OUTPUT, Frame, Patient, RunOptions, Window, argument, collected, option
 from medgemma_app.errors import OptionError
 from medgemma_app.notices import say
 
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import LocateReport, Report
 
 NO_INPUT = "question"  # what a question about no file is called
+FOR_REPORTS = {"subject", "batch_size", "jobs"}  # options that an answer to one question has no use for
 
 
-@collected
+@partial(collected, without=FOR_REPORTS)
 def ask(
     run: RunOptions,
     words: Annotated[
@@ -71,7 +73,7 @@ def _read_schema(path: Path) -> str:
         raise OptionError(f"{shown_name(path)} is not UTF-8 text; give a JSON schema") from error
 
 
-@collected
+@partial(collected, without=FOR_REPORTS | {"repetition_penalty"})
 def locate(
     run: RunOptions,
     scan: Annotated[str, argument("SCAN", "One picture or DICOM file.")],
@@ -89,11 +91,10 @@ def locate(
     from medgemma_app.export.html import png
     from medgemma_app.inputs.images import read_image
     from medgemma_app.inputs.studies import StudyList, StudySource
-    from medgemma_app.questions import check_box_options, checked_text, locate_task
+    from medgemma_app.questions import checked_text, locate_task
     from medgemma_app.tasks import LocateReport
 
     job, target = Run("locate", run), checked_text(target, "target")
-    check_box_options(job.options)
     if save_boxes is not None:
         check_output(save_boxes, "--save-boxes", [scan], force=run.force)
     shown: dict[str, Any] = {"frame": frame, "window": window}
@@ -127,7 +128,7 @@ def _exists(path: str) -> bool:
         return False
 
 
-def prompts(as_json: AsJson = False) -> None:
+def prompts(as_json: Annotated[bool, option(OUTPUT, "Print JSON, one object per prompt file.", "--json")] = False) -> None:
     """List the prompt files that come with this program."""
     from medgemma_app.cli.output import json_line
     from medgemma_app.prompts import prompt_paths, read_prompt

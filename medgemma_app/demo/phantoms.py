@@ -16,7 +16,7 @@ from PIL import Image
 
 from medgemma_app.demo.findings import SIDES, Findings, Side, Zone, random_findings, random_pair
 
-Box = tuple[int, int, int, int]  # y0, x0, y1, x1 in thousandths of the picture's height and width
+Edges = tuple[int, int, int, int]  # y0, x0, y1, x1 in thousandths of the picture's height and width
 Field = NDArray[np.float32]  # [256, 256], a brightness or a mask between 0 and 1
 
 SIZE = 256
@@ -57,7 +57,7 @@ class Drawing:
     fluid: dict[Side, Field]
     nodule: Field
 
-    def box(self) -> Box | None:
+    def box(self) -> Edges | None:
         """Where the nodule is, or None where there is none."""
         rows, columns = (np.flatnonzero((self.nodule > 0.5).any(axis)) for axis in (1, 0))
         if not rows.size:
@@ -83,7 +83,7 @@ def draw_pair(seed: int) -> tuple[Image.Image, Image.Image, str]:
     return as_picture(first), as_picture(second), current.report(comparison)
 
 
-def draw_nodule(seed: int) -> tuple[Image.Image, Box | None]:
+def draw_nodule(seed: int) -> tuple[Image.Image, Edges | None]:
     """A drawn chest radiograph, and the box of its nodule; None where it has no nodule."""
     rng = np.random.default_rng([seed, 4])
     drawing = draw(random_findings(rng, nodules=0.9), random_body(rng), rng)

@@ -1,6 +1,6 @@
 """Checks of a loaded model that users can run on their own machine: pictures, exactness, speed and memory.
 
-Every check is a function from a model to a ``Check``. They only use drawings and invented notes.
+Every check is a function from a model to a ``CheckResult``. They only use drawings and invented notes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GB = 1e9
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """The result of one check: what was found, and for every verdict but "ok" what to do. ``figures`` are for programs."""
 
     name: str
@@ -99,7 +99,7 @@ def describe(model: MedGemma) -> str:
     return f"{config.text_config.num_hidden_layers} layers of width {config.text_config.hidden_size}, {precision}"
 
 
-def picture_check(model: MedGemma) -> Check:
+def picture_check(model: MedGemma) -> CheckResult:
     """Checks that two drawings and a black picture differ in their embeddings and in the log-probabilities of the first token."""
     import mlx.core as mx
     from PIL import Image
@@ -107,24 +107,24 @@ def picture_check(model: MedGemma) -> Check:
     from medgemma_app.demo import draw_phantom
 
     if not sees(model):
-        return Check(
+        return CheckResult(
             "picture", "look", "a text-only model: soap works, findings does not", "for pictures, use a 4B or a multimodal 27B model"
         )
     drawn = [draw_phantom(seed)[0] for seed in range(2)]
     pictures = [*drawn, Image.new("RGB", drawn[0].size)]
     seen = [_seen(model, picture) for picture in pictures]
     if not all(bool(mx.all(mx.isfinite(array))) for pair in seen for array in pair):
-        return Check(
+        return CheckResult(
             "picture", "failed", "NaN or infinity in the answer to a picture", "use a bfloat16, float32, 8-bit or 4-bit checkpoint"
         )
     embeddings, logprobs = (min(_apart(a[at], b[at], at == 0) for a, b in [*pairwise(seen), (seen[0], seen[2])]) for at in (0, 1))
     figures = {"embeddings": embeddings, "logprobs": logprobs}
     found = f"two drawings and a black picture differ by {embeddings:.2g} (embeddings), {logprobs:.2g} (log-probabilities)"
     if min(embeddings, logprobs) > SEEN:
-        return Check("picture", "ok", found, figures=figures)
+        return CheckResult("picture", "ok", found, figures=figures)
     where = "the vision tower" if embeddings <= SEEN else "the language model"
     advice = f"{where} ignores the picture: do not use findings; download the checkpoint again, or use another conversion"
-    return Check("picture", "failed", found, advice, figures)
+    return CheckResult("picture", "failed", found, advice, figures)
 
 
 def _seen(model: MedGemma, picture: Image) -> tuple[Any, Any]:
@@ -146,7 +146,7 @@ def _apart(one: Any, other: Any, relative: bool) -> float:
     return float(gap / (largest or 1.0))
 
 
-def reference_check(demo: MedGemma) -> Check:
+def reference_check(demo: MedGemma) -> CheckResult:
     """Compares the demo with the figures of transformers: prompt ids, greedy tokens, log-probabilities, embeddings."""
     import numpy as np
 
@@ -165,18 +165,20 @@ def reference_check(demo: MedGemma) -> Check:
     found = f"{len(known['prompts'])} prompts: same ids and tokens as transformers, {near}"
     figures = {"logprobs": gap, "embeddings": embedding, "tolerance": EXACT}
     if not wrong and max(gap, embedding) <= EXACT:
-        return Check("reference", "ok", found, figures=figures)
+        return CheckResult("reference", "ok", found, figures=figures)
     if not wrong and max(gap, embedding) <= COARSE:
-        return Check("reference", "look", found, "this backend rounds more coarsely; with CUDA, try MLX_ENABLE_TF32=0", figures)
+        return CheckResult("reference", "look", found, "this backend rounds more coarsely; with CUDA, try MLX_ENABLE_TF32=0", figures)
     found = f"tokens differ from the reference for {', '.join(wrong)}" if wrong else found
-    return Check("reference", "failed", found, "answers on this machine are not MedGemma's: report the line below as an issue", figures)
+    return CheckResult(
+        "reference", "failed", found, "answers on this machine are not MedGemma's: report the line below as an issue", figures
+    )
 
 
 def _greedy(model: MedGemma, prompt: Prompt, steps: int = STEPS) -> list[Token]:
     return [token for token in model.stream(prompt, Options(max_tokens=steps)) if token.id is not None]
 
 
-def repeat_check(model: MedGemma) -> Check:
+def repeat_check(model: MedGemma) -> CheckResult:
     """Checks that greedy decoding and the encoding of a picture give the same result twice."""
     import mlx.core as mx
 
@@ -184,14 +186,14 @@ def repeat_check(model: MedGemma) -> Check:
     looks = [model._loaded.encode_image(image, fresh=True) for image in prompt.images[:1] for _ in range(2)]
     ids = [[token.id for token in _greedy(model, prompt)] for _ in range(2)]
     if ids[0] != ids[1]:
-        return Check("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
+        return CheckResult("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
     if looks and not bool(mx.array_equal(looks[0], looks[1])):
         found = "encoding a picture twice gives different embeddings, but the same tokens"
-        return Check("repeatable", "look", found, "reports may rarely differ between runs")
-    return Check("repeatable", "ok", f"the same {'embeddings and ' * bool(looks)}{len(ids[0])} tokens twice")
+        return CheckResult("repeatable", "look", found, "reports may rarely differ between runs")
+    return CheckResult("repeatable", "ok", f"the same {'embeddings and ' * bool(looks)}{len(ids[0])} tokens twice")
 
 
-def batch_check(model: MedGemma) -> Check:
+def batch_check(model: MedGemma) -> CheckResult:
     """Prompts decoded together get the answers they get alone."""
     import mlx.core as mx
 
@@ -205,13 +207,13 @@ def batch_check(model: MedGemma) -> Check:
     same = sum(one == alone for one, alone in pairs)
     found, figures = f"{same} of {len(prompts)} prompts have the same tokens in a batch as alone", {"same": same, "prompts": len(prompts)}
     if same == len(prompts):
-        return Check("batch", "ok", found, figures=figures)
+        return CheckResult("batch", "ok", found, figures=figures)
     exact = model._loaded.model.language_model.model.norm.weight.dtype == mx.float32
     advice = "use --batch-size 1" + ("" if exact else ", if answers must not depend on it: this checkpoint's precision rounds differently")
-    return Check("batch", "failed" if exact or len(pairs) < len(prompts) else "look", found, advice, figures)
+    return CheckResult("batch", "failed" if exact or len(pairs) < len(prompts) else "look", found, advice, figures)
 
 
-def speed_checks(model: MedGemma) -> list[Check]:
+def speed_checks(model: MedGemma) -> list[CheckResult]:
     """Times a full findings report and a full SOAP note, and measures their peak memory."""
     from medgemma_app.demo import draw_phantom, write_notes
     from medgemma_app.reports import findings, soap
@@ -230,7 +232,7 @@ def speed_checks(model: MedGemma) -> list[Check]:
     return [*rows, _memory(peak)]
 
 
-def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> Check:
+def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> CheckResult:
     first, last, tokens = times[0], times[-1], made.generated_tokens or 0
     rate = (tokens - 1) / (last - first) if last > first else 0.0
     figures = {
@@ -243,31 +245,33 @@ def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> 
     found = f"{tokens} tokens in {last:.1f} s: first after {first:.2f} s ({made.prompt_tokens} prompt tokens), then {rate:.0f} a second"
     if made.finish_reason != "stop" or not valid:
         cause = f"ended with {made.finish_reason!r}" if made.finish_reason != "stop" else "the checks found an error in it"
-        return Check(name, "look", f"{found}; {cause}", "the input was a drawing or invented: try a real study too", figures)
+        return CheckResult(name, "look", f"{found}; {cause}", "the input was a drawing or invented: try a real study too", figures)
     if rate < SLOW_TOKENS or first > SLOW_PICTURE:
-        return Check(name, "look", found, "slow: use a 4-bit checkpoint on Apple silicon or CUDA, and close other programs", figures)
-    return Check(name, "ok", found, figures=figures)
+        return CheckResult(name, "look", found, "slow: use a 4-bit checkpoint on Apple silicon or CUDA, and close other programs", figures)
+    return CheckResult(name, "ok", found, figures=figures)
 
 
-def _memory(peak: int) -> Check:
+def _memory(peak: int) -> CheckResult:
     import mlx.core as mx
 
     allowed = int(mx.device_info().get("max_recommended_working_set_size", memory_bytes()))
     found = f"peak {peak / GB:.2f} GB of {allowed / GB:.1f} GB that mlx may use"
     figures = {"peak_bytes": peak, "allowed_bytes": allowed}
     if peak > 0.8 * allowed:
-        return Check(
+        return CheckResult(
             "peak memory", "look", found, "close other programs, or use a checkpoint with fewer bits; long series will not fit", figures
         )
-    return Check("peak memory", "ok", found, figures=figures)
+    return CheckResult("peak memory", "ok", found, figures=figures)
 
 
-def transformers_check(demo: MedGemma) -> Check:
+def transformers_check(demo: MedGemma) -> CheckResult:
     """Compares the demo's greedy answers with transformers on this machine, in one forward pass each."""
     try:
         torch: Any = import_module("torch")  # not a dependency: users who want this comparison install it
     except ImportError:
-        return Check("transformers", "look", "not compared: torch is not installed", "pip install torch, then run this again with --full")
+        return CheckResult(
+            "transformers", "look", "not compared: torch is not installed", "pip install torch, then run this again with --full"
+        )
     import numpy as np
     from transformers import Gemma3ForConditionalGeneration
 
@@ -287,4 +291,4 @@ def transformers_check(demo: MedGemma) -> Check:
         gap = max(gap, *(abs(float(value) - (token.logprob or 0)) for value, token in zip(chosen, tokens, strict=True)))
     verdict: Verdict = "ok" if gap <= EXACT else "look" if gap <= COARSE else "failed"
     advice = "" if verdict == "ok" else "see the row reference"
-    return Check("transformers", verdict, f"log-probabilities within {gap:.1e} of transformers", advice, {"logprobs": gap})
+    return CheckResult("transformers", verdict, f"log-probabilities within {gap:.1e} of transformers", advice, {"logprobs": gap})

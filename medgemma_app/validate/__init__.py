@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.validate.core import FinishReason, Issue, Severity, Validation
+from medgemma_app.validate.core import Issue, Severity, Validation
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from medgemma_app.validate.reports import validate_answer, validate_findings, validate_soap
 
 __all__ = [
-    "FinishReason",
     "Issue",
     "Severity",
     "Validation",

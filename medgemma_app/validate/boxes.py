@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from medgemma_app.validate.core import FinishReason, Issue, Validation, excerpt
+from medgemma_app.model.generation import FinishReason
+from medgemma_app.validate.core import Issue, Validation, excerpt
 from medgemma_app.validate.reports import validate_answer
 
 SCALE = 1000  # what the prompt asks for; the technical report (arXiv 2507.05201) also speaks of 0..1

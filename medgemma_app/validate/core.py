@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.model.generation import FinishReason
 from medgemma_app.validate.sections import OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
@@ -26,7 +27,6 @@ SourceCode: TypeAlias = Literal[
 ]  # fmt: skip
 BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
 Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
-FinishReason: TypeAlias = Literal["stop", "length", "repetition", "cancelled"]
 LONGEST_EXCERPT = 80
 # About ten times the length of a usual report, or of the notes of a visit.
 LONGEST_TEXT = 40_000

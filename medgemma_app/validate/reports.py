@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.model.generation import FinishReason
+from medgemma_app.prompts import ReportKind
 from medgemma_app.validate import medications, narrative, person, values
 from medgemma_app.validate.answers import refusal, unfilled_template
-from medgemma_app.validate.core import Check, FinishReason, Issue, Text, Validation, run, sentence_spans
+from medgemma_app.validate.core import Check, Issue, Text, Validation, run, sentence_spans
 from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
-from medgemma_app.validate.sections import Kind, Sections, from_mapping, parse
+from medgemma_app.validate.sections import Sections, from_mapping, parse
 from medgemma_app.validate.terms import Source, read_source
 
 FINDINGS = ("findings", "impression")
@@ -77,7 +79,7 @@ def validate_soap(
 
 
 def _parsed(
-    text: str, kind: Kind, usual: Sequence[str], sections: Sequence[str], optional: Sequence[str]
+    text: str, kind: ReportKind, usual: Sequence[str], sections: Sequence[str], optional: Sequence[str]
 ) -> tuple[Sections, tuple[str, ...]]:
     """The text cut at its headings, and the sections to check: the required ones, and the optional ones that it has.
 

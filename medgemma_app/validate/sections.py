@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice, pairwise
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, TypeAlias, get_args
 
+from medgemma_app.prompts import ReportKind
 from medgemma_app.validate.lists import entries
 
-Kind: TypeAlias = Literal["findings", "soap"]
-Headings: TypeAlias = Kind | tuple[str, ...]  # the usual headings of a kind of report, or the names that the caller gives
+Headings: TypeAlias = ReportKind | tuple[str, ...]  # the usual headings of a kind of report, or the names that the caller gives
 OTHER = "other"
 LONGEST_HEADING = 60
 _AFTER_ALL = 3
@@ -129,7 +129,7 @@ def parse(text: str, kind: Headings) -> Sections:
     return Sections(text[: opened[0].line if opened else None].strip(), tuple(sections))
 
 
-def from_mapping(sections: Mapping[str, str], kind: Kind) -> tuple[str, Sections]:
+def from_mapping(sections: Mapping[str, str], kind: ReportKind) -> tuple[str, Sections]:
     """The text made of the given sections, and its sections; a key that is not the name of a section becomes "other"."""
     text, found = "", []
     for key, written in sections.items():
@@ -194,7 +194,7 @@ def _spelled(heading: str) -> str:
 
 def is_heading(written: str) -> bool:
     """Whether the words are the name of a section, such as "[Physical Exam]"."""
-    return any(_name(written, kind) for kind in get_args(Kind))
+    return any(_name(written, kind) for kind in get_args(ReportKind))
 
 
 def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:

@@ -211,7 +211,7 @@ def test_help_groups_every_option_in_panels_and_shows_each_command_in_a_whole_li
     assert "--install-completion" in top
     text = CliRunner().invoke(app, ["findings", "--help"]).stdout
     panels = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert panels == ["Input", "Model", "Output", "Advanced"]
+    assert panels == ["Input", "Model", "Output", "Advanced", "Help"]
     named = {f"--{name.replace('_', '-')}" for name in RunOptions.__dataclass_fields__} - {"--as-json"} | {"--json"}
     assert [option for option in sorted(named) if f"{option} " not in text] == []
 

@@ -19,7 +19,7 @@ from medgemma_app.cli import doctor as rows
 from medgemma_app.cli.app import app
 from medgemma_app.cli.doctor import row
 from medgemma_app.model import selftest
-from medgemma_app.model.selftest import Check
+from medgemma_app.model.selftest import CheckResult
 from medgemma_app.remote.selftest import endpoint_checks
 
 MODEL_ROWS = {"load", "reference", "picture", "repeatable", "batch", "findings", "soap", "peak memory"}
@@ -53,7 +53,7 @@ def blind_result(blind):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selftest, "REPORT_TOKENS", 8)
         patch.setattr(selftest, "STEPS", 4)
-        patch.setattr(selftest, "reference_check", lambda demo: Check("reference", "ok", ""))
+        patch.setattr(selftest, "reference_check", lambda demo: CheckResult("reference", "ok", ""))
         return doctor("--model", blind, "--json")
 
 
@@ -189,7 +189,7 @@ def test_full_says_how_to_compare_with_transformers(demo, monkeypatch):
 
 def test_rows_wrap_at_80_columns_break_no_address_and_hide_control_characters():
     address = "https://example.org/" + "a-long-name/" * 4
-    text = row(Check("picture", "failed", f"word {address} \x1b[31m" + "word " * 30, "do this " * 20))
+    text = row(CheckResult("picture", "failed", f"word {address} \x1b[31m" + "word " * 30, "do this " * 20))
     assert max(map(len, text.splitlines())) <= 80
     assert address in text
     assert "\x1b" not in text

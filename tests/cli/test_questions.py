@@ -193,9 +193,10 @@ def test_a_prompt_that_does_not_fit_is_one_line_before_the_model_is_loaded(medge
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_locate_refuses_a_repetition_penalty_before_the_model_is_loaded(medgemma, scan):
-    result = medgemma("locate", scan, "rib", "--repetition-penalty", "1.1")
-    assert (result.exit_code, result.loads, "leave it out" in result.stderr) == (2, 0, True)
+@pytest.mark.parametrize("option", ["--repetition-penalty", "--subject", "--jobs", "--batch-size"])
+def test_an_answer_to_one_question_has_no_options_that_it_cannot_use(medgemma, scan, option):
+    result = medgemma("locate", scan, "rib", option, "2")
+    assert (result.exit_code, result.loads, f"No such option: {option}" in result.stderr) == (2, 0, True)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medgemma_app.demo.findings import SIDES, ZONES, Findings, random_findings, random_pair
-from medgemma_app.demo.phantoms import Box, Drawing, draw, random_body, taken_again
+from medgemma_app.demo.phantoms import Drawing, Edges, draw, random_body, taken_again
 from medgemma_app.demo.training.tokenizer import IMAGE_SIZE, IMAGE_TOKENS
 
 FIRST_SEED = 1_000_000  # users and tests draw with small seeds
@@ -25,7 +25,7 @@ class Study:
 
     pixels: tuple[NDArray[np.uint8], ...]
     cells: tuple[NDArray[np.uint8], ...]
-    boxes: tuple[Box | None, ...]
+    boxes: tuple[Edges | None, ...]
     report: str
     lungs: str  # the report's sentence on the lungs
 
@@ -37,7 +37,7 @@ class Entry:
     rows: tuple[int, ...]
     report: str
     lungs: str
-    box: Box | None
+    box: Edges | None
 
 
 @dataclass(frozen=True)
