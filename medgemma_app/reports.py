@@ -121,6 +121,7 @@ def prepare_findings(
             header=header,
             sections=file.sections,
             optional=file.optional,
+            prompt=file.text,
         )
         origin = origin_of("findings", model, options, file, {**facts, "indication": indication})
         images = captioned(study, before, others)
@@ -242,6 +243,7 @@ def soap_task(
             has_thought=thought,
             sections=file.sections,
             optional=file.optional,
+            prompt=file.text,
         )
         origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
         return SoapReport(answer, _sections(file, validation), validation, generation, origin, warnings, source=kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 
 from medgemma_app.prompts import prompt_paths, read_prompt
@@ -66,8 +66,8 @@ def _declines(sentence: str) -> bool:
 # --- unfilled templates
 
 _BRACKET = re.compile(r"\[([A-Za-z][^\[\]\n\d<>=]{2,200})\](?!\()|\[(?i:insert|enter|specify|describe|provide|fill)\b[^\[\]\n]{0,200}\]")
-_HEADED = re.compile(r"^[A-Z ]{3,30}: ?")
-_FEWEST_ECHOED = 6
+_HEADED = re.compile(r"^[^:a-z]{3,60}: ?")
+_FEWEST_ECHOED, _FEWEST_IN_LINE = 6, 5  # words of a clause, and of a line of the caller's own prompt
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -101,18 +101,19 @@ def _left_over() -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, lines("leftovers")))
 
 
-@cache
-def _instructions() -> tuple[frozenset[str], tuple[str, ...]]:
-    """The words of the prompts: whole lines without their heading, and the longer clauses."""
-    prompts = (read_prompt(path.stem).text.splitlines() for path in prompt_paths())
-    lines = [_HEADED.sub("", line) for prompt in prompts for line in prompt if "$" not in line]
-    clauses = {_folded(clause) for line in lines for clause in re.split(r"[.,;:]", line)}
-    return frozenset(map(_folded, lines)) - {""}, tuple(sorted(one for one in clauses if one.count(" ") >= _FEWEST_ECHOED - 1))
+@lru_cache(maxsize=8)
+def _instructions(own: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The words of this package's prompts and of the caller's own: whole lines without their heading, and the longer clauses."""
+    shipped = [_HEADED.sub("", line) for path in prompt_paths() for line in read_prompt(path.stem).text.splitlines() if "$" not in line]
+    theirs = [_HEADED.sub("", line) for line in own.splitlines() if "$" not in line]
+    clauses = {_folded(clause) for line in (*shipped, *theirs) for clause in re.split(r"[.,;:]", line)}
+    long = {line for line in map(_folded, theirs) if line.count(" ") >= _FEWEST_IN_LINE - 1}  # a short one may be an answer
+    return frozenset(map(_folded, shipped)) - {""} | long, tuple(sorted(one for one in clauses if one.count(" ") >= _FEWEST_ECHOED - 1))
 
 
 def _echo(report: Text) -> tuple[int, int] | None:
     """The span of words copied from a prompt: a section that is only a line of it, or a longer clause anywhere."""
-    lines, clauses = _instructions()
+    lines, clauses = _instructions(report.prompt)
     sections = ((one.start, one.end) for one in report.answers() if _folded(one.body) in lines)
     said = ((span, f" {_folded(report.text[slice(*span)])} ") for span in sentence_spans(report.text))
     return next(sections, None) or next((span for span, words in said if any(f" {clause} " in words for clause in clauses)), None)

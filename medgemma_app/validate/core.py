@@ -78,7 +78,10 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to check, and what is known about how it was written; several sources are joined by a blank line."""
+    """A text to check, and what is known about how it was written; several sources are joined by a blank line.
+
+    ``own`` says whether the caller named the sections; ``prompt`` is the text of a prompt file that the model was given.
+    """
 
     text: str
     sections: Sections
@@ -88,6 +91,8 @@ class Text:
     has_prior: bool = False
     source: str | None = None
     header: ImageHeader | None = None
+    own: bool = False
+    prompt: str = ""
 
     def answers(self) -> list[Section]:
         """The sections of the report itself, without disclaimers and the like."""

@@ -116,7 +116,7 @@ _PARTS = {
 
 
 def missing_section(report: Text) -> Iterator[Issue]:
-    """Every required section has a heading of its own, or one that replaces it."""
+    """Every required section has a heading of its own, or one that replaces it; what stands under any other heading is in no section."""
     missing = [key for key in report.required if not report.sections.spans(key)]
     bare = next((one for one in report.answers() if not one.heading), None)
     if bare and len(report.answers()) == 1:
@@ -125,14 +125,19 @@ def missing_section(report: Text) -> Iterator[Issue]:
     if bare and len(_LABEL.findall(bare.body)) < 2:
         message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
-    # A plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
-    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in missing}
+    for one in report.sections.sections if report.own else ():
+        if OTHER in one.keys:
+            message = f"the heading {excerpt(one.heading)} was not asked for, so the text under it is in no section"
+            yield report.issue("missing-section", "warning", message, (one.start, one.end))
+    # In the usual reports, a plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
+    usual = [] if report.own else missing
+    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in usual}
     if labels.get("findings"):
         yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
     elif len(missing) == len(report.required):
         yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
     else:
-        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels[key])
+        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels.get(key))
 
 
 def empty_section(report: Text) -> Iterator[Issue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
@@ -38,17 +39,25 @@ def validate_findings(
     header: ImageHeader | None = None,
     sections: Sequence[str] = FINDINGS,
     optional: Sequence[str] = (),
+    prompt: str = "",
 ) -> Validation:
     """Check a report of findings and impression; never raises on any text.
 
     ``header`` describes the image; None if nothing is known about it. ``sections`` are the sections of the report in order, and it may
-    lack the ``optional`` ones.
+    lack the ``optional`` ones. ``prompt`` is the text that asked for the report, whose lines must not come back in it.
     """
     expect(text, str, "the report must be a text")
     expect(indication, (str, type(None)), "indication must be a text")
     expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
-    parsed, required = _parsed(text, "findings", FINDINGS, sections, optional)
-    report = Text(text, parsed, required, finish_reason, has_thought, has_prior, _told(header, indication), header)
+    report = replace(
+        _text(text, "findings", sections, optional),
+        finish_reason=finish_reason,
+        has_thought=has_thought,
+        has_prior=has_prior,
+        source=_told(header, indication),
+        header=header,
+        prompt=prompt,
+    )
     return run(report, _FORM, _CONTENT)
 
 
@@ -60,33 +69,35 @@ def validate_soap(
     has_thought: bool = False,
     sections: Sequence[str] = SOAP,
     optional: Sequence[str] = (),
+    prompt: str = "",
 ) -> Validation:
     """Check a SOAP note, given as a whole or as its sections; never raises on any text.
 
     ``source`` is the text that the note was written from, or several of them. ``sections`` are the sections of the note in order, and
-    it may lack the ``optional`` ones.
+    it may lack the ``optional`` ones. ``prompt`` is the text that asked for the note, whose lines must not come back in it.
     """
     expect(text_or_sections, (str, Mapping), "the note must be a text, or a mapping of its sections")
     expect(source, (str, Sequence, type(None)), "source must be a text, or several of them")
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
-    if isinstance(text_or_sections, str):
-        text = text_or_sections
-        parsed, required = _parsed(text, "soap", SOAP, sections, optional)
-    else:
-        text, parsed = from_mapping(text_or_sections, "soap")
-        required = SOAP
-    return run(Text(text, parsed, required, finish_reason, has_thought, source=joined), _FORM, _AGAINST_SOURCE)
+    note = _text(text_or_sections, "soap", sections, optional)
+    note = replace(note, finish_reason=finish_reason, has_thought=has_thought, source=joined, prompt=prompt)
+    return run(note, _FORM, _AGAINST_SOURCE)
 
 
-def _parsed(
-    text: str, kind: ReportKind, usual: Sequence[str], sections: Sequence[str], optional: Sequence[str]
-) -> tuple[Sections, tuple[str, ...]]:
+def _text(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[str], optional: Sequence[str]) -> Text:
     """The text cut at its headings, and the sections to check: the required ones, and the optional ones that it has.
 
-    The usual sections are known by many headings, others only by their own name.
+    The usual sections are known by many headings, others only by their own names and by synonyms. Raises TypeError for sections that
+    are not a list of names.
     """
-    parsed = parse(text, kind if set(sections) <= set(usual) else tuple(sections)).with_beginning(text, sections[0])
-    return parsed, tuple(key for key in sections if key not in optional or parsed.spans(key))
+    if isinstance(sections, str) or not sections or not all(isinstance(key, str) for key in sections):
+        raise TypeError("sections must be a list of headings, such as ('history', 'plan')")
+    own = not set(sections) <= set(FINDINGS if kind == "findings" else SOAP)
+    headings = tuple(sections) if own else kind
+    text, parsed = (given, parse(given, headings)) if isinstance(given, str) else from_mapping(given, headings)
+    parsed = parsed if own else parsed.with_beginning(text, sections[0])
+    required = tuple(key for key in sections if key not in optional or parsed.spans(key))
+    return Text(text, parsed, required, own=own)
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:

@@ -3,18 +3,22 @@
 A heading is at the start of a line, alone or before a colon or dash, and may be numbered, bold or a Markdown title; after the end
 of a sentence it may also be within a line. Only the best-ranked name of a section in the text opens it: "P: 72" among the vital
 signs is not the plan if there is a heading PLAN, and "Medications" under PLAN is not the history if there is a heading SUBJECTIVE.
+
+Sections that the caller names are known by their names and by those that ``data/synonyms.txt`` lists beside them. A heading in capitals
+that is none of these ends the section before it.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice, pairwise
 from typing import NamedTuple, TypeAlias, get_args
 
 from medgemma_app.prompts import ReportKind
-from medgemma_app.validate.lists import entries
+from medgemma_app.validate.lists import entries, lines
 
 Headings: TypeAlias = ReportKind | tuple[str, ...]  # the usual headings of a kind of report, or the names that the caller gives
 OTHER = "other"
@@ -85,6 +89,7 @@ _LEAD = re.compile(r"[\s>#*_\[\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s
 _ITEM = re.compile(r"\s*(?:[-*•+]\s|\d{1,2}[.)]\s)")
 _SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
 _CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
+_TITLE = re.compile(r"[ \t>#*_]{0,8}(?P<heading>[^\W\d_]{2,} [^:.\n]{1,40}?)(?:\*\*|__)?[ \t]*(?:[:：](?:\*\*|__)?|$)")
 _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE)
@@ -92,7 +97,7 @@ _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE
 _WITHIN = re.compile(
     r"(?<=[.!?;:,)*\]\"][ \t])(?=[ \t]{0,3}(?:#{1,4} [A-Z]|(?:\d{1,2}[.)][ \t])?(?:\*\*|__)?"
     r"(?:[A-Z][A-Za-z]{2,20}(?: (?:[A-Za-z]{2,20}|&)){0,4}|[SOAP]|A/P)(?:\*\*|__)?(?:[ \t]\([A-Z]\))?(?:\*\*|__)?:))"
-    r"|(?<=[ \t])(?=[A-Z]{3,15}(?: (?:[A-Z]{2,15}|&)){0,5}:)"
+    r"|(?<=[^A-Z][ \t])(?=[A-Z]{3,15}(?: (?:[A-Z]{2,15}|&)){0,5}:)"
 )
 _FENCE = re.compile(r"\s*(?:(?:`{3,}\w*|-{3,}|\*{3,}|_{3,})[ \t]*(?:\n\s*|\Z))*")
 _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
@@ -100,11 +105,24 @@ _FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
 
 @cache
 def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
-    """The headings of a kind of report, or the adjectives before them ("before"), or the names that the caller gives."""
+    """The headings of a kind of report, or the adjectives before them ("before"), or those of the sections that the caller names."""
     if isinstance(kind, tuple):
-        return {_spelled(key): Name((key,), 0) for key in kind} | {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(kind)}
+        return _own_names(kind)
     keys = {name: key.split()[1:] for key, listed in entries("headings").items() if key.startswith(kind) for name in listed}
     return {name: Name(tuple(sections), int(rank)) for name, (*sections, rank) in keys.items()}
+
+
+def _own_names(sections: tuple[str, ...]) -> dict[str, Name]:
+    """The sections by name, neighbours by both names, each half of "heart and mediastinum", and synonyms of all these."""
+    known = {_spelled(key): Name((key,), 0) for key in sections}
+    known = {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(sections)} | known
+    halves = {half: Name((key,), 2) for key in sections for half in _spelled(key).split(" and ")}
+    known = halves | known
+    for line in lines("synonyms"):
+        group = line.split(", ")
+        if first := next((known[name] for name in group if name in known), None):
+            known = dict.fromkeys(group, Name(first.keys, 2)) | known
+    return known
 
 
 def parse_findings(text: str) -> dict[str, str]:
@@ -119,17 +137,21 @@ def parse_soap(text: str) -> dict[str, str]:
 
 def parse(text: str, kind: Headings) -> Sections:
     """Cut a text at its headings; the text before the first heading is the preamble."""
-    opened = list(_opened(list(_headings(text, kind))))
+    own = isinstance(kind, tuple)
+    opened = list(_opened(list(_headings(text, kind)), own=own))
     ends = [one.line for one in opened[1:]] + [len(text)] * bool(opened)
     sections = []
     for one, end in zip(opened, ends, strict=True):
-        start, end = _trimmed(text, one.body, end)
-        if start < end or one.name.rank != 2 or one is opened[-1]:  # "Chest X-Ray Interpretation" above it all is a title
-            sections.append(Section(one.name.keys, one.written, text[start:end], one.name.rank, start, end))
+        (start, end), rank = _trimmed(text, one.body, end), one.name.rank
+        if own and rank == 2 and start < end:  # a substitute stays in the text of the section, as it is written
+            (start, end), rank = _trimmed(text, one.line, end), 0
+        is_title = start == end and rank == 2 and one is not opened[-1]  # "Chest X-Ray Interpretation" above it all
+        keys = (OTHER,) if is_title else one.name.keys
+        sections.append(Section(keys, one.written, text[start:end], rank, start, end))
     return Sections(text[: opened[0].line if opened else None].strip(), tuple(sections))
 
 
-def from_mapping(sections: Mapping[str, str], kind: ReportKind) -> tuple[str, Sections]:
+def from_mapping(sections: Mapping[str, str], kind: Headings) -> tuple[str, Sections]:
     """The text made of the given sections, and its sections; a key that is not the name of a section becomes "other"."""
     text, found = "", []
     for key, written in sections.items():
@@ -142,8 +164,15 @@ def from_mapping(sections: Mapping[str, str], kind: ReportKind) -> tuple[str, Se
 
 def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
     """Everything in the text that looks like a heading, in order."""
+    latest, divided = None, False
     for line in _LINE.finditer(text):
         first = _heading(text, line.start(), line.end(), kind)
+        if first is None and isinstance(kind, tuple) and not text.isupper() and (title := _unlisted(text, *line.span())):
+            # Right after a heading it begins a part of that section ("PHYSICAL EXAM", "VITAL SIGNS: ..."), and so do those that follow.
+            divided = divided or latest is None or not text[latest.body : title.line].strip()
+            first = None if divided else title
+        elif first:
+            latest, divided = first, False
         if first:
             yield first
         for within in _WITHIN.finditer(text, first.body if first else line.start(), line.end()):
@@ -162,6 +191,14 @@ def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None
         if name and body and not _reads_on(written, name, text[body.end() : body.end() + 12], marked=marked):
             return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None)
     return None
+
+
+def _unlisted(text: str, line: int, stop: int) -> _Heading | None:
+    """A heading of two words or more in capitals; one word is mostly a part of the body under "physical exam"."""
+    found = _TITLE.match(text, line, stop)
+    if not found or not found["heading"].isupper():
+        return None
+    return _Heading(line, found["heading"], Name((OTHER,), 0), found.end(), True)
 
 
 def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple[int, int]]:
@@ -189,7 +226,8 @@ def _name(heading: str, kind: Headings) -> Name | None:
 
 def _spelled(heading: str) -> str:
     """A heading in the spelling of the list."""
-    return " ".join(re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", heading)).casefold().split())
+    spaced = re.sub(r"[-\s]", " ", re.sub(r"[&/+]", " and ", unicodedata.normalize("NFC", heading)))
+    return " ".join(spaced.casefold().split())
 
 
 def is_heading(written: str) -> bool:
@@ -200,24 +238,29 @@ def is_heading(written: str) -> bool:
 def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
     """Whether what looks like a heading is not one: "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line."""
     is_pulse = name == Name(("plan",), 1) and _PULSE.match(rest)
-    return bool(is_pulse) or (not marked and not written[:1].isupper())
+    return bool(is_pulse) or (not marked and written[:1].islower())  # many scripts have no capitals
 
 
-def _opened(found: Sequence[_Heading]) -> Iterator[_Heading]:
-    """The headings that open a section."""
+def _opened(found: Sequence[_Heading], *, own: bool) -> Iterator[_Heading]:
+    """The headings that open a section; ``own`` says whether the caller named the sections."""
     best: dict[str, int] = {}
     for one in found:
         best |= {key: min(one.name.rank, best.get(key, one.name.rank)) for key in one.name.keys if one.name.rank < _AFTER_ALL}
     last = max((one.line for one in found if OTHER not in one.name.keys and _is_best(one.name, best)), default=-1)
     seen: set[str] = set()
+    current: tuple[str, ...] = ()
     for one in found:
         if one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
-            # The substitute name of an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
-            earlier = one.name.rank == 2 and "plan" in seen and not {"assessment", "plan"}.intersection(one.name.keys)
-            opens = _is_best(one.name, best) and not (earlier and (one.marked or not seen.isdisjoint(one.name.keys)))
+            # The name of an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
+            earlier = any(key.endswith("plan") for key in seen) and not any(key.endswith(("assessment", "plan")) for key in one.name.keys)
+            again = not seen.isdisjoint(one.name.keys)
+            item = earlier and ((one.name.rank == 2 and (one.marked or again)) or (own and again))
+            item = item or (own and one.name.rank == 2 and one.name.keys == current)  # "MEDIASTINUM" under "HEART"
+            opens = not item and (_is_best(one.name, best) or (own and one.written.isupper()))
         if opens:
+            current = one.name.keys
             seen.update(one.name.keys if OTHER not in one.name.keys else ())
             yield one
 

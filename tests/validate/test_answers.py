@@ -186,3 +186,24 @@ def test_the_lines_of_the_prompts_are_no_answer(name):
 def test_an_instruction_of_the_prompt_is_no_answer_wherever_it_stands():
     assert "unfilled-template" in errors(note(plan="Rest. Use only what the notes say."))
     assert "unfilled-template" not in errors(report(impression="There is no prior image. No acute disease."))
+
+
+DAP = """Write a DAP note from these notes:
+$notes
+DATA: what the client said and what was observed.
+RISK: None known.
+Keep the name of the client out of every section of it, please."""
+
+
+@pytest.mark.parametrize(
+    ("data", "echo"),
+    [
+        ("What the client said and what was observed.", True),
+        ("Sad. Keep the name of the client out of every section of it.", True),
+        ("None known.", False),
+        ("Write.", False),
+    ],
+)
+def test_the_lines_of_a_prompt_of_the_users_own_are_no_answer(data, echo):
+    found = validate_soap(f"DATA: {data}\nPLAN: Rest.", sections=("data", "plan"), prompt=DAP)
+    assert ("unfilled-template" in {issue.code for issue in found.errors}) == echo

@@ -226,6 +226,35 @@ def test_which_sections_there_must_be_can_be_told():
     assert codes(f"FINDINGS: {FINDINGS}", sections=("findings",)) == []
 
 
+OWN = ("history", "assessment", "plan")
+MISSING = ("error", "missing-section")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
+        ("Cough for three days, no fever, no dyspnea, no chest pain at all.\nASSESSMENT: Cold.\nPLAN: Rest.", [MISSING]),
+        ("HISTORY: Cough.\n- Plan reviewed with daughter: she agrees.\n\nASSESSMENT: Cold.", [MISSING]),
+        ("Plan: Rest.\nHeart rate: 80 bpm.", [MISSING, MISSING]),
+        ("Cough for three days, no fever.", [MISSING]),
+        ("HISTORY: Cough.\nSAFETY PLAN: Call.\nASSESSMENT: Cold.\nPLAN: Rest.", [("warning", "missing-section")]),
+        ({"history": "Cough.", "assessment": "Cold.", "plan": "Rest."}, []),
+        ({"history": "Cough.", "assessment": "Cold."}, [MISSING]),
+    ],
+)
+def test_a_section_of_the_callers_own_is_there_only_if_its_heading_is(text, expected):
+    found = validate_soap(text, sections=OWN).issues
+    assert [(issue.severity, issue.code) for issue in found] == expected
+
+
+@pytest.mark.parametrize("validate", [validate_findings, validate_soap])
+@pytest.mark.parametrize("sections", [[], (), "plan", [1], None])
+def test_sections_that_are_not_a_list_of_names_are_a_type_error(validate, sections):
+    with pytest.raises(TypeError, match="sections must be a list of headings"):
+        validate("PLAN: Rest.", sections=sections)
+
+
 @pytest.mark.parametrize("body", ["", ".", "-", "...", "**", "1.", "___"])
 @pytest.mark.parametrize("which", ["findings", "impression"])
 def test_a_section_without_words_is_empty(which, body):

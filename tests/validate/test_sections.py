@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medgemma_app.prompts import read_prompt
 from medgemma_app.validate import parse_findings, parse_soap
 from medgemma_app.validate.sections import from_mapping, parse
 
@@ -230,11 +231,79 @@ def test_sections_that_come_apart_stand_in_the_text_they_make():
     assert [text[slice(*sections.spans(key)[0])] for key in ("subjective", "plan", "other")] == ["Cough.", "Asthma. Inhaler.", "y"]
 
 
+H_AND_P, REGIONS, DAP = (
+    read_prompt("history_and_physical").sections,
+    read_prompt("findings_by_region").sections,
+    ("data", "assessment", "plan"),
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "text", "expected"),
+    [
+        (H_AND_P, "HPI: Cough.", {"history of present illness": "HPI: Cough."}),
+        (H_AND_P, "**Medication**\nNone.", {"medications": "**Medication**\nNone."}),
+        (H_AND_P, "PHYSICAL EXAMINATION: Clear.", {"physical exam": "PHYSICAL EXAMINATION: Clear."}),
+        (H_AND_P, "A/P: Rest.", {"assessment and plan": "A/P: Rest."}),
+        (H_AND_P, "ASSESSMENT & PLAN: Rest.", {"assessment and plan": "Rest."}),
+        (H_AND_P, "ASSESSMENT: Cold.\n\nPLAN: Rest.", {"assessment and plan": "ASSESSMENT: Cold.\n\nPLAN: Rest."}),
+        (H_AND_P, "MEDICATIONS: None.\nCURRENT MEDICATIONS: x", {"medications": "None.\nCURRENT MEDICATIONS: x"}),
+        (
+            H_AND_P,
+            "ALLERGIES: None.\n\nVITAL SIGNS: BP 120/80.\n\nPHYSICAL EXAM: Clear.",
+            {"allergies": "None.", "physical exam": "VITAL SIGNS: BP 120/80.\n\nClear."},
+        ),
+        (
+            H_AND_P,
+            "RESULTS: Chest: clear. Impression: no pneumonia.\nASSESSMENT AND PLAN: Cold.",
+            {"results": "Chest: clear. Impression: no pneumonia.", "assessment and plan": "Cold."},
+        ),
+        (
+            H_AND_P,
+            "MEDICATIONS: Amlodipine.\nASSESSMENT AND PLAN: High blood pressure.\nMedications: continue amlodipine.",
+            {"medications": "Amlodipine.", "assessment and plan": "High blood pressure.\nMedications: continue amlodipine."},
+        ),
+        (
+            REGIONS,
+            "HEART: Normal.\nMEDIASTINUM: Normal.\nBONES: Intact.\nCONCLUSION: Normal.",
+            {
+                "heart and mediastinum": "HEART: Normal.\nMEDIASTINUM: Normal.",
+                "bones and soft tissues": "BONES: Intact.",
+                "impression": "CONCLUSION: Normal.",
+            },
+        ),
+        (DAP, "DATA: Sad.\nA/P: Rest.", {"data": "Sad.", "assessment": "A/P: Rest.", "plan": "A/P: Rest."}),
+        (("lungs", "heart"), "LUNGS: Clear.\nHeart rate: 80 bpm.", {"lungs": "Clear.\nHeart rate: 80 bpm."}),
+        (("主诉", "计划"), "主诉\n咳嗽\n计划\n休息", {"主诉": "咳嗽", "计划": "休息"}),
+        (("शिकायत", "योजना"), "शिकायत: खांसी\nयोजना\nआराम", {"शिकायत": "खांसी", "योजना": "आराम"}),
+        (("évaluation",), "E\u0301VALUATION: Rhume.", {"évaluation": "Rhume."}),
+    ],
+)
+def test_the_callers_sections_are_known_by_their_names_and_by_synonyms_which_stay_in_the_text(sections, text, expected):
+    assert parse(text, sections).texts() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("DATA: Sad.\nSAFETY PLAN: Call.\nPLAN: Rest.", "Sad."),
+        ("DATA: Sad.\n\n**VITAL SIGNS**\nBP 120/80.\nPLAN: Rest.", "Sad."),
+        ("DATA:\nVITAL SIGNS: BP 120/80.\nBODY WEIGHT: 80 kg.\nPLAN: Rest.", "VITAL SIGNS: BP 120/80.\nBODY WEIGHT: 80 kg."),
+        ("DATA: Sad.\nHEENT: Normal.\nPLAN: Rest.", "Sad.\nHEENT: Normal."),
+        ("DATA: Sad.\nSafety plan: Call.\nPLAN: Rest.", "Sad.\nSafety plan: Call."),
+        ("DATA: SAD.\nSAFETY PLAN: CALL.\nPLAN: REST.", "SAD.\nSAFETY PLAN: CALL."),
+    ],
+    ids=["closes", "alone on its line", "divides", "one word", "not in capitals", "all is in capitals"],
+)
+def test_a_heading_in_capitals_that_was_not_asked_for_ends_the_callers_section(text, data):
+    assert parse(text, DAP).texts() == {"data": data, "plan": text[-5:]}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([*HEADINGS, "IMPRESSION:", "Plan:", "A/P", "x", " y z ", "**", ""]) | st.text(max_size=20)))
 def test_no_word_of_any_text_is_lost(lines):
     text = "\n".join(lines)
-    for kind in ("findings", "soap"):
+    for kind in ("findings", "soap", ("findings", "pleura and plan")):
         parsed = parse(text, kind)
         kept = " ".join([parsed.preamble, *(f"{section.heading} {section.body}" for section in parsed.sections)])
         assert _letters(text) == _letters(kept)
