@@ -15,19 +15,19 @@ from medgemma_app.inputs.lines import key_words, sortable_days, word_list
 
 Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex" and "aged"
 
-# Numbers of different registers are not compared with one another. {0} stands for what may join the words of a label.
+# Numbers of different registers are not compared. Labels of those that end with "_no" need a word such as "number"; {0} joins words.
 _REGISTERS = {
-    "mrn": "mrn|mr|(?:med(?:ical)?{0})?rec(?:ord)?", "patient": "patient(?:en|in)?|pat|pt|paciente|client|resident|person|subject",
-    "hospital": "hospital|krankenhaus", "chart": "chart", "nhs": "nhs", "chi": "chi", "emr": "emr|ehr", "ssn": "ssn|social{0}security",
-    "uhid": "uhid", "empi": "empi", "member": "member", "nhc": "nhc|historia{0}cl[ií]nica", "ipp": "ipp|dossier", "pid": "pid",
+    "mrn": r"(?:patient{0})?m\.?r\.?n", "mrn_no": "mr|(?:med(?:ical)?{0})?rec(?:ord)?", "hospital_no": "hosp(?:ital)?|krankenhaus",
+    "patient_no": "patient(?:en|in)?|pat|pt|paciente|client|resident|person|subject", "chart_no": "chart", "nhs_no": "nhs", "chi_no": "chi",
+    "emr_no": "emr|ehr", "member_no": "member", "ssn": "ssn|social{0}security", "uhid": "uhid", "empi": "empi", "pid": "pid",
+    "nhc": "nhc|historia{0}cl[ií]nica", "ipp": "ipp|dossier",
 }  # fmt: skip
 _JOINED = r"[\W_]{0,3}"
-_REGISTER = "|".join(f"(?P<{kind}>{words.format(_JOINED)})" for kind, words in _REGISTERS.items())
-_NUMBER = r"(?:(?:number|num|no|nr|nummer|id|identifier|uuid|key|ref|reference|code)s?(?![^\W\d_])|#)"
-_ID = (
-    rf"(?:(?:{_REGISTER}){_JOINED}{_NUMBER}|(?:patient{_JOINED})?"
-    r"(?P<alone>mrn|ssn|uhid|empi|nhc|ipp|pid|dossier|historia cl[ií]nica)(?![^\W\d_]))"
-)
+_NUMBER = rf"{_JOINED}(?:(?:number|num|no|nr|nummer|id|identifier|uuid|key|ref|reference|code)s?(?![^\W\d_])|#)"
+_ID = "(?:{})".format("|".join(
+    f"(?P<{kind}>{words.format(_JOINED)})" + (_NUMBER if kind.endswith("_no") else rf"(?:{_NUMBER}|(?![^\W\d_]))")
+    for kind, words in _REGISTERS.items()
+))  # fmt: skip
 _OF_PATIENT = rf"(?:patient|pt|client|resident|person|subject)(?:'?s)?{_JOINED}"
 _BORN = (
     rf"(?:{_OF_PATIENT})?(?:d\.? ?o\.? ?b\b|date of birth|birth[\W_]?da(?:te|y)|geb(?:oren)?\b(?: am)?|geburts(?:datum|tag)|née? le"
@@ -43,15 +43,16 @@ _NAMES = {
 
 _VALUE_OF_ID = r"(?P<id>\d{3} \d{3,4}(?: \d{3,4})?\b(?![./-])|(?:[^\W\d_]{1,5}[/-]?)?\d[\w/-]*)"
 _GAP = r"[\s:#=|*_.()-]{0,8}"
-_FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d )[ *_#>-]{0,6}"  # what a label such as "Name" stands after
+_FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d[.)]? )[ *_#>-]{0,6}"  # what a label such as "Name" stands after
 _NAME = "|".join(f"(?P<{kind.replace(' ', '_')}>{words})" for kind, words in _NAMES.items())
-_NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z])\b"
+_SEPARATOR = r"[*_ ]*(?:[:#=|;][ *_|\t]*|[ \t]+[–—-][ \t]+)"
+_NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z]|one|two|three|four|five)\b"
 _LABELLED = (
     re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}(?:is )?){_VALUE_OF_ID}"),
     re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
-    re.compile(rf"(?im){_FIELD}(?:{_NAME})[*_ ]*[:#=|][ *_|]*(?P<said>[^\n]{{2,80}})"),
-    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})[*_ ]*(?:[:#=|]|\n|  |\t)[\s*_]*(?P<said>[^\n]{{2,80}})"),
-    re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)](?!\d)| [–—-] )"),
+    re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?P<said>[^\n]{{2,80}})"),
+    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?P<said>[^\n]{{2,80}})"),
+    re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
 )
 
 # Relatives have numbers and birth dates too, and everybody has a name: what follows these words is not the patient's.
@@ -72,10 +73,17 @@ RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
 _IS_RELATIVE = re.compile(rf"{RELATIVE.pattern}|\b(?:old|previous|former|prior|other|baby|infant|newborn|neonate)(?:'s)?\W*$")
 _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d]{2,40}:?[\W_]*")
+_SPEECH = re.compile(
+    r"(?m)^\W*(?:[Pp]atient(?:in)?|PATIENT|P[tT]|[Cc]lient|[Pp]aciente?)\W*: +\S+ (?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z]"
+)
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # as in what a patient says, and not as in "Jr."
-_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity"  # fields beside the name of a drug or a relative
+_NOT_OF_PATIENTS = (
+    "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|title|role|npi|specialty"  # fields of drugs and of others
+)
 _OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
-_END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
+_END_OF_NAME = re.compile(
+    rf"(?i)[|;\t(\[\d*]|  |(?<=[^\W\d_]{{3}})\. |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]"
+)
 _TITLES = frozenset((
     "mr", "mrs", "ms", "miss", "mx", "sir", "master", "herr",
     "frau", "sr", "sra", "señor", "señora", "mme", "monsieur", "madame", "dr", "prof", "jr", "ii", "iii",
@@ -100,9 +108,8 @@ def kind_of_key(key: str) -> str:
 
 
 def _register(found: re.Match[str]) -> str:
-    return f"id {next((kind for kind in _REGISTERS if found[kind]), (found['alone'] or '').lower())}" + " uuid" * found[0].lower().endswith(
-        "uuid"
-    )
+    kind = next(kind for kind in _REGISTERS if found[kind]).removesuffix("_no")
+    return f"id {kind}" + " uuid" * found[0].lower().endswith("uuid")
 
 
 def labelled(text: str) -> Iterator[tuple[str, str]]:
@@ -120,11 +127,16 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
     for found in born.finditer(text):
         if not _is_of_another(text, found, _IS_RELATIVE):
             yield "born", found["born"]
+    is_dialogue = len(_SPEECH.findall(text)) > 1
     for found in (*names.finditer(text), *own_names.finditer(text)):
         kind = next(kind for kind in _NAMES if found.groupdict().get(kind.replace(" ", "_")))
-        said = "" if _END_OF_SENTENCE.search(found["said"]) else _END_OF_NAME.split(found["said"], maxsplit=1)[0]
+        said = _END_OF_NAME.split(found["said"], maxsplit=1)[0]
         looks_right = may_be_name if kind in ("name family", "name given") else is_person
-        if kind == "name own" or (looks_right(said) and not _is_of_another(text, found, SOMEONE_ELSE)):
+        if is_dialogue and kind == "name" and found["label"][:1] in "pPcC":
+            continue
+        if kind == "name own" or (
+            looks_right(said) and not _END_OF_SENTENCE.search(said) and not _is_of_another(text, found, SOMEONE_ELSE)
+        ):
             yield kind, said
     yield from (("id label", found["numbered"]) for found in numbered.finditer(text))
 
@@ -149,7 +161,8 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n") if "|" in text else ():
         cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
         if is_header(cells):
-            kinds = list(map(kind_of_key, cells))
+            is_elses = SOMEONE_ELSE.search(line) is not None  # "Name" is then not the patient's
+            kinds = ["" if is_elses and key_words(cell) in ("name", "full name") else kind_of_key(cell) for cell in cells]
         elif len(cells) == len(kinds):
             yield from ((kind, said) for kind, said in zip(kinds, cells, strict=True) if kind and (kind[0] != "n" or is_person(said)))
 
@@ -157,7 +170,7 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
 def table_rows(text: str) -> list[dict[str, str]]:
     """The rows of a text that is one table (CSV, TSV) with a column of patients; none for any other text."""
     for delimiter in ",;\t|":
-        if is_header(text.split("\n", 1)[0].strip().split(delimiter)):
+        if is_header(text.split("\n", 1)[0].replace('"', "").split(delimiter)):
             with suppress(csv.Error):
                 header, *rows = (row for row in csv.reader(io.StringIO(text.strip()), delimiter=delimiter, skipinitialspace=True) if row)
                 if rows and all(len(row) == len(header) for row in rows) and len(set(header)) == len(header):

@@ -29,8 +29,22 @@ _BARE_IDS = frozenset(("id", "identifier", "number", "reference"))
 _PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
 _PERSON = _PATIENTS | _PATIENT
 _LIST = "[]"  # the path of the entries of a file that is one list
-_OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", "data", "notes", "entries", *_PATIENTS))
-_OF_VISITS = _OF_PEOPLE | {"visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "", *_PATIENT}
+_OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", *_PATIENTS))
+_OF_VISITS = _OF_PEOPLE | {
+    "visit",
+    "encounter",
+    "record",
+    "results",
+    "items",
+    "documents",
+    "history",
+    "consultations",
+    "data",
+    "notes",
+    "entries",
+    "",
+    *_PATIENT,
+}
 _OF_A_PERSON = _DEMOGRAPHICS | {"note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"}
 _OF_NO_PATIENT = frozenset(
     ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")

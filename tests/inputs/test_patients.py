@@ -46,6 +46,15 @@ TWO_LABELS = [
     ("First name: Ann\nLast name: Lee", "First name: Bob\nLast name: Ray", "names"),
     ("| MRN | Note |\n|---|---|\n| 111 | stable |", "| 222 | stable |", "record numbers"),
     ("Patient | Complaint\nAnn Lee | x", "Bob Ray | x", "names"),
+    ("Patient:\tSmith, John\tAge: 70", "Patient:\tDoe, Jane\tAge: 30", "names"),
+    ("Patient name - Li Wei", "Patient name - Ana Souza", "names"),
+    ("1) Patient: Ann Lee. Stable.", "2) Patient: Bob Ray. Stable.", "names"),
+    ("Name;Ann Lee", "Name;Bob Ray", "names"),
+    ("M.R.N. 1001", "M.R.N. 1002", "record numbers"),
+    ("Hosp No: H1001", "Hosp No: H1002", "record numbers"),
+    ("=== PATIENT 1 OF 2 ===", "=== PATIENT 2 OF 2 ===", "record numbers"),
+    ("Patient One:", "Patient Two:", "record numbers"),
+    ("Patient 1 (Ann Lee)", "Patient 2 (Bob Ray)", "record numbers"),
 ]
 
 
@@ -91,7 +100,9 @@ def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> N
         "Old MRN: 11\nMRN: 55\n{}",
         "Patient Name: ____\nMRN: ____\nDOB: __/__/__\n{}\nPatient Name: [redacted]",
         "Name | Relationship\nBob Lee | Son\nEva Lee | Wife\n{}",
-        "Test | Name\n{}",
+        "Provider | Name\nPCP | Ann Lee\nSurgeon | Bob Ray\n{}",
+        "Patient: Ann Lee\n{}\nName: Bob Ray\nTitle: Cardiologist",
+        "Doctor: Hi\nPatient: Good Morning\nDoctor: Pain?\nPatient: My left knee\nPatient: Saint Mary\nPatient: Since last week\n{}",
     ],
 )
 def test_one_patient_beside_relatives_staff_drugs_and_other_numbers_is_one_record(text: str) -> None:
@@ -124,6 +135,7 @@ def test_a_text_is_the_chosen_patients_only_if_a_label_says_so(text: str, patien
         f'MRN\tAge\tNote\n111\t70\t"{COUGH}\n\nMore."\n222\t39\t{KNEE}',
         f"patient;note\n111;{COUGH}\n222;{KNEE}\n",
         f"id,note\n111,{COUGH}\n222,{KNEE}",
+        f'"MRN","Complaint"\n"111","{COUGH}"\n"222","{KNEE}"',
     ],
 )
 def test_each_row_of_a_table_is_of_its_patient(table: str) -> None:
@@ -235,6 +247,7 @@ def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(conte
         },
         [{"id": "n1", "patient": "Ann Lee", "text": COUGH}, {"id": "n2", "patient": "Ann Lee", "text": COUGH}],
         [{"name": "Progress Note", "text": COUGH}, {"name": "Discharge Summary", "text": COUGH}],
+        {"data": [{"name": "Serum Sodium", "text": "normal"}, {"name": "Serum Potassium", "text": "normal"}], "note": COUGH},
         [{"subject": "Lab results", "text": COUGH}, {"subject": "Follow-up visit", "text": COUGH}],
         {"Hospital Course": {"note": COUGH}, "Discharge Plan": {"note": KNEE}},
         {"2023": {"note": COUGH}, "2024": {"note": KNEE}},
