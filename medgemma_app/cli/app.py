@@ -108,7 +108,7 @@ def findings(
     from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import prepare_findings
 
-    job, file = Run("findings", run), None if prompt is None else choose_prompt(prompt, "findings")
+    job, file = Run("findings", run, prompt=prompt), None if prompt is None else choose_prompt(prompt, "findings")
     found, others = find_studies(scan), [*(view or []), *([prior] if prior else [])]
     if len(found.studies) > 1 and (prior or view or save_input):
         raise InputError("--prior, --view and --save-input need exactly one study; give one scan")
@@ -121,7 +121,7 @@ def findings(
         before = None if prior is None else read_other(prior, **shown)
         filled, task = prepare_findings(scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
         if save_input is not None:
-            save_pictures(save_input, filled.images, [study.path, *others], force=run.force)
+            save_pictures(save_input, filled.images, [study.path, *others, *job.used], force=run.force)
 
         def make(model: Model) -> Task:
             if isinstance(scan, Series):
@@ -150,7 +150,7 @@ def soap(
     from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import soap_task
 
-    job, file = Run("soap", run), None if prompt is None else choose_prompt(prompt, "soap")
+    job, file = Run("soap", run, prompt=prompt), None if prompt is None else choose_prompt(prompt, "soap")
 
     def read(study: StudySource) -> Make:
         visit = read_notes(study.path, patient=patient, part=study.part)
@@ -266,7 +266,10 @@ def run() -> int:
     """Runs the command in ``sys.argv`` and returns its exit code."""
     try:
         with errors_become_exit_codes():
-            app(prog_name="medgemma")
+            try:
+                app(prog_name="medgemma")
+            finally:
+                sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0

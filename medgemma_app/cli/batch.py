@@ -48,10 +48,12 @@ DECISIVE = ("revision", "adapter", "max_tokens", "temperature", "top_k", "top_p"
 class Run:
     """The options of a run, which are checked before any file is read, and the state of the run."""
 
-    def __init__(self, kind: str, settings: RunOptions) -> None:
+    def __init__(self, kind: str, settings: RunOptions, *, prompt: str | None = None) -> None:
         self.kind, self.settings = kind, settings
         self.options, self.endpoint = settings.generation(), settings.server()
         self.model_name = settings.model or (None if self.endpoint else DEFAULT_MODEL)
+        # Files and folders that the run reads besides its inputs.
+        self.used = [name for name in (prompt, settings.model, settings.adapter, settings.api_key_file) if name and name != "demo"]
         self._model: Model | None = None
         self._codes: list[int] = []
         self._written = 0  # studies of this run
@@ -98,7 +100,7 @@ class Run:
         """The form in which reports are written. Raises OptionError, OutputError or InputError where that is not possible."""
         settings, output, several = self.settings, self.settings.output, len(paths) > 1
         if output is not None:
-            used: list[str | Path] = [*paths, *self._inputs, *filter(None, [settings.api_key_file, saved])]
+            used = [*paths, *self._inputs, *self.used, *filter(None, [saved])]
             if several and output.suffix.lower() == ".html":
                 check_pages(output, used, force=settings.force)
             check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")

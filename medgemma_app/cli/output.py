@@ -189,7 +189,7 @@ def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force
         raise OutputError(f"{option} {path.name} cannot be written; choose another place")
     found = path.stat() if path.exists() else None
     same = found and any(os.path.samestat(found, each) for each in _files(inputs))
-    if same or path.resolve() in (Path(other).resolve() for other in inputs):
+    if same or os.path.realpath(path) in map(os.path.realpath, inputs):
         raise OutputError(f"{option} {path.name} is one of the files that the command uses; choose another name")
     if found and found.st_size and stat.S_ISREG(found.st_mode) and not force:
         ways = "continue it with --resume, replace it with --force, or choose" if resumable else "replace it with --force, or choose"
@@ -199,7 +199,7 @@ def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force
 def check_pages(path: Path, inputs: Sequence[str | Path], *, force: bool) -> None:
     """Raises OutputError where the pages of many studies, which go into a folder beside the index ``path``, would harm other files."""
     folder = path.with_suffix("")
-    if any(Path(each).resolve().is_relative_to(folder.resolve()) for each in inputs):
+    if any(Path(os.path.realpath(each)).is_relative_to(os.path.realpath(folder)) for each in inputs):
         raise OutputError(f"the pages would go into {folder.name}, which holds files that the command uses; choose another name")
     if not folder.exists():
         return

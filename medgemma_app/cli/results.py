@@ -36,7 +36,7 @@ class Results:
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], *, fresh: bool = False) -> None:
-        self._path, self._run = path.resolve(), json.loads(json.dumps(run))
+        self._path, self._run = Path(os.path.realpath(path)), json.loads(json.dumps(run))
         self.done: dict[str, Done] = {}
         try:
             self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")

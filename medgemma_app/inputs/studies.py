@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ class StudySource:
         if self.path == "-":
             return "-"
         given = Path(self.root or self.path)  # a file in it may be a link to one elsewhere, so that only this is resolved
-        below = Path(given.resolve().name, Path(self.path).relative_to(given))
+        below = Path(Path(os.path.realpath(given)).name, Path(self.path).relative_to(given))
         return hashlib.sha256(f"{below}\n{self.part}".encode(errors="surrogateescape")).hexdigest()[:16]
 
 
@@ -85,14 +86,14 @@ def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list
 
 def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], list[str]]) -> StudyList:
     """What is named twice, by whatever path, is one study; folders are looked into, each of them once."""
-    found: dict[Path, StudySource] = {}
+    found: dict[str, StudySource] = {}
     left_out: list[str] = []
     for name in names:
         listed = inside is _pictures_in and _is_directory_file(name)
         if listed:
             folders = _listed_in(Path(name), left_out)
         elif name == "-" or not Path(name).is_dir():
-            if found.setdefault(Path(name).resolve(), study := StudySource(name)) is not study:
+            if found.setdefault(os.path.realpath(name), study := StudySource(name)) is not study:
                 left_out.append(f"{study.name}, which was given before")
             continue
         else:
@@ -102,7 +103,7 @@ def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[
         if not held:
             raise InputError(f"{THE_FOLDER} holds nothing to read; give files, or a folder that holds them")
         for study in held:
-            found.setdefault(Path(study.path).resolve(), study)
+            found.setdefault(os.path.realpath(study.path), study)
     return StudyList([replace(study, number=number) for number, study in enumerate(found.values(), 1)], list(dict.fromkeys(left_out)))
 
 
@@ -111,10 +112,10 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
 
     Raises InputError when it cannot be read itself; one below it is named in ``left_out``.
     """
-    waiting, seen = [folder], set[Path]()
+    waiting, seen = [folder], set[str]()
     while waiting:
         here = waiting.pop()
-        if (real := here.resolve()) in seen:
+        if (real := os.path.realpath(here)) in seen:
             continue
         seen.add(real)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
 from medgemma_app.export import write_whole
 from medgemma_app.notices import NOTICE
+from medgemma_app.prompts import prompt_paths
 
 
 def run(*arguments):
@@ -57,16 +59,35 @@ def test_an_input_is_never_an_output_by_any_name_or_link(medgemma, tmp_path, nam
     assert tree(tmp_path) == before
 
 
-def test_a_slice_of_the_series_and_the_key_are_no_outputs_either(medgemma, tmp_path, scan):
+def test_a_slice_the_key_the_prompt_and_the_adapter_are_no_outputs_either(medgemma, tmp_path, scan):
     (tmp_path / "ct").mkdir()
     a_series(tmp_path / "ct", 2)
     (tmp_path / "key").write_text("secret\n")
+    prompt = shutil.copy(prompt_paths()[0], tmp_path / "prompt.txt")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "config.json").write_text("{}")
     for arguments in (
         [tmp_path / "ct", "-o", tmp_path / "ct" / "000"],
+        [scan, "-o", prompt, "--prompt", prompt],
+        [scan, "--save-input", prompt, "--prompt", prompt],
+        [scan, "-o", tmp_path / "adapter" / "config.json", "--adapter", tmp_path / "adapter"],
         [scan, "-o", tmp_path / "key", "--api-key-file", tmp_path / "key", "--endpoint", "http://127.0.0.1:9/v1"],
     ):
         result = medgemma("findings", *arguments, "--force")
-        assert (result.exit_code, "files that the command uses" in result.stderr) == (2, True)
+        assert (result.exit_code, "files that the command uses" in result.stderr) == (2, True), arguments
+
+
+def test_links_that_lead_to_themselves_are_usage_errors(medgemma, tmp_path, scan):
+    (tmp_path / "loop").symlink_to("loop")
+    for command in (
+        ["findings", tmp_path / "loop"],
+        ["findings", scan, "-o", tmp_path / "loop"],
+        ["findings", scan, "--prior", tmp_path / "loop"],
+        ["soap", tmp_path / "loop"],
+        ["soap", tmp_path / "loop", "-o", tmp_path / "loop"],
+    ):
+        result = medgemma(*command)
+        assert (result.exit_code, result.stderr.startswith("medgemma: ")) == (2, True), result.stderr
 
 
 @pytest.mark.parametrize(("option", "name"), [("--output", "kept.txt"), ("--save-input", "kept.png")])

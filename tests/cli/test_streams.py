@@ -57,6 +57,8 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tiny_folder, scan):
     [
         ("medgemma --help >/dev/full", 2, "No space left on device"),
         ("medgemma --help | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("medgemma prompts >/dev/full", 2, "No space left on device"),
+        ("medgemma prompts | true; exit ${PIPESTATUS[0]}", 0, ""),
         ("medgemma --help >&-", 2, "standard output is closed"),
         ("medgemma --help 2>&-", 0, ""),
         ("medgemma --help <&-", 0, ""),
