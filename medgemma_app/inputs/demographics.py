@@ -29,7 +29,11 @@ class Demographics:
     births_of_text: tuple[str, ...] = ()
 
     def differ(self, other: Demographics) -> bool:
-        """Whether the two cannot be one patient, or have different ids and nothing else that says that they are one."""
+        """Whether the two cannot be one patient, or have different ids and too little else that says that they are one.
+
+        Ids of two issuers need an equal name and birth date, the id of a text and one of a record either of them; those of
+        two texts need nothing, for their labels differ.
+        """
         if several_births_or_sexes((self, other)):
             return True
         births = self._births, other._births
@@ -43,8 +47,8 @@ class Demographics:
         ours, theirs = self._words, other._words
         if ours and theirs and len(ours & theirs) < min(2, len(ours), len(theirs)):
             return True
-        has_labels = _is_label(*self._issuers) and _is_label(*other._issuers)  # of registers that cannot be compared
-        return bool(self.ids and other.ids) and not has_labels and not (ours and theirs and all(births))
+        agreeing, labels = sum(map(all, ((ours, theirs), births))), _is_label(*self._issuers) + _is_label(*other._issuers)
+        return bool(self.ids and other.ids) and agreeing < 2 - labels
 
     def called(self) -> set[str]:
         """What a user may call the patient by: the ids and the names."""
