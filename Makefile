@@ -4,7 +4,7 @@ BIN := .venv/bin
 SCRATCH := .cache/demo
 ENGINE_FOLDER := .cache/reference-real
 
-.PHONY: demo test test-slow test-page test-engines lint check reference reference-real measure-demo measure-inputs measure-validators bench train clean
+.PHONY: demo test test-slow test-page test-engines lint check reference reference-real measure-demo measure-inputs measure-validators bench fullsize train clean
 
 demo: .venv/ready
 	@$(BIN)/python -m medgemma_app.demo $(SCRATCH)
@@ -72,6 +72,10 @@ measure-validators: .venv/ready
 # Speed and memory against mlx-vlm itself, in ratios; some minutes. make bench PARTS="overhead many" runs some of it.
 bench: .venv/ready
 	PYTHONPATH=tests $(BIN)/python tests/tools/bench.py --json .cache/bench.json $(PARTS)
+
+# Memory and seconds of a report at MedGemma 1.5 4B's size, with random weights; SERIES="40 2": of 40 slices, with 2 layers only.
+fullsize: .venv/ready
+	PYTHONPATH=tests $(BIN)/python tests/tools/fullsize.py .cache/fullsize $(SERIES)
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -2,7 +2,7 @@
 
     python tests/tools/bench.py [--json FILE] [PART ...]
 
-Parts: startup, process, overhead, many, serve, fairness, repeated, eye, budget, growth, steady. The two sides of a comparison take
+Parts: startup, process, overhead, many, serve, fairness, repeated, eye, growth, steady. The two sides of a comparison take
 turns, so that a busy machine slows both; what is printed is the median of the ratios of the turns, and their lowest and highest.
 """
 
@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import mlx.core as mx
-from bench_memory import budget, eye, growth, steady
+from bench_memory import eye, growth, steady
 from bench_serve import fairness, serve
 from mlx_vlm import load, stream_generate
 
@@ -216,7 +216,7 @@ def shared(one: list[int], other: list[int]) -> int:
 
 
 PARTS: dict[str, Callable[[], Results]] = {
-    part.__name__: part for part in (startup, process, overhead, many, serve, fairness, repeated, eye, budget, growth, steady)
+    part.__name__: part for part in (startup, process, overhead, many, serve, fairness, repeated, eye, growth, steady)
 }
 
 if __name__ == "__main__":
