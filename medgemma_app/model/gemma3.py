@@ -56,6 +56,7 @@ class AlignedModel(Model):  # type: ignore[misc]
             features = image_features(self, pixel_values)
         if features is not None:
             embeddings = _place(features, input_ids == self.config.image_token_index, embeddings)
+            mx.eval(embeddings)  # releases what it was made of before the first chunk needs memory
         return InputEmbeddingsFeatures(inputs_embeds=embeddings)
 
 

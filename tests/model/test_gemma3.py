@@ -130,6 +130,14 @@ def test_alignment_leaves_every_other_model_alone(tiny_model, raw_model):
     assert Model.get_input_embeddings is not type(tiny_model._loaded.model).get_input_embeddings
 
 
+def test_embeddings_are_computed_before_the_prompt_is_read(tiny_model):
+    """For 85 slices the arrays that they are made of take 0.3 GB, which the first chunk would need in addition."""
+    embeddings = tiny_model._loaded.embed(prompt := Prompt((picture(1), "clear?")), tiny_model.tokenize(prompt))
+    before = mx.get_active_memory()
+    mx.eval(embeddings)
+    assert mx.get_active_memory() == before
+
+
 def test_image_tokens_without_their_picture_are_an_error(tiny_model):
     with pytest.raises(ValueError, match="4 image tokens"):
         tiny_model._loaded.model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
