@@ -49,7 +49,7 @@ def ask_task(
     visit = None if notes is None else read_visit(notes, None)
     source = None if visit is None else visit.text
     check_model(model)
-    images = _images(studies)
+    images = captioned_each(studies)
     facts = {
         "question": question,
         "scans": [dict(study.facts) for study in studies],
@@ -85,8 +85,8 @@ def ask_prompt(question: str, studies: Sequence[Scan | Series] = (), notes: str 
     return Prompt((*shown, "\n\n".join(text for text in (number, notes, question) if isinstance(text, str))))
 
 
-def _images(studies: Sequence[Scan | Series]) -> tuple[tuple[str, Image], ...]:
-    """The pictures that the model saw, numbered where there are several."""
+def captioned_each(studies: Sequence[Scan | Series]) -> tuple[tuple[str, Image], ...]:
+    """The pictures that the model saw of every study, numbered where there are several studies."""
     captions = [f"picture {number}: " if len(studies) > 1 else "" for number in range(1, len(studies) + 1)]
     return tuple((before + caption, image) for before, study in zip(captions, studies, strict=True) for caption, image in captioned(study))
 

@@ -245,7 +245,8 @@ def soap_task(
             optional=file.optional,
             prompt=file.text,
         )
-        origin = origin_of("soap", model, options, file, {"notes": dict(read.facts)})
+        facts = {**read.facts, **({"truncated": True} if lost else {})}
+        origin = origin_of("soap", model, options, file, {"notes": facts})
         return SoapReport(answer, _sections(file, validation), validation, generation, origin, warnings, source=kept)
 
     asked, _ = soap_prompt(kept, file=file)

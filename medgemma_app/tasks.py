@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ class Report:
     source: str | None = None
 
     def __repr__(self) -> str:
-        counts = f"{len(self.validation.errors)} errors, {len(self.validation.warnings)} warnings"
+        errors, warnings = len(self.validation.errors), len(self.validation.warnings) + len(self.warnings)
+        counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
         return f"<{type(self).__name__}, a draft: {len(self.text.split())} words, {counts}>"
 
     def _repr_html_(self) -> str:
@@ -51,15 +53,22 @@ class Report:
 
         return fragment(self.to_dict(), images=self.images, source=self.source)
 
-    def save(self, path: str | Path, *, scan: str | Path | None = None, subject: str | None = None) -> None:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        scan: str | Path | Sequence[str | Path] | None = None,
+        subject: str | None = None,
+        study: str | None = None,
+    ) -> None:
         """Writes the report to a file in the format of its ending: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.
 
-        DICOM formats need ``scan``, the DICOM file that the report is about; for FHIR, ``subject`` is a reference such as "Patient/123".
-        Raises OutputError.
+        DICOM formats need ``scan``, the DICOM file or files that the report is about; for FHIR, ``subject`` and ``study`` are
+        references such as "Patient/123" and "ImagingStudy/123". Raises OutputError, and InputError for an argument that cannot be used.
         """
         from medgemma_app.export import save
 
-        save(self.to_dict(), path, images=self.images, source=self.source, scan=scan, subject=subject)
+        save(self.to_dict(), path, images=self.images, source=self.source, scan=scan, subject=subject, study=study)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready and complete."""
@@ -125,7 +134,10 @@ class SoapReport(Report):
 
 
 def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record that makes it possible to trace and repeat the answer. ``file`` is None for a question."""
+    """The part of a record that makes it possible to trace and repeat the answer. Called when it has just been generated.
+
+    ``file`` is None for a question.
+    """
     prompt = file and {
         "file": file.name,
         "sha256": file.sha256,
@@ -135,6 +147,7 @@ def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None
     }
     return {
         "kind": kind,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": model.describe(),
         "options": asdict(options),
         "input": dict(inputs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from dicoms import made, written
@@ -31,6 +32,7 @@ from medgemma_app.inputs.images import Scan, Series
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.prompts import findings_prompt, soap_prompt
 from medgemma_app.reports import _fit, findings_task
+from medgemma_app.validate import Issue, Validation
 
 SEEDS = range(8)
 
@@ -235,6 +237,7 @@ def test_notes_that_do_not_fit_are_an_error_that_counts(short):
 
 def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_missing(short):
     report = soap(short, Notes(LONG, {}), truncate=True, options=Options(max_tokens=512))
+    assert report.to_dict()["input"]["notes"] == {"truncated": True}
     (warning,) = report.warnings
     left_out, all_words = (int(number) for number in re.findall(r"\d+", warning))
     assert all_words == len(LONG.split())
@@ -383,6 +386,10 @@ def test_many_reports_come_in_order_with_the_errors_in_their_places(demo, monkey
 def test_a_report_is_one_line_to_print_a_page_to_show_and_a_file_to_keep(demo, tmp_path):
     report = findings(demo, draw_phantom(1)[0], prior=draw_phantom(2)[0], options=Options(max_tokens=8))
     assert "\n" not in repr(report)
+    error = Issue("truncated", "error", "cut")
+    for warnings, counts in ((("a",), "1 error, 1 warning>"), ((), "1 error, 0 warnings>"), (("a", "b"), "1 error, 2 warnings>")):
+        shown = repr(replace(report, validation=Validation((error,)), warnings=warnings))
+        assert shown.endswith(counts)
     assert report._repr_html_().count("<img") == 2
     report.save(tmp_path / "report.html")
     report.save(tmp_path / "report.json")

@@ -33,6 +33,7 @@ from medgemma_app.cli.options import (
     Revision,
     RunOptions,
     Strict,
+    Study,
     Subject,
     Window,
     argument,
@@ -131,7 +132,7 @@ def findings(
         return make
 
     asked = {"indication": indication, "slices": slices, "series": series, "prompt": file and file.sha256, **shown}
-    raise typer.Exit(job.studies(found, read, asked=asked, inputs=others, saved=save_input))
+    raise typer.Exit(job.studies(found, read, asked=asked, inputs=others, views=view or [], saved=save_input))
 
 
 @app.command(cls=Command)
@@ -199,16 +200,27 @@ def export(
     to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
     line: Annotated[int | None, option(INPUT, "The report to export from a file that holds several, counted from 1.", metavar="N")] = None,
     scan: Annotated[
-        str | None,
-        option(INPUT, "The DICOM file or folder of slices that the report is about; needed for .dcm and .sr.dcm.", metavar="FILE"),
+        list[str] | None,
+        option(
+            INPUT, "The picture or folder that the report was written from, to show it, or to file the report in DICOM. May be repeated.",
+            metavar="FILE",
+        ),
     ] = None,
+    source: Annotated[str | None, option(INPUT, "The notes that the report was written from, to show them.", metavar="NOTES")] = None,
+    patient: Patient = None,
     subject: Subject = None,
+    study: Study = None,
     force: Force = False,
-) -> None:
+) -> None:  # fmt: skip
     """Turn a report in JSON into a page, a PDF, FHIR, DICOM or CSV."""
-    from medgemma_app.cli.check import export_record
+    from medgemma_app.cli.export import export_record
 
-    export_record(record, to, line=line, scan=scan, subject=subject, force=force)
+    if record == source == "-":
+        raise OptionError("standard input can be read only once; name a file for the other")
+    if patient is not None and source is None:
+        raise OptionError("--patient chooses from the notes that --source names; leave it out, or give --source")
+    references: dict[str, Any] = {"patient": patient, "subject": subject, "study": study}
+    export_record(record, to, line=line, scans=scan or [], notes=source, **references, force=force)
 
 
 @app.command(cls=Command)

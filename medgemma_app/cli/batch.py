@@ -14,17 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, check_output, check_pages, form_of
 from medgemma_app.cli.signals import at_once, interruptible
-from medgemma_app.cli.terminal import (
-    Progress,
-    StreamPrinter,
-    Tally,
-    counted,
-    say_issues,
-    say_pictures,
-    say_timing,
-    severities,
-)
+from medgemma_app.cli.terminal import Progress, StreamPrinter, Tally, counted, say_issues, say_pictures, say_timing, severities
 from medgemma_app.errors import MedGemmaError, OptionError
+from medgemma_app.export import check_applies
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE, say, verdict
 
@@ -70,18 +62,19 @@ class Run:
         *,
         asked: Mapping[str, Any],
         inputs: Sequence[str] = (),
+        views: Sequence[str] = (),
         saved: Path | None = None,
         finish: Callable[[Report], object] | None = None,
     ) -> int:
         """Processes every study, in order, and returns the worst exit code.
 
-        ``asked`` are the command's own options that a result depends on; ``inputs`` are further files that are read, ``saved`` one that
-        is written. ``finish`` is called with every report.
+        ``asked`` are the command's own options that a result depends on; ``inputs`` are further files that are read, ``views`` those
+        of the same study, ``saved`` one that is written. ``finish`` is called with every report.
         """
         studies, settings, output = found.studies, self.settings, self.settings.output
         self._finish = finish
         self._name(studies, inputs)
-        form = self._checked_form([study.path for study in studies], saved)
+        form = self._checked_form([study.path for study in studies], views, saved)
         for sentence in found.left_out:
             say(f"left out: {sentence}")
         with interruptible():
@@ -91,12 +84,13 @@ class Run:
                 with closing(Answers(output, form)) as answers:
                     self._many(studies, read, lambda study, result: answers.add_study(study.name, result, self._record(study, result)))
             else:
-                with closing(Answers(output, form, scan=studies[0].path, subject=settings.subject)) as answers:
+                scan = [studies[0].path, *views] if form in (".dcm", ".sr.dcm") else None
+                with closing(Answers(output, form, scan=scan, subject=settings.subject, study=settings.study)) as answers:
                     self._one(studies[0], read, answers)
         self._say_verdict()
         return max(self._codes, key=FROM_BEST_TO_WORST.index, default=0)
 
-    def _checked_form(self, paths: Sequence[str], saved: Path | None) -> str:
+    def _checked_form(self, paths: Sequence[str], views: Sequence[str], saved: Path | None) -> str:
         """The form in which reports are written. Raises OptionError, OutputError or InputError where that is not possible."""
         settings, output, several = self.settings, self.settings.output, len(paths) > 1
         if output is not None:
@@ -105,6 +99,7 @@ class Run:
                 check_pages(output, used, force=settings.force)
             check_output(output, "--output", used, force=settings.force or settings.resume, resumable=output.suffix == ".jsonl")
         form = form_of(output, several=several, as_json=settings.as_json)
+        check_applies(form, subject=settings.subject, study=settings.study)
         if settings.resume and (form != "lines" or settings.force):
             raise OptionError("--resume continues a file of results; give --output NAME.jsonl, and leave out --force")
         if settings.resume and "-" in (*paths, *self._inputs):
@@ -112,12 +107,12 @@ class Run:
         if form in (".dcm", ".sr.dcm"):
             from medgemma_app.export.dicom import check_scan
 
-            check_scan(paths[0], self.kind)
+            check_scan([paths[0], *views], self.kind)
         if form == ".fhir.json":
-            from medgemma_app.export.fhir import check_kind, check_subject
+            from medgemma_app.export.fhir import check_kind, check_references
 
             check_kind(self.kind)
-            check_subject(settings.subject)
+            check_references(self.kind, settings.subject, settings.study)
         return form
 
     def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:

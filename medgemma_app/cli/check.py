@@ -1,4 +1,4 @@
-"""The commands that need no model: ``medgemma check`` finds the issues of reports, ``medgemma export`` writes them in other formats."""
+"""``medgemma check``: finds the issues of reports, without a model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
-from medgemma_app.cli.output import check_output, json_line, utf8
+from medgemma_app.cli.output import json_line, utf8
 from medgemma_app.cli.terminal import by_severity, issue_line
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
@@ -96,7 +95,7 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
     if not _OBJECT.match(text) and not _ARRAY.match(text):
         yield ReportText(name, text)
         return
-    for where, record in _records(text, name):
+    for where, record in read_records(text, name):
         study = record.get("study")
         shown = shown_name(study) if isinstance(study, str) else where
         if "error" in record and "text" not in record:
@@ -105,29 +104,32 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
             yield _report(record, shown)
 
 
-def _records(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it is, record) for each report in JSON: one object, one per line, or an array of them. Raises InputError."""
+def read_records(text: str, name: str, *, what: str = ONE_REPORT) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it is, record) for each report in JSON: one object, one per line, or an array of them. Raises InputError.
+
+    ``what`` names the wanted thing in messages.
+    """
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(map(_OBJECT.match, lines)):
         for number, line in enumerate(lines, 1):
             where = f"line {number} of {name}"
-            yield where, _parsed(line, where)
+            yield where, _parsed(line, where, what)
         return
-    value = _parsed(text, name)
+    value = _parsed(text, name, what)
     if value == []:
-        raise InputError(f"{name} holds no report; give {ONE_REPORT}")
+        raise InputError(f"{name} holds no report; give {what}")
     for number, record in enumerate(value if isinstance(value, list) else [value], 1):
         where = f"report {number} of {name}" if isinstance(value, list) else name
         if not isinstance(record, dict):
-            raise InputError(f"{where} is not a report; give {ONE_REPORT}")
+            raise InputError(f"{where} is not a report; give {what}")
         yield where, record
 
 
-def _parsed(text: str, name: str) -> Any:
+def _parsed(text: str, name: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not JSON; give {ONE_REPORT}") from error
+        raise InputError(f"{name} is not JSON; give {what}") from error
 
 
 def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | None = None) -> CheckedReport:
@@ -153,25 +155,25 @@ def guess_kind(text: str, *, likely: ReportKind = "findings") -> ReportKind:
     return likely if soap == findings else "soap" if soap > findings else "findings"
 
 
-def read_text(source: str) -> tuple[str, str]:
-    """The name of a file or of standard input as messages show it, and its text. Raises InputError."""
+def read_text(source: str, *, what: str = ONE_REPORT) -> tuple[str, str]:
+    """The name of a file or of standard input as messages show it, and its text; ``what`` is wanted. Raises InputError."""
     if source == "-":
         name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
         if not raw:
-            raise InputError(f"standard input is empty; give {ONE_REPORT}")
+            raise InputError(f"standard input is empty; give {what}")
     else:
         refuse_url(source)
         name = shown_name(source)
-        with open_input(source, what=ONE_REPORT) as file:
+        with open_input(source, what=what) as file:
             raw = file.read(LARGEST_BYTES + 1)
     if len(raw) > LARGEST_BYTES:
-        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give {ONE_REPORT}")
+        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give {what}")
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 text; give {ONE_REPORT}") from error
+        raise InputError(f"{name} is not UTF-8 text; give {what}") from error
     if "\0" in text:
-        raise InputError(f"{name} is not text; give {ONE_REPORT}")
+        raise InputError(f"{name} is not text; give {what}")
     return name, text
 
 
@@ -209,22 +211,3 @@ def _picture(inputs: Any) -> dict[str, Any]:
         "indication": indication if isinstance(indication, str) else None,
         "header": ImageHeader.from_dict(header if isinstance(header, Mapping) else {}),
     }
-
-
-def export_record(source: str, to: Path, *, line: int | None, scan: str | None, subject: str | None, force: bool) -> None:
-    """Writes the report in ``source``, or all of them where ``to`` is a .csv file. Raises InputError, OptionError, OutputError."""
-    from medgemma_app.export import ending_of, render, table, write_whole
-
-    ending = ending_of(to)
-    check_output(to, "--to", [source, *filter(None, [scan])], force=force)
-    name, text = read_text(source)
-    records = [record for _, record in _records(text, name)]
-    if line is not None and not 1 <= line <= len(records):
-        raise OptionError(f"--line {line}: {name} has {len(records)} reports")
-    chosen = records if line is None else [records[line - 1]]
-    if ending == ".csv":
-        write_whole(to, table(chosen).encode(errors="replace"))
-    elif len(chosen) != 1:
-        raise OptionError(f"{name} holds {len(chosen)} reports; choose one with --line, or write all of them to a .csv file")
-    else:
-        write_whole(to, render(chosen[0], ending, scan=scan, subject=subject))

@@ -52,6 +52,7 @@ PromptName = Annotated[
     str | None, option(INPUT, "Use this prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
 ]
 Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
+Study = Annotated[str | None, option(OUTPUT, "The imaging study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
 Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
 Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--quiet", "-q")]
@@ -88,6 +89,7 @@ class RunOptions:
     ] = None  # fmt: skip
     force: Force = False
     subject: Subject = None
+    study: Study = None
     resume: Annotated[bool, option(OUTPUT, "Continue a .jsonl file: skip the studies that it already holds.", "--resume")] = False
     strict: Strict = False
     no_stream: Annotated[bool, option(OUTPUT, "Print the answer only when it is complete.", "--no-stream")] = False

@@ -43,11 +43,10 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
 
 
 class Answers:
-    """Finished answers in one ``form``, on standard output or in ``path``. ``scan`` and ``subject`` are for exports."""
+    """Finished answers in one ``form``, on standard output or in ``path``. ``for_export`` are further arguments of ``export.render``."""
 
-    def __init__(self, path: Path | None, form: str, *, scan: str | None = None, subject: str | None = None) -> None:
-        self._path, self._form = path, form
-        self._for_export = {"scan": scan, "subject": subject}
+    def __init__(self, path: Path | None, form: str, **for_export: Any) -> None:
+        self._path, self._form, self._for_export = path, form, for_export
         self._kept: list[bytes] = []
         self._unseen: list[str] = []  # texts that have not been printed or written yet
         self._records: list[dict[str, Any]] = []

@@ -22,7 +22,10 @@ from medgemma_app.notices import NOTICE, printable, printable_value
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from medgemma_app.export.dicom import Scans
+
 ENDINGS = (".html", ".pdf", ".fhir.json", ".sr.dcm", ".dcm", ".json", ".csv", ".txt")
+APPLIES_TO = {"scan": (".dcm", ".sr.dcm"), "subject": (".fhir.json",), "study": (".fhir.json",)}
 COLUMNS = ("study", "kind", "exit_code", "errors", "warnings", "issues", "text", "model", "prompt_sha256", "notice")
 
 
@@ -40,18 +43,27 @@ def save(
     *,
     images: Sequence[tuple[str, Image]] = (),
     source: str | None = None,
-    scan: str | Path | None = None,
+    scan: str | Path | Sequence[str | Path] | None = None,
     subject: str | None = None,
+    study: str | None = None,
 ) -> None:
     """Writes the report of ``record`` to ``path``; if that fails, no file is left behind.
 
     ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
-    DICOM file or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm`` (Basic Text SR).
-    ``subject`` is a reference such as "Patient/123", for FHIR. Raises OutputError for a format or a place that cannot be written,
+    DICOM file, the list of files, or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm``
+    (Basic Text SR). ``subject`` and ``study`` are references such as "Patient/123" and "ImagingStudy/123", for FHIR. Raises
+    OutputError for a format or a place that cannot be written, OptionError for an argument that does not apply to the format,
     InputError for a record or a scan that cannot be used.
     """
-    content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject)
+    content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject, study=study)
     write_whole(Path(path), content)
+
+
+def check_applies(ending: str, **given: object) -> None:
+    """Raises OptionError for an option that is given and has no effect on the format ``ending``."""
+    for name, value in given.items():
+        if value is not None and ending not in APPLIES_TO[name]:
+            raise OptionError(f"--{name} ({name}=) is for {', '.join(APPLIES_TO[name])} only; leave it out")
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -84,13 +96,40 @@ def render(
     *,
     images: Sequence[tuple[str, Image]] = (),
     source: str | None = None,
-    scan: str | Path | bytes | None = None,
+    scan: Scans | None = None,
     subject: str | None = None,
+    study: str | None = None,
 ) -> bytes:
     """The content of the file; see ``save``."""
+    check_applies(ending, scan=scan, subject=subject, study=study)
     check_record(record)
-    with _damage_told():
-        return _rendered(printable_value(record), ending, images=images, source=source and printable(source), scan=scan, subject=subject)
+    with damage_told():
+        record, source = printable_value(record), source and printable(source)
+        if ending == ".html":
+            from medgemma_app.export import html
+
+            return html.page(record, images=images, source=source).encode(errors="replace")
+        if ending == ".pdf":
+            from medgemma_app.export import pdf
+
+            return pdf.render(record, images=images, source=source)
+        if ending == ".fhir.json":
+            from medgemma_app.export import fhir
+
+            return fhir.render(record, subject=subject, study=study)
+        if ending in (".dcm", ".sr.dcm"):
+            from medgemma_app.export import dicom
+
+            if scan is None:
+                raise InputError("a DICOM report is filed in the study of its picture; name the picture's file with --scan (scan=)")
+            if ending == ".sr.dcm":
+                return dicom.structured_report(record, scan=scan)
+            return dicom.encapsulated_pdf(record, scan=scan, images=images)
+        if ending == ".csv":
+            return table([record]).encode(errors="replace")
+        if ending == ".json":
+            return json.dumps(record, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"
+        return plain(record).encode(errors="replace")
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -120,7 +159,8 @@ def check_record(record: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def damage_told() -> Iterator[None]:
+    """Turns the errors of code that reads a damaged record into an InputError."""
     try:
         yield
     except OptionError:  # which is a ValueError
@@ -129,42 +169,6 @@ def _damage_told() -> Iterator[None]:
         raise InputError(
             "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
         ) from error
-
-
-def _rendered(
-    record: Mapping[str, Any],
-    ending: str,
-    *,
-    images: Sequence[tuple[str, Image]],
-    source: str | None,
-    scan: str | Path | bytes | None,
-    subject: str | None,
-) -> bytes:
-    if ending == ".html":
-        from medgemma_app.export import html
-
-        return html.page(record, images=images, source=source).encode(errors="replace")
-    if ending == ".pdf":
-        from medgemma_app.export import pdf
-
-        return pdf.render(record, images=images, source=source)
-    if ending == ".fhir.json":
-        from medgemma_app.export import fhir
-
-        return fhir.render(record, subject=subject)
-    if ending in (".dcm", ".sr.dcm"):
-        from medgemma_app.export import dicom
-
-        if scan is None:
-            raise InputError("a DICOM report is filed in the study of its picture; name the picture's file with --scan (scan=)")
-        if ending == ".sr.dcm":
-            return dicom.structured_report(record, scan=scan)
-        return dicom.encapsulated_pdf(record, scan=scan, images=images)
-    if ending == ".csv":
-        return table([record]).encode(errors="replace")
-    if ending == ".json":
-        return json.dumps(record, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"
-    return plain(record).encode(errors="replace")
 
 
 def plain(record: Mapping[str, Any]) -> str:
@@ -179,7 +183,7 @@ def plain(record: Mapping[str, Any]) -> str:
     return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
 
 
-@_damage_told()
+@damage_told()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
     """CSV with one line for each study. A cell that a spreadsheet would read as a formula gets a leading apostrophe. Raises InputError."""
     from medgemma_app.export.marks import ordered

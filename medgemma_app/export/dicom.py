@@ -7,17 +7,17 @@ where DICOM has a word for that, UNVERIFIED, and its author is a device.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
 from medgemma_app.export.html import verdict
-from medgemma_app.export.marks import ordered, sections_of
+from medgemma_app.export.marks import created_at, ordered, sections_of
 from medgemma_app.inputs.dicom import Damaged, guarded
-from medgemma_app.inputs.files import THE_FOLDER, sha256_of, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, by_digest, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     Scan = str | Path | bytes  # the path of the picture's file, or its content
+    Scans = Scan | Sequence[Scan]  # several for a report on several views
 
 ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -37,19 +38,20 @@ OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")  # the others
 HEADINGS = {"findings": ("121070", "Findings", "121071", "Finding"), "impression": ("121072", "Impressions", "121073", "Impression")}
 
 
-def check_scan(scan: Scan, kind: str) -> None:
+def check_scan(scan: Scans, kind: str) -> None:
     """Raises InputError if no report of that kind on ``scan`` could be filed in DICOM. Called before the model runs."""
     _check_kind(kind)
-    if isinstance(scan, bytes) or not Path(scan).is_dir():
-        _check_identifiers(_identifiers(scan), _name(scan))
-    elif not any(map(_has_identifiers, _files_below(scan))):
+    first, *_ = scans = _listed(scan)
+    if isinstance(first, bytes) or not Path(first).is_dir():
+        _check_one_study(scans)
+    elif not any(map(_has_identifiers, _files_below(first))):
         raise InputError(
             f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
         )
 
 
 def encapsulated_pdf(
-    record: Mapping[str, Any], *, scan: Scan, images: Sequence[tuple[str, Image]] = (), source: str | None = None
+    record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = (), source: str | None = None
 ) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
     made = _begun(record, _headers(record, scan), ENCAPSULATED_PDF, "DOC")
@@ -66,8 +68,10 @@ def encapsulated_pdf(
     return _written(made)
 
 
-def structured_report(record: Mapping[str, Any], *, scan: Scan) -> bytes:
-    """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does."""
+def structured_report(record: Mapping[str, Any], *, scan: Scans) -> bytes:
+    """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does, and for a record without a date."""
+    if record.get("created") is None:
+        raise InputError("the record does not say when the report was generated (created), which a structured report must; use .dcm")
     headers = _headers(record, scan)
     made = _begun(record, headers, BASIC_TEXT_SR, "SR")
     made.ReferencedPerformedProcedureStepSequence = []
@@ -79,6 +83,10 @@ def structured_report(record: Mapping[str, Any], *, scan: Scan) -> bytes:
     made.CurrentRequestedProcedureEvidenceSequence = [_evidence(headers)]
     made.ContentSequence = [*_observer(record), *_content(record)]
     return _written(made)
+
+
+def _listed(scan: Scans) -> list[Scan]:
+    return [scan] if isinstance(scan, str | Path | bytes) else list(scan)
 
 
 def _opened(scan: Scan) -> BinaryIO:
@@ -104,15 +112,19 @@ def _identifiers(scan: Scan) -> Dataset:
         raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
 
 
-def _headers(record: Mapping[str, Any], scan: Scan) -> list[Dataset]:
+def _headers(record: Mapping[str, Any], scan: Scans) -> list[Dataset]:
     """The identifiers of every file that the record was written from. Raises InputError where a report on them cannot be filed."""
     _check_kind(str(record.get("kind")))
-    sources = _sources(record, scan)
-    first, *others = headers = [_identifiers(source) for source in sources]
-    _check_identifiers(first, _name(sources[0]))
-    for other in others:
-        if any(other.get(keyword) != first.get(keyword) for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")):
-            raise InputError("the slices differ in PatientID, StudyInstanceUID or SeriesInstanceUID, so a report on them cannot be filed")
+    return _check_one_study(_sources(record, _listed(scan)))
+
+
+def _check_one_study(files: Sequence[Scan]) -> list[Dataset]:
+    """The identifiers of ``files``. Raises InputError unless they are of one patient and one study."""
+    headers = [_identifiers(file) for file in files]
+    for header, file in zip(headers, files, strict=True):
+        _check_identifiers(header, _name(file))
+        if any(header.get(keyword) != headers[0].get(keyword) for keyword in ("PatientID", "StudyInstanceUID")):
+            raise InputError("the pictures differ in PatientID or StudyInstanceUID, so a report on them cannot be filed in one study")
     return headers
 
 
@@ -121,7 +133,7 @@ def _begun(record: Mapping[str, Any], headers: Sequence[Dataset], kind: str, mod
     from pydicom import Dataset
     from pydicom.uid import generate_uid
 
-    source, made, now = headers[0], Dataset(), datetime.now()
+    source, made, created = headers[0], Dataset(), created_at(record)
     for keyword in COPIED:
         if source.get(keyword) or keyword not in OPTIONAL:
             setattr(made, keyword, source.get(keyword) or "")
@@ -129,30 +141,34 @@ def _begun(record: Mapping[str, Any], headers: Sequence[Dataset], kind: str, mod
     made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID = kind, generate_uid(), generate_uid()
     made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1
     made.SeriesDescription = "Draft report by a language model, not verified"
-    made.Manufacturer, made.ManufacturerModelName = "medgemma-app", str((record.get("model") or {}).get("id", ""))[:64]
-    made.SoftwareVersions = str((record.get("versions") or {}).get("medgemma-app", ""))
-    made.ContentDate, made.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    made.Manufacturer, made.ManufacturerModelName = "medgemma-app", _plain((record.get("model") or {}).get("id", ""))
+    made.SoftwareVersions = _plain((record.get("versions") or {}).get("medgemma-app", ""))
+    # In local time, as the times of the study are.
+    made.ContentDate, made.ContentTime = f"{created.astimezone():%Y%m%d %H%M%S}".split() if created else ("", "")
     return made
 
 
-def _sources(record: Mapping[str, Any], scan: Scan) -> list[Scan]:
-    """The files that the record was written from, recognised by their digests, so that no report is filed under another patient. The
-    slices of a series are looked for in the folder ``scan``.
+def _plain(value: object) -> str:
+    """A value that fits a DICOM name: ASCII, at most 64 characters, and no backslash, which would separate two values."""
+    return re.sub(r"[^ -~]|\\", "_", str(value))[:64]
+
+
+def _sources(record: Mapping[str, Any], scans: Sequence[Scan]) -> list[Scan]:
+    """The files that the record was written from, recognised by their digests, so that no report is filed under another patient. Those
+    of a folder are looked for by their names.
     """
-    facts = (record.get("input") or {}).get("scan") or {}
-    wanted = {digest: name for name, digest in (facts.get("files") or {"": facts.get("sha256")}).items()}
-    candidates: list[Scan] = [scan]
-    if not isinstance(scan, bytes) and Path(scan).is_dir():
-        candidates = [path for path in _files_below(scan) if shown_name(path) in wanted.values()]
-    found: dict[str, Scan] = {}
-    for candidate in candidates:
-        try:
-            with _opened(candidate) as file:
-                found.setdefault(sha256_of(file), candidate)
-        except OSError as error:
-            raise InputError(f"cannot read {_name(candidate)}: {error.strerror}; give the picture that the report is about") from error
-    if not wanted.keys() <= found.keys():
-        raise InputError(f"the report was not written from {_name(scan)}; give the file or folder that it was written from")
+    inputs = record.get("input") or {}
+    facts = inputs.get("scan") or {}
+    main = {digest: name for name, digest in (facts.get("files") or {facts.get("name"): facts.get("sha256")}).items()}
+    wanted = main | {view.get("sha256"): view.get("name") for view in inputs.get("views") or ()}
+    found: dict[str, Scan] = {sha256_of(io.BytesIO(scan)): scan for scan in scans if isinstance(scan, bytes)}
+    found |= by_digest([scan for scan in scans if not isinstance(scan, bytes)], wanted.values())
+    if not main.keys() <= found.keys():
+        given = " and ".join(map(_name, scans))
+        raise InputError(f"the report was not written from {given}; give the file or folder that it was written from")
+    if others := [str(name) for digest, name in wanted.items() if digest not in found]:
+        missing = " and ".join(others)
+        raise InputError(f"the report was written from {missing} too; give that as well, with another --scan (scan=[...])")
     return [found[digest] for digest in wanted]
 
 
@@ -227,15 +243,19 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
 
 
 def _evidence(pictures: Sequence[Dataset]) -> Dataset:
-    """References to the pictures that the report is about, all of one series (PS3.3 C.17.2.3)."""
+    """References to the pictures that the report is about, in their series of one study (PS3.3 C.17.2.3)."""
     from pydicom import Dataset
 
-    instances, series, study = [], Dataset(), Dataset()
+    groups: dict[str, list[Dataset]] = {}
     for picture in pictures:
-        instances.append(Dataset())
-        instances[-1].ReferencedSOPClassUID, instances[-1].ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
-    series.SeriesInstanceUID, series.ReferencedSOPSequence = pictures[0].SeriesInstanceUID, instances
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = pictures[0].StudyInstanceUID, [series]
+        instance = Dataset()
+        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
+        groups.setdefault(picture.SeriesInstanceUID, []).append(instance)
+    study = Dataset()
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = pictures[0].StudyInstanceUID, []
+    for uid, instances in groups.items():
+        study.ReferencedSeriesSequence.append(series := Dataset())
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = uid, instances
     return study
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.export.html import TITLES, title_of, verdict
-from medgemma_app.export.marks import ordered
+from medgemma_app.export.marks import created_at, ordered
 from medgemma_app.notices import BLIND_SPOT, NOTICE
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 LOINC, AGENTS = "http://loinc.org", "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 # Codes of LOINC: the document types, and the sections of a SOAP note.
@@ -34,20 +31,23 @@ SECTIONS = {
 # A resource on the same server or on another (FHIR R4, Reference and id), or in no place at all.
 REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
 EXTENSION = "urn:medgemma-app:issue-"  # followed by the name of a field of Issue
+UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
 SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of OperationOutcome.issue
 
 
-def render(
-    record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None, subject: str | None = None
-) -> bytes:
-    """The Bundle as JSON. ``subject`` is a reference such as "Patient/123"; pictures and source are not part of it."""
-    return json.dumps(bundle(record, subject=subject), ensure_ascii=False, indent=2).encode() + b"\n"
+def render(record: Mapping[str, Any], *, subject: str | None = None, study: str | None = None) -> bytes:
+    """The Bundle as JSON. ``subject`` and ``study`` are references such as "Patient/123" and "ImagingStudy/123"."""
+    return json.dumps(bundle(record, subject=subject, study=study), ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def check_subject(reference: str | None) -> None:
-    """Raises OptionError for a text that is not a FHIR reference."""
-    if reference is not None and not REFERENCE.fullmatch(reference):
-        raise OptionError("--subject (subject=) must be a FHIR reference, such as Patient/123 or https://example.org/fhir/Patient/123")
+def check_references(kind: str, subject: str | None, study: str | None) -> None:
+    """Raises OptionError for a text that is not a FHIR reference, and for a study where the report is not about one."""
+    for name, resource, reference in (("subject", "Patient", subject), ("study", "ImagingStudy", study)):
+        if reference is not None and not REFERENCE.fullmatch(reference):
+            example = f"{resource}/123 or https://example.org/fhir/{resource}/123"
+            raise OptionError(f"--{name} ({name}=) must be a FHIR reference, such as {example}")
+    if study is not None and kind != "findings":
+        raise OptionError("--study (study=) is for findings reports only; leave it out")
 
 
 def check_kind(kind: object) -> None:
@@ -56,30 +56,32 @@ def check_kind(kind: object) -> None:
         raise InputError("only findings reports and SOAP notes can be written as FHIR; use .html, .pdf or .json")
 
 
-def bundle(record: Mapping[str, Any], *, subject: str | None = None, at: datetime | None = None) -> dict[str, Any]:
+def bundle(record: Mapping[str, Any], *, subject: str | None = None, study: str | None = None) -> dict[str, Any]:
     """A Bundle of type collection (findings) or document (SOAP), whose resources refer to each other by urn:uuid."""
     check_kind(record.get("kind"))
-    check_subject(subject)
-    time = (at or datetime.now(UTC)).isoformat(timespec="seconds")
+    check_references(str(record.get("kind")), subject, study)
     names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
     is_findings = record.get("kind") == "findings"
     report = {
         **(_diagnostic_report(record) if is_findings else _composition(record, names["device"])),
         "text": _narrative(title_of(record), str(record.get("text", ""))),
         "status": "preliminary",
-        "issued" if is_findings else "date": time,
+        **_time("issued" if is_findings else "date", record),
         **({"subject": {"reference": subject}} if subject else {}),
+        **({"imagingStudy": [{"reference": study}]} if study else {}),
     }
-    resources = {
-        "report": report,
-        "device": _device(record),
-        "outcome": _outcome(record),
-        "provenance": _provenance(record, names, time),
-    }
+    resources = {"report": report, "device": _device(record), "outcome": _outcome(record), "provenance": _provenance(record, names)}
     kind = "collection" if is_findings else "document"
     identifier = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid.uuid4()}"}} if kind == "document" else {}
     entries = [{"fullUrl": names[name], "resource": resource} for name, resource in resources.items()]
-    return {"resourceType": "Bundle", "type": kind, "timestamp": time, **identifier, "entry": entries}
+    assembled = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"resourceType": "Bundle", "type": kind, "timestamp": assembled, **identifier, "entry": entries}
+
+
+def _time(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The element ``name`` with the time at which the report was generated; R4 requires some of them, so an unknown time is said to be."""
+    created = created_at(record)
+    return {name: created.isoformat(timespec="seconds")} if created else {f"_{name}": {"extension": [UNKNOWN]}}
 
 
 def _code(code: tuple[str, str]) -> dict[str, Any]:
@@ -158,12 +160,12 @@ def _places(issue: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*numbers, *values]
 
 
-def _provenance(record: Mapping[str, Any], names: Mapping[str, str], time: str) -> dict[str, Any]:
+def _provenance(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     prompt = record.get("prompt") or {}
     return {
         "resourceType": "Provenance",
         "target": [{"reference": names["report"]}],
-        "recorded": time,
+        **_time("recorded", record),
         "activity": {"text": f"generated by a language model with the prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}"},
         "agent": [{"type": {"coding": [{"system": AGENTS, "code": "author"}]}, "who": {"reference": names["device"]}}],
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from medgemma_app import __version__, notices
-from medgemma_app.export.marks import Issues, Piece, draft_pieces, ordered, source_pieces
+from medgemma_app.export.marks import Issues, Piece, created_at, draft_pieces, ordered, source_pieces
 from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
 
 if TYPE_CHECKING:
@@ -221,15 +221,16 @@ def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
 
 
 def made_by(record: Mapping[str, Any]) -> str:
-    model = record.get("model") or {}
+    model, created = record.get("model") or {}, created_at(record)
     revision = f", revision {model['revision']}" if model.get("revision") else ""
-    return f"Written by {model.get('id', 'an unnamed model')}{revision}. Not verified by anyone."
+    when = f" on {created:%Y-%m-%d at %H:%M} UTC" if created else ""
+    return f"Written by {model.get('id', 'an unnamed model')}{revision}{when}. Not verified by anyone."
 
 
 def _trace(record: Mapping[str, Any]) -> str:
     """What is needed to repeat the report."""
     rows = ""
-    for name in ("model", "prompt", "options", "input", "tokens", "finish_reason", "tries", "versions"):
+    for name in ("created", "model", "prompt", "options", "input", "tokens", "finish_reason", "tries", "versions"):
         if record.get(name) is not None:
             rows += f"<dt>{name.replace('_', ' ')}</dt><dd>{escape(_flat(record[name]))}</dd>"
     return f'<footer class="trace"><h2>How this report was made</h2><dl>{rows}</dl></footer>'

@@ -1,8 +1,9 @@
-"""Where the issues of a report stand in its text and in its source: what every export shows of them."""
+"""What every export needs of a record: its issues and where they stand in its text and in its source, its sections, its date."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,6 +18,11 @@ def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     about_input = [{"code": "input", "severity": "warning", "message": str(warning)} for warning in record.get("warnings") or ()]
     issues = [*(record.get("issues") or ()), *about_input]
     return sorted(issues, key=lambda issue: (SEVERITIES.index(issue["severity"]), issue.get("start") is None, issue.get("start") or 0))
+
+
+def created_at(record: Mapping[str, Any]) -> datetime | None:
+    """When the report was generated, in UTC; None where an older record does not say so. Raises ValueError or TypeError."""
+    return None if record.get("created") is None else datetime.fromisoformat(record["created"]).astimezone(UTC)
 
 
 class Piece(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -88,6 +88,20 @@ def sha256_of(file: BinaryIO) -> str:
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
     return digest
+
+
+def by_digest(sources: Iterable[str | Path], names: Collection[object]) -> dict[str, Path]:
+    """Files by the SHA-256 of their bytes: ``sources``, and for folders the files below them that have one of ``names``.
+
+    Raises InputError for one that cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for source in map(Path, sources):
+        below = sorted(path for path in source.rglob("*") if path.is_file() and shown_name(path) in names) if source.is_dir() else [source]
+        for path in below:
+            with open_input(path, what="the picture that the report is about") as file:
+                found.setdefault(sha256_of(file), path)
+    return found
 
 
 def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dicoms import a_series
+from dicoms import a_series, made, written
+from pydicom import dcmread
 from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
@@ -182,9 +183,32 @@ def test_a_page_that_the_user_puts_there_during_the_run_is_kept(medgemma, monkey
         (tmp_path / "all" / mine).unlink()
 
 
-def test_a_subject_that_is_no_reference_is_refused_before_the_model_is_loaded(medgemma, tmp_path, scan):
-    result = medgemma("findings", scan, "-o", tmp_path / "x.fhir.json", "--subject", "Jane Roe")
-    assert (result.exit_code, result.loads, "FHIR reference" in result.stderr, "Jane" in result.stderr) == (2, 0, True, False)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-o", "x.fhir.json", "--subject", "Jane Roe"], "--subject (subject=) must be a FHIR reference"),
+        (["-o", "x.fhir.json", "--study", "Jane Roe"], "--study (study=) must be a FHIR reference"),
+        (["-o", "x.html", "--subject", "Patient/7"], "--subject (subject=) is for .fhir.json only"),
+        (["-o", "x.jsonl", "--study", "Jane Roe"], "--study (study=) is for .fhir.json only"),
+        (["--subject", "Patient/7"], "--subject (subject=) is for .fhir.json only"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_is_refused_before_the_model_is_loaded(medgemma, monkeypatch, tmp_path, scan, options, words):
+    monkeypatch.chdir(tmp_path)
+    result = medgemma("findings", scan, *options)
+    assert (result.exit_code, result.loads, words in result.stderr, "Jane" in result.stderr) == (2, 0, True, False)
+
+
+def test_a_report_on_views_in_dicom_is_filed_with_all_of_them_or_refused_before_the_model_is_loaded(medgemma, tmp_path):
+    study = {"PatientID": "7", "StudyInstanceUID": "1.2.3"}
+    for name, header in {"a": study, "b": study, "c": {**study, "StudyInstanceUID": "1.2.4"}}.items():
+        written(tmp_path, made(**header, SeriesInstanceUID=f"1.2.3.{ord(name)}"), f"{name}.dcm")
+    a, b, c = (tmp_path / f"{name}.dcm" for name in "abc")
+    result = medgemma("findings", a, "--view", c, "-o", tmp_path / "x.sr.dcm", "--max-tokens", "4")
+    assert (result.exit_code, result.loads, "differ in PatientID or StudyInstanceUID" in result.stderr) == (2, 0, True)
+    medgemma("findings", a, "--view", b, "--prior", c, "-o", tmp_path / "x.sr.dcm", "--max-tokens", "4")
+    named = [one.value for one in dcmread(tmp_path / "x.sr.dcm").iterall() if one.keyword == "ReferencedSOPInstanceUID"]
+    assert named == [dcmread(file).SOPInstanceUID for file in (a, b)]
 
 
 def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, scan):

@@ -8,8 +8,9 @@ from unittest.mock import Mock
 
 import pydicom
 import pytest
+from dicoms import made, written
 from PIL import Image
-from records import of
+from records import findings_record, of
 
 from medgemma_app import InputError, export
 from medgemma_app.export.dicom import check_scan
@@ -47,7 +48,7 @@ def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
 def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
     record = of(scan)
     scan.write_bytes(scan.read_bytes() + b"\0\0")
-    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "cannot read")):
+    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "does not exist")):
         with pytest.raises(InputError, match=message):
             export.save(record, tmp_path / f"report{ending}", scan=given)
     with pytest.raises(InputError, match="findings"):
@@ -115,3 +116,44 @@ def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "scan.png")
     with pytest.raises(InputError, match="only a picture in DICOM"):
         export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
+
+
+def views(folder, *headers):
+    """DICOM files with these headers, and the record of a report on all of them."""
+    files = [written(folder, made(**header, InstanceNumber=number), f"{number}.dcm") for number, header in enumerate(headers, 1)]
+    facts = [{"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} for file in files]
+    return files, findings_record(input={"scan": facts[0], "views": facts[1:]})
+
+
+def test_a_report_on_several_views_names_them_all_in_their_series(tmp_path):
+    study = {"PatientID": "77", "StudyInstanceUID": "1.2.3"}
+    files, record = views(tmp_path, *({**study, "SeriesInstanceUID": uid} for uid in ("1.2.3.4", "1.2.3.4", "1.2.3.5")))
+    report = pydicom.dcmread(io.BytesIO(export.render(record, ".sr.dcm", scan=files)))
+    [evidence] = report.CurrentRequestedProcedureEvidenceSequence
+    named = {
+        series.SeriesInstanceUID: [one.ReferencedSOPInstanceUID for one in series.ReferencedSOPSequence]
+        for series in evidence.ReferencedSeriesSequence
+    }
+    uids = [pydicom.dcmread(file).SOPInstanceUID for file in files]
+    assert named == {"1.2.3.4": uids[:2], "1.2.3.5": uids[2:]}
+    assert export.render(record, ".dcm", scan=files)
+    with pytest.raises(InputError, match=r"written from 2\.dcm and 3\.dcm too"):
+        export.render(record, ".sr.dcm", scan=files[0])
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
+@pytest.mark.parametrize("other", [{"StudyInstanceUID": "1.2.4"}, {"PatientID": "78"}])
+def test_a_report_on_views_of_two_studies_or_patients_is_not_filed(tmp_path, ending, other):
+    header = {"PatientID": "77", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+    files, record = views(tmp_path, header, {**header, **other})
+    for refused in (lambda: export.render(record, ending, scan=files), lambda: check_scan(files, "findings")):
+        with pytest.raises(InputError, match="differ in PatientID or StudyInstanceUID"):
+            refused()
+
+
+@pytest.mark.parametrize("model", ["Röntgen-Modell", r"C:\models\medgemma", "医" * 40, "a" * 90])
+def test_a_model_name_that_dicom_does_not_take_is_made_to_fit(scan, model):
+    report = pydicom.dcmread(io.BytesIO(export.render(of(scan, model={"id": model}), ".sr.dcm", scan=scan)))
+    name = report.ManufacturerModelName
+    assert isinstance(name, str) and name.isascii() and "\\" not in name and 0 < len(name) <= 64
+    assert f"medgemma-app with {model}" in [element.value for element in report.iterall() if element.keyword == "TextValue"]

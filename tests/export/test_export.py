@@ -6,16 +6,17 @@ import csv
 import io
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pydicom
 import pytest
 from PIL import Image
 from pypdf import PdfReader
-from records import SOURCE, TEXT, findings_record, issue, of, soap_record
+from records import CREATED, SOURCE, TEXT, findings_record, issue, needs_scan, of, soap_record
 
 from medgemma_app import InputError, export
-from medgemma_app.errors import OutputError
+from medgemma_app.errors import OptionError, OutputError
 from medgemma_app.export import html, marks
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
@@ -163,7 +164,7 @@ def test_plain_text_and_json_carry_the_notice_or_the_record_itself(tmp_path):
 def test_control_characters_of_a_model_reach_no_file(ending, scan):
     text = TEXT.replace(" ", "\x1b[31m\x00 ")
     record = of(scan, text=text, sections={"findings": text[10:20]}, issues=[issue(text, "heart", message="a\x07b")])
-    content = export.render(record, ending, scan=scan, source="c\x08d")
+    content = export.render(record, ending, scan=needs_scan(ending, scan), source="c\x08d")
     if ending == ".sr.dcm":
         report = pydicom.dcmread(io.BytesIO(content))
         content = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue").encode()
@@ -218,7 +219,7 @@ def test_a_damaged_record_is_one_line(broken):
 def test_a_record_that_does_not_say_what_the_checks_found_is_refused(scan, ending, broken):
     """And never exported with the words that they found nothing."""
     with pytest.raises(InputError, match=r"does not say what|contradicts itself"):
-        export.render({**of(scan), **broken}, ending, scan=scan)
+        export.render({**of(scan), **broken}, ending, scan=needs_scan(ending, scan))
 
 
 def test_issues_and_validity_that_agree_are_exported():
@@ -234,7 +235,7 @@ def test_a_title_of_a_prompt_file_is_text_in_a_pdf(title):
 
 @pytest.mark.parametrize("ending", [".html", ".pdf", ".fhir.json", ".csv", ".txt", ".sr.dcm"])
 def test_doubts_about_the_input_count_in_every_export_as_on_the_terminal(ending, scan):
-    content = export.render({**of(scan), "issues": [], "warnings": ["the prior is the scan"]}, ending, scan=scan)
+    content = export.render({**of(scan), "issues": [], "warnings": ["the prior is the scan"]}, ending, scan=needs_scan(ending, scan))
     if ending != ".pdf":  # whose text is compressed
         assert b"the prior is the scan" in content or ending == ".csv"
         assert b"found nothing" not in content
@@ -260,3 +261,33 @@ def test_an_index_lists_every_study_with_its_first_line_and_state():
     assert shown.count('<tr class="error">') == 2
     assert len(page.sources) == 1
     assert not page.tags & {"script", "link"}
+
+
+def test_an_export_has_the_date_of_the_report_and_not_its_own(scan, monkeypatch):
+    """A record without one has none."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    record, older = of(scan), {name: value for name, value in of(scan).items() if name != "created"}
+    assert "on 2026-01-02 at 23:04 UTC" in Page(html.page(record)).shown and CREATED in Page(html.page(record)).shown
+    assert "on 2026-01-02 at 23:04 UTC" in pdf_text(export.render(record, ".pdf"))
+    assert " UTC" not in Page(html.page(older)).shown + pdf_text(export.render(older, ".pdf"))
+    for ending in (".dcm", ".sr.dcm"):
+        made = pydicom.dcmread(io.BytesIO(export.render(record, ending, scan=scan)))
+        assert (made.ContentDate, made.ContentTime) == ("20260102", "180405")  # local time, as DICOM has it
+    made = pydicom.dcmread(io.BytesIO(export.render(older, ".dcm", scan=scan)))
+    assert (made.ContentDate, made.ContentTime, made.AcquisitionDateTime) == ("", "", "")
+    with pytest.raises(InputError, match="does not say when"):
+        export.render(older, ".sr.dcm", scan=scan)
+    with pytest.raises(InputError, match="damaged"):
+        export.render({**record, "created": "yesterday"}, ".html")
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("ending", "option"),
+    [(ending, option) for option, endings in export.APPLIES_TO.items() for ending in export.ENDINGS if ending not in endings],
+)
+def test_an_option_that_does_not_apply_to_the_format_is_an_error(ending, option):
+    with pytest.raises(OptionError, match=rf"--{option} .* is for .* only"):
+        export.render(findings_record(), ending, **{option: "Jane Roe"})

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
-from records import findings_record, soap_record
+from records import CREATED, findings_record, soap_record
 
 from medgemma_app import InputError
 from medgemma_app.errors import OptionError
@@ -68,9 +68,32 @@ def test_a_subject_that_is_not_a_fhir_reference_is_refused(reference):
     with pytest.raises(OptionError, match="FHIR reference"):
         fhir.bundle(findings_record(), subject=reference)
     for good in ("Patient/7", "https://example.org/fhir/Patient/7", f"urn:uuid:{uuid.uuid4()}"):
-        fhir.check_subject(good)
+        fhir.check_references("soap", good, None)
 
 
 def test_a_note_without_headings_has_no_empty_list_of_sections_in_fhir():
     resource = fhir.bundle({"text": "Rest.", "kind": "soap", "sections": {"plan": ""}})["entry"][0]["resource"]
     assert (resource["resourceType"], "section" in resource) == ("Composition", False)
+
+
+@pytest.mark.parametrize("record", [findings_record(), soap_record()], ids=["findings", "soap"])
+def test_the_dates_of_a_fhir_report_are_those_of_its_generation_or_unknown(record):
+    for known in (True, False):
+        made = fhir.bundle(record if known else {**record, "created": None})
+        assert Bundle.model_validate(made)
+        report, *_, provenance = (entry["resource"] for entry in made["entry"])
+        dates = {
+            name: value for one in (report, provenance) for name, value in one.items() if name.strip("_") in ("date", "issued", "recorded")
+        }
+        assert len(dates) == 2
+        assert all((value == CREATED) if known else (value["extension"][0]["valueCode"] == "unknown") for value in dates.values())
+
+
+def test_an_imaging_study_is_referred_to_only_where_it_is_given_and_only_by_findings():
+    made = fhir.bundle(findings_record(), study="ImagingStudy/9")
+    assert Bundle.model_validate(made)
+    assert made["entry"][0]["resource"]["imagingStudy"] == [{"reference": "ImagingStudy/9"}]
+    assert "imagingStudy" not in fhir.bundle(findings_record())["entry"][0]["resource"]
+    for record, study, words in ((findings_record(), "CT 9", "FHIR reference"), (soap_record(), "ImagingStudy/9", "findings reports only")):
+        with pytest.raises(OptionError, match=words):
+            fhir.bundle(record, study=study)

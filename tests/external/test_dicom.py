@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from dicoms import a_series, made, written
 
-from medgemma_app import findings
+from medgemma_app import export, findings
 
 pytestmark = pytest.mark.external
 
@@ -18,7 +18,11 @@ def test_dciodvfy_finds_no_error(demo, tmp_path, kind, ending):
     header = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "PatientSex": "F", "StudyDate": "20260101"}
     (tmp_path / "ct").mkdir()
     scan = written(tmp_path, made(**header, Modality="DX")) if kind == "a picture" else a_series(tmp_path / "ct", 3, **header)
-    findings(demo, scan).save(tmp_path / f"report{ending}", scan=scan)
-    said = subprocess.run(["dciodvfy", tmp_path / f"report{ending}"], capture_output=True, text=True, check=False).stderr
-    assert "EncapsulatedPDF" in said or "BasicTextSR" in said
-    assert "Error" not in said
+    view = [written(tmp_path, made(**{**header, "SeriesInstanceUID": "1.2.3.5"}), "view.dcm")] if kind == "a picture" else []
+    record = findings(demo, scan, views=view).to_dict()
+    for model in ("demo", r"C:\Modelle\Röntgen", "医" * 40):
+        record["model"]["id"] = model
+        export.save(record, tmp_path / f"report{ending}", scan=[scan, *view])
+        said = subprocess.run(["dciodvfy", tmp_path / f"report{ending}"], capture_output=True, text=True, check=False).stderr
+        assert "EncapsulatedPDF" in said or "BasicTextSR" in said
+        assert "Error" not in said
