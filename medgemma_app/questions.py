@@ -8,7 +8,7 @@ from medgemma_app.errors import InputError, OptionError, expect
 from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.studies import read_study
-from medgemma_app.model.generation import Generation, Model, Options, checked_options
+from medgemma_app.model.generation import Generation, Model, Options, checked_options, refuse_schema
 from medgemma_app.prompts import Prompt, encodable, locate_prompt, numbered_slices
 from medgemma_app.reports import captioned, read_visit
 from medgemma_app.tasks import Box, LocateReport, OnToken, Report, Task, check_model, origin_of, write
@@ -60,8 +60,8 @@ def ask_task(
     def report(generation: Generation, options: Options) -> Report:
         from medgemma_app.validate import validate_answer
 
-        text, thought = generation.text.strip(), generation.thought is not None
-        validation = validate_answer(text, finish_reason=generation.finish_reason, has_thought=thought)
+        text, thought, structured = generation.text.strip(), generation.thought is not None, options.schema is not None
+        validation = validate_answer(text, finish_reason=generation.finish_reason, has_thought=thought, structured=structured)
         origin = origin_of("ask", model, options, None, facts)
         return Report(text, {}, validation, generation, origin, warnings, images=images, source=source)
 
@@ -112,6 +112,7 @@ def locate(
 
 def locate_task(model: Model, scan: Picture, target: str, *, options: Options | None = None) -> Task:
     """Reads the picture; see ``locate``."""
+    refuse_schema(options)
     target = checked_text(target, "target")
     if checked_options(options).repetition_penalty not in (None, 1):
         raise OptionError("a repetition penalty garbles the numbers of boxes; leave it out")

@@ -13,7 +13,7 @@ from medgemma_app.inputs.header import describe_all
 from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
-from medgemma_app.model.generation import Generation, Model, Options, checked_options
+from medgemma_app.model.generation import Generation, Model, Options, checked_options, refuse_schema
 from medgemma_app.prompts import Prompt, PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
 from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, check_model, origin_of, show_progress, write, write_many
 
@@ -44,8 +44,8 @@ def findings(
 ) -> FindingsReport:
     """A findings report of one radiograph or one series (a folder of DICOM slices).
 
-    ``views`` are further views of the same study; with a ``prior`` the report compares. ``prompt`` is a prompt file: the name of one
-    of this package, or a path. Raises InputError before any inference, ContextError when the pictures do not fit,
+    ``views`` are further views of the same study; with a ``prior`` the report compares. ``prompt`` is a prompt file of this package,
+    by its name, or any other, by its path. Raises InputError before any inference, ContextError when the pictures do not fit,
     GenerationCancelled (with the partial answer) when stopped. ``retries``: see ``write``.
     """
     task = findings_task(model, scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
@@ -93,6 +93,7 @@ def prepare_findings(
 
     Raises TypeError for an argument of the wrong kind, InputError for pictures that cannot be used or are of different patients.
     """
+    refuse_schema(options)
     _check_list(views, "views", "picture")
     expect(indication, (str, type(None)), "indication must be a string")
     study, others = read_study(scan), [_scan(view) for view in views]
@@ -226,6 +227,7 @@ def soap_task(
     options: Options | None = None,
 ) -> Task:
     """Reads the notes and fits them into the context; see ``soap``."""
+    refuse_schema(options)
     read, options = read_visit(notes, text), checked_options(options).seeded()
     file = choose_prompt("soap" if prompt is None else prompt, "soap")
     check_model(model)

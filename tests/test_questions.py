@@ -6,7 +6,7 @@ import pytest
 from dicoms import a_series, made, written
 from scripted_model import ScriptedModel
 
-from medgemma_app import InputError, OptionError, Report, ask
+from medgemma_app import InputError, OptionError, Options, Report, ask, findings, locate, soap
 from medgemma_app.demo import draw_phantom
 
 NOTES = "Cough for 3 days, no fever. BP 120/80."
@@ -68,11 +68,43 @@ def test_the_record_says_what_was_asked_of_what(scan):
         ("clear " * 40, "repetition", ["repetition"]),
         ("Yes.<end_of_turn>", "stop", ["special-token"]),
         ("I'm sorry, I can't help with that.", "stop", ["refusal"]),
+        ("I cannot view the image that you uploaded.", "stop", ["refusal"]),
+        ("I am unable to provide medical advice. Please consult a doctor.", "stop", ["refusal"]),
+        ("As an AI, I cannot interpret images.", "stop", ["refusal"]),
+        ("FINDINGS: None.", "stop", []),
+        ("It is not possible to determine the patient's age from this X-ray.", "stop", []),
+        ("I cannot tell the age from this picture.", "stop", []),
+        ("I cannot provide a size, as the picture has no scale.", "stop", []),
+        ("I cannot see a fracture.", "stop", []),
+        ("The image does not show the left lung base.", "stop", []),
+        ("\n".join(f"{number}. No" for number in range(1, 13)), "stop", []),
+        (" ".join(f"{number}. No." for number in range(1, 13)), "stop", []),
     ],
 )
 def test_the_form_of_an_answer_is_checked_and_its_content_is_not(answer, reason, codes):
     report = ask(ScriptedModel(answer, finish_reason=reason), "Is it large?", notes={"note": NOTES})
     assert [issue.code for issue in report.validation.issues] == codes
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "codes"),
+    [
+        ('{"findings": "none"}', "stop", []),
+        ('{"refused": "I cannot help with that."}', "stop", []),
+        (f'["{"clear " * 60}"]', "stop", []),
+        ('{"side": "left and', "length", ["truncated"]),
+    ],
+)
+def test_of_an_answer_that_follows_a_schema_only_the_cut_is_checked(answer, reason, codes):
+    report = ask(ScriptedModel(answer, finish_reason=reason), "Is it large?", options=Options(schema={}))
+    assert [issue.code for issue in report.validation.issues] == codes
+
+
+def test_reports_and_boxes_are_not_written_by_a_schema(scan):
+    model, how = ScriptedModel("{}"), {"options": Options(schema={})}
+    for write in (lambda: findings(model, scan, **how), lambda: soap(model, text=NOTES, **how), lambda: locate(model, scan, "rib", **how)):
+        with pytest.raises(OptionError, match="use ask\\(\\) for it"):
+            write()
 
 
 def test_pictures_of_two_patients_are_refused_before_the_model_sees_them(tmp_path):

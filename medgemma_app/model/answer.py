@@ -101,7 +101,8 @@ class Answer:
 
     def _put(self, token: Token) -> Token:
         self.tokens.append(token)
-        self.looping = self._watch.feed(token.text)
+        # A schema decides what may be repeated, and how an answer ends.
+        self.looping = self.options.schema is None and self._watch.feed(token.text)
         return token
 
     def generation(self) -> Generation:

@@ -65,6 +65,12 @@ def checked_options(options: Options | None, prompt: Prompt | None = None) -> Op
     return replace(chosen, max_tokens=prompt.answer_tokens) if prompt and chosen.max_tokens is None else chosen
 
 
+def refuse_schema(options: Options | None) -> None:
+    """Raises OptionError for options with a schema."""
+    if checked_options(options).schema is not None:
+        raise OptionError("an answer that follows a schema has no sections and no boxes; use ask() for it, or leave out the schema")
+
+
 def checked_prompts(prompts: Iterable[Prompt], batch_size: int) -> Iterator[Prompt]:
     """The prompts, each checked when it is used. Raises TypeError unless they are iterable, OptionError for a batch size below 1."""
     expect(prompts, Iterable, "prompts must be a list of Prompts")

@@ -51,6 +51,34 @@ def grammar(schema: str) -> str:
     return made
 
 
+def follows(schema: str, text: str) -> bool:
+    """Whether a text is JSON of the schema, with any spacing, escapes and order of keys."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    names: dict[str, None] = {}  # of properties, in the order that the grammar wants; a dict, since sets have no order
+
+    def collected(made: dict[str, Any]) -> dict[str, Any]:
+        names.update(dict.fromkeys(made.get("properties") or ()))
+        return made
+
+    def normal(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: normal(value[key]) for key in sorted(value, key=lambda key: order.get(key, len(order)))}
+        if isinstance(value, list):
+            return [normal(each) for each in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    try:
+        json.loads(schema, object_hook=collected)
+        order = {name: at for at, name in enumerate(names)}
+        written = json.dumps(normal(json.loads(text)), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return False
+    tokenizer = LLTokenizer("byte")
+    matcher, tokens = LLMatcher(tokenizer, grammar(schema), log_level=0, limits=_limits()), tokenizer.tokenize_str(written)
+    return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
+
+
 def _limits() -> Any:
     from llguidance import LLParserLimits
 

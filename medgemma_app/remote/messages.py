@@ -51,14 +51,6 @@ def response_format(schema: str) -> Any:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True}}
 
 
-def is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def _data_url(image: Image) -> str:
     """The picture's exact RGB pixels as a PNG; a grey picture is sent in one channel, which is a third smaller."""
     rgb, file = image.convert("RGB"), io.BytesIO()

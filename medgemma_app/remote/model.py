@@ -25,9 +25,10 @@ from medgemma_app.model.generation import (
     checked_options,
     checked_prompts,
 )
+from medgemma_app.model.structured import follows
 from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
-from medgemma_app.remote.messages import Reply, fewest_tokens, is_json, messages, response_format
+from medgemma_app.remote.messages import Reply, fewest_tokens, messages, response_format
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -159,8 +160,8 @@ class RemoteModel:
                 raise GenerationError(f"{self.endpoint} ended the answer without a finish reason; check that it is still running")
             self._check_seen(prompt, reply)
         last = reply.end(reply.reason)
-        if reply.options.schema and reply.reason == "stop" and not is_json(reply.generation().text):
-            message = f"{self.endpoint} ignores the schema; its engine has to support response_format with json_schema"
+        if reply.options.schema and reply.reason == "stop" and not follows(str(reply.options.schema), reply.generation().text):
+            message = f"{self.endpoint} did not follow the schema; its engine has to support response_format with json_schema"
             raise EndpointError(message, partial=reply.generation())
         yield from last
 

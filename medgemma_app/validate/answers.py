@@ -16,6 +16,7 @@ from medgemma_app.validate.sections import is_heading
 
 _LONG_FORMS = (("’", "'"), ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"), ("'m", " am"))
 _MOST_SENTENCES = 100
+DECLINED = "the model declined to answer; check that the input is the right one"
 
 
 def refusal(report: Text) -> Iterator[Issue]:
@@ -27,7 +28,13 @@ def refusal(report: Text) -> Iterator[Issue]:
     if found is None and len(answers) > 1 and all(finder("refusals", "unanswered").fullmatch(one.body.strip(" .*_-\n")) for one in answers):
         found = spans[-1]
     if found:
-        yield report.issue("refusal", "error", "the model declined to answer; check that the input is the right one", found)
+        yield report.issue("refusal", "error", DECLINED, found)
+
+
+def unhelpful(report: Text) -> Iterator[Issue]:
+    """The model declines to answer a question: in the first person, and with no answer beside it."""
+    if found := _declined(report.text, [(0, len(report.text))], lambda said: finder("refusals", "unhelpful").search(said) is not None):
+        yield report.issue("refusal", "error", DECLINED, found)
 
 
 def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str], bool]) -> tuple[int, int] | None:

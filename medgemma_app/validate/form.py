@@ -32,24 +32,40 @@ _HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$
 _RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
 
 
+_STOPPED = {
+    "length": "the token budget ran out before the report was complete; raise --max-tokens",
+    "cancelled": "the generation was stopped before the report was complete; run it again",
+}
+
+
+def stopped(report: Text) -> Iterator[Issue]:
+    """The generation was stopped early."""
+    if message := _STOPPED.get(report.finish_reason):
+        yield report.issue("truncated", "error", message, _end(report.text))
+
+
 def truncated(report: Text) -> Iterator[Issue]:
     """The generation was stopped early, or the text ends within a word (an error) or seems to end within a sentence (a warning)."""
     text = _RULE.sub("", report.text.rstrip()[-400:]).rstrip()
-    end = len(report.text.rstrip())
-    start = max(0, end - 70)
-    span = (report.text.find(" ", start, end) + 1 or start) if start else 0, end  # starts at the beginning of a word
     bare = text.rpartition("\n")[2][-200:].rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
     # A disclaimer or an explanation at the end shows that the report before it is complete.
     aside = bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
-    if report.finish_reason == "length":
-        yield report.issue("truncated", "error", "the token budget ran out before the report was complete; raise --max-tokens", span)
-    elif report.finish_reason == "cancelled":
-        yield report.issue("truncated", "error", "the generation was stopped before the report was complete; run it again", span)
+    if report.finish_reason in _STOPPED:
+        yield from stopped(report)
     elif _ends_within_a_word(report, text):
-        yield report.issue("truncated", "error", "the text ends within a word; raise --max-tokens, or complete it", span)
+        message = "the text ends within a word; raise --max-tokens, or complete it"
+        yield report.issue("truncated", "error", message, _end(report.text))
     elif not aside and (_HANGS.search(bare) or (last and last.group().islower())):
-        yield report.issue("truncated", "warning", "the text may end within a sentence; check that it is complete", span)
+        message = "the text may end within a sentence; check that it is complete"
+        yield report.issue("truncated", "warning", message, _end(report.text))
+
+
+def _end(text: str) -> tuple[int, int]:
+    """The span of the last words."""
+    end = len(text.rstrip())
+    start = max(0, end - 70)
+    return (text.find(" ", start, end) + 1 or start) if start else 0, end
 
 
 def _ends_within_a_word(report: Text, text: str) -> bool:

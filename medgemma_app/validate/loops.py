@@ -22,8 +22,9 @@ _CERTAIN = 100  # this many consecutive words that appeared before end a generat
 _PASSAGE = 35  # words; clinicians repeat shorter passages of the history in the assessment
 _BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
 _WORD = re.compile(r"[^\W_]+")
-_NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s)", re.MULTILINE)
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s|\n")
+# Before two words or more: "1. No", "2. No" answer a list of questions.
+_NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t]+[^\W\d_])", re.MULTILINE)
+_SENTENCE_END = re.compile(r"(?<=\D[.!?;])\s|\n")
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
 _LABEL = re.compile(r"[^\s:]{1,12}(?: [^\s:]{1,12}){0,2}: ")
 _COUNTING = 12

@@ -11,9 +11,9 @@ from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
 from medgemma_app.validate import medications, narrative, person, values
-from medgemma_app.validate.answers import refusal, unfilled_template
+from medgemma_app.validate.answers import refusal, unfilled_template, unhelpful
 from medgemma_app.validate.core import Check, Issue, Text, Validation, run, sentence_spans
-from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, truncated
+from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, stopped, truncated
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.sections import Sections, from_mapping, parse
@@ -23,10 +23,14 @@ FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
 
 
-def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False) -> Validation:
-    """Check the form of an answer: no text, a loop, a cut, a control token, a refusal. Never raises on any text."""
+def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False, structured: bool = False) -> Validation:
+    """Check the form of an answer: no text, a loop, a cut, a control token, a refusal. Never raises on any text.
+
+    A ``structured`` answer was generated with a schema, which decides what it may say, so that only the cut is checked.
+    """
     expect(text, str, "the answer must be a string")
-    return run(Text(text, Sections("", ()), (), finish_reason, has_thought), (special_token, refusal, repetition, truncated), ())
+    checks = (stopped,) if structured else (special_token, unhelpful, repetition, truncated)
+    return run(Text(text, Sections("", ()), (), finish_reason, has_thought), checks, ())
 
 
 def validate_findings(

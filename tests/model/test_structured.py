@@ -11,6 +11,8 @@ from mlx_vlm.structured import build_json_schema_logits_processor
 
 from medgemma_app import OptionError, Options
 from medgemma_app.demo import draw_phantom
+from medgemma_app.model.answer import Answer
+from medgemma_app.model.structured import follows
 from medgemma_app.prompts import findings_prompt
 
 SCHEMA = {
@@ -47,6 +49,42 @@ def test_the_demo_ends_its_turn_after_the_last_brace_and_a_cut_answer_says_so(de
     assert (whole.finish_reason, whole.text[-1], set(json.loads(whole.text))) == ("stop", "}", set(SCHEMA["properties"]))
     cut = demo.generate(prompt, Options(schema=SCHEMA, max_tokens=5))
     assert (cut.finish_reason, cut.text) == ("length", whole.text[: len(cut.text)])
+
+
+PAIR = {
+    "type": "object",
+    "properties": {"side": {"enum": ["left", "right"]}, "at": {"type": "object", "properties": {"x": {"type": "integer"}}}},
+    "required": ["side", "at"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"side": "left", "at": {"x": 1}}', True),
+        ('\n{"at":{"x":1.0},\n "side":"l\\u0065ft"}', True),
+        ('{"side": "left", "at": {"y": "é \\n", "x": 1}}', True),
+        ('{"side": "up", "at": {"x": 1}}', False),
+        ('{"side": "left", "at": {"x": 1.5}}', False),
+        ('{"side": "left"}', False),
+        ('{"side": "left", "at": {}, "more": 1}', False),
+        ('```json\n{"side": "left", "at": {}}\n```', False),
+        ('{"side": NaN, "at": {}}', False),
+        ("[" * 100_000, False),
+        ("", False),
+    ],
+)
+def test_a_text_follows_a_schema_whatever_its_spacing_its_escapes_and_the_order_of_its_keys(text, expected):
+    assert follows(json.dumps(PAIR), text) == expected
+
+
+def test_an_answer_may_repeat_itself_where_a_schema_decides():
+    def loops(schema):
+        answer = Answer(Options(schema=schema, max_tokens=2000))
+        return any(answer.add(1, "clear ", 0.0) and answer.looping for _ in range(200))
+
+    assert (loops(None), loops({"type": "array"})) == (True, False)
 
 
 DEEP = {"type": "string"}

@@ -160,15 +160,18 @@ def test_a_lone_surrogate_becomes_a_replacement_character(connect, server):
     assert connect().generate(PROMPT).text == "5 \ufffd mg"
 
 
-def test_a_server_that_ignores_the_schema_is_an_error_unless_the_answer_was_cut(connect, server):
-    options = Options(schema={"type": "object"})
-    with pytest.raises(EndpointError, match="ignores the schema") as caught:
+def test_a_server_that_does_not_follow_the_schema_is_an_error_unless_the_answer_was_cut(connect, server):
+    options = Options(schema={"type": "object", "properties": {"side": {"type": "integer"}}})
+    with pytest.raises(EndpointError, match="did not follow the schema") as caught:
         list(connect().generate_many([Prompt(("?",))] * 3, options, batch_size=1))
     assert (caught.value.partial.text, len(server.requests)) == ("Clear.", 1)
     server.chat = says('{"side": ', finish="length")
     assert connect().generate(Prompt(("?",)), options).finish_reason == "length"
     server.chat = says('{"side": ', "1}")
     assert connect().generate(Prompt(("?",)), options).text == '{"side": 1}'
+    server.chat = says('{"side": ', '"left"}')
+    with pytest.raises(EndpointError, match="did not follow the schema"):
+        connect().generate(Prompt(("?",)), options)
 
 
 def test_a_server_that_read_only_part_of_the_prompt_is_an_error(connect, server):
