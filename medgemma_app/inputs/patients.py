@@ -91,7 +91,8 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
     ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several.
     """
     said = list(_identities(value))
-    people = _people(identity for identities in said for identity in identities)
+    linked = _people((identity for identities in said for identity in identities), linked=True)
+    people = _people(linked)
     mixed = next((some for identities in said if len(some := _people(identities)) > 1), None)
     if mixed:
         kind = next(kind for kind in mixed[0] if kind in mixed[1] and not agree(kind, mixed[0][kind], mixed[1][kind]))
@@ -100,6 +101,7 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
         raise SeveralPatients(name, len(people), can_choose=all(map(_can_be_called, people)))
     if patient is None:
         return value, []
+    people = people if len(people) == 1 else linked
     chosen = [person for person in people if _is_called(patient, person)]
     if len(chosen) != 1:
         raise no_such_patient(name)
@@ -119,7 +121,7 @@ def _is_called(patient: str, person: Identity) -> bool:
     names = {word for kind, said in person.items() if kind.startswith("name") for word in said.split()}
     patient = found[2] if (found := _NUMBERED_PATIENT.fullmatch(key_words(patient))) else patient
     words = set(plain_value("name", patient).split())
-    return (bool(words) and words <= names) or any(plain_value(kind, patient) == said for kind, said in person.items() if kind[:3] == "id ")
+    return (bool(words) and words <= names) or plain_value("id", patient) in _ids(person)
 
 
 @dataclass
@@ -135,7 +137,7 @@ class _Choice:
         for said in _said(value, path, named or {}):
             if _differ(said, self.patient):
                 is_theirs = False
-            elif said.keys() & self.patient.keys() - {"sex", "aged"} and all(_differ(said, other) for other in self.others):
+            elif _share(said, self.patient) and not any(_share(said, other) and not _differ(said, other) for other in self.others):
                 is_theirs = True
         if not isinstance(value, Mapping | list) or not value:
             self.left_out += not is_theirs
@@ -157,12 +159,14 @@ def day_of(item: Any) -> str:
     return next((told[key].strip() for key in _DATES if key in told), "")
 
 
-def _identities(value: Any, path: str = "", whose: Identity | None = None) -> Iterator[list[Identity]]:
-    """What each part of the notes says of its patient, from outside to inside."""
-    yield _said(value, path, whose or {})
+def _identities(value: Any, path: str = "", whose: Identity | None = None, outer: Identity | None = None) -> Iterator[list[Identity]]:
+    """What each part of the notes says of its patient, from outside to inside, with what is said of the same patient around it."""
+    said = [identity if _differ(identity, outer or {}) else (outer or {}) | identity for identity in _said(value, path, whose or {})]
+    yield said
+    outer = said[0] if said else outer
     for _, inner, below, named in _inside(value, path):
         if isinstance(inner, Mapping | list) or named or isinstance(value, list):
-            yield from _identities(inner, below, named)
+            yield from _identities(inner, below, named, outer)
 
 
 def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
@@ -257,11 +261,14 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) ->
     return {kind: plain_value(kind, said)} if kind else {}
 
 
-def _people(identities: Iterable[Identity]) -> list[Identity]:
-    """What is known of each patient; entries that differ are of different patients. At most ``_MOST`` are told apart."""
+def _people(identities: Iterable[Identity], *, linked: bool = False) -> list[Identity]:
+    """What is known of each patient; entries that differ are of different patients. At most ``_MOST`` are told apart.
+
+    With ``linked``, so are entries that have nothing in common, such as a name alone and a number alone.
+    """
     people: list[Identity] = []
-    for identity in identities:
-        person = next((person for person in people if not _differ(person, identity)), None)
+    for identity in sorted(identities, key=len, reverse=True):
+        person = next((person for person in people if not _differ(person, identity) and (not linked or _share(person, identity))), None)
         if person is None:
             people.append(dict(identity))
             if len(people) == _MOST:
@@ -272,8 +279,13 @@ def _people(identities: Iterable[Identity]) -> list[Identity]:
     return people
 
 
+def _share(one: Identity, other: Identity) -> bool:
+    return bool(one.keys() & other.keys() - {"sex", "aged"} or _ids(one) & _ids(other))
+
+
 def _differ(one: Identity, other: Identity) -> bool:
-    shared = [kind for kind in one if kind in other]
-    if any(kind.startswith("id ") and one[kind] == other[kind] for kind in shared):
-        return False
-    return any(not agree(kind, one[kind], other[kind]) for kind in shared)
+    return not _ids(one) & _ids(other) and any(not agree(kind, one[kind], other[kind]) for kind in one.keys() & other.keys())
+
+
+def _ids(identity: Identity) -> set[str]:
+    return {said for kind, said in identity.items() if kind.startswith("id ")}

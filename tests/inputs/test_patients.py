@@ -224,11 +224,21 @@ def test_an_entry_that_names_two_patients_cannot_be_split(content: Any) -> None:
             "Mrn: 1; Name: Ann; Text: Cough",
             2,
         ),
+        (
+            [{"patient_ref": "1", "text": "Cough"}, {"text": "MRN: 1\nCough"}, {"text": "MRN: 2\nHIV"}, {"pt_id": "2", "text": "HIV"}],
+            "Patient ref: 1; Text: Cough\nText: MRN: 1\nCough",
+            2,
+        ),
+        (
+            [{"patient": "Ann", "text": "Cough"}, {"patient": "Bob", "text": "HIV"}, {"text": "MRN: 2\nHIV positive"}],
+            "Patient: Ann; Text: Cough",
+            2,
+        ),
     ],
-    ids=["by reference", "beside another patient", "of the same name"],
+    ids=["by reference", "beside another patient", "of the same name", "by a number in its text", "not linked"],
 )  # fmt: skip
 def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(content: Any, text: str, left_out: int) -> None:
-    notes = read(content, patient="1" if "mrn" in str(content) or "ref" in str(content) else "Ann")
+    notes = read(content, patient="1" if '"1"' in json.dumps(content) else "Ann")
     assert notes.text == text
     assert notes.facts["left_out"] == [f"{left_out} entries of another patient, or of none"]
 
