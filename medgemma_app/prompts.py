@@ -48,7 +48,7 @@ class Prompt:
     """One user turn: text and pictures (RGB) in the order the model sees them, and a system text before it.
 
     ``answer_tokens`` is the number of tokens that an answer may have, unless ``Options.max_tokens`` is given.
-    Lone surrogates, which cannot be encoded, become U+FFFD; a terminal makes them of bytes that are not UTF-8.
+    Lone surrogates, which cannot be encoded, become U+FFFD; Python makes them of arguments that are not UTF-8.
     """
 
     parts: tuple[str | Image, ...]
@@ -129,7 +129,7 @@ def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
         close = get_close_matches(source, [path.stem for path in prompt_paths()], n=1)
         advice = f"did you mean {close[0]}? " if close else ""
         raise PromptError(
-            f"there is no prompt {source!r}; {advice}medgemma prompts lists those that there are; a file is given by its path"
+            f"there is no prompt {source!r}; {advice}medgemma prompts lists the included ones; give a file of your own by its path"
         )
     else:
         refuse_url(source)
@@ -164,7 +164,7 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
         if value not in allowed:
             raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
     if "pictures" in head and kind != "findings":
-        raise PromptError(f"{name}: pictures: is for prompts of the kind findings; leave it out")
+        raise PromptError(f"{name}: pictures: belongs only in prompts of the kind findings; leave it out")
     _check_variables(lines[rest:], rest + 1, VARIABLES[kind] | ({"slices"} if pictures == "series" else set()), name)
     always = "".join(line for line in lines[rest:] if OPTIONAL_VARIABLES.isdisjoint(Template(line).get_identifiers()))
     try:
@@ -197,7 +197,7 @@ def _check_variables(lines: Sequence[str], first: int, wanted: set[str], name: s
 
 
 def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]:
-    """The values of the ``key: value`` lines between the first two lines of ``---``, and how many lines all that takes."""
+    """The values of the ``key: value`` lines between the first two lines of ``---``, and the number of lines up to the second."""
     marks = [number for number, line in enumerate(lines) if line.strip() == "---"][:2]
     if len(marks) < 2 or marks[0] != 0:
         raise PromptError(f"{name} must begin with a line of ---, lines such as 'kind: findings', and another line of ---")
@@ -206,7 +206,7 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
         key, colon, value = (part.strip() for part in line.partition(":"))
         if key not in ("kind", "title", "pictures", "sections") or key in found or not colon or not value or not value.isprintable():
             raise PromptError(
-                f"{name}, line {number}: front matter has the lines kind:, title:, pictures: and sections:, each at most once"
+                f"{name}, line {number}: front matter may have the lines kind:, title:, pictures: and sections:, each at most once"
             )
         found[key] = value
     return found, marks[1] + 1

@@ -107,7 +107,7 @@ def prepare_findings(
     facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
     if before and isinstance(study, Scan) and is_same_picture(study, before):
-        warnings += ("the prior is the same picture as the scan, so comparing them means nothing",)
+        warnings += ("the prior is the same picture as the scan, so the comparison means nothing",)
 
     def report(model: Model, generation: Generation, options: Options) -> FindingsReport:
         from medgemma_app.validate import validate_findings
@@ -144,8 +144,8 @@ def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Seq
     for name, other in named:
         if other and are_several((study.patient, other.patient)):
             raise InputError(
-                f"{name} is of another patient than the scan (they differ in {WHAT_DIFFERS}); if it is the same person, known elsewhere "
-                "by another id, export it as PNG"
+                f"{name} is of another patient than the scan (they differ in {WHAT_DIFFERS}); if it is the same person under another "
+                "id, export it as PNG"
             )
 
 
@@ -160,7 +160,7 @@ def captioned(study: Scan | Series, prior: Scan | None = None, views: Sequence[S
 def _study_prompt(
     study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan], *, file: PromptFile | None = None
 ) -> tuple[Prompt, PromptFile]:
-    """What the model is shown of a study that has been read.
+    """The prompt for a study that has been read, and the prompt file that it is made from.
 
     Raises InputError for pictures of different patients, and for a series with a prior or further views.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from medgemma_app.remote.endpoint import Endpoint
 
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "huggingface-hub", "pillow", "numpy")
-PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # other owners of models may be the user
+PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # any other owner may be the user
 LEAST_MEMORY, LEAST_DISK = 8 * GB, 6 * GB
 WIDTH, NAME = 80, 13
 
@@ -91,7 +91,7 @@ def machine_checks() -> Iterator[CheckResult]:
         "machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}"
     )
     memory = memory_bytes()
-    small = "a 4B model of 4 bits alone needs about 3.4 GB; close other programs" if memory < LEAST_MEMORY else ""
+    small = "a 4-bit 4B model alone needs about 3.4 GB; close other programs" if memory < LEAST_MEMORY else ""
     yield CheckResult("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
     versions = {name: package_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medgemma_app.inputs.studies import StudySource
     from medgemma_app.tasks import LocateReport, Report
 
-NO_INPUT = "question"  # what a question about no file is called
+NO_INPUT = "question"  # the name of the study where a question comes without files
 FOR_REPORTS = {"subject", "batch_size", "jobs"}  # options that an answer to one question has no use for
 
 

@@ -66,7 +66,7 @@ def _joined(runs: list[tuple[TokenKind, str]]) -> list[tuple[TokenKind, str]]:
 
 
 class Answer:
-    """The tokens of one answer so far. ``options.max_tokens`` fit the context already."""
+    """The tokens of one answer so far. ``options.max_tokens`` already fits into the context."""
 
     def __init__(self, options: Options) -> None:
         from medgemma_app.validate.loops import LoopWatch
@@ -91,7 +91,7 @@ class Answer:
         return self._put(Token(id, text, logprob, None, "thought"))
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
-        """Ends the answer: returns the last item, with the text that was held back; if that text is of both kinds, several items."""
+        """Ends the answer. Returns the last item with the text that was held back, or several items if that text is of both kinds."""
         *rest, (kind, shown) = _joined([*self._waiting, *self._splitter.feed(text), *self._splitter.finish()]) or [
             (self._splitter.kind, "")
         ]

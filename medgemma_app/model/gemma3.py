@@ -25,8 +25,8 @@ from mlx_vlm.models.gemma3.gemma3 import Model
 from mlx_vlm.models.gemma3.language import Gemma3Model, LanguageModel
 from mlx_vlm.models.rope_utils import initialize_rope
 
-# The later chunks of a long prompt are shorter, down to 512 tokens, so that attention has no more pairs of query and key than this at a
-# time: without a fused kernel, as on a CPU, their scores take 0.27 GB in bfloat16 for the 8 heads of the 4B model.
+# The later chunks of a long prompt are shorter, down to 512 tokens, so that attention never handles more pairs of query and key at a
+# time. Without a fused kernel, as on a CPU, their scores take 0.27 GB in bfloat16 for the 8 heads of the 4B model.
 PAIRS, LEAST_STEP = 2048 * 8192, 512
 BLOCK = 512  # queries; their scores for 4,096 patches take 128 MiB in float32, those of all queries 1 GiB
 
@@ -142,7 +142,10 @@ def image_blocks(ids: np.ndarray, image_token: int) -> np.ndarray:
 
 
 def chunks(blocks: np.ndarray, step: int) -> list[slice]:
-    """Slices of at most ``step`` tokens that cover the prompt, shorter the more tokens precede; longer only if a single image is longer."""
+    """Slices of at most ``step`` tokens that cover the prompt.
+
+    They get shorter the more tokens come before them, and are longer than ``step`` only where a single image is.
+    """
     inside = ((blocks[:, 1:] == blocks[:, :-1]) & (blocks[:, 1:] > 0)).any(axis=0)
     edges = np.append(np.flatnonzero(~inside) + 1, blocks.shape[1])  # where a chunk may end
     found, start = [], 0

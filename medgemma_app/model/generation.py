@@ -19,7 +19,7 @@ TokenKind = Literal["answer", "thought"]
 class Options:
     """How to generate: greedy by default, like MedGemma 1.5's own examples. No value is taken from the checkpoint.
 
-    ``max_tokens`` None means as many as the prompt says an answer may have: 2000, and fewer for a SOAP note of short notes.
+    With ``max_tokens`` None the prompt decides: 2000, or fewer for a SOAP note of short notes.
     ``top_k`` 0 and ``top_p`` 1.0 mean no restriction; ``repetition_penalty`` looks at everything generated so far.
     With ``schema``, a JSON schema as a dict or as JSON text, the answer is JSON that follows it, unless it is cut at ``max_tokens``;
     it is kept as text. Raises OptionError for a value outside its range.
@@ -48,7 +48,7 @@ class Options:
 
     @property
     def limit(self) -> int:
-        """``max_tokens``, or what it is where neither the caller nor the prompt says it."""
+        """``max_tokens``, or its default where neither the caller nor the prompt sets it."""
         return ANSWER_TOKENS if self.max_tokens is None else self.max_tokens
 
     def seeded(self) -> Options:
@@ -59,7 +59,7 @@ class Options:
 
 
 def checked_options(options: Options | None, prompt: Prompt | None = None) -> Options:
-    """The options, or those by default, with the length of the answer that ``prompt`` needs. Raises TypeError for anything else."""
+    """The options, or the default ones, with the answer length that ``prompt`` asks for. Raises TypeError for anything else."""
     expect(options, (Options, type(None)), "options must be Options(...)")
     chosen = options or Options()
     return replace(chosen, max_tokens=prompt.answer_tokens) if prompt and chosen.max_tokens is None else chosen

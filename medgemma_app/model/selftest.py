@@ -189,12 +189,12 @@ def repeat_check(model: MedGemma) -> CheckResult:
         return CheckResult("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
     if looks and not bool(mx.array_equal(looks[0], looks[1])):
         found = "encoding a picture twice gives different embeddings, but the same tokens"
-        return CheckResult("repeatable", "look", found, "reports may rarely differ between runs")
+        return CheckResult("repeatable", "look", found, "reports may occasionally differ between runs")
     return CheckResult("repeatable", "ok", f"the same {'embeddings and ' * bool(looks)}{len(ids[0])} tokens twice")
 
 
 def batch_check(model: MedGemma) -> CheckResult:
-    """Prompts decoded together get the answers they get alone."""
+    """Checks that prompts get the same answers in a batch as alone."""
     import mlx.core as mx
 
     prompts = list(_readable(model).values())

@@ -21,7 +21,7 @@ _STYLE: Any = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexib
 
 
 def schema_text(schema: object) -> str:
-    """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a schema that can be followed."""
+    """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a supported schema."""
     if not isinstance(schema, (str, dict)):
         raise OptionError(f"schema must be a JSON schema, as a dict or as JSON text, not {type(schema).__name__}")
     try:
@@ -38,7 +38,7 @@ def schema_text(schema: object) -> str:
 def grammar(schema: str) -> str:
     """The schema as llguidance takes it. Nothing is fetched: a ``$ref`` to another document is an error.
 
-    Raises ValueError for text that is not JSON, OptionError for a schema that cannot be followed.
+    Raises ValueError for text that is not JSON, OptionError for a schema that is not supported.
     """
     from llguidance import LLMatcher
 
@@ -47,7 +47,7 @@ def grammar(schema: str) -> str:
     made = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
     failed, messages = LLMatcher.validate_grammar_with_warnings(made, limits=_limits())
     if failed:
-        raise OptionError(f"the schema cannot be followed: {_line(messages[0])}")
+        raise OptionError(f"the schema is not supported: {_line(messages[0])}")
     return made
 
 

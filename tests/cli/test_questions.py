@@ -57,7 +57,7 @@ def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_
         (["-", "SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
         (["Why?", "--schema", "good.json", "-o", "good.json"], "one of the files that the command uses"),
         (["Why?", "--schema", "none.json"], "none.json does not exist"),
-        (["Why?", "--schema", "bad.json"], "the schema cannot be followed: Unimplemented keys"),
+        (["Why?", "--schema", "bad.json"], "the schema is not supported: Unimplemented keys"),
         (["Why?", "--schema", "latin.json"], "latin.json is not UTF-8 text"),
         (["Why?", "--schema", "large.json"], "the schema has more than 100000 characters"),
     ],

@@ -101,14 +101,14 @@ BAD = [
     (DEEP, "the schema is not JSON"),
     ('{"items":' * 2000 + "{}" + "}" * 2000, "the schema is not JSON"),
     ({"enum": ["x" * 100_000]}, "the schema has more than 100000 characters"),
-    ({"$ref": "http://127.0.0.1:1/x"}, "the schema cannot be followed: Resource"),
-    ({"$ref": "file:///etc/passwd"}, "the schema cannot be followed: Resource"),
-    ({"$ref": "#/nowhere"}, "the schema cannot be followed: Pointer"),
-    ({"type": "text"}, "the schema cannot be followed: Invalid type"),
-    ({"not": {"type": "string"}}, "the schema cannot be followed: Unimplemented keys"),
-    ({"x-guidance": {"lenient": True}, "not": {}}, "the schema cannot be followed: Unimplemented keys"),
-    ({"pattern": "("}, "the schema cannot be followed: regex parse error"),
-    ({"anyOf": []}, "the schema cannot be followed: Unsatisfiable"),
+    ({"$ref": "http://127.0.0.1:1/x"}, "the schema is not supported: Resource"),
+    ({"$ref": "file:///etc/passwd"}, "the schema is not supported: Resource"),
+    ({"$ref": "#/nowhere"}, "the schema is not supported: Pointer"),
+    ({"type": "text"}, "the schema is not supported: Invalid type"),
+    ({"not": {"type": "string"}}, "the schema is not supported: Unimplemented keys"),
+    ({"x-guidance": {"lenient": True}, "not": {}}, "the schema is not supported: Unimplemented keys"),
+    ({"pattern": "("}, "the schema is not supported: regex parse error"),
+    ({"anyOf": []}, "the schema is not supported: Unsatisfiable"),
 ]
 
 
