@@ -63,10 +63,8 @@ class Subjects:
             is_other = re.search(r"(?:^|/)(?!Patient/)[A-Z]\w+/[^/]+(/_history/.*)?$", reference)
             return "" if is_other or subject.get("type", "Patient") != "Patient" else address_of(reference, by)
         identifier = _identifiers({"identifier": subject.get("identifier")})
-        display = subject.get("display")
-        if identifier:
-            return identifier[0]
-        return f"called {' '.join(display.lower().split())}" if isinstance(display, str) and display else ""
+        words = sorted(re.findall(r"\w+", _text(subject.get("display")).lower()))
+        return identifier[0] if identifier else f"called {' '.join(words)}" if words else ""
 
     def of(self, entry: Entry) -> str:
         """Whose this resource is; "" where it names nobody."""
@@ -88,7 +86,7 @@ class Subjects:
             owners = {at: only if person in certain else person for at, person in owners.items()}
             certain = {only}
         if len(certain) == 1:
-            known = self.demographics(self._record)
+            known = self.demographics(self._record) or self._named_in_references()
             named = {person: Demographics(names=(person.removeprefix("called "),)) for person in set(owners.values()) - certain - {""}}
             same = {person for person, one in named.items() if not any(one.differ(other) for other in known)}
             owners = {at: next(iter(certain)) if person in same else person for at, person in owners.items()}
@@ -97,6 +95,12 @@ class Subjects:
     def demographics(self, record: Iterable[Entry]) -> list[Demographics]:
         """What the Patients in a record say of themselves, as far as it differs and as others can be compared with it."""
         return list(dict.fromkeys(_demographics(entry.resource) for entry in record if entry.kind == "Patient"))[:MOST_COMPARED]
+
+    def _named_in_references(self) -> list[Demographics]:
+        """The names that references to a patient give beside the address."""
+        subjects = (entry.resource.get(key) for entry in self._record for key in SUBJECTS)
+        told = (one.get("display") for one in subjects if isinstance(one, Mapping) and one.get("reference"))
+        return [Demographics(names=(name,)) for name in dict.fromkeys(one for one in told if isinstance(one, str))][:MOST_COMPARED]
 
     def can_choose(self) -> bool:
         """Whether each of the patients has a name or an id that no other one has, and no id that two different people have."""

@@ -261,6 +261,8 @@ TWO = bundle(
                             "patient": {"reference": "Patient/b"}}), id="subject and patient"),
         pytest.param(bundle(patient("a", name=[{"given": ["Ann"], "family": "Smith"}]), condition("Gout", "Patient/a"),
                             condition("Asthma", subject={"display": "Bob Smith"})), id="a Patient and another name"),
+        pytest.param(bundle(condition("Gout", subject={"reference": "Patient/a", "display": "Ann Smith"}),
+                            condition("Asthma", subject={"display": "Bob Smith"})), id="a reference with a name, and another name"),
     ],
 )  # fmt: skip
 def test_two_patients_are_never_one_record(tmp_path: Path, record: Any) -> None:
@@ -334,8 +336,18 @@ def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_p
             condition("Gout", subject={"display": "Smith, Ann Mary"}),
             condition("Gout", subject={"display": "the patient"}),
         ),
+        bundle(condition(SAID, subject={"display": "Ann Smith"}), condition("Gout", subject={"display": "Smith, Ann"})),
     ],
-    ids=["the same twice", "three ways to name one", "a Patient without an id", "one identifier", "linked", "a name alone", "her name"],
+    ids=[
+        "the same twice",
+        "three ways to name one",
+        "a Patient without an id",
+        "one identifier",
+        "linked",
+        "a name alone",
+        "her name",
+        "names alone",
+    ],
 )
 def test_one_patient_in_several_ways_is_one(tmp_path: Path, record: dict[str, Any]) -> None:
     assert SAID in load_notes(write(tmp_path, record))
