@@ -29,24 +29,31 @@ def ask(
     question: str,
     *scans: Picture | Series,
     notes: VisitNotes | None = None,
+    text: str | None = None,
     options: Options | None = None,
     retries: int = 0,
     on_token: OnToken | None = None,
 ) -> Report:
-    """The model's answer to a question, about all of the ``scans`` (pictures, or series of slices) and the ``notes``, or about neither.
+    """The model's answer to a question, about all of the ``scans`` (pictures, or series of slices) and notes, or about neither.
 
-    Only the form of the answer is checked. Raises as ``findings`` does, and InputError for pictures of different patients.
+    ``notes`` and ``text`` are as for ``soap``. Only the form of the answer is checked. Raises as ``findings`` does, and InputError for
+    pictures of different patients.
     """
-    return write(model, ask_task(model, question, *scans, notes=notes, options=options), retries=retries, on_token=on_token)
+    return write(model, ask_task(model, question, *scans, notes=notes, text=text, options=options), retries=retries, on_token=on_token)
 
 
 def ask_task(
-    model: Model, question: str, *scans: Picture | Series, notes: VisitNotes | None = None, options: Options | None = None
+    model: Model,
+    question: str,
+    *scans: Picture | Series,
+    notes: VisitNotes | None = None,
+    text: str | None = None,
+    options: Options | None = None,
 ) -> Task:
     """Reads the pictures and the notes; see ``ask``."""
     question = checked_text(question, "question")
     studies = read_studies(scans)
-    visit = None if notes is None else read_visit(notes, None)
+    visit = None if notes is None and text is None else read_visit(notes, text)
     source = None if visit is None else visit.text
     check_model(model)
     images = captioned_each(studies)
@@ -142,15 +149,21 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
 
 
 def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
-    """The box in pixels of the file that ``facts`` describe (see ``Scan``): clipped to the picture, None where it is outside."""
+    """The box in pixels of the file that ``facts`` describe (see ``Scan``): clipped to the picture, None where it is outside.
+
+    A box has at least one pixel.
+    """
     shown, padding = facts.get("shown") or facts, facts.get("padding") or dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
-    def pixel(edge: float, before: str, after: str, size: str) -> int:
+    def pixels(edges: tuple[float, float], before: str, after: str, size: str) -> tuple[int, int] | None:
         """The square is the picture as it is shown, with borders before and after it."""
         full, length = padding[before] + shown[size] + padding[after], int(facts[size])
-        inside: float = (edge / 1000 * full - padding[before]) / shown[size] * length
-        return min(max(round(inside), 0), length)
+        inside = ((edge / 1000 * full - padding[before]) / shown[size] * length for edge in edges)
+        first, last = (min(max(edge, 0), length) for edge in inside)
+        start = min(round(first), length - 1)
+        return (start, max(round(last), start + 1)) if first < last else None
 
-    x0, x1 = (pixel(edge, "left", "right", "width") for edge in (box.x0, box.x1))
-    y0, y1 = (pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1))
-    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), x0, y0, x1, y1, facts.get("frame", 1)) if x0 < x1 and y0 < y1 else None
+    across, down = pixels((box.x0, box.x1), "left", "right", "width"), pixels((box.y0, box.y1), "top", "bottom", "height")
+    if across is None or down is None:
+        return None
+    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), across[0], down[0], across[1], down[1], facts.get("frame", 1))

@@ -277,6 +277,9 @@ def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: Pro
 
     if not (model.can_count or truncate) or (count := tokens(notes.text)) <= limit:  # a server that cannot count refuses by itself
         return notes.text, ()
+    if (alone := tokens("")) > limit:
+        message = f"the prompt has {alone} tokens without the notes, and {limit} fit in addition to the answer; give a shorter prompt file"
+        raise ContextError(message, tokens=count, limit=limit)
     if not truncate:
         message = f"the notes have {count} tokens, and {limit} fit in addition to the answer; shorten them, or cut them with --truncate"
         raise ContextError(message, tokens=count, limit=limit)

@@ -119,10 +119,11 @@ class LocateReport(Report):
         return {**super().to_dict(), "notice": f"{NOTICE} {BOX_NOTICE}", "boxes": boxes}
 
     def draw(self) -> Image:
-        """The picture that the model saw, with the boxes on it."""
-        from medgemma_app.export.html import draw_boxes
+        """The picture that the model saw, with the boxes on it and the notice under it."""
+        from medgemma_app.export.html import draw_boxes, with_caption
 
-        return draw_boxes(self.images[0][1], self.to_dict()["boxes"])
+        record = self.to_dict()
+        return with_caption(draw_boxes(self.images[0][1], record["boxes"]), f"DRAFT. {record['notice']}")
 
 
 class FindingsReport(Report):

@@ -11,6 +11,7 @@ from PIL import Image
 from scripted_model import ScriptedModel
 
 from medgemma_app import InputError, LocateReport, OptionError, Options, locate
+from medgemma_app.export.html import draw_boxes
 from medgemma_app.inputs.images import Scan
 from medgemma_app.notices import BOX_NOTICE
 
@@ -108,6 +109,46 @@ def test_a_box_is_cut_at_the_edge_of_the_picture_and_one_in_the_padding_is_an_er
     assert "padding" in report.validation.issues[0].message
 
 
+@pytest.mark.parametrize(("box", "expected"), [([500, 500, 501, 502], (50, 50, 51, 51)), ([999, 999.5, 1000, 1000], (99, 99, 100, 100))])
+def test_a_box_that_is_smaller_than_a_pixel_is_one_pixel(box, expected):
+    report = locate(ScriptedModel(answer(box)), drawn(100, 100, 1, 1, 9, 9), "mark")
+    assert (edges(report), report.validation.issues) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("box", "label", "where"),
+    [
+        ([500, 400, 700, 600], "rib", "above"),
+        ([0, 400, 200, 600], "rib", "below"),
+        ([500, 900, 700, 1000], "Gro\u00dfer Schatten", "above"),  # what has no plain letters is numbered
+        ([500, 900, 700, 1000], "vergr\u00f6\u00dferter rechter Unterlappen", "above"),
+        ([500, 900, 700, 1000], "enlarged right lower lobe", "above"),
+    ],
+)
+def test_a_label_stands_beside_its_box_and_inside_the_picture(box, label, where):
+    image = Image.new("RGB", (500, 500))
+    drawn = np.asarray(draw_boxes(image, [{"box_2d": box, "label": label}])).any(axis=2)
+    y0, x0, y1, x1 = (edge // 2 for edge in box)
+    inside = drawn[y0 + 2 : y1 - 1, x0 + 2 : x1 - 1]
+    assert (drawn[: y0 - 1] if where == "above" else drawn[y1 + 2 :]).any() and not inside.any()
+    assert set(np.flatnonzero(drawn[:, -1])) <= set(range(y0 - 1, y1 + 2))  # nothing but the box itself is at the edge
+
+
+@pytest.mark.parametrize(
+    ("label", "same_as"),
+    [
+        ("H\u00e9patom\u00e9galie", "Hepatomegalie"),
+        ("Gr\u00f6\u00dfe", "Grosse"),
+        ("\u53f3\u80ba", "box 1"),
+        ("\u03b1", "box 1"),
+        ("a\nb", "box 1"),
+    ],
+)
+def test_a_label_is_drawn_in_plain_letters_or_by_its_number(label, same_as):
+    images = [draw_boxes(Image.new("RGB", (300, 300)), [{"box_2d": [500, 100, 900, 900], "label": each}]) for each in (label, same_as)]
+    assert images[0] == images[1]
+
+
 def test_a_stretched_picture_has_no_padding():
     scan = Scan(Image.new("RGB", (300, 100)), {"width": 300, "height": 100, "padding": None})
     assert edges(locate(ScriptedModel(answer([100, 200, 300, 400])), scan, "mark")) == (60, 10, 120, 30)
@@ -143,7 +184,7 @@ def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_an
     model = ScriptedModel(answer([100, 200, 300, 400], label="<b>rib</b> \N{GREEK SMALL LETTER ALPHA}"))
     report = locate(model, drawn(100, 100, 1, 1, 9, 9), "rib")
     image = report.draw()
-    assert image.size == report.images[0][1].size
+    assert image.width == report.images[0][1].width
     assert image.getpixel((20, 20)) == (255, 212, 0) != image.getpixel((60, 60)) == report.images[0][1].getpixel((60, 60))
     report.save(tmp_path / "boxes.html")
     page = (tmp_path / "boxes.html").read_text()

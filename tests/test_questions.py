@@ -33,6 +33,13 @@ def test_pictures_come_first_then_the_notes_then_the_question(scan, tmp_path):
     assert [caption for caption, _ in report.images] == ["picture 1: current", "picture 2: current"]
 
 
+def test_notes_may_be_given_as_text():
+    report = ask(model := ScriptedModel("Yes."), "Why?", text=NOTES)
+    assert model.prompts[0].parts == (f"{NOTES}\n\nWhy?",) and report.source == NOTES
+    with pytest.raises(TypeError, match="either notes or text="):
+        ask(model, "Why?", notes={"note": NOTES}, text=NOTES)
+
+
 def test_what_of_the_notes_is_not_sent_is_said():
     report = ask(ScriptedModel("Yes."), "Why?", notes={"note": NOTES, "problems": [{"name": "Sepsis", "status": "entered-in-error"}]})
     assert report.warnings == ("not sent to the model: entry (entered in error)",)

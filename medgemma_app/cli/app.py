@@ -105,6 +105,7 @@ def findings(
     from medgemma_app.cli.output import save_pictures
     from medgemma_app.cli.terminal import say_cost
     from medgemma_app.inputs.images import Series, read_other
+    from medgemma_app.inputs.raster import SeveralPictures
     from medgemma_app.inputs.studies import find_studies, read_study
     from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import prepare_findings
@@ -117,7 +118,10 @@ def findings(
     shown: dict[str, Any] = {"pad": not no_pad, "frame": frame, "window": window}
 
     def read(study: StudySource) -> Make:
-        scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
+        try:
+            scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
+        except SeveralPictures as error:
+            raise InputError(f"{error}; --slices N shows the frames of a DICOM file as a series") from None
         views = [read_other(file, **shown) for file in view or []]
         before = None if prior is None else read_other(prior, **shown)
         filled, task = prepare_findings(scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)

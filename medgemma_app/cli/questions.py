@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,8 @@ def ask(
 ) -> None:
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
-    from medgemma_app.inputs.notes import read_notes
+    from medgemma_app.inputs.files import shown_name
+    from medgemma_app.inputs.notes import holds_notes, read_notes
     from medgemma_app.inputs.studies import StudyList, StudySource, read_study
     from medgemma_app.questions import ask_task, checked_text, read_studies
 
@@ -44,6 +46,10 @@ def ask(
     question = checked_text(question, "question")
     if _exists(question):
         raise OptionError("the last argument is a file; write the question after it, in quotes")
+    if stray := next((name for name in names if name != "-" and not re.search(r"[./\\]", name) and not _exists(name)), None):
+        raise OptionError(f"there is no file {shown_name(stray)}; write the question in quotes, as the last argument")
+    if notes := next((name for name in names if name != "-" and holds_notes(name)), None):
+        raise OptionError(f"{shown_name(notes)} is not a picture; notes are read from standard input: medgemma ask - QUESTION < FILE")
     if names.count("-") > 1:
         raise OptionError("standard input can be read only once")
     job, scans = Run("ask", run), [name for name in names if name != "-"]
@@ -81,7 +87,8 @@ def locate(
     frame: Frame = None,
     window: Window = None,
     save_boxes: Annotated[
-        Path | None, option(OUTPUT, "Save the picture that the model sees, with the boxes on it, as a PNG file.", metavar="FILE")
+        Path | None,
+        option(OUTPUT, "Save the picture that the model sees, with the boxes on it and a notice under it, as a PNG file.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Find the bounding box of an anatomical structure in a picture."""
@@ -96,6 +103,8 @@ def locate(
 
     job, target = Run("locate", run), checked_text(target, "target")
     if save_boxes is not None:
+        if save_boxes.suffix.lower() != ".png":
+            raise OptionError("--save-boxes writes a PNG file; give a name that ends in .png")
         check_output(save_boxes, "--save-boxes", [scan], force=run.force)
     shown: dict[str, Any] = {"frame": frame, "window": window}
 

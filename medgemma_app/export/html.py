@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import combining, normalize
 from urllib.parse import quote
 
 from medgemma_app import __version__, notices
@@ -143,18 +144,47 @@ def current_first(images: Sequence[Captioned]) -> list[Captioned]:
 
 
 def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
-    """A copy of the square that the model saw, with boxes and their labels on it."""
-    from PIL import ImageDraw
+    """A copy of the square that the model saw, with boxes on it and their labels beside them.
+
+    A label that cannot be drawn in plain letters is replaced by the number of its box.
+    """
+    from PIL import ImageDraw, ImageFont
 
     drawn, scale = image.convert("RGB"), image.width / 1000
     pen, width = ImageDraw.Draw(drawn), max(1, image.width // 300)
-    for box in boxes:
+    font = ImageFont.load_default(max(10, image.width / 40))
+    for number, box in enumerate(boxes, 1):
         y0, x0, y1, x1 = (float(edge) * scale for edge in box["box_2d"])
         pen.rectangle((x0, y0, x1, y1), outline=BOX_COLOUR, width=width)
-        label = str(box["label"])[:LONGEST_LABEL].encode("ascii", "replace").decode()
-        place, size = (x0 + 2 * width, y0 + 2 * width), max(10, image.width / 40)
-        pen.text(place, label, fill=BOX_COLOUR, font_size=size, stroke_width=1, stroke_fill="black")
+        plain = "".join(letter for letter in normalize("NFKD", str(box["label"]).replace("ß", "ss")) if not combining(letter))[
+            :LONGEST_LABEL
+        ]
+        label = plain if plain.isascii() and plain.isprintable() else f"box {number}"  # the font has no other letters
+        left, top, right, bottom = font.getbbox(label, stroke_width=1)
+        x = max(0, min(x0, image.width - right - 2))
+        y = y0 - bottom - width if y0 > bottom + width else min(y1 + width - top, image.height - bottom - 2)
+        pen.text((x - min(left, 0), y), label, fill=BOX_COLOUR, font=font, stroke_width=1, stroke_fill="black")
     return drawn
+
+
+def with_caption(image: Image, text: str) -> Image:
+    """The picture with a text under it, on white."""
+    from PIL import Image as images
+    from PIL import ImageDraw, ImageFont
+
+    size, margin = max(10, image.width // 60), 4
+    font, lines = ImageFont.load_default(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= image.width - 2 * margin:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    captioned = images.new("RGB", (image.width, image.height + len(lines) * size * 3 // 2 + 2 * margin), "white")
+    captioned.paste(image)
+    place = margin, image.height + margin
+    ImageDraw.Draw(captioned).multiline_text(place, "\n".join(lines), fill="black", font=font, spacing=size // 3)
+    return captioned
 
 
 def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:

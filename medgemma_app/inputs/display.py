@@ -125,7 +125,7 @@ def decode_dicom(
     """The picture as L or RGB, its facts, and what deserves a warning; ``frame`` counts from 1, ``window`` is "C/W". Raises InputError."""
     chosen = None if window is None else parse_window(window)
     frames = int(header.get("NumberOfFrames") or 1)
-    number = choose_frame(frame, frames, name, instead=", or show all as slices with --slices")
+    number = choose_frame(frame, frames, name)
     flat = for_frame(header, number - 1)
     pixels, doubts = decode_frame(header, name, number - 1)
     picture, view, more = show(pixels, flat, name, chosen)

@@ -153,10 +153,10 @@ def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
     return {"frame": number, "frames": frames}
 
 
-def choose_frame(frame: int | None, frames: int, name: str, *, instead: str = "") -> int:
+def choose_frame(frame: int | None, frames: int, name: str) -> int:
     """The number of the frame to show, counted from 1. Raises InputError when there is no such frame, or when none was chosen."""
     if frame is None and frames > 1:
-        raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}{instead}")
+        raise SeveralPictures(f"{name} holds {frames} pictures; choose one with --frame 1 to --frame {frames}")
     if frame is not None and not 1 <= frame <= frames:
         wrong = f"{name} has no frame {frame}; it has {'only frame 1' if frames == 1 else f'1 to {frames}'}"
         raise OnePicture(wrong) if frame > 1 == frames else InputError(wrong)

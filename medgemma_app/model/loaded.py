@@ -77,7 +77,7 @@ class LoadedModel:
         room = self.context - len(ids)
         if room < 1:
             limit = self.context - 1
-            message = f"the prompt has {len(ids)} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
+            message = f"the prompt has {len(ids)} tokens and the model takes at most {limit}; shorten its text, or give fewer pictures"
             raise ContextError(message, tokens=len(ids), limit=limit)
         return replace(options, max_tokens=min(options.limit, room))
 

@@ -180,7 +180,7 @@ def _status_error(error: openai.APIStatusError, endpoint: Endpoint) -> MedGemmaE
         return EndpointError(f"{host} does not know this model or has no chat completions route ({status}); does the URL end in /v1?")
     if isinstance(error, openai.BadRequestError) and (found := context_limit(error)):
         tokens, limit = found
-        message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten the notes or give fewer pictures"
+        message = f"the prompt has {tokens} tokens and the model takes at most {limit}; shorten its text, or give fewer pictures"
         return ContextError(message, tokens=tokens, limit=limit)
     if status == 413:
         return GenerationError(f"{host} refuses a request of this size (413); raise its limit on request bodies")

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from dicoms import a_series
+from dicoms import a_series, made, written
 from PIL import Image
 from scripted_model import ScriptedModel
 
@@ -26,6 +26,10 @@ Fragestellung: $indication
 BEFUND: was zu sehen ist.
 BEURTEILUNG: der Schluss daraus.
 """
+
+
+def two_frames(folder):
+    return written(folder, made(NumberOfFrames=2, PixelData=bytes(2 * 2 * 64 * 64), Rows=64, Columns=64, Modality="US"), "two.dcm")
 
 
 def test_ask_prints_the_answer_on_stdout_and_the_notice_on_stderr(medgemma, scan):
@@ -51,6 +55,9 @@ def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_
         (["SCAN", " "], "the question is empty"),
         (["-", "-", "Why?"], "only once"),
         (["no-such-file.png", "Why?"], "no-such-file.png does not exist"),
+        (["SCAN", "Is", "there", "an", "effusion?"], "there is no file Is; write the question in quotes"),
+        (["notes.txt", "Why?"], "notes.txt is not a picture; notes are read from standard input: medgemma ask - QUESTION < FILE"),
+        (["two.dcm", "Why?"], "choose one with --frame 1 to --frame 2\n"),
         (["SCAN", "Why?", "-o", "x.fhir.json"], "can be written as FHIR"),
         (["SCAN", "Why?", "-o", "x.sr.dcm"], "can be written as DICOM"),
         (["SCAN", "Why?", "-o", "SCAN"], "one of the files that the command uses"),
@@ -66,6 +73,8 @@ def test_wrong_usage_of_ask_is_one_line_before_the_model_is_loaded(medgemma, sca
     monkeypatch.chdir(tmp_path)
     for name, content in {"good": b"{}", "bad": b'{"not": {}}', "latin": b'{"title": "\xe9"}', "large": b" " * 100_001}.items():
         (tmp_path / f"{name}.json").write_bytes(content)
+    (tmp_path / "notes.txt").write_text("Cough for 3 days, no fever.")
+    two_frames(tmp_path)
     result = medgemma("ask", *(scan if each == "SCAN" else each for each in arguments))
     assert (result.exit_code, result.loads) == (2, 0)
     assert message in result.stderr
@@ -108,6 +117,7 @@ def test_locate_prints_the_answer_and_says_where_the_box_is_and_what_it_is_good_
     assert BOX_NOTICE in result.stderr and NOTICE in result.stderr
     with Image.open(tmp_path / "boxes.png") as drawn:
         assert drawn.getpixel((side // 4, side // 10)) == (255, 212, 0)
+        assert drawn.height > drawn.width  # the notice stands under the picture
     record = json.loads(locate(scan, "right clavicle", "--json").stdout)
     assert [record["boxes"][0][edge] for edge in ("x0", "y0", "x1", "y1")] == edges
 
@@ -128,7 +138,8 @@ def test_the_demo_can_be_asked_for_a_box(medgemma, scan):
         (["SCAN", "rib", "--save-boxes", "SCAN", "--force"], "one of the files that the command uses"),
         (["SCAN", "rib", "--save-boxes", "there.png"], "exists already"),
         (["SCAN", "rib", "--save-boxes", "new.png", "-o", "new.png"], "new.png"),
-        (["SCAN", "rib", "--save-boxes", "new.json", "-o", "new.json"], "one of the files that the command uses"),
+        (["SCAN", "rib", "--save-boxes", "new.jpg"], "--save-boxes writes a PNG file; give a name that ends in .png"),
+        (["two.dcm", "rib"], "choose one with --frame 1 to --frame 2\n"),
         (["SCAN", " "], "the target is empty"),
         ([".", "rib"], "a folder"),
         (["SCAN", "rib", "-o", "x.fhir.json"], "can be written as FHIR"),
@@ -137,6 +148,7 @@ def test_the_demo_can_be_asked_for_a_box(medgemma, scan):
 def test_wrong_usage_of_locate_is_one_line_and_nothing_is_written(locate, scan, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.png").write_bytes(b"mine")
+    two_frames(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     result = locate(*(scan if each == "SCAN" else each for each in arguments))
     assert result.exit_code == 2 and message in result.stderr
