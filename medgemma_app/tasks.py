@@ -49,9 +49,9 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The report as a notebook shows it."""
-        from medgemma_app.export.html import fragment
+        from medgemma_app.export.html import notebook
 
-        return fragment(self.to_dict(), images=self.images, source=self.source)
+        return notebook(self.to_dict(), images=self.images, source=self.source)
 
     def save(
         self,

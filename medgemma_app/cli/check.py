@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import json_line, utf8
-from medgemma_app.cli.terminal import by_severity, issue_line
+from medgemma_app.cli.terminal import by_severity, issue_line, issue_text
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
@@ -74,8 +74,7 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
 
 def _print_issues(issues: Sequence[Issue], prefix: str) -> None:
     for issue in issues:
-        excerpt = f" [{issue.excerpt}]" if issue.excerpt else ""
-        print(issue_line(issue.severity, f"{issue.code}: {issue.message}{excerpt}", sys.stdout, prefix=prefix), flush=True)
+        print(issue_line(issue.severity, issue_text(issue), sys.stdout, prefix=prefix), flush=True)
 
 
 def _results(source: str, arguments: Mapping[str, Any], kind: ReportKind | None) -> Iterator[CheckedReport | InputError]:

@@ -78,6 +78,11 @@ def by_severity(issues: Iterable[Issue]) -> list[Issue]:
     return sorted(issues, key=lambda issue: list(SEVERITIES).index(issue.severity))
 
 
+def issue_text(issue: Issue) -> str:
+    """The code and the message of an issue, with the words that it is about."""
+    return f"{issue.code}: {issue.message}" + (f" [{issue.excerpt}]" if issue.excerpt else "")
+
+
 def issue_line(severity: str, text: str, stream: TextIO, *, prefix: str = "") -> str:
     """One issue as ``stream`` shows it: wrapped and coloured on a terminal, a plain line elsewhere."""
     line = " ".join(printable(f"{prefix}{severity}: {text}").split())
@@ -97,8 +102,9 @@ def _width(stream: TextIO) -> int:
 
 
 def say_issues(report: Report, prefix: str = "") -> None:
-    """Prints the issues of the report and the warnings about its input, worst first."""
-    lines = [(issue.severity, f"{issue.code}: {issue.message}") for issue in report.validation.issues]
+    """Prints the issues of the report and the warnings about its input, worst first. Only a terminal shows words of the report."""
+    words = sys.stderr.isatty()
+    lines = [(issue.severity, issue_text(issue) if words else f"{issue.code}: {issue.message}") for issue in report.validation.issues]
     lines += [("warning", warning) for warning in report.warnings]
     for severity, text in sorted(lines, key=lambda line: list(SEVERITIES).index(line[0])):
         print(issue_line(severity, text, sys.stderr, prefix=prefix), file=sys.stderr, flush=True)

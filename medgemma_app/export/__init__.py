@@ -121,7 +121,7 @@ def render(
             from medgemma_app.export import dicom
 
             if scan is None:
-                raise InputError("a DICOM report is filed in the study of its picture; name the picture's file with --scan (scan=)")
+                raise InputError("a DICOM report is filed in the study of its picture; give the picture's file as scan (--scan FILE)")
             if ending == ".sr.dcm":
                 return dicom.structured_report(record, scan=scan)
             return dicom.encapsulated_pdf(record, scan=scan, images=images)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 GENERATOR = '<meta name="generator" content="medgemma-app '  # followed by the version
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
-LARGEST_SIDE, SERIES_SIDE = 1024, 448  # pixels of a picture in the page, and of a slice; the model itself sees 896
+LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
+MOST_PIXELS = 5_000_000  # of all pictures together; of more, as of a long series, each is reduced
 FEW = 4  # up to this many pictures are shown large
 
 
@@ -50,9 +53,12 @@ def is_page(path: Path) -> bool:
         return False
 
 
-def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True) -> str:
-    """The body of the page, by default with its own style. A notebook shows the same."""
+def fragment(
+    record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None, styled: bool = True, prefix: str = ""
+) -> str:
+    """The body of the page, by default with its own style. Every id begins with ``prefix``."""
     issues = ordered(record)
+    pieces = {"draft": [*draft_pieces(record, issues)], "source": [] if source is None else [*source_pieces(source, issues)]}
     boxes = record.get("boxes") or ()
     panels = [_pictures(images, _overlay(boxes) if boxes else "")] if images else []
     if question := (record.get("input") or {}).get("question"):
@@ -60,9 +66,10 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     if record.get("kind") == "locate":
         panels.append(_panel("Boxes", f'<p class="text">{escape(box_lines(record))}</p>', "boxes"))
     if source is not None:
-        panels.append(_panel("Source", _marked(source_pieces(source, issues), "source"), "source"))
-    panels.append(_panel("Draft", _marked(draft_pieces(record, issues), "draft"), "draft"))
-    panels.append(_panel("Checks", _checks(issues, with_source=source is not None), "checked"))
+        panels.append(_panel("Source", _marked(pieces["source"], "source", prefix), "source"))
+    panels.append(_panel("Draft", _marked(pieces["draft"], "draft", prefix), "draft"))
+    places = {(name, number) for name, some in pieces.items() for piece in some for number in piece.begin}
+    panels.append(_panel("Checks", _checks(issues, places, prefix), "checked"))
     title = escape(title_of(record))
     return (
         f'<div class="medgemma">{f"<style>{style()}</style>" if styled else ""}\n{_banner("DRAFT")}\n'
@@ -70,6 +77,12 @@ def fragment(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
         + "\n".join(panels)
         + f"\n</div>\n{_trace(record)}</article></div>"
     )
+
+
+def notebook(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source: str | None = None) -> str:
+    """The body of the page with ids of its own, since a notebook shows several reports in one document."""
+    digest = hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
+    return fragment(record, images=images, source=source, prefix=f"report-{digest[:12]}-")
 
 
 def title_of(record: Mapping[str, Any]) -> str:
@@ -208,44 +221,43 @@ def box_lines(record: Mapping[str, Any]) -> str:
 
 
 def _pictures(images: Sequence[Captioned], overlay: str = "") -> str:
-    figures, side = "", LARGEST_SIDE if len(images) <= FEW else SERIES_SIDE
+    side = LARGEST_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PIXELS else REDUCED_SIDE
+    reduced = f", reduced to {side} pixels" if any(max(image.size) > side for _, image in images) else ""
+    figures = ""
     for caption, image in current_first(images):
-        shown = f'<img src="{data_url(image, side)}" alt="{escape(caption)}, as the model saw it">'
+        shown = f'<img src="{data_url(image, side)}" alt="{escape(caption)}, as the model saw it{reduced}">'
         shown = f'<div class="boxed">{shown}{overlay}</div>' if overlay else shown
         figures += f"<figure>{shown}<figcaption>{escape(caption[:1].upper() + caption[1:])}</figcaption></figure>"
     classes = "single" if len(images) == 1 else "wide" if len(images) <= FEW else "wide many"
     title = "Picture, as the model saw it" if len(images) == 1 else "Pictures, as the model saw them"
-    return _panel(title, f'<div class="pictures">{figures}</div>', classes)
+    return _panel(title + reduced, f'<div class="pictures">{figures}</div>', classes)
 
 
-def _marked(pieces: Iterable[Piece], name: str) -> str:
+def _marked(pieces: Iterable[Piece], name: str, prefix: str) -> str:
     """The pieces, escaped, with numbers that lead to the checks and places that these lead back to."""
     shown = ""
     for piece in pieces:
         inner = f'<span class="label">{escape(piece.text)}</span>' if piece.is_heading else escape(piece.text)
-        first, *more = [f' id="{name}-{number}"' for number in piece.begin] or [""]
-        shown += "".join(f"<span{anchor}></span>" for anchor in more)
-        shown += f'<mark class="{piece.severity}"{first}>{inner}</mark>' if piece.severity else inner
-        shown += "".join(f'<sup><a href="#check-{number}" aria-label="check {number}">{number}</a></sup>' for number in piece.end)
+        anchors = [f' id="{prefix}{name}-{number}"' for number in piece.begin]
+        mark = f'<mark class="{piece.severity}"{anchors.pop() if anchors else ""}>{inner}</mark>' if piece.severity else inner
+        shown += "".join(f"<span{anchor}></span>" for anchor in anchors) + mark
+        shown += "".join(f'<sup><a href="#{prefix}check-{number}" aria-label="check {number}">{number}</a></sup>' for number in piece.end)
     return f'<p class="text">{shown}</p>'
 
 
-def _checks(issues: Issues, *, with_source: bool) -> str:
-    items = [_check(number, issue, with_source) for number, issue in enumerate(issues, 1)]
+def _checks(issues: Issues, places: Collection[tuple[str, int]], prefix: str) -> str:
+    """``places`` are those that an issue can link to: ("draft" or "source", the number of the issue)."""
+    items = [_check(number, issue, places, prefix) for number, issue in enumerate(issues, 1)]
     listed = f'<ol class="checks">{"".join(items)}</ol>' if items else ""
     return f'<p><strong>{escape(verdict(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
 
 
-def _check(number: int, issue: Mapping[str, Any], with_source: bool) -> str:
+def _check(number: int, issue: Mapping[str, Any], places: Collection[tuple[str, int]], prefix: str) -> str:
     severity = issue["severity"]
-    links = [
-        f'<a href="#{name}-{number}">Show in the {name}</a>'
-        for name, start in (("draft", "start"), ("source", "source_start"))
-        if isinstance(issue.get(start), int) and (with_source or name == "draft")
-    ]
+    links = [f'<a href="#{prefix}{name}-{number}">Show in the {name}</a>' for name in ("draft", "source") if (name, number) in places]
     excerpt = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
     return (
-        f'<li id="check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
+        f'<li id="{prefix}check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
         f"{escape(issue['message'])} <small>({escape(issue['code'])})</small>{excerpt}{' '.join(links)}</li>"
     )
 

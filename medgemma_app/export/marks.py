@@ -52,19 +52,25 @@ def source_pieces(source: str, issues: Issues) -> Iterator[Piece]:
 def _spans(issues: Issues, start: str, end: str) -> list[Span]:
     """The places of the issues that have one."""
     found = [(issue.get(start), issue.get(end), number) for number, issue in enumerate(issues, 1)]
-    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a < b]
+    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a <= b]
 
 
 def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
-    """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another."""
+    """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another. A span without
+    a character, as of an empty section, is an empty piece.
+    """
+    marks = [(a, b, number) for a, b, number in spans if a < min(b, len(text))]
     edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *headings) for edge in (a, b))})
-    for start, end in pairwise(edges):
-        here = [(b - a, SEVERITIES.index(issues[number - 1]["severity"])) for a, b, number in spans if a <= start < b]
+    for start, end in pairwise((*edges, len(text))):
+        yield from (Piece("", "", [number], [number], False) for a, b, number in spans if a == b == start)
+        if start == end:
+            continue
+        here = [(b - a, SEVERITIES.index(issues[number - 1]["severity"])) for a, b, number in marks if a <= start < b]
         yield Piece(
             text[start:end],
             SEVERITIES[min(here)[1]] if here else "",
-            [number for a, _, number in spans if a == start],
-            [number for _, b, number in spans if min(b, len(text)) == end],
+            [number for a, _, number in marks if a == start],
+            [number for _, b, number in marks if min(b, len(text)) == end],
             any(a <= start < b for a, b in headings),
         )
 

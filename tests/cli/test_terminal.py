@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from unittest.mock import Mock
 
 import pytest
 
-from medgemma_app.cli.terminal import Tally, by_severity, counted, duration, issue_line
+from medgemma_app.cli.terminal import Tally, by_severity, counted, duration, issue_line, say_issues
 from medgemma_app.notices import NOTHING_FOUND, printable, verdict
-from medgemma_app.validate import Issue
+from medgemma_app.validate import Issue, Validation
 
 
 class Terminal(io.StringIO):
@@ -52,6 +53,14 @@ def test_a_line_is_plain_in_a_pipe_and_wrapped_and_coloured_on_a_terminal(monkey
 
 def test_an_issue_is_one_line_whatever_its_text_holds():
     assert issue_line("error", "a\nb\x1b[31m\u202ec", io.StringIO(), prefix="x.png: ") == "x.png: error: a b\ufffd[31m\ufffdc"
+
+
+def test_words_of_the_report_are_shown_on_a_terminal_and_not_in_a_log(monkeypatch):
+    issue = Issue("dose-mismatch", "warning", "the source says 500 mg", excerpt="metformin 850 mg")
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        say_issues(Mock(validation=Validation((issue,)), warnings=()))
+        assert ("[metformin 850 mg]" in " ".join(stream.getvalue().split()), "500 mg" in stream.getvalue()) == (shown, True)
 
 
 def test_printable_text_keeps_its_length_and_its_letters():

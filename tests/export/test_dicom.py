@@ -48,7 +48,11 @@ def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
 def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, ending):
     record = of(scan)
     scan.write_bytes(scan.read_bytes() + b"\0\0")
-    for given, message in ((scan, "was not written from scan.dcm"), (None, "name the picture"), (tmp_path / "no.dcm", "does not exist")):
+    for given, message in (
+        (scan, "was not written from scan.dcm"),
+        (None, "picture's file as scan"),
+        (tmp_path / "no.dcm", "does not exist"),
+    ):
         with pytest.raises(InputError, match=message):
             export.save(record, tmp_path / f"report{ending}", scan=given)
     with pytest.raises(InputError, match="findings"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -69,6 +70,40 @@ def test_marks_in_note_and_source_point_at_the_check_and_it_at_them():
     page = Page(html.page(soap_record(), source=SOURCE))
     assert page.links == {"#check-1", "#draft-1", "#source-1"} == {f"#{name}" for name in page.ids}
     assert re.search(r'<mark class="warning" id="source-1">500 mg</mark>', html.page(soap_record(), source=SOURCE))
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("IMPRESSION:\nNormal.\n\nFINDINGS:", 29), ("FINDINGS:\n\nIMPRESSION:\nNormal.", 10), ("Normal.", 0), ("", 0)],
+)
+def test_an_issue_about_a_place_without_words_is_linked_with_it_in_both_directions(text, at):
+    record = findings_record(text=text, sections={}, issues=[{**issue("a", "a"), "start": at, "end": at}], warnings=[])
+    page = Page(html.page(record))
+    assert page.links == {"#check-1", "#draft-1"} == {f"#{name}" for name in page.ids}
+
+
+def test_an_issue_whose_place_is_beyond_the_text_has_no_link():
+    assert Page(html.page(findings_record(issues=[{**issue("a", "a"), "start": 900, "end": 901}], warnings=[]))).links == set()
+
+
+def test_the_reports_of_a_notebook_have_links_of_their_own():
+    one, other = (Page(html.notebook({**soap_record(), "tries": tries}, source=SOURCE)) for tries in (1, 2))
+    assert not one.ids & other.ids
+    for page in (one, other):
+        assert len(page.links) == 3 and page.links == {f"#{name}" for name in page.ids}
+
+
+def test_pictures_are_exact_unless_they_are_many_and_then_the_heading_says_so():
+    for count, size, words in (
+        (4, 896, "saw them"),
+        (8, 512, "saw them"),
+        (40, 512, "saw them, reduced to 448 pixels"),
+        (80, 256, "saw them"),
+    ):
+        shown = html.page(findings_record(), images=[(f"slice {number}", Image.new("L", (size, size))) for number in range(count)])
+        assert f"<h2>Pictures, as the model {words}</h2>" in shown
+        content = base64.b64decode(Page(shown).sources[0].partition(",")[2])
+        assert Image.open(io.BytesIO(content)).width == (448 if "reduced" in words else size)
 
 
 def test_marks_that_overlap_lose_no_character():

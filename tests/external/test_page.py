@@ -7,6 +7,7 @@ import json
 import time
 
 import pytest
+from dicoms import made, written
 from pypdf import PdfReader
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
@@ -32,6 +33,12 @@ def browser(chromium, client):
 
 def find(browser, selector):
     return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def click(browser, selector):
+    """Clicks at the top of the page, since the banner covers what the driver scrolls to."""
+    browser.execute_script("scrollTo(0, 0)")
+    find(browser, selector).click()
 
 
 def seen(browser, selector, text=""):
@@ -70,7 +77,7 @@ def test_notes_become_a_note_beside_their_source_with_marks_that_lead_to_the_che
     assert all(browser.find_elements(By.ID, target) for target in targets)
 
 
-def test_what_was_written_can_be_downloaded_and_the_demo_has_no_dicom(browser, scan):
+def test_what_was_written_can_be_downloaded_in_dicom_too_where_the_picture_is(browser, scan, tmp_path):
     find(browser, "#scan").send_keys(scan)
     find(browser, "#findings button").click()
     seen(browser, "#actions")
@@ -81,9 +88,17 @@ def test_what_was_written_can_be_downloaded_and_the_demo_has_no_dicom(browser, s
         WebDriverWait(browser, SECONDS).until(lambda _, name=f"draft{ending}": (browser.downloads / name).exists())
     assert json.loads((browser.downloads / "draft.json").read_text())["kind"] == "findings"
     assert "<img" in (browser.downloads / "draft.html").read_text()
-    find(browser, "#format option[value='.dcm']").click()
-    find(browser, "#download").click()
-    seen(browser, "#error", "only a picture in DICOM")
+    dicom = "#format option[value='.sr.dcm']"
+    assert not find(browser, dicom).is_enabled()
+    find(browser, "#scan").send_keys(str(written(tmp_path, made(StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4"))))
+    click(browser, "#findings button")
+    WebDriverWait(browser, SECONDS).until(lambda _: find(browser, dicom).is_enabled())
+    assert b"DICM" in downloaded(browser, ".sr.dcm")
+    click(browser, "input[value=soap]")  # a note has no picture, so the choice that was made for the picture is taken back
+    find(browser, "#notes").send_keys("Cough for three days. Plan: rest.")
+    click(browser, "#soap button")
+    seen(browser, "#report", "Source")
+    assert (find(browser, dicom).is_enabled(), find(browser, "#format").get_property("value")) == (False, ".html")
 
 
 def downloaded(browser, ending):
@@ -206,8 +221,15 @@ def test_a_server_with_a_key_asks_for_it(chromium, scan):
         find(chromium, "#scan").send_keys(scan)
         find(chromium, "#findings button").click()
         assert "a key has Latin letters" in seen(chromium, "#error").text
+        assert find(chromium, "#model").text == "This server needs a key."
+        for wrong in ("", "parsley"):
+            find(chromium, "#key").clear()
+            find(chromium, "#key").send_keys(wrong)
+            find(chromium, "#findings button").click()
+            assert ("the key is wrong" if wrong else "this server needs a key") in seen(chromium, "#error", "key").text
         find(chromium, "#key").clear()
-        find(chromium, "#key").send_keys("sesame")
+        find(chromium, "#key").send_keys("sesame" + Keys.TAB)
+        seen(chromium, "#model", "Model: demo")
         find(chromium, "#findings button").click()
         seen(chromium, "#report", "IMPRESSION")
         assert not find(chromium, "#keyed").is_displayed()

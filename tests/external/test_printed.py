@@ -70,3 +70,14 @@ def test_an_index_fits_a_narrow_window_and_shows_only_errors_when_asked(chromium
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.find_element(By.ID, "only-errors").click()
     assert [row.is_displayed() for row in chromium.find_elements(By.CSS_SELECTOR, "tbody tr")] == [False, True]
+
+
+def test_long_paths_and_values_fit_a_narrow_window(chromium, report, tmp_path):
+    long = "/home/a/" + "very_long_folder_name" * 9
+    issue = {"code": "truncated", "severity": "error", "message": f"{long} is cut", "excerpt": long, "start": 0, "end": 9}
+    record = {**report.to_dict(), "model": {"id": long}, "text": long, "sections": {}, "issues": [issue], "input": {"question": long}}
+    (tmp_path / "report.html").write_text(html.page({**record, "prompt": {"title": long}}, images=[(long, report.images[0][1])]))
+    chromium.get((tmp_path / "report.html").as_uri())
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+    assert chromium.execute_script("return document.documentElement.scrollWidth") <= 400
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -19,7 +19,10 @@ function headers(more = {}) {
 }
 
 async function refusal(answer) {
-  if (answer.status === 401) show("keyed");
+  if (answer.status === 401) {
+    show("keyed");
+    return at("key").value.trim() ? "the key is wrong; enter it again" : "this server needs a key; enter it in the field for it";
+  }
   try {
     return (await answer.json()).error.message;
   } catch {
@@ -69,7 +72,9 @@ function finished(record, view) {
   at("report").innerHTML = view.html;
   show("streaming", false);
   show("actions");
-  for (const option of at("format").options) option.disabled = option.value.endsWith(".dcm") && record.kind !== "findings";
+  const isDicom = record.kind === "findings" && record.input.scan.format.startsWith("DICOM");  // only then is there a study to file it in
+  for (const option of at("format").options) option.disabled = option.value.endsWith(".dcm") && !isDicom;
+  if (at("format").selectedOptions[0].disabled) at("format").value = ".html";
   say("Done. Read the checks, then the picture or the notes themselves.");
   const title = at("report").querySelector("h1");
   title.tabIndex = -1;
@@ -91,7 +96,7 @@ async function write(event) {
       method: "POST", body: fields, signal: abort.signal, headers: headers({ Accept: "text/event-stream" }),
     });
     if (!answer.ok) throw new Error(await refusal(answer));
-    show("keyed", false);
+    describe();
     let record = null;
     await events(answer, (name, data) => {
       if (name === "token" && data.kind !== "thought") at("text").textContent += data.text;
@@ -184,14 +189,20 @@ function drop(zone) {
 async function ready() {
   const answer = await fetch("/ready").catch(() => null);
   if (!answer?.ok) return setTimeout(ready, 1000);
+  await describe();
+}
+
+// Names the model, or asks for the key that is needed to know it.
+async function describe() {
   const models = await fetch("/v1/models", { headers: headers() });
-  if (models.status === 401) show("keyed");
-  at("model").textContent = models.ok ? `Model: ${(await models.json()).data[0].id}` : "Ready.";
+  show("keyed", models.status === 401);
+  at("model").textContent = models.ok ? `Model: ${(await models.json()).data[0].id}` : "This server needs a key.";
 }
 
 for (const id of ["findings", "soap"]) at(id).addEventListener("submit", write);
 for (const choice of document.querySelectorAll("input[name=kind]")) choice.addEventListener("change", choose);
 at("cancel").addEventListener("click", () => state.running?.abort());
+at("key").addEventListener("change", guarded(describe));
 at("copy").addEventListener("click", guarded(copy));
 at("download").addEventListener("click", guarded(download));
 drop(document.querySelector(".drop"));
