@@ -115,11 +115,8 @@ def read_prompt(name: str) -> PromptFile:
     raise PromptError(f"prompt file {name}.md is missing; reinstall medgemma-app")
 
 
-def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
-    """A prompt file of this package by its name, or any other by its path.
-
-    Raises PromptError for one of another kind, InputError when it cannot be read.
-    """
+def choose_prompt(source: str | Path | PromptFile, *kinds: str) -> PromptFile:
+    """A prompt file of this package by its name, or any other by its path. Raises PromptError for one of another kind, InputError."""
     expect(source, (str, Path, PromptFile), "a prompt is given as the name or the path of a prompt file")
     if isinstance(source, PromptFile):
         chosen = source
@@ -135,8 +132,9 @@ def choose_prompt(source: str | Path | PromptFile, kind: str) -> PromptFile:
         refuse_url(source)
         with open_input(source, what="a prompt file") as file:
             chosen = parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
-    if chosen.kind != kind:
-        raise PromptError(f'{chosen.name} is a prompt with "kind: {chosen.kind}" in its front matter; one with "kind: {kind}" is needed')
+    if chosen.kind not in kinds:
+        wanted = " or ".join(f'"kind: {kind}"' for kind in kinds)
+        raise PromptError(f'{chosen.name} is a prompt with "kind: {chosen.kind}" in its front matter; one with {wanted} is needed')
     return chosen
 
 

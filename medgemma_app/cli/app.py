@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -179,6 +179,7 @@ def check(
     header: Annotated[
         str | None, option(INPUT, 'Facts about the picture, such as "modality DX, body part CHEST, female, 58 years".', metavar="TEXT")
     ] = None,
+    prompt: PromptName = None,
     has_prior: Annotated[bool | None, option(INPUT, "The report compares with an earlier picture.", "--has-prior")] = None,
     spacing: Annotated[bool | None, option(INPUT, "Whether sizes can be measured in the picture.", "--spacing/--no-spacing")] = None,
     as_json: AsJson = False,
@@ -188,13 +189,20 @@ def check(
     from medgemma_app.cli.check import check_all
     from medgemma_app.inputs.header import ImageHeader
     from medgemma_app.inputs.notes import read_notes
+    from medgemma_app.prompts import choose_prompt
 
     if [*report, source].count("-") > 1:
         raise OptionError("standard input can be read only once; name files for the others")
     options = {"indication": indication, "header": header and ImageHeader.parse(header), "has_prior": has_prior, "spacing": spacing}
-    arguments = {name: value for name, value in options.items() if value is not None}
+    arguments: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if source is not None:
         arguments["source"] = read_notes(source, patient=patient).text
+    if prompt is not None:
+        file = choose_prompt(prompt, *([kind] if kind else get_args(ReportKind)))
+        kind, arguments = (
+            cast(ReportKind, file.kind),
+            {**arguments, "sections": file.sections, "optional": file.optional, "prompt": file.text},
+        )
     raise typer.Exit(check_all(report, arguments, kind=kind, as_json=as_json, strict=strict))
 
 

@@ -137,7 +137,8 @@ def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | N
     Raises OptionError for an argument that does not apply to this kind of report.
     """
     kind = kind or report.kind or guess_kind(report.text, likely="soap" if "source" in arguments else "findings")
-    wrong = ", ".join(f"--{name.replace('_', '-')}" for name in arguments if (name == "source") == (kind == "findings"))
+    given = arguments.keys() - {"sections", "optional", "prompt"}  # of any kind
+    wrong = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given) if (name == "source") == (kind == "findings"))
     if wrong:
         raise OptionError(f"{wrong} does not apply to {report.name}, a {NAMES[kind]}; leave it out, or give another --kind")
     validate = validate_findings if kind == "findings" else validate_soap

@@ -49,7 +49,7 @@ Patient = Annotated[str | None, option(INPUT, "Use only the notes of this patien
 Frame = Annotated[int | None, option(INPUT, "The frame or page to read from a file that has several, counted from 1.", metavar="N")]
 Window = Annotated[str | None, option(INPUT, "Window centre and width for DICOM files, such as 40/400.", metavar="C/W")]
 PromptName = Annotated[
-    str | None, option(INPUT, "Use this prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
+    str | None, option(INPUT, "The prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
 ]
 Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
 Study = Annotated[str | None, option(OUTPUT, "The imaging study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")]

@@ -277,6 +277,28 @@ def test_check_takes_the_sections_of_a_record_from_its_prompt(medgemma, tmp_path
         assert ("missing-section" in medgemma("check", tmp_path / "record.json", model=None).stdout) == missing
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message", "exit_code"),
+    [
+        (["--prompt", "GERMAN"], "the text checks found nothing", 0),
+        (["--prompt", "GERMAN", "--kind", "soap"], 'german.md is a prompt with "kind: findings"', 2),
+        (["--prompt", "progress_note"], "no section has a heading", 3),
+        (["--prompt", "locate"], 'one with "kind: findings" or "kind: soap" is needed', 2),
+    ],
+)
+def test_check_takes_the_sections_of_a_text_from_a_prompt(medgemma, german, tmp_path, arguments, message, exit_code):
+    (tmp_path / "report.txt").write_text("BEFUND: Das Herz ist normal.\n\nBEURTEILUNG: Kein Erguss.")
+    result = medgemma("check", tmp_path / "report.txt", *(german if each == "GERMAN" else each for each in arguments), model=None)
+    assert result.exit_code == exit_code and message in result.stdout + result.stderr
+
+
+def test_check_finds_a_line_of_the_prompt_in_a_text(medgemma, german, tmp_path):
+    german.write_text(GERMAN.replace("der Schluss daraus", "der Schluss, der sich daraus ergibt"), encoding="utf-8")
+    (tmp_path / "report.txt").write_text("BEFUND: Das Herz ist normal.\n\nBEURTEILUNG: der Schluss, der sich daraus ergibt.")
+    result = medgemma("check", tmp_path / "report.txt", "--prompt", german, model=None)
+    assert result.exit_code == 3 and "unfilled-template" in result.stdout
+
+
 def test_check_refuses_an_answer_to_a_question(medgemma, tmp_path):
     (tmp_path / "record.json").write_text(json.dumps({"kind": "ask", "text": "Yes."}))
     result = medgemma("check", tmp_path / "record.json", model=None)
