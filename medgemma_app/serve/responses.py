@@ -71,6 +71,7 @@ class ReportModel(BaseModel):
 
     notice: str
     kind: Literal["findings", "soap"]
+    created: str
     text: str
     sections: dict[str, str]
     valid: bool

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import Issue, Severity, Text
 from medgemma_app.validate.quantities import DOSES, NAMED, Quantity, spoken_quantities, written_quantities
-from medgemma_app.validate.terms import Source, factor, mentions
+from medgemma_app.validate.terms import Mention, Source, factor, mentions
 
 _CHECKED = DOSES | frozenset(NAMED.values()) - {"height"}
 MOST_ISSUES = 20
 # "half a tablet of the fifty", "two 500 mg tablets": the dose may be a fraction or a multiple of a number in the source.
 _COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
 _PARTS = (2, 1 / 2, 1 / 3, 1 / 4)
+_DIRECTLY = re.compile(r"(?i)[ \t:(-]*(?:(?:tablets?|tabs?|capsules?|caps?|po|oral|iv|at|dose)[ \t:(-]*)?")  # between a drug and its dose
 _TO_DRUG, _HOTTEST = 30, 50  # characters; degrees Celsius
 # Words before a value that is not in the source because nobody measured or gave it: a limit, goal, total, change or conversion.
 _DERIVED_BEFORE = re.compile(
@@ -90,14 +91,26 @@ class Said:
 
     def issue(self, text: Text, one: Quantity, span: tuple[int, int]) -> Issue:
         """An issue that names the value, and the one in the source if it is certain which that is."""
-        drugs = (drug.name for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG)
-        name = one.kind if one.kind in NAMED.values() else next(drugs, "a dose of")
+        drug = next((drug for drug in reversed(mentions(text.text)) if 0 <= one.start - drug.end <= _TO_DRUG), None)
+        name = one.kind if one.kind in NAMED.values() else drug.name if drug else "a dose of"
         found = f"{name} {text.text[slice(*span)]}"
-        place = None if self._is_dialogue else self.named.get(one.kind)
+        dose = self._only_dose(drug, one) if drug and one.kind in DOSES else None
+        place = None if self._is_dialogue else self.named.get(one.kind, dose)
         expected = self._source[slice(*place)] if place else None
         message = f"the note says {found}, {f'the source {expected}' if expected else 'which the source does not give'}"
         severity: Severity = "error" if one.kind in NAMED.values() else "warning"  # a dose may be a total, or so many tablets
         return text.issue("invented-value", severity, message, span, source_span=place, found=found, expected=expected)
+
+    def _only_dose(self, drug: Mention, other: Quantity) -> tuple[int, int] | None:
+        """The place of the dose that the source gives this drug, if that is one dose, in the unit of the ``other``."""
+        named = [one.end for one in mentions(self._source) if one.drugs & drug.drugs]
+        doses = [
+            one
+            for one in written_quantities(self._source)
+            if one.kind in DOSES and any(_DIRECTLY.fullmatch(self._source, end, one.start) for end in named)
+        ]
+        is_sure = len({one.value for one in doses}) == 1 and doses[0].unit == other.unit
+        return (doses[0].start, doses[0].reach) if is_sure else None
 
 
 def _on_other_scales(one: Quantity) -> Iterator[tuple[float, float]]:

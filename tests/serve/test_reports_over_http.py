@@ -13,7 +13,7 @@ from medgemma_app.demo import draw_phantom, write_notes
 
 TOKENS = 8
 SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
-UNEQUAL = {"seconds", "peak_memory_bytes", "input"}
+UNEQUAL = {"created", "seconds", "peak_memory_bytes", "input"}
 
 
 @pytest.fixture(scope="module")

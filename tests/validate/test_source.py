@@ -69,6 +69,27 @@ def test_a_vital_sign_that_nobody_measured_is_an_error_and_a_dose_that_may_be_a_
     assert found("Lisinopril 40 mg daily.", WRITTEN, severity=("warning",)) == {"invented-value"}
 
 
+@pytest.mark.parametrize(
+    ("plan", "source", "expected"),
+    [
+        ("Amoxicillin 500 mg.", "Amoxicillin 875 mg twice a day.", "875 mg"),
+        ("Amoxicillin 500 mg.", "Start Amoxil tablets 875 mg. Amoxicillin 875 mg BID, cetirizine 10 mg.", "875 mg"),
+        ("Amoxicillin 500 mg.", "Amoxicillin 875 mg, then amoxicillin 250 mg.", None),
+        ("Amoxicillin 500 mcg.", "Amoxicillin 875 mg.", None),
+        ("Amoxicillin 500 mg.", "Amoxicillin, cetirizine 10 mg.", None),
+        ("Amoxicillin 500 mg.", "No amoxicillin. Cetirizine 10 mg.", None),
+        ("Amoxicillin 500 mg.", "Amoxicillin\ncetirizine 10 mg", None),
+        ("Amoxicillin 500 mg.", "Amoxicillin or cetirizine 10 mg", None),
+        ("Amoxicillin 500 mg.", "[doctor] amoxicillin 875 mg for the ear .\n[patient] thank you doctor .", None),
+    ],
+)
+def test_a_dose_that_is_not_in_the_source_is_beside_the_only_one_that_it_gives_this_drug(plan, source, expected):
+    [issue] = [one for one in validate_soap(note(plan=plan), source=source).issues if one.code == "invented-value"]
+    assert issue.expected == expected
+    assert issue.message.endswith(f"the source {expected}" if expected else "which the source does not give")
+    assert (source[issue.source_start : issue.source_end] if expected else issue.source_start) == expected
+
+
 def test_spoken_values_are_those_of_the_note():
     assert (
         fires(
