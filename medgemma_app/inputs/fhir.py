@@ -173,7 +173,7 @@ def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
             keys = meant.get(id(part.resource), [])
             marks = set[str]().union(*(stands[key] for key in keys))
             if keys and not marks:
-                found[id(part.resource)] = replace(part, taken_back="only of what is taken back")
+                found[id(part.resource)] = replace(part, taken_back="only what is taken back refers to it")
             elif keys and "" not in marks:
                 found[id(part.resource)] = replace(part, mark=min(marks))
     return [found[id(entry.resource)] for entry in record]

@@ -52,7 +52,7 @@ class Teller:
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
         self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
-        self._silent = 0  # above 0: what is said is nothing to write a note from
+        self._silent = 0  # above 0: what is said does not count as clinical
         self._names: dict[tuple[str, str, int], set[str]] = {}  # a reference -> what is meant by it
         self._told: list[Resource] = []  # binaries that an attachment has told
         # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
@@ -221,7 +221,7 @@ class Teller:
         return join([text, rest])
 
     def say_quietly(self, value: Any) -> str:
-        """``say`` for what is nothing to write a note from."""
+        """As ``say``, but what is said does not count as clinical."""
         with self._quiet(True):
             return self.say(value)
 

@@ -18,13 +18,13 @@ class Subjects:
     def __init__(self, record: list[Entry]) -> None:
         self._record = record
         self._references = References(record)
-        self._people: dict[str, str] = {}  # what a person is called by -> the name that stands for all of those
+        self._people: dict[str, str] = {}  # a key of a person -> the key that stands for all of them
         self._patients = [entry for entry in record if entry.kind == "Patient"]
         for entry in self._patients:
             self._unite(self._names(entry))
 
     def _names(self, entry: Entry) -> Iterator[str]:
-        """Everything that means this Patient: its resource, address and identifiers, and what it is linked to as the same person."""
+        """The keys of a Patient: its resource, address, identifiers, and those of the Patients that it is linked to."""
         resource = entry.resource
         yield _inside(resource)
         yield from _identifiers(resource)
@@ -43,7 +43,7 @@ class Subjects:
             self._people[self._person(name)] = self._person(first)
 
     def _person(self, key: str) -> str:
-        """The name that stands for all names of a person."""
+        """The key that stands for all keys of a person."""
         while (above := self._people.get(key, key)) != key:
             self._people[key] = self._people.get(above, above)
             key = above

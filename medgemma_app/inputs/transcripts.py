@@ -105,7 +105,7 @@ def _is_machines(value: Any) -> bool:
 def _are_timed(value: Any) -> bool:
     """True for a list of pieces of speech of which at least half say where in a recording they were spoken.
 
-    Times of day, dates and years are none of these: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
+    Times of day, dates and years do not count: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
     """
     pieces = list(map(_told, _list(value)))
     if not pieces or not all(any(isinstance(told.get(name), str) for name in _TEXTS) or _best_guess(told) for told in pieces):
@@ -123,7 +123,7 @@ def _offset(told: Mapping[str, Any]) -> str:
 
 
 def _best_guess(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The first, most likely of several readings; empty where there is none."""
+    """The first and most likely of several readings; empty if there are none."""
     guesses = next((told[name] for name in ("alternatives", "n best") if isinstance(told.get(name), list)), None)
     return _told(guesses[0]) if guesses else {}
 
@@ -152,7 +152,7 @@ def _of_piece(told: Mapping[str, Any]) -> list[Turn]:
     """A piece of speech: its text, or its words where all of them are there and say who speaks."""
     who, text, words = _speaker(told), _text({**told, **_best_guess(told)}, _TEXTS), list(map(_told, _list(told.get("words"))))
     are_all = sum(bool(_text(word, _TEXTS).strip()) for word in words) >= len(text.split())
-    if any(map(_speaker, words)) and (are_all or not who):
+    if are_all and any(map(_speaker, words)):
         return list(_words(words, who=who))
     return [(who, text)]
 

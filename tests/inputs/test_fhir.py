@@ -447,7 +447,7 @@ def test_a_drug_stands_as_what_refers_to_it_does(tmp_path: Path, requests: list[
     notes = read_notes(write(tmp_path, bundle(condition(SAID), drug("Warfarin")["resource"], *asking)))
     told = [line for line in notes.text.splitlines() if line.endswith("Medication: Warfarin")]
     assert told == ([] if mark is None else [f"{mark}Medication: Warfarin"])
-    assert ("Medication (only of what is taken back)" in notes.facts["left_out"]) == (mark is None)
+    assert ("Medication (only what is taken back refers to it)" in notes.facts["left_out"]) == (mark is None)
 
 
 def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them(tmp_path: Path) -> None:
@@ -556,7 +556,7 @@ def test_a_document_that_another_replaces_is_left_out_with_its_attachment(tmp_pa
          "Encounter: reason: Chest pain; period: from 2020"),
         (condition("Gout", subject={"reference": {"a": 1}}, evidence=[{"reference": ["x"]}]), "Condition: Gout; evidence: x"),
     ],
-    ids=["R5 reference", "R5 concept", "R5 visit", "STU3 visit", "a reference that is none"],
+    ids=["R5 reference", "R5 concept", "R5 visit", "STU3 visit", "a reference without an address"],
 )  # fmt: skip
 def test_every_version_of_fhir_is_told_in_words(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
     text = load_notes(write(tmp_path, bundle(resource, drug("Warfarin")["resource"])))

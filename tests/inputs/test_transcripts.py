@@ -1,4 +1,4 @@
-"""Of a machine's transcript the model is told who speaks and every word once; times, confidences and token ids are no part of a visit."""
+"""From a machine's transcript, the model is told who speaks, and every word once; times, confidences and token ids are left out."""
 
 import json
 import re
@@ -230,6 +230,11 @@ GOOGLE_SPEAKERS = {"alternatives": [{"words": [*words("what hurts", speakerTag=1
             {"segments": [{"start": 0, "text": "hurts there yes", "speaker": "A", "words": words("hurts yes", speaker="B")}]},
             "Speaker A: hurts there yes",
             id="words that are not all there",
+        ),
+        pytest.param(
+            {"segments": [{"start": 0, "text": "hurts there yes", "words": words("hurts yes", speaker="B")}]},
+            "hurts there yes",
+            id="words that are not all there, of nobody",
         ),
         pytest.param(
             {"monologues": [{"speaker": 0, "elements": rev("Hurts", "?")}, {"speaker": 1, "elements": rev("My", " ", "chest", ".")}]},
