@@ -53,7 +53,7 @@ def ask_task(
     """Reads the pictures and the notes; see ``ask``."""
     question = checked_text(question, "question")
     studies = read_studies(scans)
-    visit = None if notes is None and text is None else read_visit(notes, text)
+    visit = None if notes is None and text is None else read_visit(notes, text, any_text=True)
     source = None if visit is None else visit.text
     check_model(model)
     images = captioned_each(studies)

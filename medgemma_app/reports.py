@@ -255,8 +255,8 @@ def soap_task(
     return Task(asked, checked_options(options, asked), report)
 
 
-def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
-    """The notes of a visit, as ``soap`` takes them. Raises InputError, and TypeError unless one of the two is given."""
+def read_visit(notes: VisitNotes | None, text: str | None, *, any_text: bool = False) -> Notes:
+    """The notes of a visit, as ``soap`` takes them, or ``any_text``. Raises InputError, and TypeError unless one of the two is given."""
     from medgemma_app.inputs.notes import Notes, read_notes, read_raw_notes
 
     if (notes is None) == (text is None):
@@ -264,8 +264,9 @@ def read_visit(notes: VisitNotes | None, text: str | None) -> Notes:
     expect(text, (str, type(None)), "text= must be a string")
     expect(notes, (str, Path, Mapping, list, Notes, type(None)), "notes are given as a path, as parsed JSON, as Notes, or as text=")
     if text is not None:
-        return read_raw_notes(text.encode(errors="replace"), "the text")
-    return notes if isinstance(notes, Notes) else read_notes(cast("str | Path | Mapping[str, Any] | list[Any]", notes))
+        return read_raw_notes(text.encode(errors="replace"), "the text", any_text=any_text)
+    given = cast("str | Path | Mapping[str, Any] | list[Any] | Notes", notes)
+    return given if isinstance(given, Notes) else read_notes(given, any_text=any_text)
 
 
 def _fit(model: Model, notes: Notes, options: Options, truncate: bool, file: PromptFile | None = None) -> tuple[str, tuple[str, ...]]:

@@ -199,10 +199,8 @@ def check(
         arguments["source"] = read_notes(source, patient=patient).text
     if prompt is not None:
         file = choose_prompt(prompt, *([kind] if kind else get_args(ReportKind)))
-        kind, arguments = (
-            cast(ReportKind, file.kind),
-            {**arguments, "sections": file.sections, "optional": file.optional, "prompt": file.text},
-        )
+        kind = cast(ReportKind, file.kind)
+        arguments |= {"sections": file.sections, "optional": file.optional, "prompt": file.text}
     raise typer.Exit(check_all(report, arguments, kind=kind, as_json=as_json, strict=strict))
 
 

@@ -59,7 +59,7 @@ def ask(
 
     def read(_study: StudySource) -> Make:
         studies = read_studies([read_study(scan, **shown) for scan in scans])
-        notes = read_notes("-", patient=patient) if "-" in names else None
+        notes = read_notes("-", patient=patient, any_text=True) if "-" in names else None
         return lambda model: ask_task(model, question, *studies, notes=notes, options=job.options)
 
     found = StudyList([StudySource(names[0] if names else NO_INPUT)], [])

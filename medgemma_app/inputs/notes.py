@@ -73,19 +73,19 @@ def load_notes(source: str | Path | Parsed, *, patient: str | None = None) -> No
     return NotesText(read_notes(source, patient=patient).text)
 
 
-def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None) -> Notes:
+def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
     """The notes in a file, with its facts: name, sha256 of the bytes, format, words, and what of it the text leaves out.
 
     ``patient`` chooses among the patients of a record, by id, record number or name; ``part`` one of the notes of a file that
-    has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical, is of several patients or has
-    several parts while none is chosen, and for an error message that was saved as notes.
+    has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical (unless ``any_text``), is of several
+    patients or has several parts while none is chosen, and for an error message that was saved as notes.
     """
     if isinstance(source, NotesText):
-        return read_raw_notes(source.encode(errors="replace"), "the notes", patient=patient)
+        return read_raw_notes(source.encode(errors="replace"), "the notes", patient=patient, any_text=any_text)
     if not isinstance(source, str | Path):
-        return read_raw_notes(_written(source), "the notes", patient=patient)
+        return read_raw_notes(_written(source), "the notes", patient=patient, any_text=any_text)
     if str(source) == "-":
-        return read_raw_notes(_standard_input(), "standard input", patient=patient, part=part)
+        return read_raw_notes(_standard_input(), "standard input", patient=patient, part=part, any_text=any_text)
     refuse_url(source)
     _refuse_text(source)
     with open_input(source, what=ONE_NOTES_FILE) as file:
@@ -94,10 +94,10 @@ def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part:
             raw = next((line for number, line in enumerate(_parts(file), 1) if number == part), b"")
             return _part_of(raw, name, part, patient)
         raw = file.read(LARGEST_DOCUMENT + 1)
-    return read_raw_notes(raw, name, patient=patient, part=part)
+    return read_raw_notes(raw, name, patient=patient, part=part, any_text=any_text)
 
 
-def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: int | None = None) -> Notes:
+def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
     """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
     is_document = document_kind(raw) in ("PDF", "zip")
     largest = LARGEST_DOCUMENT if is_document else LARGEST_BYTES
@@ -115,7 +115,7 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
         if part is not None and (len(lines) > 1 or part != 1):
             return _part_of(lines[part - 1].encode(errors="replace") if 0 < part <= len(lines) else b"", name, part, patient)
         reading = _read_text(text, name, patient)
-    if not reading.clinical:
+    if not (reading.clinical or (any_text and text.strip())):
         raise InputError(f"{name} has nothing clinical to write a note from; give the notes of a visit")
     cleaned = tuple(clean(line) for line in reading.lines)
     text = "\n".join(line.text for line in cleaned)

@@ -46,6 +46,7 @@ def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_
     page = (tmp_path / "answer.html").read_text()
     assert result.stdout == ""
     assert all(part in page for part in ("Cough for 3 days, no fever.", "What is the complaint?", "<h1>Answer</h1>"))
+    assert medgemma("ask", "-", "What is this?", "--max-tokens", 4, input="Is this a text?").exit_code in (0, 3)
 
 
 @pytest.mark.parametrize(
