@@ -36,13 +36,14 @@ class Name(NamedTuple):
 
 
 class _Heading(NamedTuple):
-    """A heading in the text: where its line begins, its words and name, where its body begins, and whether it is a list item."""
+    """A heading in the text: where its line begins, its words and name, where its body begins, and how it looks."""
 
     line: int
     written: str
     name: Name
     body: int
-    marked: bool
+    marked: bool  # an item of a list
+    stands_out: bool = True  # in capitals, or a Markdown title
 
 
 class Section(NamedTuple):
@@ -145,7 +146,7 @@ def parse(text: str, kind: Headings) -> Sections:
         (start, end), rank = _trimmed(text, one.body, end), one.name.rank
         if own and rank == 2 and start < end:  # a substitute stays in the text of the section, as it is written
             (start, end), rank = _trimmed(text, one.line, end), 0
-        is_title = start == end and rank == 2 and one is not opened[-1]  # "Chest X-Ray Interpretation" above it all
+        is_title = not own and start == end and rank == 2 and one is not opened[-1]  # "Chest X-Ray Interpretation" above it all
         keys = (OTHER,) if is_title else one.name.keys
         sections.append(Section(keys, one.written, text[start:end], rank, start, end))
     return Sections(text[: opened[0].line if opened else None].strip(), tuple(sections))
@@ -189,7 +190,8 @@ def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None
         name, body = _name(written, kind) if written else None, _TO_BODY.match(text, after)
         marked = text[line:start].strip() != "" or end < stop or "*" in text[start:end]
         if name and body and not _reads_on(written, name, text[body.end() : body.end() + 12], marked=marked):
-            return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None)
+            stands_out = written.isupper() or "#" in text[line:start]
+            return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None, stands_out)
     return None
 
 
@@ -253,16 +255,22 @@ def _opened(found: Sequence[_Heading], *, own: bool) -> Iterator[_Heading]:
         if one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
-            # The name of an earlier section may be an item of the plan: "1. Imaging: CT", "Medications: continue".
-            earlier = any(key.endswith("plan") for key in seen) and not any(key.endswith(("assessment", "plan")) for key in one.name.keys)
-            again = not seen.isdisjoint(one.name.keys)
-            item = earlier and ((one.name.rank == 2 and (one.marked or again)) or (own and again))
-            item = item or (own and one.name.rank == 2 and one.name.keys == current)  # "MEDIASTINUM" under "HEART"
-            opens = not item and (_is_best(one.name, best) or (own and one.written.isupper()))
+            is_item = _is_item(one, seen, own=own) or (
+                own and one.name.rank == 2 and one.name.keys == current
+            )  # "MEDIASTINUM" under "HEART"
+            opens = not is_item and (_is_best(one.name, best) or (own and one.stands_out))
         if opens:
             current = one.name.keys
             seen.update(one.name.keys if OTHER not in one.name.keys else ())
             yield one
+
+
+def _is_item(one: _Heading, seen: set[str], *, own: bool) -> bool:
+    """Whether the name of an earlier section is an item of the plan: "1. Imaging: CT", "Medications: continue"."""
+    if not any(key.endswith("plan") for key in seen) or any(key.endswith(("assessment", "plan")) for key in one.name.keys):
+        return False
+    again, substitute = not seen.isdisjoint(one.name.keys), one.name.rank == 2
+    return (substitute and (one.marked or again)) or (own and (again or (substitute and not one.stands_out)))
 
 
 def _is_best(name: Name, best: Mapping[str, int]) -> bool:

@@ -272,6 +272,12 @@ H_AND_P, REGIONS, DAP = (
                 "impression": "CONCLUSION: Normal.",
             },
         ),
+        (
+            H_AND_P,
+            "## Allergies\nNone.\n\n## Review of Systems\nNo fever.\n\n## History of Present Illness\nCough.",
+            {"allergies": "None.", "history of present illness": "## Review of Systems\nNo fever.\n\nCough."},
+        ),
+        (H_AND_P, "A/P: Cold. Rest.\nLabs: repeat tomorrow.", {"assessment and plan": "A/P: Cold. Rest.\nLabs: repeat tomorrow."}),
         (DAP, "DATA: Sad.\nA/P: Rest.", {"data": "Sad.", "assessment": "A/P: Rest.", "plan": "A/P: Rest."}),
         (("lungs", "heart"), "LUNGS: Clear.\nHeart rate: 80 bpm.", {"lungs": "Clear.\nHeart rate: 80 bpm."}),
         (("主诉", "计划"), "主诉\n咳嗽\n计划\n休息", {"主诉": "咳嗽", "计划": "休息"}),
