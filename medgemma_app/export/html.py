@@ -40,7 +40,7 @@ def document(title: str, body: str) -> str:
     """``body`` as a page of its own."""
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">\n{GENERATOR}{__version__}">\n{viewport}\n<title>{escape(title)}</title>'
-    base = "<style>html { color-scheme: light dark } body { margin: 0 }</style>"
+    base = "<style>html { color-scheme: light dark } body { margin: 0 } @media screen { .medgemma { min-height: 100vh } }</style>"
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
@@ -106,7 +106,8 @@ def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Imag
     issues = ordered(record)
     failed = "error" in record or any(issue["severity"] == "error" for issue in issues)
     sections = record.get("sections") or {}
-    said = str(sections.get("impression") or sections.get("assessment") or record.get("text") or record.get("error") or "").strip()
+    bodies = (sections.get("impression"), sections.get("assessment"), *sections.values(), record.get("text"), record.get("error"))
+    said = next((str(body).strip() for body in bodies if body), "")
     name = escape(str(record.get("study", f"study {number}")))
     cells = (
         f'<img src="{data_url(picture, 160)}" alt="">' if picture else str(number),
@@ -258,7 +259,7 @@ def _check(number: int, issue: Mapping[str, Any], places: Collection[tuple[str, 
     excerpt = f'<span class="quote">{escape(str(issue["excerpt"]))}</span>' if issue.get("excerpt") else ""
     return (
         f'<li id="{prefix}check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
-        f"{escape(issue['message'])} <small>({escape(issue['code'])})</small>{excerpt}{' '.join(links)}</li>"
+        f"{escape(issue['message'])} <small>({escape(issue['code'])})</small> {excerpt}{' '.join(links)}</li>"
     )
 
 

@@ -41,26 +41,29 @@ def draft_pieces(record: Mapping[str, Any], issues: Issues) -> Iterator[Piece]:
     for _, start, end in _bodies(text, record.get("sections") or {}):
         headings.append((last, start))
         last = end
-    return _pieces(text, _spans(issues, "start", "end"), issues, headings)
+    return _pieces(text, [*_spans(text, issues, "start", "end")], issues, headings)
 
 
 def source_pieces(source: str, issues: Issues) -> Iterator[Piece]:
     """The notes, cut where a mark begins or ends."""
-    return _pieces(source, _spans(issues, "source_start", "source_end"), issues)
+    return _pieces(source, [*_spans(source, issues, "source_start", "source_end")], issues)
 
 
-def _spans(issues: Issues, start: str, end: str) -> list[Span]:
-    """The places of the issues that have one."""
-    found = [(issue.get(start), issue.get(end), number) for number, issue in enumerate(issues, 1)]
-    return [(a, b, number) for a, b, number in found if isinstance(a, int) and isinstance(b, int) and 0 <= a <= b]
+def _spans(text: str, issues: Issues, start: str, end: str) -> Iterator[Span]:
+    """The places of the issues that have one. Where there is no word, as in an empty section, it is the end of what stands before."""
+    for number, issue in enumerate(issues, 1):
+        a, b = issue.get(start), issue.get(end)
+        if isinstance(a, int) and isinstance(b, int) and 0 <= a <= b and a <= len(text):
+            empty = len(text[:a].rstrip())
+            yield (a, min(b, len(text)), number) if text[a:b].strip() else (empty, empty, number)
 
 
 def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
     """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another. A span without
     a character, as of an empty section, is an empty piece.
     """
-    marks = [(a, b, number) for a, b, number in spans if a < min(b, len(text))]
-    edges = sorted({0, len(text), *(min(edge, len(text)) for a, b, *_ in (*spans, *headings) for edge in (a, b))})
+    marks = [(a, b, number) for a, b, number in spans if a < b]
+    edges = sorted({0, len(text), *(edge for a, b, *_ in (*spans, *headings) for edge in (a, b))})
     for start, end in pairwise((*edges, len(text))):
         yield from (Piece("", "", [number], [number], False) for a, b, number in spans if a == b == start)
         if start == end:
@@ -70,7 +73,7 @@ def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tup
             text[start:end],
             SEVERITIES[min(here)[1]] if here else "",
             [number for a, _, number in marks if a == start],
-            [number for _, b, number in marks if min(b, len(text)) == end],
+            [number for _, b, number in marks if b == end],
             any(a <= start < b for a, b in headings),
         )
 

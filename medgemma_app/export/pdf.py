@@ -159,6 +159,6 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) ->
     for at in range(0, len(cells), columns):
         row = cells[at : at + columns]
         style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-        yield Table([row], colWidths=[side + GAP] * len(row), style=style, hAlign="LEFT", spaceBefore=4)
+        yield Table([row], colWidths=[side + GAP] * len(row), style=style, hAlign="LEFT", spaceBefore=4, spaceAfter=6)
     if len(images) > MOST_PICTURES:
         yield _paragraph(f"The model saw {len(images) - MOST_PICTURES} more pictures.", "small")

@@ -80,6 +80,7 @@ def test_an_issue_about_a_place_without_words_is_linked_with_it_in_both_directio
     record = findings_record(text=text, sections={}, issues=[{**issue("a", "a"), "start": at, "end": at}], warnings=[])
     page = Page(html.page(record))
     assert page.links == {"#check-1", "#draft-1"} == {f"#{name}" for name in page.ids}
+    assert f"{text[:at].rstrip()}1" in page.shown  # the number stands behind the heading, and not before the next one
 
 
 def test_an_issue_whose_place_is_beyond_the_text_has_no_link():
@@ -294,6 +295,8 @@ def test_an_index_lists_every_study_with_its_first_line_and_state():
     assert page.links == {"a.html", "c.html"}
     assert all(said in page.shown for said in ("3 studies", "Enlarged heart on the left.", "1 error", "<b>.png", "b.png is blank", NOTICE))
     assert shown.count('<tr class="error">') == 2
+    note = {**soap_record(), "sections": {"subjective": "Takes metformin 850 mg.", "assessment": ""}}
+    assert "<td>Takes metformin 850 mg.</td>" in html.index([(note, None, None)])
     assert len(page.sources) == 1
     assert not page.tags & {"script", "link"}
 
