@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     Text = Callable[[str], str]
 
 FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the signs of medicine
+SYSTEM = "System"  # the name here of a font of the machine with letters that Vera lacks: the first of these that there is
+SYSTEM_FONTS = ("/System/Library/Fonts/Supplemental/Arial Unicode.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
+_COMPLEX = re.compile("[\u0590-\u109f\u1780-\u18af\ufb1d-\ufdff\ufe70-\ufeff]")  # reportlab neither joins nor reorders letters
 MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
 MOST_PICTURES = 6  # a series is shown by its first pictures
 MARKS = {"error": "#ffdfe2", "warning": "#ffeec2", "info": "#dcecfb"}
@@ -40,12 +45,17 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
         raise OutputError("a PDF needs the reportlab package; pip install 'medgemma-app[export]'") from error
     for name in (FONT, BOLD):
         registerFont(TTFont(name, f"{name}.ttf"))
-    glyphs, lacking = getFont(FONT).face.charToGlyph, set[str]()
+    glyphs, more, lacking = getFont(FONT).face.charToGlyph, _system_letters(), set[str]()
 
     def shown(text: str) -> str:
-        text = unicodedata.normalize("NFC", text)
-        lacking.update(character for character in text if ord(character) not in glyphs and not character.isspace())
-        return escape("".join(character if ord(character) in glyphs else written_out(character, glyphs) for character in text))
+        markup = ""
+        for one in unicodedata.normalize("NFC", text):
+            if ord(one) not in glyphs and one in more:
+                markup += f'<font name="{SYSTEM}">{one}</font>'
+            else:
+                lacking.update(one.strip() if ord(one) not in glyphs else "")
+                markup += escape(one if ord(one) in glyphs else written_out(one, glyphs))
+        return markup
 
     title, file = f"Draft: {title_of(record)}", io.BytesIO()
     sides = {"leftMargin": MARGIN, "rightMargin": MARGIN, "topMargin": 40, "bottomMargin": 48}
@@ -56,6 +66,18 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
         flow.append(_paragraph(WRITTEN_OUT, "small"))
     document.build(flow, onFirstPage=_footer, onLaterPages=_footer)
     return file.getvalue()
+
+
+def _system_letters() -> set[str]:
+    """The letters and signs of a font of this machine, of scripts that reportlab can set; it embeds those that a document uses."""
+    from reportlab.pdfbase.pdfmetrics import registerFont
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    for path in filter(os.path.exists, SYSTEM_FONTS):
+        registerFont(font := TTFont(SYSTEM, path))
+        letters = map(chr, font.face.charToGlyph)
+        return {one for one in letters if unicodedata.category(one)[0] in "LNPS" and not _COMPLEX.match(one)}
+    return set()
 
 
 def written_out(character: str, glyphs: Mapping[int, Any]) -> str:

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ from records import CREATED, SOURCE, TEXT, findings_record, issue, needs_scan, o
 
 from medgemma_app import InputError, export
 from medgemma_app.errors import OptionError, OutputError
-from medgemma_app.export import html, marks
+from medgemma_app.export import html, marks, pdf
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 
@@ -175,10 +176,17 @@ def test_a_long_pdf_has_the_notice_on_every_page_and_the_numbers_of_the_checks_i
         ("non\N{NON-BREAKING HYPHEN}small", "non-small"), ("37.5 °C, 5 µg, ≥ 3", None),
     ],
 )  # fmt: skip
-def test_characters_that_the_font_of_the_pdf_lacks_are_written_out(text, shown):
+def test_characters_that_the_font_of_the_pdf_lacks_are_written_out_where_the_machine_has_no_other(monkeypatch, text, shown):
+    monkeypatch.setattr(pdf, "SYSTEM_FONTS", ())
     found = pdf_text(export.render(findings_record(text=text, sections={}, issues=[], warnings=[]), ".pdf"))
     assert (shown or text) in found
     assert ("are written out" in found) == (shown is not None)
+
+
+@pytest.mark.skipif(not any(map(os.path.exists, pdf.SYSTEM_FONTS)), reason="this machine has none of the fonts")
+def test_letters_that_a_font_of_the_machine_has_are_shown_but_no_script_that_would_be_set_wrongly():
+    found = pdf_text(export.render(findings_record(text="Сердце α → <b> שלום", sections={}, issues=[], warnings=[]), ".pdf"))
+    assert "Сердце α → <b> [U+05E9][U+05DC][U+05D5][U+05DD]" in found and "are written out" in found
 
 
 def test_a_table_has_a_line_a_study_and_no_formulas():
@@ -264,7 +272,8 @@ def test_issues_and_validity_that_agree_are_exported():
 
 
 @pytest.mark.parametrize("title", ["Chest & <b>", "Röntgen <para>", "Thorax ₂"])
-def test_a_title_of_a_prompt_file_is_text_in_a_pdf(title):
+def test_a_title_of_a_prompt_file_is_text_in_a_pdf(monkeypatch, title):
+    monkeypatch.setattr(pdf, "SYSTEM_FONTS", ())
     record = findings_record(prompt={"title": title})
     assert f"Draft: {title.replace('₂', '2')}" in pdf_text(export.render(record, ".pdf"))
 
