@@ -116,7 +116,7 @@ def read_prompt(name: str) -> PromptFile:
 
 
 def choose_prompt(source: str | Path | PromptFile, *kinds: str) -> PromptFile:
-    """A prompt file of this package by its name, or any other by its path. Raises PromptError for one of another kind, InputError."""
+    """A prompt file of these ``kinds``: one of this package by its name, or any other by its path. Raises InputError or PromptError."""
     expect(source, (str, Path, PromptFile), "a prompt is given as the name or the path of a prompt file")
     if isinstance(source, PromptFile):
         chosen = source

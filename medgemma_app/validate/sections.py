@@ -255,10 +255,8 @@ def _opened(found: Sequence[_Heading], *, own: bool) -> Iterator[_Heading]:
         if one.name.rank == _AFTER_ALL:
             opens = bool(seen) and one.line > last and not one.marked
         else:
-            is_item = _is_item(one, seen, own=own) or (
-                own and one.name.rank == 2 and one.name.keys == current
-            )  # "MEDIASTINUM" under "HEART"
-            opens = not is_item and (_is_best(one.name, best) or (own and one.stands_out))
+            part = own and one.name.rank == 2 and one.name.keys == current  # "MEDIASTINUM" under "HEART"
+            opens = not part and not _is_item(one, seen, own=own) and (_is_best(one.name, best) or (own and one.stands_out))
         if opens:
             current = one.name.keys
             seen.update(one.name.keys if OTHER not in one.name.keys else ())
