@@ -192,7 +192,7 @@ def test_the_shortest_request_is_taken_first_but_after_three_others_the_one_that
 def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeypatch, passed, place):
     """It waits for the third piece, which is being read, and for one more where it is the turn of the prompt that came first."""
     monkeypatch.setattr(engine_module, "PIECE", 32)
-    engine, read = client.engine, []
+    engine, read, asked = client.engine, [], []
     original = FairBatchGenerator._read_piece
     long = Prompt(("word " * 160,))
     short = Prompt(("Short.",))
@@ -209,7 +209,8 @@ def test_a_short_prompt_is_read_before_what_is_left_of_long_ones(client, monkeyp
 
     monkeypatch.setattr(FairBatchGenerator, "_read_piece", reading)
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(engine.served.session().generate, long, Options(max_tokens=1)) for _ in range(3)]
+        for _ in range(3):
+            asked.append(pool.submit(engine.served.session().generate, long, Options(max_tokens=1)))
         until(lambda: len(asked) == 4)
         for one in asked:
             one.result()
