@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from medgemma_app.validate.core import LONGEST_TEXT, Issue, Text, excerpt
@@ -24,10 +23,7 @@ _BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
 _WORD = re.compile(r"[^\W_]+")
 # Before two words or more: "1. No", "2. No" answer a list of questions.
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t]+[^\W\d_])", re.MULTILINE)
-_SENTENCE_END = re.compile(r"(?<=\D[.!?;])\s|\n")
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
-_LABEL = re.compile(r"[^\s:]{1,12}(?: [^\s:]{1,12}){0,2}: ")
-_COUNTING = 12
 _DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
 _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
@@ -35,7 +31,7 @@ _SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 def repetition(report: Text) -> Iterator[Issue]:
     """The generation ended in a loop, the text contains one, or a long passage appears twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
-    phrase = loop(text) or refrain(text)
+    phrase = loop(text)
     if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
         words = len(_WORD.findall(report.text[slice(*span)]))
         yield report.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
@@ -116,20 +112,3 @@ class LoopWatch:
             self._pending.clear()
         self._pending.append(piece[end:])
         return any(self._row.add(word) for word in _WORD.findall(_NUMBERING.sub(" ", whole).casefold()))
-
-
-def refrain(text: str) -> str:
-    """A repeated sentence, if repeated sentences make up half the text, or "".
-
-    A sentence counts from four times on, and a short one from eight, because all four sections of a note may say "Not documented."
-    Sentences that differ only in their numbers ("in 4 weeks", "in 5 weeks") count from 12 times on.
-    """
-    said = [one for part in _SENTENCE_END.split(text.casefold()) if (one := " ".join(part.split()))]
-    for sentences, fewest in ((said, 4), ([re.sub("[0-9]+", "0", one) for one in said], _COUNTING)):
-        counts = Counter(sentences)
-        repeated = {one: len(one) * count for one, count in counts.items() if count >= fewest * (1 if one.count(" ") > 2 else 2)}
-        # A sentence repeated under a new label for each level or organ is not a loop.
-        labelled = sum(count == 1 and _LABEL.match(one) is not None for one, count in counts.items())
-        if repeated and 2 * sum(repeated.values()) >= sum(map(len, sentences)) and labelled < max(counts[one] for one in repeated):
-            return max(repeated, key=lambda one: repeated[one])
-    return ""

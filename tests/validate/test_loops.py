@@ -26,7 +26,6 @@ def codes(findings, **known):
         "\n".join(f"{number}. No pleural effusion." for number in range(1, 6)),
         "No effusion is seen here. No effusion is seen there either. The heart, too, is normal in size today. " * 3,
         "a" * 40,
-        "\n".join(f"Follow up in {weeks} weeks." for weeks in range(2, 40)),
     ],
 )
 def test_a_phrase_that_repeats_without_end_is_a_loop(loop):
@@ -38,11 +37,6 @@ def test_a_loop_is_found_whatever_its_length_and_where_it_stops(words):
     rng = random.Random(words)
     phrase = [f"word{rng.randrange(60)}" for _ in range(words)]
     assert "repetition" in codes(f"{FINDINGS} {' '.join((phrase * 10)[: max(12, words * 10 - words // 2)])}")
-
-
-def test_one_sentence_that_fills_most_of_the_text_is_a_loop():
-    filler = ["Heart normal.", "Lungs clear.", "Bones intact.", "Aorta tortuous.", "No edema."]
-    assert "repetition" in codes(" ".join(f"No focal airspace opacity is seen. {other}" for other in filler))
 
 
 @pytest.mark.parametrize(
