@@ -89,7 +89,6 @@ _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _LEAD = re.compile(r"[\s>#*_\[\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4})?(?:[-•+]\s{1,8}(?=\*\*|__))?[*_]{0,3}")
 _ITEM = re.compile(r"\s*(?:[-*•+]\s|\d{1,2}[.)]\s)")
 _SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
-_CAPITALS = re.compile(r"([A-Z][A-Z &/]{3,50}) (?=[A-Z][a-z]|\d{1,2}[.)]\s)")
 _TITLE = re.compile(r"[ \t>#*_]{0,8}(?P<heading>[^\W\d_]{2,} [^:.\n]{1,40}?)(?:\*\*|__)?[ \t]*(?:[:：](?:\*\*|__)?|$)")
 _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
@@ -211,8 +210,6 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
         found = mark.search(text, start, min(stop, start + LONGEST_HEADING + 8))
         if found:
             yield found.start(), found.end()
-    if capitals := _CAPITALS.match(text, start, stop):
-        yield capitals.end(1), capitals.end()
     if is_title:  # "### Physical Exam The lungs are clear.": the longest name that the line begins with
         spaces = [found.start() for found in islice(re.compile(" ").finditer(text, start, stop), 6)]
         yield from ((space, space) for space in reversed(spaces))

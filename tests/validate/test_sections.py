@@ -42,7 +42,11 @@ def test_a_heading_is_known_however_a_model_writes_it(heading):
 
 @pytest.mark.parametrize(
     "heading",
-    [heading for heading in HEADINGS if heading not in ("Findings", "## Findings", "### Specific Findings", "[FINDINGS]", "FINDINGS/")],
+    [
+        heading
+        for heading in HEADINGS
+        if heading not in ("Findings", "FINDINGS", "## Findings", "### Specific Findings", "[FINDINGS]", "FINDINGS/")
+    ],
 )
 def test_the_text_may_follow_its_heading_on_the_same_line(heading):
     assert parse_findings(f"{heading} The heart is normal.") == {"findings": "The heart is normal."}
