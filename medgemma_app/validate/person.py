@@ -21,8 +21,7 @@ _STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
     rf"(?i:\b(?:sex|gender)\b\W{{1,4}}(?:male|female|man|woman|m|f)\b"
     rf"|\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}|\b[0-9]{{1,3}} ?(?:yo|y/o|/) ?[mf]\b)"
     r"|(?<![0-9./°] )(?<![0-9./°])(?<!T )(?<!T: )(?<!emp )\b[0-9]{1,2} ?[MF]\b(?! ?[0-9])|\([MF](?=, ?[0-9]{1,2}\b)"
-    r"|(?i:\b(?:mr|mrs|herr|frau)\b(?= ?\.? ?[a-z])|\bms(?=\. ?[a-z])"  # "miss" is a verb, and MS a disease
-    r"|\A\W*(?:[\w:,.-]+\W+){0,12}?(?:mujer|hombre|varón|niña|niño|femme|homme|fille|garçon|patientin|patiente)\b)"
+    r"|(?i:\b(?:mr|mrs|herr|frau)\b(?= ?\.? ?[a-z])|\bms(?=\. ?[a-z]))"  # "miss" is a verb, and MS a disease
 )
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
 _AGE_UNIT = r"(?P<unit>years?|yrs?|months?|mos?|weeks?|wks?|days?)"
@@ -30,7 +29,6 @@ _AGE = re.compile(
     rf"(?<![\w.,/°])(?<!T )(?<!T: )(?<!emp )(?:(?i:(?P<old>[0-9]{{1,3}})[- ]?(?:{_AGE_UNIT}[- ](?:old|of age)|y/?o|y\. ?o)\b)"
     r"|(?<![0-9./°] )(?P<letter>[0-9]{1,3}) ?[MF]\b(?! ?[0-9]))|\([MF], ?(?P<bracket>[0-9]{1,3})\b"
     r"|(?i:\b(?:age|aged|alter|edad|âge)\W{1,4}(?P<labelled>[0-9]{1,3}) ?(?P<unit2>yo|months?|mo|weeks?|days?|)\b"
-    r"|\b(?:pt|patient|you['’]?re|you are)\.? (?P<told>[0-9]{1,3})(?=[,.;?]| and)"
     r"|\A\W*(?:[\w:,.-]+\W+){0,12}?(?P<begins>[0-9]{1,3}) ?(?:J\.|Jahre|-?jährig\w*|años|ans\b|a,))"
 )
 _ANOTHER_TIME = re.compile(r"\b(?:when|at|since|until|around|from|was|my)\b[^.\n]{0,20}$", re.IGNORECASE)
@@ -74,8 +72,7 @@ def wrong_age(text: Text, source: Source) -> Iterator[Issue]:
     of_age = (one for one in said if re.match(r"[\s-]{1,2}(?:years?|months?)[\s-](?:old|of age)\b", source.raw[one.end : one.end + 20]))
     spoken = [Known(12 * one.value, one.start, one.reach) for one in of_age if _of_patient(source.raw, one.start, one.end)]
     stated = stated or next(iter(spoken), None)
-    bare = [12 * one.value for one in said if one.kind in ("", "time")] if source.spoken else []
-    given = {*bare, *(float(one.value) for one in (*spoken, *_ages(source.raw)))}
+    given = {float(one.value) for one in (*spoken, *_ages(source.raw))}
     if written and stated and not any(0 <= float(written.value) - age < (1 if age % 12 else 12) for age in given):
         found, expected = _years(written), _years(stated)
         message = f"the note says the patient is {found} old, the source {expected}"
@@ -91,7 +88,7 @@ def _years(age: Known) -> str:
 def _ages(text: str) -> Iterator[Known]:
     """The ages of the patient that a text gives in digits."""
     for found in _AGE.finditer(text):
-        years = int(next(filter(None, (found[group] for group in ("old", "letter", "bracket", "labelled", "told", "begins")))))
+        years = int(next(filter(None, (found[group] for group in ("old", "letter", "bracket", "labelled", "begins")))))
         unit = (found["unit"] or found["unit2"] or "y").lower()[0]
         if years <= 120 and _of_patient(text, found.start(), found.end()):
             yield Known(years * _MONTHS[unit], *found.span())
