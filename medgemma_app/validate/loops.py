@@ -25,7 +25,6 @@ _WORD = re.compile(r"[^\W_]+")
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t]+[^\W\d_])", re.MULTILINE)
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
 _DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
-_SAME_LETTERS = re.compile(r"([^\W\d_xX])\1{19}")
 
 
 def repetition(report: Text) -> Iterator[Issue]:
@@ -55,9 +54,9 @@ def doubled(text: str) -> tuple[int, int] | None:
 
 def loop(text: str) -> str:
     """The phrase that a text repeats too often in a row, or "". Runs in linear time."""
-    stutter, row = _SAME_LETTERS.search(text), _Row()
+    row = _Row()
     found = (phrase for word in _WORD.findall(text.casefold()) if (phrase := row.add(word)))
-    return stutter.group() if stutter else " ".join(next(found, ()))
+    return " ".join(next(found, ()))
 
 
 class _Row:

@@ -17,17 +17,17 @@ from medgemma_app.validate.terms import Source
 
 _NOUN = r"(?:male|female|man|woman|gentleman|lady|boy|girl)\b"
 _AGED = re.compile(rf"\bold\b[ ,-]{{1,3}}(?:[\w-]{{1,20}} ){{0,4}}?{_NOUN}", re.IGNORECASE)  # "50-year-old right-handed white female"
-_STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M", "Whitfield (F, 44)"
+_STATED = re.compile(  # "Sex: F", "24 y/o F", "45 M"
     rf"(?i:\b(?:sex|gender)\b\W{{1,4}}(?:male|female|man|woman|m|f)\b"
     rf"|\b[0-9]{{1,3}} ?(?:yo|y/o|y\.o\.|years?,?) (?:[\w-]{{1,20}} ){{0,2}}?{_NOUN}|\b[0-9]{{1,3}} ?(?:yo|y/o|/) ?[mf]\b)"
-    r"|(?<![0-9./°] )(?<![0-9./°])(?<!T )(?<!T: )(?<!emp )\b[0-9]{1,2} ?[MF]\b(?! ?[0-9])|\([MF](?=, ?[0-9]{1,2}\b)"
+    r"|(?<![0-9./°] )(?<![0-9./°])(?<!T )(?<!T: )(?<!emp )\b[0-9]{1,2} ?[MF]\b(?! ?[0-9])"
     r"|(?i:\b(?:mr|mrs|herr|frau)\b(?= ?\.? ?[a-z])|\bms(?=\. ?[a-z]))"  # "miss" is a verb, and MS a disease
 )
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
 _AGE_UNIT = r"(?P<unit>years?|yrs?|months?|mos?|weeks?|wks?|days?)"
 _AGE = re.compile(
     rf"(?<![\w.,/°])(?<!T )(?<!T: )(?<!emp )(?:(?i:(?P<old>[0-9]{{1,3}})[- ]?(?:{_AGE_UNIT}[- ](?:old|of age)|y/?o|y\. ?o)\b)"
-    r"|(?<![0-9./°] )(?P<letter>[0-9]{1,3}) ?[MF]\b(?! ?[0-9]))|\([MF], ?(?P<bracket>[0-9]{1,3})\b"
+    r"|(?<![0-9./°] )(?P<letter>[0-9]{1,3}) ?[MF]\b(?! ?[0-9]))"
     r"|(?i:\b(?:age|aged|alter|edad|âge)\W{1,4}(?P<labelled>[0-9]{1,3}) ?(?P<unit2>yo|months?|mo|weeks?|days?|)\b"
     r"|\A\W*(?:[\w:,.-]+\W+){0,12}?(?P<begins>[0-9]{1,3}) ?(?:J\.|Jahre|-?jährig\w*|años|ans\b|a,))"
 )
@@ -88,7 +88,7 @@ def _years(age: Known) -> str:
 def _ages(text: str) -> Iterator[Known]:
     """The ages of the patient that a text gives in digits."""
     for found in _AGE.finditer(text):
-        years = int(next(filter(None, (found[group] for group in ("old", "letter", "bracket", "labelled", "begins")))))
+        years = int(next(filter(None, (found[group] for group in ("old", "letter", "labelled", "begins")))))
         unit = (found["unit"] or found["unit2"] or "y").lower()[0]
         if years <= 120 and _of_patient(text, found.start(), found.end()):
             yield Known(years * _MONTHS[unit], *found.span())

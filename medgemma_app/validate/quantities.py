@@ -15,7 +15,7 @@ from medgemma_app.validate.terms import INITIALS, LABS, UNITS, VITALS, factor
 
 NAMED = {**VITALS, **LABS}
 DOSES = frozenset(["mass", "volume", "units", "equivalents"])
-_LOWEST_PRESSURE, _COLDEST, _LEAST_INITIAL, _FARTHEST_LABEL = 30, 90, 8, 9  # mmHg; degrees Fahrenheit; of "P 72"; tokens
+_LOWEST_PRESSURE, _LEAST_INITIAL, _FARTHEST_LABEL = 30, 8, 9  # mmHg; of "P 72"; tokens
 _PER = frozenset(["/", "per"])
 _VOLUMES = frozenset("dl deciliter deciliters l liter litre ml milliliter milliliters mm3 mcl ul hour hr h".split())  # noqa: SIM905
 _OWN_KIND = {"rate": "heart rate", "breaths": "respiratory rate", "pressure": "blood pressure"}
@@ -79,8 +79,6 @@ def _quantity(tokens: Tokens, number: Number) -> Quantity:
         kind, unit = "blood pressure", ""
     elif kind == "angle" and behind[0] in ("f", "c", "fahrenheit", "celsius"):
         kind = "temperature"
-    elif kind == "temperature" and value < _COLDEST and unit == "f":
-        kind = ""  # "45F" is an age
     elif kind == "weight" and behind[0] == "/":
         kind = "bmi"
     elif kind in ("mass", "units", "equivalents") and behind[0] in _PER and behind[1] in _VOLUMES:
@@ -119,10 +117,9 @@ def _is_pressure(tokens: Sequence[str], at: int) -> bool:
 
 def _label(tokens: Sequence[str], number: Number) -> str:
     """The nearest name of a vital sign or analyte before a number in its sentence; other words may come between."""
-    another = False  # whether an unknown word came between: "phosphorus 4.4, UACR 410"
     for at in range(number.first - 1, max(-1, number.first - 1 - _FARTHEST_LABEL), -1):
         word, before, after = tokens[at], at_token(tokens, at - 1), at_token(tokens, at + 1)
-        if word in _BARS or word == "ratio" or (word == "," and another):
+        if word in _BARS:
             return ""
         label = NAMED.get(word) or ("heart rate" if word == "rate" and before in ("heart", "pulse") else "")
         is_next = at == number.first - 1 or (at == number.first - 2 and after in (":", "=", "is", "of", "was"))
@@ -130,5 +127,4 @@ def _label(tokens: Sequence[str], number: Number) -> str:
             label = INITIALS[word] if number.value >= _LEAST_INITIAL or INITIALS[word] in LABS.values() else ""
         if label:
             return "" if label == "blood pressure" and number.value < _LOWEST_PRESSURE else label  # "a systolic murmur, 3/6"
-        another = another or word.isalpha()
     return ""

@@ -51,7 +51,6 @@ def read_source(source: str) -> Source:
     return Source(source, told, is_dialogue(source), english)
 
 
-@lru_cache(maxsize=2)
 def is_dialogue(source: str) -> bool:
     """Whether a source is speech, in which a drug and its dose may be far apart."""
     said = re.findall(r"[\w']+", source.lower())
