@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens
@@ -96,6 +97,14 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
 _LONGEST_WORD = 60
+_MOST_SCRIPTS = 2  # of one text: its own, and Latin for drugs and units
+_ONE_SCRIPT = {
+    "HIRAGANA": "CJK",
+    "KATAKANA": "CJK",
+    "HANGUL": "CJK",
+    "GREEK": "LATIN",
+    "FULLWIDTH": "LATIN",
+}  # are written beside each other
 
 
 def gibberish(report: Text) -> Iterator[Issue]:
@@ -109,18 +118,28 @@ def gibberish(report: Text) -> Iterator[Issue]:
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
-    """What is wrong and a sample of it; both are empty for readable text."""
+    """What is wrong and a sample of it; both are empty for readable text.
+
+    Only scripts with capitals put a space between any two words, and keep Latin letters out of their words.
+    """
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
-    latin = {word: len(_LATIN_OR_GREEK.findall(word)) for word in words if not word.isascii()}
-    foreign = [word for word in words if latin.get(word) == 0 and len(word) > 1]
+    spaced = [word for word in words if word.lower() != word.upper()]
+    other = {word: _LATIN_OR_GREEK.sub("", word) for word in spaced if not word.isascii()}
+    mixed = (word for word, rest in other.items() if rest != word and rest.lower() != rest.upper())
+    scripts = {script: word for word in words if len(word) > 1 and (script := _script(word))}
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),
-        ("a word never ends", next((word for word in words if len(word) > _LONGEST_WORD), "")),
-        ("a word mixes alphabets", next((word for word in words if 0 < latin.get(word, 0) < sum(map(str.isalpha, word))), "")),
-        ("it mixes languages", foreign[0] if foreign and 0.2 <= len(foreign) / len(words) <= 0.8 else ""),
+        ("a word never ends", next((word for word in spaced if len(word) > _LONGEST_WORD), "")),
+        ("a word mixes alphabets", next(mixed, "")),
+        ("it mixes languages", next(reversed(scripts.values())) if len(scripts) > _MOST_SCRIPTS else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
+
+
+def _script(word: str) -> str:
+    script = unicodedata.name(word[0], "").partition(" ")[0]
+    return _ONE_SCRIPT.get(script, script)
 
 
 # --- sections
@@ -141,10 +160,10 @@ def missing_section(report: Text) -> Iterator[Issue]:
     if bare and len(_LABEL.findall(bare.body)) < 2:
         message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
-    for one in report.sections.sections if report.own else ():
-        if OTHER in one.keys:
-            message = f"the heading {excerpt(one.heading)} was not asked for, so the text under it is in no section"
-            yield report.issue("missing-section", "warning", message, (one.start, one.end))
+    if other := [one for one in report.sections.sections if report.own and OTHER in one.keys]:
+        named = excerpt(", ".join(one.heading for one in other[:10]))
+        message = f"headings that were not asked for, so the text under them is in no section: {named}"
+        yield report.issue("missing-section", "warning", message, (other[0].start, other[0].end))
     # In the usual reports, a plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
     usual = [] if report.own else missing
     labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in usual}

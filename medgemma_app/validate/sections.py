@@ -89,7 +89,7 @@ _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _LEAD = re.compile(r"[\s>#*_\[\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4})?(?:[-•+]\s{1,8}(?=\*\*|__))?[*_]{0,3}")
 _ITEM = re.compile(r"\s*(?:[-*•+]\s|\d{1,2}[.)]\s)")
 _SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
-_TITLE = re.compile(r"[ \t>#*_]{0,8}(?P<heading>[^\W\d_]{2,} [^:.\n]{1,40}?)(?:\*\*|__)?[ \t]*(?:[:：](?:\*\*|__)?|$)")
+_TITLE = re.compile(r"[ \t>#*_]{0,8}(?P<heading>[^\W\d_]{2,}(?: [^:.\n]{1,40}?)?)(?:\*\*|__)?[ \t]*(?:[:：](?:\*\*|__)?|$)")
 _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")
 _PULSE = re.compile(r"\d{2,3}\s{0,3}(?:$|[,;]|bpm|beats|/min|\.$)", re.MULTILINE)
@@ -164,13 +164,14 @@ def from_mapping(sections: Mapping[str, str], kind: Headings) -> tuple[str, Sect
 
 def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
     """Everything in the text that looks like a heading, in order."""
-    latest, divided = None, False
+    latest, divided, ends_sections = None, False, isinstance(kind, tuple) and not text.isupper()
     for line in _LINE.finditer(text):
         first = _heading(text, line.start(), line.end(), kind)
-        if first is None and isinstance(kind, tuple) and not text.isupper() and (title := _unlisted(text, *line.span())):
+        if first is None and ends_sections and (title := _unlisted(text, *line.span())):
             # Right after a heading it begins a part of that section ("PHYSICAL EXAM", "VITAL SIGNS: ..."), and so do those that follow.
+            # One word is mostly a part of the body under "physical exam".
             divided = divided or latest is None or not text[latest.body : title.line].strip()
-            first = None if divided else title
+            first = title if not divided and " " in title.written else None
         elif first:
             latest, divided = first, False
         if first:
@@ -195,7 +196,7 @@ def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None
 
 
 def _unlisted(text: str, line: int, stop: int) -> _Heading | None:
-    """A heading of two words or more in capitals; one word is mostly a part of the body under "physical exam"."""
+    """A heading in capitals that is not in the list."""
     found = _TITLE.match(text, line, stop)
     if not found or not found["heading"].isupper():
         return None

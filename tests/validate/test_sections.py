@@ -300,10 +300,11 @@ def test_the_callers_sections_are_known_by_their_names_and_by_synonyms_which_sta
         ("DATA: Sad.\n\n**VITAL SIGNS**\nBP 120/80.\nPLAN: Rest.", "Sad."),
         ("DATA:\nVITAL SIGNS: BP 120/80.\nBODY WEIGHT: 80 kg.\nPLAN: Rest.", "VITAL SIGNS: BP 120/80.\nBODY WEIGHT: 80 kg."),
         ("DATA: Sad.\nHEENT: Normal.\nPLAN: Rest.", "Sad.\nHEENT: Normal."),
+        ("DATA:\nLUNGS: Clear.\nLYMPH NODES: Normal.\nPLAN: Rest.", "LUNGS: Clear.\nLYMPH NODES: Normal."),
         ("DATA: Sad.\nSafety plan: Call.\nPLAN: Rest.", "Sad.\nSafety plan: Call."),
         ("DATA: SAD.\nSAFETY PLAN: CALL.\nPLAN: REST.", "SAD.\nSAFETY PLAN: CALL."),
     ],
-    ids=["closes", "alone on its line", "divides", "one word", "not in capitals", "all is in capitals"],
+    ids=["closes", "alone on its line", "divides", "one word", "one word divides", "not in capitals", "all is in capitals"],
 )
 def test_a_heading_in_capitals_that_was_not_asked_for_ends_the_callers_section(text, data):
     assert parse(text, DAP).texts() == {"data": data, "plan": text[-5:]}
