@@ -132,19 +132,19 @@ def render(
         return plain(record).encode(errors="replace")
 
 
-def check_record(record: Mapping[str, Any]) -> None:
+def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
     """Raises InputError unless ``record`` has a text, its kind, and what the checks found, as ``report.to_dict()`` has them.
 
-    What cannot be read must not be exported as a report in which the checks found nothing.
+    ``name`` is what messages call it. What cannot be read must not be exported as a report in which the checks found nothing.
     """
     from medgemma_app.export.html import TITLES
     from medgemma_app.export.marks import SEVERITIES
 
     issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
     if not isinstance(record.get("text"), str):
-        raise InputError(f"that is not the record of a report: it has no text; {advice}")
+        raise InputError(f"{name} is not that of a report: it has no text; {advice}")
     if record.get("kind") not in tuple(TITLES):
-        raise InputError(f"the record does not say what kind of report it is (kind); {advice}")
+        raise InputError(f"{name} does not say what kind of report it is (kind); {advice}")
     if not isinstance(issues, list) or not all(
         isinstance(issue, Mapping)
         and issue.get("severity") in SEVERITIES
@@ -152,10 +152,10 @@ def check_record(record: Mapping[str, Any]) -> None:
         and isinstance(issue.get("message"), str)
         for issue in issues
     ):
-        raise InputError(f"the record does not say what the checks found (issues), or not in the form of this program; {advice}")
+        raise InputError(f"{name} does not say what the checks found (issues), or not in the form of this program; {advice}")
     ok = not any(issue["severity"] == "error" for issue in issues)
     if record.get("valid", ok) is not ok:
-        raise InputError(f"the record contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
+        raise InputError(f"{name} contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
 
 
 @contextmanager
@@ -191,9 +191,9 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for record in map(printable_value, records):
-        if "error" not in record:  # which stands where a study failed
-            check_record(record)
+    for number, record in enumerate(map(printable_value, records), 1):
+        if "text" in record or "error" not in record:  # a study that failed has an error and no text
+            check_record(record, f"record {number}")
         issues = ordered(record)
         counts = {severity: sum(issue["severity"] == severity for issue in issues) for severity in ("error", "warning")}
         codes = " ".join(issue["code"] for issue in issues)

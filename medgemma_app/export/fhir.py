@@ -79,7 +79,7 @@ def bundle(record: Mapping[str, Any], *, subject: str | None = None, study: str 
 
 
 def _time(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The element ``name`` with the time at which the report was generated; R4 requires some of them, so an unknown time is said to be."""
+    """The element ``name`` with the time at which the report was generated, or with the extension that says that it is unknown."""
     created = created_at(record)
     return {name: created.isoformat(timespec="seconds")} if created else {f"_{name}": {"extension": [UNKNOWN]}}
 

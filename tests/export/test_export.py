@@ -230,7 +230,7 @@ def test_an_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path, name)
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write report\.html"):
         export.save(findings_record(), tmp_path / "none" / "report.html")
-    with pytest.raises(InputError, match="not the record of a report"):
+    with pytest.raises(InputError, match="is not that of a report"):
         export.save({"resourceType": "Patient"}, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
@@ -264,6 +264,11 @@ def test_a_record_that_does_not_say_what_the_checks_found_is_refused(scan, endin
     """And never exported with the words that they found nothing."""
     with pytest.raises(InputError, match=r"does not say what|contradicts itself"):
         export.render({**of(scan), **broken}, ending, scan=needs_scan(ending, scan))
+
+
+def test_a_table_says_which_record_cannot_be_used():
+    with pytest.raises(InputError, match="record 3 does not say what the checks found"):
+        export.table([findings_record(), {"error": "is blank"}, {"text": "x", "kind": "soap", "error": "is blank"}])
 
 
 def test_issues_and_validity_that_agree_are_exported():
