@@ -177,15 +177,15 @@ def read_export(raw: bytes, content_type: str) -> bytes:
     from medgemma_app.inputs.images import load_image
 
     fields = read_fields(raw, content_type)
-    record, ending, scan, source = (fields.get(name) for name in ("record", "to", "scan", "source"))
-    files = sent if isinstance(sent := fields.get("images", []), list) else [sent]
-    if not all(isinstance(file, Upload) for file in files) or not isinstance(source, str | None):
-        raise InputError("images must be picture files, each named by its caption, and source must be a text")
+    record, ending, source = (fields.get(name) for name in ("record", "to", "source"))
+    scans, files = (sent if isinstance(sent := fields.get(name, []), list) else [sent] for name in ("scan", "images"))
+    if not all(isinstance(file, Upload) for file in (*scans, *files)) or not isinstance(source, str | None):
+        raise InputError("scan and images must be picture files, each of the images named by its caption, and source must be a text")
     report = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
     if not isinstance(report, dict) or ending not in ENDINGS:
         raise InputError(f"record must be the JSON record of a report, and to one of {', '.join(ENDINGS)}")
     try:
         images = [(file.name.removesuffix(".png"), load_image(file.raw, pad=False)) for file in files]
-        return render(report, ending, images=images, source=source, scan=scan.raw if isinstance(scan, Upload) else None)
+        return render(report, ending, images=images, source=source, scan=[scan.raw for scan in scans] or None)
     except OutputError as error:
         raise InputError(str(error)) from error

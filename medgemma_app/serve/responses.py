@@ -125,7 +125,7 @@ _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 _EXPORT_FIELDS = {
     "record": {"type": "string"},
     "to": {"type": "string"},
-    "scan": _FILE,
+    "scan": {"type": "array", "items": _FILE},
     "images": {"type": "array", "items": _FILE},
     "source": {"type": "string"},
 }
