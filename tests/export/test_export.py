@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
 import os
-import re
 import time
-from html.parser import HTMLParser
 
 import pydicom
 import pytest
+from pages import Page
 from PIL import Image
 from pypdf import PdfReader
-from records import CREATED, SOURCE, TEXT, findings_record, issue, needs_scan, of, soap_record
+from records import CREATED, TEXT, findings_record, issue, needs_scan, of
 
 from medgemma_app import InputError, export
 from medgemma_app.errors import OptionError, OutputError
-from medgemma_app.export import html, marks, pdf
-from medgemma_app.notices import BLIND_SPOT, NOTICE
+from medgemma_app.export import html, pdf
+from medgemma_app.notices import NOTICE
 
 
 def test_a_question_stands_above_its_answer():
@@ -30,124 +28,6 @@ def test_a_question_stands_above_its_answer():
     document = PdfReader(io.BytesIO(export.render(record, ".pdf")))
     text = "".join(page.extract_text() for page in document.pages)
     assert text.index("Is it <large>?") < text.index("Yes.") and "Prompt None" not in text
-
-
-class Page(HTMLParser):
-    """Everything of a page that a test asks for."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.links, self.sources, self.tags, self.shown = set(), set(), [], set(), ""
-        self._style = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
-        self.tags.add(tag)
-        self.ids |= {told["id"]} if "id" in told else set()
-        self.links |= {told["href"]} if "href" in told else set()
-        self.sources += [told["src"]] if "src" in told else []
-        self._style = tag == "style"
-
-    def handle_data(self, data):
-        self.shown += "" if self._style else data
-
-    def handle_endtag(self, tag):
-        self._style = False
-
-
-def test_a_page_shows_every_word_its_checks_and_the_notice_and_fetches_nothing():
-    text = html.page(findings_record(), images=[("current", Image.new("RGB", (2000, 100), "white"))])
-    page = Page(text)
-    assert "The heart is <large> & unchanged" in page.shown.replace("1.", ".")
-    assert all(said in page.shown for said in (NOTICE, BLIND_SPOT, "2 warnings", "compares with an earlier picture", "writing burnt in"))
-    assert not page.tags & {"script", "link", "iframe", "object"}
-    assert [source[:22] for source in page.sources] == ["data:image/png;base64,"]
-    assert "http" not in text.replace('xmlns="http', "")
-    assert page.links == {"#check-1", "#draft-1"} and page.links <= {f"#{name}" for name in page.ids}
-
-
-def test_marks_in_note_and_source_point_at_the_check_and_it_at_them():
-    page = Page(html.page(soap_record(), source=SOURCE))
-    assert page.links == {"#check-1", "#draft-1", "#source-1"} == {f"#{name}" for name in page.ids}
-    assert re.search(r'<mark class="warning" id="source-1">500 mg</mark>', html.page(soap_record(), source=SOURCE))
-
-
-@pytest.mark.parametrize(
-    ("text", "at"),
-    [("IMPRESSION:\nNormal.\n\nFINDINGS:", 29), ("FINDINGS:\n\nIMPRESSION:\nNormal.", 10), ("Normal.", 0), ("", 0)],
-)
-def test_an_issue_about_a_place_without_words_is_linked_with_it_in_both_directions(text, at):
-    record = findings_record(text=text, sections={}, issues=[{**issue("a", "a"), "start": at, "end": at}], warnings=[])
-    page = Page(html.page(record))
-    assert page.links == {"#check-1", "#draft-1"} == {f"#{name}" for name in page.ids}
-    assert f"{text[:at].rstrip()}1" in page.shown  # the number stands behind the heading, and not before the next one
-
-
-def test_an_issue_whose_place_is_beyond_the_text_has_no_link():
-    assert Page(html.page(findings_record(issues=[{**issue("a", "a"), "start": 900, "end": 901}], warnings=[]))).links == set()
-
-
-def test_the_reports_of_a_notebook_have_links_of_their_own():
-    one, other = (Page(html.notebook({**soap_record(), "tries": tries}, source=SOURCE)) for tries in (1, 2))
-    assert not one.ids & other.ids
-    for page in (one, other):
-        assert len(page.links) == 3 and page.links == {f"#{name}" for name in page.ids}
-
-
-def test_pictures_are_exact_unless_they_are_many_and_then_the_heading_says_so():
-    for count, size, words in (
-        (4, 896, "saw them"),
-        (8, 512, "saw them"),
-        (40, 512, "saw them, reduced to 448 pixels"),
-        (80, 256, "saw them"),
-    ):
-        shown = html.page(findings_record(), images=[(f"slice {number}", Image.new("L", (size, size))) for number in range(count)])
-        assert f"<h2>Pictures, as the model {words}</h2>" in shown
-        content = base64.b64decode(Page(shown).sources[0].partition(",")[2])
-        assert Image.open(io.BytesIO(content)).width == (448 if "reduced" in words else size)
-
-
-def test_marks_that_overlap_lose_no_character():
-    issues = [issue(TEXT, "heart is <large> & un"), issue(TEXT, "large> & unchanged", severity="error"), issue(TEXT, "unchanged")]
-    page = Page(html.page(findings_record(issues=issues)))
-    shown = page.shown[page.shown.index("FINDINGS:") : page.shown.index("Enlarged")]
-    assert re.sub(r"\d", "", shown).split() == TEXT[: TEXT.index("Enlarged")].split()
-
-
-@pytest.mark.parametrize("spans", [(-5, 3), (3, 3), (500, 900), ("a", None), (0, 10_000)])
-def test_an_invalid_place_does_no_harm(spans):
-    broken = [{"code": "x", "severity": "info", "message": "<b>", "start": spans[0], "end": spans[1]}]
-    assert "&lt;b&gt;" in html.page(findings_record(issues=broken))
-
-
-def test_no_issue_is_not_called_valid():
-    shown = Page(html.page(findings_record(issues=[], warnings=[]))).shown
-    assert "does not mean that the report is right" in shown
-    assert "valid" not in shown.lower()
-
-
-def test_a_report_without_headings_is_shown_whole():
-    record = findings_record(text="The lungs are clear.", sections={"findings": "", "impression": ""}, issues=[])
-    assert list(marks.sections_of(record)) == [("", "", "The lungs are clear.")]
-    assert list(marks.sections_of(findings_record())) == [
-        ("findings", "FINDINGS:", "The heart is <large> & unchanged."), ("impression", "IMPRESSION:", "Enlarged heart on the left."),
-    ]  # fmt: skip
-
-
-def test_no_mark_hides_another():
-    issues = [{"severity": "error", "start": 0, "end": 40}, {"severity": "warning", "start": 14, "end": 19}]
-    pieces = list(marks.draft_pieces(findings_record(), issues))
-    assert "".join(piece.text for piece in pieces) == findings_record()["text"]
-    assert [piece.severity for piece in pieces if piece.begin] == ["error", "warning"]
-
-
-def test_the_current_picture_comes_first_and_the_prior_beside_it():
-    images = [(caption, Image.new("RGB", (8, 8))) for caption in ("prior", "current", "view 2")]
-    shown = html.page(findings_record(), images=images)
-    assert [shown.index(f"<figcaption>{caption}") for caption in ("Current", "Prior", "View 2")] == sorted(
-        shown.index(f"<figcaption>{caption}") for caption in ("Current", "Prior", "View 2")
-    )
 
 
 def pdf_text(content):
@@ -214,11 +94,6 @@ def test_control_characters_of_a_model_reach_no_file(ending, scan):
         content = " ".join(str(element.value) for element in report.iterall() if element.keyword == "TextValue").encode()
     assert b"heart" in content
     assert not set(content) & {0, 7, 8, 27} and b"\\u001b" not in content
-
-
-def test_a_grey_picture_is_stored_as_grey_and_a_coloured_one_keeps_its_colours():
-    for colour, mode in (((9, 9, 9), "L"), ((9, 8, 9), "RGB")):
-        assert Image.open(io.BytesIO(html.png(Image.new("RGB", (4, 4), colour)))).mode == mode
 
 
 @pytest.mark.parametrize("name", ["report", "report.doc", "report.fhir"])
@@ -291,28 +166,6 @@ def test_doubts_about_the_input_count_in_every_export_as_on_the_terminal(ending,
         assert b"found nothing" not in content
     if ending == ".csv":
         assert next(csv.DictReader(io.StringIO(content.decode())))["warnings"] == "1"
-
-
-def test_a_link_leads_somewhere():
-    assert not any(link.startswith("#source") for link in Page(html.page(soap_record())).links)
-    index = html.index([(findings_record(study="a"), "st#1?/001.html", None)])
-    assert Page(index).links == {"st%231%3F/001.html"}
-
-
-def test_an_index_lists_every_study_with_its_first_line_and_state():
-    shown = html.index([
-        (findings_record(study="a.png", issues=[issue(TEXT, "heart", severity="error")]), "a.html", Image.new("L", (400, 300))),
-        ({"study": "<b>.png", "error": "b.png is blank"}, None, None),
-        (findings_record(study="c.png", issues=[]), "c.html", None),
-    ])  # fmt: skip
-    page = Page(shown)
-    assert page.links == {"a.html", "c.html"}
-    assert all(said in page.shown for said in ("3 studies", "Enlarged heart on the left.", "1 error", "<b>.png", "b.png is blank", NOTICE))
-    assert shown.count('<tr class="error">') == 2
-    note = {**soap_record(), "sections": {"subjective": "Takes metformin 850 mg.", "assessment": ""}}
-    assert "<td>Takes metformin 850 mg.</td>" in html.index([(note, None, None)])
-    assert len(page.sources) == 1
-    assert not page.tags & {"script", "link"}
 
 
 def test_an_export_has_the_date_of_the_report_and_not_its_own(scan, monkeypatch):
