@@ -157,7 +157,9 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
     by_choice = window in ("header", "option", "VOI LUT", CT_IN_COLOUR)  # it may show little on purpose, and another can be chosen
     if not by_choice and is_saturated(small):
-        raise InputError(f"{name} is saturated: nearly all of it is white; export it with its full range of grey values")
+        raise InputError(
+            f"{name} is saturated or inverted: nearly all of it is white; export it with its full range of grey values, bright on black"
+        )
     if window != CT_IN_COLOUR:
         doubts = (*doubts, *warn_doubtful(small, name, windowed=window in ("header", "option", "VOI LUT")))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square

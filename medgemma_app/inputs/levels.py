@@ -191,7 +191,7 @@ def is_blank(small: Image) -> bool:
 
 
 def is_saturated(small: Image) -> bool:
-    """True for the thumbnail of a picture that is next to all white: exported in the wrong range, most often."""
+    """True for the thumbnail of a picture that is nearly all white: exported in the wrong range, or inverted."""
     return _share(small, 255) > MOST_WHITE
 
 
@@ -214,7 +214,7 @@ def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]
     """
     found, advice = [], "; --window C/W chooses another window" if windowed else ""
     if _share(small, 255) > DOUBTFUL_WHITE:
-        found.append(f"{name} is saturated: more than {DOUBTFUL_WHITE:.0%} of it is pure white{advice}")
+        found.append(f"{name} is saturated or inverted: more than {DOUBTFUL_WHITE:.0%} of it is pure white{advice}")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)

@@ -19,7 +19,7 @@ COLOURS, PERCENTILES = "Hounsfield windows as RGB", "percentiles 0.1 and 99.9"
     ("center", "width", "warning"),
     [
         (3900, 100, None),  # nearly all of it is black, as around a finger
-        (150, 50, "is saturated: more than 25% of it is pure white; --window C/W chooses another window"),
+        (150, 50, "is saturated or inverted: more than 25% of it is pure white; --window C/W chooses another window"),
         (2048, 4096, None),
         (2800, 2000, None),  # a little less than half of it is black
     ],
