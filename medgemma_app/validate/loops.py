@@ -22,7 +22,7 @@ _PASSAGE = 35  # words; clinicians repeat shorter passages of the history in the
 _BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
 _WORD = re.compile(r"[^\W_]+")
 # Before two words or more: "1. No", "2. No" answer a list of questions.
-_NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t]+[^\W\d_])", re.MULTILINE)
+_NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t-]+[^\W\d_])", re.MULTILINE)
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
 _DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
 

@@ -20,7 +20,7 @@ _PER = frozenset(["/", "per"])
 _VOLUMES = frozenset("dl deciliter deciliters l liter litre ml milliliter milliliters mm3 mcl ul hour hr h".split())  # noqa: SIM905
 _OWN_KIND = {"rate": "heart rate", "breaths": "respiratory rate", "pressure": "blood pressure"}
 _LABELLED = {"", "percent", "concentration", "equivalents", "units", "volume", *_OWN_KIND}  # units that several kinds share
-_BARS = frozenset("\n•.;")  # a label is never beyond one of these
+_BARS = frozenset("\n•.;,")  # a label is never beyond one of these
 # Numbers that are no measurements: dates, COVID-19, C5-6, x10^9/L, 1.73 m², the ten of 7/10.
 _NO_VALUE = re.compile(
     r"\b[0-9]{1,4}([/.-])[0-9]{1,2}\1[0-9]{2,4}\b|\b[0-9]{1,2}/(?:19|20)[0-9]{2}\b|\b(?:19|20)[0-9]{2}-[0-9]{2}\b"

@@ -24,6 +24,7 @@ def codes(findings, **known):
         "clear " * 9,
         "the lungs " * 7,
         "\n".join(f"{number}. No pleural effusion." for number in range(1, 6)),
+        "\n".join(f"{number}. {advice}" for number, advice in enumerate(["Clinical correlation", "High-resolution CT"] * 5, 1)),
         "No effusion is seen here. No effusion is seen there either. The heart, too, is normal in size today. " * 3,
     ],
 )
