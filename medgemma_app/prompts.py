@@ -212,7 +212,7 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
 
 def _sections(written: str | None, kind: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All headings in lower case, and those that a report may lack. Raises PromptError, which names the heading that is wrong."""
-    listed = [part.strip() for part in written.split(",")] if written is not None else []
+    listed = [part.strip() for part in re.split("[,،，、]", written)] if written is not None else []
     if (kind == "locate") == bool(listed):
         raise PromptError(f"a prompt of the kind {kind} {'has no' if listed else 'needs'} sections: in its front matter")
     if len(listed) > MOST_SECTIONS:

@@ -136,34 +136,30 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
         found, validation = validate_boxes(text, finish_reason=generation.finish_reason, has_thought=thought)
         placed = [place(box, picture.facts) for box in found]
         beside = [
-            Issue("impossible-box", "error", f"box {number} is in the padding, outside the picture")
-            for number, box in enumerate(placed, 1)
-            if box is None
+            Issue("impossible-box", "error", f"box {number} {wrong}") for number, wrong in enumerate(placed, 1) if isinstance(wrong, str)
         ]
         validation = Validation((*validation.issues, *beside))
-        boxes = tuple(box for box in placed if box)
+        boxes = tuple(box for box in placed if isinstance(box, Box))
         origin = origin_of("locate", model, options, file, {"target": target, "scan": dict(picture.facts)})
         return LocateReport(text, {}, validation, generation, origin, picture.warnings, images=captioned(picture), boxes=boxes)
 
     return Task(prompt, checked_options(options, prompt).seeded(), report, retry_penalty=None)
 
 
-def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | None:
-    """The box in pixels of the file that ``facts`` describe (see ``Scan``): clipped to the picture, None where it is outside.
-
-    A box has at least one pixel.
-    """
+def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | str:
+    """The box in pixels of the file that ``facts`` describe (see ``Scan``), clipped to the picture; or what is wrong with its place."""
     shown, padding = facts.get("shown") or facts, facts.get("padding") or dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
-    def pixels(edges: tuple[float, float], before: str, after: str, size: str) -> tuple[int, int] | None:
+    def pixel(edge: float, before: str, after: str, size: str) -> float:
         """The square is the picture as it is shown, with borders before and after it."""
         full, length = padding[before] + shown[size] + padding[after], int(facts[size])
-        inside = ((edge / 1000 * full - padding[before]) / shown[size] * length for edge in edges)
-        first, last = (min(max(edge, 0), length) for edge in inside)
-        start = min(round(first), length - 1)
-        return (start, max(round(last), start + 1)) if first < last else None
+        inside: float = (edge / 1000 * full - padding[before]) / shown[size] * length
+        return min(max(inside, 0), length)
 
-    across, down = pixels((box.x0, box.x1), "left", "right", "width"), pixels((box.y0, box.y1), "top", "bottom", "height")
-    if across is None or down is None:
-        return None
-    return Box(box.label, (box.y0, box.x0, box.y1, box.x1), across[0], down[0], across[1], down[1], facts.get("frame", 1))
+    edges = [pixel(edge, "left", "right", "width") for edge in (box.x0, box.x1)]
+    edges += [pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1)]
+    x0, x1, y0, y1 = map(round, edges)
+    if x0 < x1 and y0 < y1:
+        return Box(box.label, (box.y0, box.x0, box.y1, box.x1), x0, y0, x1, y1, facts.get("frame", 1))
+    outside = edges[0] == edges[1] or edges[2] == edges[3]
+    return "is in the padding, outside the picture" if outside else "is smaller than a pixel"

@@ -140,6 +140,12 @@ def test_headings_of_any_script_are_sections_however_their_accents_are_written(h
     assert parse_prompt(raw, "own.md").sections == (key,)
 
 
+@pytest.mark.parametrize("comma", [",", "\N{ARABIC COMMA}", "\N{FULLWIDTH COMMA}", "\N{IDEOGRAPHIC COMMA}"])
+def test_headings_are_separated_by_commas_of_any_script(comma):
+    raw = f"---\nkind: soap\nsections: 主诉{comma}计划 (optional)\n---\n$notes\n主诉, 计划".encode()
+    assert (parse_prompt(raw, "own.md").sections, parse_prompt(raw, "own.md").optional) == (("主诉", "计划"), ("计划",))
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     {

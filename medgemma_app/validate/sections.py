@@ -86,9 +86,9 @@ class Sections(NamedTuple):
 
 
 _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
-_LEAD = re.compile(r"[\s>#*_\[\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4})?(?:[-•+]\s{1,8}(?=\*\*|__))?[*_]{0,3}")
+_LEAD = re.compile(r"[\s>#*_\[【\ufeff\u200b]{0,20}(?:(?:\d{1,2}|[IVX]{1,4})[.)]\s{1,4})?(?:[-•+]\s{1,8}(?=\*\*|__))?[*_]{0,3}")
 _ITEM = re.compile(r"\s*(?:[-*•+]\s|\d{1,2}[.)]\s)")
-_SEPARATOR = re.compile(r"[:：]|\s[-–—]+|[-–—]+(?=\s|$)|—")
+_SEPARATOR = re.compile(r"[:：】]|\s[-–—]+|[-–—]+(?=\s|$)|—")
 _TITLE = re.compile(r"[ \t>#*_]{0,8}(?P<heading>[^\W\d_]{2,}(?: [^:.\n]{1,40}?)?)(?:\*\*|__)?[ \t]*(?:[:：](?:\*\*|__)?|$)")
 _BOLD_END = re.compile(r"\*\*|__")
 _TO_BODY = re.compile(r"(?:\*\*|__|\*)?[\s:]*")

@@ -285,6 +285,7 @@ H_AND_P, REGIONS, DAP = (
         (DAP, "DATA: Sad.\nA/P: Rest.", {"data": "Sad.", "assessment": "A/P: Rest.", "plan": "A/P: Rest."}),
         (("lungs", "heart"), "LUNGS: Clear.\nHeart rate: 80 bpm.", {"lungs": "Clear.\nHeart rate: 80 bpm."}),
         (("主诉", "计划"), "主诉\n咳嗽\n计划\n休息", {"主诉": "咳嗽", "计划": "休息"}),
+        (("主诉", "计划"), "【主诉】咳嗽\n【计划】休息", {"主诉": "咳嗽", "计划": "休息"}),
         (("शिकायत", "योजना"), "शिकायत: खांसी\nयोजना\nआराम", {"शिकायत": "खांसी", "योजना": "आराम"}),
         (("évaluation",), "E\u0301VALUATION: Rhume.", {"évaluation": "Rhume."}),
     ],
