@@ -72,27 +72,20 @@ SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
 RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
 _IS_RELATIVE = re.compile(rf"{RELATIVE.pattern}|\b(?:old|previous|former|prior|other|baby|infant|newborn|neonate)(?:'s)?\W*$")
 _SENTENCE = re.compile(r"[.!?;|]\s")
-_HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d]{2,40}:?[\W_]*")
+_HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
 _SPEECH = re.compile(
     r"(?m)^\W*(?:[Pp]atient(?:in)?|PATIENT|P[tT]|[Cc]lient|[Pp]aciente?)\W*: +\S+ (?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z]"
 )
-_END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # as in what a patient says, and not as in "Jr."
-_NOT_OF_PATIENTS = (
-    "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|title|role|npi|specialty"  # fields of drugs and of others
-)
+_END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
+# Fields that stand beside the name of a drug, or of somebody else.
+_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|title|role|npi|specialty"
 _OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
 _END_OF_NAME = re.compile(
-    rf"(?i)[|;\t(\[\d*]|  |(?<=[^\W\d_]{{3}})\. |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]"
+    rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]"
 )
-_TITLES = frozenset((
-    "mr", "mrs", "ms", "miss", "mx", "sir", "master", "herr",
-    "frau", "sr", "sra", "señor", "señora", "mme", "monsieur", "madame", "dr", "prof", "jr", "ii", "iii",
-))  # fmt: skip
+_TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii")
 _CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
-_NOBODY = frozenset((
-    "unknown", "anonymous", "redacted", "none", "na", "null", "xxxx", "male", "female", "man",
-    "woman", "boy", "girl", "year", "old", "yo", "not",
-))  # fmt: skip
+_NOBODY = re.compile(r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not)\b")
 _CAPITALISED = re.compile(r"(?:[A-ZÀ-Þ][\w'’.-]*|v[ao]n|de[rnl]?|la|le|da|dos|bin|al|el|y|zu)")
 _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<=\d[./-]) | (?=[./-] ?\d)")
 
@@ -144,15 +137,13 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
 def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> bool:
     """Whether a relative is named before a label on its line, or ``who`` in the heading above it, or it begins an entry of a drug."""
     start = found.start() + text[found.start() : found.end()].startswith("\n")
-    before = text[max(0, start - 300) : start].split("\n")
-    if _IS_RELATIVE.search(_SENTENCE.split(before.pop())[-1][-40:]):
+    above, _, line = text[max(0, start - 300) : start].rpartition("\n")
+    if _IS_RELATIVE.search(_SENTENCE.split(line)[-1][-40:]) or (who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start)):
         return True
-    while before and not before[-1].strip():
-        before.pop()
-    for line in reversed(before):
-        if not line.strip() or (_HEADING.fullmatch(line) and len(line.split()) < 5 and not line.rstrip().endswith(".")):
-            return who.search(line) is not None or (who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start) is not None)
-    return who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start) is not None
+    # The nearest line above without a value, unless a blank line stands between.
+    lines = reversed(above.rstrip().split("\n"))
+    heading = next((one for one in lines if not one.strip() or (_HEADING.fullmatch(one) and len(one.split()) < 5)), "")
+    return who.search(heading) is not None
 
 
 def _in_columns(text: str) -> Iterator[tuple[str, str]]:
@@ -191,10 +182,10 @@ def plain_value(kind: str, said: str) -> str:
         days = sortable_days([_DATE_PARTS.sub(lambda found: " " * (found[0] == "-"), said.strip(" *_"))])
         return days[0][2:] if days else ""
     if not kind.startswith("name"):
-        return re.sub(r"[\W_]", "", said).lower().lstrip("0")
+        return re.sub(r"^0+(?=\w)", "", re.sub(r"[\W_]", "", said).lower())
     folded = "".join(sign for sign in unicodedata.normalize("NFKD", said.casefold()) if not unicodedata.combining(sign))
-    words = [word for word in re.findall(r"[^\W\d_]+", re.sub("['’]", "", folded)) if word not in _TITLES]
-    return "" if not words or len(words) > 6 or _NOBODY & set(words) else " ".join(words)
+    words = [word for word in re.findall(r"[^\W\d_]+", re.sub("['’]", "", folded)) if not _TITLE.fullmatch(word)]
+    return "" if len(words) > 6 or _NOBODY.search(" ".join(words)) else " ".join(words)
 
 
 def is_person(said: str) -> bool:

@@ -26,25 +26,14 @@ _DEMOGRAPHICS = frozenset(("age", "dob", *_SEXES))
 _PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
 _MAYBE_PATIENT = frozenset(("pt", "client", "person", "resident", "paciente", "name"))  # others may be called so beside a patient
 _BARE_IDS = frozenset(("id", "identifier", "number", "reference"))
+_LAST = _MAYBE_PATIENT | _BARE_IDS
 _PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
 _PERSON = _PATIENTS | _PATIENT
 _LIST = "[]"  # the path of the entries of a file that is one list
 _OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", *_PATIENTS))
-_OF_VISITS = _OF_PEOPLE | {
-    "visit",
-    "encounter",
-    "record",
-    "results",
-    "items",
-    "documents",
-    "history",
-    "consultations",
-    "data",
-    "notes",
-    "entries",
-    "",
-    *_PATIENT,
-}
+_OF_VISITS = _OF_PEOPLE | _PATIENT | {
+    "", "visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "data", "notes", "entries",
+}  # fmt: skip
 _OF_A_PERSON = _DEMOGRAPHICS | {"note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"}
 _OF_NO_PATIENT = frozenset(
     ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")
@@ -91,9 +80,9 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
     ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several.
     """
     said = list(_identities(value))
-    linked = _people((identity for identities in said for identity in identities), linked=True)
-    people = _people(linked)
-    mixed = next((some for identities in said if len(some := _people(identities)) > 1), None)
+    known = list({tuple(sorted(identity.items())): identity for identities in said for identity in identities}.values())
+    people = _people(_people(known, linked=True))
+    mixed = next((some for identities in said if len(identities) > 1 and len(some := _people(identities)) > 1), None)
     if mixed:
         kind = next(kind for kind in mixed[0] if kind in mixed[1] and not agree(kind, mixed[0][kind], mixed[1][kind]))
         raise SeveralPatients(name, len(people), can_choose=False, differ=_DIFFER[kind.split()[0]])
@@ -101,15 +90,13 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
         raise SeveralPatients(name, len(people), can_choose=all(map(_can_be_called, people)))
     if patient is None:
         return value, []
-    people = people if len(people) == 1 else linked
-    chosen = [person for person in people if _is_called(patient, person)]
+    chosen = _people(identity for identity in known if _is_called(patient, identity))
     if len(chosen) != 1:
         raise no_such_patient(name)
     if len(people) == 1:
         return value, []
-    choice = _Choice(chosen[0], [person for person in people if person is not chosen[0]])
-    kept = choice.kept(value)
-    number = choice.left_out
+    choice = _Choice(chosen[0], [identity for identity in known if _differ(identity, chosen[0])])
+    kept, number = choice.kept(value), choice.left_out
     return kept, [f"{number} {'entry' if number == 1 else 'entries'} of another patient, or of none"] if number else []
 
 
@@ -224,9 +211,9 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
     """What each key says that is the first of its kind: "patient" goes before "resident", which may be a doctor, and before "id"."""
     told = {key_words(key) for key in value}
     first: dict[str, str] = {}
-    for key in (
-        sorted(value, key=lambda key: key_words(key) in _MAYBE_PATIENT | _BARE_IDS) if len(told) < 2 or not told <= _SPEAKING else ()
-    ):
+    if told <= _SPEAKING and len(told) > 1:
+        return
+    for key in sorted(value, key=lambda key: key_words(key) in _LAST):
         inner, name = value[key], key_words(key)
         if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping):
             yield from _said_by_keys(inner, f"{path}/patient")

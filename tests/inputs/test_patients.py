@@ -54,6 +54,7 @@ TWO_LABELS = [
     ("Hosp No: H1001", "Hosp No: H1002", "record numbers"),
     ("=== PATIENT 1 OF 2 ===", "=== PATIENT 2 OF 2 ===", "record numbers"),
     ("Patient One:", "Patient Two:", "record numbers"),
+    ("- Patient: Ann Lee – stable", "- Patient: Bob Ray – stable", "names"),
     ("Patient 1 (Ann Lee)", "Patient 2 (Bob Ray)", "record numbers"),
 ]
 
@@ -150,6 +151,11 @@ KEYS = (
     "name", "Name", "pt", "pt_name", "Pt. Name", "client", "person", "resident", "MRN#", "MR#", "Patient #", "hospital_no", "Hospital No.",
     "NHS No", "UHID", "patient_uuid", "patientKey", "patient_ref", "chi_number", "emr_id", "ID", "Patient ID", "full_name", "dob",
 )  # fmt: skip
+
+
+def test_one_of_many_patients_in_a_table_is_found() -> None:
+    table = "mrn,note\n" + "".join(f"{number},Cough for {number + 2} days\n" for number in range(300))
+    assert read(table, patient="250").text == "Mrn: 250; Note: Cough for 252 days"
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -286,6 +292,7 @@ def test_names_and_numbers_of_others_in_json_are_no_second_patient(content: Any)
         ("name", "John Smith", "Jane Smith", False),
         ("name", "J. Smith", "Jane Doe", False),
         ("id mrn", "00-12", "12", True),
+        ("id mrn", "0", "1", False),
         ("id mrn", "12", "21", False),
     ],
 )
