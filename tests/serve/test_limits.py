@@ -163,28 +163,22 @@ def test_a_thin_picture_is_never_held_as_the_square_around_it():
     assert draft.size == 3 * 896 * 896
 
 
-def test_a_connection_without_a_request_is_closed(monkeypatch):
+def test_a_connection_without_a_request_is_closed(client, monkeypatch):
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
-    with running("demo") as client:
-        for sent in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n"):
-            with send(client, sent) as connection:
-                assert connection.recv(100) == b""
+    for sent in (b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n"):
+        with send(client, sent) as connection:
+            assert connection.recv(100) == b""
 
 
-def test_a_signal_while_a_picture_is_read_is_an_answer(slow):
+def test_a_signal_while_a_picture_is_read_is_an_answer_and_ends_the_processes_that_read(slow):
     with running("demo", grace=0.2) as client, ThreadPoolExecutor(1) as pool:
         asking = pool.submit(client.post, FINDINGS, content=slow, headers=JSON)
         until(lambda: budget(client).free < budget(client).total)
+        processes = [sandbox._process.pid for sandbox in client.server._readers._picture.sandboxes]
         client.server.handle_exit(signal.SIGTERM, None)
         answer = asking.result()
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, 503)
         assert client.server.code == 0
-
-
-def test_the_process_that_reads_ends_with_the_server():
-    with running("demo") as client:
-        assert client.post(FINDINGS, json={"scan": encoded(draw_phantom(0)[0]), "options": {"max_tokens": 1}}).status_code == 200
-        processes = [sandbox._process.pid for sandbox in client.server._readers._picture.sandboxes]
     for process in processes:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
