@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -127,3 +128,29 @@ def serving() -> Iterator[Scripted]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def refusal(status: int, **headers: str) -> Any:
+    """A refusal that repeats what it was sent, as some servers do."""
+    return lambda handler, body: handler.json(status, {"error": {"message": json.dumps(body)}}, **headers)
+
+
+def breaking_off(*texts: str) -> Any:
+    """An answer without an end."""
+    return lambda handler, body: handler.stream(map(chunk, texts))
+
+
+def slowly() -> Iterator[str]:
+    """10,000 words, one every 5 ms."""
+    for number in range(10_000):
+        time.sleep(0.005)
+        yield chunk(f"word{number} ")
+
+
+def medgemma(*arguments: object, server: Scripted | str) -> Any:
+    """Runs the command with a server, or with a URL, as its endpoint."""
+    from typer.testing import CliRunner
+
+    from medgemma_app.cli.app import app
+
+    return CliRunner().invoke(app, [*map(str, arguments), "--endpoint", server if isinstance(server, str) else server.url])

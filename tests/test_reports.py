@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import replace
 
 import pytest
-from dicoms import made, written
 from PIL import Image
 from remembering import remembering
 from scripted_model import ScriptedModel
 
 import medgemma_app
 from medgemma_app import (
-    ContextError,
     Generation,
     GenerationCancelled,
     InputError,
@@ -27,11 +24,8 @@ from medgemma_app import (
     soap_many,
 )
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.images import Scan, Series
 from medgemma_app.inputs.notes import Notes, read_notes
-from medgemma_app.prompts import findings_prompt, soap_prompt
-from medgemma_app.reports import _fit, findings_task
+from medgemma_app.prompts import findings_prompt
 from medgemma_app.validate import Issue, Validation
 
 SEEDS = range(8)
@@ -70,11 +64,6 @@ def test_the_demo_writes_the_note_its_notes_call_for(demo, tmp_path, seed):
     report = soap(demo, tmp_path / "notes.json")
     assert report.text == expected
     assert report.validation.ok
-
-
-def test_notes_may_be_an_object_in_memory(demo, tmp_path):
-    notes, expected = write_notes(1)
-    assert soap(demo, notes).text == expected
 
 
 @pytest.mark.parametrize("notes", [{"text": object()}, {}, [], {"text": "too short"}])
@@ -135,143 +124,11 @@ def test_further_views_are_shown_and_recorded(demo, scan, tmp_path):
     assert [view["name"] for view in record["input"]["views"]] == ["lateral.png"]
 
 
-@pytest.mark.parametrize(
-    ("header", "told"),
-    [
-        ({}, None),
-        ({"Modality": None, "StudyDate": "20200101"}, None),
-        ({"Modality": "CR", "BodyPartExamined": "CHEST", "ViewPosition": "PA"}, "modality CR, body part CHEST, view PA"),
-        ({"PatientSex": "F", "PatientAge": "058Y", "StudyDate": "20200101"}, "female, 58 years"),
-        ({"PatientSex": "O", "PatientAge": "001M", "Laterality": "L"}, "laterality L, 1 month"),
-    ],
-)
-def test_the_model_is_told_how_the_picture_was_taken_and_nothing_that_names_anybody(header, told):
-    assert ImageHeader.from_dict(header).describe() == told
-
-
-def shot(**header):
-    return Scan(draw_phantom(0)[0], {}, header=ImageHeader(**header))
-
-
-@pytest.mark.parametrize(
-    ("prior", "views", "told"),
-    [
-        (None, [shot(view="LL")], "image 1: modality DX, view PA; image 2: view LL; female, 58 years"),
-        (shot(modality="CR", age="057Y"), [], "image 1: modality CR; image 2: modality DX, view PA; female, 58 years"),
-        (shot(), [shot(laterality="L")], "image 2: modality DX, view PA; image 3: laterality L; female, 58 years"),
-    ],
-)
-def test_the_model_is_told_of_each_of_several_pictures_how_it_was_taken(demo, prior, views, told):
-    current = shot(modality="DX", view="PA", sex="F", age="058Y")
-    assert f"From the image files: {told}\n" in findings_task(demo, current, prior=prior, views=views).prompt.parts[-1]
-
-
-def test_views_of_both_sides_are_not_judged_by_the_side_of_the_first(demo):
-    task = findings_task(demo, shot(laterality="L"), views=[shot(laterality="R")])
-    said = Generation(
-        text="FINDINGS: A mass lies in the right breast.\nIMPRESSION: Right breast mass.", thought=None, token_ids=(1,),
-        finish_reason="stop", prompt_tokens=1, seconds=1.0, peak_memory_bytes=1,
-    )  # fmt: skip
-    assert "wrong-side" not in [issue.code for issue in task.report(said, task.options).validation.issues]
-
-
-@pytest.fixture
-def series():
-    return Series(tuple(draw_phantom(seed)[0] for seed in range(6)), {"name": "ct"}, ("odd spacing",), ImageHeader(modality="CT"))
-
-
-def test_a_series_is_read_slice_by_slice(demo, series):
-    prompt = findings_task(demo, series).prompt
-    assert prompt.images == series.images
-    assert "modality CT" in prompt.parts[0]
-    report = findings(demo, series, options=Options(max_tokens=5))
-    assert report.to_dict()["prompt"]["file"] == "findings_series.md"
-    assert report.warnings == ("odd spacing",)
-
-
-@pytest.mark.parametrize("role", ["prior", "views"])
-def test_a_picture_of_another_patient_is_refused_and_the_id_is_written_nowhere(demo, tmp_path, role):
-    mine, old, other = (written(tmp_path, made(PatientID=identity), f"{k}.dcm") for k, identity in enumerate(["MRN1 ", "MRN1", "MRN2"]))
-    with pytest.raises(InputError, match="is of another patient than the scan") as caught:
-        findings(demo, mine, **{role: other if role == "prior" else [other]})
-    report = findings(demo, mine, options=Options(max_tokens=2), **{role: old if role == "prior" else [old]})
-    digest = hashlib.sha256(b"MRN1").hexdigest()
-    assert not any(secret in text for text in (str(caught.value), repr(report), json.dumps(report.to_dict())) for secret in ("MRN", digest))
-
-
-@pytest.mark.parametrize("role", ["prior", "views"])
-def test_one_id_of_two_issuers_is_of_two_patients(demo, tmp_path, role):
-    mine, other = (written(tmp_path, made(IssuerOfPatientID=issuer), f"{issuer}.dcm") for issuer in "AB")
-    with pytest.raises(InputError, match="is of another patient than the scan"):
-        findings(demo, mine, **{role: other if role == "prior" else [other]})
-
-
-def test_a_series_takes_no_prior(demo, series, scan):
-    with pytest.raises(InputError, match="by itself"):
-        findings(demo, series, prior=scan)
-
-
 def test_what_a_prompt_costs_is_known_beforehand(demo):
     one, two = (demo.estimate(Prompt(tuple(draw_phantom(0)[0] for _ in range(count)))) for count in (1, 2))
     assert 0 < one.cache_bytes < two.cache_bytes
     assert one.picture_seconds > 0
     assert one.prompt_tokens == len(demo.tokenize(Prompt((draw_phantom(0)[0],))))
-
-
-LONG = "Sentence one is here. " * 100 + "\nThe last line.\n"
-
-
-@pytest.fixture
-def short(demo, monkeypatch):
-    """The demo with room for 388 tokens of prompt beside its answer."""
-    monkeypatch.setattr(demo, "context", 900)
-    return demo
-
-
-def test_notes_that_do_not_fit_are_an_error_that_counts(short):
-    with pytest.raises(ContextError, match="--truncate") as caught:
-        soap(short, Notes(LONG, {}))
-    assert caught.value.limit == 388
-    assert caught.value.tokens > caught.value.limit
-
-
-def test_truncated_notes_are_cut_at_a_sentence_and_the_report_says_how_much_is_missing(short):
-    report = soap(short, Notes(LONG, {}), truncate=True, options=Options(max_tokens=512))
-    assert report.to_dict()["input"]["notes"] == {"truncated": True}
-    (warning,) = report.warnings
-    left_out, all_words = (int(number) for number in re.findall(r"\d+", warning))
-    assert all_words == len(LONG.split())
-    assert 0 < left_out < all_words
-    assert report.generation.prompt_tokens <= 388
-    assert " ".join(LONG.split()[: all_words - left_out]).endswith("here.")
-
-
-def test_truncation_keeps_as_much_as_fits(short):
-    kept, _ = _fit(short, Notes(LONG, {}), Options(), truncate=True)
-    assert len(short.tokenize(soap_prompt(kept)[0])) <= 388 < len(short.tokenize(soap_prompt(kept + " Sentence one is here.")[0]))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["\u767a\u71b1\u304c\u3042\u308b\u3002" * 300, "\u767a\u71b1" * 900, "word " * 900, "One. " + "word " * 900],
-    ids=["ideographic stops", "no stops", "words", "one sentence"],
-)
-def test_notes_without_ends_of_sentences_are_cut_where_a_word_ends(short, text):
-    kept, (warning,) = _fit(short, Notes(text, {}), Options(), truncate=True)
-    assert text.startswith(kept) and (kept + " ").endswith(("word ", "\u3002 ", "\u71b1 ", "\u767a "))
-    assert 190 < len(short.tokenize(soap_prompt(kept)[0])) <= 388
-    left_out, all_words = map(int, re.findall(r"\d+", warning))
-    assert 0 < left_out < all_words
-
-
-def test_truncation_names_the_parts_that_are_missing(short):
-    notes = read_notes({"plan": "rest", "history": "Cough for days. " * 200, "pregnancy status": "yes", "jane doe 1970": "x", "note": "y"})
-    _, (warning,) = _fit(short, notes, Options(), truncate=True)
-    assert warning.endswith(" words were left out (part of History)")
-
-
-def test_notes_that_fit_are_never_cut(demo):
-    assert _fit(demo, Notes("cough for 3 days", {}), Options(), truncate=True) == ("cough for 3 days", ())
 
 
 def test_a_report_can_be_traced_and_repeated_from_its_record(demo, scan):

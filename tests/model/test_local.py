@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,11 +9,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from tiny import make_checkpoint, picture
+from tiny import make_checkpoint, picture, scripted
 
-from medgemma_app import ContextError, GenerationCancelled, GenerationError, MedGemma, Model, OptionError, Options, Prompt
-from medgemma_app.model import gemma3, loaded
-from medgemma_app.model.loaded import LoadedModel
+from medgemma_app import ContextError, GenerationError, MedGemma, Model, OptionError, Options, Prompt
+from medgemma_app.model import loaded
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
 
@@ -59,19 +57,6 @@ def test_only_the_last_item_has_a_finish_reason_and_it_has_no_id(tiny_model):
 @pytest.mark.parametrize("limit", [1, 2, 5])
 def test_the_limit_is_respected(tiny_model, limit):
     assert len(tiny_model.generate(PROMPT, Options(max_tokens=limit)).token_ids) == limit
-
-
-def scripted(monkeypatch, model, ids):
-    """Makes the model 'choose' these ids, whatever it computes."""
-    head, left = type(model._loaded.model.language_model).__call__, iter(ids)
-
-    def forced(self, inputs, *args, **kwargs):
-        out = head(self, inputs, *args, **kwargs)
-        favour = mx.zeros(out.logits.shape[-1]).at[next(left, ids[-1])].add(1e4)
-        out.logits = out.logits + favour
-        return out
-
-    monkeypatch.setattr(type(model._loaded.model.language_model), "__call__", forced)
 
 
 @pytest.mark.parametrize("stop", ["<eos>", "<end_of_turn>"])
@@ -155,77 +140,6 @@ def test_seeded_options_can_be_repeated():
     assert Options(temperature=0.5).seeded().seed is not None
     assert Options(temperature=0.5, seed=4).seeded().seed == 4
     assert Options().seeded().seed is None
-
-
-def steps(monkeypatch):
-    """Counts the forward passes of the text model."""
-    counted, forward = [], gemma3.AlignedTextModel.__call__
-
-    def count(self, inputs, *args, **kwargs):
-        counted.append(inputs.shape[1])
-        return forward(self, inputs, *args, **kwargs)
-
-    monkeypatch.setattr(gemma3.AlignedTextModel, "__call__", count)
-    return counted
-
-
-def test_closing_after_three_tokens_does_no_further_step(tiny_model, monkeypatch):
-    """mlx-vlm computes one token ahead of the one it hands out; nothing is computed after that.
-
-    The prompt takes two steps: its last token goes by itself.
-    """
-    counted = steps(monkeypatch)
-    stream = tiny_model.stream(PROMPT, Options(max_tokens=50))
-    list(itertools.islice(stream, 3))
-    ahead = counted[1:]
-    stream.close()
-    assert ahead == counted[1:] == [1, 1, 1, 1]
-
-
-def test_nothing_is_computed_before_the_first_token_is_asked_for(tiny_model, monkeypatch):
-    counted = steps(monkeypatch)
-    tiny_model.stream(PROMPT)
-    assert counted == []
-
-
-def stop_at(count, model, error):
-    """The GenerationCancelled of a generation whose ``on_token`` raises ``error`` at the given token, and the tokens until then."""
-    seen = []
-
-    def on_token(token):
-        seen.append(token)
-        if len(seen) == count:
-            raise error
-
-    with pytest.raises(GenerationCancelled) as caught:
-        model.generate(PROMPT, Options(max_tokens=50), on_token=on_token)
-    return caught.value, seen
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("full"), OSError("gone")])
-def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
-    stopped, seen = stop_at(3, tiny_model, error)
-    partial = stopped.partial
-    assert stopped.__cause__ is error
-    assert partial.finish_reason == "cancelled"
-    assert list(partial.token_ids) == [token.id for token in seen]
-    assert partial.text == tiny_model._loaded.processor.tokenizer.decode(partial.token_ids)
-
-
-def test_a_word_held_back_is_not_lost_when_stopped(tiny_model, monkeypatch):
-    tokenizer = tiny_model._loaded.processor.tokenizer
-    scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
-    stopped, seen = stop_at(4, tiny_model, KeyboardInterrupt())
-    assert stopped.partial.text == tokenizer.decode([token.id for token in seen])
-    assert stopped.partial.text != "".join(token.text for token in seen)
-
-
-def test_the_model_works_after_a_cancelled_stream(tiny_model):
-    before = tiny_model.generate(PROMPT, Options(max_tokens=5))
-    stream = tiny_model.stream(PROMPT, Options(max_tokens=50))
-    next(stream)
-    stream.close()
-    assert tiny_model.generate(PROMPT, Options(max_tokens=5)).token_ids == before.token_ids
 
 
 def test_a_prompt_that_does_not_fit_says_how_many_tokens_fit(tmp_path):
@@ -331,15 +245,3 @@ def test_every_model_has_what_the_protocol_names():
     names = {name for name in vars(Model) if not name.startswith("_")} | set(Model.__annotations__)
     for kind in (MedGemma, RemoteModel, ServedModel):
         assert {name for name in names if not hasattr(kind, name)} <= {"id", "context", "can_count"}  # set when one is made
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError, ValueError, OverflowError])
-def test_only_a_cancel_is_a_cancel(tiny_model, monkeypatch, error):
-    """Whatever else goes wrong inside a generation is an error of the generation."""
-
-    def failing(*_):
-        raise error("sliding_window")
-
-    monkeypatch.setattr(LoadedModel, "picture_inputs", failing)
-    with pytest.raises(GenerationError, match=error.__name__):
-        tiny_model.generate(PROMPT)

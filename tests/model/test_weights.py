@@ -20,12 +20,10 @@ LOOK, READ = Prompt((picture(1), "Describe this.")), Prompt(("Describe the lungs
 SHORT = Options(max_tokens=4)
 
 
-def saved_as(folder, target, names, *, config=None, cast=None):
+def saved_as(folder, target, names, *, config=None, cast=np.float32):
     """The checkpoint in ``folder`` with other names for its weights, and what ``config`` changes."""
     shutil.copytree(folder, target)
-    weights = {
-        names(name): value if cast is None else value.astype(cast) for name, value in load_file(target / "model.safetensors").items()
-    }
+    weights = {names(name): value.astype(cast) for name, value in load_file(target / "model.safetensors").items()}
     save_file({name: value for name, value in weights.items() if name}, target / "model.safetensors")
     if config:
         written = json.loads((target / "config.json").read_text())

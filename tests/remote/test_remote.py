@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scripted_server import MODEL, chunk, pictures, says, text_tokens, usage
+from scripted_server import MODEL, chunk, says, text_tokens, usage
 from tiny import picture
 
-from medgemma_app import InputError, Options, Prompt, connect, findings, soap
+from medgemma_app import Options, Prompt, connect, findings, soap
 from medgemma_app.cli.terminal import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
-from medgemma_app.errors import ContextError, ModelError
-from medgemma_app.model.generation import EndpointError, GenerationError
+from medgemma_app.errors import ModelError
 from medgemma_app.remote.messages import inert, messages
 
 REPORT = draw_phantom(3)[1]
@@ -191,68 +190,6 @@ def test_a_model_is_chosen_by_name_or_is_the_only_one_loaded(connect, server):
     assert (model.id, model.context) == ("a", 4096)
 
 
-def test_a_server_that_counts_tokens_decides_what_fits(connect, server):
-    server.tokenize = lambda body: list(range(len(json.dumps(body))))
-    server.models = {"data": [{"id": MODEL, "max_model_len": 2000}]}
-    model = connect()
-    assert len(model.tokenize(Prompt(("x",)))) > 10
-    notes = {"history": "Cough for 3 days. " * 200}
-    with pytest.raises(ContextError, match="--truncate"):
-        soap(model, notes)
-    server.chat = says(NOTE)
-    assert any("left out" in warning for warning in soap(model, notes, truncate=True).warnings)
-
-
-@pytest.mark.parametrize("counted", [None, [None], [], "12", {"1": 2}, ["1"]], ids=str)
-def test_a_server_that_counts_in_another_way_does_not_count(connect, server, counted):
-    server.tokenize = lambda body: counted
-    assert connect().can_count is False
-
-
-def test_a_server_that_does_not_count_is_sent_everything_and_refuses_by_itself(connect, server):
-    model = connect()
-    with pytest.raises(InputError, match="did not count the tokens"):
-        soap(model, {"history": "Cough for 3 days. " * 20}, truncate=True)
-    for message in (
-        "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
-        "This model's maximum context length is 4096 tokens. However, you requested 7000 tokens (5000 in the messages, 2000 more).",
-        "This model's maximum context length is 4096 tokens. However, your prompt contains at least 5000 input tokens.",
-        "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
-        "Request needs 7000 context tokens (5000 prompt + 2000 max generation), but MAX_KV_SIZE is 4096.",
-    ):
-        server.chat = lambda handler, body, message=message: handler.json(400, {"error": {"message": message}})
-        with pytest.raises(ContextError) as caught:
-            soap(model, {"history": "Cough for 3 days. " * 20})
-        assert (caught.value.tokens, caught.value.limit) == (5000, 4096)
-
-
-def test_a_limit_in_characters_is_not_taken_for_the_number_of_tokens(connect, server):
-    message = "maximum context length is 4096 tokens. However, your prompt contains 5000 characters (the upper bound for 100 input tokens)."
-    server.chat = lambda handler, body: handler.json(400, {"error": {"message": message}})
-    with pytest.raises(GenerationError, match="refuses the request \\(400\\)"):
-        answer(connect())
-
-
-def test_no_more_tokens_are_asked_for_than_the_server_takes(connect, server):
-    server.models["data"][0]["max_model_len"] = 50
-    answer(connect())
-    assert server.requests[0]["max_tokens"] == 50
-
-
-def test_an_answer_gets_as_many_tokens_as_are_left(connect, server):
-    said = "This model's maximum context length is 4096 tokens and your request has 4000 input tokens (2000 > 4096 - 4000)."
-
-    def chat(handler, body):
-        if body["max_tokens"] > 96:
-            handler.json(400, {"error": {"message": said}})
-        else:
-            says("Clear.")(handler, body)
-
-    server.chat = chat
-    assert answer(connect()).text == "Clear."
-    assert [body["max_tokens"] for body in server.requests] == [2000, 96]
-
-
 def test_a_server_without_log_probabilities_is_asked_once(connect, server):
     def chat(handler, body):
         if "logprobs" in body:
@@ -287,57 +224,6 @@ def test_the_key_is_sent_and_shown_nowhere_and_nothing_else_of_the_environment(c
 def test_the_cost_of_a_series_is_unknown_for_a_server(connect, capsys):
     say_cost(connect(), Prompt((picture(1), picture(2), "Describe them.")))
     assert capsys.readouterr().err.startswith("2 pictures; the time and memory they take depend on the server")
-
-
-def refuses_pictures(status, message):
-    def chat(handler, body):
-        if pictures(body):
-            handler.json(status, {"error": {"message": message}}, retry_after="0")
-        else:
-            says("Clear.")(handler, body)
-
-    return chat
-
-
-@pytest.mark.parametrize(
-    "chat",
-    [
-        says("Clear.", picture_tokens=5),
-        refuses_pictures(400, "med is not a multimodal model"),
-        refuses_pictures(500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
-    ],
-    ids=["a word in its place", "refused", "failed"],
-)
-def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, server, chat):
-    server.chat = chat
-    with pytest.raises(EndpointError, match="does not see pictures"):
-        connect().generate(Prompt((picture(1), "Describe it.")))
-    assert [pictures(body) for body in server.requests] == [0, 1]
-    assert json.dumps(messages(Prompt((picture(1),)))[0]["content"][0]) not in json.dumps(server.requests)
-
-
-def test_a_busy_server_is_asked_again_whether_it_sees_pictures(connect, server):
-    def chat(handler, body):
-        if pictures(body) and len(server.requests) < 4:
-            handler.json(503, {"error": {"message": "loading"}}, retry_after="0")
-        else:
-            says("Clear.")(handler, body)
-
-    server.chat = chat
-    assert connect().generate(Prompt((picture(1), "Describe it."))).text == "Clear."
-    assert [pictures(body) for body in server.requests] == [0, 1, 1, 1, 1]
-
-
-def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
-    def chat(handler, body):
-        handler.stream([chunk("Clear."), chunk(finish="stop"), usage(10 + 256 * min(1, pictures(body)), 1)])
-
-    server.chat = chat
-    model = connect()
-    assert model.generate(Prompt((picture(1), "Describe it."))).text == "Clear."
-    with pytest.raises(GenerationError, match="did not see all pictures") as caught:
-        model.generate(Prompt((picture(1), picture(2), "Compare them.")))
-    assert caught.value.partial.text == "Clear."
 
 
 def test_the_client_is_loaded_for_a_server_only_and_no_model_library_with_it(server):
