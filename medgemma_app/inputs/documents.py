@@ -146,7 +146,7 @@ def _unpacked(file: IO[bytes], name: str) -> bytes:
 
 
 def _word_text(raw: bytes, name: str) -> tuple[str, bool]:
-    """The text of a part of a DOCX file: a paragraph a line, cells of a row apart by bars, without what a tracked change deletes.
+    """The text of a part of a DOCX file: one line for each paragraph or table row, with bars between cells, and without tracked deletions.
 
     And whether some of it is struck through or hidden, which is left out.
     """
@@ -218,13 +218,13 @@ def parse_xml(raw: bytes, name: str) -> Element:
 
 
 def refuse_login_page(markup: str, name: str) -> None:
-    """Raises InputError for a page that servers show instead of what was asked for."""
+    """Raises InputError for a login or error page that a server sent in place of the notes."""
     if _LOGIN.search(markup[:20_000]):
         raise InputError(f"{name} is a login or error page from a server, not notes; sign in and fetch the notes again")
 
 
 def without_unseen(value: Any) -> tuple[Any, bool]:
-    """Text, or JSON with texts in it, without what tags or Markdown strike through or hide; and whether there was any."""
+    """Text, or JSON that holds texts, without what tags or Markdown strike through or hide; and whether there was any."""
     if isinstance(value, str):
         return _without_unseen_text(value)
     if not isinstance(value, Mapping | list):
@@ -254,7 +254,7 @@ def _without_unseen_text(text: str) -> tuple[str, bool]:
 
 
 def html_text(markup: str) -> tuple[str, bool]:
-    """The text of HTML, a block a line, without what is struck through or hidden; and whether there was such text.
+    """The text of HTML, one line for each block, without what is struck through or hidden; and whether there was such text.
 
     "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark.
     """
@@ -267,7 +267,7 @@ def html_text(markup: str) -> tuple[str, bool]:
 
 
 def _without_comments(markup: str) -> str:
-    """The parser looks through all that follows for the end of every comment and tag: without this and _NO_TAG a file could hold it up."""
+    """The parser searches the rest of the file for the end of each comment and tag, which would take hostile files hours."""
     first, *others = markup.split("<!--")
     ended = [piece.partition("-->") for piece in others]
     return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)

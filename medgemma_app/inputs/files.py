@@ -35,7 +35,7 @@ def shown_name(source: str | Path) -> str:
 
 
 def refuse_url(source: str | Path) -> None:
-    """Raises InputError for an address: pictures and notes never leave or enter over the network."""
+    """Raises InputError for a web address: nothing is fetched."""
     if isinstance(source, str) and _URL.match(source):
         raise InputError("that is an address, and nothing is fetched: download it yourself and give the file's path")
 
@@ -74,7 +74,7 @@ def refuse_bad_path(path: Path, name: str, what: str) -> None:
 
 
 def looks_like_dicom(file: BinaryIO) -> bool:
-    """True for a DICOM file with its preamble, and for one that lost it; leaves the file at its start."""
+    """True for a DICOM file with or without its preamble; leaves the file at its start."""
     head = file.read(132)
     file.seek(0)
     # Without a preamble a file begins with the group (2 or 8) and the element of its first value, in either byte order.
@@ -122,7 +122,7 @@ def decode_text(raw: bytes, name: str, charset: str = "") -> tuple[str, str]:
 
 
 def _western(raw: bytes) -> str:
-    """The bytes read as Windows-1252; "" where that gives few letters."""
+    """The bytes read as Windows-1252; "" if too few of them are letters."""
     try:
         text = raw.decode("cp1252")
     except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def _western(raw: bytes) -> str:
 
 
 def refuse_binary(raw: bytes, name: str) -> None:
-    """Raises InputError, with the way on, for what is known to hold no text."""
+    """Raises InputError, which says what to do instead, for kinds of files that hold no text."""
     begins = next(((what, way) for starts, what, way in _BINARY if raw.startswith(starts)), None)
     if raw[128:132] == b"DICM":
         begins = ("DICOM", "medgemma findings reads DICOM pictures")

@@ -1,4 +1,4 @@
-"""Plain JSON -> the lines of notes: keys become labels, values stand as written; whose notes they are; and whether they hold anything."""
+"""Plain JSON -> the lines of notes: keys become labels, and values stay as written. Also whether notes say anything clinical."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _keeping(key: str) -> int:
 
 
 def rank_of(label: str, *, known: bool = True) -> int:
-    """How soon truncation leaves out what stands under a label: history first, then what is not known, then the end of long texts."""
+    """How soon the text under a label is cut: history first, then unknown labels, then the end of long texts."""
     if label in word_list_of("long_text_keys"):
         return _LONG
     if _IS_HISTORY.search(label) and "present" not in label:
@@ -196,13 +196,13 @@ def rank_of(label: str, *, known: bool = True) -> int:
 
 @cache
 def word_list_of(name: str) -> dict[str, int]:
-    """The words of a list in ``data/`` and the place of each."""
+    """The words of a list in ``data/``, each with its position."""
     return {word: place for place, word in enumerate(word_list(name))}
 
 
 @cache
 def clinical_keys() -> frozenset[str]:
-    """Keys under which something clinical stands."""
+    """Keys whose values are clinical."""
     order = word_list("clinical_keys")
     return frozenset((*order[order.index("chief complaint") :], *word_list("other_clinical_keys")))
 
@@ -241,7 +241,7 @@ def _turn(item: Any) -> str:
 
 
 def _inline(value: Any, *, nested: bool = False) -> str:
-    """A value on one line: lists and objects with semicolons, inside one another in brackets; null as nothing."""
+    """A value on one line: semicolons between the entries of a list or object, brackets around an inner one, and nothing for null."""
     if isinstance(value, Mapping):
         parts = [_line(key, item, nested=True) for key, item in value.items()]
     elif isinstance(value, list):
@@ -254,9 +254,9 @@ def _inline(value: Any, *, nested: bool = False) -> str:
 
 
 def says_something_clinical(value: Any) -> bool:
-    """True where a note could be written from the values. Labels, names, dates and bare numbers are nothing to write from.
+    """True where a note could be written from the values; labels, names, dates and bare numbers are not enough.
 
-    Words anywhere count from five on, one of an illness alone; under a key such as "vitals" any value counts.
+    Five words are enough, or one clinical word, or any value under a key such as "vitals".
     """
     texts = [said for said, _ in _values(value)]
     named = any(clinical and not _NOTHING.fullmatch(said) for said, clinical in _values(value))
@@ -289,7 +289,7 @@ def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple
         speaker = _turn_keys(value)
         for below, inner in value.items():
             name = key_words(below)
-            somebody = name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS)
+            somebody = name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS and "value" not in value)
             if not somebody and not (speaker and below == speaker[0]):
                 yield from _values(inner, name, clinical or name in clinical_keys())
     elif isinstance(value, list):

@@ -52,7 +52,7 @@ class Notes:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """The warnings, and a sentence on what of the source is not in the text."""
+        """The warnings, and a sentence that lists what the text leaves out."""
         left_out = ", ".join(self.facts.get("left_out", ()))
         return (*self.warnings, *([f"not sent to the model: {left_out}"] if left_out else []))
 
@@ -74,7 +74,7 @@ def load_notes(source: str | Path | Parsed, *, patient: str | None = None) -> No
 
 
 def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
-    """The notes in a file, with its facts: name, sha256 of the bytes, format, words, and what of it the text leaves out.
+    """The notes in a file, with its facts: name, sha256 of the bytes, format, number of words, and what the text leaves out.
 
     ``patient`` chooses among the patients of a record, by id, record number or name; ``part`` one of the notes of a file that
     has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical (unless ``any_text``), is of several
@@ -126,7 +126,7 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
 
 
 def count_parts(source: str | Path) -> int:
-    """How many notes a file holds: one a line for JSON Lines and for FHIR ndjson of a single type or of Bundles, else 1.
+    """How many notes a file holds: one for each line of JSON Lines, and of FHIR ndjson of a single type or of Bundles; else 1.
 
     Lines of FHIR resources of different types are one record. A file that cannot be read counts 1: reading it says what is wrong.
     """
@@ -138,7 +138,7 @@ def count_parts(source: str | Path) -> int:
 
 
 def holds_notes(path: str | Path) -> bool:
-    """Whether a file begins like notes of any kind, which pictures, recordings, archives and settings do not; an empty file holds none."""
+    """Whether a file begins like notes, and not like a picture, a recording, an archive or settings; False if it is empty."""
     try:
         with open_input(path, what=ONE_NOTES_FILE) as file:
             raw = file.read(4096)
@@ -160,7 +160,7 @@ def _parts(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _has_parts(file: BinaryIO) -> bool:
-    """True for a file with notes on each line; it is looked through only where its first two lines are JSON."""
+    """True for a file with notes on each line; the whole file is read only if its first two lines are JSON."""
     lines = _parts(file)
     first = [line.decode("utf-8-sig", "replace") for line in (next(lines, b""), next(lines, b""))]
     kinds: set[str] = set()
@@ -183,7 +183,7 @@ def _is_one_record(kinds: set[str]) -> bool:
 
 
 def _json_lines(text: str) -> list[str]:
-    """The lines of JSON Lines; none where the first line is not JSON by itself."""
+    """The lines of JSON Lines; none if the first line alone is not JSON."""
     if not _JSON_OBJECT.match(text) or "\n" not in text.strip():
         return []
     lines = [line for line in text.split("\n") if line.strip()]

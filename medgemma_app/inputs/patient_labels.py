@@ -1,4 +1,4 @@
-"""The labels under which a record number, a birth date or a patient's name stands, as keys, as columns and in a text; and their values."""
+"""The labels of record numbers, birth dates and names of patients in texts, columns and keys of JSON, and how their values are compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medgemma_app.inputs.lines import key_words, sortable_days, word_list
 
 Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex" and "aged"
 
-# Numbers of different registers are not compared. Labels of those that end with "_no" need a word such as "number"; {0} joins words.
+# Numbers of different registers are not compared. Where a register ends with "_no", its label needs a word such as "number".
 _REGISTERS = {
     "mrn": r"(?:patient{0})?m\.?r\.?n", "mrn_no": "mr|(?:med(?:ical)?{0})?rec(?:ord)?", "hospital_no": "hosp(?:ital)?|krankenhaus",
     "patient_no": "patient(?:en|in)?|pat|pt|paciente|client|resident|person|subject", "chart_no": "chart", "nhs_no": "nhs", "chi_no": "chi",
@@ -43,7 +43,7 @@ _NAMES = {
 
 _VALUE_OF_ID = r"(?P<id>\d{3} \d{3,4}(?: \d{3,4})?\b(?![./-])|(?:[^\W\d_]{1,5}[/-]?)?\d[\w/-]*)"
 _GAP = r"[\s:#=|*_.()-]{0,8}"
-_FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d[.)]? )[ *_#>-]{0,6}"  # what a label such as "Name" stands after
+_FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d[.)]? )[ *_#>-]{0,6}"  # what comes before a label such as "Name"
 _NAME = "|".join(f"(?P<{kind.replace(' ', '_')}>{words})" for kind, words in _NAMES.items())
 _SEPARATOR = r"[*_ ]*(?:[:#=|;][ *_|\t]*|[ \t]+[–—-][ \t]+)"
 _NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z]|one|two|three|four|five)\b"
@@ -55,7 +55,7 @@ _LABELLED = (
     re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
 )
 
-# Relatives have numbers and birth dates too, and everybody has a name: what follows these words is not the patient's.
+# A record number or birth date may be a relative's, and a name anybody's: what follows these words is not the patient's.
 _RELATIVE = (
     r"mother|father|mom|dad|mum|parent|guardian|wife|husband|spouse|partner|sons?|daughter|child|children|siblings?|brother|sister"
     r"|grand\w+|aunt|uncle|family (?:history|members?)|relatives?|kin|emergency contact|caregiver|carer|donor|subscriber|holder|insured"
@@ -91,7 +91,7 @@ _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])
 
 
 def kind_of_key(key: str) -> str:
-    """What stands under a key of JSON or a column: "id mrn", "born", "name own", "name", "" for nothing about a patient."""
+    """The kind of a key of JSON, or of the heading of a column: "id mrn", "born", "name own", "name"; "" if it is not about a patient."""
     words = key_words(key).rstrip("_. #:") + "#" * key.rstrip().endswith("#")
     if found := re.fullmatch(_ID, words, re.IGNORECASE):
         return _register(found)
@@ -106,7 +106,7 @@ def _register(found: re.Match[str]) -> str:
 
 
 def labelled(text: str) -> Iterator[tuple[str, str]]:
-    """What a text says of its patient: the kind of each label and its value as ``plain_value`` writes it."""
+    """What a text says of its patient: the kind of each label, and its value as ``plain_value`` gives it."""
     for kind, said in (*_after_labels(text), *_in_columns(text)):
         if value := plain_value(kind, said):
             yield kind.removesuffix(" own"), value
@@ -135,7 +135,7 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> bool:
-    """Whether a relative is named before a label on its line, or ``who`` in the heading above it, or it begins an entry of a drug."""
+    """Whether a label belongs to a relative named before it on its line, to ``who`` in the heading above it, or to a drug."""
     start = found.start() + text[found.start() : found.end()].startswith("\n")
     above, _, line = text[max(0, start - 300) : start].rpartition("\n")
     if _IS_RELATIVE.search(_SENTENCE.split(line)[-1][-40:]) or (who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start)):
@@ -147,7 +147,7 @@ def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> boo
 
 
 def _in_columns(text: str) -> Iterator[tuple[str, str]]:
-    """The cells below labels in tables: a line of labels between bars, and then lines with as many cells."""
+    """The cells of tables: a line of labels between bars, followed by lines with the same number of cells."""
     kinds: list[str] = []
     for line in text.split("\n") if "|" in text else ():
         cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
@@ -159,7 +159,7 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
 
 
 def table_rows(text: str) -> list[dict[str, str]]:
-    """The rows of a text that is one table (CSV, TSV) with a column of patients; none for any other text."""
+    """The rows of a text that is one table (CSV, TSV) with a column that names patients; none for any other text."""
     for delimiter in ",;\t|":
         if is_header(text.split("\n", 1)[0].replace('"', "").split(delimiter)):
             with suppress(csv.Error):
@@ -177,7 +177,7 @@ def is_header(cells: list[str]) -> bool:
 
 
 def plain_value(kind: str, said: str) -> str:
-    """A value in the form in which it is compared; "" for one that names nobody."""
+    """A value in a form that can be compared; "" if it names nobody."""
     if kind == "born":
         days = sortable_days([_DATE_PARTS.sub(lambda found: " " * (found[0] == "-"), said.strip(" *_"))])
         return days[0][2:] if days else ""
@@ -202,7 +202,7 @@ def may_be_name(said: str) -> bool:
 
 @cache
 def _of_headings() -> frozenset[str]:
-    """The words of labels and headings, of which names of documents and of problems are made."""
+    """Words of labels and headings, which the names of documents and problems consist of."""
     lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
     return frozenset(word for name in lists for line in word_list(name) for word in line.split() if len(word) > 1)
 

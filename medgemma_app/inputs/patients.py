@@ -1,4 +1,4 @@
-"""Whose notes are they? Two patients are never one record: what differs is refused, or one patient is chosen."""
+"""Whose notes are they? Notes of several patients are refused, unless one of the patients is chosen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from medgemma_app.inputs.patient_labels import (
 _SEXES = frozenset(("sex", "gender", "patient sex", "patient gender"))
 _DEMOGRAPHICS = frozenset(("age", "dob", *_SEXES))
 _PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
-_MAYBE_PATIENT = frozenset(("pt", "client", "person", "resident", "paciente", "name"))  # others may be called so beside a patient
+_MAYBE_PATIENT = frozenset(("pt", "client", "person", "resident", "paciente", "name"))  # beside a patient, these may be somebody else
 _BARE_IDS = frozenset(("id", "identifier", "number", "reference"))
 _LAST = _MAYBE_PATIENT | _BARE_IDS
 _PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
@@ -41,7 +41,7 @@ _OF_NO_PATIENT = frozenset(
 _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
 _NUMBERED_PATIENT = re.compile(r"(patient|pt|client|resident|subject|case) ?#?(\d{1,4}|[a-z])")
-_RECORD_NUMBER = re.compile(r"(?!(?:19|20)\d\d(?:[-/.]?\d\d){0,2}$)[A-Za-z]{0,5}[-/]?\d[\d-]{2,}")  # and no date
+_RECORD_NUMBER = re.compile(r"(?!(?:19|20)\d\d(?:[-/.]?\d\d){0,2}$)[A-Za-z]{0,5}[-/]?\d[\d-]{2,}")  # but not a date
 _MOST = 100
 _AGED = re.compile(r"\b(\d{1,3})[- ]?(?:years?|yrs?|y/?o|[MF])\b", re.IGNORECASE)
 _SEX_WORD = re.compile(r"\b(?:wom[ae]n|female|girl|man|male|boy)\b", re.IGNORECASE)
@@ -120,7 +120,7 @@ class _Choice:
     left_out: int = 0
 
     def kept(self, value: Any, path: str = "", named: Identity | None = None, *, is_theirs: bool = False) -> Any:
-        """What of a value is about the patient; ``_GONE`` for nothing. What names nobody belongs to what it stands in."""
+        """What of a value is about the patient; ``_GONE`` for nothing. What names nobody goes with the entry that holds it."""
         for said in _said(value, path, named or {}):
             if _differ(said, self.patient):
                 is_theirs = False
@@ -130,7 +130,7 @@ class _Choice:
             self.left_out += not is_theirs
             return value if is_theirs else _GONE
         inside, before = list(_inside(value, path)), self.left_out
-        if isinstance(value, list):  # beside the entry of another patient, an entry that names nobody is nobody's
+        if isinstance(value, list):  # in a list of several patients, an entry that names nobody may be anybody's
             is_theirs &= not any(_differ(said, self.patient) for _, one, below, _ in inside for said in _said(one, below, {}))
         found = [(key, self.kept(one, below, whom, is_theirs=is_theirs)) for key, one, below, whom in inside]
         staying = [(key, one) for key, one in found if one is not _GONE]
@@ -147,7 +147,7 @@ def day_of(item: Any) -> str:
 
 
 def _identities(value: Any, path: str = "", whose: Identity | None = None, outer: Identity | None = None) -> Iterator[list[Identity]]:
-    """What each part of the notes says of its patient, from outside to inside, with what is said of the same patient around it."""
+    """What each part of the notes says of its patient, together with what the parts around it say of the same patient."""
     said = [identity if _differ(identity, outer or {}) else (outer or {}) | identity for identity in _said(value, path, whose or {})]
     yield said
     outer = said[0] if said else outer
@@ -157,7 +157,7 @@ def _identities(value: Any, path: str = "", whose: Identity | None = None, outer
 
 
 def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
-    """What a value holds: its key, itself, the keys above it, and the patient whom its key names."""
+    """For each entry of a value: its key, the entry, its path, and the patient whom the key names."""
     if isinstance(value, Mapping):
         keyed = _named_by_keys(value, _last(path))
         yield from (
@@ -172,7 +172,7 @@ def _last(path: str) -> str:
 
 
 def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, Identity]:
-    """The patients whom the keys of an object name: {"patient 1": ...}, {"Jane Doe": {"age": ...}}, {"4711": {"age": ...}}."""
+    """The patients that the keys of an object name: {"patient 1": ...}, {"Jane Doe": {"age": ...}}, {"4711": {"age": ...}}."""
     numbered = {key: {"id patient": found[2]} for key in value if (found := _NUMBERED_PATIENT.fullmatch(key_words(key)))}
     objects = [{key_words(key) for key in inner} for inner in value.values() if isinstance(inner, Mapping)]
     are_objects = len(objects) == len(value)
@@ -185,7 +185,7 @@ def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, Identity]:
 
 
 def _said(value: Any, path: str, whose: Identity) -> list[Identity]:
-    """What a text, or an object with the texts in it, says of the patient; several where it names several."""
+    """What a text, or an object and the texts in it, says of the patient; more than one identity if it names several."""
     if RELATIVE.search(path):
         return []
     found, texts = [whose], [value]
@@ -197,7 +197,7 @@ def _said(value: Any, path: str, whose: Identity) -> list[Identity]:
 
 
 def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[Identity]:
-    """Facts as one patient's, or what they differ in where they are of several."""
+    """The facts as one identity, or one identity for each of the values that differ most often."""
     values: dict[str, list[str]] = {}
     for kind, said in facts:
         known = values.setdefault(kind, [])
@@ -208,7 +208,7 @@ def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[Identity]:
 
 
 def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    """What each key says that is the first of its kind: "patient" goes before "resident", which may be a doctor, and before "id"."""
+    """The kind and value of each key, of keys of one kind only the first: "patient" comes before "resident", who may be a doctor."""
     told = {key_words(key) for key in value}
     first: dict[str, str] = {}
     if told <= _SPEAKING and len(told) > 1:

@@ -159,6 +159,7 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
         "Hb 6.2, transfuse",
         "T 39.5",
         "K: 5.1 Na: 140",
+        [{"date": "2024-01-02", "name": "Blood Pressure", "value": "120/80"}],
     ],
     ids=str,
 )
