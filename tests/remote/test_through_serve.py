@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from serving import running
 from typer.testing import CliRunner
 
 from medgemma_app import ContextError, Options, Prompt, connect, findings, soap
@@ -17,10 +16,12 @@ from medgemma_app.reports import soap_task
 SEEDS = range(40, 43)
 
 
+pytestmark = pytest.mark.usefixtures("client")
+
+
 @pytest.fixture(scope="module")
-def url():
-    with running("demo") as client:
-        yield str(client.base_url.join("/v1"))
+def url(demo_server):
+    return str(demo_server.base_url.join("/v1"))
 
 
 @pytest.fixture(scope="module")
