@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -69,25 +70,23 @@ def _around(source: str, doses: Iterable[Quantity], facts: Sequence[Fact]) -> li
 
 def dose_mismatch(text: Text, source: Source) -> Iterator[Issue]:
     """A drug that has a dose in the source does not have a dose that the source gives only to another drug."""
-    told, least = source.told, _LEAST_SPOKEN if source.spoken else 0
-    numbers = spoken_quantities(told)
-    facts = _owned(told, (one for one in numbers if one.kind in DOSES or not one.kind))
-    owned = [one for one in facts if one.dose.kind or (_is_next(told, one) and one.dose.value >= least)]
-    owners: dict[float, set[str]] = {}
-    near: dict[str, set[float]] = {}
+    numbers = spoken_quantities(source.told)
+    owned = [one for one in _owned(source.told, numbers) if one.dose.kind in DOSES or (not one.dose.kind and _is_bare_dose(one, source))]
+    owners: defaultdict[float, set[str]] = defaultdict(set)
+    known: defaultdict[str, set[float]] = defaultdict(set)
     for one in owned:
         for amount in _amounts(one.dose):
-            owners.setdefault(amount, set()).update(one.drug.drugs)
-    for one in (*owned, *(_around(told, numbers, owned) if source.spoken else ())):
+            owners[amount].update(one.drug.drugs)
+    for one in (*owned, *(_around(source.told, numbers, owned) if source.spoken else ())):
         for name in one.drug.drugs:
-            near.setdefault(name, set()).update(_amounts(one.dose))
+            known[name].update(_amounts(one.dose))
     first = {name: one for one in reversed(owned) for name in one.drug.drugs}
     wrong = (
         one
         for one in _owned(text.text, (one for one in written_quantities(text.text) if one.kind in DOSES))
         if one.drug.drugs & first.keys()
-        and any(owners.get(amount, set()) - one.drug.drugs for amount in _amounts(one.dose))
-        and not any(near[name] & _amounts(one.dose) for name in one.drug.drugs & near.keys())
+        and any(owners[amount] - one.drug.drugs for amount in _amounts(one.dose))
+        and not any(known[name] & _amounts(one.dose) for name in one.drug.drugs)
         and not is_derived(text.text, one.dose)
     )
     for one in islice(wrong, MOST_ISSUES):
@@ -101,9 +100,10 @@ def _other_dose(text: Text, one: Fact, other: Fact) -> Issue:
     return text.issue("dose-mismatch", "warning", message, one.span, source_span=other.span, found=found, expected=expected)
 
 
-def _is_next(source: str, fact: Fact) -> bool:
+def _is_bare_dose(one: Fact, source: Source) -> bool:
     """Whether a number without a unit is a dose: "lasix 40"."""
-    return _NEXT_TO.fullmatch(source, fact.drug.end, fact.dose.start) is not None
+    is_next = _NEXT_TO.fullmatch(source.told, one.drug.end, one.dose.start) is not None
+    return is_next and one.dose.value >= (_LEAST_SPOKEN if source.spoken else 0)
 
 
 def _amounts(dose: Quantity) -> set[float]:
