@@ -198,7 +198,8 @@ def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force
 def check_pages(path: Path, inputs: Sequence[str | Path], *, force: bool) -> None:
     """Raises OutputError where the pages of many studies, which go into a folder beside the index ``path``, would harm other files."""
     folder = path.with_suffix("")
-    if any(Path(os.path.realpath(each)).is_relative_to(os.path.realpath(folder)) for each in inputs):
+    used = {place for each in map(Path, map(os.path.realpath, inputs)) for place in (each, *each.parents)}
+    if folder.is_dir() and any(place.is_dir() and place.samefile(folder) for place in used):
         raise OutputError(f"the pages would go into {folder.name}, which holds files that the command uses; choose another name")
     if not folder.exists():
         return
@@ -216,7 +217,7 @@ def _refuse_foreign(page: Path) -> None:
 
     if page.is_symlink() or (page.exists() and not is_page(page)):
         where = f"{page.parent.name}/{page.name}"
-        raise OutputError(f"{where} is in the way, and was not written by this program; move it, or choose another name")
+        raise OutputError(f"{where} is in the way, and does not say that this program wrote it; move it, or choose another name")
 
 
 def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:

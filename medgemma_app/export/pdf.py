@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,12 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
         raise OutputError("a PDF needs the reportlab package; pip install 'medgemma-app[export]'") from error
     for name in (FONT, BOLD):
         registerFont(TTFont(name, f"{name}.ttf"))
-    glyphs, more, lacking = getFont(FONT).face.charToGlyph, _system_letters(), set[str]()
+    glyphs, lacking = getFont(FONT).face.charToGlyph, set[str]()
 
     def shown(text: str) -> str:
         markup = ""
         for one in unicodedata.normalize("NFC", text):
-            if ord(one) not in glyphs and one in more:
+            if ord(one) not in glyphs and one in _system_letters(SYSTEM_FONTS):
                 markup += f'<font name="{SYSTEM}">{one}</font>'
             else:
                 lacking.update(one.strip() if ord(one) not in glyphs else "")
@@ -68,12 +69,13 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
     return file.getvalue()
 
 
-def _system_letters() -> set[str]:
-    """The letters and signs of a font of this machine, of scripts that reportlab can set; it embeds those that a document uses."""
+@lru_cache(maxsize=1)
+def _system_letters(paths: tuple[str, ...]) -> set[str]:
+    """The letters and signs of the first of these fonts that there is, of scripts that reportlab can set. It embeds what a text uses."""
     from reportlab.pdfbase.pdfmetrics import registerFont
     from reportlab.pdfbase.ttfonts import TTFont
 
-    for path in filter(os.path.exists, SYSTEM_FONTS):
+    for path in filter(os.path.exists, paths):
         registerFont(font := TTFont(SYSTEM, path))
         letters = map(chr, font.face.charToGlyph)
         return {one for one in letters if unicodedata.category(one)[0] in "LNPS" and not _COMPLEX.match(one)}

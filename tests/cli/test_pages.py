@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dicoms import a_series
 from typer.testing import CliRunner
 
 from medgemma_app.cli import output
@@ -29,7 +30,7 @@ def test_pages_of_many_studies_are_replaced_by_force_only(medgemma, tmp_path, sc
 def test_pages_never_go_into_a_folder_with_inputs_nor_over_files_of_the_user(medgemma, tmp_path, scan):
     """With --force too, which is not advised where it does not help."""
     folder = tmp_path / "in"
-    folder.mkdir()
+    (folder / "ct").mkdir(parents=True)
     for name in ("a.png", "b.png"):
         draw_phantom(5)[0].save(folder / name)
     for name, content in {"in/003.html": "mine", "in.html": "mine", "001.html": "mine", "all": "mine"}.items():
@@ -39,15 +40,19 @@ def test_pages_never_go_into_a_folder_with_inputs_nor_over_files_of_the_user(med
     (tmp_path / "links").mkdir()
     medgemma("findings", scan, folder / "a.png", "-o", tmp_path / "linked.html", "--max-tokens", "2")
     (tmp_path / "links" / "001.html").symlink_to(tmp_path / "linked" / "001.html")
+    (tmp_path / "other.spelling").symlink_to(folder)
+    a_series(tmp_path / "in" / "ct", 2)
     before = tree(tmp_path)
     for name, words in {
+        "in/ct": "ct, which holds files that the command uses",
+        "other.spelling": "other.spelling, which holds files that the command uses",
         "in": "in, which holds files that the command uses",
         "notes": "notes/1234.html is in the way",
         "links": "links/001.html is in the way",
         "all": "that is a file",
     }.items():
         for more in ([], ["--force"]):
-            result = medgemma("findings", folder / "a.png", folder / "b.png", "-o", tmp_path / f"{name}.html", *more)
+            result = medgemma("findings", folder / "a.png", folder / "ct", "-o", tmp_path / f"{name}.html", *more)
             assert (result.exit_code, words in result.stderr, "--force" in result.stderr) == (2, True, False), result.stderr
     assert tree(tmp_path) == before
 
