@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections import Counter
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
@@ -65,6 +66,14 @@ def _labelled(text: str) -> Demographics:
     )
 
 
+def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
+    """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
+    text = "\n".join(line.text for line in lines)
+    one_patient(text, name, None)
+    if any(_labelled(text).differ(one) for one in known):
+        raise SeveralPatients(name, 2, can_choose=False)
+
+
 def read_embedded(data: str, kind: str, *, is_base64: bool = True) -> Reading | None:
     """An attachment within a text, as ``read_attachment`` reads it; None where it holds no text."""
     try:
@@ -102,6 +111,7 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
             raise SeveralPatients(name, 2, can_choose=False)
         lines += body.lines if body else ()
         narrative.left_out += Counter(body.left_out if body else ["body that is not text"])
+    refuse_other_patients(lines, [about], name)
     clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Reading([*map(Line, head), *lines], "C-CDA", clinical, counted(narrative.left_out), patients=[about])
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.fhir_elements import Teller
+from medgemma_app.inputs.cda import refuse_other_patients
+from medgemma_app.inputs.fhir_elements import OFFICE, Teller
 from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
 from medgemma_app.inputs.fhir_subjects import Subjects
 from medgemma_app.inputs.lines import Line, Reading, codes, counted, inside, status_mark
@@ -80,6 +81,8 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
         lines += [Line(line, label, rank) for line in teller.tell(entry, subjects.apart(entry))]
     if teller.of_others and (patient is None or not known):
         raise SeveralPatients(name, 2, can_choose=patient is None and subjects.can_choose())
+    of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # others have birth dates, too
+    refuse_other_patients(of_patient, teller.patients, name)
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
     named = Counter([*left_out, *without, *teller.taken_back])

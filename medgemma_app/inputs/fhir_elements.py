@@ -18,7 +18,7 @@ from medgemma_app.inputs.lines import Reading, status_mark, word_list
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)
 _HANDLING = frozenset(word_list("fhir_handling"))
-_OFFICE = frozenset((
+OFFICE = frozenset((
     "Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage", "OperationOutcome", "Group",
     "CapabilityStatement", "Questionnaire", "StructureDefinition", "ValueSet", "CodeSystem", "Subscription", "AuditEvent", "Provenance",
     "Device", "Endpoint", "HealthcareService", "Appointment", "Slot", "Schedule", "Account", "Claim", "ExplanationOfBenefit",
@@ -78,7 +78,7 @@ class Teller:
         self._by, self._apart, resource = entry, [], entry.resource
         self.left_out |= set(entry.beside)
         label = f"{element_words(entry.kind).capitalize()}: "
-        with self._quiet(entry.kind in _OFFICE):
+        with self._quiet(entry.kind in OFFICE):
             if entry.kind == "Binary":
                 return [] if any(resource is one for one in self._told) else [label + self._attachment(resource)]
             said = join([self._resource(resource), f"subject: {subject}" if subject else ""])

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medgemma_app.inputs.cda import read_embedded
-from medgemma_app.inputs.demographics import SEXES, Demographics, can_choose, several_births_or_sexes
+from medgemma_app.inputs.cda import read_embedded, refuse_other_patients
+from medgemma_app.inputs.demographics import MOST_COMPARED, SEXES, Demographics, can_choose, several_births_or_sexes
 from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, Reading, counted
@@ -101,7 +101,8 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
         lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
     left_out["messages of other patients"] += len(read) - len(chosen)
     is_clinical = text_is_clinical("\n".join(entry.said for entry in entries))
-    patients = [part.patient for part in chosen]
+    patients = list(dict.fromkeys(part.patient for part in chosen))
+    refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients[:MOST_COMPARED], name)
     return Reading(list(lines.values()), "HL7 v2", is_clinical, counted(left_out), patients=patients)
 
 

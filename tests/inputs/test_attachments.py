@@ -87,6 +87,19 @@ def test_an_attachment_of_another_patient_is_refused_or_left_out_where_one_is_ch
 
 
 @pytest.mark.parametrize("called", [None, "111"])
+@pytest.mark.parametrize("said", ["MRN: 222", "Patient name: Bob Jones", "DOB: 1950-02-01", "MRN: 111\nHIV positive\nMRN: 222"])
+def test_a_text_within_a_record_that_names_another_patient_is_refused(said, called):
+    text = "OBX|2|TX|1^Letter||{}||||||F".format(said.replace("\n", "\\.br\\"))
+    for record in (
+        bundle(ANN, {**COUGH, "note": [{"text": said}]}),
+        message(SMITH, GLUCOSE, text),
+        document(SMITH, said=said.replace("\n", "<br/>")),
+    ):
+        with pytest.raises(InputError, match=r"2 patients; give one file for each($| \()"):
+            read(record, patient=called)
+
+
+@pytest.mark.parametrize("called", [None, "111"])
 @pytest.mark.parametrize(
     "record",
     [

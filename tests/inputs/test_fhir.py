@@ -353,6 +353,13 @@ def test_one_patient_in_several_ways_is_one(tmp_path: Path, record: dict[str, An
     assert SAID in load_notes(write(tmp_path, record))
 
 
+@pytest.mark.parametrize("kind", ["FamilyMemberHistory", "RelatedPerson", "Practitioner"])
+def test_the_birth_date_of_somebody_else_makes_no_other_patient(tmp_path: Path, kind: str) -> None:
+    other = {"resourceType": kind, "bornDate": "1940", "birthDate": "1940-01-01", "relationship": concept("mother")}
+    record = bundle(patient("a", birthDate="1970-01-01"), condition(SAID, "Patient/a"), other)
+    assert "1940" in load_notes(write(tmp_path, record))
+
+
 def test_a_subject_who_is_not_the_patient_is_told(tmp_path: Path) -> None:
     apgar = {"resourceType": "Observation", "code": concept("Apgar"), "valueInteger": 9,
              "subject": {"reference": "RelatedPerson/r", "display": "newborn"}}  # fmt: skip
