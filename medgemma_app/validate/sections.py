@@ -4,8 +4,8 @@ A heading is at the start of a line, alone or before a colon or dash, and may be
 of a sentence it may also be within a line. Only the best-ranked name of a section in the text opens it: "P: 72" among the vital
 signs is not the plan if there is a heading PLAN, and "Medications" under PLAN is not the history if there is a heading SUBJECTIVE.
 
-Sections that the caller names are known by their names and by those that ``data/synonyms.txt`` lists beside them. A heading in capitals
-that is none of these ends the section before it.
+Sections that the caller names are known by their names and by the synonyms in ``data/synonyms.txt``. Any other heading in capitals ends
+the section before it.
 """
 
 from __future__ import annotations

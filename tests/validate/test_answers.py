@@ -77,7 +77,7 @@ def test_a_text_that_speaks_of_the_task_only_is_a_refusal(text):
         "Clinical history was not provided.",
     ],
 )
-def test_what_clinicians_cannot_do_or_ask_for_is_no_refusal(sentence):
+def test_what_clinicians_cannot_do_or_ask_for_is_not_a_refusal(sentence):
     assert "refusal" not in errors(report(impression=sentence)) | errors(note(subjective=sentence)) | errors(note(plan=sentence))
 
 
@@ -91,7 +91,7 @@ def test_what_clinicians_cannot_do_or_ask_for_is_no_refusal(sentence):
         f"I cannot provide medical advice. {FINDINGS} No effusion is seen. The bones are intact. The aorta is tortuous.",
     ],
 )
-def test_words_around_an_answer_are_no_refusal(text):
+def test_words_around_an_answer_are_not_a_refusal(text):
     assert "refusal" not in errors(text)
 
 
@@ -166,12 +166,12 @@ def test_what_a_template_left_behind_is_an_error(left):
         "Costs $50",
     ],
 )
-def test_brackets_around_an_answer_are_no_placeholder(written):
+def test_brackets_around_an_answer_are_not_a_placeholder(written):
     assert "unfilled-template" not in errors(note(plan=f"Rest. {written}"))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in prompt_paths() if path.stem != "locate"])
-def test_the_lines_of_the_prompts_are_no_answer(name):
+def test_the_lines_of_the_prompts_are_not_an_answer(name):
     file = read_prompt(name)
     said = {head.lower(): text for head, _, text in (line.partition(": ") for line in file.text.splitlines()) if head.isupper()}
     assert {*said} == set(file.sections)
@@ -183,7 +183,7 @@ def test_the_lines_of_the_prompts_are_no_answer(name):
         assert {issue.code for issue in found.errors} == {"unfilled-template"}, head
 
 
-def test_an_instruction_of_the_prompt_is_no_answer_wherever_it_stands():
+def test_an_instruction_of_the_prompt_is_not_an_answer_wherever_it_stands():
     assert "unfilled-template" in errors(note(plan="Rest. Use only what the notes say."))
     assert "unfilled-template" not in errors(report(impression="There is no prior image. No acute disease."))
 
@@ -204,6 +204,6 @@ Keep the name of the client out of every section of it, please."""
         ("Write.", False),
     ],
 )
-def test_the_lines_of_a_prompt_of_the_users_own_are_no_answer(data, echo):
+def test_the_lines_of_a_prompt_of_the_users_own_are_not_an_answer(data, echo):
     found = validate_soap(f"DATA: {data}\nPLAN: Rest.", sections=("data", "plan"), prompt=DAP)
     assert ("unfilled-template" in {issue.code for issue in found.errors}) == echo

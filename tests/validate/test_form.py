@@ -99,11 +99,11 @@ def test_a_note_as_clinicians_write_it_has_no_issue(text):
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t", "<eos>", "<end_of_turn>\n"])
-def test_no_text_is_no_answer(text):
+def test_no_text_is_not_an_answer(text):
     assert codes(text) == [("error", "no-answer")]
 
 
-def test_sections_without_a_word_are_no_answer():
+def test_sections_without_a_word_are_not_an_answer():
     assert note_codes({}) == note_codes({"plan": " "}) == [("error", "no-answer")]
 
 
@@ -136,7 +136,7 @@ def test_a_control_token_is_named_with_its_place(token):
     ["!!!! ???? ####", "1 2 3 4 5", "@@ a# $$% ^^& ok (*)(*) {}{}{}", "x" + "ab" * 40, "The lungs are cleаr.",
      "эффузия the 心脏 lungs клиника is"],
 )  # fmt: skip
-def test_text_that_is_no_language_is_gibberish(text):
+def test_text_in_no_language_is_gibberish(text):
     assert ("error", "gibberish") in codes(text)
 
 
@@ -148,7 +148,7 @@ def test_text_that_is_no_language_is_gibberish(text):
              "肺野は clear です。αブロッカーを継続。",
              "ผู้ป่วยมีอาการไอและมีเสมหะมาสามวันไม่มีไข้ไม่มีอาการเจ็บหน้าอกและไม่มีหายใจลำบากรับประทานยา amoxicillin", "السعال منذ ثلاثة أيام. SpO2 98%."]
 )  # fmt: skip
-def test_another_language_is_no_gibberish(text):
+def test_another_language_is_not_gibberish(text):
     assert ("error", "gibberish") not in codes(report(text, text))
 
 
@@ -269,7 +269,7 @@ def test_a_section_of_one_word_is_not_empty(body):
     assert ("error", "empty-section") not in codes(report(findings=body))
 
 
-def test_an_empty_section_is_no_error_where_another_of_its_name_has_words():
+def test_an_empty_section_is_not_an_error_where_another_of_its_name_has_words():
     assert codes(f"FINDINGS:\n{report()}") == []
 
 

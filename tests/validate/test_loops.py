@@ -50,7 +50,7 @@ def test_a_loop_is_found_whatever_its_length_and_where_it_stops(words):
         "Motor 5/5 5/5 5/5 5/5 (deltoid, biceps, triceps, grip). " + FINDINGS,
     ],
 )
-def test_what_real_texts_repeat_is_no_loop(text):
+def test_what_real_texts_repeat_is_not_a_loop(text):
     assert "repetition" not in codes(text)
 
 
@@ -112,6 +112,6 @@ def test_a_loop_is_seen_as_it_forms(phrase):
         "normal " * 20,
     ],
 )
-def test_what_may_still_end_is_no_loop(text):
+def test_what_may_still_end_is_not_a_loop(text):
     watch = LoopWatch()
     assert not any(watch.feed(piece) for piece in pieces(text))

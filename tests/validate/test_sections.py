@@ -64,14 +64,14 @@ def test_the_text_may_follow_its_heading_on_the_same_line(heading):
         "FINDINGS ARE CONSISTENT WITH PNEUMONIA",
     ],
 )
-def test_a_sentence_that_begins_like_a_heading_is_none(line):
+def test_a_sentence_that_begins_like_a_heading_is_not_one(line):
     assert parse_findings(line) == {}
 
 
 @pytest.mark.parametrize(
     "line", ["Plan to follow up in a week.", "P: 72", "P: 72 bpm, regular", "S/P cholecystectomy", "A and O x3", "plan"]
 )
-def test_a_line_of_a_note_that_begins_like_a_heading_is_none(line):
+def test_a_line_of_a_note_that_begins_like_a_heading_is_not_one(line):
     assert parse_soap(line) == {}
 
 
@@ -202,7 +202,7 @@ HPI_NOTE = (
 )
 
 
-def test_an_item_of_the_plan_is_no_heading():
+def test_an_item_of_the_plan_is_not_a_heading():
     found = parse_soap(HPI_NOTE)
     assert found["plan"] == "1. Imaging: none.\nMedications: inhaler.\n2. Labs: none."
     assert (found["subjective"], found["objective"]) == ("HPI\nCough.", "Physical Examination\nWheeze.")
