@@ -10,7 +10,7 @@ from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
-from medgemma_app.validate import medications, narrative, person, values
+from medgemma_app.validate import medications, patient, values
 from medgemma_app.validate.answers import refusal, unfilled_template, unhelpful
 from medgemma_app.validate.core import Check, Issue, Text, Validation, run, sentence_spans
 from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, stopped, truncated
@@ -171,11 +171,11 @@ def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english
 _FORM: tuple[Check, ...] = (
     special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
 )  # fmt: skip
-_PERSON = tuple(map(_with_source, (person.wrong_sex, person.wrong_age)))
-_CONTENT: tuple[Check, ...] = (invented_prior, unscaled_measurement, wrong_side, *_PERSON)
+_PATIENT = tuple(map(_with_source, (patient.wrong_sex, patient.wrong_age)))
+_CONTENT: tuple[Check, ...] = (invented_prior, unscaled_measurement, wrong_side, *_PATIENT)
 _AGAINST_SOURCE: tuple[Check, ...] = (
     *map(_with_source, (values.invented_value, medications.dose_mismatch)),
-    *_PERSON,
+    *_PATIENT,
     _with_source(medications.unnamed_medication),
-    *(_with_source(check, in_english=True) for check in (narrative.unmentioned_exam, narrative.unmentioned_denial)),
+    *(_with_source(check, in_english=True) for check in (patient.unmentioned_exam, patient.unmentioned_denial)),
 )
