@@ -6,6 +6,7 @@ Nothing here imports mlx_vlm: errors of usage and input are reported before the 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -140,7 +141,7 @@ def findings(
 
 
 @app.command(cls=Command)
-@collected
+@partial(collected, without={"study"})
 def soap(
     run: RunOptions,
     notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of a visit, folders of them, or - for standard input.")],

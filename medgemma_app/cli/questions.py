@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import LocateReport, Report
 
 NO_INPUT = "question"  # the name of the study where a question comes without files
-FOR_REPORTS = {"subject", "batch_size", "jobs"}  # options that an answer to one question has no use for
+FOR_REPORTS = {"subject", "study", "batch_size", "jobs"}  # options that an answer to one question has no use for
 
 
 @partial(collected, without=FOR_REPORTS)

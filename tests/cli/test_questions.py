@@ -206,9 +206,12 @@ def test_a_prompt_that_does_not_fit_is_one_line_before_the_model_is_loaded(medge
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--repetition-penalty", "--subject", "--jobs", "--batch-size"])
-def test_an_answer_to_one_question_has_no_options_that_it_cannot_use(medgemma, scan, option):
-    result = medgemma("locate", scan, "rib", option, "2")
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [*(("locate SCAN rib", option) for option in ("--repetition-penalty", "--subject", "--study", "--jobs")), ("soap SCAN", "--study")],
+)
+def test_a_command_has_no_options_that_it_cannot_use(medgemma, scan, command, option):
+    result = medgemma(*command.replace("SCAN", scan).split(), option, "2")
     assert (result.exit_code, result.loads, f"No such option: {option}" in result.stderr) == (2, 0, True)
 
 
