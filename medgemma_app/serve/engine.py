@@ -196,6 +196,7 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
     def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: TokenQueue | None = None) -> TokenQueue:
         """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
         answer = answer or TokenQueue()
+        answer.row = Decoding(self.processor, [], options)
         processors = self.served.loaded.processors(options)
         arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options, logits_processors=processors)
         self.requests.put(QueuedGenerationRequest(answer, {"ids": ids, "images": images}, prompt_tokens=len(ids), args=arguments))
@@ -294,11 +295,13 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
 
     def _stream_text(self, info: dict[str, Any], token: int, finish_reason: Any) -> str:
         """The text of a token as everywhere in this package; mlx-vlm's server has a second way of its own."""
-        row = info.setdefault("row", Decoding(self.processor, [], Options()))
+        answer, row = info["rqueue"], info["rqueue"].row
         try:
             text = "" if finish_reason == "stop" else str(row.decode(token, 0.0).text)
         except GenerationError as error:
-            info["rqueue"].put(error)
-            info["rqueue"].closed = True
+            answer.put(error)
+            answer.closed = True
             return ""
+        if row.looping:
+            answer.ending = finish_reason = "repetition"
         return text + "".join(last.text for last in row.end(finish_reason)) if finish_reason else text

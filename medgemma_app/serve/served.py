@@ -34,9 +34,18 @@ MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
 class TokenQueue(Queue[Any]):
     """The tokens of one request, as the engine generates them. Closing the queue ends the request before the next token."""
 
+    row: Decoding  # the same tokens with their texts, for the chat endpoint
+
     def __init__(self) -> None:
         super().__init__()
         self.closed = self._ended = False
+        self.ending: FinishReason | None = None
+
+    def put(self, item: Any, *_: Any) -> None:
+        """Adds a token, an error, or None for the end. Where ``ending`` is set, the answer ends with this token and for that reason."""
+        if self.ending is not None and hasattr(item, "token"):
+            item.finish_reason, self.closed = self.ending, True
+        super().put(item)
 
     def __iter__(self) -> TokenQueue:
         return self

@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
 from medgemma_app.serve.engine import Engine, FairBatchGenerator
 from medgemma_app.serve.served import ServedModel
+from medgemma_app.validate.loops import LoopWatch
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,25 @@ def test_an_answer_gets_as_much_time_as_what_is_read_beside_it(client, monkeypat
     tokens_between = [tokens.count("token") for tokens in " ".join(done).split("slow")[1:-1]]
     assert len(tokens_between) > 5
     assert set(tokens_between[1:]) == {10}
+
+
+@pytest.mark.parametrize(("format", "reason", "tokens"), [("text", "repetition", 5), ("json_object", "length", 9)])
+def test_a_chat_that_repeats_itself_ends_as_in_the_local_model_but_not_one_with_a_schema(client, monkeypatch, format, reason, tokens):
+    watched = Counter()
+
+    def feed(watch, text):
+        watched[watch] += 1
+        return watched[watch] >= 5
+
+    monkeypatch.setattr(LoopWatch, "feed", feed)
+    body = chat("Left or right?", model=client.engine.served.id, max_tokens=9, response_format={"type": format})
+    whole = client.post("/v1/chat/completions", json=body).json()
+    assert (whole["choices"][0]["finish_reason"], whole["usage"]["completion_tokens"]) == (reason, tokens)
+    stream = client.post("/v1/chat/completions", json=body | {"stream": True}).text
+    chunks = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
+    assert chunks[-1]["choices"][0]["finish_reason"] == reason
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == whole["choices"][0]["message"]["content"]
+    until(lambda: not client.engine._active)
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
