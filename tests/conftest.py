@@ -55,21 +55,12 @@ def real_model():
 
 
 @pytest.fixture(scope="session")
-def demo_server():
+def client():
     """A client of ``medgemma serve`` with the demo, which runs until the last test."""
     from serving import running
 
     with running("demo") as client:
         yield client
-
-
-@pytest.fixture
-def client(demo_server):
-    """The same, ready for chats also where another server has run in this process."""
-    from medgemma_app.serve.app import serve_chats
-
-    serve_chats(demo_server.engine)
-    return demo_server
 
 
 @pytest.fixture

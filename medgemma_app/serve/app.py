@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,7 +116,7 @@ class Service:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         # mlx-vlm's chat endpoint waits for tokens in the event loop's default threads, of which there are too few by default.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * MOST_REQUESTS + (os.cpu_count() or 1)))
-        serve_chats(self.engine)
+        serve_chats()
         self.readers.start()
         yield
         self.engine.stop()
@@ -178,7 +179,13 @@ class Service:
         asked = await self._thread(request, lambda: served.ask(body.turns, body.system, body.options))
         usage = {"include_usage": body.include_usage}
         working = complete(
-            asked, request, model=body.model, stream=body.stream, logprobs=body.logprobs, stream_options=usage if body.stream else None
+            self.engine,
+            asked,
+            request,
+            model=body.model,
+            stream=body.stream,
+            logprobs=body.logprobs,
+            stream_options=usage if body.stream else None,
         )
         if not body.stream:
             return await present(request, working, asked.answer.close)
@@ -217,18 +224,32 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)
 
 
-def serve_chats(engine: Engine) -> None:
-    """Makes mlx-vlm's chat endpoint use ``engine`` in this process.
+ENGINE: ContextVar[Engine] = ContextVar("engine")  # that answers the current request; a process may have several servers
+
+
+class CurrentEngine:
+    """What mlx-vlm's chat endpoint uses in place of a generator of its own: the engine in whose context it is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(ENGINE.get(), name)
+
+
+def serve_chats() -> None:
+    """Makes mlx-vlm's chat endpoint use ENGINE.
 
     The endpoint reads its dependencies from module globals that ``register_routes`` sets; the routes themselves are not used.
     """
-    own = {"get_cached_model": lambda *_, **__: (engine.model, engine.processor, engine.config), "apply_chat_template": lambda *_, **__: ""}
+    current = runtime.response_generator = CurrentEngine()
+    own = {
+        "get_cached_model": lambda *_, **__: (current.model, current.processor, current.config),
+        "apply_chat_template": lambda *_, **__: "",
+    }
     register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
-    runtime.response_generator = engine
 
 
-async def complete(asked: PendingChat, request: Request, **body: Any) -> Any:
+async def complete(engine: Engine, asked: PendingChat, request: Request, **body: Any) -> Any:
     """mlx-vlm's response to a chat request, complete or as a stream of events. ``body`` holds none of the user's text."""
+    ENGINE.set(engine)
     PENDING_CHAT.set(asked)
     asking = [{"role": "user", "content": "see the request"}]
     # An empty context_management keeps the endpoint from summarising long conversations.

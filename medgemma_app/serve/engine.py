@@ -43,11 +43,7 @@ if TYPE_CHECKING:
 
 
 class Draws:
-    """Draws the next token of every row by that row's own options.
-
-    A batch has one sampler for all rows but a list of logits processors for each. They are called row by row, right before
-    the sampler: so a row's first processor says how it is to be drawn.
-    """
+    """Draws every row's next token by its own options, which its first logits processor states right before the one sampler is called."""
 
     def __init__(self) -> None:
         self._rows: list[_PositionedTargetSampler | None] = []
@@ -69,13 +65,10 @@ class Draws:
         rows, self._rows = self._rows[-len(positions) :], []
         if not any(rows):
             return mx.argmax(logprobs, axis=-1)
-        drawn = [
-            mx.argmax(logprobs[at : at + 1], axis=-1)
-            if row is None
-            else row.sample_target(logprobs[at : at + 1], row_ids=[0], positions=[positions[at]])
-            for at, row in enumerate(rows)
-        ]
-        return mx.concatenate(drawn)
+        single = [(row, logprobs[at : at + 1], positions[at]) for at, row in enumerate(rows)]
+        return mx.concatenate(
+            [row.sample_target(own, row_ids=[0], positions=[position]) if row else mx.argmax(own, axis=-1) for row, own, position in single]
+        )
 
 
 PIECE = 64  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
@@ -95,8 +88,7 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
     def adopt(cls, generator: BatchGenerator, image_token: int) -> None:
         """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
         generator.__class__ = cls
-        generator.image_token, generator.reading = image_token, []
-        generator.passed, generator.decoded, generator.owed = 0, True, 0.0
+        vars(generator).update(image_token=image_token, reading=[], passed=0, decoded=True, owed=0.0)
 
     @property
     def has_work(self) -> bool:
@@ -128,8 +120,8 @@ class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
             prompt.prompt_step()
             mx.eval([cache.state for cache in prompt.prompt_cache])  # a GPU would compute it later, and its time would not be counted
             return
-        how = {"compute_logprobs": self.compute_logprobs, "top_logprobs_k": self.top_logprobs_k}
-        self._extend_generation_batch(prompt.generate(self.sampler, self.tokenizer.stopping_criteria, **how))
+        stops = self.tokenizer.stopping_criteria
+        self._extend_generation_batch(prompt.generate(self.sampler, stops, self.compute_logprobs, self.top_logprobs_k))
         self.reading.remove(prompt)
         mx.clear_cache()
 
@@ -182,10 +174,9 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._load = partial(LoadedModel.load, model, revision=revision, align=True, progress=progress, adapter=adapter)
         self._id = ALIASES.get(model, model)
         self.most = most or 0
-        self._draws = Draws()
+        self._draws, self._active = Draws(), dict[int, dict[str, Any]]()
         self._waiting = list[QueuedGenerationRequest]()  # in the order in which they came
         self._passed = 0  # requests that were taken in since the first in that order was
-        self._active: dict[int, dict[str, Any]] = {}
         super().__init__(model)
 
     @property
@@ -260,11 +251,11 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
             return False
         start = time.monotonic()
         try:
-            fed["inputs_embeds"] = self.served.loaded.embed(Prompt(fed["images"]), fed["ids"])
-            mx.eval(fed["inputs_embeds"])
+            mx.eval(embeddings := self.served.loaded.embed(Prompt(fed["images"]), fed["ids"]))
         except (MedGemmaError, RuntimeError) as error:
             answer.put(error)
             return False
+        fed["inputs_embeds"] = embeddings
         if self._active:
             self._batch.owed = max(self._batch.owed, time.monotonic() - start)
         return True

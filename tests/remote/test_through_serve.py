@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("client")
 
 
 @pytest.fixture(scope="module")
-def url(demo_server):
-    return str(demo_server.base_url.join("/v1"))
+def url(client):
+    return str(client.base_url.join("/v1"))
 
 
 @pytest.fixture(scope="module")

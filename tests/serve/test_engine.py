@@ -173,6 +173,18 @@ def test_an_answer_gets_as_much_time_as_what_is_read_beside_it(client, monkeypat
     assert set(tokens_between[1:]) == {10}
 
 
+def test_a_second_server_of_the_process_answers_with_its_own_engine(client, tiny_folder, monkeypatch):
+    body = chat("Left or right?", model=client.engine.served.id, max_tokens=5)
+    wanted = client.post("/v1/chat/completions", json=body).json()["choices"]
+    with running(str(tiny_folder)) as second:
+        for each in (client, second):
+            other = second if each is client else client
+            with monkeypatch.context() as patched:
+                patched.setattr(other.engine, "submit", lambda *_: pytest.fail("the other server's engine was asked"))
+                assert each.post("/v1/chat/completions", json=body).json()["choices"] == wanted
+    assert client.post("/v1/chat/completions", json=body).json()["choices"] == wanted
+
+
 @pytest.mark.parametrize(("format", "reason", "tokens"), [("text", "repetition", 5), ("json_object", "length", 9)])
 def test_a_chat_that_repeats_itself_ends_as_in_the_local_model_but_not_one_with_a_schema(client, monkeypatch, format, reason, tokens):
     watched = Counter()

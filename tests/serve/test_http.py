@@ -209,10 +209,10 @@ def test_the_description_says_where_a_key_is_asked_for():
 
 
 @pytest.fixture(scope="module")
-def described(demo_server):
+def described(client):
     import schemathesis
 
-    return schemathesis.openapi.from_url(f"{demo_server.base_url}/openapi.json")
+    return schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")
 
 
 @pytest.mark.parametrize("valid", [True, False], ids=["as described", "not as described"])
