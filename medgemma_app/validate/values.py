@@ -14,7 +14,7 @@ MOST_ISSUES = 20
 # "half a tablet of the fifty", "two 500 mg tablets": the dose may be a fraction or a multiple of a number in the source.
 _COUNTED = re.compile(r"(?i)(?:½|\b(?:half|two|three|four|[2-4]))\b[^.\n]{0,40}\b(?:tablets?|tabs?|pills?|capsules?|caps)\b")
 _PARTS = (2, 1 / 2, 1 / 3, 1 / 4)
-_DIRECTLY = re.compile(r"(?i)[ \t:(-]*(?:(?:tablets?|tabs?|capsules?|caps?|po|oral|iv|at|dose)[ \t:(-]*)?")  # between a drug and its dose
+_DIRECTLY = re.compile(r"(?i)[ \t:(-]*(?:(?:tablets?|tabs?|capsules?|caps?|po|oral|iv|at|to|dose)[ \t:(-]*)?")  # from drug to dose
 _TO_DRUG, _HOTTEST = 30, 50  # characters; degrees Celsius
 # Words before a value that is not in the source because nobody measured or gave it: a limit, goal, total, change or conversion.
 _DERIVED_BEFORE = re.compile(

@@ -75,6 +75,7 @@ def test_a_vital_sign_that_nobody_measured_is_an_error_and_a_dose_that_may_be_a_
         ("Amoxicillin 500 mg.", "Amoxicillin 875 mg twice a day.", "875 mg"),
         ("Amoxicillin 500 mg.", "Start Amoxil tablets 875 mg. Amoxicillin 875 mg BID, cetirizine 10 mg.", "875 mg"),
         ("Amoxicillin 500 mg.", "Amoxicillin 875 mg, then amoxicillin 250 mg.", None),
+        ("Amoxicillin 500 mg.", "Amoxicillin 250 mg. Increase amoxicillin to 875 mg.", None),
         ("Amoxicillin 500 mcg.", "Amoxicillin 875 mg.", None),
         ("Amoxicillin 500 mg.", "Amoxicillin, cetirizine 10 mg.", None),
         ("Amoxicillin 500 mg.", "No amoxicillin. Cetirizine 10 mg.", None),
