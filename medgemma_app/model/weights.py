@@ -156,16 +156,15 @@ def apply_adapter(model: Any, folder: str | Path) -> dict[str, str]:
     path = Path(folder).expanduser()
     try:
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        file = path / ("adapter_model.safetensors" if "peft_type" in config else "adapters.safetensors")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
         if "peft_type" in config:
-            file = path / "adapter_model.safetensors"
             _apply_peft(model, config, file)
         else:
             from mlx_vlm.trainer.peft.utils import apply_lora_layers
 
-            file = path / "adapters.safetensors"
             apply_lora_layers(model, path)
             model.eval()
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
     except MedGemmaError:
         raise
     except FileNotFoundError as error:
@@ -173,7 +172,7 @@ def apply_adapter(model: Any, folder: str | Path) -> dict[str, str]:
         raise ModelError(f"the adapter {path.name} lacks {missing}; give the folder that holds adapter_config.json") from error
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(f"the adapter {path.name} does not fit this model: {reason[:200]}") from error
+        raise ModelError(f"the adapter {path.name} does not fit this model: {reason[:200]}; load the model it was trained on") from error
     return {"name": path.name, "sha256": digest}
 
 
@@ -197,10 +196,15 @@ def _apply_peft(model: Any, config: Mapping[str, Any], file: Path) -> None:
     modules = dict(model.named_modules())
     changed = []
     for path, parts in layers.items():
-        name, rank = path.removesuffix("."), parts["A"].shape[0]
+        name = path.removesuffix(".")
+        if name not in modules or {"A", "B"} - parts.keys():
+            raise ValueError(f"{name} is not in the model, or not whole in the adapter")
+        rank = parts["A"].shape[0]
         scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
         kind = DoRALinear if "magnitude_vector" in parts else LoRALinear
         layer = kind.from_base(modules[name], r=rank, scale=scale)
+        if (layer.lora_a.shape, layer.lora_b.shape) != (parts["A"].T.shape, parts["B"].T.shape):
+            raise ValueError(f"{name} has another size")
         layer.lora_a, layer.lora_b = parts["A"].T, parts["B"].T
         if "magnitude_vector" in parts:
             layer.m = parts["magnitude_vector"].flatten()

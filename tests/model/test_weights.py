@@ -94,13 +94,11 @@ def test_float16_weights_are_computed_in_bfloat16(tiny_folder, tmp_path):
 def text_only(tiny_folder, tmp_path_factory):
     """As MedGemma 27B text is published: one config, no vision tower, no image processor."""
 
-    def names(name):
-        return name.removeprefix("language_model.") if name.startswith("language_model.") else ""
-
     def config(written):
         return {**written["text_config"], "model_type": "gemma3_text", "eos_token_id": [1, 5]}
 
-    folder = saved_as(tiny_folder, tmp_path_factory.mktemp("text") / "text-only", names, config=config)
+    target = tmp_path_factory.mktemp("text") / "text-only"
+    folder = saved_as(tiny_folder, target, lambda name: name.removeprefix("language_model.") * ("language" in name), config=config)
     for name in ("preprocessor_config.json", "processor_config.json"):
         (tmp_path_factory.getbasetemp() / folder / name).unlink()
     return MedGemma.load(folder)
@@ -109,11 +107,8 @@ def text_only(tiny_folder, tmp_path_factory):
 @pytest.mark.parametrize("vision", [{}, {"vision_config": None}], ids=["configured", "null"])
 def test_a_multimodal_checkpoint_without_its_vision_weights_is_text_only(tiny_folder, tiny_model, tmp_path, vision):
     """As mlx-lm's conversions are."""
-
-    def names(name):
-        return name if name.startswith("language_model.") else ""
-
-    model = MedGemma.load(saved_as(tiny_folder, tmp_path / "blind", names, config=lambda written: written | vision))
+    folder = saved_as(tiny_folder, tmp_path / "blind", lambda name: name * ("language" in name), config=lambda written: written | vision)
+    model = MedGemma.load(folder)
     assert model.generate(READ, SHORT).token_ids == tiny_model.generate(READ, SHORT).token_ids
     with pytest.raises(ModelError, match="cannot see pictures"):
         model.generate(LOOK)
@@ -190,8 +185,7 @@ def test_a_quantised_checkpoint_is_what_was_quantised(wide, tmp_path, config, pr
 def test_a_quantised_output_layer_of_its_own_is_kept(wide, tmp_path):
     quantised(wide, tmp_path / "quantised", keep_head=True, config=affine(4))
     file = tmp_path / "quantised" / "model.safetensors"
-    weights = mx.load(str(file))
-    own = mx.zeros_like(weights["language_model.lm_head.weight"])
+    own = mx.zeros_like((weights := mx.load(str(file)))["language_model.lm_head.weight"])
     mx.save_safetensors(str(file), weights | {"language_model.lm_head.weight": own}, metadata={"format": "mlx"})
     language = MedGemma.load(str(file.parent))._loaded.model.language_model
     assert mx.array_equal(language.lm_head.weight, own)
@@ -201,9 +195,9 @@ def test_a_quantised_output_layer_of_its_own_is_kept(wide, tmp_path):
 TARGETS = ["language_model.model.layers.0.self_attn.q_proj", "language_model.model.layers.5.mlp.down_proj"]
 
 
-def adapter(folder, *, names=str, magnitudes=False, **config):
+def adapter(base, folder, *, names=str, magnitudes=False, **config):
     """A random LoRA as PEFT saves it, for two layers of the text model."""
-    random, weights = np.random.default_rng(5), load_file(folder.parent / "base.safetensors")
+    random, weights = np.random.default_rng(5), load_file(base / "model.safetensors")
     saved = {}
     for target in TARGETS:
         out, into = weights[f"{target}.weight"].shape
@@ -240,10 +234,9 @@ def merged(weights, parts, scale):
     ids=["LoRA", "rsLoRA", "DoRA", "names of transformers 5"],
 )
 def test_an_adapter_is_what_merging_it_gives(tiny_folder, tiny_model, tmp_path, how, scale):
-    shutil.copy(tiny_folder / "model.safetensors", tmp_path / "base.safetensors")
-    folder, parts = adapter(tmp_path / "adapter", **how)
+    folder, parts = adapter(tiny_folder, tmp_path / "adapter", **how)
     other = shutil.copytree(tiny_folder, tmp_path / "merged")
-    save_file(merged(load_file(tmp_path / "base.safetensors"), parts, scale), other / "model.safetensors")
+    save_file(merged(load_file(tiny_folder / "model.safetensors"), parts, scale), other / "model.safetensors")
     adapted, wanted = MedGemma.load(str(tiny_folder), adapter=folder), MedGemma.load(str(other))
     given = [list(model.stream(LOOK, SHORT)) for model in (adapted, wanted, tiny_model)]
     ids = [[token.id for token in tokens] for tokens in given]
@@ -256,8 +249,7 @@ def test_an_adapter_is_what_merging_it_gives(tiny_folder, tiny_model, tmp_path, 
 
 
 def test_an_adapter_fits_quantised_weights(wide, tmp_path):
-    shutil.copy(wide / "model.safetensors", tmp_path / "base.safetensors")
-    folder, _ = adapter(tmp_path / "adapter")
+    folder, _ = adapter(wide, tmp_path / "adapter")
     quantised(wide, tmp_path / "quantised", keep_head=False, config=affine(8))
     close, base = MedGemma.load(str(tmp_path / "quantised"), adapter=folder), MedGemma.load(str(wide), adapter=folder)
     first = [next(model.stream(LOOK, SHORT)).logprob for model in (close, base)]
@@ -281,20 +273,28 @@ def test_an_adapter_of_mlx_vlm_is_loaded_by_mlx_vlm(tiny_folder, tiny_model, tmp
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("config", "change", "message"),
     [
-        ({"peft_type": "IA3"}, "IA3, which is not supported"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save, which is not supported"),
-        ({"lora_alpha": None}, "does not fit this model"),
+        ({"peft_type": "IA3"}, None, "IA3, which is not supported"),
+        ({"modules_to_save": ["lm_head"]}, None, "modules_to_save, which is not supported"),
+        ({"lora_alpha": None}, None, "does not fit this model"),
+        ({}, lambda name, value: (name, value[:, :4].copy()), "has another size; load the model it was trained on"),
+        ({}, lambda name, value: (name.replace("layers.0", "layers.9"), value), "not in the model"),
+        ({}, lambda name, value: (name.replace("lora_B", "lora_A"), value), "not whole in the adapter"),
     ],
 )
-def test_an_adapter_that_cannot_be_used_says_why(tiny_folder, tmp_path, config, message):
-    shutil.copy(tiny_folder / "model.safetensors", tmp_path / "base.safetensors")
-    folder, _ = adapter(tmp_path / "adapter", **config)
+def test_an_adapter_that_cannot_be_used_says_why(tiny_folder, tmp_path, config, change, message):
+    folder, _ = adapter(tiny_folder, tmp_path / "adapter", **config)
+    if change:
+        weights = load_file(folder / "adapter_model.safetensors")
+        save_file(dict(change(*item) for item in weights.items()), folder / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=message):
         MedGemma.load(str(tiny_folder), adapter=folder)
 
 
-def test_a_folder_without_an_adapter_says_what_is_missing(tiny_folder, tmp_path):
-    with pytest.raises(ModelError, match=r"lacks adapter_config\.json"):
-        MedGemma.load(str(tiny_folder), adapter=tmp_path)
+@pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_folder_without_an_adapter_says_what_is_missing(tiny_folder, tmp_path, missing):
+    folder, _ = adapter(tiny_folder, tmp_path / "adapter")
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=f"lacks {missing}; give the folder"):
+        MedGemma.load(str(tiny_folder), adapter=folder)
