@@ -48,7 +48,7 @@ _NAME = "|".join(f"(?P<{kind.replace(' ', '_')}>{words})" for kind, words in _NA
 _SEPARATOR = r"[*_ ]*(?:[:#=|;][ *_|\t]*|[ \t]+[–—-][ \t]+)"
 _NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z]|one|two|three|four|five)\b"
 _LABELLED = (
-    re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}(?:is )?){_VALUE_OF_ID}"),
+    re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}){_VALUE_OF_ID}"),
     re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
     re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?P<said>[^\n]{{2,80}})"),
     re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?P<said>[^\n]{{2,80}})"),
@@ -80,9 +80,7 @@ _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
 # Fields that stand beside the name of a drug, or of somebody else.
 _NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|title|role|npi|specialty"
 _OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
-_END_OF_NAME = re.compile(
-    rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |,(?=\W*(?:\d|$))|\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]"
-)
+_END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
 _TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii")
 _CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
 _NOBODY = re.compile(r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not)\b")
@@ -92,7 +90,7 @@ _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])
 
 def kind_of_key(key: str) -> str:
     """The kind of a key of JSON, or of the heading of a column: "id mrn", "born", "name own", "name"; "" if it is not about a patient."""
-    words = key_words(key).rstrip("_. #:") + "#" * key.rstrip().endswith("#")
+    words = key_words(key).rstrip("_. :")
     if found := re.fullmatch(_ID, words, re.IGNORECASE):
         return _register(found)
     if re.fullmatch(_BORN, words, re.IGNORECASE):
@@ -142,7 +140,7 @@ def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> boo
         return True
     # The nearest line above without a value, unless a blank line stands between.
     lines = reversed(above.rstrip().split("\n"))
-    heading = next((one for one in lines if not one.strip() or (_HEADING.fullmatch(one) and len(one.split()) < 5)), "")
+    heading = next((one for one in lines if not one.strip() or (_HEADING.fullmatch(one))), "")
     return who.search(heading) is not None
 
 

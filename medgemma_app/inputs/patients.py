@@ -146,14 +146,12 @@ def day_of(item: Any) -> str:
     return next((told[key].strip() for key in _DATES if key in told), "")
 
 
-def _identities(value: Any, path: str = "", whose: Identity | None = None, outer: Identity | None = None) -> Iterator[list[Identity]]:
-    """What each part of the notes says of its patient, together with what the parts around it say of the same patient."""
-    said = [identity if _differ(identity, outer or {}) else (outer or {}) | identity for identity in _said(value, path, whose or {})]
-    yield said
-    outer = said[0] if said else outer
+def _identities(value: Any, path: str = "", whose: Identity | None = None) -> Iterator[list[Identity]]:
+    """What each part of the notes says of its patient, from outside to inside."""
+    yield _said(value, path, whose or {})
     for _, inner, below, named in _inside(value, path):
         if isinstance(inner, Mapping | list) or named or isinstance(value, list):
-            yield from _identities(inner, below, named, outer)
+            yield from _identities(inner, below, named)
 
 
 def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
