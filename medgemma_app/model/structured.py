@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llguidance import LLTokenizer
 
 MOST_LETTERS = 100_000  # of a schema
@@ -53,29 +55,36 @@ def grammar(schema: str) -> str:
 
 def follows(schema: str, text: str) -> bool:
     """Whether a text is JSON of the schema, with any spacing, escapes and order of keys."""
-    from llguidance import LLMatcher, LLTokenizer
-
-    names: dict[str, None] = {}  # of properties, in the order that the grammar wants; a dict, since sets have no order
+    names: list[str] = []  # of properties, in the order in which the grammar wants them
 
     def collected(made: dict[str, Any]) -> dict[str, Any]:
-        names.update(dict.fromkeys(made.get("properties") or ()))
+        listed = made.get("properties")
+        names.extend(listed if isinstance(listed, dict) else ())
         return made
 
-    def normal(value: Any) -> Any:
+    def plain(value: Any, order: Sequence[str]) -> Any:
         if isinstance(value, dict):
-            return {key: normal(value[key]) for key in sorted(value, key=lambda key: order.get(key, len(order)))}
+            keys = sorted(value, key=lambda key: order.index(key) if key in order else len(order))
+            return {key: plain(value[key], order) for key in keys}
         if isinstance(value, list):
-            return [normal(each) for each in value]
+            return [plain(each, order) for each in value]
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     try:
         json.loads(schema, object_hook=collected)
-        order = {name: at for at, name in enumerate(names)}
-        written = json.dumps(normal(json.loads(text)), ensure_ascii=False)
+        given = json.loads(text)
+        return any(_matches(schema, json.dumps(plain(given, order), ensure_ascii=False)) for order in ((), names))
     except (ValueError, RecursionError):
         return False
+
+
+def _matches(schema: str, text: str) -> bool:
+    """Whether a text is JSON of the schema in the one way to write it."""
+    from llguidance import LLMatcher, LLTokenizer
+
     tokenizer = LLTokenizer("byte")
-    matcher, tokens = LLMatcher(tokenizer, grammar(schema), log_level=0, limits=_limits()), tokenizer.tokenize_str(written)
+    matcher = LLMatcher(tokenizer, grammar(schema), log_level=0, limits=_limits())
+    tokens = tokenizer.tokenize_str(text.replace("\x7f", "\\u007f"))
     return bool(matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting())
 
 

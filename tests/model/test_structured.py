@@ -65,6 +65,7 @@ PAIR = {
         ('{"side": "left", "at": {"x": 1}}', True),
         ('\n{"at":{"x":1.0},\n "side":"l\\u0065ft"}', True),
         ('{"side": "left", "at": {"y": "é \\n", "x": 1}}', True),
+        ('{"side": "left", "at": {"y": "\\u007f", "x": 1}}', True),
         ('{"side": "up", "at": {"x": 1}}', False),
         ('{"side": "left", "at": {"x": 1.5}}', False),
         ('{"side": "left"}', False),
@@ -77,6 +78,13 @@ PAIR = {
 )
 def test_a_text_follows_a_schema_whatever_its_spacing_its_escapes_and_the_order_of_its_keys(text, expected):
     assert follows(json.dumps(PAIR), text) == expected
+
+
+def test_of_two_objects_each_may_order_its_keys_in_its_own_way():
+    either = [{"type": "object", "properties": {one: {}, other: {}}, "required": ["a", "b"]} for one, other in ("ab", "ba")]
+    schema = json.dumps({"anyOf": [{**either[0], "additionalProperties": False}, {**either[1], "additionalProperties": False}]})
+    assert follows(schema, '{"b": 1, "a": 2}') and follows(schema, '{"a": 1, "b": 2}') and not follows(schema, '{"a": 1}')
+    assert follows('{"enum": [{"properties": [{}]}]}', '{"properties": [{}]}')  # a value, not a schema
 
 
 def test_an_answer_may_repeat_itself_where_a_schema_decides():
