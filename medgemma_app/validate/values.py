@@ -28,7 +28,7 @@ _DERIVED_BEFORE = re.compile(
 )
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
 _TWICE = re.compile(r" ?(?:mg)? ?[/-] ?$")  # the second part of a combined dose: "875/125 mg"
-_PAIR_BEFORE, _PAIR_BEHIND = re.compile(r"[0-9]{2,3} ?/ ?$"), re.compile(r" ?(?:/|over) ?[0-9]{2,3}")
+_PAIR = re.compile(r"[0-9]{2,3} ?(?:/|over) ?[0-9]{2,3}")
 
 
 def invented_value(text: Text, source: Source) -> Iterator[Issue]:
@@ -62,10 +62,8 @@ def is_derived(text: str, one: Quantity) -> bool:
 
 def _whole_pair(text: str, one: Quantity) -> tuple[int, int]:
     """The place of a value; for a blood pressure, the place of both numbers."""
-    if one.kind != "blood pressure":
-        return one.start, one.reach
-    before, behind = _PAIR_BEFORE.search(text, max(0, one.start - 6), one.start), _PAIR_BEHIND.match(text, one.end)
-    return before.start() if before else one.start, behind.end() if behind else one.reach
+    pair = _PAIR.search(text, max(0, one.start - 6), one.end + 6) if one.kind == "blood pressure" else None
+    return pair.span() if pair else (one.start, one.reach)
 
 
 class Said:
