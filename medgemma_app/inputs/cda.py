@@ -15,7 +15,7 @@ from medgemma_app.inputs.demographics import SEXES, Demographics
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, counted
+from medgemma_app.inputs.lines import Line, Reading, with_counts
 from medgemma_app.inputs.patient_labels import labelled
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient, one_patient
 
@@ -113,7 +113,7 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
         narrative.left_out += Counter(body.left_out if body else ["body that is not text"])
     refuse_other_patients(lines, [about], name)
     clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
-    return Reading([*map(Line, head), *lines], "C-CDA", clinical, counted(narrative.left_out), patients=[about])
+    return Reading([*map(Line, head), *lines], "C-CDA", clinical, with_counts(narrative.left_out), patients=[about])
 
 
 def _body(text: Element) -> Reading | None:

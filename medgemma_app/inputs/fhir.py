@@ -18,7 +18,7 @@ from medgemma_app.inputs.cda import refuse_other_patients
 from medgemma_app.inputs.fhir_elements import OFFICE, Teller
 from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
 from medgemma_app.inputs.fhir_subjects import Subjects
-from medgemma_app.inputs.lines import Line, Reading, codes, counted, inside, status_mark
+from medgemma_app.inputs.lines import Line, Reading, codes, inside, status_mark, with_counts
 from medgemma_app.inputs.patients import SeveralPatients
 
 _ORDER = (
@@ -86,7 +86,7 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
     named = Counter([*left_out, *without, *teller.taken_back])
-    return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*counted(named), *sorted(teller.left_out)])
+    return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*with_counts(named), *sorted(teller.left_out)])
 
 
 def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Entry | None = None) -> Iterator[Entry]:

@@ -13,11 +13,11 @@ from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics
 from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.lines import Reading, status_mark, word_list
+from medgemma_app.inputs.lines import Reading, list_lines, status_mark
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
-_LEFT_OUT = frozenset(word_list("fhir_left_out")) - set(SUBJECTS)
-_HANDLING = frozenset(word_list("fhir_handling"))
+_LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
+_HANDLING = frozenset(list_lines("fhir_handling"))
 OFFICE = frozenset((
     "Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage", "OperationOutcome", "Group",
     "CapabilityStatement", "Questionnaire", "StructureDefinition", "ValueSet", "CodeSystem", "Subscription", "AuditEvent", "Provenance",

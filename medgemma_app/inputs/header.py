@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.lines import word_list
+from medgemma_app.inputs.lines import list_lines
 
 EXAMPLE = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
 # Fields by their DICOM keywords, under which the JSON record has them.
@@ -152,7 +152,7 @@ def _forms() -> dict[str, Callable[[str], object]]:
 
 def _words(name: str) -> str:
     """The words of a file in ``data/`` as alternatives of a regular expression."""
-    return "|".join(word for line in word_list(name) for word in line.split())
+    return "|".join(word for line in list_lines(name) for word in line.split())
 
 
 def _made_of(words: str) -> Callable[[str], object]:

@@ -11,7 +11,7 @@ from medgemma_app.inputs.cda import read_embedded, refuse_other_patients
 from medgemma_app.inputs.demographics import MOST_COMPARED, SEXES, Demographics, can_choose, several_births_or_sexes
 from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, Reading, counted
+from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, Reading, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
@@ -103,7 +103,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     is_clinical = text_is_clinical("\n".join(entry.said for entry in entries))
     patients = list(dict.fromkeys(part.patient for part in chosen))
     refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients[:MOST_COMPARED], name)
-    return Reading(list(lines.values()), "HL7 v2", is_clinical, counted(left_out), patients=patients)
+    return Reading(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)
 
 
 def _people(read: Sequence[_Message]) -> list[int]:

@@ -14,7 +14,7 @@ READ = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName")
 WHAT_DIFFERS = "PatientID, its issuer, birth date or name"
 
 
-class Identity(NamedTuple):
+class PatientDigests(NamedTuple):
     """SHA-256 digests of the elements of ``READ``; None where the header says nothing."""
 
     patient_id: str | None
@@ -23,20 +23,20 @@ class Identity(NamedTuple):
     name: str | None
 
 
-def take_identity(header: Dataset) -> Identity:
+def take_identity(header: Dataset) -> PatientDigests:
     """The identity in a header, which then holds those elements no longer."""
     patient_id, issuer, birth_date, name = (str(header.get(keyword) or "").strip() for keyword in READ)
     for keyword in READ:
         header.pop(keyword, None)
     words = " ".join(re.findall(r"\w+", name.casefold()))  # "DOE^JANE^^" is "Doe^Jane"
-    return Identity(*(_digest(text) for text in (patient_id, issuer, birth_date, words)))
+    return PatientDigests(*(_digest(text) for text in (patient_id, issuer, birth_date, words)))
 
 
 def _digest(text: str) -> str | None:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest() if text else None
 
 
-def are_several(identities: Iterable[Identity | None]) -> bool:
+def are_several(identities: Iterable[PatientDigests | None]) -> bool:
     """True where two ids, issuers of ids, or birth dates differ.
 
     Names count only where an id is missing: those of one patient are spelt in many ways.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.identity import Identity
+from medgemma_app.inputs.identity import PatientDigests
 from medgemma_app.inputs.levels import is_blank, is_noise, is_saturated, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Scan:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
-    patient: Identity | None = field(default=None, repr=False)  # to tell patients apart
+    patient: PatientDigests | None = field(default=None, repr=False)  # to tell patients apart
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Series:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
     header: ImageHeader = field(default_factory=ImageHeader)
-    patient: Identity | None = field(default=None, repr=False)  # to tell patients apart
+    patient: PatientDigests | None = field(default=None, repr=False)  # to tell patients apart
 
 
 def load_image(source: Source, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Image:

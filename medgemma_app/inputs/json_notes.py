@@ -17,13 +17,13 @@ from medgemma_app.inputs.lines import (
     Line,
     Reading,
     count_words,
-    counted,
     day_or_month,
     inside,
     key_words,
+    list_lines,
     sortable_days,
     status_mark,
-    word_list,
+    with_counts,
 )
 from medgemma_app.inputs.patients import day_of
 
@@ -84,7 +84,7 @@ def read_json_notes(value: Any, name: str) -> Reading:
         raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
     doubts: set[str] = set()
     lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value, doubts))], doubts)
-    kind = "dialogue" if is_dialogue(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
+    kind = "dialogue" if is_turns(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
     return Reading(lines, kind, says_something_clinical(value), warnings=sorted(doubts))
 
 
@@ -114,7 +114,7 @@ def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
             return [staying for one, staying in items if staying or not one]
         return inner
 
-    return (kept(value) if holds(value, "") else {}), marked, counted(left_out)
+    return (kept(value) if holds(value, "") else {}), marked, with_counts(left_out)
 
 
 def _entry_mark(value: Any) -> tuple[str, str]:
@@ -197,14 +197,14 @@ def rank_of(label: str, *, known: bool = True) -> int:
 @cache
 def word_list_of(name: str) -> dict[str, int]:
     """The words of a list in ``data/``, each with its position."""
-    return {word: place for place, word in enumerate(word_list(name))}
+    return {word: place for place, word in enumerate(list_lines(name))}
 
 
 @cache
 def clinical_keys() -> frozenset[str]:
     """Keys whose values are clinical."""
-    order = word_list("clinical_keys")
-    return frozenset((*order[order.index("chief complaint") :], *word_list("other_clinical_keys")))
+    order = list_lines("clinical_keys")
+    return frozenset((*order[order.index("chief complaint") :], *list_lines("other_clinical_keys")))
 
 
 def _label(key: str) -> str:
@@ -215,11 +215,11 @@ def _label(key: str) -> str:
 
 
 def _line(key: str, value: Any, *, nested: bool = False) -> str:
-    said = "\n" + notes_text(value) if is_dialogue(value) else f" {_inline(value, nested=nested)}"
+    said = "\n" + notes_text(value) if is_turns(value) else f" {_inline(value, nested=nested)}"
     return f"{_label(key)}:{said}"
 
 
-def is_dialogue(value: Any) -> bool:
+def is_turns(value: Any) -> bool:
     """True for a list of turns: who speaks, and what is said."""
     return isinstance(value, list) and bool(value) and all(_turn_keys(item) for item in value)
 
@@ -278,7 +278,7 @@ def is_settings(text: str) -> bool:
 
 @cache
 def _illness() -> re.Pattern[str]:
-    words = [word.replace("$", r"\b").replace("#", r"\b\W{0,3}\d") for word in word_list("clinical_words")]
+    words = [word.replace("$", r"\b").replace("#", r"\b\W{0,3}\d") for word in list_lines("clinical_words")]
     starts, ends = [word for word in words if word[0] != "-"], [word[1:] for word in words if word[0] == "-"]
     return re.compile(rf"\b(?:{'|'.join(starts)})|(?:{'|'.join(ends)})\b")
 

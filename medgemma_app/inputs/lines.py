@@ -214,7 +214,7 @@ def key_words(key: str) -> str:
     return _BETWEEN_WORDS.sub(" ", key).strip().lower()
 
 
-def word_list(name: str) -> tuple[str, ...]:
+def list_lines(name: str) -> tuple[str, ...]:
     """The lines of a file in ``data/`` in order, without comments (#) and blank ones."""
     text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
@@ -228,7 +228,7 @@ def inside(value: Any) -> Iterator[Any]:
         yield from value
 
 
-def counted(left_out: Counter[str]) -> list[str]:
+def with_counts(left_out: Counter[str]) -> list[str]:
     """What was left out, each with how often."""
     return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]
 

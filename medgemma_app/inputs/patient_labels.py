@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TypeAlias
 
-from medgemma_app.inputs.lines import key_words, sortable_days, word_list
+from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
 
 Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex" and "aged"
 
@@ -202,7 +202,7 @@ def may_be_name(said: str) -> bool:
 def _of_headings() -> frozenset[str]:
     """Words of labels and headings, which the names of documents and problems consist of."""
     lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
-    return frozenset(word for name in lists for line in word_list(name) for word in line.split() if len(word) > 1)
+    return frozenset(word for name in lists for line in list_lines(name) for word in line.split() if len(word) > 1)
 
 
 def agree(kind: str, one: str, other: str) -> bool:

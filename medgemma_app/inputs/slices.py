@@ -12,7 +12,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import PLACE, ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
 from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.identity import Identity
+from medgemma_app.inputs.identity import PatientDigests
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -27,7 +27,7 @@ PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "
 TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise
 _HEADER = ("Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
-Kind: TypeAlias = Literal["slice", "picture", "damaged"] | None
+FileKind: TypeAlias = Literal["slice", "picture", "damaged"] | None
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Slice:
     directions: tuple[float, ...]
     location: float | None
     instance: float
-    patient: Identity
+    patient: PatientDigests
 
 
-def kind_of(path: Path) -> tuple[Kind, str]:
+def kind_of(path: Path) -> tuple[FileKind, str]:
     """Whether a file is a slice or a picture by itself (None: not a DICOM picture of a patient), and its id. Raises ExtraMissing."""
     try:
         found = _read(path)
