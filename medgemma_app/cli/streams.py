@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from medgemma_app.cli.signals import CANCELLED
-from medgemma_app.errors import MedGemmaError, OutputError
+from medgemma_app.errors import InputError, MedGemmaError, OutputError
 from medgemma_app.notices import say
 
 CLOSED = "standard output is closed; name a file with --output"
@@ -89,6 +89,9 @@ def errors_become_exit_codes() -> Iterator[None]:
             error = error.__cause__
         say("medgemma: cancelled" if error.exit_code == CANCELLED else f"medgemma: {error}")
         raise SystemExit(error.exit_code) from None
+    except OSError as error:  # what no reader expects of a path, such as a name of 300 letters
+        say(f"medgemma: {error.strerror or type(error).__name__}; check the names of the files and folders that were given")
+        raise SystemExit(InputError.exit_code) from None
 
 
 def leave(code: int) -> NoReturn:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from medgemma_app.cli.app import run
 from medgemma_app.cli.signals import interruptible
 
 CODES = {0, 1, 2, 3, 130}
@@ -149,3 +150,28 @@ def test_a_signal_at_any_moment_of_the_first_three_seconds(tmp_path, scan, comma
         assert not any(word in stderr for word in ("Traceback", "Exception ignored")), (delay, stderr)
         if "cancelled" not in stderr or (command[0] == "check" and delay > 600):
             break  # it had ended before, or waits for its input
+
+
+LONG = "x" * 300  # longer than a file name may be
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["findings", LONG],
+        ["soap", LONG],
+        ["check", LONG],
+        ["export", LONG, "--to", "a.html"],
+        ["findings", "SCAN", "--model", LONG],
+        ["findings", "SCAN", "--output", f"{LONG}.html"],
+        ["findings", "SCAN", "--prompt", LONG],
+        ["locate", "SCAN", "nodule", "--save-boxes", f"{LONG}.png"],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"),
+)
+def test_a_name_that_the_system_does_not_take_is_one_line(arguments, tmp_path, scan, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["medgemma", *(scan if word == "SCAN" else word for word in arguments)])
+    assert run() in {1, 2}
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("medgemma: ") and printed.err.count("\n") == 1
