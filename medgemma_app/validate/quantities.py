@@ -21,10 +21,11 @@ _VOLUMES = frozenset("dl deciliter deciliters l liter litre ml milliliter millil
 _OWN_KIND = {"rate": "heart rate", "breaths": "respiratory rate", "pressure": "blood pressure"}
 _LABELLED = {"", "percent", "concentration", "equivalents", "units", "volume", *_OWN_KIND}  # units that several kinds share
 _BARS = frozenset("\n•.;,")  # a label is never beyond one of these
-# Numbers that are no measurements: dates, COVID-19, C5-6, x10^9/L, 1.73 m², the ten of 7/10.
+# Numbers that are no measurements: dates, COVID-19, C5-6, x10^9/L, 1.73 m², the ten of 7/10, the number of a list item.
 _NO_VALUE = re.compile(
     r"\b[0-9]{1,4}([/.-])[0-9]{1,2}\1[0-9]{2,4}\b|\b[0-9]{1,2}/(?:19|20)[0-9]{2}\b|\b(?:19|20)[0-9]{2}-[0-9]{2}\b"
     r"|\b[A-Za-z]+[0-9]?-[0-9]+\b|[x*×] ?10 ?\^ ?[0-9]+|/ ?1\.73|(?:/|\bout of) ?10\b"
+    r"|(?m:^[ \t]*[0-9]{1,2}\.(?= ))"
 )
 
 

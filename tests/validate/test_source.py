@@ -48,6 +48,8 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
             0 | Skin temperature left 32.4 °C, right 30.6 °C. | T 36.8. skin temp L 32.4 R 30.6
             0 | Weight 3,250 g. | he has a weight of 3,250, and that is fine
             0 | FEV1 72% of predicted.
+            0 | 1. Two units of red cells. | give two units of blood
+            0 | 1. 2 units of red cells. | give 2 units of blood
             1 | SpO2 98%.
             1 | Temperature 101.2 F.
             1 | Potassium 4.1.
