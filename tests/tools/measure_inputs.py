@@ -273,7 +273,8 @@ def _dialogues(folder: Path, scratch: Path) -> None:
 
 
 def _forms(dialogue: str) -> Iterator[tuple[str, Any]]:
-    turns = re.findall(r"\[(\w+)\]\s*(.*?)(?=\n\[\w+\]|\Z)", dialogue, re.DOTALL)
+    begun = dialogue if dialogue.startswith("[") else f"[doctor] {dialogue}"
+    turns = re.findall(r"\[(\w+)\]\s*(.*?)(?=\n\[\w+\]|\Z)", begun, re.DOTALL)
     yield "string", dialogue
     yield "object", {"transcript": dialogue, "patientAge": 41}
     yield "turns", [{"speaker": who, "text": said} for who, said in turns]
