@@ -69,25 +69,24 @@ class Client(httpx2.Client):
         if answer.headers.get("content-encoding", "identity") != "identity":
             answer.close()
             raise AnswerTooLarge
-        answer.stream = Bounded(answer.stream)
+        answer.stream = Bounded(answer.stream, request.extensions["timeout"]["read"])
         if not how.get("stream"):
             answer.read()
         return answer
 
 
 class Bounded(httpx2.SyncByteStream):
-    """The bytes of a response: at most LARGEST_BODY, and none after the deadline, which every token extends.
+    """The bytes of a response: at most LARGEST_BODY, and none after ``seconds``, which every token extends.
 
     Bytes without a token (comments, empty deltas) do not extend it, so that a server cannot keep a request alive without progress.
     """
 
-    def __init__(self, stream: Any, seconds: float | None = None) -> None:
-        self._stream, self._seconds, self._deadline = stream, seconds, float("inf")
+    def __init__(self, stream: Any, seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
         self.progress()
 
     def progress(self) -> None:
-        if self._seconds is not None:
-            self._deadline = time.monotonic() + self._seconds
+        self._deadline = time.monotonic() + self._seconds
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0

@@ -101,8 +101,8 @@ class Reply(Answer):
         self._letters += len(choice.delta.content or "")
         if self._letters > _LONGEST_TOKEN * self.options.limit:
             raise GenerationError("the server sent more text than the requested number of tokens can hold; it ignores max_tokens")
-        thought = encodable(str(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or ""))
-        self._held += encodable(str(choice.delta.content or ""))
+        thought = encodable(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or "")
+        self._held += encodable(choice.delta.content or "")
         add = self.add
         if thought and not self._held:  # the ids of this chunk belong to the thought
             add, self._held = self.add_thought, thought

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
@@ -72,7 +73,7 @@ def _is_name(value: Any) -> bool:
 def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
     """Selects among loaded models only: asked for another one on its disk, mlx_vlm.server would unload the one in use."""
     loaded = [card for card in cards if card.get("loaded", True)]
-    names = ", ".join(card["id"] for card in loaded) or "none"
+    names = shorten(", ".join(card["id"] for card in loaded) or "none", 400, placeholder=" ...")
     if model is None and len(loaded) != 1:
         raise ModelError(f"{endpoint.host} has these models: {names}; choose one with --model")
     chosen = [card for card in loaded if model in (None, card["id"])]
@@ -167,12 +168,10 @@ class RemoteModel:
 
     def _tokens_of(self, prompt: Prompt, reply: Reply) -> Generator[Token, None, None]:
         with self._open(prompt, reply.options) as chunks:
-            watched = Bounded(chunks.response.stream, self._endpoint.timeout)
-            chunks.response.stream = watched
             for chunk in chunks:
                 for token in reply.read(chunk):
                     yield token
-                    watched.progress()
+                    cast(Bounded, chunks.response.stream).progress()
                 if reply.overrun:
                     return
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from scripted_server import breaking_off, chunk, medgemma, says, slowly, usage
@@ -98,6 +99,26 @@ def test_a_list_of_models_or_an_error_must_not_be_endless(server, monkeypatch, s
     server.models = lambda handler: handler.raw(status, b'{"data": "' + b"x" * 200_000, "application/json")
     with pytest.raises(GenerationError, match="sent more than"):
         connect(server.url)
+
+
+@pytest.mark.parametrize(("route", "status"), [("models", 200), ("models", 500), ("chat", 500)])
+def test_a_list_of_models_or_an_error_that_trickles_is_given_up(connect, server, monkeypatch, route, status):
+
+    def trickling(handler, *_):
+        handler.send_response(status)
+        handler.send_header("content-type", "application/json")
+        handler.end_headers()
+        with suppress(OSError):
+            for _ in range(200):
+                handler.wfile.write(b" ")
+                time.sleep(0.02)
+
+    monkeypatch.setattr(client, "RETRIES", 0)
+    monkeypatch.setattr(remote, "CONNECT_SECONDS", 0.3)
+    model = connect(timeout=0.3)
+    server.chat = server.models = trickling
+    with pytest.raises(GenerationError, match=r"made no progress for 0\.3 s"):
+        model.generate(PROMPT) if route == "chat" else connect()
 
 
 def test_compressed_responses_are_refused(connect, server):

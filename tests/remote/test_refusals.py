@@ -74,6 +74,10 @@ def test_the_error_for_an_unknown_model_lists_the_models(server, notes):
     assert "has no model 'third'; it has: first, second" in result.stderr
     with pytest.raises(ModelError, match="has these models: first, second; choose one with --model"):
         connect(server.url)
+    server.models = {"data": [{"id": f"model-{number}"} for number in range(20_000)]}
+    with pytest.raises(ModelError, match=r"has these models: model-0, .* \.\.\.; choose one with --model") as caught:
+        connect(server.url)
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,7 @@ def test_a_redirect_is_not_followed(server):
         'data: {"choices": [5]}\n\n',
         'data: {"choices": [{}]}\n\n',
         'data: {"choices": [{"delta": null, "finish_reason": null}]}\n\n',
+        'data: {"choices": [{"delta": {"content": ["a"]}, "logprobs": null, "finish_reason": null}]}\n\n',
         {"choices": [], "usage": {"prompt_tokens": "many"}},
         chunk("x", logprobs={"content": [{"token": "x", "logprob": "likely"}]}),
         chunk("x", logprobs=7),
@@ -123,7 +128,7 @@ def test_a_redirect_is_not_followed(server):
         {"error": "Zebulon Quux"},
         "data: " + "[" * 100_000 + "\n\n",
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_chunks_of_another_kind_end_the_answer_and_keep_what_came_before(connect, server, piece):
     server.chat = lambda handler, body: handler.stream([chunk("The lungs"), piece, chunk(finish="stop"), usage(1, 1), "data: [DONE]\n\n"])
