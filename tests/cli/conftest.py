@@ -13,6 +13,17 @@ from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 
 SEED = 3
+GERMAN = """---
+kind: findings
+title: Befundbericht
+sections: BEFUND, BEURTEILUNG
+---
+Beschreibe dieses Röntgenbild.
+Angaben: $header
+Fragestellung: $indication
+BEFUND: was zu sehen ist.
+BEURTEILUNG: der Schluss daraus.
+"""
 
 
 @pytest.fixture
@@ -25,6 +36,12 @@ def scan(tmp_path):
 def notes(tmp_path):
     (tmp_path / "notes.json").write_text(json.dumps(write_notes(SEED)[0]))
     return str(tmp_path / "notes.json")
+
+
+@pytest.fixture
+def german(tmp_path):
+    (tmp_path / "german.md").write_text(GERMAN, encoding="utf-8")
+    return tmp_path / "german.md"
 
 
 @pytest.fixture(scope="session")

@@ -261,46 +261,6 @@ def test_words_are_told_once_with_their_speakers_and_nothing_of_the_machine(cont
     assert notes.facts["left_out"] == ["times and other machine fields of the transcript"]
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        pytest.param(
-            b"1\n00:00:01,500 --> 00:00:03,000\nDoctor: What hurts?\n\n2\n00:00:03,500 --> 00:00:04,000\nPatient: My <i>chest</i>,\n"
-            b"for 2 days &amp; nights\n",
-            "Doctor: What hurts?\nPatient: My chest, for 2 days & nights",
-            id="SRT",
-        ),
-        pytest.param(
-            b"\xef\xbb\xbf1\r\n00:00:01,500 --> 00:00:03,000\r\nMy chest\r\n\r\n2\r\n00:00:03,500 --> 00:00:04,000\r\nhurts badly\r\n",
-            "My chest hurts badly",
-            id="SRT as Windows writes it",
-        ),
-        pytest.param(b"1\n00:00:01,500 --> 00:00:03,000\n- What hurts?\n- My chest\n", "- What hurts?\n- My chest", id="dashes"),
-        pytest.param(
-            b"WEBVTT\nKind: captions\n\nNOTE take 50 mg\n\nSTYLE\n::cue { color: red }\n\n"
-            b"intro\n00:01.500 --> 00:03.000 align:start position:0%\n"
-            b"<v Dr Smith>What <c>hurts</c>?</v>\n\n00:03.500 --> 00:05.000\n<v.loud Jane>My <00:04.100>chest.\n",
-            "Dr Smith: What hurts?\nJane: My chest.",
-            id="WebVTT",
-        ),
-        pytest.param(
-            b"[00:00.000 --> 00:03.000]  My chest hurts\n[00:03.000 --> 00:05.000]  very badly.\n",
-            "My chest hurts very badly.",
-            id="terminal",
-        ),
-        pytest.param(b"start\tend\ttext\n0\t3000\tMy chest hurts\n3000\t5000\tvery badly\n", "My chest hurts very badly", id="table"),
-        pytest.param(
-            b"1\n00:00:01,500 --> 00:00:03,000\nmy chest hurts badly\n\n2\n00:00:03,000 --> 00:00:04,000\nmy chest hurts badly\n",
-            "my chest hurts badly",
-            id="captions that roll say a line twice",
-        ),
-    ],
-)
-def test_subtitles_are_told_without_numbers_times_and_styles(content, text):
-    notes = read(content)
-    assert (notes.text, notes.facts["format"]) == (text, "subtitles")
-
-
 def test_a_dialogue_that_a_person_wrote_keeps_what_it_says_of_its_turns():
     assert read([{"speaker": "Patient", "text": SAID, "mood": "anxious"}]).text == f"Patient: {SAID} (Mood: anxious)"
 

@@ -1,0 +1,185 @@
+"""C-CDA documents: sections by their narrative and by what their entries say of it."""
+
+import base64
+import re
+
+import pytest
+
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.notes import read_raw_notes
+
+RTF = rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0\fs20 Cough for two weeks.\par Temp 38.2\'b0C.\par }"
+
+
+def read(content, **how):
+    return read_raw_notes(content if isinstance(content, bytes) else content.encode(), "visit", **how)
+
+
+MEDICATIONS = """<section><title>Medications</title><text><list>
+<item ID="m1">Warfarin 5 mg daily</item><item ID="m2">Ibuprofen 400 mg</item><item ID="m3">Aspirin 81 mg</item><item ID="m4">Ramipril</item>
+</list></text>
+<entry><act><text><reference value="#m1"/></text><statusCode code="aborted"/></act></entry>
+<entry><substanceAdministration negationInd="true"><text><reference value="#m2"/></text></substanceAdministration></entry>
+<entry><act><text><reference value="#m3"/></text><statusCode code="nullified"/></act></entry></section>"""
+
+
+ALLERGIES = """<section><title>Allergies</title><text><content ID="a1">No known allergies</content></text>
+<entry><observation negationInd="true"><text><reference value="#a1"/></text></observation></entry></section>"""
+
+
+TABLE = """<section><title>Results</title><text><table><tr><th>Test</th><th>Value</th></tr>
+<tr><td>SpO<sub>2</sub></td><td>&lt;90 %</td></tr></table>
+<content revised="delete">Old text</content>
+<paragraph>INR 2 <content styleCode="xStrikeThrough">INR 9</content></paragraph></text></section>"""
+
+
+def cda(*sections, patients=("77",)):
+    who = "".join(
+        f'<recordTarget><patientRole><id root="1.2" extension="{number}"/><patient><administrativeGenderCode code="F"/>'
+        '<birthTime value="19700203"/></patient></patientRole></recordTarget>'
+        for number in patients
+    )
+    body = "".join(f"<component>{section}</component>" for section in sections)
+    start = '<?xml version="1.0" encoding="UTF-8"?><ClinicalDocument xmlns="urn:hl7-org:v3"><title>Summary</title>'
+    return f'{start}<effectiveTime value="20240506"/>{who}<component><structuredBody>{body}</structuredBody></component></ClinicalDocument>'
+
+
+def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_say_of_it():
+    notes = read(cda(MEDICATIONS, ALLERGIES, TABLE))
+    assert notes.text.splitlines() == [
+        "Patient: female; birth date: 1970-02-03",
+        "Document: Summary; date: 2024-05-06",
+        "Medications: Ramipril",
+        "STOPPED: Medications: Warfarin 5 mg daily",
+        "NOT TAKEN: Medications: Ibuprofen 400 mg",
+        "Allergies: No known allergies",
+        "Results: Test | Value",
+        "SpO2 | <90 %",
+        "INR 2",
+    ]
+    assert notes.facts["left_out"] == ["entry taken back", "text that is struck through, 2 times"]
+
+
+def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
+    told = '<content ID="m1">Warfarin 5 mg</content> <content ID="m3">for atrial fibrillation</content>'
+    items = f'<list><item>{told}</item><item ID="m2">Ibuprofen</item></list>'
+    notes = read(cda(re.sub(r"<list>.*</list>", items, MEDICATIONS, flags=re.DOTALL)))
+    lines = ["STOPPED: Medications: Warfarin 5 mg for atrial fibrillation", "NOT TAKEN: Medications: Ibuprofen"]
+    assert notes.text.splitlines()[2:] == lines
+
+
+STATUSES = [
+    ('negationInd="true"', "", ["REFUTED: Problems: Sepsis"]),
+    ("", "aborted", ["STOPPED: Problems: Sepsis"]),
+    ("", "suspended", ["ON HOLD: Problems: Sepsis"]),
+    ("", "nullified", []),
+    ("", "cancelled", []),
+    ("", "obsolete", []),
+    ("", "active", ["Problems: Sepsis"]),
+]
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["coded", "narrative"])
+@pytest.mark.parametrize(("observation", "act", "lines"), STATUSES)
+def test_the_status_of_an_entry_holds_with_and_without_a_narrative(observation, act, lines, reference):
+    told = '<text><reference value="#p"/></text>' if reference else '<code displayName="Sepsis"/>'
+    entry = (
+        f'<entry><act><statusCode code="{act}"/><entryRelationship typeCode="SUBJ"><observation {observation}>{told}</observation>'
+        "</entryRelationship></act></entry>"
+    )
+    narrative = '<text><list><item ID="p">Sepsis</item></list></text>' if reference else ""
+    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{narrative}{entry}</section>"))
+    assert [line for line in notes.text.splitlines() if "Sepsis" in line] == lines
+    assert ("entry taken back, 2 times" in notes.facts["left_out"]) == (not lines)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('<observation><code displayName="Potassium"/><value value="8.9" unit="mmol/L"/></observation>', "Potassium: 8.9 mmol/L"),
+        (
+            '<observation><code displayName="Potassium"/><value value="8.9" unit="mmol/L"/><referenceRange><observationRange><value>'
+            '<low value="3.5" unit="mmol/L"/><high value="5.1" unit="mmol/L"/></value></observationRange></referenceRange></observation>',
+            "Potassium: 8.9 mmol/L; reference range from 3.5 up to 5.1 mmol/L",
+        ),
+        (
+            '<organizer><component><observation><code displayName="K"/><value value="5"/></observation></component>'
+            '<component><observation><code displayName="Cl"/><value value="5"/></observation></component></organizer>',
+            "K: 5; Cl: 5",
+        ),
+        ('<observation><code displayName="Culture"/><value>no growth</value></observation>', "Culture: no growth"),
+        ('<observation><code displayName="Ketones"/><value nullFlavor="UNK" value="3"/></observation>', "Ketones"),
+        ('<observation><code displayName="INR"/><value><high value="2"/></value></observation>', "INR: up to 2"),
+        (
+            '<substanceAdministration><doseQuantity value="5" unit="mg"/><consumable><manufacturedProduct><manufacturedMaterial>'
+            '<code displayName="Warfarin"/></manufacturedMaterial></manufacturedProduct></consumable></substanceAdministration>',
+            "Warfarin: 5 mg",
+        ),
+    ],
+)
+def test_an_entry_without_a_narrative_is_told_with_its_amounts(entry, said):
+    assert read(cda(MEDICATIONS, f"<section><title>Entries</title><entry>{entry}</entry></section>")).text.endswith(f"\nEntries: {said}")
+
+
+TAKEN = '<entry><observation {}><statusCode code="{}"/><code displayName="{}"/>{}</observation></entry>'
+
+
+@pytest.mark.parametrize(
+    ("narrative", "entries", "lines"),
+    [
+        ("Asthma; sepsis", [("", "completed", "Asthma", ""), ('negationInd="true"', "", "Sepsis", "")],
+         ["Problems: Asthma", "REFUTED: Problems: Sepsis"]),
+        ("Asthma; sepsis", [("", "completed", "Asthma", ""), ("", "nullified", "Sepsis", "")], ["Problems: Asthma"]),
+        ("No fever; sepsis", [("", "nullified", "Sepsis", "")], []),
+        ("No known problems", [('negationInd="true"', "", "Problem", "")], ["Problems: No known problems"]),
+        ("Asthma", [("", "completed", "Asthma, mild", "")], ["Problems: Asthma"]),
+        ('<content ID="s">Sepsis</content>', [('negationInd="true"', "", "Sepsis", '<text><reference value="#s"/></text>')],
+         ["REFUTED: Problems: Sepsis"]),
+        ("Sepsis", [('negationInd="true"', "", "Sepsis", '<text><reference value="#s"/></text>')], ["REFUTED: Problems: Sepsis"]),
+    ],
+    ids=["denied", "nullified", "nullified beside a denial", "denied by the narrative too", "neither", "by its ID", "by an ID it has not"],
+)  # fmt: skip
+def test_a_narrative_that_does_not_say_which_piece_is_taken_back_gives_way_to_the_entries(narrative, entries, lines):
+    told = "".join(TAKEN.format(*entry) for entry in entries)
+    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title><text><paragraph>{narrative}</paragraph></text>{told}</section>"))
+    assert [line for line in notes.text.splitlines() if "Problems" in line] == lines
+    is_left_out = any(what.startswith("narrative of a section") for what in notes.facts["left_out"])
+    assert is_left_out == (lines != [f"Problems: {narrative}"] and "ID" not in narrative)
+
+
+def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
+    problems = '<section><title>Problems</title><text><list><item ID="p">Asthma</item></list></text></section>'
+    reason = '<entryRelationship typeCode="RSON"><observation><text><reference value="#p"/></text></observation></entryRelationship>'
+    drugs = f'<section><entry><substanceAdministration negationInd="true">{reason}</substanceAdministration></entry></section>'
+    assert "\nProblems: Asthma" in read(cda(problems, drugs)).text
+
+
+def test_what_an_entry_calls_unknown_is_not_told():
+    entries = '<entry><observation nullFlavor="NI"><code displayName="Sepsis"/></observation></entry>'
+    assert "Sepsis" not in read(cda(MEDICATIONS, f"<section>{entries}</section>")).text
+
+
+def test_blocks_and_lines_within_a_cell_stay_apart():
+    cells = "<td>Glucose<br/>182</td><td><paragraph>fasting</paragraph><paragraph>high</paragraph></td><td>SpO<sub>2</sub></td>"
+    section = f"<section><title>Results</title><text><table><tr>{cells}</tr></table></text></section>"
+    assert "Results: Glucose 182 | fasting high | SpO2" in read(cda(section)).text
+
+
+def test_a_clinical_document_may_hold_another_file():
+    body = f'<nonXMLBody><text mediaType="text/rtf" representation="B64">{base64.b64encode(RTF).decode()}</text></nonXMLBody>'
+    assert read(f"<ClinicalDocument><component>{body}</component></ClinicalDocument>").text == "Cough for two weeks.\nTemp 38.2°C."
+
+
+def test_a_clinical_document_of_two_patients_is_refused_and_cannot_be_split():
+    for patient, second in ((None, "78"), ("77", "78"), (None, "77")):  # the id of another register may have the same number
+        with pytest.raises(InputError, match=r"2 patients; give one file for each$"):
+            read(cda(MEDICATIONS, patients=("77", second)), patient=patient)
+    assert read(cda(MEDICATIONS), patient="77").text
+    with pytest.raises(InputError, match="names no patient"):
+        read(cda(MEDICATIONS), patient="99")
+
+
+def test_lists_in_lists_and_words_in_bold_are_told_in_their_order():
+    inner = '<item>Pain<list><item>in the <content styleCode="Bold">left</content> knee</item><item>at night</item></list></item>'
+    text = read(cda(f"<section><title>Complaint</title><text><list>{inner}</list></text></section>")).text
+    assert text.splitlines()[2:] == ["Complaint: Pain", "in the left knee", "at night"]

@@ -1,0 +1,50 @@
+"""Resources of FHIR, and files that hold them."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+SAID = "cough for three days, no fever"
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "notes.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode())
+    return path
+
+
+def concept(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+def asked(reference: str, *contained: dict[str, Any], url: str | None = None, **more: Any) -> dict[str, Any]:
+    """An entry that asks for a drug by reference."""
+    request = {"resourceType": "MedicationRequest", "medicationReference": {"reference": reference}, "contained": list(contained), **more}
+    return {"resource": request} | ({"fullUrl": url} if url else {})
+
+
+def drug(name: str, number: str = "1", url: str | None = None, **more: Any) -> dict[str, Any]:
+    resource = {"resourceType": "Medication", "id": number, "code": concept(name), **more}
+    return {"resource": resource} | ({"fullUrl": url} if url else {})
+
+
+A, B = "https://a.org/fhir/", "https://b.org/fhir/"
+
+
+def attached(content: bytes, kind: str | None = "text/plain", **more: Any) -> dict[str, Any]:
+    attachment = {"data": base64.b64encode(content).decode(), **({"contentType": kind} if kind else {}), **more}
+    return {"resourceType": "DocumentReference", "content": [{"attachment": attachment}]}
+
+
+def patient(number: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": number, **more}
+
+
+def condition(name: str, of: str | None = None, **more: Any) -> dict[str, Any]:
+    subject = {"subject": {"reference": of}} if of else {}
+    return {"resourceType": "Condition", "code": concept(name), **subject, **more}
+
+
+def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in resources]}
