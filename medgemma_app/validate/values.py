@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from medgemma_app.validate.core import Issue, Severity, Text
@@ -101,12 +102,10 @@ class Said:
 
     def _only_dose(self, drug: Mention, other: Quantity) -> tuple[int, int] | None:
         """The place of the dose that the source gives this drug, if that is one dose, in the unit of the ``other``."""
-        named = [one.end for one in mentions(self._source) if one.drugs & drug.drugs]
-        doses = [
-            one
-            for one in written_quantities(self._source)
-            if one.kind in DOSES and any(_DIRECTLY.fullmatch(self._source, end, one.start) for end in named)
-        ]
+        ends = [one.end for one in mentions(self._source) if one.drugs & drug.drugs]
+        written = (one for one in written_quantities(self._source) if one.kind in DOSES)
+        before = ((one, bisect_right(ends, one.start)) for one in written)
+        doses = [one for one, count in before if count and _DIRECTLY.fullmatch(self._source, ends[count - 1], one.start)]
         is_sure = len({one.value for one in doses}) == 1 and doses[0].unit == other.unit
         return (doses[0].start, doses[0].reach) if is_sure else None
 

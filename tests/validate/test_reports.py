@@ -175,7 +175,7 @@ TRAPS = ["a ", "\n", "(", "[A ", "**a", "<unused", "S:\n", "x. FINDINGS: ", "I c
          "left effusion ", "no large effusion ", "3 mm growth ", "unchanged since ", "\ud800\u0301"]  # fmt: skip
 
 
-def calls(text):
+def calls(text, source=None):
     """How many functions are called to judge a text: what grows with more than the text shows here."""
     count = 0
 
@@ -186,10 +186,21 @@ def calls(text):
     sys.setprofile(counted)
     try:
         validate_findings(text, header=ImageHeader())
-        validate_soap(text)
+        validate_soap(text, source=source)
     finally:
         sys.setprofile(None)
     return count
+
+
+DOSES = "S: x.\nO: y.\nA: z.\nP: " + " ".join(f"Lisinopril {1000 + number} mg." for number in range(20))
+
+
+@pytest.mark.parametrize(
+    "trap", ["lisinopril 5 mg ", "lisinopril and 5 mg of metformin ", "one hundred point five ", "45-year-old male, T 98.6 "]
+)
+def test_the_work_for_a_source_grows_no_faster_than_its_length(trap):
+    small, large = (calls(DOSES, trap * (size // len(trap))) for size in (2_000, 8_000))
+    assert large <= 5 * small
 
 
 @pytest.mark.slow
