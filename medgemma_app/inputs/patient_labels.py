@@ -50,8 +50,8 @@ _NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|numb
 _LABELLED = (
     re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}){_VALUE_OF_ID}"),
     re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
-    re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?P<said>[^\n]{{2,80}})"),
-    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?P<said>[^\n]{{2,80}})"),
+    re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))"),
+    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?=(?P<said>[^\n]{{2,80}}))"),
     re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
 )
 
@@ -66,7 +66,7 @@ _STAFF = (
     r"providers?|doctors?|physicians?|nurses?|surgeon|attending|referring|referred|pcp|gp|consultants?|clinicians?|practitioners?|performers?"
     r"|authors?|staff|users?|signed|contacts?|pharmac\w+|facility|clinic|practice|organi[sz]ation|location|insur\w+|payer|company"
     r"|employer|school|med(?:ication|icine)?s?|drugs?|prescriptions?|tests?|labs?|procedures?|devices?|immuni[sz]ations?|allerg\w+"
-    r"|problems?|care team|interpreter"
+    r"|problems?|care team|interpreter|vaccin\w+|supplements?|equipment|visitors?|students?"
 )
 SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
 RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
@@ -78,7 +78,7 @@ _SPEECH = re.compile(
 )
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
 # Fields that stand beside the name of a drug, or of somebody else.
-_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|title|role|npi|specialty"
+_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|reaction|manufacturer|title|role|npi|specialty"
 _OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
 _END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
 _TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii")
@@ -150,7 +150,7 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n") if "|" in text else ():
         cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
         if is_header(cells):
-            is_elses = SOMEONE_ELSE.search(line) is not None  # "Name" is then not the patient's
+            is_elses = SOMEONE_ELSE.search(cells[0]) is not None  # "Name" is then not the patient's
             kinds = ["" if is_elses and key_words(cell) in ("name", "full name") else kind_of_key(cell) for cell in cells]
         elif len(cells) == len(kinds):
             yield from ((kind, said) for kind, said in zip(kinds, cells, strict=True) if kind and (kind[0] != "n" or is_person(said)))

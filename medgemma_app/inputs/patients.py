@@ -34,7 +34,18 @@ _OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", *_PAT
 _OF_VISITS = _OF_PEOPLE | _PATIENT | {
     "", "visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "data", "notes", "entries",
 }  # fmt: skip
-_OF_A_PERSON = _DEMOGRAPHICS | {"note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis"}
+_OF_A_PERSON = _DEMOGRAPHICS | {
+    "note",
+    "notes",
+    "text",
+    "chief complaint",
+    "complaint",
+    "hpi",
+    "history",
+    "symptoms",
+    "diagnosis",
+    "problem",
+}
 _OF_NO_PATIENT = frozenset(
     ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")
 )
