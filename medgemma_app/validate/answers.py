@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from itertools import islice
 
 from medgemma_app.prompts import prompt_paths, read_prompt
-from medgemma_app.validate.core import Issue, Text, sentence_spans
+from medgemma_app.validate.core import WORD, Issue, Text, sentence_spans
 from medgemma_app.validate.lists import finder, lines, word_list
 from medgemma_app.validate.sections import is_heading
 
@@ -65,7 +65,7 @@ def _is_wording(sentence: str) -> bool:
 
 def _declines(sentence: str) -> bool:
     """Whether a sentence contains a known wording, or says that the task was not done and nothing clinical."""
-    words = (word for word in _WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
+    words = (word for word in WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
     withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
     return _is_wording(sentence) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
 
@@ -75,7 +75,6 @@ def _declines(sentence: str) -> bool:
 _BRACKET = re.compile(r"\[([A-Za-z][^\[\]\n\d<>=]{2,200})\](?!\()|\[(?i:insert|enter|specify|describe|provide|fill)\b[^\[\]\n]{0,200}\]")
 _HEADED = re.compile(r"^[^:a-z]{3,60}: ?")
 _FEWEST_ECHOED, _FEWEST_IN_LINE = 6, 5  # words of a clause, and of a line of the caller's own prompt
-_WORD = re.compile(r"[^\W_]+")
 
 
 def unfilled_template(report: Text) -> Iterator[Issue]:
@@ -127,4 +126,4 @@ def _echo(report: Text) -> tuple[int, int] | None:
 
 
 def _folded(text: str) -> str:
-    return " ".join(_WORD.findall(text.casefold()))
+    return " ".join(WORD.findall(text.casefold()))

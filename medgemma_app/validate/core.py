@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
-from medgemma_app.validate.sections import OTHER, Section, Sections
+from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 # Codes for any text, for findings reports, for a text compared with its source, and for boxes.
@@ -117,9 +117,9 @@ class Text:
 
 Check: TypeAlias = Callable[[Text], Iterator[Issue]]
 
+WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.!?](?=\S)[^.!?;\n•]+)*[.!?;]?")
 _OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
-BARE_THOUGHT = re.compile(r"\s*(?:<unused94>)?thought[ \t]*\n")
 SPECIAL_TOKEN = re.compile(
     r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
     r"|<\|[a-z_]{1,30}\|>|\[/?INST\]|▁|</?(?:EOS|BOS|PAD|UNK)>|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS)\]"

@@ -6,12 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from medgemma_app.validate.core import BARE_THOUGHT, SPECIAL_TOKEN, Issue, Text, excerpt, without_tokens
+from medgemma_app.validate.core import SPECIAL_TOKEN, WORD, Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.lists import finder, word_list
-from medgemma_app.validate.sections import OTHER
+from medgemma_app.validate.sections import BARE_THOUGHT, OTHER
 from medgemma_app.validate.terms import UNITS
 
-_WORD = re.compile(r"[^\W_]+")
 _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
 
 
@@ -78,7 +77,7 @@ def _ends_within_a_word(report: Text, text: str) -> bool:
     if len(word) == 1:
         named = finder("endings", "lettered").search(before[-20:]) or before.rstrip()[-1:].isdigit()
         return last["word"].islower() and word != "a" and last["before"] in " \t" and not named
-    own = {one for part in (before, report.source or "") for one in _WORD.findall(part.lower())}
+    own = {one for part in (before, report.source or "") for one in WORD.findall(part.lower())}
     known = word_list("words") | word_list("clinical_words") | UNITS.keys()
     if word in own or before[-1:].isdigit():
         return False
@@ -180,7 +179,7 @@ def empty_section(report: Text) -> Iterator[Issue]:
     for key in report.required:
         spans = report.sections.spans(key)
         bodies = [without_tokens(report.text[slice(*span)]) for span in spans]
-        if spans and not any(_WORD.search(body) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body) for body in bodies):
+        if spans and not any(WORD.search(body) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body) for body in bodies):
             yield report.issue("empty-section", "error", f"the {key} section has no content", spans[0])
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.core import LONGEST_TEXT, Issue, Text, excerpt
+from medgemma_app.validate.core import LONGEST_TEXT, WORD, Issue, Text, excerpt
 
 # Short windows of words find loops of short phrases; long windows find loops whose phrase repeats words within itself.
 _WINDOWS = (4, 16, 64, 256)
@@ -20,7 +20,6 @@ _PATIENCE = 24  # a generation is stopped only for loops of at least this many w
 _CERTAIN = 100  # this many consecutive words that appeared before end a generation; clinicians' notes have at most 32
 _PASSAGE = 35  # words; clinicians repeat shorter passages of the history in the assessment
 _BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
-_WORD = re.compile(r"[^\W_]+")
 # Before two words or more: "1. No", "2. No" answer a list of questions.
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t-]+[^\W\d_])", re.MULTILINE)
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
@@ -32,7 +31,7 @@ def repetition(report: Text) -> Iterator[Issue]:
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
     phrase = loop(text)
     if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
-        words = len(_WORD.findall(report.text[slice(*span)]))
+        words = len(WORD.findall(report.text[slice(*span)]))
         yield report.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
     elif phrase or report.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
@@ -41,7 +40,7 @@ def repetition(report: Text) -> Iterator[Issue]:
 
 def doubled(text: str) -> tuple[int, int] | None:
     """The span of the first passage of at least 35 words that appeared before, anywhere in the text."""
-    words = list(_WORD.finditer(text))
+    words = list(WORD.finditer(text))
     said = [word.group().casefold() for word in words]
     seen: dict[tuple[str, ...], int] = {}
     for at in range(len(said) - _PASSAGE + 1):
@@ -55,7 +54,7 @@ def doubled(text: str) -> tuple[int, int] | None:
 def loop(text: str) -> str:
     """The phrase that a text repeats too often in a row, or "". Runs in linear time."""
     row = _Row()
-    found = (phrase for word in _WORD.findall(text.casefold()) if (phrase := row.add(word)))
+    found = (phrase for word in WORD.findall(text.casefold()) if (phrase := row.add(word)))
     return " ".join(next(found, ()))
 
 
@@ -110,4 +109,4 @@ class LoopWatch:
         if end:
             self._pending.clear()
         self._pending.append(piece[end:])
-        return any(self._row.add(word) for word in _WORD.findall(_NUMBERING.sub(" ", whole).casefold()))
+        return any(self._row.add(word) for word in WORD.findall(_NUMBERING.sub(" ", whole).casefold()))

@@ -25,7 +25,7 @@ OTHER = "other"
 LONGEST_HEADING = 60
 _AFTER_ALL = 3
 _SHORTEST_BEGINNING = 8  # words of a section without a heading
-_THOUGHT = re.compile(r"\s*thought[ \t]*\n")
+BARE_THOUGHT = re.compile(r"\s*(?:<unused94>)?thought[ \t]*\n")
 
 
 class Name(NamedTuple):
@@ -79,7 +79,7 @@ class Sections(NamedTuple):
         """With the preamble as the section ``key``, if the text has no such section and the preamble is more than "Here is the note:"."""
         fewest = 1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING
         is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
-        if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or _THOUGHT.match(text):
+        if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or BARE_THOUGHT.match(text):
             return self
         start = text.find(self.preamble)
         return Sections("", (Section((key,), "", self.preamble, 0, start, start + len(self.preamble)), *self.sections))
