@@ -11,12 +11,12 @@ weights, activations and cache stay as they are; a faster BLAS, preloaded, helps
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -127,8 +127,9 @@ def main() -> None:
     folder, *series = sys.argv[1:]
     slices, layers = map(int, series or (1, 0))
     if not Path(folder).is_dir():
-        build(Path(folder))
-        os.execv(sys.executable, [sys.executable, *sys.argv])  # a new process, so that building does not count
+        builder = get_context("spawn").Process(target=build, args=(Path(folder),))  # a process of its own, so that it does not count
+        builder.start()
+        builder.join()
     if mx.default_device() == mx.Device(mx.cpu):
         multiply_in_float32()
     start = time.perf_counter()
