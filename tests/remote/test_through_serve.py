@@ -16,9 +16,6 @@ from medgemma_app.reports import soap_task
 SEEDS = range(40, 43)
 
 
-pytestmark = pytest.mark.usefixtures("client")
-
-
 @pytest.fixture(scope="module")
 def url(client):
     return str(client.base_url.join("/v1"))
