@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,21 @@ class Decoding(Answer):
             self._text.add_token(id)
         except IndexError as error:
             raise no_such_token() from error
+        self._release()
         return self.add(id, self._text.last_segment, logprob)
+
+    def _release(self) -> None:
+        """Gives out the text at once, whose end mlx-vlm's detokenizer holds back until a token begins with a space.
+
+        Text without spaces, as Chinese or Japanese is written, would otherwise come all at the end, and a loop in it would not be seen.
+        Only the bytes of an unfinished character have to wait.
+        """
+        from mlx_vlm.tokenizer_utils import SPMStreamingDetokenizer
+
+        if isinstance(self._text, SPMStreamingDetokenizer):
+            with suppress(UnicodeDecodeError):
+                self._text._byte_buffer.decode()
+                self._text.finalize()
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
         """Like ``Answer.end``, with the text that the detokenizer holds back."""

@@ -29,7 +29,7 @@ _DRONE = 300  # characters of one short pattern; ruled lines in reports are shor
 def repetition(report: Text) -> Iterator[Issue]:
     """The generation ended in a loop, the text contains one, or a long passage appears twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
-    phrase = loop(text)
+    phrase = loop(text) or drone(report.text)
     if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
         words = len(WORD.findall(report.text[slice(*span)]))
         yield report.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
@@ -56,6 +56,18 @@ def loop(text: str) -> str:
     row = _Row()
     found = (phrase for word in WORD.findall(text.casefold()) if (phrase := row.add(word)))
     return " ".join(next(found, ()))
+
+
+def drone(text: str) -> str:
+    """The first 300 characters that repeat up to 24 of them, or "": a loop without spaces ("肺肺肺"). Rules and blanks do not count."""
+    parts = (text[at : at + _DRONE] for at in range(0, len(text) - _DRONE + 1, _DRONE // 2))
+    return next((part for part in parts if _is_drone(part) and any(map(str.isalnum, part))), "")
+
+
+def _is_drone(part: str) -> bool:
+    """Whether 300 characters are one pattern; a row of XXXX is de-identification."""
+    repeats = any(part[unit:] == part[:-unit] for unit in range(1, 25))
+    return repeats and set(part.casefold()) not in ({"x"}, {"x", " "})
 
 
 class _Row:
@@ -102,8 +114,8 @@ class LoopWatch:
     def feed(self, piece: str) -> bool:
         """Whether the text loops, now that this piece has been added."""
         self._tail = (self._tail + piece)[-_DRONE:]
-        if len(self._tail) == _DRONE and any(self._tail[unit:] == self._tail[:-unit] for unit in range(1, 25)):
-            return set(self._tail.casefold()) not in ({"x"}, {"x", " "})  # a row of XXXX is de-identification
+        if len(self._tail) == _DRONE and _is_drone(self._tail):
+            return True
         end = max((at for at, char in enumerate(piece, 1) if char.isspace()), default=0)
         whole = "".join([*self._pending, piece[:end]]) if end else ""
         if end:

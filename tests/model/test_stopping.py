@@ -9,6 +9,7 @@ from tiny import picture, scripted
 
 from medgemma_app import GenerationCancelled, GenerationError, Options, Prompt
 from medgemma_app.model import gemma3
+from medgemma_app.model.decoding import Decoding
 from medgemma_app.model.loaded import LoadedModel
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
@@ -69,12 +70,28 @@ def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
     assert partial.text == tiny_model._loaded.processor.tokenizer.decode(partial.token_ids)
 
 
-def test_a_word_held_back_is_not_lost_when_stopped(tiny_model, monkeypatch):
+def test_no_word_is_held_back_when_stopped(tiny_model, monkeypatch):
     tokenizer = tiny_model._loaded.processor.tokenizer
     scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
     stopped, seen = stop_at(4, tiny_model, KeyboardInterrupt())
-    assert stopped.partial.text == tokenizer.decode([token.id for token in seen])
-    assert stopped.partial.text != "".join(token.text for token in seen)
+    assert stopped.partial.text == tokenizer.decode([token.id for token in seen]) == "".join(token.text for token in seen)
+
+
+@pytest.mark.parametrize("text", ["肺野に異常なし。心拡大なし。", "صدر سليم", "é“”", "b" * 20])
+def test_text_comes_with_the_token_that_ends_each_character(demo, text):
+    """Also without spaces, and where a character takes several tokens of one byte each."""
+    processor = demo._loaded.processor
+    decoding = Decoding(processor, [2], Options())
+    pieces = [decoding.decode(id, -0.1).text for id in processor.tokenizer.encode(text, add_special_tokens=False)]
+    assert [piece for piece in pieces if piece] == list(text)
+    assert pieces[-1] and [token.text for token in decoding.end("stop")] == [""]
+
+
+def test_a_loop_without_spaces_is_seen(demo):
+    processor = demo._loaded.processor
+    decoding = Decoding(processor, [2], Options())
+    assert not any(decoding.decode(id, -0.1) and decoding.looping for id in processor.tokenizer.encode("b" * 290, add_special_tokens=False))
+    assert any(decoding.decode(id, -0.1) and decoding.looping for id in processor.tokenizer.encode("b" * 40, add_special_tokens=False))
 
 
 def test_the_model_works_after_a_cancelled_stream(tiny_model):

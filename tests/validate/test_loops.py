@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from medgemma_app.validate import validate_findings, validate_soap
+from medgemma_app.validate import validate_answer, validate_findings, validate_soap
 from medgemma_app.validate.loops import LoopWatch
 
 FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
@@ -115,3 +115,13 @@ def test_a_loop_is_seen_as_it_forms(phrase):
 def test_what_may_still_end_is_not_a_loop(text):
     watch = LoopWatch()
     assert not any(watch.feed(piece) for piece in pieces(text))
+
+
+@pytest.mark.parametrize("text", ["a" + "pi" * 1000, "肺" * 600, "The nodule is 5." + "0" * 600 + " cm."])
+def test_a_loop_without_spaces_is_an_error(text):
+    assert "repetition" in {issue.code for issue in validate_answer(text).errors}
+
+
+@pytest.mark.parametrize("text", ["The lungs are clear." + sign * 600 + "No effusion." for sign in ("-", "_", " ", "\n", "X")])
+def test_lines_and_blanks_are_no_loop(text):
+    assert "repetition" not in {issue.code for issue in validate_answer(text).issues}
