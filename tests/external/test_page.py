@@ -142,14 +142,20 @@ def test_a_server_that_is_gone_before_the_download_is_said_to_be_gone(chromium, 
     chromium.get_log("browser")
 
 
-DROP = """const data = new DataTransfer(); data.items.add(new File(["x"], "dropped.png"));
+DROP = """const data = new DataTransfer(); data.items.add(new File(["x"], arguments[1]));
 const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
-document.querySelector("footer").dispatchEvent(drop);
-return [drop.defaultPrevented, document.getElementById("scan").files[0]?.name];"""
+document.querySelector(arguments[0]).dispatchEvent(drop);
+return [drop.defaultPrevented, document.getElementById("scan").files[0]?.name, document.getElementById("prior").files[0]?.name];"""
 
 
-def test_a_picture_that_is_dropped_anywhere_is_taken_and_does_not_leave_the_page(browser):
-    assert browser.execute_script(DROP) == [True, "dropped.png"]
+def test_a_dropped_picture_is_the_earlier_one_only_on_its_field_and_never_leaves_the_page(browser):
+    assert browser.execute_script(DROP, "footer", "now.png") == [True, "now.png", None]
+    assert browser.execute_script(DROP, "#prior", "then.png") == [True, "now.png", "then.png"]
+    seen(browser, "#status", "then.png is chosen as the earlier picture.")
+    assert browser.execute_script(DROP, "[for=prior]", "before.png") == [True, "now.png", "before.png"]
+    assert browser.execute_script(DROP, "[for=scan] span", "today.png") == [True, "today.png", "before.png"]
+    click(browser, "input[value=soap]")
+    assert browser.execute_script(DROP, "#notes", "other.png") == [True, "today.png", "before.png"]
 
 
 def test_the_focus_is_where_the_next_step_is(browser, scan, tmp_path):

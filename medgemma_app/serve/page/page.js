@@ -168,22 +168,16 @@ function choose() {
   for (const id of ["findings", "soap"]) show(id, id === kind);
 }
 
-function drop(zone) {
-  const over = (event, on) => {
-    if (!event.dataTransfer.types.includes("Files")) return false;  // a text may be dragged into a field
-    event.preventDefault();
-    zone.classList.toggle("over", on);
-    return true;
-  };
-  // Anywhere on the page: beside the zone, the browser would leave the page and open the file.
-  document.addEventListener("dragover", (event) => over(event, true));
-  document.addEventListener("dragleave", (event) => over(event, false));
-  document.addEventListener("drop", (event) => {
-    if (!over(event, false)) return;
-    if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
-    at("scan").files = event.dataTransfer.files;
-    say(`${event.dataTransfer.files[0].name} is chosen.`);
-  });
+// Takes files dropped anywhere: where the page does not, the browser leaves it and opens the file.
+function drag(event) {
+  if (!event.dataTransfer.types.includes("Files")) return;  // text may be dragged into a field
+  event.preventDefault();
+  const field = at("prior").parentElement.contains(event.target) ? at("prior") : at("scan");
+  for (const zone of document.querySelectorAll(".drop")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
+  if (event.type !== "drop") return;
+  if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
+  field.files = event.dataTransfer.files;
+  say(`${field.files[0].name} is chosen as the ${field === at("prior") ? "earlier" : "current"} picture.`);
 }
 
 async function ready() {
@@ -205,6 +199,6 @@ at("cancel").addEventListener("click", () => state.running?.abort());
 at("key").addEventListener("change", guarded(describe));
 at("copy").addEventListener("click", guarded(copy));
 at("download").addEventListener("click", guarded(download));
-drop(document.querySelector(".drop"));
+for (const type of ["dragover", "dragleave", "drop"]) document.addEventListener(type, drag);
 choose();
 ready();
