@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Make = Callable[[Model], Task]  # an input that has been read; the model is needed to count its tokens
     Read = Callable[[StudySource], Make]
-    Put = Callable[[StudySource, Report | MedGemmaError], object]
+    Put = Callable[[StudySource, Report | MedGemmaError], MedGemmaError | None]  # the error that kept it from being written
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
@@ -191,7 +191,7 @@ class Run:
             with reading_ahead(studies, read) as inputs:
                 for study, result in zip(studies, self._results(inputs, progress), strict=True):
                     progress.clear()
-                    put(study, result)
+                    result = put(study, result) or result
                     if isinstance(result, MedGemmaError):
                         say(f"medgemma: {result}" if study.name in str(result) else f"medgemma: {study.name}: {result}")
                     else:

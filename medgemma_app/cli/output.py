@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,7 +48,7 @@ class Answers:
     def __init__(self, path: Path | None, form: str, **for_export: Any) -> None:
         self._path, self._form, self._for_export = path, form, for_export
         self._kept: list[bytes] = []
-        self._unseen: list[str] = []  # texts that have not been printed or written yet
+        self._unseen: list[str] = []  # texts that have not been printed or written yet; they took too long to be lost
         self._records: list[dict[str, Any]] = []
         self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
@@ -71,21 +71,14 @@ class Answers:
     def _export(self, report: Report, record: Mapping[str, Any]) -> None:
         from medgemma_app.export import render
 
-        with self._printed_if_unwritten(report.text):
-            self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
         self._unseen.append(report.text)
+        self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
 
-    @contextmanager
-    def _printed_if_unwritten(self, *texts: str) -> Iterator[None]:
-        """Prints the answers if their file cannot be written: they took too long to be lost."""
-        try:
-            yield
-        except MedGemmaError:
-            print(printable("\n\n".join(texts)), flush=True)
-            raise
+    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> OutputError | None:
+        """One of several studies: a ``record``, or a report with a heading that tells it from the others.
 
-    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
-        """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
+        Returns the error where the page of this study cannot be written; the answer is then printed at the end.
+        """
         written = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}"
         if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
@@ -93,13 +86,18 @@ class Answers:
             self._records.append(record)
             self._unseen += filter(None, [written])
         elif self._form == ".html":
-            with self._printed_if_unwritten(written):
+            try:
                 self._pages.append((record, *self._page(result)))
+            except OutputError as error:
+                self._unseen.append(written)
+                self._pages.append(({"study": name, "error": str(error)}, None, None))
+                return error
         elif written:
             from medgemma_app.export import plain
 
             said = f"# {name}\n{plain(record)}" if self._form == ".txt" else written + "\n"
             self._write("\n" if self._kept else "", said)
+        return None
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
         """Writes the page of one of several studies as soon as it is finished. Returns its address and its picture."""
@@ -139,6 +137,14 @@ class Answers:
         print(json_line(record, ascii=self._ascii) if self._form == "json" else rest, flush=True)
 
     def close(self) -> None:
+        """Writes the file, and prints every answer that is not in a file."""
+        try:
+            self._write_file()
+        finally:
+            if self._unseen:
+                print(printable("\n\n".join(self._unseen)), flush=True)
+
+    def _write_file(self) -> None:
         if self._records:
             from medgemma_app.export import table
 
@@ -148,10 +154,11 @@ class Answers:
 
             self._kept.append(index(self._pages).encode(errors="replace"))
         if self._path is not None and self._kept:
-            with self._printed_if_unwritten(*self._unseen):
-                write_whole(self._path, b"".join(self._kept))
+            write_whole(self._path, b"".join(self._kept))
         if self._pages:
-            self._remove_old_pages()
+            self._remove_old_pages()  # what is unseen has no page
+        elif self._kept:
+            self._unseen.clear()
 
     def _write(self, *pieces: str) -> None:
         text = printable("".join(pieces))

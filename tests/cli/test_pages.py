@@ -11,6 +11,7 @@ from medgemma_app.cli import output
 from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
+from medgemma_app.notices import say
 
 
 def tree(folder):
@@ -63,9 +64,15 @@ def test_a_page_that_the_user_puts_there_during_the_run_is_kept(medgemma, monkey
     for mine in ("001.html", "003.html"):
         with monkeypatch.context() as patched:
             put = (tmp_path / "all" / mine).write_text
-            patched.setattr("medgemma_app.cli.batch.say", lambda _, put=put: put("mine"))
+            patched.setattr("medgemma_app.cli.batch.say", lambda line, put=put: put("mine") and say(line))
             result = medgemma("findings", scan, tmp_path / "b.png", "-o", tmp_path / "all.html", "--force")
         assert (result.exit_code, f"all/{mine} is in the way" in result.stderr) == (2, True)
+        if mine == "001.html":  # its study failed, the other one has a page
+            assert result.stdout.startswith("# scan.png\n") and "# b.png" not in result.stdout
+            assert result.stderr.splitlines()[-1].endswith("; 1 could not be read or written")
+            index = (tmp_path / "all.html").read_text()
+            assert ('href="all/001.html"' in index, 'href="all/002.html"' in index, index.count(">failed<")) == (False, True, 1)
+            assert "IMPRESSION" in (tmp_path / "all" / "002.html").read_text()
         assert (tmp_path / "all" / mine).read_text() == "mine"
         (tmp_path / "all" / mine).unlink()
 
