@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".html", ".pdf", ".fhir.json", ".sr.dcm", ".dcm", ".json", ".csv", ".txt")
 APPLIES_TO = {"scan": (".dcm", ".sr.dcm"), "subject": (".fhir.json",), "study": (".fhir.json",)}
-COLUMNS = ("study", "kind", "exit_code", "errors", "warnings", "issues", "text", "model", "prompt_sha256", "notice")
+COLUMNS = ("study", "kind", "exit_code", "errors", "warnings", "issues", "error", "text", "model", "prompt_sha256", "notice")
 
 
 def ending_of(path: Path) -> str:
@@ -195,12 +195,12 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
         if "text" in record or "error" not in record:  # a study that failed has an error and no text
             check_record(record, f"record {number}")
         issues = ordered(record)
-        counts = {severity: sum(issue["severity"] == severity for issue in issues) for severity in ("error", "warning")}
-        codes = " ".join(issue["code"] for issue in issues)
+        severities, checked = [issue["severity"] for issue in issues], "text" in record
+        counts = [severities.count(severity) if checked else "" for severity in ("error", "warning")]
         cells = (
-            record.get("study", ""), record.get("kind", ""), record.get("exit_code", ""), counts["error"], counts["warning"], codes,
-            record.get("text", record.get("error", "")), (record.get("model") or {}).get("id", ""),
-            (record.get("prompt") or {}).get("sha256", ""), NOTICE,
+            record.get("study", ""), record.get("kind", ""), record.get("exit_code", ""), *counts,
+            " ".join(issue["code"] for issue in issues), record.get("error", ""), record.get("text", ""),
+            (record.get("model") or {}).get("id", ""), (record.get("prompt") or {}).get("sha256", ""), NOTICE,
         )  # fmt: skip
         writer.writerow([f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells])
     return file.getvalue()
