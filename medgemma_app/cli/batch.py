@@ -16,7 +16,7 @@ from medgemma_app.cli.output import Answers, check_output, check_pages, form_of
 from medgemma_app.cli.signals import at_once, interruptible
 from medgemma_app.cli.terminal import Progress, StreamPrinter, Tally, counted, say_issues, say_pictures, say_timing, severities
 from medgemma_app.errors import MedGemmaError, OptionError
-from medgemma_app.export import check_applies
+from medgemma_app.export import check_applies, study_names
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE, say, verdict
 
@@ -51,6 +51,7 @@ class Run:
         self._written = 0  # studies of this run
         self._found: list[str] = []  # severities
         self._keys: dict[StudySource, str] = {}
+        self._names: dict[StudySource, str] = {}  # that tell the studies of this run apart
         self._inputs: Sequence[str] = ()
         self._contents: dict[StudySource, str | None] = {}
         self._finish: Callable[[Report], object] | None = None
@@ -82,7 +83,9 @@ class Run:
                 self._file(studies, read, output, asked)
             elif len(studies) > 1:
                 with closing(Answers(output, form)) as answers:
-                    self._many(studies, read, lambda study, result: answers.add_study(study.name, result, self._record(study, result)))
+                    self._many(
+                        studies, read, lambda study, result: answers.add_study(self._names[study], result, self._record(study, result))
+                    )
             else:
                 scan = [studies[0].path, *views] if form in (".dcm", ".sr.dcm") else None
                 with closing(Answers(output, form, scan=scan, subject=settings.subject, study=settings.study)) as answers:
@@ -116,11 +119,12 @@ class Run:
         return form
 
     def _name(self, studies: Sequence[StudySource], inputs: Sequence[str]) -> None:
-        """Gives every study a unique key. Files from different folders may have the same name."""
+        """Gives every study a unique key and a unique name. Files from different folders may have the same name."""
         seen = Counter[str]()
         for study in studies:
             seen[study.key] += 1
             self._keys[study] = study.key + (f"-{seen[study.key]}" if seen[study.key] > 1 else "")
+        self._names = dict(zip(studies, study_names([{"study": each.name, "study_id": self._keys[each]} for each in studies]), strict=True))
         self._inputs = inputs
 
     def _one(self, study: StudySource, read: Read, answers: Answers) -> None:
@@ -190,12 +194,13 @@ class Run:
         try:
             with reading_ahead(studies, read) as inputs:
                 for study, result in zip(studies, self._results(inputs, progress), strict=True):
+                    name = self._names[study]
                     progress.clear()
                     result = put(study, result) or result
                     if isinstance(result, MedGemmaError):
-                        say(f"medgemma: {result}" if study.name in str(result) else f"medgemma: {study.name}: {result}")
+                        say(f"medgemma: {result}" if name in str(result) else f"medgemma: {name}: {result}")
                     else:
-                        say_issues(result, f"{study.name}: ")
+                        say_issues(result, f"{name}: ")
                     self._count(result)
                     progress.count(tally.count())
         finally:

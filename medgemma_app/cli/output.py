@@ -79,10 +79,12 @@ class Answers:
 
         Returns the error where the page of this study cannot be written; the answer is then printed at the end.
         """
-        written = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}"
         if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
-        elif self._form == ".csv":
+            return None
+        written = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}"
+        record = {**record, "study": name}
+        if self._form == ".csv":
             self._records.append(record)
             self._unseen += filter(None, [written])
         elif self._form == ".html":

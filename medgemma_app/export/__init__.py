@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,6 +184,16 @@ def plain(record: Mapping[str, Any]) -> str:
     return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
 
 
+def study_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of each study, and beside a name that several studies have, their ``study_id``."""
+    names = [str(record.get("study", "")) for record in records]
+    counts = Counter(names)
+    return [
+        f"{name} ({record['study_id']})" if counts[name] > 1 and "study_id" in record else name
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
 @damage_told()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
     """CSV with one line for each study. A cell that a spreadsheet would read as a formula gets a leading apostrophe. Raises InputError."""
@@ -191,14 +202,15 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for number, record in enumerate(map(printable_value, records), 1):
+    shown = [printable_value(record) for record in records]
+    for number, (record, name) in enumerate(zip(shown, study_names(shown), strict=True), 1):
         if "text" in record or "error" not in record:  # a study that failed has an error and no text
             check_record(record, f"record {number}")
         issues = ordered(record)
         severities, checked = [issue["severity"] for issue in issues], "text" in record
         counts = [severities.count(severity) if checked else "" for severity in ("error", "warning")]
         cells = (
-            record.get("study", ""), record.get("kind", ""), record.get("exit_code", ""), *counts,
+            name, record.get("kind", ""), record.get("exit_code", ""), *counts,
             " ".join(issue["code"] for issue in issues), record.get("error", ""), record.get("text", ""),
             (record.get("model") or {}).get("id", ""), (record.get("prompt") or {}).get("sha256", ""), NOTICE,
         )  # fmt: skip

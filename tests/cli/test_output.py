@@ -170,6 +170,24 @@ def test_several_studies_go_into_lines_a_table_or_a_text(medgemma, tmp_path, sca
         assert (result.exit_code, words in result.stderr, (tmp_path / f"all{ending}").exists()) == (2, True, False)
 
 
+def test_studies_of_one_name_are_told_apart_by_their_id_and_not_by_their_folders(medgemma, tmp_path):
+    for seed, name in enumerate(("Doe/a.png", "Roe/a.png", "Roe/b.png")):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_phantom(seed)[0].save(tmp_path / "in" / name)
+    for ending in (".jsonl", ".csv", ".html", ".txt"):
+        result = medgemma("findings", tmp_path / "in", "-o", tmp_path / f"all{ending}", "--max-tokens", "4")
+    records = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert [record["study"] for record in records] == ["a.png", "a.png", "b.png"]
+    names = [*(f"a.png ({record['study_id']})" for record in records[:2]), "b.png"]
+    run("export", tmp_path / "all.jsonl", "--to", tmp_path / "again.csv")
+    for table in ("all.csv", "again.csv"):
+        assert [row["study"] for row in csv.DictReader((tmp_path / table).read_text().splitlines())] == names
+    index, text = ((tmp_path / f"all{ending}").read_text() for ending in (".html", ".txt"))
+    for name in names:
+        assert f">{name}</a>" in index and f"# {name}\n" in text and f"\n{name}: error: " in result.stderr
+    assert not any(patient in index + text + result.stderr for patient in ("Doe", "Roe"))
+
+
 @pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
 def test_a_report_that_could_not_be_filed_in_dicom_is_refused_before_the_model_is_loaded(medgemma, tmp_path, scan, ending):
     result = medgemma("findings", scan, "-o", tmp_path / f"report{ending}")  # a PNG file has no patient to file it with
