@@ -244,10 +244,11 @@ class Run:
 
     def _say_verdict(self) -> None:
         """Says what the checks found in this run; studies that were already in the file do not count."""
-        failed = self._found.count("failed")
-        words = [verdict(self._found)] if failed < self._written else []
-        words += [f"{failed} could not be read or written"] if failed else []
-        which = f"{self._written} studies: " if self._written > 1 else ""
+        failed, total = self._found.count("failed"), self._written
+        checked = total - failed
+        found = verdict(self._found) if checked < 2 else verdict(self._found).replace("the report is", "the reports are")
+        words = [found] * (checked > 0) + [f"{failed} could not be read or written"] * (failed > 0)
+        which = f"{checked} of {total} studies: " if 0 < checked < total else f"{total} studies: " if total > 1 else ""
         say(which + "; ".join(words) if words else "there was nothing left to do")
 
     def _load(self, progress: Progress) -> Model:

@@ -119,7 +119,10 @@ def test_a_log_gets_a_line_about_a_long_run_now_and_then(medgemma, folder, tmp_p
 
 def test_the_verdict_counts_issues_and_failed_studies(medgemma, folder):
     result = medgemma("findings", folder / "0.png", folder / "2.png")
-    assert result.stderr.splitlines()[-1] == f"2 studies: {NOTHING_FOUND}; 1 could not be read or written"
+    assert result.stderr.splitlines()[-1] == f"1 of 2 studies: {NOTHING_FOUND}; 1 could not be read or written"
+    result = medgemma("findings", *(folder / f"{number}.png" for number in (0, 1, 2)))
+    both = NOTHING_FOUND.replace("the report is", "the reports are")
+    assert result.stderr.splitlines()[-1] == f"2 of 3 studies: {both}; 1 could not be read or written"
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--max-tokens", "4")
     assert result.stderr.splitlines()[-1] == "2 studies: 4 errors"
 
