@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import textwrap
 import time
@@ -88,17 +89,10 @@ def issue_line(severity: str, text: str, stream: TextIO, *, prefix: str = "") ->
     line = " ".join(printable(f"{prefix}{severity}: {text}").split())
     if not stream.isatty():
         return line
-    line = textwrap.fill(line, _width(stream), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return line
     return line.replace(f"{severity}:", f"{SEVERITIES[severity]}{severity}\033[0m:", 1)
-
-
-def _width(stream: TextIO) -> int:
-    try:
-        return max(20, os.get_terminal_size(stream.fileno()).columns)
-    except (OSError, ValueError):
-        return 80
 
 
 def say_issues(report: Report, prefix: str = "") -> None:

@@ -36,14 +36,16 @@ def test_issues_are_sorted_by_severity_and_else_stay_in_order():
     assert [issue.message for issue in by_severity(issues)] == ["1", "3", "2", "0"]
 
 
-def test_a_line_is_plain_in_a_pipe_and_wrapped_and_coloured_on_a_terminal(monkeypatch):
+@pytest.mark.parametrize("columns", [41, 81])
+def test_a_line_is_plain_in_a_pipe_and_wrapped_and_coloured_on_a_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     text = "code: " + "word " * 30
     assert "\n" not in issue_line("error", text, io.StringIO())
     shown = issue_line("error", text, Terminal())
     assert shown.startswith("\033[31merror\033[0m: code: word")
-    assert max(len(line) for line in shown.splitlines()[1:]) <= 80
+    assert max(len(line) for line in shown.splitlines()[1:]) == columns
     assert all(line.startswith("  ") for line in shown.splitlines()[1:])
     for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
         with monkeypatch.context() as patch:
