@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
 
-Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex" and "aged"
+Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex", "age" and "aged"
 
 # Numbers of different registers are not compared. Where a register ends with "_no", its label needs a word such as "number".
 _REGISTERS = {
@@ -70,6 +70,8 @@ _STAFF = (
 )
 SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
 RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
+# Pelvic inflammatory disease and proton pump inhibitors are abbreviated like two registers.
+_UNCERTAIN, _LONG_NUMBER = ("id pid", "id ipp"), re.compile(r"[:#=|]\W*[^\W\d_]{0,5}\d{5,}$")
 _IS_RELATIVE = re.compile(rf"{RELATIVE.pattern}|\b(?:old|previous|former|prior|other|baby|infant|newborn|neonate)(?:'s)?\W*$")
 _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
@@ -114,7 +116,8 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
     ids, born, names, own_names, numbered = _LABELLED
     for found in ids.finditer(text):
         if (len(found["id"]) > 2 or re.search("[:#=|]", found["gap"])) and not _is_of_another(text, found, _IS_RELATIVE):
-            yield _register(found), found["id"]
+            if (kind := _register(found)) not in _UNCERTAIN or _LONG_NUMBER.search(found[0]):
+                yield kind, found["id"]
     for found in born.finditer(text):
         if not _is_of_another(text, found, _IS_RELATIVE):
             yield "born", found["born"]
@@ -213,6 +216,8 @@ def agree(kind: str, one: str, other: str) -> bool:
         return any(a.startswith(b) or b.startswith(a) for a in _orders(one) for b in _orders(other))
     if kind == "aged":
         return abs(int(one) - int(other)) <= 5
+    if kind == "age":
+        return abs(int(one) - int(other)) <= 1
     if not kind.startswith("name"):
         return False
     few, many = sorted((one.split(), other.split()), key=len)

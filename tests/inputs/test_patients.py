@@ -61,6 +61,7 @@ TWO_LABELS = [
     ("Patient One:", "Patient Two:", "record numbers"),
     ("- Patient: Ann Lee – stable", "- Patient: Bob Ray – stable", "names"),
     ("Patient 1 (Ann Lee)", "Patient 2 (Bob Ray)", "record numbers"),
+    ("PID: 40015", "PID: 40016", "record numbers"),
 ]
 
 
@@ -103,6 +104,7 @@ def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> N
         "Doctor: Hello.\nPatient: Good Morning, Doctor.\nDoctor: What hurts?\nPatient: My Left Knee.\n{}",
         "Patient: 54-year-old man\n{}\nPatient: Denies Pain\nPatient 2 days later: better. Case 3 days ago",
         "Old MRN: 11\nMRN: 55\n{}",
+        "PMH: PID 2015, recurrent PID 2019. PID: 2021\nIPP : 20 mg/j\nIPP : 40 mg/j\n{}",
         "Patient Name: ____\nMRN: ____\nDOB: __/__/__\n{}\nPatient Name: [redacted]",
         "Name | Relationship\nBob Lee | Son\nEva Lee | Wife\n{}",
         "Provider | Name\nPCP | Ann Lee\nSurgeon | Bob Ray\n{}",
