@@ -6,10 +6,10 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
 
@@ -105,6 +105,24 @@ def _register(found: re.Match[str]) -> str:
     return f"id {kind}" + " uuid" * found[0].lower().endswith("uuid")
 
 
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
+
+
+def identifiers(person: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The identifiers of a patient that are objects; only those of one type or system, or at the same place, are compared."""
+    for place, one in enumerate(one for key, inner in person.items() if key_words(key).startswith("identifier") for one in _objects(inner)):
+        if isinstance(said := one.get("value"), str):
+            yield f"id {one.get('type') or one.get('system') or place}", plain_value("id", said)
+
+
+def parts_of_name(key: str, value: Any) -> Mapping[str, Any]:
+    """The parts of a name that is an object, or of the first of several, which may be a maiden name; anything else as it is."""
+    if key_words(key) not in ("name", "names") or not (names := _objects(value)):
+        return {key: value}
+    return {part: " ".join(map(str, one)) if isinstance(one, list) else one for part, one in names[0].items()}
+
+
 def labelled(text: str) -> Iterator[tuple[str, str]]:
     """What a text says of its patient: the kind of each label, and its value as ``plain_value`` gives it."""
     for kind, said in (*_after_labels(text), *_in_columns(text)):
@@ -115,9 +133,10 @@ def labelled(text: str) -> Iterator[tuple[str, str]]:
 def _after_labels(text: str) -> Iterator[tuple[str, str]]:
     ids, born, names, own_names, numbered = _LABELLED
     for found in ids.finditer(text):
-        if (len(found["id"]) > 2 or re.search("[:#=|]", found["gap"])) and not _is_of_another(text, found, _IS_RELATIVE):
-            if (kind := _register(found)) not in _UNCERTAIN or _LONG_NUMBER.search(found[0]):
-                yield kind, found["id"]
+        kind = _register(found)
+        is_number = _LONG_NUMBER.search(found[0]) if kind in _UNCERTAIN else len(found["id"]) > 2 or re.search("[:#=|]", found["gap"])
+        if is_number and not _is_of_another(text, found, _IS_RELATIVE):
+            yield kind, found["id"]
     for found in born.finditer(text):
         if not _is_of_another(text, found, _IS_RELATIVE):
             yield "born", found["born"]

@@ -14,10 +14,12 @@ from medgemma_app.inputs.patient_labels import (
     SOMEONE_ELSE,
     Identity,
     agree,
+    identifiers,
     is_person,
     kind_of_key,
     labelled,
     may_be_name,
+    parts_of_name,
     plain_value,
 )
 
@@ -35,17 +37,10 @@ _OF_VISITS = _OF_PEOPLE | _PATIENT | {
     "", "visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "data", "notes", "entries",
 }  # fmt: skip
 _OF_A_PERSON = _DEMOGRAPHICS | {
-    "note",
-    "notes",
-    "text",
-    "chief complaint",
-    "complaint",
-    "hpi",
-    "history",
-    "symptoms",
-    "diagnosis",
-    "problem",
-}
+    "note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis", "problem",
+}  # fmt: skip
+# Parts of a name: only below a patient, or where both of a pair are there.
+_PARTS = {"given": "name given", "first": "name given", "family": "name family", "last": "name family", "display": "name"}
 _OF_NO_PATIENT = frozenset(
     ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")
 )
@@ -57,7 +52,7 @@ _MOST = 100
 _AGED = re.compile(r"\b(\d{1,3})[- ]?(?:years?|yrs?|y/?o|[MF])\b", re.IGNORECASE)
 _SEX_WORD = re.compile(r"\b(?:wom[ae]n|female|girl|man|male|boy)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
-_DIFFER = {"id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "aged": "ages"}
+_DIFFER = {"id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "age": "ages", "aged": "ages"}
 _GONE = object()
 
 
@@ -112,7 +107,7 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
 
 
 def _can_be_called(person: Identity) -> bool:
-    return any(kind.startswith(("name", "id ")) for kind in person)
+    return any(kind.startswith(("name", "id ")) and kind != "id entry" for kind in person)
 
 
 def _is_called(patient: str, person: Identity) -> bool:
@@ -173,7 +168,15 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
             (key, inner, f"{path}/{'patient' if key in keyed else key_words(key)}", keyed.get(key, {})) for key, inner in value.items()
         )
     elif isinstance(value, list):
-        yield from (("", inner, path or _LIST, {}) for inner in value)
+        are_people = _last(path) in ("patients", "cases") and sum(map(_holds_notes, value)) > 1
+        for place, inner in enumerate(value, 1):
+            yield "", inner, path or _LIST, {"id entry": f"{path} {place}"} if are_people else {}
+
+
+def _holds_notes(entry: Any) -> bool:
+    """Whether an entry says more than who somebody is."""
+    about = _DEMOGRAPHICS | _BARE_IDS | _PATIENT | _MAYBE_PATIENT
+    return any(key_words(key) not in about and not kind_of_key(key) for key in entry) if isinstance(entry, Mapping) else bool(entry)
 
 
 def _last(path: str) -> str:
@@ -218,6 +221,9 @@ def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[Identity]:
 
 def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
     """The kind and value of each key, of keys of one kind only the first: "patient" comes before "resident", who may be a doctor."""
+    if _last(path) in _PERSON:
+        yield from identifiers(value)
+        value = {key: inner for below, one in value.items() for key, inner in parts_of_name(below, one).items()}
     told = {key_words(key) for key in value}
     first: dict[str, str] = {}
     if told <= _SPEAKING and len(told) > 1:
@@ -241,7 +247,12 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) ->
     if name in _SEXES:
         sex = said.strip().lower()[:1].replace("w", "f")
         return {"sex": sex} if sex in "fm" and above in _OF_VISITS else {}
+    if (name == "age" or name == "patient age") and above in _PERSON and (years := re.match(r"\d{1,3}(?=[.\d]*(?: *y.*)?$)", said.strip())):
+        return {"age": years[0]}
     is_entry = above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON) and not told & _OF_NO_PATIENT
+    is_pair = is_entry and any(pair <= told for pair in ({"first", "last"}, {"given", "family"}))
+    if name in _PARTS and (above in _PERSON or is_pair):
+        return {_PARTS[name]: plain_value("name", said)}
     if name in _BARE_IDS:
         is_id = above in _PERSON or (above == _LIST and is_entry and not is_named and not told & set(_DATES))
         return {"id patient": plain_value("id", said)} if is_id else {}
@@ -276,7 +287,7 @@ def _people(identities: Iterable[Identity], *, linked: bool = False) -> list[Ide
 
 
 def _share(one: Identity, other: Identity) -> bool:
-    return bool(one.keys() & other.keys() - {"sex", "aged"} or _ids(one) & _ids(other))
+    return bool(one.keys() & other.keys() - {"sex", "age", "aged"} or _ids(one) & _ids(other))
 
 
 def _differ(one: Identity, other: Identity) -> bool:
