@@ -51,6 +51,12 @@ def export_record(
             images, source = pictures_of(chosen[0], scans) if scans else (), notes and notes_of(chosen[0], notes, patient)
         write_whole(to, render(chosen[0], ending, images=images, source=source, subject=subject, study=study))
     else:
+        if ending in (".dcm", ".sr.dcm"):
+            from medgemma_app.export.dicom import check_source
+
+            check_record(chosen[0])
+            with damage_told():
+                check_source(chosen[0], scans or None, "--scan")
         write_whole(to, render(chosen[0], ending, scan=scans or None, subject=subject, study=study))
 
 

@@ -121,11 +121,10 @@ def render(
         if ending in (".dcm", ".sr.dcm"):
             from medgemma_app.export import dicom
 
-            if scan is None:
-                raise InputError("a DICOM report is filed in the study of its picture; give the picture's file as scan (--scan FILE)")
+            given = dicom.check_source(record, scan)
             if ending == ".sr.dcm":
-                return dicom.structured_report(record, scan=scan)
-            return dicom.encapsulated_pdf(record, scan=scan, images=images)
+                return dicom.structured_report(record, scan=given)
+            return dicom.encapsulated_pdf(record, scan=given, images=images)
         if ending == ".csv":
             return table([record]).encode(errors="replace")
         if ending == ".json":

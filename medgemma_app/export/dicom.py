@@ -17,7 +17,7 @@ from medgemma_app.export import pdf
 from medgemma_app.export.html import verdict
 from medgemma_app.export.marks import created_at, ordered, sections_of
 from medgemma_app.inputs.dicom import Damaged, guarded
-from medgemma_app.inputs.files import THE_FOLDER, by_digest, sha256_of, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, by_digest, looks_like_dicom, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Scans = Scan | Sequence[Scan]  # several for a report on several views
 
 ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
+ONLY_DICOM = "only a report on a DICOM picture can be written as DICOM"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 # Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): what makes an archive file the report beside its pictures.
 COPIED = (
@@ -48,6 +49,17 @@ def check_scan(scan: Scans, kind: str) -> None:
         raise InputError(
             f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
         )
+
+
+def check_source(record: Mapping[str, Any], scan: Scans | None, option: str = "scan=") -> Scans:
+    """Returns ``scan``. Raises InputError unless it is given and the record is that of a findings report on a DICOM picture."""
+    _check_kind(str(record.get("kind")))
+    facts = (record.get("input") or {}).get("scan") or {}
+    if facts.get("format", "DICOM") not in ("DICOM", "DICOM series"):
+        raise InputError(f"{ONLY_DICOM}, and {facts.get('name')} is not a DICOM file; use .html or .pdf")
+    if scan is None:
+        raise InputError(f"a report in DICOM is filed in the study of its picture; give the file of the picture with {option}")
+    return scan
 
 
 def encapsulated_pdf(
@@ -105,16 +117,17 @@ def _identifiers(scan: Scan) -> Dataset:
         raise OutputError("DICOM needs the pydicom package; pip install 'medgemma-app[dicom]'") from error
     try:
         with guarded(_name(scan)), _opened(scan) as file:
+            if not looks_like_dicom(file):
+                raise InputError(f"{_name(scan)} is not a DICOM file; {ONLY_DICOM}")
             header = dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
             header.decode()  # parses the values, so that a damaged one is an error here and not where it is used
             return header
     except Damaged as error:
-        raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; only a picture in DICOM can have a report in DICOM") from error
+        raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; {ONLY_DICOM}") from error
 
 
 def _headers(record: Mapping[str, Any], scan: Scans) -> list[Dataset]:
     """The identifiers of every file that the record was written from. Raises InputError where a report on them cannot be filed."""
-    _check_kind(str(record.get("kind")))
     return _check_one_study(_sources(record, _listed(scan)))
 
 

@@ -112,6 +112,12 @@ def test_a_record_with_damaged_facts_is_one_line(files, facts):
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
 
 
+def test_a_report_in_dicom_asks_for_the_picture_with_the_option_of_the_command(files):
+    facts = {"text": "x", "kind": "findings", "issues": [], "input": {"scan": {"name": "scan.dcm", "format": "DICOM"}}}
+    (files / "report.json").write_text(json.dumps(facts))
+    assert export(files / "report.json", files / "x.dcm").stderr.endswith("give the file of the picture with --scan\n")
+
+
 @pytest.mark.parametrize(
     ("content", "line", "words"),
     [

@@ -50,7 +50,7 @@ def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, endi
     scan.write_bytes(scan.read_bytes() + b"\0\0")
     for given, message in (
         (scan, "was not written from scan.dcm"),
-        (None, "picture's file as scan"),
+        (None, "give the file of the picture with scan=$"),
         (tmp_path / "no.dcm", "does not exist"),
     ):
         with pytest.raises(InputError, match=message):
@@ -118,8 +118,14 @@ def test_equal_sections_keep_their_own_codes(scan):
 
 def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "scan.png")
-    with pytest.raises(InputError, match="only a picture in DICOM"):
+    with pytest.raises(InputError, match=r"^scan\.png is not a DICOM file; only a report on a DICOM picture can be written as DICOM$"):
         export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
+    for record, words in (
+        (findings_record(input={"scan": {"name": "scan.png", "format": "PNG"}}), "and scan.png is not a DICOM file"),
+        ({**findings_record(), "kind": "soap"}, "only findings reports can be written as DICOM"),
+    ):
+        with pytest.raises(InputError, match=words):
+            export.save(record, tmp_path / "report.dcm")
 
 
 def views(folder, *headers):
