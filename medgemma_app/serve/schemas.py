@@ -34,7 +34,7 @@ def decoded(value: object, name: str = "the picture") -> Upload:
     if isinstance(value, Upload):
         return value
     if not isinstance(value, str):
-        raise ValueError("a picture is base64 text or a data URL")
+        raise ValueError("send one picture: a file in a form, or base64 or a data URL in JSON")
     if (opening := _DATA_URL.match(value)) is None:
         if value[:5].lower() == "data:":
             raise InputError(f"{name} is a data URL that is not base64; encode it as base64")

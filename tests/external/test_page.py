@@ -142,7 +142,8 @@ def test_a_server_that_is_gone_before_the_download_is_said_to_be_gone(chromium, 
     chromium.get_log("browser")
 
 
-DROP = """const data = new DataTransfer(); data.items.add(new File(["x"], arguments[1]));
+DROP = """const data = new DataTransfer();
+for (const name of arguments[1].split(" ")) data.items.add(new File(["x"], name));
 const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
 document.querySelector(arguments[0]).dispatchEvent(drop);
 return [drop.defaultPrevented, document.getElementById("scan").files[0]?.name, document.getElementById("prior").files[0]?.name];"""
@@ -154,6 +155,8 @@ def test_a_dropped_picture_is_the_earlier_one_only_on_its_field_and_never_leaves
     seen(browser, "#status", "then.png is chosen as the earlier picture.")
     assert browser.execute_script(DROP, "[for=prior]", "before.png") == [True, "now.png", "before.png"]
     assert browser.execute_script(DROP, "[for=scan] span", "today.png") == [True, "today.png", "before.png"]
+    assert browser.execute_script(DROP, "#prior", "one.png two.png") == [True, "today.png", "before.png"]
+    assert seen(browser, "#error").text == "drop one picture at a time; none was taken"
     click(browser, "input[value=soap]")
     assert browser.execute_script(DROP, "#notes", "other.png") == [True, "today.png", "before.png"]
 

@@ -176,6 +176,7 @@ function drag(event) {
   for (const zone of document.querySelectorAll(".drop")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
   if (event.type !== "drop") return;
   if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
+  if (event.dataTransfer.files.length !== 1) return say("", "drop one picture at a time; none was taken");
   field.files = event.dataTransfer.files;
   say(`${field.files[0].name} is chosen as the ${field === at("prior") ? "earlier" : "current"} picture.`);
 }
