@@ -143,22 +143,31 @@ def test_a_server_that_is_gone_before_the_download_is_said_to_be_gone(chromium, 
 
 
 DROP = """const data = new DataTransfer();
-for (const name of arguments[1].split(" ")) data.items.add(new File(["x"], name));
+for (const [name, text] of Object.entries(arguments[1])) data.items.add(new File([text], name));
 const drop = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
 document.querySelector(arguments[0]).dispatchEvent(drop);
 return [drop.defaultPrevented, document.getElementById("scan").files[0]?.name, document.getElementById("prior").files[0]?.name];"""
 
 
 def test_a_dropped_picture_is_the_earlier_one_only_on_its_field_and_never_leaves_the_page(browser):
-    assert browser.execute_script(DROP, "footer", "now.png") == [True, "now.png", None]
-    assert browser.execute_script(DROP, "#prior", "then.png") == [True, "now.png", "then.png"]
+    assert browser.execute_script(DROP, "footer", {"now.png": ""}) == [True, "now.png", None]
+    assert browser.execute_script(DROP, "#prior", {"then.png": ""}) == [True, "now.png", "then.png"]
     seen(browser, "#status", "then.png is chosen as the earlier picture.")
-    assert browser.execute_script(DROP, "[for=prior]", "before.png") == [True, "now.png", "before.png"]
-    assert browser.execute_script(DROP, "[for=scan] span", "today.png") == [True, "today.png", "before.png"]
-    assert browser.execute_script(DROP, "#prior", "one.png two.png") == [True, "today.png", "before.png"]
-    assert seen(browser, "#error").text == "drop one picture at a time; none was taken"
+    assert browser.execute_script(DROP, "[for=prior]", {"before.png": ""}) == [True, "now.png", "before.png"]
+    assert browser.execute_script(DROP, "[for=scan] span", {"today.png": ""}) == [True, "today.png", "before.png"]
+    assert browser.execute_script(DROP, "#prior", {"one.png": "", "two.png": ""}) == [True, "today.png", "before.png"]
+    seen(browser, "#error", "drop one file at a time; none was taken")
+
+
+def test_a_dropped_text_file_becomes_the_notes_unless_there_are_some(browser):
     click(browser, "input[value=soap]")
-    assert browser.execute_script(DROP, "#notes", "other.png") == [True, "today.png", "before.png"]
+    assert browser.execute_script(DROP, "#notes", {"scan.png": "\0"}) == [True, None, None]
+    seen(browser, "#error", "scan.png is not a text file in UTF-8")
+    browser.execute_script(DROP, "footer", {"visit.txt": "Fièvre. Plan: rest."})
+    seen(browser, "#status", "The notes are those of visit.txt.")
+    browser.execute_script(DROP, "#notes", {"other.txt": "Cough."})
+    seen(browser, "#error", "other.txt was not taken")
+    assert find(browser, "#notes").get_property("value") == "Fièvre. Plan: rest."
 
 
 def test_the_focus_is_where_the_next_step_is(browser, scan, tmp_path):
@@ -191,11 +200,13 @@ def test_cancel_stops_the_work_and_keeps_what_there_is(browser, client, scan, mo
 
     monkeypatch.setattr(client.engine, "_stream_text", slowly)
     find(browser, "#scan").send_keys(scan)
+    browser.execute_script("document.querySelector('#findings button').click(); document.querySelector('#cancel').click()")
+    seen(browser, "#status", "Cancelled before anything was written.")
     find(browser, "#findings button").click()
     WebDriverWait(browser, SECONDS).until(lambda _: find(browser, "#text").text != "")
     assert browser.switch_to.active_element.text == "Cancel"
     find(browser, "#cancel").click()
-    seen(browser, "#status", "Cancelled")
+    seen(browser, "#status", "Cancelled. What was written so far is below.")
     assert seen(browser, "#text").text != ""
     WebDriverWait(browser, SECONDS).until(lambda _: not client.engine._active)
 

@@ -106,7 +106,7 @@ async function write(event) {
     });
     if (!state.record) throw new Error("the server broke off before the report was complete; ask again");
   } catch (error) {
-    if (abort.signal.aborted) say("Cancelled. What was written so far stands below.");
+    if (abort.signal.aborted) say(at("text").textContent ? "Cancelled. What was written so far is below." : "Cancelled before anything was written.");
     else say("", error instanceof TypeError ? "the server cannot be reached; is it still running?" : error.message);
     show("streaming", at("text").textContent !== "");
   } finally {
@@ -168,17 +168,28 @@ function choose() {
   for (const id of ["findings", "soap"]) show(id, id === kind);
 }
 
-// Takes files dropped anywhere: where the page does not, the browser leaves it and opens the file.
+// Takes a file dropped anywhere: where the page does not, the browser leaves it and opens the file.
 function drag(event) {
   if (!event.dataTransfer.types.includes("Files")) return;  // text may be dragged into a field
   event.preventDefault();
-  const field = at("prior").parentElement.contains(event.target) ? at("prior") : at("scan");
-  for (const zone of document.querySelectorAll(".drop")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
-  if (event.type !== "drop") return;
-  if (at("findings").hidden) return say("", "a picture goes with a findings report; choose that first");
-  if (event.dataTransfer.files.length !== 1) return say("", "drop one picture at a time; none was taken");
-  field.files = event.dataTransfer.files;
-  say(`${field.files[0].name} is chosen as the ${field === at("prior") ? "earlier" : "current"} picture.`);
+  const main = at("findings").hidden ? at("notes") : at("scan");
+  const field = at("prior").parentElement.contains(event.target) ? at("prior") : main;
+  for (const zone of document.querySelectorAll("form label")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
+  if (event.type === "drop") guarded(() => take(event.dataTransfer.files, field))();
+}
+
+async function take(files, field) {
+  if (files.length !== 1) throw new Error("drop one file at a time; none was taken");
+  const name = files[0].name;
+  if (field !== at("notes")) {
+    field.files = files;
+    return say(`${name} is chosen as the ${field === at("prior") ? "earlier" : "current"} picture.`);
+  }
+  const text = await files[0].text();
+  if (/[\0\ufffd]/.test(text)) throw new Error(`${name} is not a text file in UTF-8; for a picture, choose the findings report first`);
+  if (field.value) throw new Error(`${name} was not taken, because there are notes in the field; clear it first`);
+  field.value = text;
+  say(`The notes are those of ${name}.`);
 }
 
 async function ready() {
