@@ -14,6 +14,7 @@ _DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|decline
 # Where an entry says which piece of the narrative is about it.
 _DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
 _NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
+_FAMILY_HISTORY = "10157-6"  # LOINC
 _ACTS = frozenset(("act", "encounter", "observation", "organizer", "procedure", "substanceAdministration", "supply"))
 _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
 
@@ -44,6 +45,7 @@ class Narrative:
         self.left_out: Counter[str] = Counter()
         self._marks: dict[str, str] = {}  # id of a piece of narrative -> how it begins, "" for what is taken back
         self.left_out["text that is struck through"] = sum(map(_is_struck, root.iter()))
+        self._of_others = {id(inner) for one in root.iter("section") if _is_of_another(one) for inner in one.iter("section")}
         for entry in root.iter("entry"):
             self._note_marks(entry, None)
 
@@ -58,6 +60,9 @@ class Narrative:
 
     def section(self, section: Element) -> Iterator[Line]:
         """The lines of one section: its title with its first line, and a line each for those that begin with a mark."""
+        if id(section) in self._of_others:
+            self.left_out["section about somebody other than the patient"] += 1
+            return
         title = text_of(section.find("title")) or element_at(section, "code").get("displayName") or "Section"
         text = section.find("text")
         is_contradicted = text is not None and bool(text_of(text).strip()) and _is_contradicted(section, text)
@@ -135,6 +140,11 @@ class Narrative:
 
 
 _NOBODY = Element("nothing")
+
+
+def _is_of_another(section: Element) -> bool:
+    """Whether a section names a subject of its own, such as a newborn; in a family history that is a relative by design."""
+    return section.find("subject") is not None and element_at(section, "code").get("code") != _FAMILY_HISTORY
 
 
 def _is_contradicted(section: Element, text: Element) -> bool:

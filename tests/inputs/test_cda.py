@@ -159,6 +159,22 @@ def test_what_an_entry_calls_unknown_is_not_told():
     assert "Sepsis" not in read(cda(MEDICATIONS, f"<section>{entries}</section>")).text
 
 
+@pytest.mark.parametrize(
+    ("code", "told", "left_out"),
+    [
+        ("29545-1", [], ["section about somebody other than the patient, 2 times"]),
+        ("10157-6", ["Exam: Jaundice", "Skin: Yellow"], []),
+    ],
+)
+def test_a_section_about_somebody_else_is_left_out_unless_it_is_family_history(code, told, left_out):
+    inner = "<component><section><title>Skin</title><text>Yellow</text></section></component>"
+    subject = '<subject><relatedSubject><code code="NCHILD"/></relatedSubject></subject>'
+    other = f'<section><code code="{code}"/><title>Exam</title><text>Jaundice</text>{subject}{inner}</section>'
+    notes = read(cda("<section><title>Problems</title><text>Asthma and cough</text></section>", other))
+    assert notes.text.splitlines()[2:] == ["Problems: Asthma and cough", *told]
+    assert notes.facts["left_out"] == left_out
+
+
 def test_blocks_and_lines_within_a_cell_stay_apart():
     cells = "<td>Glucose<br/>182</td><td><paragraph>fasting</paragraph><paragraph>high</paragraph></td><td>SpO<sub>2</sub></td>"
     section = f"<section><title>Results</title><text><table><tr>{cells}</tr></table></text></section>"
