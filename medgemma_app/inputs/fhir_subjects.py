@@ -11,6 +11,8 @@ from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, can_ch
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, address_of, references
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
+_PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
+
 
 class Subjects:
     """Whose resources these are."""
@@ -70,7 +72,16 @@ class Subjects:
         """Whose this resource is; "" where it names nobody."""
         if entry.kind == "Patient":
             return self._person(_inside(entry.resource))
-        return next((self._person(key) for name in SUBJECTS if (key := self._key(entry.resource.get(name), entry))), "")
+        named = (key for name in SUBJECTS if (key := self._key(entry.resource.get(name), entry)))
+        key = next(named, "") or next(self._patients_within(entry), "")
+        return self._person(key) if key else ""
+
+    def _patients_within(self, entry: Entry) -> Iterator[str]:
+        """The keys of the Patients that any element refers to: Appointment.participant.actor, QuestionnaireResponse.source."""
+        for reference in references(entry.resource):
+            meant = self._references.meant(reference, entry)
+            if _PATIENT.search(reference) or any(one.get("resourceType") == "Patient" for one in meant):
+                yield self._key({"reference": reference}, entry)
 
     def _owners(self) -> dict[int, str]:
         """Whose each resource is. Where only one patient can be meant by a name or a bare id, it is that one."""
