@@ -124,6 +124,7 @@ def _entry_mark(value: Any) -> tuple[str, str]:
     told = {key_words(key): one for key, one in value.items()}
     is_deleted = any(told.get(flag) in (True, "true") for flag in _DELETED)
     flags = {flag: told.get(key_words(flag)) for flag in FLAGS}
+    flags["taken"] = told.get("taking", told.get("taken"))
     return status_mark({"status": [told.get(key) for key in _STATUS_KEYS], "deleted": is_deleted, **flags})
 
 

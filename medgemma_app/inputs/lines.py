@@ -59,13 +59,13 @@ _TAKEN_BACK = {
 }  # fmt: skip
 _MARKS = {
     "refuted": REFUTED, "ruled-out": REFUTED, "not-done": NOT_DONE, "declined": NOT_DONE, "rejected": NOT_DONE, "noshow": NOT_DONE,
-    "no-show": NOT_DONE, "failed": NOT_DONE, "not-taken": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED, "revoked": STOPPED,
-    "aborted": STOPPED, "abandoned": STOPPED, "terminated": STOPPED,
+    "no-show": NOT_DONE, "failed": NOT_DONE, "not-taken": NOT_TAKEN, "not-taking": NOT_TAKEN, "stopped": STOPPED, "discontinued": STOPPED,
+    "revoked": STOPPED, "aborted": STOPPED, "abandoned": STOPPED, "terminated": STOPPED,
 }  # fmt: skip
 STATUSES = ("status", "docStatus", "verificationStatus", "lifecycleStatus")
 FLAGS = {
     "doNotPerform": DO_NOT_PERFORM, "prohibited": DO_NOT_PERFORM, "notDone": NOT_DONE, "notGiven": NOT_DONE, "wasNotGiven": NOT_DONE,
-    "wasNotTaken": NOT_TAKEN,
+    "notPerformed": NOT_DONE, "wasNotTaken": NOT_TAKEN, "discontinued": STOPPED,
 }  # fmt: skip
 
 
@@ -242,7 +242,7 @@ def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
     marks = [mark for flag, mark in FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
     if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
         marks += [_MARKS[code] for code in told if code in _MARKS]
-    marks += [NOT_TAKEN] if value.get("taken") == "n" else []
+    marks += [NOT_TAKEN] if value.get("taken") in ("n", "false", False) else []
     for code in codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
         marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
     return (marks[0] if marks else ""), taken_back

@@ -23,6 +23,7 @@ def status(code: str) -> dict[str, Any]:
         ({"resourceType": "Procedure", "status": "not-done", "code": concept("Biopsy")}, "NOT DONE: Procedure: Biopsy; status: not-done"),
         ({"resourceType": "Procedure", "notDone": True, "code": concept("Biopsy")}, "NOT DONE: Procedure: Biopsy; not done: yes"),
         ({"resourceType": "Immunization", "notGiven": True, "vaccineCode": concept("MMR")}, "NOT DONE: Immunization: MMR; not given: yes"),
+        ({"resourceType": "Procedure", "notPerformed": True, "code": concept("Biopsy")}, "NOT DONE: Procedure: Biopsy; not performed: yes"),
         ({"resourceType": "MedicationStatement", "taken": "n", "medicationCodeableConcept": concept("Aspirin")},
          "NOT TAKEN: Medication statement: Aspirin; taken: n"),
         ({"resourceType": "MedicationStatement", "status": "not-taken", "medicationCodeableConcept": concept("Aspirin")},

@@ -40,6 +40,10 @@ def test_what_plain_json_takes_back_is_left_out_and_named(tmp_path: Path, status
         ({"state": "DISCONTINUED"}, "STOPPED"),
         ({"status": "not_done"}, "NOT DONE"),
         ({"not_given": True}, "NOT DONE"),
+        ({"status": "Not Taking"}, "NOT TAKEN"),
+        ({"taking": False}, "NOT TAKEN"),
+        ({"taken": "false"}, "NOT TAKEN"),
+        ({"discontinued": True}, "STOPPED"),
     ],
 )
 def test_what_plain_json_refutes_or_ends_stands_on_a_marked_line(tmp_path: Path, status: dict[str, Any], mark: str) -> None:
