@@ -37,6 +37,11 @@ _THREE_DIGITS = re.compile(r"(?<![\w.,])([0-9]{1,3})([.,])([0-9]{3})(?![0-9]|[.,
 _THOUSANDS = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:(?:[\u2009\u202f'][0-9]{3}){1,3}|(?:[ \u00a0][0-9]{3}){0,3}[ \u00a0]000)(?![0-9])")
 _BETWEEN_THOUSANDS = re.compile(r"[^0-9]")
 
+# Thousands and decimals as most of Europe writes them, 1.234,5; and thousands apart by a space in a count of cells, 12 300/mm3.
+_POINT_THEN_COMMA = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]{1,3}(?![0-9]|[.,][0-9])")
+_SWAPPED = str.maketrans(".,", ",.")
+_CELL_COUNT = re.compile(r"(?<![\w.,])(?<![0-9] )([1-9][0-9]{0,2})[ \u00a0]([0-9]{3})(?= ?/ ?(?:mm[3³]|[uµμ]l)\b)", re.IGNORECASE)
+
 
 class Tokens(NamedTuple):
     """Numbers in digits, words in lower case, punctuation and line ends, with their places in the text."""
@@ -60,7 +65,8 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 def tokenize(text: str) -> Tokens:
     """The tokens of a text."""
     plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
-    grouped = _THOUSANDS.sub(lambda one: _BETWEEN_THOUSANDS.sub(",", one[0]), _with_points(plain))
+    swapped = _POINT_THEN_COMMA.sub(lambda one: one[0].translate(_SWAPPED), _CELL_COUNT.sub(r"\1,\2", plain))
+    grouped = _THOUSANDS.sub(lambda one: _BETWEEN_THOUSANDS.sub(",", one[0]), _with_points(swapped))
     found = list(_TOKEN.finditer(_HYPHEN.sub(" ", grouped)))
     return Tokens([one[0].lower() for one in found], [one.start() for one in found], [one.end() for one in found])
 
