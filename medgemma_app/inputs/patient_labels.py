@@ -87,6 +87,7 @@ _TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|
 _CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
 _NOBODY = re.compile(r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not)\b")
 _CAPITALISED = re.compile(r"(?:[A-ZÀ-Þ][\w'’.-]*|v[ao]n|de[rnl]?|la|le|da|dos|bin|al|el|y|zu)")
+_PATIENT_HEADINGS, _HEADER_WITHIN = ("patient", "patientin", "paciente", "paziente"), 4
 _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<=\d[./-]) | (?=[./-] ?\d)")
 
 
@@ -179,21 +180,37 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
 
 
 def table_rows(text: str) -> list[dict[str, str]]:
-    """The rows of a text that is one table (CSV, TSV) with a column that names patients; none for any other text."""
-    for delimiter in ",;\t|":
-        if is_header(text.split("\n", 1)[0].replace('"', "").split(delimiter)):
-            with suppress(csv.Error):
-                header, *rows = (row for row in csv.reader(io.StringIO(text.strip()), delimiter=delimiter, skipinitialspace=True) if row)
-                if rows and all(len(row) == len(header) for row in rows) and len(set(header)) == len(header):
-                    return [dict(zip(header, row, strict=True)) for row in rows]
+    """The rows of a text that is one table (CSV, TSV) with a column that names patients; none for any other text.
+
+    Lines above the header, and rows of a single cell, have the key "row".
+    """
+    lines = text.strip().split("\n")
+    for at, line in enumerate(lines[:_HEADER_WITHIN]):
+        for delimiter in ",;\t|":
+            if is_header(line.replace('"', "").split(delimiter)):
+                with suppress(csv.Error):
+                    table = csv.reader(io.StringIO("\n".join(lines[at:])), delimiter=delimiter, skipinitialspace=f'{delimiter} "' in text)
+                    header, *rows = (row for row in table if any(row))
+                    is_mixed = delimiter == "|" and any(len(row) == 1 for row in rows)  # a text with tables between bars in it
+                    are_rows = 2 * sum(len(row) >= len(header) for row in rows) > len(rows) and not is_mixed
+                    if are_rows and len(set(header)) == len(header):
+                        return [{"row": one} for one in lines[:at] if one.strip()] + [_cells(header, row, delimiter) for row in rows]
     return []
 
 
+def _cells(header: list[str], row: list[str], delimiter: str) -> dict[str, str]:
+    last = len(header) - 1  # an unquoted delimiter in the last cell makes a row too long
+    cells = [*row[:last], delimiter.join(row[last:])] if len(row) > last else row
+    return {key.strip(): cell.strip() for key, cell in zip(header, cells, strict=False)} if len(row) > 1 else {"row": row[0]}
+
+
 def is_header(cells: list[str]) -> bool:
-    """Whether the cells of a row are labels, one of them of a patient."""
+    """Whether the cells of a row are labels, one of them of a patient. Three cells may be in any language if one is "Patient"."""
     kinds = sum(bool(kind_of_key(cell) or key_words(cell) == "id") for cell in cells)
     known = sum(bool(kind_of_key(cell) or _of_headings() & set(key_words(cell).split())) for cell in cells)
-    return kinds > 0 and known > 1 and not re.search(rf"(?i)\d|\b(?:{_NOT_OF_PATIENTS})\b", " ".join(cells))
+    are_short = len(cells) > 2 and all(len(cell.split()) < 4 and not cell.rstrip().endswith(".") for cell in cells)
+    is_list = are_short and any(key_words(cell) in _PATIENT_HEADINGS for cell in cells) and not any(map(is_person, cells))
+    return kinds > 0 and (known > 1 or is_list) and not re.search(rf"(?i)\d|\b(?:{_NOT_OF_PATIENTS})\b", " ".join(cells))
 
 
 def plain_value(kind: str, said: str) -> str:

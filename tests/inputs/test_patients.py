@@ -138,6 +138,10 @@ def test_a_text_is_the_chosen_patients_only_if_a_label_says_so(text: str, patien
         f"id,note\n111,{COUGH}\n222,{KNEE}",
         f'mrn, note\n111, "{COUGH} Fever, too"\n222, "{KNEE}"',
         f'"MRN","Complaint"\n"111","{COUGH}"\n"222","{KNEE}"',
+        f"Ward list, 3 May\nmrn,age,note\n111,70,{COUGH}\n222,39,{KNEE}",
+        f"mrn,age,note\n111,70,{COUGH}, fever\n222,39,{KNEE}\n223\n",
+        f"Patient;Alter;Befund\n111;70;{COUGH}\n222;39;{KNEE}",
+        f"Edad,Paciente,Motivo\n70,111,{COUGH}\n39,222,{KNEE}",
     ],
 )
 def test_each_row_of_a_table_is_of_its_patient(table: str) -> None:
@@ -152,6 +156,17 @@ KEYS = (
     "name", "Name", "pt", "pt_name", "Pt. Name", "client", "person", "resident", "MRN#", "MR#", "Patient #", "hospital_no", "Hospital No.",
     "NHS No", "UHID", "patient_uuid", "patientKey", "patient_ref", "chi_number", "emr_id", "ID", "Patient ID", "full_name", "dob",
 )  # fmt: skip
+
+
+def test_lines_above_a_table_and_in_it_are_told() -> None:
+    assert read(f"Ward list\nmrn,age,note\n111,70,{COUGH}, 2,5 mg\n111,70,{KNEE}\nSeen by night staff").text == (
+        f"Row: Ward list\nMrn: 111; Age: 70; Note: {COUGH}, 2,5 mg\nMrn: 111; Age: 70; Note: {KNEE}\nRow: Seen by night staff"
+    )
+
+
+def test_a_text_that_begins_like_a_table_is_none() -> None:
+    text = f"Patient, alert, oriented.\n{COUGH}, no fever, no chills.\nAnn Lee, her sister, was there"
+    assert read(text).text == text
 
 
 def test_one_of_many_patients_in_a_table_is_found() -> None:
