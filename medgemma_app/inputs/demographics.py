@@ -45,7 +45,7 @@ class Demographics:
         if self._issuers & other._issuers:
             return True
         ours, theirs = self._words, other._words
-        if ours and theirs and len(ours & theirs) < min(2, len(ours), len(theirs)):
+        if ours and theirs and _agreeing(ours, theirs) < min(2, len(ours), len(theirs)):
             return True
         agreeing, labels = sum(map(all, ((ours, theirs), births))), _is_label(*self._issuers) + _is_label(*other._issuers)
         return bool(self.ids and other.ids) and agreeing < 2 - labels
@@ -73,6 +73,18 @@ class Demographics:
     def _words(self) -> set[str]:
         """The words of all names: a middle name or a title more makes no other patient."""
         return {word for name in self.names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME
+
+
+def _agreeing(ours: set[str], theirs: set[str]) -> int:
+    """How many words two names share. The initial in "Smith, J." agrees with Jane, for that name has one word in full only."""
+    initials = {
+        initial
+        for some, others in ((ours - theirs, theirs - ours), (theirs - ours, ours - theirs))
+        for initial in some
+        if len(initial) == 1 and any(other.startswith(initial) for other in others)
+    }
+    is_short = any(sum(len(word) > 1 for word in words) < 2 for words in (ours, theirs))
+    return len(ours & theirs) + (len(initials) if is_short else 0)
 
 
 def _may_be_one(issuer: str, other: str) -> bool:
