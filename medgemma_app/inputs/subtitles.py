@@ -12,7 +12,7 @@ Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), an
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 _CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
-_SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|\[?SPEAKER_\d+\]?):\s+(?=\S)")
+_SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
 _CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
 _TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
 

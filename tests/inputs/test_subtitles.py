@@ -27,6 +27,11 @@ def read(content):
         ),
         pytest.param(b"1\n00:00:01,500 --> 00:00:03,000\n- What hurts?\n- My chest\n", "- What hurts?\n- My chest", id="dashes"),
         pytest.param(
+            b"1\n00:00:01,500 --> 00:00:03,000\n[Doctor]: What hurts?\n[SPEAKER_01]: My chest\n",
+            "Doctor: What hurts?\nSPEAKER_01: My chest",
+            id="speakers in brackets",
+        ),
+        pytest.param(
             b"WEBVTT\nKind: captions\n\nNOTE take 50 mg\n\nSTYLE\n::cue { color: red }\n\n"
             b"intro\n00:01.500 --> 00:03.000 align:start position:0%\n"
             b"<v Dr Smith>What <c>hurts</c>?</v>\n\n00:03.500 --> 00:05.000\n<v.loud Jane>My <00:04.100>chest.\n",
