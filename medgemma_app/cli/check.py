@@ -17,7 +17,7 @@ from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
-from medgemma_app.notices import say, verdict
+from medgemma_app.notices import NOTICE, say, verdict
 from medgemma_app.prompts import ReportKind
 from medgemma_app.validate import Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
@@ -92,7 +92,7 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
     """
     name, text = read_text(source)
     if not _OBJECT.match(text) and not _ARRAY.match(text):
-        yield ReportText(name, text)
+        yield ReportText(name, text.removeprefix(f"DRAFT. {NOTICE}\n"))  # of a .txt file that this program wrote
         return
     for where, record in read_records(text, name):
         study = record.get("study")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -37,10 +38,8 @@ class Piece(NamedTuple):
 
 def draft_pieces(record: Mapping[str, Any], issues: Issues) -> Iterator[Piece]:
     """The text of the report, cut where a mark or a heading begins or ends."""
-    text, last, headings = str(record.get("text", "")), 0, []
-    for _, start, end in _bodies(text, record.get("sections") or {}):
-        headings.append((last, start))
-        last = end
+    text = str(record.get("text", ""))
+    headings = [(heading, start) for _, heading, start, _ in _bodies(text, record.get("sections") or {})]
     return _pieces(text, [*_spans(text, issues, "start", "end")], issues, headings)
 
 
@@ -81,19 +80,25 @@ def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tup
 def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(name, heading, text) of the report in its own order, every word of it; name and heading are "" where there is none."""
     text, last = str(record.get("text", "")), 0
-    for name, start, end in _bodies(text, record.get("sections") or {}):
-        yield name, text[last:start].strip(), text[start:end].strip()
+    for name, heading, start, end in _bodies(text, record.get("sections") or {}):
+        if between := text[last:heading].strip():
+            yield "", "", between
+        yield name, text[heading:start].strip(), text[start:end].strip()
         last = end
     if rest := text[last:].strip():
         yield "", "", rest
 
 
-def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, int]]:
-    """Where the text of each section stands; between them are the headings."""
+_HEADING = re.compile(r"[^\n]*\w[^\n]*\n?[^\w]*\Z")
+
+
+def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, int, int]]:
+    """Where the heading and the text of each section begin, and where it ends; the heading is the last line before the text."""
     at = 0
     for name, body in sorted(((name, body) for name, body in sections.items() if body), key=lambda section: text.find(section[1])):
         found = text.find(body, at)
         if found < 0:
             return
-        at = found + len(body)
-        yield name, found, at
+        heading = _HEADING.search(text, at, found)
+        at, begin = found + len(body), heading.start() if heading else at
+        yield name, begin, found, at

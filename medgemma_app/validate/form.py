@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import SPECIAL_TOKEN, WORD, Issue, Text, excerpt, without_tokens
 from medgemma_app.validate.lists import finder, word_list
-from medgemma_app.validate.sections import BARE_THOUGHT, OTHER
+from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, SHORTEST_BEGINNING
 from medgemma_app.validate.terms import UNITS
 
 _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
@@ -159,7 +159,13 @@ def missing_section(report: Text) -> Iterator[Issue]:
     if bare and len(_LABEL.findall(bare.body)) < 2:
         message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
         yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
-    if other := [one for one in report.sections.sections if report.own and OTHER in one.keys]:
+    if report.own and not report.sections.sections and not report.required:
+        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
+    elif (report.own and report.answers()) and _is_content(beginning := report.sections.preamble):
+        start = report.text.find(beginning)
+        message = "the text before the first heading is in no section"
+        yield report.issue("missing-section", "warning", message, (start, start + len(beginning)))
+    if other := [one for one in report.sections.sections if report.own and OTHER in one.keys and one.body]:
         named = excerpt(", ".join(one.heading for one in other[:10]))
         message = f"headings that were not asked for, so the text under them is in no section: {named}"
         yield report.issue("missing-section", "warning", message, (other[0].start, other[0].end))
@@ -168,10 +174,16 @@ def missing_section(report: Text) -> Iterator[Issue]:
     labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in usual}
     if labels.get("findings"):
         yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
-    elif len(missing) == len(report.required):
+    elif 1 < len(missing) == len(report.required):
         yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
     else:
         yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels.get(key))
+
+
+def _is_content(preamble: str) -> bool:
+    """Whether the text before the first heading is more than a title and "Here is the note:"."""
+    lines = [line for line in preamble.splitlines() if not line.rstrip().endswith(":")]
+    return not BARE_THOUGHT.match(preamble) and len(WORD.findall(" ".join(lines))) > SHORTEST_BEGINNING
 
 
 def empty_section(report: Text) -> Iterator[Issue]:

@@ -24,7 +24,7 @@ Headings: TypeAlias = ReportKind | tuple[str, ...]  # the usual headings of a ki
 OTHER = "other"
 LONGEST_HEADING = 60
 _AFTER_ALL = 3
-_SHORTEST_BEGINNING = 8  # words of a section without a heading
+SHORTEST_BEGINNING = 8  # words of a section without a heading
 BARE_THOUGHT = re.compile(r"\s*(?:<unused94>)?thought[ \t]*\n")
 
 
@@ -77,7 +77,7 @@ class Sections(NamedTuple):
 
     def with_beginning(self, text: str, key: str) -> Sections:
         """With the preamble as the section ``key``, if the text has no such section and the preamble is more than "Here is the note:"."""
-        fewest = 1 if key == "findings" and not self.sections else _SHORTEST_BEGINNING
+        fewest = 1 if key == "findings" and not self.sections else SHORTEST_BEGINNING
         is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
         if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or BARE_THOUGHT.match(text):
             return self
@@ -169,16 +169,16 @@ def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
         first = _heading(text, line.start(), line.end(), kind)
         if first is None and ends_sections and (title := _unlisted(text, *line.span())):
             # Right after a heading it begins a part of that section ("PHYSICAL EXAM", "VITAL SIGNS: ..."), and so do those that follow.
-            # One word is mostly a part of the body under "physical exam".
-            divided = divided or latest is None or not text[latest.body : title.line].strip()
-            first = title if not divided and " " in title.written else None
+            # One word is mostly a part of the body under "physical exam"; above all sections it is a heading of its own.
+            divided = divided or (latest is not None and not text[latest.body : title.line].strip())
+            first = title if not divided and (latest is None or " " in title.written) else None
         elif first:
             latest, divided = first, False
         if first:
             yield first
         for within in _WITHIN.finditer(text, first.body if first else line.start(), line.end()):
             if found := _heading(text, within.start(), line.end(), kind):
-                yield found
+                yield found._replace(marked=found.marked or _ITEM.fullmatch(text, line.start(), within.start()) is not None)
 
 
 def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None:
@@ -266,7 +266,7 @@ def _is_item(one: _Heading, seen: set[str], *, own: bool) -> bool:
     if not any(key.endswith("plan") for key in seen) or any(key.endswith(("assessment", "plan")) for key in one.name.keys):
         return False
     again, substitute = not seen.isdisjoint(one.name.keys), one.name.rank == 2
-    return (substitute and (one.marked or again)) or (own and (again or (substitute and not one.stands_out)))
+    return (substitute and (one.marked or again)) or (own and (again or substitute) and (one.marked or not one.stands_out))
 
 
 def _is_best(name: Name, best: Mapping[str, int]) -> bool:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from medgemma_app.notices import NOTICE
 from medgemma_app.prompts import prompt_paths, read_prompt
 
 
@@ -78,7 +79,7 @@ def test_check_takes_the_sections_of_a_record_from_its_prompt(medgemma, tmp_path
     ],
 )
 def test_check_takes_the_sections_of_a_text_from_a_prompt(medgemma, german, tmp_path, arguments, message, exit_code):
-    (tmp_path / "report.txt").write_text("BEFUND: Das Herz ist normal.\n\nBEURTEILUNG: Kein Erguss.")
+    (tmp_path / "report.txt").write_text(f"DRAFT. {NOTICE}\n\nBEFUND: Das Herz ist normal.\n\nBEURTEILUNG: Kein Erguss.")
     result = medgemma("check", tmp_path / "report.txt", *(german if each == "GERMAN" else each for each in arguments), model=None)
     assert result.exit_code == exit_code and message in result.stdout + result.stderr
 

@@ -92,6 +92,9 @@ def test_a_report_without_headings_is_shown_whole():
     assert list(marks.sections_of(findings_record())) == [
         ("findings", "FINDINGS:", "The heart is <large> & unchanged."), ("impression", "IMPRESSION:", "Enlarged heart on the left."),
     ]  # fmt: skip
+    record = findings_record(text="Supine.\n\n**LUNGS**\n---\nClear.", sections={"lungs": "Clear."}, issues=[])
+    assert list(marks.sections_of(record)) == [("", "", "Supine."), ("lungs", "**LUNGS**\n---", "Clear.")]
+    assert [piece.text for piece in marks.draft_pieces(record, []) if piece.is_heading] == ["**LUNGS**\n---\n"]
 
 
 def test_no_mark_hides_another():

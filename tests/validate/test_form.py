@@ -230,18 +230,22 @@ def test_which_sections_there_must_be_can_be_told():
 
 
 OWN = ("history", "assessment", "plan")
-MISSING = ("error", "missing-section")
+MISSING, WARNING = ("error", "missing-section"), ("warning", "missing-section")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("HISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
-        ("Cough for three days, no fever, no dyspnea, no chest pain at all.\nASSESSMENT: Cold.\nPLAN: Rest.", [MISSING]),
+        ("Cough for three days, no fever, no dyspnea, no chest pain at all.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING, MISSING]),
+        ("Cough for three days, no fever, no dyspnea, no chest pain.\nHISTORY: None.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
+        ("OBJECTIVE:\nChest pain.\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
+        ("OBJECTIVE:\n\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
+        ("Here is the note that I wrote from the notes of the visit:\n\n---\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
         ("HISTORY: Cough.\n- Plan reviewed with daughter: she agrees.\n\nASSESSMENT: Cold.", [MISSING]),
         ("Plan: Rest.\nHeart rate: 80 bpm.", [MISSING, MISSING]),
         ("Cough for three days, no fever.", [MISSING]),
-        ("HISTORY: Cough.\nSAFETY PLAN: Call.\nWORK STATUS: Well.\nASSESSMENT: Cold.\nPLAN: Rest.", [("warning", "missing-section")]),
+        ("HISTORY: Cough.\nSAFETY PLAN: Call.\nWORK STATUS: Well.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
         ({"history": "Cough.", "assessment": "Cold.", "plan": "Rest."}, []),
         ({"history": "Cough.", "assessment": "Cold."}, [MISSING]),
     ],
@@ -249,6 +253,19 @@ MISSING = ("error", "missing-section")
 def test_a_section_of_the_callers_own_is_there_only_if_its_heading_is(text, expected):
     found = validate_soap(text, sections=OWN).issues
     assert [(issue.severity, issue.code) for issue in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sections", "optional", "expected"),
+    [
+        ("Rest.", OWN, OWN, "the text has none of the headings that were asked for, so it is in no section"),
+        ("PLAN: Rest.", OWN, OWN, None),
+        ("Rest.", ("plan", "risk"), ("risk",), "the plan section is missing"),
+    ],
+)
+def test_optional_sections_are_not_missing(text, sections, optional, expected):
+    found = validate_soap(text, sections=sections, optional=optional).issues
+    assert [issue.message for issue in found] == [expected] * bool(expected)
 
 
 @pytest.mark.parametrize("validate", [validate_findings, validate_soap])
