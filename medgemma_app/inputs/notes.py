@@ -116,7 +116,8 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
             return _part_of(lines[part - 1].encode(errors="replace") if 0 < part <= len(lines) else b"", name, part, patient)
         reading = _read_text(text, name, patient)
     if not (reading.clinical or (any_text and text.strip())):
-        raise InputError(f"{name} has nothing clinical to write a note from; give the notes of a visit")
+        what = "has nothing clinical to write a note from" if raw.strip() else "is empty"
+        raise InputError(f"{name} {what}; give the notes of a visit")
     cleaned = tuple(clean(line) for line in reading.lines)
     text = "\n".join(line.text for line in cleaned)
     facts = {"name": name, "sha256": hashlib.sha256(raw).hexdigest(), "format": reading.format, "words": len(text.split())}

@@ -81,7 +81,7 @@ def test_a_script_without_spaces_has_words(tmp_path: Path) -> None:
         (b'{"a": "one two three four five six"} x', "not JSON.*line 1, column"),
         (b'{"a": "\x83\x41\x83\x8c\x83\x8b\x83\x4d\x81\x5b"}', "not UTF-8 text at line 1"),
         (b"", "is empty"),
-        (b" ", "nothing clinical"),
+        (b" ", "is empty"),
         (b'{"complaint": "", "history": "", "medications": "", "plan": "", "exam": ""}', "nothing clinical"),
         (b'{"name": "Jane Mary Doe", "mrn": "AB 12 CD", "dob": "3 May 1980", "address": "12 Long Lane Old Town"}', "nothing clinical"),
         (b'{"patient": {"name": "Jane Mary Anne Doe", "firstName": "Jane", "phone": "five five five"}}', "nothing clinical"),
