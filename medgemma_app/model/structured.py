@@ -26,6 +26,8 @@ def schema_text(schema: object) -> str:
     """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a supported schema."""
     if not isinstance(schema, (str, dict)):
         raise OptionError(f"schema must be a JSON schema, as a dict or as JSON text, not {type(schema).__name__}")
+    if isinstance(schema, str) and not schema.lstrip().startswith("{"):
+        raise OptionError("the schema must be a JSON object")
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
         grammar(text)

@@ -102,8 +102,9 @@ for _ in range(2000):
 BAD = [
     (5, "schema must be a JSON schema"),
     ("{", "the schema is not JSON: EOF"),
-    ("[]", "the schema is not JSON"),
-    ("\ud800", "the schema is not JSON"),
+    ("[1]", "the schema must be a JSON object"),
+    ("true", "the schema must be a JSON object"),
+    ("{\ud800", "the schema is not JSON"),
     ({"minimum": float("nan")}, "the schema is not JSON"),
     ({"enum": [{1}]}, "the schema is not JSON"),
     (DEEP, "the schema is not JSON"),
