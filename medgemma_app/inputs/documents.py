@@ -24,6 +24,7 @@ from medgemma_app.inputs.lines import inside
 LARGEST_XML = 10_000_000  # bytes, unpacked
 MOST_PAGES = 500
 STRUCK = "text that is struck through or hidden"
+_DELETIONS = "tracked deletions"
 _STRIKING = frozenset(("del", "s", "strike"))
 _TAG = re.compile(r"<(?P<slash>/?)(?P<tag>[a-zA-Z][a-zA-Z0-9]*)(?P<attributes>(?:\s[^<>]*)?)>")
 _UNSEEN = re.compile(
@@ -133,7 +134,9 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
     beside = [f"{pictures} picture{'s' * (pictures > 1)}"] * bool(pictures) + ["headers and footers"] * any(
         re.match(r"word/(header|footer)", n) for n in names
     )
-    beside += ["comments"] * ("word/comments.xml" in names) + [STRUCK] * any(hidden for _, hidden in read)
+    beside += ["comments"] * ("word/comments.xml" in names) + [
+        what for what in (STRUCK, _DELETIONS) if any(what in unread for _, unread in read)
+    ]
     return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
 
 
@@ -145,19 +148,19 @@ def _unpacked(file: IO[bytes], name: str) -> bytes:
     return raw
 
 
-def _word_text(raw: bytes, name: str) -> tuple[str, bool]:
-    """The text of a part of a DOCX file: one line for each paragraph or table row, with bars between cells, and without tracked deletions.
+def _word_text(raw: bytes, name: str) -> tuple[str, set[str]]:
+    """The text of a part of a DOCX file: one line for each paragraph or table row, with bars between cells.
 
-    And whether some of it is struck through or hidden, which is left out.
+    And what is left out of it: text that is struck through or hidden, tracked deletions.
     """
+    root = parse_xml(raw, name)
     lines: list[str] = []
-    hidden = False
+    unread = {_DELETIONS for one in root.iter("del") if any(map(str.strip, one.itertext()))}
 
     def runs(element: Element) -> Iterable[str]:
-        nonlocal hidden
         kind = element.tag
         if kind == "r" and _is_unseen(element):
-            hidden = True
+            unread.add(STRUCK)
         elif kind == "t":
             yield element.text or ""
         elif kind in ("tab", "br", "cr"):
@@ -178,8 +181,8 @@ def _word_text(raw: bytes, name: str) -> tuple[str, bool]:
             for inner in element:
                 walk(inner)
 
-    walk(parse_xml(raw, name))
-    return "\n".join(line for line in lines if line), hidden
+    walk(root)
+    return "\n".join(line for line in lines if line), unread
 
 
 def _is_unseen(run: Element) -> bool:
