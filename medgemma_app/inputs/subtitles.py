@@ -12,7 +12,8 @@ Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), an
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 _CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
-_SAYS = re.compile(r"^(?:-\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
+_SAYS = re.compile(r"^(?:(?:-|>>)\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
+_NEW_SPEAKER = re.compile(r"- |>>\s*")
 _CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
 _TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
 
@@ -53,9 +54,10 @@ def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
         voice = _VOICE.search(line)
         said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
         named = None if voice else _SAYS.match(said)
-        if voice or named or line.startswith("- "):
+        is_new = _NEW_SPEAKER.match(said)
+        if voice or named or is_new:
             who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
-        yield who, (said[named.end() :] if named else said.removeprefix("- ")).strip()
+        yield who, (said[named.end() :] if named else said[is_new.end() :] if is_new else said).strip()
 
 
 def without_times(text: str) -> str:

@@ -32,6 +32,11 @@ def read(content):
             id="speakers in brackets",
         ),
         pytest.param(
+            b"1\n00:00:01,500 --> 00:00:03,000\n>> What hurts?\n&gt;&gt;My chest\n>> Doctor: Since when?\n",
+            "- What hurts?\n- My chest\nDoctor: Since when?",
+            id="arrows",
+        ),
+        pytest.param(
             b"WEBVTT\nKind: captions\n\nNOTE take 50 mg\n\nSTYLE\n::cue { color: red }\n\n"
             b"intro\n00:01.500 --> 00:03.000 align:start position:0%\n"
             b"<v Dr Smith>What <c>hurts</c>?</v>\n\n00:03.500 --> 00:05.000\n<v.loud Jane>My <00:04.100>chest.\n",
