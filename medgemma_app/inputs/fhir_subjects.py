@@ -12,6 +12,10 @@ from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resourc
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
+# What a patient may do for another one: a mother who pays for her child or tells of it.
+_OTHER_ROLES = frozenset((
+    "asserter", "author", "informant", "informationSource", "link", "performer", "policyHolder", "recorder", "sender", "subscriber",
+))  # fmt: skip
 
 
 class Subjects:
@@ -77,8 +81,9 @@ class Subjects:
         return self._person(key) if key else ""
 
     def _patients_within(self, entry: Entry) -> Iterator[str]:
-        """The keys of the Patients that any element refers to: Appointment.participant.actor, QuestionnaireResponse.source."""
-        for reference in references(entry.resource):
+        """The keys of the Patients that elements refer to: Appointment.participant.actor, QuestionnaireResponse.source."""
+        told = {key: one for key, one in entry.resource.items() if key not in _OTHER_ROLES}
+        for reference in references(told):
             meant = self._references.meant(reference, entry)
             if _PATIENT.search(reference) or any(one.get("resourceType") == "Patient" for one in meant):
                 yield self._key({"reference": reference}, entry)

@@ -144,3 +144,9 @@ def test_a_subject_who_is_not_the_patient_is_told(tmp_path: Path) -> None:
     apgar = {"resourceType": "Observation", "code": concept("Apgar"), "valueInteger": 9,
              "subject": {"reference": "RelatedPerson/r", "display": "newborn"}}  # fmt: skip
     assert load_notes(write(tmp_path, bundle(patient("a"), apgar))) == "Observation: Apgar: 9; subject: newborn"
+
+
+@pytest.mark.parametrize("role", ["subscriber", "author", "performer"])
+def test_a_resource_without_a_subject_is_not_of_the_patient_who_pays_for_it_or_writes_it(tmp_path: Path, role: str) -> None:
+    other = {"resourceType": "Coverage", "status": "active", role: {"reference": "Patient/mother"}}
+    assert "Gout" in load_notes(write(tmp_path, bundle(condition("Gout", "Patient/a"), other)))
