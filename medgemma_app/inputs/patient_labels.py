@@ -59,20 +59,27 @@ _LABELLED = (
 _RELATIVE = (
     r"mother|father|mom|dad|mum|parent|guardian|wife|husband|spouse|partner|sons?|daughter|child|children|siblings?|brother|sister"
     r"|grand\w+|aunt|uncle|family (?:history|members?)|relatives?|kin|emergency contact|caregiver|carer|donor|subscriber|holder|insured"
-    r"|guarantor|proxy"
+    r"|guarantor|proxy|poa|power of attorney|responsible party|niece|nephew|cousin"
+    r"|step(?:father|mother|parent|son|daughter|brother|sister)|obstetric history"
     r"|mutter|vater|tochter|sohn|ehe(?:mann|frau)|angehörige\w*|mère|père|épou\w+|madre|padre|hij[oa]|espos[oa]"
+    r"|ansprechpartner(?:in)?|notfallkontakt|personne de confiance|contacto de emergencia"
 )
 _STAFF = (
     r"providers?|doctors?|physicians?|nurses?|surgeon|attending|referring|referred|pcp|gp|consultants?|clinicians?|practitioners?|performers?"
     r"|authors?|staff|users?|signed|contacts?|pharmac\w+|facility|clinic|practice|organi[sz]ation|location|insur\w+|payer|company"
     r"|employer|school|med(?:ication|icine)?s?|drugs?|prescriptions?|tests?|labs?|procedures?|devices?|immuni[sz]ations?|allerg\w+"
+    r"|hausarzt|hausärztin|médecin traitant|médic[oa] (?:responsable|de cabecera)"
     r"|problems?|care team|interpreter|vaccin\w+|supplements?|equipment|visitors?|students?"
 )
 SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
 RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
 # Pelvic inflammatory disease and proton pump inhibitors are abbreviated like two registers.
 _UNCERTAIN, _LONG_NUMBER = ("id pid", "id ipp"), re.compile(r"[:#=|]\W*[^\W\d_]{0,5}\d{5,}$")
-_IS_RELATIVE = re.compile(rf"{RELATIVE.pattern}|\b(?:old|previous|former|prior|other|baby|infant|newborn|neonate)(?:'s)?\W*$")
+_IS_RELATIVE = re.compile(
+    rf"{RELATIVE.pattern}"
+    r"|\b(?:old|previous(?:ly)?|former(?:ly)?|prior|maternal|paternal"
+    r"|outside(?: hospital)?|other|baby|infant|newborn|neonate)(?:'s)?\W*$"
+)
 _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
 _SPEECH = re.compile(
@@ -80,12 +87,17 @@ _SPEECH = re.compile(
 )
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
 # Fields that stand beside the name of a drug, or of somebody else.
-_NOT_OF_PATIENTS = "relation(?:ship)?|dos(?:e|age)|strength|route|frequency|sig|quantity|reaction|manufacturer|title|role|npi|specialty"
+_NOT_OF_PATIENTS = (
+    r"relation(?:ship)?|dos(?:e|age|is)|posolog(?:ie|ía)|strength|route"
+    r"|frequency|sig|quantity|reaction|manufacturer|title|role|npi|specialty"
+)
 _OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
 _END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
 _TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii")
 _CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
-_NOBODY = re.compile(r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not)\b")
+_NOBODY = re.compile(
+    r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not|verified|confirmed|as above)\b"
+)
 _CAPITALISED = re.compile(r"(?:[A-ZÀ-Þ][\w'’.-]*|v[ao]n|de[rnl]?|la|le|da|dos|bin|al|el|y|zu)")
 _PATIENT_HEADINGS, _HEADER_WITHIN = ("patient", "patientin", "paciente", "paziente"), 4
 _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<=\d[./-]) | (?=[./-] ?\d)")

@@ -247,8 +247,10 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) ->
     if name in _SEXES:
         sex = said.strip().lower()[:1].replace("w", "f")
         return {"sex": sex} if sex in "fm" and above in _OF_VISITS else {}
-    if (name == "age" or name == "patient age") and above in _PERSON and (years := re.match(r"\d{1,3}(?=[.\d]*(?: *y.*)?$)", said.strip())):
+    if name in ("age", "patient age") and above in _PERSON and (years := re.match(r"\d{1,3}(?=[.\d]*(?: *y.*)?$)", said.strip())):
         return {"age": years[0]}
+    if name == "subject" and told & {"from", "to", "sender", "recipient", "body"}:
+        return {}
     is_entry = above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON) and not told & _OF_NO_PATIENT
     is_pair = is_entry and any(pair <= told for pair in ({"first", "last"}, {"given", "family"}))
     if name in _PARTS and (above in _PERSON or is_pair):

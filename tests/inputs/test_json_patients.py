@@ -146,6 +146,7 @@ def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(conte
         [{"name": "Progress Note", "text": COUGH}, {"name": "Discharge Summary", "text": COUGH}],
         {"data": [{"name": "Serum Sodium", "text": "normal"}, {"name": "Serum Potassium", "text": "normal"}], "note": COUGH},
         [{"subject": "Lab results", "text": COUGH}, {"subject": "Follow-up visit", "text": COUGH}],
+        [{"from": "ward", "subject": "Jones Fracture", "text": COUGH}, {"from": "ward", "subject": "Colles Splint", "text": KNEE}],
         {"Hospital Course": {"note": COUGH}, "Discharge Plan": {"note": KNEE}},
         {"patients": [{"name": "Ann Lee", "note": COUGH}]},
         [{"patient": {"age": 64}, "note": COUGH}, {"patient": {"age": "65 years"}, "note": KNEE}],
