@@ -142,6 +142,10 @@ def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
 
     issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
     if not isinstance(record.get("text"), str):
+        if "error" in record:
+            raise InputError(f"{name} is that of a study that failed, so it has no report to export")
+        if "report" in record and "issues" in record:
+            raise InputError(f"{name} was written by check --json, which keeps what the checks found and not the text; {advice}")
         raise InputError(f"{name} is not that of a report: it has no text; {advice}")
     if record.get("kind") not in tuple(TITLES):
         raise InputError(f"{name} does not say what kind of report it is (kind); {advice}")

@@ -142,6 +142,18 @@ def test_a_record_that_does_not_say_what_the_checks_found_is_refused(scan, endin
         export.render({**of(scan), **broken}, ending, scan=needs_scan(ending, scan))
 
 
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"study": "b.png", "error": "is blank", "kind": "findings"}, "the record is that of a study that failed"),
+        ({"report": "r.txt", "kind": "findings", "valid": True, "issues": [], "sections": {}}, "the record was written by check --json"),
+    ],
+)
+def test_a_record_without_a_text_is_called_what_it_is(record, words):
+    with pytest.raises(InputError, match=words):
+        export.render(record, ".html")
+
+
 def test_a_table_says_which_record_cannot_be_used():
     with pytest.raises(InputError, match="record 3 does not say what the checks found"):
         export.table([findings_record(), {"error": "is blank"}, {"text": "x", "kind": "soap", "error": "is blank"}])
