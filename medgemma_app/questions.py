@@ -136,7 +136,9 @@ def locate_task(model: Model, scan: Picture, target: str, *, options: Options | 
         found, validation = validate_boxes(text, finish_reason=generation.finish_reason, has_thought=thought)
         placed = [place(box, picture.facts) for box in found]
         beside = [
-            Issue("impossible-box", "error", f"box {number} {wrong}") for number, wrong in enumerate(placed, 1) if isinstance(wrong, str)
+            Issue("impossible-box", "error", f"box {box.number} {wrong}")
+            for box, wrong in zip(found, placed, strict=True)
+            if isinstance(wrong, str)
         ]
         validation = Validation((*validation.issues, *beside))
         boxes = tuple(box for box in placed if isinstance(box, Box))
@@ -160,6 +162,6 @@ def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | str:
     edges += [pixel(edge, "top", "bottom", "height") for edge in (box.y0, box.y1)]
     x0, x1, y0, y1 = map(round, edges)
     if x0 < x1 and y0 < y1:
-        return Box(box.label, (box.y0, box.x0, box.y1, box.x1), x0, y0, x1, y1, facts.get("frame", 1))
+        return Box(box.label, box.edges, x0, y0, x1, y1, facts.get("frame", 1), box.number)
     outside = edges[0] == edges[1] or edges[2] == edges[3]
     return "is in the padding, outside the picture" if outside else "is smaller than a pixel"

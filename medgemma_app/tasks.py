@@ -96,6 +96,7 @@ class Box:
 
     ``box_2d`` is [y0, x0, y1, x1] in thousandths of the padded square that the model sees. ``x0``, ``y0``, ``x1`` and ``y1`` are its
     edges in pixels of the file, from the top left corner: of its upright picture, or of the ``frame`` of a DICOM file as stored.
+    ``number`` is its place among the boxes of the answer, from 1.
     """
 
     label: str
@@ -105,6 +106,7 @@ class Box:
     x1: int
     y1: int
     frame: int = 1
+    number: int = 1
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from PIL import Image
 from scripted_model import ScriptedModel
 
 from medgemma_app import InputError, LocateReport, OptionError, Options, locate
-from medgemma_app.export.html import draw_boxes
+from medgemma_app.export.html import box_lines, draw_boxes
 from medgemma_app.inputs.images import Scan
 from medgemma_app.notices import BOX_NOTICE
 
@@ -159,10 +159,19 @@ def test_the_record_has_both_kinds_of_box_and_says_what_they_are_good_for():
     assert isinstance(record, LocateReport)
     record = json.loads(json.dumps(record.to_dict()))
     assert record["boxes"] == [
-        {"label": "right clavicle", "box_2d": [100, 200, 300, 400], "x0": 20, "y0": 10, "x1": 40, "y1": 30, "frame": 1}
+        {"label": "right clavicle", "box_2d": [100, 200, 300, 400], "x0": 20, "y0": 10, "x1": 40, "y1": 30, "frame": 1, "number": 1}
     ]
     assert (record["kind"], record["valid"], record["input"]["target"]) == ("locate", True, "right clavicle")
     assert BOX_NOTICE in record["notice"] and record["prompt"]["file"] == "locate.md"
+
+
+def test_every_box_keeps_its_number_in_the_answer():
+    """Where the first is in the padding, the second stays box 2: in issues, records, lists and drawings."""
+    text = """Final Answer:\n```json\n[{"box_2d": [0, 0, 20, 9], "label": "rib"}, {"box_2d": [400, 200, 600, 400], "label": "肺"}]\n```"""
+    report = locate(ScriptedModel(text), drawn(100, 200, 1, 1, 9, 9), "lung")
+    assert [(box.label, box.number) for box in report.boxes] == [("肺", 2)]
+    assert any(issue.message.startswith("box 1 is in the padding") for issue in report.validation.errors)
+    assert "box 2, 肺: x " in box_lines(report.to_dict())
 
 
 def test_a_retry_draws_without_a_penalty_and_one_that_was_asked_for_is_refused():

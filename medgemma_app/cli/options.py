@@ -83,7 +83,8 @@ class RunOptions:
     output: Annotated[
         Path | None,
         option(
-            OUTPUT, "Write to FILE. Its ending decides how: .txt, .json, .jsonl, .csv, .html, .pdf, .fhir.json, .dcm, .sr.dcm.",
+            OUTPUT, "Write to FILE. Its ending decides how: .txt, .json, .jsonl, .csv, .html, .pdf; for findings and soap also "
+            ".fhir.json; for findings .dcm and .sr.dcm.",
             "--output", "-o", metavar="FILE",
         ),
     ] = None  # fmt: skip

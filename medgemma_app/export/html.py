@@ -173,7 +173,7 @@ def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
         plain = "".join(letter for letter in normalize("NFKD", str(box["label"]).replace("ß", "ss")) if not combining(letter))[
             :LONGEST_LABEL
         ]
-        label = plain if plain.isascii() and plain.isprintable() else f"box {number}"  # the font has no other letters
+        label = plain if plain.isascii() and plain.isprintable() else f"box {box.get('number', number)}"  # the font has no other letters
         left, top, right, bottom = font.getbbox(label, stroke_width=1)
         x = max(0, min(x0, image.width - right - 2))
         y = y0 - bottom - width if y0 > bottom + width else min(y1 + width - top, image.height - bottom - 2)
@@ -214,10 +214,10 @@ def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
 def box_lines(record: Mapping[str, Any]) -> str:
     """One line for each box, in pixels of the file, and the notice on boxes."""
     lines = [f'Boxes for "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
-    for box in record.get("boxes") or ():
+    for number, box in enumerate(record.get("boxes") or (), 1):
         x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))
         frame = f" in frame {int(box['frame'])}" if box["frame"] != 1 else ""
-        lines.append(f"{box['label']}: x {x0} to {x1}, y {y0} to {y1} pixels{frame}")
+        lines.append(f"box {box.get('number', number)}, {box['label']}: x {x0} to {x1}, y {y0} to {y1} pixels{frame}")
     return "\n".join([*lines, BOX_NOTICE])
 
 

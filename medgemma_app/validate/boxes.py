@@ -20,13 +20,18 @@ _FENCED = re.compile(r"```[ \t]*json\b(.*?)```", re.IGNORECASE | re.DOTALL)
 
 
 class NormalisedBox(NamedTuple):
-    """A structure's name, and its edges in thousandths of the square that the model sees."""
+    """A structure's name, its edges in thousandths of the square that the model sees, and the number of the box in the answer."""
 
     label: str
     y0: float
     x0: float
     y1: float
     x1: float
+    number: int = 1
+
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        return self[1:5]
 
 
 def validate_boxes(
@@ -77,23 +82,26 @@ def _items(text: str) -> list[Any]:
 
 def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
     """The boxes that can be used, in 0..1000, and the issues of all."""
-    read = [_read(item, f"box {number}") for number, item in enumerate(items, 1)]
+    read = [_read(item, number) for number, item in enumerate(items, 1)]
     boxes = [one for one in read if isinstance(one, NormalisedBox)]
     issues = [one for one in read if isinstance(one, Issue)]
-    small = [box for box in boxes if max(box[1:]) <= 1]
+    small = [box for box in boxes if max(box.edges) <= 1]
     if not small:
         return boxes, issues
-    if small == boxes and any(edge % 1 for box in boxes for edge in box[1:]):
+    if small == boxes and any(edge % 1 for box in boxes for edge in box.edges):
         message = "the boxes are in 0..1, not in 0..1000 as the prompt asks; they were multiplied by 1000"
-        scaled = [NormalisedBox(box.label, *(edge * SCALE for edge in box[1:])) for box in boxes]
+        scaled = [NormalisedBox(box.label, box.y0 * SCALE, box.x0 * SCALE, box.y1 * SCALE, box.x1 * SCALE, box.number) for box in boxes]
         return scaled, [*issues, Issue("box-scale", "warning", message)]
     message = "all edges of a box are at most 1, so it is unclear whether it is in 0..1 or in 0..1000"
     return [box for box in boxes if box not in small], [*issues, Issue("box-scale", "error", message)]
 
 
-def _read(item: Any, name: str) -> NormalisedBox | Issue:
+def _read(item: Any, number: int) -> NormalisedBox | Issue:
     """A box as it is written, or what is wrong with it."""
-    return next(_faults(item, name), None) or NormalisedBox(item["label"].strip(), *map(float, item["box_2d"]))
+    if fault := next(_faults(item, f"box {number}"), None):
+        return fault
+    y0, x0, y1, x1 = map(float, item["box_2d"])
+    return NormalisedBox(item["label"].strip(), y0, x0, y1, x1, number)
 
 
 def _faults(item: Any, name: str) -> Iterator[Issue]:

@@ -34,7 +34,7 @@ GOOD = box(100, 200, 300, 400.5)
 )
 def test_a_box_is_read_from_the_fenced_list_after_the_final_answer(text):
     boxes, validation = validate_boxes(text)
-    assert boxes == (("right clavicle", 100, 200, 300, 400.5),)
+    assert boxes == (("right clavicle", 100, 200, 300, 400.5, 1),)
     assert validation.issues == ()
 
 
@@ -83,10 +83,10 @@ def test_a_box_with_an_error_does_not_take_the_others_with_it():
 
 def test_a_box_in_0_to_1_is_taken_with_a_warning_where_no_other_reading_is_possible():
     boxes, validation = validate_boxes(answer([box(0.1, 0.2, 0.3, 1)]))
-    assert boxes[0][1:] == pytest.approx((100, 200, 300, 1000))
+    assert boxes[0].edges == pytest.approx((100, 200, 300, 1000))
     assert [(issue.code, issue.severity) for issue in validation.issues] == [("box-scale", "warning")]
     boxes, validation = validate_boxes(answer([GOOD, box(0.1, 0.2, 0.3, 1)]))
-    assert [one[1:] for one in boxes] == [(100, 200, 300, 400.5)]
+    assert [one.edges for one in boxes] == [(100, 200, 300, 400.5)]
     assert [(issue.code, issue.severity) for issue in validation.issues] == [("box-scale", "error")]
 
 
