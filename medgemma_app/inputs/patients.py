@@ -230,7 +230,7 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
         return
     for key in sorted(value, key=lambda key: key_words(key) in _LAST):
         inner, name = value[key], key_words(key)
-        if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping):
+        if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping) and (name == "patient" or not SOMEONE_ELSE.search(path)):
             yield from _said_by_keys(inner, f"{path}/patient")
         is_named = any(kind.startswith(("id ", "name")) for kind in first)
         for said in inner if isinstance(inner, list) else [inner]:

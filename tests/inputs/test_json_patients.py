@@ -137,6 +137,7 @@ def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(conte
         [{"name": "Warfarin Sodium", "dose": "5 mg", "note": "daily"}, {"name": "Insulin Glargine", "dose": "10 U", "note": "daily"}],
         {"patient": "Ann Lee", "providers": [{"full_name": "Eva Hall", "id": "1"}, {"full_name": "Paul Miller", "id": "2"}], "note": COUGH},
         {"patient": {"name": "Ann Lee", "dob": "1950-01-01"}, "emergencyContact": {"name": "Bob", "dob": "1940-01-01"}, "note": COUGH},
+        {"patient": {"name": {"first": "Ann", "last": "Lee"}}, "contacts": [{"name": {"first": "Bob", "last": "Roe"}}], "note": COUGH},
         {"mrn": "5", "family_history": [{"name": "Eva Lee", "dob": "1930-01-01", "mrn": "6", "note": "Name: Eva Lee"}], "note": COUGH},
         {
             "patient": "Ann Lee",
