@@ -10,6 +10,7 @@ function say(status, error = "") {
   at("status").textContent = status;
   at("error").textContent = error;
   show("error", error !== "");
+  if (error) at("error").scrollIntoView({ block: "nearest" });
 }
 
 function headers(more = {}) {
