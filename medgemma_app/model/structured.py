@@ -26,8 +26,6 @@ def schema_text(schema: object) -> str:
     """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a supported schema."""
     if not isinstance(schema, (str, dict)):
         raise OptionError(f"schema must be a JSON schema, as a dict or as JSON text, not {type(schema).__name__}")
-    if isinstance(schema, str) and not schema.lstrip().startswith("{"):
-        raise OptionError("the schema must be a JSON object")
     try:
         text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
         grammar(text)
@@ -48,6 +46,8 @@ def grammar(schema: str) -> str:
 
     if len(schema) > MOST_LETTERS:
         raise OptionError(f"the schema has more than {MOST_LETTERS} characters; give a shorter one")
+    if not schema.lstrip().startswith("{"):
+        raise OptionError("the schema must be a JSON object")
     made = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
     failed, messages = LLMatcher.validate_grammar_with_warnings(made, limits=_limits())
     if failed:
