@@ -14,10 +14,11 @@ from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import json_line, utf8
 from medgemma_app.cli.terminal import by_severity, issue_line, issue_text
 from medgemma_app.errors import InputError, OptionError
+from medgemma_app.export import text_of_plain
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
-from medgemma_app.notices import NOTICE, say, verdict
+from medgemma_app.notices import say, verdict
 from medgemma_app.prompts import ReportKind
 from medgemma_app.validate import Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
@@ -92,7 +93,7 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
     """
     name, text = read_text(source)
     if not _OBJECT.match(text) and not _ARRAY.match(text):
-        yield ReportText(name, text.removeprefix(f"DRAFT. {NOTICE}\n"))  # of a .txt file that this program wrote
+        yield ReportText(name, text_of_plain(text))
         return
     for where, record in read_records(text, name):
         study = record.get("study")

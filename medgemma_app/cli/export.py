@@ -89,7 +89,7 @@ def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[
     if lacking := [str(name) for digest, name in wanted.items() if digest not in found]:
         raise InputError(f"{lacking[0]} is missing or has changed since the report was written from it; give it with --scan")
     for scan in scans:
-        if not any(digest in wanted and path.is_relative_to(scan) for digest, path in found.items()):
+        if not wanted.keys() & by_digest([scan], wanted.values()).keys():
             raise InputError(f"the report was not written from {shown_name(scan)}; leave it out")
     read = [_read_again(facts, found, scans) for facts in studies]
     if record.get("kind") == "ask":

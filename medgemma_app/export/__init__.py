@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 import stat
 from collections import Counter
@@ -185,6 +186,18 @@ def plain(record: Mapping[str, Any]) -> str:
     boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
     checks = "".join(f"{issue['severity']}: {issue['message']}\n" for issue in issues)
     return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
+
+
+_CHECKS = re.compile(r"(?:the text checks found nothing|\d+ (?:error|warning)).*\n(?:(?:error|warning|info): .*\n)*", re.IGNORECASE)
+
+
+def text_of_plain(text: str) -> str:
+    """The report in a text that ``plain`` wrote; any other text as it is."""
+    head = f"DRAFT. {NOTICE}\n\n"
+    if not text.startswith(head):
+        return text
+    report, _, checks = text.removeprefix(head).rpartition("\n\n")
+    return report if _CHECKS.fullmatch(checks) else text.removeprefix(head)
 
 
 def study_names(records: Sequence[Mapping[str, Any]]) -> list[str]:

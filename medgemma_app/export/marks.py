@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -89,9 +88,6 @@ def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "", "", rest
 
 
-_HEADING = re.compile(r"[^\n]*\w[^\n]*\n?[^\w]*\Z")
-
-
 def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, int, int]]:
     """Where the heading and the text of each section begin, and where it ends; the heading is the last line before the text."""
     at = 0
@@ -99,6 +95,7 @@ def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, 
         found = text.find(body, at)
         if found < 0:
             return
-        heading = _HEADING.search(text, at, found)
-        at, begin = found + len(body), heading.start() if heading else at
+        last = next((place for place in range(found - 1, at - 1, -1) if text[place].isalnum()), at)
+        begin = max(at, text.rfind("\n", at, last) + 1)
+        at = found + len(body)
         yield name, begin, found, at

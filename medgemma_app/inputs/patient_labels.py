@@ -52,7 +52,7 @@ _LABELLED = (
     re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
     re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))"),
     re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?=(?P<said>[^\n]{{2,80}}))"),
-    re.compile(rf"(?im)^[\W_]*{_NUMBERED}(?=[\W_]*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
+    re.compile(rf"(?im)^(?:[^\w\n]|_)*{_NUMBERED}(?=(?:[^\w\n]|_)*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
 )
 
 # A record number or birth date may be a relative's, and a name anybody's: what follows these words is not the patient's.
@@ -83,7 +83,7 @@ _IS_RELATIVE = re.compile(
 _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
 _SPEECH = re.compile(
-    r"(?m)^\W*(?:[Pp]atient(?:in)?|PATIENT|P[tT]|[Cc]lient|[Pp]aciente?)\W*: +\S+ (?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z]"
+    r"(?m)^[^\w\n]*(?:[Pp]atient(?:in)?|PATIENT|P[tT]|[Cc]lient|[Pp]aciente?)\W*: +\S+ (?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z]"
 )
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
 # Fields that stand beside the name of a drug, or of somebody else.

@@ -69,8 +69,12 @@ def wrong_age(text: Text, source: Source) -> Iterator[Issue]:
     """The age of the patient in the note is one of the ages in the source, if it gives any."""
     written, stated = next(_ages(text.text), None), next(_ages(source.raw), None)
     said = spoken_quantities(source.raw) if written else ()
-    of_age = (one for one in said if re.match(r"[\s-]{1,2}(?:years?|months?)[\s-](?:old|of age)\b", source.raw[one.end : one.end + 20]))
-    spoken = [Known(12 * one.value, one.start, one.reach) for one in of_age if _of_patient(source.raw, one.start, one.end)]
+    of_age = ((one, re.match(r"[\s-]{1,2}(year|month)s?[\s-](?:old|of age)\b", source.raw[one.end : one.end + 20])) for one in said)
+    spoken = [
+        Known(one.value * (12 if unit[1].lower() == "year" else 1), one.start, one.reach)
+        for one, unit in of_age
+        if unit and _of_patient(source.raw, one.start, one.end)
+    ]
     stated = stated or next(iter(spoken), None)
     given = {float(one.value) for one in (*spoken, *_ages(source.raw))}
     if written and stated and not any(0 <= float(written.value) - age < (1 if age % 12 else 12) for age in given):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from medgemma_app import Options, ask, findings, locate, soap
 from medgemma_app.cli.app import app
+from medgemma_app.cli.export import pictures_of
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.images import read_image
 from medgemma_app.inputs.notes import read_notes
@@ -131,3 +133,9 @@ def test_a_refusal_asks_for_what_an_export_can_use(tmp_path, content, line, word
     (tmp_path / "f.json").write_text(content)
     result = export(tmp_path / "f.json", tmp_path / "x.html", *(["--line", line] if line else []))
     assert (result.exit_code, words in result.stderr, "text of a report" in result.stderr) == (2, True, False), result.stderr
+
+
+def test_two_files_of_the_same_picture_are_both_taken(demo, files):
+    copied = shutil.copy(files / "1.png", files / "copy.png")
+    record = findings(demo, files / "1.png", prior=copied, options=FEW).to_dict()
+    assert len(pictures_of(record, [str(files / "1.png"), str(copied)])) == 2

@@ -90,3 +90,11 @@ def test_check_finds_a_line_of_the_prompt_in_a_text(medgemma, german, tmp_path):
     (tmp_path / "report.txt").write_text("BEFUND: Das Herz ist normal.\n\nBEURTEILUNG: der Schluss, der sich daraus ergibt.")
     result = medgemma("check", tmp_path / "report.txt", "--prompt", german, model=None)
     assert result.exit_code == 3 and "unfilled-template" in result.stdout
+
+
+def test_check_sees_only_the_report_in_a_text_file_of_the_command(medgemma, scan, tmp_path):
+    """And not the checks that follow it, which would fill an empty section and end a cut sentence."""
+    written = medgemma("findings", scan, "--max-tokens", 20, "--output", tmp_path / "cut.txt")
+    checked = medgemma("check", tmp_path / "cut.txt", model=None)
+    assert written.exit_code == checked.exit_code == 3
+    assert "missing-section" in checked.stdout and "truncated" in checked.stdout

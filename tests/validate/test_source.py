@@ -343,3 +343,17 @@ def test_any_text_and_any_source_get_an_answer(text, source):
     for issue in validate_soap(note(objective=text), source=source).issues:
         assert "\n" not in issue.message
         assert len(issue.excerpt) <= 80
+
+
+@pytest.mark.parametrize(
+    ("source", "age", "wrong"),
+    [
+        ("An eighteen month old boy has a cough.", "18-month-old", False),
+        ("An eighteen month old boy has a cough.", "18-year-old", True),
+        ("A forty year old man has a cough.", "40-year-old", False),
+        ("A forty year old man has a cough.", "45-year-old", True),
+    ],
+)
+def test_an_age_in_words_has_its_unit(source, age, wrong):
+    note = f"SUBJECTIVE: {age} with a cough.\n\nOBJECTIVE: Well.\n\nASSESSMENT: Cough.\n\nPLAN: Rest."
+    assert ("wrong-age" in {issue.code for issue in validate_soap(note, source=source).errors}) == wrong
