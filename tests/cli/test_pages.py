@@ -15,7 +15,7 @@ from medgemma_app.notices import say
 
 
 def tree(folder):
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_pages_of_many_studies_are_replaced_by_force_only(medgemma, tmp_path, scan):
