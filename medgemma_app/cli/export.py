@@ -77,14 +77,14 @@ def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[
 
     Raises InputError unless these are exactly the files whose digests are in the record, and give the same pictures.
     """
-    from medgemma_app.inputs.files import by_digest
+    from medgemma_app.inputs.files import by_digest, digests_in
     from medgemma_app.questions import captioned_each
     from medgemma_app.reports import captioned
 
     inputs = record.get("input") or {}
     studies = [*(inputs.get("scans") or ()), *filter(None, [inputs.get("scan")])]
     others = [*filter(None, [inputs.get("prior")]), *(inputs.get("views") or ())]
-    wanted = {digest: name for facts in (*studies, *others) for digest, name in _digests(facts).items()}
+    wanted = {digest: name for facts in (*studies, *others) for digest, name in digests_in(facts).items()}
     found = by_digest(scans, wanted.values())
     if lacking := [str(name) for digest, name in wanted.items() if digest not in found]:
         raise InputError(f"{lacking[0]} is missing or has changed since the report was written from it; give it with --scan")
@@ -98,16 +98,12 @@ def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[
     return captioned(read[0], prior, views)  # type: ignore[arg-type]
 
 
-def _digests(facts: Mapping[str, Any]) -> dict[str, str]:
-    files = facts.get("files") or {facts.get("name"): facts.get("sha256")}
-    return {digest: name for name, digest in files.items()}
-
-
 def _read_again(facts: Mapping[str, Any], found: Mapping[str, Path], scans: Sequence[str]) -> Scan | Series:
     """The picture or the series that ``facts`` describe. Raises InputError where it is not read as it was then."""
+    from medgemma_app.inputs.files import digests_in
     from medgemma_app.inputs.studies import read_study
 
-    path, name = found[next(iter(_digests(facts)))], str(facts.get("name"))
+    path, name = found[next(iter(digests_in(facts)))], str(facts.get("name"))
     series = re.match(r"series (\S+)", name) if "files" in facts else None
     used, window = facts.get("slices_used"), facts.get("window") or {}
     again = read_study(

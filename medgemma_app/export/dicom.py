@@ -17,7 +17,7 @@ from medgemma_app.export import pdf
 from medgemma_app.export.html import verdict
 from medgemma_app.export.marks import created_at, ordered, sections_of
 from medgemma_app.inputs.dicom import Damaged, guarded
-from medgemma_app.inputs.files import THE_FOLDER, by_digest, looks_like_dicom, sha256_of, shown_name
+from medgemma_app.inputs.files import THE_FOLDER, by_digest, digests_in, looks_like_dicom, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def _identifiers(scan: Scan) -> Dataset:
         with guarded(_name(scan)), _opened(scan) as file:
             if not looks_like_dicom(file):
                 raise InputError(f"{_name(scan)} is not a DICOM file; {ONLY_DICOM}")
-            header = dcmread(file, specific_tags=[*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"])
+            wanted = [*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"]
+            header = dcmread(file, specific_tags=wanted, force=True)  # a file without its preamble is read too
             header.decode()  # parses the values, so that a damaged one is an error here and not where it is used
             return header
     except Damaged as error:
@@ -171,9 +172,8 @@ def _sources(record: Mapping[str, Any], scans: Sequence[Scan]) -> list[Scan]:
     of a folder are looked for by their names.
     """
     inputs = record.get("input") or {}
-    facts = inputs.get("scan") or {}
-    main = {digest: name for name, digest in (facts.get("files") or {facts.get("name"): facts.get("sha256")}).items()}
-    wanted = main | {view.get("sha256"): view.get("name") for view in inputs.get("views") or ()}
+    main = digests_in(inputs.get("scan") or {})
+    wanted = main | {digest: name for view in inputs.get("views") or () for digest, name in digests_in(view).items()}
     found: dict[str, Scan] = {sha256_of(io.BytesIO(scan)): scan for scan in scans if isinstance(scan, bytes)}
     found |= by_digest([scan for scan in scans if not isinstance(scan, bytes)], wanted.values())
     if not main.keys() <= found.keys():

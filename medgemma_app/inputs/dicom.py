@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from medgemma_app.errors import InputError, MedGemmaError
 from medgemma_app.inputs import header as image_header
 from medgemma_app.inputs import identity
+from medgemma_app.inputs.files import DAMAGE
 from medgemma_app.inputs.header import ImageHeader
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ LARGEST_INFLATED = 1 << 30
 LARGEST_META, META_LENGTH = 1 << 20, b"\x02\0\0\0UL\4\0"
 MOST_READS = 200_000  # of pieces of a file or a sequence: some 100,000 elements, and a second
 LARGEST_NESTED = 1 << 20  # bytes of a sequence inside a sequence: look-up tables are the largest
-# What pydicom and the decoders under it raise on damaged files: values are parsed when they are first looked at, by
-# conversions of every kind, and the decoders' own errors arrive as RuntimeError.
-DAMAGE = (
-    OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, ArithmeticError,
-    RuntimeError, RecursionError, MemoryError, AssertionError, struct.error, zlib.error,
-)  # fmt: skip
 _PIXELS = (
     "SOPClassUID", "ImageType", "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue",
@@ -157,7 +152,7 @@ def read_directory(file: BinaryIO, name: str) -> list[list[str]]:
     from pydicom import dcmread
 
     with guarded(name):
-        header = dcmread(_Bounded(file), specific_tags=["DirectoryRecordSequence"])
+        header = dcmread(_Bounded(file), force=True, specific_tags=["DirectoryRecordSequence"])
         _parse_sequences(header)
         listed = [record.get("ReferencedFileID") for record in header.get("DirectoryRecordSequence") or []]
         return [[ids] if isinstance(ids, str) else [str(part) for part in ids] for ids in listed if ids]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+import struct
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -25,6 +27,11 @@ _BINARY = (
     ((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh"), "a compressed file", "unpack it, and give the notes in it"),
     ((b"SQLite format 3",), "a database", "export the notes as JSON or text"),
 )
+# What decoders raise on damaged files: they have no base class of their own, and parse values when these are first looked at.
+DAMAGE = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
+    AssertionError, struct.error, zlib.error,
+)  # fmt: skip
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|\w+/)")
 
 
@@ -88,6 +95,12 @@ def sha256_of(file: BinaryIO) -> str:
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
     return digest
+
+
+def digests_in(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the files that the facts of a scan or a series in a record were read from, by the SHA-256 of their bytes."""
+    files = facts.get("files") or {facts.get("name"): facts.get("sha256")}
+    return {digest: name for name, digest in files.items()}
 
 
 def by_digest(sources: Iterable[str | Path], names: Collection[object]) -> dict[str, Path]:

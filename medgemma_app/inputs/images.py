@@ -6,7 +6,6 @@ Pillow, numpy and pydicom are imported inside functions: the command line must s
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.identity import PatientDigests
-from medgemma_app.inputs.levels import is_blank, is_noise, is_saturated, refuse_size, thumbnail, warn_doubtful
+from medgemma_app.inputs.levels import is_blank, is_noise, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
-EXACT_STEP = 7  # 896 = 7 x 128
-STRIP = 64  # rows that are scaled at a time
 CT_IN_COLOUR = "Hounsfield windows as RGB"
 
 
@@ -155,11 +152,6 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     window = (facts["window"] or {}).get("from", "")
     if is_blank(small) or (window.startswith(("percentiles", "minimum")) and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    by_choice = window in ("header", "option", "VOI LUT", CT_IN_COLOUR)  # it may show little on purpose, and another can be chosen
-    if not by_choice and is_saturated(small):
-        raise InputError(
-            f"{name} is saturated or inverted: nearly all of it is white; export it with its full range of grey values, bright on black"
-        )
     if window != CT_IN_COLOUR:
         doubts = (*doubts, *warn_doubtful(small, name, windowed=window in ("header", "option", "VOI LUT")))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square
@@ -178,13 +170,12 @@ def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) ->
 
         with guarded(name):
             return decode_dicom(read_header(file, name), name, frame=frame, window=window)
-    from medgemma_app.inputs.raster import decode_raster, is_halved
+    from medgemma_app.inputs.raster import decode_raster
 
     _refuse_window(window, name)
     picture, facts = decode_raster(file, name, frame=frame)
-    advice = "; save it as 16-bit grey to show them all" if facts["window"] else ""
-    doubts = (f"{name} has 16 bits a channel, of which the upper 8 are read{advice}",)
-    return picture, facts, doubts if is_halved(facts) else ()
+    halved = f"{name} has 16 bits a channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey"
+    return picture, facts, (halved,) if facts["bit_depth"] == 16 and facts["mode"][0] not in "IF" else ()
 
 
 def _refuse_window(window: str | None, name: str) -> None:
@@ -195,8 +186,8 @@ def _refuse_window(window: str | None, name: str) -> None:
 def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
     """L or RGB in the middle of a black square, and the widths of the four borders in pixels of the picture.
 
-    What is larger than the model's square is scaled to it, just as the model's processor would scale the padded picture,
-    but without ever making that: the square around a long thin picture takes a hundred times its memory.
+    A square larger than the model's is scaled to it, as the model's own processor would scale it; band by band, because the square
+    around a long thin picture is a hundred times as large as the picture.
     """
     from PIL import Image
 
@@ -205,33 +196,12 @@ def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]
     side = max(picture.size)
     left, top = (side - picture.width) // 2, (side - picture.height) // 2
     borders = {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}
-    if side <= MODEL_SIDE:  # what a crop takes from outside the picture is black
-        return picture.crop((-left, -top, side - left, side - top)) if any(borders.values()) else picture, borders
-    square, bilinear, scale = Image.new(picture.mode, (MODEL_SIDE, MODEL_SIDE)), Image.Resampling.BILINEAR, side / MODEL_SIDE
-    # Across, then down, as Pillow does it with a square; of a long thin picture it would choose the other order, and round otherwise.
-    first, last, near, far = _part(left, picture.width, side)
-    narrow = Image.new(picture.mode, (last - first, picture.height))
-    for row in range(0, picture.height, STRIP):
-        rows = min(STRIP, picture.height - row)
-        strip = picture.crop((near - left, row, far - left, row + rows))
-        narrow.paste(strip.resize((last - first, rows), bilinear, box=(first * scale - near, 0, last * scale - near, rows)), (0, row))
-    start, end, near, far = _part(top, picture.height, side)
-    strip = narrow.crop((0, near - top, narrow.width, far - top))
-    box = (0, start * scale - near, narrow.width, end * scale - near)
-    square.paste(strip.resize((narrow.width, end - start), bilinear, box=box), (first, start))
-    return square, borders
-
-
-def _part(offset: int, length: int, side: int) -> tuple[int, int, int, int]:
-    """From where to where in the model's square a picture of that length at that place shows, and what part of the padded one that is.
-
-    In steps of 7 pixels, so that their places in the padded picture are numbers that Pillow's 32-bit floats hold exactly, and
-    with a border from which the outermost pixels are averaged.
-    """
-    scale = side / MODEL_SIDE
-    first = max(0, math.floor(offset / scale) - 2) // EXACT_STEP * EXACT_STEP
-    last = -(-min(MODEL_SIDE, math.ceil((offset + length) / scale) + 2) // EXACT_STEP) * EXACT_STEP
-    return first, last, max(0, math.floor((first - 1) * scale)), min(side, math.ceil((last + 1) * scale))
+    shown, bands = min(side, MODEL_SIDE), []
+    for band in picture.split():
+        square = Image.new("L", (side, side))
+        square.paste(band, (left, top))
+        bands.append(square.resize((shown, shown), Image.Resampling.BILINEAR))
+    return Image.merge(picture.mode, bands), borders
 
 
 def as_rgb(picture: Image) -> Image:

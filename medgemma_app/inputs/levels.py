@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Grey = NDArray[np.uint8]
 
 CLIPPED = 0.001  # of the pixels, at either end
+PERCENTILES = "percentiles 0.1 and 99.9"
 MOST_CLIPPED = 0.004  # when the percentiles come from a sample of the rows
 FEWEST_LEVELS = 16  # of more than 8 bits: stretching fewer would show noise as if it were a picture
 SMALLEST_SPREAD = 0.01  # of the largest value, for the same reason
@@ -35,7 +36,7 @@ LARGEST_SIDE = 12_000  # the padded square of such a picture takes 0.6 GB
 BLOCKS = 256
 LEVELS = 8
 FEWEST_BLOCKS = 4
-DOUBTFUL_WHITE, MOST_WHITE = 0.25, 0.9  # of the picture: beyond these it gives a warning, or is refused
+MOST_WHITE = 0.25  # of the picture: more gives a warning
 # How much neighbouring blocks differ, as a share of what unrelated ones would: less than half in real pictures, a tenth in radiographs.
 NOISE = 0.8
 COLOUR_LEVELS = 24
@@ -190,15 +191,6 @@ def is_blank(small: Image) -> bool:
     return all(_is_flat(band.histogram()) for band in small.split())
 
 
-def is_saturated(small: Image) -> bool:
-    """True for the thumbnail of a picture that is nearly all white: exported in the wrong range, or inverted."""
-    return _share(small, 255) > MOST_WHITE
-
-
-def _share(small: Image, level: int) -> float:
-    return small.convert("L").histogram()[level] / (small.width * small.height)
-
-
 def is_noise(small: Image) -> bool:
     """True for the thumbnail of a nearly constant picture whose noise was stretched: no block resembles its neighbours."""
     import numpy as np
@@ -212,9 +204,10 @@ def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]
 
     Black gives no warning: a hand, a small breast or a finger leaves more than 90% of its detector black.
     """
-    found, advice = [], "; --window C/W chooses another window" if windowed else ""
-    if _share(small, 255) > DOUBTFUL_WHITE:
-        found.append(f"{name} is saturated or inverted: more than {DOUBTFUL_WHITE:.0%} of it is pure white{advice}")
+    found = []
+    if small.convert("L").histogram()[255] > MOST_WHITE * small.width * small.height:
+        advice = "--window C/W chooses another window" if windowed else "export it with its full range of grey values, bright on black"
+        found.append(f"{name} is saturated or inverted: more than {MOST_WHITE:.0%} of it is pure white; {advice}")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.levels import apply_table, counts, limits, refuse_size, scale_16bit, scale_numbers, to_levels
+from medgemma_app.inputs.files import DAMAGE
+from medgemma_app.inputs.levels import PERCENTILES, refuse_size, scale_16bit, scale_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,17 +17,10 @@ if TYPE_CHECKING:
 
 # Told by content. Not every format Pillow knows: some start other programs (EPS), most hold no pictures of patients.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
-# What Pillow's decoders raise on damaged files; they have no base class of their own.
-DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
-    ArithmeticError, AssertionError, RuntimeError, MemoryError, EOFError, struct.error, zlib.error,
-)  # fmt: skip
 WHITE_IS_ZERO = 0
 UNSIGNED, SIGNED = 1, 2
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
-# Pillow keeps the upper 8 bits of 16-bit colour: colour darker than this, and grey with fewer levels, used the lower bits only.
-FEWEST_UPPER = 64
 
 
 class SeveralPictures(InputError):
@@ -40,9 +32,19 @@ class OnePicture(InputError):
 
 
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
-    """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError."""
+    """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError.
+
+    Of 16-bit colour, and of 16-bit grey with alpha, Pillow gives the upper 8 bits; the bit depth is 16 all the same.
+    """
     with readable(name):
-        return _decode(file, name, frame)
+        picture = _open(file, name)
+        chosen = _choose_frame(picture, name, frame)
+        is_halved = picture.mode[0] not in "IF" and any(";16" in str(tile.args) for tile in picture.tile)
+        refuse_size(picture.width, picture.height, name)
+        with _quiet_libtiff():
+            picture.load()
+        flat, facts = flatten(picture, name)
+    return flat, {"format": picture.format, **chosen, **facts, "bit_depth": 16 if is_halved else facts["bit_depth"]}
 
 
 @contextmanager
@@ -59,44 +61,8 @@ def readable(name: str) -> Iterator[None]:
         raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not a picture that can be read; give a PNG, JPEG, TIFF, WebP, BMP or DICOM file") from error
-    except DECODER_ERRORS as error:
+    except DAMAGE as error:
         raise InputError(f"{name} is damaged or cut short and cannot be decoded; export or copy it again") from error
-
-
-def _decode(file: BinaryIO, name: str, frame: int | None) -> tuple[Image, dict[str, Any]]:
-    picture = _open(file, name)
-    chosen = _choose_frame(picture, name, frame)
-    facts = {"format": picture.format, "bit_depth": _bit_depth(picture, file), **chosen}  # the pages of a TIFF may differ
-    refuse_size(picture.width, picture.height, name)
-    with _quiet_libtiff():
-        picture.load()
-    flat, more = flatten(picture, name)
-    if is_halved({**more, **facts}):
-        flat, more["window"] = _upper_bits(flat, name)
-    return flat, {**facts, **more, "bit_depth": facts["bit_depth"] or more["bit_depth"]}
-
-
-def is_halved(facts: Mapping[str, Any]) -> bool:
-    """True for 16-bit colour, or grey with alpha, of which Pillow gives the upper 8 bits."""
-    return facts["bit_depth"] == 16 and not str(facts["mode"]).startswith(("I", "F"))
-
-
-def _upper_bits(picture: Image, name: str) -> tuple[Image, dict[str, Any] | None]:
-    """The picture, stretched where its channels are all equal. Raises InputError where the lower bits are what matters."""
-    import numpy as np
-    from PIL import Image, ImageChops
-
-    channels = picture.split()
-    is_grey = not any(ImageChops.difference(channels[0], other).getbbox() for other in channels[1:])
-    grey = channels[0] if is_grey else picture.convert("L")
-    low, high = limits(np.arange(1 << 16), counts(grey))
-    if (high - low if is_grey else high) < FEWEST_UPPER:
-        raise InputError(f"{name} uses only the lower bits of 16-bit colour; save it as 16-bit grey or with 8 bits")
-    if not is_grey:
-        return picture, None
-    table = to_levels(np.arange(256), low, high)
-    shown = Image.fromarray(apply_table(grey, table, (grey.height, grey.width)))
-    return shown, {"from": "percentiles 0.1 and 99.9 of the upper 8 bits", "low": low, "high": high}
 
 
 def _open(file: BinaryIO, name: str) -> Any:
@@ -132,19 +98,6 @@ def _quiet_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def _bit_depth(picture: Any, file: BinaryIO) -> int | None:
-    """Bits a channel as the file says; None where only the mode tells."""
-    if picture.format == "TIFF":
-        return _bits(picture)
-    if picture.format != "PNG":
-        return None
-    here = file.tell()
-    file.seek(24)
-    depth = file.read(1)[0]
-    file.seek(here)
-    return depth
-
-
 def _choose_frame(picture: Any, name: str, frame: int | None) -> dict[str, int]:
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # a phone's MPO: the first is the photograph
     number = choose_frame(frame, frames, name)
@@ -165,13 +118,20 @@ def choose_frame(frame: int | None, frames: int, name: str) -> int:
 
 def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
     """Any Pillow picture -> upright L or RGB of 8 bits, transparency on black, and facts about what it was."""
-    upright = _upright(picture)
+    from PIL import ExifTags, ImageChops, ImageOps
+
+    # exif_transpose copies what is upright already, and a radiograph is large.
+    is_turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(picture) if is_turned else picture
     facts: dict[str, Any] = {"width": upright.width, "height": upright.height, "mode": picture.mode, "window": None}
-    if upright.mode.startswith(("I", "F")):
-        grey, window = _scaled(upright, name, unsigned=_bits(picture) == 32 and _samples(picture) == UNSIGNED)
-        depth = 16 if upright.mode.startswith("I;") else 32
-        return _positive(grey, picture), {**facts, "bit_depth": depth, "window": window}
-    if picture.mode == "L" and _samples(picture) == SIGNED:  # Pillow reads them as unsigned
+    tags = getattr(picture, "tag_v2", {})
+    kind = tags.get(TIFF_SAMPLES, (UNSIGNED,))[0]
+    if upright.mode[0] in "IF":
+        grey, window = _scaled(upright, name, unsigned=tags.get(TIFF_BITS) == (32,) and kind == UNSIGNED)
+        if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts these where they have 8 bits
+            grey = ImageChops.invert(grey)
+        return grey, {**facts, "bit_depth": 16 if upright.mode.startswith("I;") else 32, "window": window}
+    if picture.mode == "L" and kind == SIGNED:  # Pillow reads them as unsigned
         upright = upright.point([(level + 128) % 256 for level in range(256)])
     return _to_8bit(upright), {**facts, "bit_depth": 1 if picture.mode == "1" else 8}
 
@@ -193,29 +153,10 @@ def read_array(array: NDArray[Any], name: str) -> tuple[Image, dict[str, Any]]:
     height, width, bits = *values.shape[:2], 1 if values.dtype == bool else 8 * values.dtype.itemsize
     facts = {"format": "array", "width": width, "height": height, "mode": str(array.dtype), "bit_depth": bits, "window": None}
     if values.dtype in (np.uint8, bool):
-        flat = Image.fromarray(np.ascontiguousarray(values) if values.dtype == np.uint8 else np.where(values, np.uint8(255), np.uint8(0)))
-        return _to_8bit(flat), facts
+        return flatten(Image.fromarray(np.ascontiguousarray(values)), name)[0], facts
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    scale = scale_16bit(native, values.shape, name) if native.dtype == np.uint16 else scale_numbers(native, name)
-    return Image.fromarray(scale[0]), {**facts, "window": {"from": "percentiles 0.1 and 99.9", "low": scale[1], "high": scale[2]}}
-
-
-def _upright(picture: Image) -> Image:
-    from PIL import ExifTags, ImageOps
-
-    # exif_transpose copies what is upright already, and a radiograph is large.
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(picture) if turned else picture
-
-
-def _bits(picture: Any) -> int:
-    """Bits a channel as a TIFF says; 1 where it says nothing, as TIFF has it."""
-    return max(int(channel) for channel in getattr(picture, "tag_v2", {}).get(TIFF_BITS, (1,)))
-
-
-def _samples(picture: Any) -> int:
-    """Whether the numbers of a TIFF are signed, if it says so."""
-    return int(getattr(picture, "tag_v2", {}).get(TIFF_SAMPLES, (UNSIGNED,))[0])
+    grey, low, high = scale_16bit(native, values.shape, name) if native.dtype == np.uint16 else scale_numbers(native, name)
+    return Image.fromarray(grey), {**facts, "window": {"from": PERCENTILES, "low": low, "high": high}}
 
 
 def _scaled(picture: Image, name: str, *, unsigned: bool) -> tuple[Image, dict[str, Any]]:
@@ -230,15 +171,7 @@ def _scaled(picture: Image, name: str, *, unsigned: bool) -> tuple[Image, dict[s
     else:
         values = np.asarray(picture)
         grey, low, high = scale_numbers(values.view(np.uint32) if unsigned else values, name)
-    return Image.fromarray(grey), {"from": "percentiles 0.1 and 99.9", "low": low, "high": high}
-
-
-def _positive(grey: Image, source: Image) -> Image:
-    """Pillow turns TIFFs of 8 bits round when they say that white is zero, and leaves the deeper ones as they are."""
-    from PIL import ImageChops
-
-    tags = getattr(source, "tag_v2", {})
-    return ImageChops.invert(grey) if tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO else grey
+    return Image.fromarray(grey), {"from": PERCENTILES, "low": low, "high": high}
 
 
 def _to_8bit(picture: Image) -> Image:

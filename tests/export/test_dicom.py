@@ -28,6 +28,13 @@ def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan
     assert "InstitutionName" not in report
 
 
+def test_a_picture_without_its_preamble_has_reports_too(scan, tmp_path):
+    scan.write_bytes(scan.read_bytes()[132:])
+    check_scan(scan, "findings")
+    export.save(of(scan), tmp_path / "report.dcm", scan=scan)
+    assert pydicom.dcmread(tmp_path / "report.dcm").PatientID == pydicom.dcmread(scan, force=True).PatientID
+
+
 def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(scan, tmp_path):
     export.save(of(scan), tmp_path / "report.sr.dcm", scan=scan)
     report = pydicom.dcmread(tmp_path / "report.sr.dcm")

@@ -102,13 +102,13 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_white_picture_is_refused_but_not_in_a_window_of_its_own(tmp_path: Path, dtype: Any) -> None:
+def test_a_white_picture_gives_a_warning_with_and_without_a_window(tmp_path: Path, dtype: Any) -> None:
     white = np.full((ROWS, COLUMNS), np.iinfo(dtype).max, dtype)
     white[:5] = np.linspace(0, np.iinfo(dtype).max, 5 * COLUMNS).reshape(5, COLUMNS)
-    with pytest.raises(InputError, match=r"scan\.dcm is saturated"):
-        load_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize)))
     window = {"WindowCenter": np.iinfo(dtype).max // 2, "WindowWidth": np.iinfo(dtype).max}
-    assert "is saturated" in read_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize, **window))).warnings[0]
+    for elements, advice in ({}, "export it with its full range"), (window, "--window C/W"):
+        (warning,) = read_image(written(tmp_path, made(white, BitsStored=8 * white.itemsize, **elements))).warnings
+        assert "is saturated" in warning and advice in warning
 
 
 @pytest.mark.parametrize("spread", [5, 60])
