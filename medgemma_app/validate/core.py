@@ -1,6 +1,6 @@
 """What all checks share: issues, the text to check, and the loop that runs them.
 
-A check is a function ``(Text) -> Iterator[Issue]``, and each kind of report has a tuple of checks. Checks only report problems:
+A check is a function ``(Draft) -> Iterator[Issue]``, and each kind of report has a tuple of checks. Checks only report problems:
 they never raise on any text and never change it.
 """
 
@@ -23,7 +23,7 @@ FormCode: TypeAlias = Literal[
 ]  # fmt: skip
 FindingsCode: TypeAlias = Literal["invented-prior", "unscaled-measurement", "wrong-side"]
 SourceCode: TypeAlias = Literal[
-    "invented-value", "dose-mismatch", "wrong-age", "wrong-sex", "unnamed-medication", "unmentioned-exam", "unmentioned-denial",
+    "invented-value", "dose-mismatch", "wrong-age", "wrong-sex", "stopped-medication", "unmentioned-exam",
 ]  # fmt: skip
 BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
 Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
@@ -77,7 +77,7 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Draft:
     """A text to check, and what is known about how it was written; several sources are joined by a blank line.
 
     ``own`` says whether the caller named the sections; ``prompt`` is the text of a prompt file that the model was given.
@@ -115,7 +115,7 @@ class Text:
         return Issue(code, severity, message, excerpt(self.text[start:end]), start, end, source_start, source_end, found, expected)
 
 
-Check: TypeAlias = Callable[[Text], Iterator[Issue]]
+Check: TypeAlias = Callable[[Draft], Iterator[Issue]]
 
 WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.!?](?=\S)[^.!?;\n•]+)*[.!?;]?")
@@ -127,31 +127,31 @@ SPECIAL_TOKEN = re.compile(
 )
 
 
-def run(report: Text, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
+def run(draft: Draft, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
     """All issues of a report, in the order of the checks; where there is no answer, that is the only issue.
 
     The content of a very long text, such as a book or a loop, is not checked, and an issue says so.
     """
-    fits = len(report.text) <= LONGEST_TEXT and len(report.source or "") <= LONGEST_SOURCE
-    if none := no_answer(report):
-        return Validation((none,), report.sections.texts())
-    issues = [issue for check in (*form, *(content if fits else ())) for issue in check(report)]
+    fits = len(draft.text) <= LONGEST_TEXT and len(draft.source or "") <= LONGEST_SOURCE
+    if none := no_answer(draft):
+        return Validation((none,), draft.sections.texts())
+    issues = [issue for check in (*form, *(content if fits else ())) for issue in check(draft)]
     if not fits:
         longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
         message = f"the text or its source is too long, so its content was not checked (the limits are {longest})"
         issues.append(Issue("not-checked", "info", message))
-    return Validation(tuple(issues), report.sections.texts())
+    return Validation(tuple(issues), draft.sections.texts())
 
 
-def no_answer(report: Text) -> Issue | None:
+def no_answer(draft: Draft) -> Issue | None:
     """An issue if there is no text, or only a thought that never reached an answer."""
-    opened = _OPEN_THOUGHT.match(report.text) or (None if report.answers() else BARE_THOUGHT.match(report.text))
-    if opened or (report.has_thought and not report.text.strip()):
+    opened = _OPEN_THOUGHT.match(draft.text) or (None if draft.answers() else BARE_THOUGHT.match(draft.text))
+    if opened or (draft.has_thought and not draft.text.strip()):
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
-        return report.issue("thought-only", "error", message, (opened.end(), len(report.text)) if opened else (0, 0))
-    if not without_tokens(report.text).strip():
+        return draft.issue("thought-only", "error", message, (opened.end(), len(draft.text)) if opened else (0, 0))
+    if not without_tokens(draft.text).strip():
         message = "the model wrote no text; set --temperature above 0 to get another answer"
-        return report.issue("no-answer", "error", message, (0, len(report.text)))
+        return draft.issue("no-answer", "error", message, (0, len(draft.text)))
     return None
 
 

@@ -1,26 +1,27 @@
-"""Checks on the form of any report: it is readable and complete, and has all its sections."""
+"""Checks on the form of any answer: complete, readable, no refusal, and without remains of a prompt or a template."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache
+from itertools import islice
 
-from medgemma_app.validate.core import SPECIAL_TOKEN, WORD, Issue, Text, excerpt, without_tokens
-from medgemma_app.validate.lists import finder, word_list
-from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, SHORTEST_BEGINNING
-from medgemma_app.validate.terms import UNITS
+from medgemma_app.prompts import prompt_paths, read_prompt
+from medgemma_app.validate.core import SPECIAL_TOKEN, WORD, Draft, Issue, excerpt, sentence_spans, without_tokens
+from medgemma_app.validate.lists import finder, lines, word_list
+from medgemma_app.validate.quantities import UNITS
+from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, is_heading
 
-_LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
 
-
-def special_token(report: Text) -> Iterator[Issue]:
+def special_token(draft: Draft) -> Iterator[Issue]:
     """A report contains no control tokens, and no thought of the model."""
-    thought, found = BARE_THOUGHT.match(report.text), SPECIAL_TOKEN.search(report.text)
+    thought, found = BARE_THOUGHT.match(draft.text), SPECIAL_TOKEN.search(draft.text)
     if thought:
-        yield report.issue("special-token", "error", "the model's thought comes before the answer; remove it", thought.span())
+        yield draft.issue("special-token", "error", "the model's thought comes before the answer; remove it", thought.span())
     elif found:
-        shown = excerpt(report.text[max(0, found.start() - 20) : found.end() + 20])
+        shown = excerpt(draft.text[max(0, found.start() - 20) : found.end() + 20])
         yield Issue("special-token", "error", f"a control token was left in the text: {found.group()}", shown, *found.span())
 
 
@@ -38,27 +39,27 @@ _STOPPED = {
 }
 
 
-def stopped(report: Text) -> Iterator[Issue]:
+def stopped(draft: Draft) -> Iterator[Issue]:
     """The generation was stopped early."""
-    if message := _STOPPED.get(report.finish_reason):
-        yield report.issue("truncated", "error", message, _end(report.text))
+    if message := _STOPPED.get(draft.finish_reason):
+        yield draft.issue("truncated", "error", message, _end(draft.text))
 
 
-def truncated(report: Text) -> Iterator[Issue]:
+def truncated(draft: Draft) -> Iterator[Issue]:
     """The generation was stopped early, or the text ends within a word (an error) or seems to end within a sentence (a warning)."""
-    text = _RULE.sub("", report.text.rstrip()[-400:]).rstrip()
+    text = _RULE.sub("", draft.text.rstrip()[-400:]).rstrip()
     bare = text.rpartition("\n")[2][-200:].rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
     # A disclaimer or an explanation at the end shows that the report before it is complete.
-    aside = bool(report.sections.sections) and OTHER in report.sections.sections[-1].keys
-    if report.finish_reason in _STOPPED:
-        yield from stopped(report)
-    elif _ends_within_a_word(report, text):
+    aside = bool(draft.sections.sections) and OTHER in draft.sections.sections[-1].keys
+    if draft.finish_reason in _STOPPED:
+        yield from stopped(draft)
+    elif _ends_within_a_word(draft, text):
         message = "the text ends within a word; raise --max-tokens, or complete it"
-        yield report.issue("truncated", "error", message, _end(report.text))
+        yield draft.issue("truncated", "error", message, _end(draft.text))
     elif not aside and (_HANGS.search(bare) or (last and last.group().islower())):
         message = "the text may end within a sentence; check that it is complete"
-        yield report.issue("truncated", "warning", message, _end(report.text))
+        yield draft.issue("truncated", "warning", message, _end(draft.text))
 
 
 def _end(text: str) -> tuple[int, int]:
@@ -68,16 +69,16 @@ def _end(text: str) -> tuple[int, int]:
     return (text.find(" ", start, end) + 1 or start) if start else 0, end
 
 
-def _ends_within_a_word(report: Text, text: str) -> bool:
+def _ends_within_a_word(draft: Draft, text: str) -> bool:
     """Whether the last word is only the beginning of a word of the word lists, the text or its source."""
     last = _LAST_WORD.search(text[-60:])
     if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
         return False
-    word, before = last["word"].lower(), report.text[: report.text.rindex(last["word"])]
+    word, before = last["word"].lower(), draft.text[: draft.text.rindex(last["word"])]
     if len(word) == 1:
         named = finder("endings", "lettered").search(before[-20:]) or before.rstrip()[-1:].isdigit()
         return last["word"].islower() and word != "a" and last["before"] in " \t" and not named
-    own = {one for part in (before, report.source or "") for one in WORD.findall(part.lower())}
+    own = {one for part in (before, draft.source or "") for one in WORD.findall(part.lower())}
     known = word_list("words") | word_list("clinical_words") | UNITS.keys()
     if word in own or before[-1:].isdigit():
         return False
@@ -106,14 +107,14 @@ _ONE_SCRIPT = {
 }  # are written beside each other
 
 
-def gibberish(report: Text) -> Iterator[Issue]:
+def gibberish(draft: Draft) -> Iterator[Issue]:
     """The text is not readable: it has no words, is mostly symbols, has endless words, or mixes alphabets."""
-    text = without_tokens(report.text)
+    text = without_tokens(draft.text)
     reason, sample = _nonsense(text, _LETTERS.findall(text))
     if reason:
-        at = max(0, report.text.find(sample))
-        span = at, min(len(report.text), at + len(sample))
-        yield report.issue("gibberish", "error", f"the text is not readable: {reason}; discard it", span)
+        at = max(0, draft.text.find(sample))
+        span = at, min(len(draft.text), at + len(sample))
+        yield draft.issue("gibberish", "error", f"the text is not readable: {reason}; discard it", span)
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
@@ -141,63 +142,118 @@ def _script(word: str) -> str:
     return _ONE_SCRIPT.get(script, script)
 
 
-# --- sections
+# --- refusal
 
-_PARTS = {
-    "plan": "(?:plan|(?:medical )?treatment|management|recommendations?)",
-    "findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)",
-}
-
-
-def missing_section(report: Text) -> Iterator[Issue]:
-    """Every required section has a heading of its own, or one that replaces it; what stands under any other heading is in no section."""
-    missing = [key for key in report.required if not report.sections.spans(key)]
-    bare = next((one for one in report.answers() if not one.heading), None)
-    if bare and len(report.answers()) == 1:
-        yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the {bare.keys[0]} section")
-        return
-    if bare and len(_LABEL.findall(bare.body)) < 2:
-        message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
-        yield report.issue("missing-section", "warning", message, (bare.start, bare.end))
-    if report.own and not report.sections.sections and not report.required:
-        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
-    elif (report.own and report.answers()) and _is_content(beginning := report.sections.preamble):
-        start = report.text.find(beginning)
-        message = "the text before the first heading is in no section"
-        yield report.issue("missing-section", "warning", message, (start, start + len(beginning)))
-    if other := [one for one in report.sections.sections if report.own and OTHER in one.keys and one.body]:
-        named = excerpt(", ".join(one.heading for one in other[:10]))
-        message = f"headings that were not asked for, so the text under them is in no section: {named}"
-        yield report.issue("missing-section", "warning", message, (other[0].start, other[0].end))
-    # In the usual reports, a plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
-    usual = [] if report.own else missing
-    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", report.text) for key in usual}
-    if labels.get("findings"):
-        yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
-    elif 1 < len(missing) == len(report.required):
-        yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
-    else:
-        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels.get(key))
+_LONG_FORMS = (("’", "'"), ("can't", "can not"), ("cannot", "can not"), ("won't", "will not"), ("n't", " not"), ("'m", " am"))
+_MOST_SENTENCES = 100
+DECLINED = "the model declined to answer; check that the input is the right one"
 
 
-def _is_content(preamble: str) -> bool:
-    """Whether the text before the first heading is more than a title and "Here is the note:"."""
-    lines = [line for line in preamble.splitlines() if not line.rstrip().endswith(":")]
-    return not BARE_THOUGHT.match(preamble) and len(WORD.findall(" ".join(lines))) > SHORTEST_BEGINNING
+def refusal(draft: Draft) -> Iterator[Issue]:
+    """The model declines to write the report or one of its sections, or every section says that nothing is known."""
+    answers = draft.answers()
+    spans = [(one.start, one.end) for one in answers]
+    found = next(filter(None, (_declined(draft.text, [span], _is_wording) for span in spans)), None)
+    found = found or _declined(draft.text, spans or [(0, len(draft.text))], _declines)
+    if found is None and len(answers) > 1 and all(finder("refusals", "unanswered").fullmatch(one.body.strip(" .*_-\n")) for one in answers):
+        found = spans[-1]
+    if found:
+        yield draft.issue("refusal", "error", DECLINED, found)
 
 
-def empty_section(report: Text) -> Iterator[Issue]:
-    """A section contains words; "Not documented." is enough, punctuation or a list number is not."""
-    for key in report.required:
-        spans = report.sections.spans(key)
-        bodies = [without_tokens(report.text[slice(*span)]) for span in spans]
-        if spans and not any(WORD.search(body) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body) for body in bodies):
-            yield report.issue("empty-section", "error", f"the {key} section has no content", spans[0])
+def unhelpful(draft: Draft) -> Iterator[Issue]:
+    """The model declines to answer a question: in the first person, and with no answer beside it."""
+    if found := _declined(draft.text, [(0, len(draft.text))], lambda said: finder("refusals", "unhelpful").search(said) is not None):
+        yield draft.issue("refusal", "error", DECLINED, found)
 
 
-def section_order(report: Text) -> Iterator[Issue]:
-    """The sections are in the usual order."""
-    first = list(dict.fromkeys(key for section in report.answers() for key in section.keys if key in report.required))
-    if first != sorted(first, key=report.required.index):
-        message = f"the sections are in an unusual order: {excerpt(', '.join(first))}"
-        yield Issue("section-order", "warning", message)
+def _declined(text: str, parts: list[tuple[int, int]], declines: Callable[[str], bool]) -> tuple[int, int] | None:
+    """The first sentence of the parts that declines, if the rest is only apologies, advice and offers.
+
+    In a text without sections, some other words are allowed, up to half the length of the refusal.
+    """
+    refused, answered, first = 0, 0, None
+    for begun, ended in islice((span for part in parts for span in sentence_spans(text, *part)), _MOST_SENTENCES):
+        sentence = text[begun : min(ended, begun + 400)].lower()
+        for short, long in _LONG_FORMS:
+            sentence = sentence.replace(short, long)
+        if declines(sentence):
+            first = first or (begun, ended)
+            refused += len(sentence)
+        elif finder("refusals", "around").search(sentence):
+            refused += len(sentence)
+        elif sentence.count(" "):
+            answered += len(sentence)
+    has_sections = parts != [(0, len(text))]
+    return first if (not answered if has_sections else 2 * answered < refused) else None
+
+
+def _is_wording(sentence: str) -> bool:
+    """Whether a sentence contains a known wording of a refusal."""
+    return bool(finder("refusals", "begins").match(sentence.lstrip("*_-• ")) or finder("refusals", "refuses").search(sentence))
+
+
+def _declines(sentence: str) -> bool:
+    """Whether a sentence contains a known wording, or says that the task was not done and nothing clinical."""
+    words = (word for word in WORD.findall(sentence) if not finder("refusals", "about").fullmatch(word))
+    withheld = finder("refusals", "task").search(sentence) and finder("refusals", "withholds").search(sentence)
+    return _is_wording(sentence) or (withheld is not None and word_list("clinical_words").isdisjoint(words))
+
+
+# --- unfilled templates
+
+_BRACKET = re.compile(r"\[([A-Za-z][^\[\]\n\d<>=]{2,200})\](?!\()|\[(?i:insert|enter|specify|describe|provide|fill)\b[^\[\]\n]{0,200}\]")
+_HEADED = re.compile(r"^[^:a-z]{3,60}: ?")
+_FEWEST_ECHOED, _FEWEST_IN_LINE = 6, 5  # words of a clause, and of a line of the caller's own prompt
+
+
+def unfilled_template(draft: Draft) -> Iterator[Issue]:
+    """A placeholder, or an instruction of a prompt or a template, was left in the text."""
+    brackets = (found.span() for found in _BRACKET.finditer(draft.text) if not found[1] or _is_placeholder(found[1]))
+    left = (found.span() for pattern in _left_over() if (found := pattern.search(draft.text)))
+    if span := min((*islice(brackets, 1), *left), default=None) or _echo(draft):
+        message = "a placeholder or an instruction was left in the text; fill it in or remove it"
+        yield draft.issue("unfilled-template", "error", message, span)
+
+
+def _is_placeholder(written: str) -> bool:
+    """Whether the words in a bracket are a placeholder: common words with a noun such as "date"; a proper name makes it a fact."""
+    said = [word.lower() for word in re.findall(r"[A-Za-z'-]+", written)]
+    if finder("placeholders", "tells").match(written):
+        return True
+    if finder("placeholders", "answer").search(written) or is_heading(written):
+        return False
+    if len(said) < 2:
+        return finder("placeholders", "lone").fullmatch(written) is not None and not written.islower()
+    nouns = [word for word in said if finder("placeholders", "noun").fullmatch(word)]
+    return len(nouns) == len(said) or (
+        written[0].isupper() and bool(nouns) and word_list("words").union(word_list("clinical_words"), nouns).issuperset(said)
+    )
+
+
+@cache
+def _left_over() -> tuple[re.Pattern[str], ...]:
+    """The patterns of ``data/leftovers.txt``."""
+    return tuple(map(re.compile, lines("leftovers")))
+
+
+@lru_cache(maxsize=8)
+def _instructions(own: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The words of this package's prompts and of the caller's own: whole lines without their heading, and the longer clauses."""
+    shipped = [_HEADED.sub("", line) for path in prompt_paths() for line in read_prompt(path.stem).text.splitlines() if "$" not in line]
+    theirs = [_HEADED.sub("", line) for line in own.splitlines() if "$" not in line]
+    clauses = {_folded(clause) for line in (*shipped, *theirs) for clause in re.split(r"[.,;:]", line)}
+    long = {line for line in map(_folded, theirs) if line.count(" ") >= _FEWEST_IN_LINE - 1}  # a short one may be an answer
+    return frozenset(map(_folded, shipped)) - {""} | long, tuple(sorted(one for one in clauses if one.count(" ") >= _FEWEST_ECHOED - 1))
+
+
+def _echo(draft: Draft) -> tuple[int, int] | None:
+    """The span of words copied from a prompt: a section that is only a line of it, or a longer clause anywhere."""
+    lines, clauses = _instructions(draft.prompt)
+    sections = ((one.start, one.end) for one in draft.answers() if _folded(one.body) in lines)
+    said = ((span, f" {_folded(draft.text[slice(*span)])} ") for span in sentence_spans(draft.text))
+    return next(sections, None) or next((span for span, words in said if any(f" {clause} " in words for clause in clauses)), None)
+
+
+def _folded(text: str) -> str:
+    return " ".join(WORD.findall(text.casefold()))

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from medgemma_app.validate.core import LONGEST_TEXT, WORD, Issue, Text, excerpt
+from medgemma_app.validate.core import LONGEST_TEXT, WORD, Draft, Issue, excerpt
 
 # Short windows of words find loops of short phrases; long windows find loops whose phrase repeats words within itself.
 _WINDOWS = (4, 16, 64, 256)
@@ -26,16 +26,16 @@ _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5
 _DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
 
 
-def repetition(report: Text) -> Iterator[Issue]:
+def repetition(draft: Draft) -> Iterator[Issue]:
     """The generation ended in a loop, the text contains one, or a long passage appears twice."""
-    text = _GRADE.sub(" ", _NUMBERING.sub(" ", report.text))
-    phrase = loop(text) or drone(report.text)
-    if not phrase and len(report.text) <= LONGEST_TEXT and (span := doubled(report.text)):
-        words = len(WORD.findall(report.text[slice(*span)]))
-        yield report.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
-    elif phrase or report.finish_reason == "repetition":
+    text = _GRADE.sub(" ", _NUMBERING.sub(" ", draft.text))
+    phrase = loop(text) or drone(draft.text)
+    if not phrase and len(draft.text) <= LONGEST_TEXT and (span := doubled(draft.text)):
+        words = len(WORD.findall(draft.text[slice(*span)]))
+        yield draft.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
+    elif phrase or draft.finish_reason == "repetition":
         message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
-        yield Issue("repetition", "error", message, excerpt(phrase or report.text[-60:]))
+        yield Issue("repetition", "error", message, excerpt(phrase or draft.text[-60:]))
 
 
 def doubled(text: str) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The entry points of the text checks, and the checks of a radiology report against its study."""
+"""The entry points of the text checks; whether a text has all its sections, and whether a radiology report fits its study."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from medgemma_app.errors import expect
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
-from medgemma_app.validate import medications, patient, values
-from medgemma_app.validate.answers import refusal, unfilled_template, unhelpful
-from medgemma_app.validate.core import Check, Issue, Text, Validation, run, sentence_spans
-from medgemma_app.validate.form import empty_section, gibberish, missing_section, section_order, special_token, stopped, truncated
+from medgemma_app.validate.core import WORD, Check, Draft, Issue, Validation, excerpt, run, sentence_spans, without_tokens
+from medgemma_app.validate.form import gibberish, refusal, special_token, stopped, truncated, unfilled_template, unhelpful
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
-from medgemma_app.validate.sections import Sections, from_mapping, parse
-from medgemma_app.validate.terms import Source, read_source
+from medgemma_app.validate.medications import dose_mismatch, stopped_medication
+from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, SHORTEST_BEGINNING, Sections, from_mapping, parse
+from medgemma_app.validate.source import Source, invented_value, read_source, unmentioned_exam, wrong_age, wrong_sex
 
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
@@ -30,7 +29,7 @@ def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thou
     """
     expect(text, str, "the answer must be a string")
     checks = (stopped,) if structured else (special_token, unhelpful, repetition, truncated)
-    return run(Text(text, Sections("", ()), (), finish_reason, has_thought), checks, ())
+    return run(Draft(text, Sections("", ()), (), finish_reason, has_thought), checks, ())
 
 
 def validate_findings(
@@ -54,7 +53,7 @@ def validate_findings(
     expect(indication, (str, type(None)), "indication must be a text")
     expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
     report = replace(
-        _text(text, "findings", sections, optional),
+        _draft(text, "findings", sections, optional),
         finish_reason=finish_reason,
         has_thought=has_thought,
         has_prior=has_prior,
@@ -62,7 +61,7 @@ def validate_findings(
         header=header,
         prompt=prompt,
     )
-    return run(report, _FORM, _CONTENT)
+    return run(report, _FORM, _STUDY)
 
 
 def validate_soap(
@@ -83,12 +82,12 @@ def validate_soap(
     expect(text_or_sections, (str, Mapping), "the note must be a text, or a mapping of its sections")
     expect(source, (str, Sequence, type(None)), "source must be a text, or several of them")
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
-    note = _text(text_or_sections, "soap", sections, optional)
+    note = _draft(text_or_sections, "soap", sections, optional)
     note = replace(note, finish_reason=finish_reason, has_thought=has_thought, source=joined, prompt=prompt)
-    return run(note, _FORM, _AGAINST_SOURCE)
+    return run(note, _FORM, _SOURCE)
 
 
-def _text(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[str], optional: Sequence[str]) -> Text:
+def _draft(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[str], optional: Sequence[str]) -> Draft:
     """The text cut at its headings, and the sections to check: the required ones, and the optional ones that it has.
 
     The usual sections are known by many headings, others only by their own names and by synonyms. Raises TypeError for sections that
@@ -101,7 +100,7 @@ def _text(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[s
     text, parsed = (given, parse(given, headings)) if isinstance(given, str) else from_mapping(given, headings)
     parsed = parsed if own else parsed.with_beginning(text, sections[0])
     required = tuple(key for key in sections if key not in optional or parsed.spans(key))
-    return Text(text, parsed, required, own=own)
+    return Draft(text, parsed, required, own=own)
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:
@@ -111,18 +110,84 @@ def _told(header: ImageHeader | None, indication: str | None) -> str | None:
     return "\n".join(filter(None, (labelled, indication))) or None
 
 
-def _sentences(report: Text) -> Iterator[tuple[tuple[int, int], str]]:
+# --- the sections of a report
+
+_LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
+_PARTS = {
+    "plan": "(?:plan|(?:medical )?treatment|management|recommendations?)",
+    "findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)",
+}
+
+
+def missing_section(draft: Draft) -> Iterator[Issue]:
+    """Every required section has a heading of its own, or one that replaces it; what stands under any other heading is in no section."""
+    missing = [key for key in draft.required if not draft.sections.spans(key)]
+    bare = next((one for one in draft.answers() if not one.heading), None)
+    if bare and len(draft.answers()) == 1:
+        yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the {bare.keys[0]} section")
+        return
+    if bare and len(_LABEL.findall(bare.body)) < 2:
+        message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
+        yield draft.issue("missing-section", "warning", message, (bare.start, bare.end))
+    if draft.own and not draft.sections.sections and not draft.required:
+        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
+    elif (draft.own and draft.answers()) and _is_content(beginning := draft.sections.preamble):
+        start = draft.text.find(beginning)
+        message = "the text before the first heading is in no section"
+        yield draft.issue("missing-section", "warning", message, (start, start + len(beginning)))
+    if other := [one for one in draft.sections.sections if draft.own and OTHER in one.keys and one.body]:
+        named = excerpt(", ".join(one.heading for one in other[:10]))
+        message = f"headings that were not asked for, so the text under them is in no section: {named}"
+        yield draft.issue("missing-section", "warning", message, (other[0].start, other[0].end))
+    # In the usual reports, a plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
+    usual = [] if draft.own else missing
+    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", draft.text) for key in usual}
+    if labels.get("findings"):
+        yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
+    elif 1 < len(missing) == len(draft.required):
+        yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
+    else:
+        yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels.get(key))
+
+
+def _is_content(preamble: str) -> bool:
+    """Whether the text before the first heading is more than a title and "Here is the note:"."""
+    lines = [line for line in preamble.splitlines() if not line.rstrip().endswith(":")]
+    return not BARE_THOUGHT.match(preamble) and len(WORD.findall(" ".join(lines))) > SHORTEST_BEGINNING
+
+
+def empty_section(draft: Draft) -> Iterator[Issue]:
+    """A section contains words; "Not documented." is enough, punctuation or a list number is not."""
+    for key in draft.required:
+        spans = draft.sections.spans(key)
+        bodies = [without_tokens(draft.text[slice(*span)]) for span in spans]
+        if spans and not any(WORD.search(body) and not re.fullmatch(r"\W*\d{1,2}[.)]\W*", body) for body in bodies):
+            yield draft.issue("empty-section", "error", f"the {key} section has no content", spans[0])
+
+
+def section_order(draft: Draft) -> Iterator[Issue]:
+    """The sections are in the usual order."""
+    first = list(dict.fromkeys(key for section in draft.answers() for key in section.keys if key in draft.required))
+    if first != sorted(first, key=draft.required.index):
+        message = f"the sections are in an unusual order: {excerpt(', '.join(first))}"
+        yield Issue("section-order", "warning", message)
+
+
+def _sentences(draft: Draft) -> Iterator[tuple[tuple[int, int], str]]:
     """The span and the text of each sentence in the sections."""
-    for start, end in dict.fromkeys(span for key in report.required for span in report.sections.spans(key)):
-        yield from ((span, report.text[slice(*span)]) for span in sentence_spans(report.text, start, end))
+    for start, end in dict.fromkeys(span for key in draft.required for span in draft.sections.spans(key)):
+        yield from ((span, draft.text[slice(*span)]) for span in sentence_spans(draft.text, start, end))
 
 
-def invented_prior(report: Text) -> Iterator[Issue]:
+# --- the study of a report
+
+
+def invented_prior(draft: Draft) -> Iterator[Issue]:
     """A report compares with an earlier study only if one was given; models learn such comparisons from real reports."""
-    for span, sentence in _sentences(report) if not report.has_prior else ():
+    for span, sentence in _sentences(draft) if not draft.has_prior else ():
         if finder("priors", "study", "change").search(sentence) and not finder("priors", "asks").search(sentence):
             message = "the report compares with an earlier study, but none was given; remove the comparison"
-            yield report.issue("invented-prior", "warning", message, span)
+            yield draft.issue("invented-prior", "warning", message, span)
             return
 
 
@@ -133,37 +198,36 @@ _SIZE = re.compile(
 )
 
 
-def unscaled_measurement(report: Text) -> Iterator[Issue]:
+def unscaled_measurement(draft: Draft) -> Iterator[Issue]:
     """An image without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
-    if report.header is not None and not report.header.pixel_spacing:
-        found = next((size for span, _ in _sentences(report) if (size := _SIZE.search(report.text, *span))), None)
+    if draft.header is not None and not draft.header.pixel_spacing:
+        found = next((size for span, _ in _sentences(draft) if (size := _SIZE.search(draft.text, *span))), None)
         if found:
             message = "a size is given, but the image has no scale for measurements; remove the size"
-            yield report.issue("unscaled-measurement", "warning", message, found.span())
+            yield draft.issue("unscaled-measurement", "warning", message, found.span())
 
 
 _SIDES = {"L": ("left", "right"), "R": ("right", "left")}
 
 
-def wrong_side(report: Text) -> Iterator[Issue]:
+def wrong_side(draft: Draft) -> Iterator[Issue]:
     """An image of one side (DICOM PS3.3 C.7.3.1.1.1, Laterality) is not reported as the other."""
-    side, other = _SIDES.get((report.header and report.header.laterality) or "", ("", ""))
-    found = re.search(rf"\b{other}\b", report.text, re.IGNORECASE) if side else None
-    if found and not re.search(rf"\b(?:{side}|bilateral)", report.text, re.IGNORECASE):
+    side, other = _SIDES.get((draft.header and draft.header.laterality) or "", ("", ""))
+    found = re.search(rf"\b{other}\b", draft.text, re.IGNORECASE) if side else None
+    if found and not re.search(rf"\b(?:{side}|bilateral)", draft.text, re.IGNORECASE):
         message = f"the report is about the {other} side, but the header says {side}"
-        yield report.issue("wrong-side", "warning", message, found.span(), found=other, expected=side)
+        yield draft.issue("wrong-side", "warning", message, found.span(), found=other, expected=side)
 
 
 # --- which checks are run
 
 
-def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english: bool = False) -> Check:
-    """The check, run only if there is a source, and with ``in_english`` only if the source is in English."""
+def _with_source(check: Callable[[Draft, Source], Iterator[Issue]]) -> Check:
+    """The check, run only if there is a source."""
 
-    def checked(text: Text) -> Iterator[Issue]:
-        source = None if text.source is None else read_source(text.source)
-        if source and (source.english or not in_english):
-            yield from check(text, source)
+    def checked(draft: Draft) -> Iterator[Issue]:
+        if draft.source is not None:
+            yield from check(draft, read_source(draft.source))
 
     return checked
 
@@ -171,11 +235,7 @@ def _with_source(check: Callable[[Text, Source], Iterator[Issue]], *, in_english
 _FORM: tuple[Check, ...] = (
     special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
 )  # fmt: skip
-_PATIENT = tuple(map(_with_source, (patient.wrong_sex, patient.wrong_age)))
-_CONTENT: tuple[Check, ...] = (invented_prior, unscaled_measurement, wrong_side, *_PATIENT)
-_AGAINST_SOURCE: tuple[Check, ...] = (
-    *map(_with_source, (values.invented_value, medications.dose_mismatch)),
-    *_PATIENT,
-    _with_source(medications.unnamed_medication),
-    *(_with_source(check, in_english=True) for check in (patient.unmentioned_exam, patient.unmentioned_denial)),
+_STUDY: tuple[Check, ...] = (invented_prior, unscaled_measurement, wrong_side, *map(_with_source, (wrong_sex, wrong_age)))
+_SOURCE: tuple[Check, ...] = tuple(
+    map(_with_source, (invented_value, dose_mismatch, wrong_sex, wrong_age, stopped_medication, unmentioned_exam))
 )

@@ -48,17 +48,13 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
             0 | Skin temperature left 32.4 °C, right 30.6 °C. | T 36.8. skin temp L 32.4 R 30.6
             0 | Weight 3,250 g. | he has a weight of 3,250, and that is fine
             0 | FEV1 72% of predicted.
-            0 | 1. Two units of red cells. | give two units of blood
-            0 | 1. 2 units of red cells. | give 2 units of blood
             1 | SpO2 98%.
             1 | Temperature 101.2 F.
             1 | Potassium 4.1.
-            1 | Lisinopril 40 mg daily.
             0 | A 3/6 systolic murmur.
             0 | Goal BP below 130/80. Lose 10 pounds.
             0 | BP 130/70. | TA 13/7, fièvre
             0 | HR 102, BP 142/78. | 102 - 24 - 142/78
-            0 | Naproxen 500 mg twice daily (1000 mg/day).
             0 | Seen on 03/14/2021. COVID-19 swab. C5-6 is normal. Strength 5/5.
             """,
         )
@@ -66,30 +62,18 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
     )
 
 
-def test_a_vital_sign_that_nobody_measured_is_an_error_and_a_dose_that_may_be_a_total_is_a_warning():
-    assert found("HR 99.", WRITTEN, severity=("error",)) == {"invented-value"}
-    assert found("Lisinopril 40 mg daily.", WRITTEN, severity=("warning",)) == {"invented-value"}
-
-
 @pytest.mark.parametrize(
-    ("plan", "source", "expected"),
+    ("source", "expected", "message"),
     [
-        ("Amoxicillin 500 mg.", "Amoxicillin 875 mg twice a day.", "875 mg"),
-        ("Amoxicillin 500 mg.", "Start Amoxil tablets 875 mg. Amoxicillin 875 mg BID, cetirizine 10 mg.", "875 mg"),
-        ("Amoxicillin 500 mg.", "Amoxicillin 875 mg, then amoxicillin 250 mg.", None),
-        ("Amoxicillin 500 mg.", "Amoxicillin 250 mg. Increase amoxicillin to 875 mg.", None),
-        ("Amoxicillin 500 mcg.", "Amoxicillin 875 mg.", None),
-        ("Amoxicillin 500 mg.", "Amoxicillin, cetirizine 10 mg.", None),
-        ("Amoxicillin 500 mg.", "No amoxicillin. Cetirizine 10 mg.", None),
-        ("Amoxicillin 500 mg.", "Amoxicillin\ncetirizine 10 mg", None),
-        ("Amoxicillin 500 mg.", "Amoxicillin or cetirizine 10 mg", None),
-        ("Amoxicillin 500 mg.", "[doctor] amoxicillin 875 mg for the ear .\n[patient] thank you doctor .", None),
+        (WRITTEN, "128/88", "the note says blood pressure 138/88, the source 128/88"),
+        ("[doctor] BP 128/88 .\n" * 4, None, "the note says blood pressure 138/88, which the source does not give"),
+        ("a cough", None, "the note says blood pressure 138/88, which the source does not give"),
     ],
+    ids=["written", "dialogue", "without"],
 )
-def test_a_dose_that_is_not_in_the_source_is_beside_the_only_one_that_it_gives_this_drug(plan, source, expected):
-    [issue] = [one for one in validate_soap(note(plan=plan), source=source).issues if one.code == "invented-value"]
-    assert issue.expected == expected
-    assert issue.message.endswith(f"the source {expected}" if expected else "which the source does not give")
+def test_the_message_names_the_value_of_a_written_source(source, expected, message):
+    (issue,) = (one for one in validate_soap(note(objective="BP 138/88."), source=source).errors if one.code == "invented-value")
+    assert (issue.found, issue.expected, issue.message) == ("blood pressure 138/88", expected, message)
     assert (source[issue.source_start : issue.source_end] if expected else issue.source_start) == expected
 
 
@@ -99,7 +83,6 @@ def test_spoken_values_are_those_of_the_note():
             "invented-value",
             """
             0 | Blood pressure 128/88, pulse 72, temperature 97.7 F. Weight 63.5 kg. A1c 7.2%. Creatinine 0.9 mg/dL.
-            0 | Aspirin 81 mg.
             1 | Blood pressure 128/86.
             1 | Heart rate 84.
             1 | Hemoglobin A1c 9.4.
@@ -120,7 +103,6 @@ def test_a_decimal_comma_is_a_decimal_point():
             0 | Kreatinin 0,9 mg/dl. Metoprolol 47,5 mg.
             1 | Creatinine 9 mg/dL.
             1 | T 39.2 °C.
-            0 | Fosfomycin 3 g.
             """,
             german,
         )
@@ -134,7 +116,6 @@ def test_in_another_language_only_what_the_source_names_in_digits_is_checked():
         fires(
             "invented-value",
             """
-            0 | Ibuprofen 400 mg.
             0 | RR 128/84 mmHg.
             1 | Blutdruck 182/84.
             """,
@@ -142,27 +123,6 @@ def test_in_another_language_only_what_the_source_names_in_digits_is_checked():
         )
         == []
     )
-
-
-@pytest.mark.parametrize(
-    ("source", "plan", "wrong"),
-    [
-        ("metformin 1000 mg BID, lisinopril 20 mg daily", "Metformin 1000 mg. Lisinopril 20 mg.", False),
-        ("metformin 1000 mg BID, lisinopril 20 mg daily", "Metformin 20 mg. Lisinopril 1000 mg.", True),
-        ("20 mg of lasix and 10 mg of lisinopril", "Lasix 10 mg.", True),
-        ("20 mg of lasix and 10 mg of lisinopril", "Furosemide 20 mg.", False),
-        ("pantoprazole 40 daily, ferrous sulfate 325 daily", "Pantoprazole 325 mg.", True),
-        ("levothyroxine 125 mcg daily. Go to 137 if still high.", "Levothyroxine 137 mcg.", False),
-        ("i take ibuprofen six hundred six hundred milligrams and aspirin eighty one milligrams", "Ibuprofen 600 mg.", False),
-        ("i take ibuprofen six hundred six hundred milligrams and aspirin eighty one milligrams", "Ibuprofen 81 mg.", True),
-        ("take tamsulosin point four milligrams , and ondansetron four milligrams as you need", "Tamsulosin 4 mg.", True),
-        ("take half a tablet of the metoprolol fifty milligrams", "Metoprolol 25 mg.", False),
-        ("enoxaparin 1 mg/kg bd, weight 70 kg, lisinopril 20 mg", "Enoxaparin 70 mg twice daily.", False),
-        ("amlodipine 5 mg, metoprolol 25 mg; up the amlodipine by 5 mg", "Amlodipine 10 mg.", False),
-    ],
-)
-def test_a_dose_is_that_of_its_drug(source, plan, wrong):
-    assert ("dose-mismatch" in found(plan, source)) is wrong
 
 
 def test_a_number_with_a_label_that_no_list_has_may_be_any_value():
@@ -212,29 +172,7 @@ def test_sex_and_age_are_those_of_the_source(source, subjective, code):
     assert {issue.code for issue in issues} & {"wrong-age", "wrong-sex"} == ({code} if code else set())
 
 
-def test_a_drug_is_named_in_the_source_by_one_of_its_names():
-    assert (
-        fires(
-            "unnamed-medication",
-            """
-            0 | Zestril daily. Glucophage. Aspirin.
-            0 | Give lisinoprill.
-            1 | Start metoprolol.
-            0 | Avoid NSAIDs.
-            1 | Begin Zoloft.
-            1 | Start somethingprazole.
-            1 | Allergic to codeine.
-            0 | Continue insulin. | you take lantus , you know
-            0 | Continue acetaminophen. | you take two percocets , you know
-            0 | Metformina 850. | Metformin 850 mg
-            0 | Co-amoxiclav, piperacillin-tazobactam and dexamethasone. | on co-amox, pip-taz, dex 6.6
-            """,
-        )
-        == []
-    )
-
-
-def test_a_normal_examination_or_a_denial_needs_a_word_in_the_source():
+def test_a_normal_examination_needs_a_word_in_the_source():
     assert (
         fires(
             "unmentioned-exam",
@@ -248,46 +186,6 @@ def test_a_normal_examination_or_a_denial_needs_a_word_in_the_source():
         )
         == []
     )
-    assert (
-        fires(
-            "unmentioned-denial",
-            """
-            1 | Denies dysuria and cough.
-            0 | Denies fever and chest pain.
-            0 | Denies dysuria. | no burning when i pee , you know
-            """,
-        )
-        == []
-    )
-
-
-def test_one_warning_names_all_denials_that_the_source_does_not_speak_of():
-    (issue,) = (
-        one for one in validate_soap(note(plan="Denies dysuria. Denies rash."), source=DIALOGUE).issues if one.code == "unmentioned-denial"
-    )
-    assert issue.found == "dysuria, rash"
-
-
-@pytest.mark.parametrize("mark", ["REFUTED", "NOT DONE", "NOT TAKEN", "STOPPED", "DO NOT PERFORM"])
-def test_what_a_source_takes_back_supports_nothing_affirmed(mark):
-    assert found("Metformin 500 mg.", f"a cough\n{mark}: metformin 500 mg") & {"invented-value", "unnamed-medication"}
-    assert found("Metformin 500 mg.", "a cough\nTaken: metformin 500 mg") == set()
-
-
-@pytest.mark.parametrize(
-    ("plan", "is_found"),
-    [
-        ("Continue warfarin.", True),
-        ("Warfarin was stopped.", False),
-        ("Do not restart warfarin; continue ramipril.", False),
-        ("Warfarin was stopped. Continue warfarin.", True),
-        ("Ramipril was stopped. Continue warfarin.", True),
-        ("Stop ramipril; continue warfarin.", True),
-    ],
-)
-def test_a_drug_that_the_source_takes_back_may_be_named_only_as_such(plan, is_found):
-    source = "a cough\nSTOPPED: Medication request: Warfarin\nramipril"
-    assert ("unnamed-medication" in found(plan, source)) == is_found
 
 
 def test_several_sources_are_one():
@@ -297,16 +195,6 @@ def test_several_sources_are_one():
 
 def test_without_a_source_nothing_is_compared():
     assert validate_soap(note(objective="Heart rate 84.", plan="Start warfarin 7 mg.")).issues == ()
-
-
-def test_an_issue_says_where_it_is_and_what_the_source_says_instead():
-    source = "a cough , bronchitis , lungs . Amoxicillin 875 mg BID. Lisinopril 500 mg."
-    text = note(plan="Amoxicillin 500 mg BID.")
-    (issue,) = (one for one in validate_soap(text, source=source).issues if one.severity == "warning")
-    assert (issue.code, issue.found, issue.expected) == ("dose-mismatch", "Amoxicillin 500 mg", "875 mg")
-    assert text[issue.start : issue.end] == "Amoxicillin 500 mg"
-    assert source[issue.source_start : issue.source_end] == "Amoxicillin 875 mg"
-    assert issue.message == "the note says Amoxicillin 500 mg, the source 875 mg"
 
 
 def test_a_text_of_no_natural_length_is_not_compared_and_says_so():
@@ -346,14 +234,20 @@ def test_any_text_and_any_source_get_an_answer(text, source):
 
 
 @pytest.mark.parametrize(
-    ("source", "age", "wrong"),
+    ("source", "age", "expected"),
     [
-        ("An eighteen month old boy has a cough.", "18-month-old", False),
-        ("An eighteen month old boy has a cough.", "18-year-old", True),
-        ("A forty year old man has a cough.", "40-year-old", False),
-        ("A forty year old man has a cough.", "45-year-old", True),
+        ("An eighteen month old boy has a cough.", "18-month-old", None),
+        ("An eighteen month old boy has a cough.", "18-year-old", ("18 years", "18 months")),
+        ("A forty year old man has a cough.", "40-year-old", None),
+        ("A forty year old man has a cough.", "45-year-old", ("45 years", "40 years")),
+        ("A one year old girl has a cough.", "27-month-old", ("27 months", "1 year")),
+        ("A 6-week-old girl has a cough.", "6-week-old", None),
+        ("A 6-week-old girl has a cough.", "14-week-old", ("14 weeks", "6 weeks")),
+        ("A 10-day-old girl has a cough.", "10-week-old", ("10 weeks", "10 days")),
+        ("Hospital day three. Eighty one year old man.", "61-year-old", ("61 years", "81 years")),
     ],
 )
-def test_an_age_in_words_has_its_unit(source, age, wrong):
+def test_an_age_has_its_unit_and_is_told_in_it(source, age, expected):
     note = f"SUBJECTIVE: {age} with a cough.\n\nOBJECTIVE: Well.\n\nASSESSMENT: Cough.\n\nPLAN: Rest."
-    assert ("wrong-age" in {issue.code for issue in validate_soap(note, source=source).errors}) == wrong
+    wrong = [(issue.found, issue.expected) for issue in validate_soap(note, source=source).errors if issue.code == "wrong-age"]
+    assert wrong == ([expected] if expected else [])
