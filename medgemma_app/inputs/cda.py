@@ -1,85 +1,74 @@
-"""C-CDA documents (XML) -> the lines of notes; and the text of attachments that records carry."""
+"""C-CDA documents (XML) -> the lines of notes; and the text of the attachments that records carry.
+
+A section is told by its narrative, marked as its coded entries say (denied, stopped), or by the entries where there is no narrative.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.cda_sections import Narrative, element_at, text_of
-from medgemma_app.inputs.demographics import SEXES, Demographics
+from medgemma_app.inputs.demographics import SEXES, Demographics, Record, iso_day, labelled_demographics, refuse_other_patients
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
-from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import Line, Reading, with_counts
-from medgemma_app.inputs.patient_labels import labelled
+from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
+from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, STOPPED, Line, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient, one_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
-_IS_HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
+_IS_HTML = re.compile(r"\s*<(\?xml|!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
 _IS_CDA = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<\?[^>]*>\s*)*<(\w+:)?ClinicalDocument\b", re.DOTALL)
+_DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|declined|without|unknown|nkd?a)\b")
+# Where an entry says which piece of the narrative is about it.
+_DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
+_NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
+_FAMILY_HISTORY = "10157-6"  # LOINC
+_ACTS = frozenset(("act", "encounter", "observation", "organizer", "procedure", "substanceAdministration", "supply"))
+_BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
+_LINES = _BLOCKS | {"item", "tr", "br"}
+# Why an entry, and the narrative about it, is left out.
+_TAKEN_BACK, _OF_ANOTHER = "entry taken back", "entry about somebody other than the patient"
+_LEFT_OUT = (_TAKEN_BACK, _OF_ANOTHER)
+_NOTHING = Element("nothing")
 
 
-def read_attachment(raw: bytes, kind: str = "") -> Reading:
-    """What an attachment says, of whom, and what of it was not read; ``kind`` is the content type the record gives it.
+def read_attachment(data: str, kind: str, *, is_base64: bool = True) -> Record | None:
+    """The text of an attachment, whose it is, and what of it was not read; None where it holds no text of one patient.
 
-    Raises InputError where it holds no text.
+    ``kind`` is the content type that the record gives it, "" for none.
     """
-    if document_kind(raw):
-        _, text, warnings = read_document(raw, "the attachment")
-        return _as_reading("\n".join([text, *warnings]))
-    charset = _CHARSET.search(kind)
-    text, warning = decode_text(raw, "the attachment", charset[1] if charset else "")
-    if charset and warning:
-        raise InputError("the attachment is not in the character set that it names")
-    if not kind and any(not (sign.isprintable() or sign in "\n\r\t") for sign in text):
-        raise InputError("the attachment is not text")
-    if is_cda(text):
-        return read_cda(parse_xml(raw, "the attachment"), "the attachment")
-    if re.match(r"\s*[{\[]", text) and "json" in kind.lower():
-        raise InputError("the attachment is JSON, which is read as a file only")
-    if re.search("html|xml", kind.lower()) or _IS_HTML.match(text) or text.lstrip().startswith("<?xml"):
-        text, is_struck = html_text(text)
-        return _as_reading(text + "\nthe attachment: not read: text that is struck through" * is_struck)
-    if kind.split(";")[0].strip().lower().startswith(("image/", "audio/", "video/")):
-        raise InputError("the attachment is not text")
-    return _as_reading(text)
-
-
-def _as_reading(text: str) -> Reading:
-    one_patient(text, "the attachment", None)
-    return Reading([Line(text)], "text", text_is_clinical(text), patients=[_labelled(text)])
-
-
-def _labelled(text: str) -> Demographics:
-    """What a text says of its patient in labels such as "MRN: 111". Of 05/06/61 either number may be the month."""
-    labels = dict(labelled(text))
-    year, *days = labels.get("born", "").split("-")
-    return Demographics(
-        frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
-        (labels["name"],) if "name" in labels else (),
-        births_of_text=("-".join((year, *days)), "-".join((year, *days[::-1]))) if year else (),
-    )
-
-
-def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
-    """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
-    text = "\n".join(line.text for line in lines)
-    one_patient(text, name, None)
-    if any(_labelled(text).differ(one) for one in known):
-        raise SeveralPatients(name, 2, can_choose=False)
-
-
-def read_embedded(data: str, kind: str, *, is_base64: bool = True) -> Reading | None:
-    """An attachment within a text, as ``read_attachment`` reads it; None where it holds no text."""
     try:
-        return read_attachment(base64.b64decode(data) if is_base64 else data.encode(errors="replace"), kind)
-    except (InputError, binascii.Error, ValueError):
+        return _read_bytes(base64.b64decode(data) if is_base64 else data.encode(errors="replace"), kind.strip().lower())
+    except (InputError, ValueError):
         return None
+
+
+def _read_bytes(raw: bytes, kind: str) -> Record | None:
+    name = "the attachment"
+    if document_kind(raw):
+        _, text, warnings = read_document(raw, name)
+        return _as_record("\n".join([text, *warnings]))
+    charset = _CHARSET.search(kind)
+    text, warning = decode_text(raw, name, charset[1] if charset else "")
+    is_binary = not kind and any(not (sign.isprintable() or sign in "\n\r\t") for sign in text)
+    is_json = "json" in kind and re.match(r"\s*[{\[]", text)
+    if is_binary or is_json or (charset and warning) or kind.startswith(("image/", "audio/", "video/")):
+        return None
+    if is_cda(text):
+        return read_cda(parse_xml(raw, name), name)
+    if re.search("html|xml", kind) or _IS_HTML.match(text):
+        text, is_struck = html_text(text)
+        text += f"\n{name}: not read: text that is struck through" * is_struck
+    return _as_record(text)
+
+
+def _as_record(text: str) -> Record:
+    one_patient(text, "the attachment", None)
+    return Record([Line(text)], "text", text_is_clinical(text), patients=[labelled_demographics(text)])
 
 
 def is_cda(text: str) -> bool:
@@ -87,7 +76,7 @@ def is_cda(text: str) -> bool:
     return bool(_IS_CDA.match(text[:20_000]))
 
 
-def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
+def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
     """Patient, visit, and the narrative of every section of a C-CDA document. Raises SeveralPatients, InputError."""
     targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
     if len(targets) > 1:  # the sections are about all of them
@@ -95,33 +84,38 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Reading:
     about = _demographics(targets[0]) if targets else Demographics()
     if patient is not None and not is_called(patient, about.called()):
         raise no_such_patient(name)
-    sex = (element_at(targets[0], "patient/administrativeGenderCode").get("displayName") if targets else "") or about.sex
-    told = "; ".join(filter(None, [sex, about.born and f"birth date: {about.born}"]))
-    head = [f"Patient: {told}"] if told else []
-    title, day = text_of(root.find("title")), iso_day((element_at(root, "effectiveTime")).get("value") or "")
-    visit = element_at(root, "componentOf/encompassingEncounter/effectiveTime")
-    visited = iso_day(visit.get("value") or element_at(visit, "low").get("value") or "")
-    head += [f"Document: {title}{f'; date: {day}' if day else ''}"] if title else []
-    head += [f"Encounter: {visited}"] if visited else []
     narrative = Narrative(root)
     lines = [line for section in root.iter("section") for line in narrative.section(section)]
     for text in root.iterfind(".//nonXMLBody/text"):
         body = _body(text)
-        if any(about.differ(other) for other in (body.patients if body else ())):
+        if body and any(about.differ(other) for other in body.patients):
             raise SeveralPatients(name, 2, can_choose=False)
         lines += body.lines if body else ()
-        narrative.left_out += Counter(body.left_out if body else ["body that is not text"])
+        narrative.left_out.update(body.left_out if body else ["body that is not text"])
     refuse_other_patients(lines, [about], name)
-    clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
-    return Reading([*map(Line, head), *lines], "C-CDA", clinical, with_counts(narrative.left_out), patients=[about])
+    is_clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
+    return Record([*_head(root, about), *lines], "C-CDA", is_clinical, with_counts(narrative.left_out), patients=[about])
 
 
-def _body(text: Element) -> Reading | None:
+def _head(root: Element, about: Demographics) -> Iterator[Line]:
+    """The patient, the title and the visit of a document."""
+    sex = element_at(root, "recordTarget/patientRole/patient/administrativeGenderCode").get("displayName") or about.sex
+    if told := "; ".join(filter(None, [sex, about.born and f"birth date: {about.born}"])):
+        yield Line(f"Patient: {told}")
+    day = iso_day(element_at(root, "effectiveTime").get("value") or "")
+    if title := text_of(root.find("title")):
+        yield Line(f"Document: {title}{f'; date: {day}' if day else ''}")
+    visit = element_at(root, "componentOf/encompassingEncounter/effectiveTime")
+    if visited := iso_day(visit.get("value") or element_at(visit, "low").get("value") or ""):
+        yield Line(f"Encounter: {visited}")
+
+
+def _body(text: Element) -> Record | None:
     """The text that a document has in place of sections; None where it cannot be read."""
     if text.get("representation") == "B64":
-        return read_embedded("".join(text.itertext()), text.get("mediaType") or "")
+        return read_attachment("".join(text.itertext()), text.get("mediaType") or "")
     said = text_of(text)
-    return _as_reading(said) if said else None
+    return _as_record(said) if said else None
 
 
 def _demographics(role: Element) -> Demographics:
@@ -136,7 +130,170 @@ def _demographics(role: Element) -> Demographics:
     )
 
 
-def iso_day(written: str) -> str:
-    """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
-    found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
-    return "-".join(part for part in found.groups() if part) if found else ""
+class Narrative:
+    """Tells sections, and remembers what it leaves out."""
+
+    def __init__(self, root: Element) -> None:
+        self.left_out: Counter[str] = Counter()
+        self.left_out["text that is struck through"] = sum(map(_is_struck, root.iter()))
+        family = {
+            id(inner) for one in root.iter("section") if element_at(one, "code").get("code") == _FAMILY_HISTORY for inner in one.iter()
+        }
+        with_subject = [one for one in root.iter() if one.find("subject") is not None and id(one) not in family]
+        self._of_others = {id(inner) for one in with_subject for inner in one.iter()}  # sections and acts
+        self._marks: dict[str, str] = {}  # id of a piece of narrative -> how its line begins, or why it is left out
+        for entry in root.iter("entry"):
+            for act, mark, _ in self._acts(entry):
+                names = (one.get("value") or "" for path in _NARRATIVES for one in act.findall(path))
+                self._marks |= {name.lstrip("#"): mark for name in names if name and mark}
+
+    def _acts(self, element: Element, outer: str = "") -> Iterator[tuple[Element, str, str]]:
+        """An element of an entry and those within it, each with its mark and the mark of what it belongs to."""
+        mark = self._mark(element, outer)
+        yield element, mark, outer
+        for inner in element:
+            yield from self._acts(inner, mark)
+
+    def _mark(self, act: Element, outer: str) -> str:
+        """How the line of an act begins, or why it is left out: as its status has it, or as that of the act it belongs to."""
+        if id(act) in self._of_others:
+            return _OF_ANOTHER
+        if act.get("typeCode") == "RSON":  # the reason for what was not done is an act of its own
+            return ""
+        status = element_at(act, "statusCode").get("code")
+        if status in ("nullified", "cancelled", "obsolete") or outer in _LEFT_OUT:
+            return _TAKEN_BACK
+        if act.get("negationInd") == "true":
+            return {"substanceAdministration": NOT_TAKEN, "observation": REFUTED}.get(act.tag, NOT_DONE)
+        return {"aborted": STOPPED, "suspended": ON_HOLD}.get(status or "", outer)
+
+    def section(self, section: Element) -> Iterator[Line]:
+        """The lines of one section: its title with its first line, and a line each for those that begin with a mark."""
+        if id(section) in self._of_others:
+            self.left_out["section about somebody other than the patient"] += 1
+            return
+        title = text_of(section.find("title")) or element_at(section, "code").get("displayName") or "Section"
+        text = element_at(section, "text")
+        has_narrative = bool(text_of(text).strip())
+        is_contradicted = has_narrative and self._is_contradicted(section, text)
+        self.left_out["narrative of a section whose entries deny or take back what it tells"] += is_contradicted
+        told = list(self._lines(text) if has_narrative and not is_contradicted else self._coded(section))
+        rank = rank_of(title.lower())
+        if plain := "\n".join(line for mark, line in told if not mark):
+            yield Line(f"{title}: {plain}", title, rank)
+        yield from (Line(f"{mark}{title}: {line}", title, rank) for mark, line in told if mark)
+
+    def _is_contradicted(self, section: Element, text: Element) -> bool:
+        """Whether an entry is denied, stopped or left out, and neither it nor the narrative itself says so of a piece of the narrative."""
+        pieces = {one.get("ID") for one in text.iter()}
+        denied = {NOT_TAKEN, REFUTED, NOT_DONE} if _DENIES.search(text_of(text)) else set()
+        for entry in section.findall("entry"):
+            for act, mark, outer in self._acts(entry):
+                names = ((one.get("value") or "").lstrip("#") for one in act.iter("reference"))
+                if mark not in ("", outer, *denied) and pieces.isdisjoint(names):
+                    return True
+        return False
+
+    def _coded(self, section: Element) -> Iterator[tuple[str, str]]:
+        """What the entries say: a line for what has no mark, and one for each mark."""
+        told: dict[str, list[str]] = {"": []}
+        for entry in section.findall("entry"):
+            for mark, said in dict.fromkeys(self._said(entry)):
+                told.setdefault(mark, []).append(said)
+        yield from ((mark, "; ".join(some)) for mark, some in told.items() if some)
+
+    def _said(self, element: Element, outer: str = "") -> Iterator[tuple[str, str]]:
+        """What each act of an entry says, with its mark."""
+        is_unknown = element.get("nullFlavor") is not None and element.find("code") is not None
+        mark = _TAKEN_BACK if is_unknown else self._mark(element, outer)
+        if mark in _LEFT_OUT:
+            self.left_out[mark] += 1
+            return
+        if element.tag in _ACTS and (said := _act_text(element)):
+            yield "" if _DENIES.search(said) else mark, said
+        for inner in element:
+            yield from self._said(inner, mark)
+
+    def _lines(self, element: Element) -> Iterator[tuple[str, str]]:
+        """The lines of a piece of narrative with their marks: a block a line, the cells of a row apart by bars."""
+        mark = self._marks.get(element.get("ID") or "", "")
+        if not mark and element.tag in ("tr", "item", "paragraph"):
+            within = {self._marks[name] for one in element.iter() if (name := one.get("ID") or "") in self._marks}
+            mark = min(within, default="")  # capitals: of several the one that does not leave out the others
+        if mark in _LEFT_OUT or _is_struck(element):
+            self.left_out[mark] += mark in _LEFT_OUT
+            return
+        if _DENIES.search(text_of(element)):
+            mark = ""  # "No known allergies" must not be denied once more
+        tags = {one.tag for one in element}
+        if element.tag in _BLOCKS and tags & (_LINES | {"content"}):
+            yield from ((inner or mark, line) for inner, line in self._mixed(element))
+        elif element.tag == "item" and tags & {"list", "paragraph", "table"}:
+            yield from self._mixed(element)
+        else:
+            cells = (" ".join(text_of(one).split()) for one in (element if element.tag == "tr" else [element]))
+            yield from [(mark, said)] if (said := " | ".join(filter(None, cells))) else []
+
+    def _mixed(self, element: Element) -> Iterator[tuple[str, str]]:
+        """Text and elements within a block: text runs on until a block or a line break."""
+        run = element.text or ""
+        for inner in element:
+            if inner.tag in _LINES or inner.get("ID") in self._marks or _is_struck(inner):
+                yield from [("", " ".join(run.split()))] if run.strip() else []
+                run = ""
+                yield from self._lines(inner)
+            else:
+                run += text_of(inner)
+            run += inner.tail or ""
+        yield from [("", " ".join(run.split()))] if run.strip() else []
+
+
+def element_at(element: Element, path: str) -> Element:
+    """The element at a path, or an empty one."""
+    found = element.find(path)
+    return _NOTHING if found is None else found
+
+
+def _is_struck(element: Element) -> bool:
+    return element.get("revised") == "delete" or "strikethrough" in (element.get("styleCode") or "").lower()
+
+
+def text_of(element: Element | None) -> str:
+    """The text of an element, its blocks and lines apart, without what is struck through."""
+    if element is None or _is_struck(element):
+        return ""
+    apart = " " if element.tag in _LINES or element.tag in ("td", "th") else ""
+    inner = "".join(text_of(one) + (one.tail or "") for one in element)
+    return f"{apart}{element.text or ''}{inner}{apart}".strip("\n")
+
+
+def _act_text(act: Element) -> str:
+    """What an act is called, then its value, dose and reference range with their units."""
+    names: dict[str, None] = {}
+    amounts: list[str] = []
+    for one in _own_elements(act):
+        if one.tag in ("code", "value") and (name := one.get("displayName")):
+            names[name] = None
+        elif one.tag in ("value", "doseQuantity", "rateQuantity"):
+            amounts.append(_quantity(one))
+        elif one.tag == "referenceRange" and (said := _quantity(element_at(one, "observationRange/value"))):
+            amounts.append(f"reference range {said}")
+    return ": ".join(filter(None, ("; ".join(names), "; ".join(filter(None, amounts)))))
+
+
+def _own_elements(act: Element) -> Iterator[Element]:
+    """The known elements of an act without those of the acts within it."""
+    for inner in act:
+        if inner.tag not in _ACTS and inner.get("nullFlavor") is None:
+            yield inner
+            if inner.tag != "referenceRange":
+                yield from _own_elements(inner)
+
+
+def _quantity(element: Element) -> str:
+    """A value or a range with its unit, or a value in words."""
+    low, high = element_at(element, "low"), element_at(element, "high")
+    bounds = (f"{word} {one.get('value')}" for word, one in (("from", low), ("up to", high)) if one.get("value"))
+    number = element.get("value") or " ".join(bounds)
+    unit = next((one.get("unit") for one in (element, low, high) if one.get("unit")), None)
+    return " ".join(filter(None, (number, unit if number else None))) or " ".join(text_of(element).split())

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+
+from medgemma_app.inputs.lines import Line, Reading
+from medgemma_app.inputs.patient_labels import labelled
+from medgemma_app.inputs.patients import SeveralPatients, one_patient
 
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
 MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours
@@ -97,6 +101,39 @@ def _is_label(*issuers: str) -> bool:
 
 def _bare(number: str) -> str:
     return re.sub(r"[\W_]", "", number).lower().lstrip("0")
+
+
+@dataclass(frozen=True)
+class Record(Reading):
+    """What a reader makes of a record or a text that says whose it is."""
+
+    patients: Sequence[Demographics] = ()
+
+
+def labelled_demographics(text: str) -> Demographics:
+    """What a text says of its patient in labels such as "MRN: 111". Of 05/06/61 either number may be the month."""
+    labels = dict(labelled(text))
+    year, *days = labels.get("born", "").split("-")
+    return Demographics(
+        frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
+        (labels["name"],) if "name" in labels else (),
+        births_of_text=("-".join((year, *days)), "-".join((year, *days[::-1]))) if year else (),
+    )
+
+
+def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
+    """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
+    text = "\n".join(line.text for line in lines)
+    one_patient(text, name, None)
+    labels = labelled_demographics(text)
+    if any(labels.differ(one) for one in known):
+        raise SeveralPatients(name, 2, can_choose=False)
+
+
+def iso_day(written: str) -> str:
+    """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
+    found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
+    return "-".join(part for part in found.groups() if part) if found else ""
 
 
 def several_births_or_sexes(known: Iterable[Demographics]) -> bool:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.cda import refuse_other_patients
+from medgemma_app.inputs.demographics import refuse_other_patients
 from medgemma_app.inputs.fhir_elements import OFFICE, Teller
 from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
 from medgemma_app.inputs.fhir_subjects import Subjects

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.cda import read_embedded
-from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics
+from medgemma_app.inputs.cda import read_attachment
+from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, Record
 from medgemma_app.inputs.documents import html_text
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.lines import Reading, list_lines, status_mark
+from medgemma_app.inputs.lines import list_lines, status_mark
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
@@ -253,9 +253,9 @@ def join(parts: Iterable[str], between: str = "; ") -> str:
     return between.join(part for part in parts if part)
 
 
-def _read_attachment(data: str, kind: str) -> Reading | None:
+def _read_attachment(data: str, kind: str) -> Record | None:
     """What an attachment in base64 says, messages of HL7 version 2 among them; None where it holds no text."""
-    reading = read_embedded(data, kind)
+    reading = read_attachment(data, kind)
     try:
         return read_hl7(text, "the attachment") if reading and is_hl7(text := reading.lines[0].text) else reading
     except InputError:

@@ -7,11 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from medgemma_app.inputs.cda import read_embedded, refuse_other_patients
-from medgemma_app.inputs.demographics import MOST_COMPARED, SEXES, Demographics, can_choose, several_births_or_sexes
+from medgemma_app.inputs.cda import read_attachment
+from medgemma_app.inputs.demographics import (
+    MOST_COMPARED,
+    SEXES,
+    Demographics,
+    Record,
+    can_choose,
+    refuse_other_patients,
+    several_births_or_sexes,
+)
 from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
 from medgemma_app.inputs.json_notes import text_is_clinical
-from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, Reading, with_counts
+from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
 _WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
@@ -78,7 +86,7 @@ def is_hl7(text: str) -> bool:
     return re.match(r"[\s\x0b\x1c]*(MSH|FHS|BHS)[^\w\s]", text) is not None
 
 
-def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
+def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
     read = [part for message in messages if message.startswith("MSH") for part in _read_message(_segments(message))]
@@ -103,7 +111,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Reading:
     is_clinical = text_is_clinical("\n".join(entry.said for entry in entries))
     patients = list(dict.fromkeys(part.patient for part in chosen))
     refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients[:MOST_COMPARED], name)
-    return Reading(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)
+    return Record(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)
 
 
 def _people(read: Sequence[_Message]) -> list[int]:
@@ -232,7 +240,7 @@ def _attached(message: _Message, one: Segment) -> tuple[str, str]:
     _, family, subtype, encoding, data, *_ = [*one.parts(5), *[""] * 5]
     kind = f"{family}/{subtype}".lower()
     is_base64 = encoding.lower() == "base64"
-    reading = read_embedded(data if is_base64 else one.resolved(data), kind, is_base64=is_base64)
+    reading = read_attachment(data if is_base64 else one.resolved(data), kind, is_base64=is_base64)
     text = "\n".join(line.text for line in reading.lines) if reading else ""
     if not reading or not text or is_hl7(text):
         return "", "attachment"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from medgemma_app.inputs.cda import iso_day
+from medgemma_app.inputs.demographics import iso_day
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line
 
 RELEASED = "released"  # an order that was on hold

@@ -14,8 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from medgemma_app.inputs.demographics import Demographics
-
 # Scripts that write without spaces are counted, and may be cut, by the character.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
@@ -87,7 +85,6 @@ class Reading:
     clinical: bool
     left_out: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    patients: Sequence[Demographics] = ()  # where a format gives them apart from its text
 
 
 def clean(line: Line) -> Line:

@@ -175,6 +175,26 @@ def test_a_section_about_somebody_else_is_left_out_unless_it_is_family_history(c
     assert notes.facts["left_out"] == left_out
 
 
+@pytest.mark.parametrize(
+    ("code", "narrative", "reference", "lines"),
+    [
+        ("11450-4", '<list><item ID="a">Asthma</item><item ID="b">Jaundice</item></list>', '<text><reference value="#b"/></text>',
+         ["Problems: Asthma"]),
+        ("11450-4", "Asthma, jaundice", "", ["Problems: Asthma"]),
+        ("10157-6", "Asthma, jaundice", "", ["Problems: Asthma, jaundice"]),
+    ],
+    ids=["by its ID", "without an ID", "family history"],
+)  # fmt: skip
+def test_an_entry_about_somebody_else_is_left_out_unless_it_is_family_history(code, narrative, reference, lines):
+    own = '<entry><observation><code displayName="Asthma"/></observation></entry>'
+    subject = '<subject><relatedSubject><code code="NCHILD"/></relatedSubject></subject>'
+    other = f'<entry><act>{subject}<observation>{reference}<code displayName="Jaundice"/></observation></act></entry>'
+    section = f'<section><code code="{code}"/><title>Problems</title><text>{narrative}</text>{own}{other}</section>'
+    notes = read(cda(MEDICATIONS, section))
+    assert [line for line in notes.text.splitlines() if "Problems" in line or "aundice" in line] == lines
+    assert ("entry about somebody other than the patient" in notes.facts["left_out"]) == (code != "10157-6")
+
+
 def test_blocks_and_lines_within_a_cell_stay_apart():
     cells = "<td>Glucose<br/>182</td><td><paragraph>fasting</paragraph><paragraph>high</paragraph></td><td>SpO<sub>2</sub></td>"
     section = f"<section><title>Results</title><text><table><tr>{cells}</tr></table></text></section>"
