@@ -17,7 +17,7 @@ import medgemma_app
 
 PACKAGE = Path(medgemma_app.__file__).parent
 HEAVY = {"mlx", "mlx_vlm", "transformers"}
-MLX_PARTS = {"serve/engine.py", "serve/app.py"}
+MLX_PARTS = {"serve/engine.py"}
 # What the design promises; more may be added.
 PROMISED = {
     "MedGemma", "Options", "Prompt", "Token", "Generation", "findings", "soap", "load_image", "load_notes", "validate_findings",

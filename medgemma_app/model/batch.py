@@ -96,7 +96,7 @@ class Batch:
         for response in self._generator.next()[1]:
             number, _, row = self.rows[response.uid]
             try:
-                ended = _take(row, response)
+                ended = take(row, response)
             except GenerationError as error:
                 yield number, error
             else:
@@ -111,7 +111,7 @@ class Batch:
         self._generator.close()
 
 
-def _take(row: Decoding, response: Any) -> bool:
+def take(row: Decoding, response: Any) -> bool:
     """Adds the row's next token; True when it was the last one."""
     if response.finish_reason != "stop":  # a stop token is not part of the answer
         row.decode(response.token, response.token_logprob)

@@ -1,27 +1,17 @@
-"""The routes: reports, and mlx-vlm's chat endpoint over the same engine.
-
-mlx_vlm.server's own application is not used: it allows every origin, loads and unloads models by name, fetches pictures from URLs,
-reads them from the server's disk, lists its folders, and stores requests.
-"""
+"""The routes: reports, chats, exports, and what a client asks before it sends any of these."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from types import SimpleNamespace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from mlx_vlm.server import ChatRequest, chat_completions_endpoint
-from mlx_vlm.server.app import _protocol_deps
-from mlx_vlm.server.openai import register_routes
-from mlx_vlm.server.runtime import runtime
 from starlette.exceptions import HTTPException
 
 from medgemma_app import __version__
@@ -35,15 +25,15 @@ from medgemma_app.serve.page import add_page, attachment
 from medgemma_app.serve.reading import ChatJob, ReportJob, read_chat, read_export, read_findings, read_soap, read_tokenize
 from medgemma_app.serve.responses import Refused, handle_error
 from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
-from medgemma_app.serve.served import PENDING_CHAT, PendingChat
 from medgemma_app.serve.transfer import (
+    Completion,
     Events,
     content_type,
     drained,
+    json_response,
     present,
     read_body,
     report_events,
-    report_response,
     wants_stream,
 )
 
@@ -114,9 +104,6 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        # mlx-vlm's chat endpoint waits for tokens in the event loop's default threads, of which there are too few by default.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * MOST_REQUESTS + (os.cpu_count() or 1)))
-        serve_chats()
         self.readers.start()
         yield
         self.engine.stop()
@@ -161,7 +148,8 @@ class Service:
         if wants_stream(request, asked.stream):
             view = request.query_params.get("view") == "html"
             return Events(report_events(answer, self.answering, tokens=not asked.retries, view=view), model.cancel)
-        return report_response(await self._thread(request, lambda: answer(None), model.cancel))
+        report = await self._thread(request, lambda: answer(None), model.cancel)
+        return json_response(report.to_dict())
 
     async def export(self, request: Request) -> Response:
         """A report (``record``) as a file of the format ``to``; DICOM formats need ``scan``, the DICOM file it is about.
@@ -172,24 +160,16 @@ class Service:
 
     async def chat(self, request: Request) -> Any:
         """OpenAI's chat completion."""
-        served = self.engine.served
-        body: ChatJob = await self.read(request, read_chat, served.square)
+        body: ChatJob = await self.read(request, read_chat, self.engine.served.square)
         self.check_model(body.model)
+        model = self.engine.served.session()
         await present(request, self._slot(request))
-        asked = await self._thread(request, lambda: served.ask(body.turns, body.system, body.options))
-        usage = {"include_usage": body.include_usage}
-        working = complete(
-            self.engine,
-            asked,
-            request,
-            model=body.model,
-            stream=body.stream,
-            logprobs=body.logprobs,
-            stream_options=usage if body.stream else None,
-        )
-        if not body.stream:
-            return await present(request, working, asked.answer.close)
-        return Events((await working).body_iterator, asked.answer.close)
+        asked = await self._thread(request, lambda: model.ask(body.turns, body.system, body.options))
+        made = Completion(body)
+        if body.stream:
+            return Events(made.chunks(partial(model.answer, asked), asked.row, self.answering), model.cancel)
+        await self._thread(request, lambda: model.answer(asked), model.cancel)
+        return json_response(made.whole(asked.row))
 
     async def tokenize(self, request: Request) -> dict[str, Any]:
         """The token ids that the model would be fed, in vLLM's format."""
@@ -222,41 +202,3 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle_error)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)
-
-
-ENGINE: ContextVar[Engine] = ContextVar("engine")  # that answers the current request; a process may have several servers
-
-
-class CurrentEngine:
-    """What mlx-vlm's chat endpoint uses in place of a generator of its own: the engine in whose context it is called."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(ENGINE.get(), name)
-
-
-def serve_chats() -> None:
-    """Makes mlx-vlm's chat endpoint use ENGINE.
-
-    The endpoint reads its dependencies from module globals that ``register_routes`` sets; the routes themselves are not used.
-    """
-    current = runtime.response_generator = CurrentEngine()
-    own = {
-        "get_cached_model": lambda *_, **__: (current.model, current.processor, current.config),
-        "apply_chat_template": lambda *_, **__: "",
-    }
-    register_routes(APIRouter(), SimpleNamespace(**{**vars(_protocol_deps), **own}))
-
-
-async def complete(engine: Engine, asked: PendingChat, request: Request, **body: Any) -> Any:
-    """mlx-vlm's response to a chat request, complete or as a stream of events. ``body`` holds none of the user's text."""
-    ENGINE.set(engine)
-    PENDING_CHAT.set(asked)
-    asking = [{"role": "user", "content": "see the request"}]
-    # An empty context_management keeps the endpoint from summarising long conversations.
-    chat = ChatRequest(messages=asking, max_tokens=asked.options.max_tokens, temperature=0.0, context_management=[], **body)
-    try:
-        return await chat_completions_endpoint(chat, request)
-    except HTTPException as error:
-        if isinstance(error.__context__, MedGemmaError):  # which the endpoint has wrapped in a 500 of its own
-            raise error.__context__ from None
-        raise

@@ -1,56 +1,46 @@
-"""mlx_vlm.server's engine, with the model as this project loads it, its prompts and its pictures.
+"""The engine: one thread that owns the model, and answers all requests of the server together.
 
-The engine is mlx-vlm's ``ResponseGenerator``: one thread that owns the model and decodes all requests together. Here it is given
-what it is fed (ids and embeddings from ``MedGemma``), and four of its habits are put right, because answers would depend on them:
-
-- the sampler of the first request draws the tokens of all concurrent requests: here every request has its own;
-- a request is cancelled by a number that is given again to a later one: here by its own queue;
-- what fails before a request is taken in fails all that are running: here that request alone;
-- prompts are read whole, and together: here in pieces, the shortest prompt first, between which answers go on.
-
-Prefix caching, speculative decoding and quantised caches stay off, whatever mlx-vlm's environment variables say.
+mlx-vlm computes: its ``PromptProcessingBatch`` reads a prompt in pieces, and its ``BatchGenerator`` decodes the next token of every
+answer. Here it is decided which of these comes next, so that no request stands still for long. Of mlx-vlm's own server nothing is used:
+it draws all concurrent requests with the sampler of the first one, and reads prompts whole.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
 
 import mlx.core as mx
 import numpy as np
-from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch, _merge_prefill_prompt_kwargs, _PositionedTargetSampler
-from mlx_vlm.server.generation import (
-    GenerationArguments,
-    GenerationContext,
-    QueuedGenerationRequest,
-    ResponseGenerator,
-    resolve_eos_token_ids,
-)
+from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch, _PositionedTargetSampler
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.batch import take
 from medgemma_app.model.checkpoint import ALIASES
-from medgemma_app.model.decoding import Decoding, normalise
+from medgemma_app.model.decoding import model_failed, normalise
 from medgemma_app.model.generation import GenerationError, Options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
-from medgemma_app.serve.served import PENDING_CHAT, ServedModel, TokenQueue, stopping
+from medgemma_app.serve.served import EngineRequest, ServedModel, stopping
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+PIECE = 64  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
+PASSED = 3  # pieces of other prompts that are read before it is the turn of the prompt that came first
 
 
-class Draws:
+class RowSampler:
     """Draws every row's next token by its own options, which its first logits processor states right before the one sampler is called."""
 
     def __init__(self) -> None:
         self._rows: list[_PositionedTargetSampler | None] = []
 
-    def of(self, options: Options) -> Callable[[mx.array, mx.array], mx.array]:
+    def of(self, options: Options, top_k: int) -> Callable[[mx.array, mx.array], mx.array]:
         """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
-        how = {"temperature": options.temperature, "top_p": options.top_p, "top_k": options.top_k, "seed": options.seed}
+        how = {"temperature": options.temperature, "top_p": options.top_p, "top_k": top_k, "seed": options.seed}
         row = _PositionedTargetSampler(**how) if options.temperature else None
 
         def note(tokens: mx.array, logits: mx.array) -> mx.array:
@@ -71,102 +61,12 @@ class Draws:
         )
 
 
-PIECE = 64  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
-PASSED = 3  # so many pieces, or requests, go before the one that came first; then it is its turn
-
-
-class FairBatchGenerator(BatchGenerator):  # type: ignore[misc]
-    """Reads prompts in pieces, the shortest prompt first, and gives answers as much time as pieces, so that none stands still."""
-
-    reading: list[PromptProcessingBatch]  # prompts of which a part is read
-    passed: int  # pieces of other prompts since the last piece of the one that came first
-    decoded: bool  # a token of every answer since the last of them
-    owed: float  # seconds of decoding before the next piece of a long prompt, and the next pictures
-    _unprocessed_sequences: list[tuple[Any, ...]]
-
-    @classmethod
-    def adopt(cls, generator: BatchGenerator, image_token: int) -> None:
-        """Turns mlx-vlm's own, in which no prompt is begun yet, into one of this kind."""
-        generator.__class__ = cls
-        vars(generator).update(image_token=image_token, reading=[], passed=0, decoded=True, owed=0.0)
-
-    @property
-    def has_work(self) -> bool:
-        return bool(len(self._generation_batch) or self._unprocessed_sequences or self.reading)
-
-    def remove(self, uid: int) -> bool:
-        begun = len(self.reading)
-        self.reading = [prompt for prompt in self.reading if prompt.uids != [uid]]
-        return len(self.reading) < begun or bool(super().remove(uid))
-
-    def _next(self, **_: Any) -> tuple[list[Any], list[Any]]:
-        """Reads a piece or decodes a token of every answer, not both, so that no token waits for a piece before it is sent."""
-        start = time.monotonic()
-        short = any(len(row[1]) <= PIECE for row in self._unprocessed_sequences)
-        due = not len(self._generation_batch) or (self.decoded and (self.owed <= 0 or short))
-        if due and (self._unprocessed_sequences or self.reading):
-            self._read_piece(self._first_in_line())
-            self.decoded, self.owed = False, max(self.owed, time.monotonic() - start)
-            return [], []
-        waiting, self._unprocessed_sequences = self._unprocessed_sequences, []
-        _, answers = super()._next()  # which then only decodes
-        self._unprocessed_sequences = waiting
-        self.decoded, self.owed = True, self.owed - (time.monotonic() - start)
-        return [], answers
-
-    def _read_piece(self, prompt: PromptProcessingBatch) -> None:
-        if (size := self._next_piece(np.array(prompt._input_ids[0]))) is not None:
-            prompt.prefill_step_size = size
-            prompt.prompt_step()
-            mx.eval([cache.state for cache in prompt.prompt_cache])  # a GPU would compute it later, and its time would not be counted
-            return
-        stops = self.tokenizer.stopping_criteria
-        self._extend_generation_batch(prompt.generate(self.sampler, stops, self.compute_logprobs, self.top_logprobs_k))
-        self.reading.remove(prompt)
-        mx.clear_cache()
-
-    def _next_piece(self, ids: np.ndarray) -> int | None:
-        """How many of the ids that are left to read next; None for all. A piece never ends inside an image."""
-        inside = (ids[:-1] == self.image_token) & (ids[1:] == self.image_token)
-        ends = np.flatnonzero(~inside) + 1
-        if len(ids) <= PIECE or not len(ends):
-            return None
-        fitting = ends[ends <= PIECE]
-        return int(fitting[-1] if len(fitting) else ends[0])
-
-    def _first_in_line(self) -> PromptProcessingBatch:
-        """The prompt to read a piece of: the shortest or, after PASSED pieces of others, the one that came first."""
-        line = [(prompt._total_prompt_tokens, prompt.uids[0], prompt) for prompt in self.reading]
-        line += [(len(row[1]), row[0], row) for row in self._unprocessed_sequences]
-        oldest = min(line, key=lambda one: one[1])
-        first = oldest if self.passed >= PASSED else min(line, key=lambda one: one[:2])
-        self.passed = 0 if first is oldest else self.passed + 1
-        return self._begin(first[2]) if isinstance(first[2], tuple) else first[2]
-
-    def _begin(self, row: tuple[Any, ...]) -> PromptProcessingBatch:
-        self._unprocessed_sequences.remove(row)
-        uid, ids, max_tokens, fed, processors, criteria = row
-        embeddings, merged = _merge_prefill_prompt_kwargs([fed], [ids])
-        prompt = PromptProcessingBatch(
-            model=self.model, uids=[uid], input_ids=[ids], max_tokens=[max_tokens], inputs_embeds=embeddings, prompt_kwargs=merged,
-            logits_processors=[processors], thinking_budget_criteria=[criteria], greedy_sampling=self.greedy_sampling,
-        )  # fmt: skip
-        self.reading.append(prompt)
-        return prompt
-
-
-@dataclass
-class Arguments(GenerationArguments):  # type: ignore[misc]
-    """mlx-vlm's own arguments. Of these, the engine here reads ``max_tokens``, ``logprobs`` and ``logits_processors``."""
-
-    options: Options = field(default_factory=Options)
-
-
-class Engine(ResponseGenerator):  # type: ignore[misc]
-    """Loads ``model`` in a thread of its own and decodes at most ``most`` requests together, by default what memory allows."""
+class Engine:
+    """Loads ``model`` in a thread of its own and answers at most ``most`` requests together, by default what memory allows."""
 
     served: ServedModel
-    _batch: FairBatchGenerator
+    _generator: BatchGenerator
+    _error: Exception | None = None
 
     def __init__(
         self, model: str, *, revision: str | None = None, adapter: str | None = None, progress: bool = False, most: int | None = None
@@ -174,31 +74,39 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._load = partial(LoadedModel.load, model, revision=revision, align=True, progress=progress, adapter=adapter)
         self._id = ALIASES.get(model, model)
         self.most = most or 0
-        self._draws, self._active = Draws(), dict[int, dict[str, Any]]()
-        self._waiting = list[QueuedGenerationRequest]()  # in the order in which they came
-        self._passed = 0  # requests that were taken in since the first in that order was
-        super().__init__(model)
+        self._arriving = SimpleQueue[EngineRequest | None]()
+        self._waiting, self._reading = list[EngineRequest](), list[EngineRequest]()  # in the order in which they came
+        self._answering = dict[int, EngineRequest]()
+        self._passed = 0  # pieces of other prompts since the last piece of the one that came first
+        self._decoded = True  # a token of every answer since the last piece
+        self._owed = 0.0  # seconds of decoding before the next piece of a long prompt, and the next pictures
+        self._sampler = RowSampler()
+        self._stop, self._ready = False, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     @property
     def is_ready(self) -> bool:
         """The model is loaded."""
-        return self._ready.is_set() and self._load_error is None
+        return self._ready.is_set() and self._error is None
 
-    def submit(self, ids: list[int], images: tuple[Image, ...], options: Options, answer: TokenQueue | None = None) -> TokenQueue:
-        """Queues a prompt of which ``ids`` are the tokens; its ``max_tokens`` must fit the context already."""
-        answer = answer or TokenQueue()
-        answer.row = Decoding(self.processor, [], options)
-        processors = self.served.loaded.processors(options)
-        arguments = Arguments(max_tokens=options.max_tokens, logprobs=True, options=options, logits_processors=processors)
-        self.requests.put(QueuedGenerationRequest(answer, {"ids": ids, "images": images}, prompt_tokens=len(ids), args=arguments))
+    def wait_until_ready(self, timeout: float | None = None) -> None:
+        """Returns once the model is loaded. Raises what went wrong where it cannot be loaded, TimeoutError after ``timeout`` seconds."""
+        if not self._ready.wait(timeout):
+            raise TimeoutError("the model is still loading")
+        if self._error is not None:
+            raise self._error
+
+    def submit(self, request: EngineRequest) -> None:
+        """Queues a request, from any thread; its ``max_tokens`` must fit the context already."""
+        self._arriving.put(request)
         if self._stop:  # the engine's thread may have ended already
-            answer.put(stopping())
-        return answer
+            request.put(stopping())
 
     def stop(self) -> None:
         """Ends everything that runs or waits, with a GenerationError."""
         self._stop = True
-        self.requests.put(None)
+        self._arriving.put(None)
 
     def ended(self, timeout: float) -> bool:
         """Stops; True when that is done, within ``timeout`` seconds."""
@@ -206,93 +114,146 @@ class Engine(ResponseGenerator):  # type: ignore[misc]
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def generate(self, *_: Any, **__: Any) -> tuple[GenerationContext, TokenQueue]:
-        """What the chat endpoint calls: answers the request in whose context it does, whatever it gives."""
-        asked = PENDING_CHAT.get()
-        self.submit(asked.ids, asked.images, asked.options, asked.answer)
-        return GenerationContext(uid=-1, prompt_tokens=len(asked.ids)), asked.answer
+    # All below runs in the engine's own thread.
 
-    def validate_context_budget(self, *_: Any, **__: Any) -> None:
-        """Was seen to when the prompt was read."""
+    def _run(self) -> None:
+        try:
+            loaded, revision = self._load()
+            loaded.processor.tokenizer.stopping_criteria.reset(loaded.model.config.eos_token_id)
+            self.served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
+            self.most = self.most or self.served.batch_size(Options().limit)
+            self._generator = self._new_generator()
+        except Exception as error:
+            self._error = error
+            logging.exception("the model cannot be loaded")
+        self._ready.set()
+        while self._error is None and not self._stop:
+            self._collect()
+            try:
+                self._step()
+            except Exception as error:
+                logging.exception("error in the engine's thread")
+                self._fail_begun(model_failed(error))
+        self._collect()
+        for request in (*self._waiting, *self._reading, *self._answering.values()):
+            request.put(stopping())
+        mx.clear_streams()
 
-    # What mlx-vlm calls in its own thread.
+    def _fail_begun(self, error: MedGemmaError) -> None:
+        for request in (*self._reading, *self._answering.values()):
+            request.put(error)
+        self._reading, self._answering = [], {}
+        self._renew_generator()
+        mx.clear_cache()
 
-    def _initialize_model(self) -> None:
-        loaded, revision = self._load()
-        self.served = served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
-        self.most = self.most or served.batch_size(Options().limit)
-        self.model, self.processor, self.config = served.loaded.model, served.loaded.processor, served.loaded.model.config
-        self.tokenizer = self.processor.tokenizer
-        self.stop_tokens = set(resolve_eos_token_ids(self.config.eos_token_id, self.tokenizer))
-        self.draft_model = self.draft_kind = None
+    def _new_generator(self) -> BatchGenerator:
+        loaded, stream = self.served.loaded, mx.default_stream(mx.default_device())
+        return BatchGenerator(loaded.model.language_model, loaded.processor, sampler=self._sampler, stream=stream)
 
-    def _collect_pending_requests(self, *, active: bool, capacity: int | None = None, **how: Any) -> tuple[list[Any], bool]:
-        """One request at a time, the shortest first, so that none waits while all pictures are encoded; pictures wait for owed answers."""
-        fresh, stop = super()._collect_pending_requests(active=active or bool(self._waiting), **how)
-        self._waiting += fresh
-        if self._stop:
-            for request in self._waiting:
-                request.rqueue.put(stopping())
-            self._waiting.clear()
-        if not self._waiting or len(self._active) >= self.most:
-            return [], stop
-        oldest = self._waiting[0]
-        first = oldest if self._passed >= PASSED else min(self._waiting, key=lambda request: request.prompt_tokens)
-        if self._active and self._batch.owed > 0 and first.raw_inputs["images"]:
-            return [], stop
-        self._passed = 0 if first is oldest else self._passed + 1
-        self._waiting.remove(first)
-        return [first] if self._take_in(first) else [], stop
+    def _renew_generator(self) -> None:
+        """Frees the memory of the last answers, which mlx-vlm's generator keeps."""
+        self._generator.close()
+        self._generator = self._new_generator()
 
-    def _take_in(self, request: QueuedGenerationRequest) -> bool:
-        """Looks at the pictures and embeds the prompt; what fails here fails this request alone."""
-        fed, answer = request.raw_inputs, request.rqueue
-        if answer.closed:
-            return False
+    def _collect(self) -> None:
+        """Takes in what has arrived, waiting for it where there is nothing to do, and drops the requests whose clients have gone."""
+        idle = not (self._waiting or self._reading or self._answering or self._stop)
+        with suppress(Empty):
+            while True:
+                if (request := self._arriving.get(block=idle)) is not None:
+                    self._waiting.append(request)
+                idle = False
+        self._waiting = [request for request in self._waiting if not request.closed]
+        self._reading = [request for request in self._reading if not request.closed]
+        for request in [request for request in self._answering.values() if request.closed]:
+            self._remove(request)
+
+    def _remove(self, request: EngineRequest) -> None:
+        self._generator.remove(request.number)
+        del self._answering[request.number]
+
+    def _step(self) -> None:
+        """Reads a piece or decodes a token of every answer, not both, so that no token waits for a piece before it is sent."""
         start = time.monotonic()
-        try:
-            mx.eval(embeddings := self.served.loaded.embed(Prompt(fed["images"]), fed["ids"]))
-        except (MedGemmaError, RuntimeError) as error:
-            answer.put(error)
-            return False
-        fed["inputs_embeds"] = embeddings
-        if self._active:
-            self._batch.owed = max(self._batch.owed, time.monotonic() - start)
-        return True
+        line = self._line()
+        short = any(request.reading is None and not request.images and len(request.ids) <= PIECE for request in line)
+        if line and (not self._answering or (self._decoded and (self._owed <= 0 or short))):
+            self._read(self._first(line))
+            self._decoded, self._owed = False, max(self._owed, time.monotonic() - start)
+        elif self._answering:
+            self._decode()
+            self._decoded, self._owed = True, self._owed - (time.monotonic() - start)
 
-    def _step(self, batch_gen: Any, active: dict[int, dict[str, Any]], gen_kwargs: Any = None) -> None:
-        if not isinstance(batch_gen, FairBatchGenerator):
-            FairBatchGenerator.adopt(batch_gen, self.config.image_token_index)
-            self._batch = batch_gen
-        super()._step(batch_gen, active, gen_kwargs)
+    def _line(self) -> list[EngineRequest]:
+        """The prompts of which a piece could be read: those that are begun, and where another answer fits, those that wait."""
+        room = len(self._reading) + len(self._answering) < self.most
+        return [*self._reading, *(self._waiting if room else [])]
 
-    def _gpu_embed(self, raw_inputs: dict[str, Any], *_: Any, **__: Any) -> tuple[mx.array, dict[str, Any]]:
-        return mx.array([raw_inputs["ids"]]), {"inputs_embeds": raw_inputs["inputs_embeds"]}
+    def _first(self, line: list[EngineRequest]) -> EngineRequest:
+        """The shortest prompt or, after PASSED pieces of others, the one that came first."""
+        oldest = min(line, key=lambda request: request.number)
+        first = oldest if self._passed >= PASSED else min(line, key=lambda request: (len(request.ids), request.number))
+        self._passed = 0 if first is oldest else self._passed + 1
+        return first
 
-    def _make_sampler(self, args: Arguments) -> Draws:
-        return self._draws
+    def _read(self, request: EngineRequest) -> None:
+        """Reads the next piece of a prompt. Encoding the pictures of a new one is a step of its own."""
+        if request.reading is None:
+            self._waiting.remove(request)
+            try:
+                request.reading = self._begin(request)
+            except (MedGemmaError, RuntimeError) as error:  # which is this request's alone
+                request.put(error if isinstance(error, MedGemmaError) else model_failed(error))
+                return
+            self._reading.append(request)
+            if request.images:
+                return
+        self._read_piece(request, request.reading)
 
-    def _make_logits_processors(self, args: Arguments, input_ids: mx.array | None = None) -> list[Callable[..., mx.array]]:
-        top_k = self.served.loaded.top_k(args.options)
-        return [self._draws.of(replace(args.options, top_k=top_k)), *args.logits_processors]
+    def _begin(self, request: EngineRequest) -> PromptProcessingBatch:
+        loaded, options = self.served.loaded, request.row.options
+        processors = [self._sampler.of(options, loaded.top_k(options)), *request.processors]
+        mx.eval(embeddings := loaded.embed(Prompt(request.images), request.ids))
+        return PromptProcessingBatch(
+            model=loaded.model.language_model, uids=[request.number], input_ids=[request.ids], max_tokens=[options.max_tokens],
+            inputs_embeds=embeddings, prompt_kwargs={}, logits_processors=[processors],
+        )  # fmt: skip
 
-    def _apply_cancellations(self, batch_gen: Any, active: dict[int, dict[str, Any]]) -> None:
-        self._active = active
-        for uid, info in list(active.items()):
-            answer = info["rqueue"]
-            if (answer.closed or self._stop) and batch_gen.remove(uid):
-                del active[uid]
-                answer.put(stopping())
+    def _read_piece(self, request: EngineRequest, prompt: PromptProcessingBatch) -> None:
+        if (size := self._next_piece(np.array(prompt._input_ids[0]))) is not None:
+            prompt.prefill_step_size = size
+            prompt.prompt_step()
+            mx.eval([cache.state for cache in prompt.prompt_cache])  # a GPU would compute it later, and its time would not be counted
+            return
+        criteria = self._generator.tokenizer.stopping_criteria
+        self._generator._extend_generation_batch(prompt.generate(self._sampler, criteria))
+        self._reading.remove(request)
+        self._answering[request.number] = request
+        mx.clear_cache()
 
-    def _stream_text(self, info: dict[str, Any], token: int, finish_reason: Any) -> str:
-        """The text of a token as everywhere in this package; mlx-vlm's server has a second way of its own."""
-        answer, row = info["rqueue"], info["rqueue"].row
-        try:
-            text = "" if finish_reason == "stop" else str(row.decode(token, 0.0).text)
-        except GenerationError as error:
-            answer.put(error)
-            answer.closed = True
-            return ""
-        if row.looping:
-            answer.ending = finish_reason = "repetition"
-        return text + "".join(last.text for last in row.end(finish_reason)) if finish_reason else text
+    def _next_piece(self, ids: np.ndarray) -> int | None:
+        """How many of the ids that are left to read next; None for all. A piece never ends inside an image."""
+        image_token = self.served.loaded.model.config.image_token_index
+        inside = (ids[:-1] == image_token) & (ids[1:] == image_token)
+        ends = np.flatnonzero(~inside) + 1
+        if len(ids) <= PIECE or not len(ends):
+            return None
+        fitting = ends[ends <= PIECE]
+        return int(fitting[-1] if len(fitting) else ends[0])
+
+    def _decode(self) -> None:
+        """Sends the next token of every answer."""
+        for response in self._generator.next()[1]:
+            request = self._answering[response.uid]
+            sent = len(request.row.tokens)
+            try:
+                ended = take(request.row, response)
+            except GenerationError as error:
+                request.put(error)
+                ended = True
+            for token in request.row.tokens[sent:]:
+                request.put(token)
+            if ended:
+                self._remove(request)
+        if not self._answering:
+            self._renew_generator()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
-from queue import Queue
+from itertools import count
+from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, MedGemmaError, OptionError
 from medgemma_app.model.answer import collect
-from medgemma_app.model.decoding import Decoding, model_failed, no_numbers
-from medgemma_app.model.generation import Estimate, FinishReason, Generation, GenerationError, Options, Token, checked_options
+from medgemma_app.model.decoding import Decoding
+from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.local import MedGemma
 from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.serve.responses import STOPPED
@@ -26,61 +25,46 @@ if TYPE_CHECKING:
     from medgemma_app.model.chat import Turns
     from medgemma_app.model.loaded import LoadedModel
 
-    Submit = Callable[[list[int], tuple[Image, ...], Options], "TokenQueue"]  # ids, pictures, options -> the queue of the answer
-
 MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
 
 
-class TokenQueue(Queue[Any]):
-    """The tokens of one request, as the engine generates them. Closing the queue ends the request before the next token."""
+@dataclass(eq=False)
+class EngineRequest:
+    """A prompt for the engine, and the queue in which its tokens reach the thread that waits for them."""
 
-    row: Decoding  # the same tokens with their texts, for the chat endpoint
+    row: Decoding
+    images: tuple[Image, ...]
+    processors: list[Callable[..., Any]]  # mlx-vlm's logits processors
+    number: int = field(default_factory=count().__next__)  # in the order in which requests come
+    reading: Any = None  # mlx-vlm's PromptProcessingBatch, once the prompt is begun
+    closed: bool = False  # nobody waits for the answer any more
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.closed = self._ended = False
-        self.ending: FinishReason | None = None
+    def __post_init__(self) -> None:
+        self._queue = SimpleQueue[Token | MedGemmaError]()
 
-    def put(self, item: Any, *_: Any) -> None:
-        """Adds a token, an error, or None for the end. Where ``ending`` is set, the answer ends with this token and for that reason."""
-        if self.ending is not None and hasattr(item, "token"):
-            item.finish_reason, self.closed = self.ending, True
-        super().put(item)
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the prompt."""
+        return self.row.prompt_ids
 
-    def __iter__(self) -> TokenQueue:
-        return self
+    def put(self, item: Token | MedGemmaError) -> None:
+        """Adds a token, or the error that ends the answer."""
+        self._queue.put(item)
 
-    def __next__(self) -> Any:
-        """Raises GenerationError where the model fails, or the engine is stopped."""
-        item: Any = None if self._ended else self.get()
-        while hasattr(item, "uid"):  # mlx-vlm's GenerationContext, which comes before the first token
-            item = self.get()
-        if not hasattr(item, "token"):
-            self._ended = True
-            if isinstance(item, Exception):
-                raise item if isinstance(item, MedGemmaError) else model_failed(item)
-            raise StopIteration
-        if not math.isfinite(item.logprobs):
-            raise no_numbers()
-        return item
+    def tokens(self) -> Iterator[Token]:
+        """The tokens as they arrive. Raises GenerationError where the model fails, or the engine is stopped."""
+        while True:
+            item = self._queue.get()
+            if isinstance(item, MedGemmaError):
+                raise item
+            yield item
+            if item.finish_reason is not None:
+                return
 
     def close(self) -> None:
-        self.closed = self._ended = True
-        self.put(None)  # wakes a thread that waits for the next token
-
-
-@dataclass
-class PendingChat:
-    """A tokenised chat request, and the queue that its answer arrives in."""
-
-    ids: list[int]
-    images: tuple[Image, ...]
-    options: Options
-    answer: TokenQueue = field(default_factory=TokenQueue)
-
-
-# mlx-vlm's chat endpoint renders prompts in its own way and passes them on; the engine takes the request from this variable instead.
-PENDING_CHAT: ContextVar[PendingChat] = ContextVar("pending_chat")
+        """Ends the request before its next token, with a GenerationError."""
+        self.closed = True
+        self.put(stopping())
 
 
 def stopping() -> GenerationError:
@@ -94,10 +78,10 @@ class ServedModel:
     can_count = True
     packages = MedGemma.packages
     _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
-    _queue: TokenQueue | None = None
+    _request: EngineRequest | None = None
     _cancelled = False
 
-    def __init__(self, loaded: LoadedModel, submit: Submit, *, id: str, revision: str | None) -> None:
+    def __init__(self, loaded: LoadedModel, submit: Callable[[EngineRequest], None], *, id: str, revision: str | None) -> None:
         self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
         with suppress(OptionError):  # which requests with a schema get, and no others
             _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
@@ -121,13 +105,16 @@ class ServedModel:
         return self.loaded.batch_size(max_tokens)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
-        """Yields each Token as it is generated, while the engine decodes other requests too."""
-        return self._tokens(prompt, self._start(prompt, options))
+        """Yields each Token as it is generated, while the engine answers other requests too."""
+        return self._tokens(self._start(prompt, options))
 
     def generate(self, prompt: Prompt, options: Options | None = None, *, on_token: Callable[[Token], object] | None = None) -> Generation:
         """The tokens of ``stream``, folded into a Generation."""
-        decoding = self._start(prompt, options)
-        return collect(self._tokens(prompt, decoding), decoding, on_token)
+        return self.answer(self._start(prompt, options), on_token)
+
+    def answer(self, request: EngineRequest, on_token: Callable[[Token], object] | None = None) -> Generation:
+        """Answers what ``ask`` returned."""
+        return collect(self._tokens(request), request.row, on_token)
 
     def generate_many(
         self, prompts: Iterable[Prompt], options: Options | None = None, *, batch_size: int = 8
@@ -146,8 +133,8 @@ class ServedModel:
     def cancel(self) -> None:
         """Ends the current generation before its next token, and every later one, with a GenerationError."""
         self._cancelled = True
-        if self._queue is not None:
-            self._queue.close()
+        if self._request is not None:
+            self._request.close()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
         self._bounded(*prompt.parts, prompt.system)
@@ -172,26 +159,22 @@ class ServedModel:
         if letters > MOST_LETTERS_A_TOKEN * self.context:
             raise InputError(f"the text has {letters} characters, and the model takes at most {self.context - 1} tokens; shorten it")
 
-    def ask(self, turns: Turns, system: str | None, options: Options) -> PendingChat:
-        """A conversation, ready for ``complete``. Raises ContextError when it does not fit."""
-        ids = self.tokenize_turns(turns, system)
+    def ask(self, turns: Turns, system: str | None, options: Options) -> EngineRequest:
+        """A conversation, ready for ``answer``. Raises ContextError when it does not fit."""
         images = tuple(part for _, parts in turns for part in parts if not isinstance(part, str))
-        return PendingChat(ids, images, self.loaded.fit(ids, options))
+        return self._request_of(self.tokenize_turns(turns, system), images, options)
 
-    def _start(self, prompt: Prompt, options: Options | None) -> Decoding:
-        return self.loaded.start(self.tokenize(prompt), checked_options(options, prompt))
+    def _start(self, prompt: Prompt, options: Options | None) -> EngineRequest:
+        return self._request_of(self.tokenize(prompt), prompt.images, checked_options(options, prompt))
 
-    def _tokens(self, prompt: Prompt, row: Decoding) -> Generator[Token, None, None]:
-        with closing(self._submit(row.prompt_ids, prompt.images, row.options)) as answer:
-            self._queue = answer
-            reason: FinishReason | None = None
+    def _request_of(self, ids: list[int], images: tuple[Image, ...], options: Options) -> EngineRequest:
+        row = self.loaded.start(ids, options)
+        return EngineRequest(row, images, self.loaded.processors(row.options))
+
+    def _tokens(self, request: EngineRequest) -> Generator[Token, None, None]:
+        with closing(request):
+            self._request = request
             if self._cancelled:
-                answer.close()
-            for item in answer:
-                if item.finish_reason != "stop":  # a stop token is not part of the answer
-                    yield row.decode(item.token, item.logprobs)
-                if reason := "repetition" if row.looping else item.finish_reason:
-                    break
-        if reason is None:
-            raise stopping()
-        yield from row.end(reason)
+                raise stopping()
+            self._submit(request)
+            yield from request.tokens()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import math
 import os
@@ -96,9 +95,6 @@ class Server(uvicorn.Server):
         finally:
             self.should_exit = self.should_exit or not self._engine.is_ready
         if self.failure is None:
-            # mlx-vlm's chat endpoint collects garbage after every answer. With all the objects of its libraries this takes 0.2 s, in
-            # which nothing is decoded; frozen objects are skipped.
-            gc.freeze()
             say(f"ready: {model}")
 
     @property

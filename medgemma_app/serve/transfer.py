@@ -1,10 +1,12 @@
-"""Bodies as they arrive and events as they are sent, bounded in size and time, and what happens when the client disconnects."""
+"""Bodies as they arrive and answers as they are sent, bounded in size and time, and what happens when the client disconnects."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,16 +18,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.model.generation import Token
 from medgemma_app.serve.limits import Held
 from medgemma_app.serve.responses import GONE, LAST, STREAM, Refused, error_body, status_of
 from medgemma_app.serve.schemas import FORM, JSON
 
 if TYPE_CHECKING:
-    from medgemma_app.model.generation import Token
-    from medgemma_app.tasks import Report
+    from medgemma_app.model.decoding import Decoding
+    from medgemma_app.serve.reading import ChatJob
+    from medgemma_app.tasks import OnToken, Report
 
     T = TypeVar("T")
-    Write = Callable[[Callable[[Token], object] | None], Report]
 
 LARGEST_BODY = 64_000_000
 SLOWEST, PATIENCE = 500_000, 10.0  # a body must arrive at this many bytes a second, after this many seconds
@@ -136,37 +139,42 @@ class Events(StreamingResponse):
                 await sending
 
 
-def report_response(report: Report) -> Response:
-    """A report as JSON; its field ``valid`` says whether the checks found an error."""
-    return Response(_json(report.to_dict()), media_type="application/json")
+def json_response(value: object) -> Response:
+    """``value`` as JSON in ASCII, so that no character of a text can break an encoding, or a line of an event."""
+    return Response(json.dumps(value), media_type=JSON)
 
 
-async def report_events(write: Write, pool: Executor, *, tokens: bool, view: bool = False) -> AsyncIterator[str]:
-    """An event for every token as it is generated, then one for the report, or for the error that was raised instead.
-
-    With ``view`` a last event holds the report as HTML, for the page.
-    """
+async def streamed(write: Callable[[OnToken], T], pool: Executor) -> AsyncIterator[Token | T]:
+    """Each Token that ``write``, in a thread of ``pool``, passes on, as soon as it does, and last what it returns."""
     loop = asyncio.get_running_loop()
     arriving: asyncio.Queue[Token | None] = asyncio.Queue()
+    written = loop.run_in_executor(pool, write, lambda token: loop.call_soon_threadsafe(arriving.put_nowait, token))
 
-    def arrived(token: Token) -> None:
-        loop.call_soon_threadsafe(arriving.put_nowait, token)
-
-    written = loop.run_in_executor(pool, write, arrived if tokens else None)
-
-    def ended(work: asyncio.Future[Report]) -> None:
+    def ended(work: asyncio.Future[T]) -> None:
         if not work.cancelled():
             work.exception()  # asyncio logs exceptions that nobody retrieves
         arriving.put_nowait(None)
 
     written.add_done_callback(ended)
     while (token := await arriving.get()) is not None:
-        yield _event("token", asdict(token))
+        yield token
+    yield await written
+
+
+async def report_events(write: Callable[[OnToken], Report], pool: Executor, *, tokens: bool, view: bool) -> AsyncIterator[str]:
+    """An event for each token if ``tokens``, then one for the report, or for the error that was raised instead.
+
+    With ``view`` a last event holds the report as HTML, for the page.
+    """
     try:
-        report = await written
-        yield _event("report", report.to_dict())
-        if view:
-            yield _event("view", {"html": await loop.run_in_executor(pool, report_view, report), "source": report.source})
+        async for item in streamed(write, pool):
+            if not isinstance(item, Token):
+                yield _event("report", item.to_dict())
+                if view:
+                    html = await asyncio.get_running_loop().run_in_executor(pool, report_view, item)
+                    yield _event("view", {"html": html, "source": item.source})
+            elif tokens:
+                yield _event("token", asdict(item))
     except MedGemmaError as error:
         yield _event("error", error_body(str(error), status_of(error)))
 
@@ -179,9 +187,49 @@ def report_view(report: Report) -> str:
 
 
 def _event(name: str, data: Any) -> str:
-    return f"event: {name}\ndata: {_json(data)}\n\n"
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _json(value: Any) -> str:
-    """ASCII only, so that no character of the model's text can break a line or an encoding."""
-    return json.dumps(value)
+class Completion:
+    """An answer in OpenAI's format, complete or as the chunks of a stream."""
+
+    def __init__(self, asked: ChatJob) -> None:
+        self._asked = asked
+        self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": asked.model}
+
+    def whole(self, row: Decoding) -> dict[str, Any]:
+        """The body of the response, once ``row`` has ended."""
+        content = "".join(token.text for token in row.tokens).strip()
+        choice = self._choice(row.tokens, message={"role": "assistant", "content": content})
+        return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _usage(row)}
+
+    async def chunks(self, write: Callable[[OnToken], object], row: Decoding, pool: Executor) -> AsyncIterator[str]:
+        """A chunk for each token, or for the error that was raised instead, then [DONE]."""
+        usage = {"usage": None} if self._asked.include_usage else {}
+        try:
+            async for token in streamed(write, pool):
+                if isinstance(token, Token):
+                    choice = self._choice([token], delta={"role": "assistant", "content": token.text})
+                    yield self._chunk(choices=[choice], **usage)
+            if usage:
+                yield self._chunk(choices=[], usage=_usage(row))
+        except MedGemmaError as error:
+            yield f"data: {json.dumps(error_body(str(error), status_of(error)))}\n\n"
+        yield "data: [DONE]\n\n"
+
+    def _choice(self, tokens: Sequence[Token], **content: Any) -> dict[str, Any]:
+        known = [
+            {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()), "top_logprobs": []}
+            for token in tokens
+            if token.logprob is not None
+        ]
+        logprobs = {"content": known} if self._asked.logprobs and known else None
+        return {"index": 0, **content, "logprobs": logprobs, "finish_reason": tokens[-1].finish_reason}
+
+    def _chunk(self, **body: Any) -> str:
+        return f"data: {json.dumps({**self._head, 'object': 'chat.completion.chunk', **body})}\n\n"
+
+
+def _usage(row: Decoding) -> dict[str, int]:
+    read, generated = len(row.prompt_ids), sum(token.id is not None for token in row.tokens)
+    return {"prompt_tokens": read, "completion_tokens": generated, "total_tokens": read + generated}
