@@ -209,7 +209,7 @@ def scripted(monkeypatch, model, ids):
     """Makes the model 'choose' these ids, whatever it computes."""
     import mlx.core as mx
 
-    head, left = type(model._loaded.model.language_model).__call__, iter(ids)
+    head, left = type(model.model.language_model).__call__, iter(ids)
 
     def forced(self, inputs, *args, **kwargs):
         out = head(self, inputs, *args, **kwargs)
@@ -217,4 +217,4 @@ def scripted(monkeypatch, model, ids):
         out.logits = out.logits + favour
         return out
 
-    monkeypatch.setattr(type(model._loaded.model.language_model), "__call__", forced)
+    monkeypatch.setattr(type(model.model.language_model), "__call__", forced)

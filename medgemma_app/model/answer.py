@@ -1,13 +1,16 @@
 """An answer as it is generated: its tokens are split into answer and thought, watched for loops, and folded into a Generation.
 
-This works on text only, and so is the same for a server's answers and for those of the local model.
+``Answer`` works on text only, and so is the same for a server's answers and for those of the local model. ``Decoding`` turns the ids of
+the local model into text.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import FinishReason, Generation, GenerationCancelled, GenerationError, Options, Token, TokenKind
@@ -156,3 +159,76 @@ def _hand_over(token: Token, on_token: Callable[[Token], object]) -> None:
         on_token(token)
     except Exception as error:
         raise _Stopped from error
+
+
+class Decoding(Answer):
+    """The answer to the prompt whose tokens are ``prompt_ids``."""
+
+    def __init__(self, processor: Any, prompt_ids: list[int], options: Options) -> None:
+        from mlx_vlm.tokenizer_utils import make_streaming_detokenizer
+
+        super().__init__(options)
+        self.prompt_ids, self.prompt_tokens = prompt_ids, len(prompt_ids)
+        # A detokenizer of its own, since mlx-vlm's stream drops a last word that ends in half a character.
+        self._text = make_streaming_detokenizer(processor)
+
+    def decode(self, id: int, logprob: float) -> Token:
+        """Adds the next token. Raises GenerationError for NaN or infinity, and for an id that the tokenizer does not have."""
+        if not math.isfinite(logprob):
+            raise no_numbers()
+        try:
+            self._text.add_token(id)
+        except IndexError as error:
+            raise no_such_token() from error
+        self._release()
+        return self.add(id, self._text.last_segment, logprob)
+
+    def take(self, response: Any) -> bool:
+        """Adds the next token of a row of mlx-vlm's BatchGenerator; True when it was the last one."""
+        if response.finish_reason != "stop":  # a stop token is not part of the answer
+            self.decode(response.token, response.token_logprob)
+        reason: FinishReason | None = "repetition" if self.looping else response.finish_reason
+        if reason:
+            self.end(reason)
+        return reason is not None
+
+    def _release(self) -> None:
+        """Gives out the text at once, whose end mlx-vlm's detokenizer holds back until a token begins with a space.
+
+        Text without spaces, as Chinese or Japanese is written, would otherwise come all at the end, and a loop in it would not be seen.
+        Only the bytes of an unfinished character have to wait.
+        """
+        from mlx_vlm.tokenizer_utils import SPMStreamingDetokenizer
+
+        if isinstance(self._text, SPMStreamingDetokenizer):
+            with suppress(UnicodeDecodeError):
+                self._text._byte_buffer.decode()
+                self._text.finalize()
+
+    def end(self, reason: FinishReason, text: str = "") -> list[Token]:
+        """Like ``Answer.end``, with the text that the detokenizer holds back."""
+        self._text.finalize()
+        given, self._text.offset = self._text.offset, len(self._text.text)
+        return super().end(reason, self._text.text[given:])
+
+    def generation(self) -> Generation:
+        """The Generation, after ``end``."""
+        import mlx.core as mx
+
+        self.peak_memory_bytes = mx.get_peak_memory()
+        return super().generation()
+
+
+def no_numbers() -> GenerationError:
+    """NaN or infinity where a log-probability should be."""
+    return GenerationError("the model's output is NaN or infinite; use bfloat16 or quantised weights, not float16, or a simpler schema")
+
+
+def no_such_token() -> GenerationError:
+    """A model's vocabulary is rounded up, so that sampling can draw an id that the tokenizer does not have."""
+    return GenerationError("the model chose a token that its tokenizer does not have; try another seed or a lower temperature")
+
+
+def model_failed(error: Exception) -> GenerationError:
+    """The first line of an error of mlx."""
+    return GenerationError(f"the model failed while generating: {(str(error).splitlines() or [type(error).__name__])[0]}")

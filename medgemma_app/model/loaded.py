@@ -1,32 +1,31 @@
-"""A checkpoint in memory: the inputs of the language model for a prompt, and their cost.
+"""A checkpoint in memory: the inputs of the language model for a prompt, how tokens are drawn, and what a prompt costs.
 
-``MedGemma`` decodes one prompt with it, ``batch`` and the server's engine many at a time.
+``MedGemma`` is one that also decodes; the server's engine decodes with one in its own way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-import mlx.core as mx
-
-from medgemma_app.errors import ContextError, OptionError
+from medgemma_app.errors import ContextError, OptionError, expect
+from medgemma_app.model.answer import Decoding, model_failed
 from medgemma_app.model.chat import ChatTemplate, blind
-from medgemma_app.model.checkpoint import find_checkpoint
-from medgemma_app.model.decoding import Decoding, model_failed, penalties
-from medgemma_app.model.gemma3 import align as align_model
-from medgemma_app.model.gemma3 import image_features
-from medgemma_app.model.generation import Options
+from medgemma_app.model.checkpoint import ALIASES, find_checkpoint
+from medgemma_app.model.generation import Estimate, Options
 from medgemma_app.model.structured import SchemaMask
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
+from medgemma_app.prompts import checked_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import mlx.core as mx
     from llguidance import LLTokenizer
     from PIL.Image import Image
 
@@ -42,31 +41,66 @@ FREED_BYTES = 256 << 20  # freed memory that mlx may keep for reuse; without a l
 class LoadedModel:
     """mlx-vlm's ``model`` and ``processor``, with the checkpoint's chat template."""
 
-    def __init__(self, model: Any, processor: Any, *, context: int, aligned: bool) -> None:
-        self.model, self.processor, self.context, self.aligned = model, processor, context, aligned
-        self.adapter: dict[str, str] | None = None
+    can_count = True
+    packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
+    adapter: dict[str, str] | None = None
+
+    def __init__(self, model: Any, processor: Any, *, id: str, revision: str | None, context: int, aligned: bool) -> None:
+        self.model, self.processor, self.id, self.revision = model, processor, id, revision
+        self.context, self.aligned = context, aligned
         self.chat = ChatTemplate(processor, sees=model.vision_tower is not None)
         self._embeddings: dict[bytes, mx.array] = {}  # of the most recent pictures, by their hash, the latest one last
 
     @classmethod
     def load(
-        cls, model: str, *, revision: str | None, align: bool, progress: bool, adapter: str | Path | None = None
-    ) -> tuple[LoadedModel, str | None]:
-        """The model and the revision it was loaded from; see ``MedGemma.load``."""
-        checkpoint = find_checkpoint(model, revision=revision, progress=progress)
-        loaded, processor = load_checkpoint(checkpoint)
-        if align:
-            align_model(loaded, checkpoint.config)
-        adapted = apply_adapter(loaded, adapter) if adapter is not None else None
-        mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
-        made = cls(loaded, processor, context=checkpoint.context, aligned=align)
-        made.adapter = adapted
-        return made, checkpoint.revision
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        adapter: str | Path | None = None,
+        align: bool = True,
+        progress: bool = False,
+    ) -> Self:
+        """Loads ``model``: a hub id, a folder, "demo", or 4b, 1.5-4b, 27b, 27b-text. ``progress`` shows a download on stderr.
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a report says about the model besides its name."""
-        return {"aligned": self.aligned} | ({"adapter": self.adapter} if self.adapter else {})
+        ``adapter`` is the folder of a LoRA or DoRA adapter in the format of PEFT or mlx-vlm. With ``align=False`` the model computes
+        what mlx-vlm alone computes, so that the difference can be measured. A checkpoint that is complete on this machine needs no
+        network. Loading limits the freed memory that mlx keeps in this process to 256 MB, unless a lower limit is set. Raises
+        ModelError if the model cannot be loaded.
+        """
+        import mlx.core as mx
+
+        from medgemma_app.model import gemma3
+
+        expect(model, (str, os.PathLike), "the model must be a hub id, a folder, a short name or demo")
+        expect(revision, (str, type(None)), "revision must be the name of a branch, tag or commit")
+        expect(adapter, (str, os.PathLike, type(None)), "the adapter must be a folder")
+        name = os.fspath(model)
+        checkpoint = find_checkpoint(name, revision=revision, progress=progress)
+        network, processor = load_checkpoint(checkpoint)
+        if align:
+            gemma3.align(network, checkpoint.config)
+        adapted = None if adapter is None else apply_adapter(network, adapter)
+        mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
+        loaded = cls(
+            network,
+            processor,
+            id=ALIASES.get(name, name),
+            revision=checkpoint.revision,
+            context=checkpoint.context,
+            aligned=align,
+        )
+        loaded.adapter = adapted
+        return loaded
+
+    def describe(self) -> dict[str, Any]:
+        """What a report says about the model."""
+        described = {"id": self.id, "revision": self.revision, "aligned": self.aligned}
+        return described | ({"adapter": self.adapter} if self.adapter else {})
+
+    def tokenize(self, prompt: Prompt) -> list[int]:
+        """The token ids of ``prompt`` for the model, with the soft tokens of every picture."""
+        return self.chat.encode(checked_prompt(prompt))
 
     def start(self, ids: list[int], options: Options) -> Decoding:
         """A new answer to the prompt with the tokens ``ids``. Raises ContextError if the prompt does not fit."""
@@ -103,11 +137,13 @@ class LoadedModel:
 
     def processors(self, options: Options) -> list[Callable[[Any, Any], Any]]:
         """mlx-vlm's logits processors for one answer."""
-        found = penalties(options)
-        return [*found, SchemaMask(self.token_bytes, str(options.schema))] if options.schema else found
+        penalties = [] if options.repetition_penalty is None else [_penalty(options.repetition_penalty, options.limit)]
+        return [*penalties, SchemaMask(self.token_bytes, str(options.schema))] if options.schema else penalties
 
     def embed(self, prompt: Prompt, ids: list[int]) -> mx.array:
         """The embeddings of ``ids``, the tokens of ``prompt``, with its pictures: [1, tokens, hidden size]."""
+        import mlx.core as mx
+
         try:
             return self.model.get_input_embeddings(mx.array([ids]), **self.picture_inputs(prompt)).inputs_embeds
         except RuntimeError as error:
@@ -115,6 +151,8 @@ class LoadedModel:
 
     def picture_inputs(self, prompt: Prompt) -> dict[str, mx.array]:
         """The inputs of mlx-vlm for the prompt's pictures, which are encoded one at a time, since 85 slices would not fit together."""
+        import mlx.core as mx
+
         if not prompt.images:
             return {}
         if not self.aligned:
@@ -125,7 +163,16 @@ class LoadedModel:
         return {"cached_image_features": features}
 
     def encode_image(self, image: Image, *, fresh: bool = False) -> mx.array:
-        """The projected embeddings of an RGB picture. Those of recent pictures are kept; ``fresh`` computes them again."""
+        """The projected SigLIP embeddings of an RGB picture: [256, text hidden size] for MedGemma.
+
+        Those of the most recent pictures are kept, so that another question about a picture does not encode it again; ``fresh``
+        computes them anew. Raises ModelError for a text-only model.
+        """
+        from PIL.Image import Image
+
+        from medgemma_app.model.gemma3 import image_features
+
+        expect(image, Image, "give a PIL image, such as load_image(path) makes")
         if self.model.vision_tower is None:
             raise blind()
         key = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
@@ -138,11 +185,24 @@ class LoadedModel:
 
     def _pixels(self, images: list[Image]) -> mx.array:
         """Pictures -> pixels [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
+        import mlx.core as mx
+
         rgb = [image.convert("RGB") for image in images]
         return mx.array(self.processor.image_processor(images=rgb, return_tensors="np")["pixel_values"])
 
+    def estimate(self, prompt: Prompt) -> Estimate | None:
+        """The cost of ``prompt``: its tokens, their cache in bytes, and the seconds for its pictures, extrapolated from the first."""
+        tokens = len(self.tokenize(prompt))
+        start = time.perf_counter()
+        for image in prompt.images[:1]:
+            self.encode_image(image, fresh=True)
+        seconds = (time.perf_counter() - start) * len(prompt.images)
+        return Estimate(tokens, self.cache_bytes(tokens), seconds)
+
     def batch_size(self, max_tokens: int) -> int:
         """The number of prompts, 1 to 16, that fit into memory with the weights, each with a picture and ``max_tokens`` to generate."""
+        import mlx.core as mx
+
         tokens = min(self.context, PROMPT_TOKENS + max_tokens)
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         memory = int(mx.device_info().get("max_recommended_working_set_size", physical // 2))
@@ -155,3 +215,54 @@ class LoadedModel:
         row = 2 * config.num_key_value_heads * config.head_dim * self.model.language_model.model.norm.weight.dtype.size
         layers = self.model.language_model.layers
         return int(sum(row * (min(tokens, config.sliding_window) if layer.self_attn.is_sliding else tokens) for layer in layers))
+
+
+NAIVE_SUM = 16_384  # up to this many terms, adding probabilities one by one in float32 is accurate to 1e-5
+
+
+class Sampler:
+    """Draws the next token of every row: the likeliest one at temperature 0, else at random from the seed and the position."""
+
+    def __init__(self, options: Options, *, top_k: int) -> None:
+        from mlx_vlm.generate.ar import _PositionedTargetSampler
+
+        how = replace(options, top_k=top_k).seeded()
+        self._draw = how.temperature and _PositionedTargetSampler(
+            temperature=how.temperature, top_p=how.top_p, top_k=how.top_k, seed=how.seed
+        )
+
+    def sample_target(self, logprobs: Any, *, row_ids: list[int], positions: list[int]) -> Any:
+        """[rows, vocabulary] -> [rows], as mlx-vlm calls it. ``logprobs`` are corrected in place."""
+        import mlx.core as mx
+
+        normalise(logprobs)
+        return self._draw.sample_target(logprobs, row_ids=row_ids, positions=positions) if self._draw else mx.argmax(logprobs, axis=-1)
+
+
+def normalise(logprobs: Any) -> None:
+    """Corrects log-probabilities [rows, vocabulary] in place, so that the probabilities of every row add up to 1.
+
+    On a CPU, mlx adds the 262,208 probabilities of MedGemma's vocabulary one by one in float32, so that the logarithm of their sum is
+    off by 7e-4. A GPU adds them in parallel. Here numpy adds them in pairs, which is 15 times as fast as mlx.
+    """
+    import mlx.core as mx
+    import numpy as np
+
+    if logprobs.shape[-1] > NAIVE_SUM and mx.default_device() == mx.Device(mx.cpu):
+        total = np.exp(np.array(logprobs.astype(mx.float32), copy=False)).sum(axis=-1, keepdims=True, dtype=np.float64)
+        logprobs -= mx.array(np.log(total).astype(np.float32)).astype(logprobs.dtype)
+
+
+def _penalty(penalty: float, limit: int) -> Callable[[Any, Any], Any]:
+    """mlx-vlm's repetition penalty for one row, without the prompt's tokens, since a SOAP note has to repeat the numbers of the notes."""
+    from mlx_vlm.sample_utils import make_repetition_penalty
+
+    penalise = make_repetition_penalty(penalty, limit)
+    prompt_tokens: int | None = None
+
+    def only_generated(tokens: Any, logits: Any) -> Any:
+        nonlocal prompt_tokens
+        prompt_tokens = len(tokens) if prompt_tokens is None else prompt_tokens
+        return penalise(tokens[prompt_tokens:], logits)
+
+    return only_generated

@@ -62,7 +62,7 @@ def reference_prompts() -> dict[str, Prompt]:
 
 def sees(model: MedGemma) -> bool:
     """Whether the model has a vision tower."""
-    return model._loaded.model.vision_tower is not None
+    return model.model.vision_tower is not None
 
 
 def _readable(model: MedGemma) -> dict[str, Prompt]:
@@ -93,7 +93,7 @@ def takes_hours() -> bool:
 
 def describe(model: MedGemma) -> str:
     """The model's size and precision, read from the weights, since names may belong to a user."""
-    config, layer = model._loaded.model.config, model._loaded.model.language_model.layers[0].mlp.up_proj
+    config, layer = model.model.config, model.model.language_model.layers[0].mlp.up_proj
     bits = getattr(layer, "bits", None)
     precision = f"{bits}-bit" if bits else str(layer.weight.dtype).removeprefix("mlx.core.")
     return f"{config.text_config.num_hidden_layers} layers of width {config.text_config.hidden_size}, {precision}"
@@ -132,7 +132,7 @@ def _seen(model: MedGemma, picture: Image) -> tuple[Any, Any]:
     import mlx.core as mx
 
     prompt = findings_prompt(picture)[0]
-    results = model._results(prompt, model._loaded.start(model.tokenize(prompt), Options(max_tokens=1)))
+    results = model._results(prompt, model.start(model.tokenize(prompt), Options(max_tokens=1)))
     first = next(results).logprobs.astype(mx.float32)
     results.close()
     return model.encode_image(picture).astype(mx.float32), first
@@ -183,7 +183,7 @@ def repeat_check(model: MedGemma) -> CheckResult:
     import mlx.core as mx
 
     prompt = next(iter(_readable(model).values()))
-    looks = [model._loaded.encode_image(image, fresh=True) for image in prompt.images[:1] for _ in range(2)]
+    looks = [model.encode_image(image, fresh=True) for image in prompt.images[:1] for _ in range(2)]
     ids = [[token.id for token in _greedy(model, prompt)] for _ in range(2)]
     if ids[0] != ids[1]:
         return CheckResult("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
@@ -208,7 +208,7 @@ def batch_check(model: MedGemma) -> CheckResult:
     found, figures = f"{same} of {len(prompts)} prompts have the same tokens in a batch as alone", {"same": same, "prompts": len(prompts)}
     if same == len(prompts):
         return CheckResult("batch", "ok", found, figures=figures)
-    exact = model._loaded.model.language_model.model.norm.weight.dtype == mx.float32
+    exact = model.model.language_model.model.norm.weight.dtype == mx.float32
     advice = "use --batch-size 1" + ("" if exact else ", if answers must not depend on it: this checkpoint's precision rounds differently")
     return CheckResult("batch", "failed" if exact or len(pairs) < len(prompts) else "look", found, advice, figures)
 
@@ -284,7 +284,7 @@ def transformers_check(demo: MedGemma) -> CheckResult:
         ids = torch.tensor([[*asked, *(token.id or 0 for token in tokens)]])
         fed: dict[str, Any] = {"input_ids": ids, "token_type_ids": (ids == theirs.config.image_token_id).long()}
         if prompt.images:
-            fed["pixel_values"] = torch.tensor(np.array(demo._loaded._pixels(list(prompt.images))))
+            fed["pixel_values"] = torch.tensor(np.array(demo._pixels(list(prompt.images))))
         with torch.no_grad():
             logprobs = torch.log_softmax(theirs(**fed).logits[0, len(asked) - 1 : -1].float(), -1)
         chosen = logprobs.max(-1).values

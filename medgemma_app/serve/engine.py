@@ -20,11 +20,9 @@ import numpy as np
 from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch, _PositionedTargetSampler
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.batch import take
-from medgemma_app.model.checkpoint import ALIASES
-from medgemma_app.model.decoding import model_failed, normalise
+from medgemma_app.model.answer import model_failed
 from medgemma_app.model.generation import GenerationError, Options
-from medgemma_app.model.loaded import LoadedModel
+from medgemma_app.model.loaded import LoadedModel, normalise
 from medgemma_app.prompts import Prompt
 from medgemma_app.serve.served import EngineRequest, ServedModel, stopping
 
@@ -71,8 +69,7 @@ class Engine:
     def __init__(
         self, model: str, *, revision: str | None = None, adapter: str | None = None, progress: bool = False, most: int | None = None
     ) -> None:
-        self._load = partial(LoadedModel.load, model, revision=revision, align=True, progress=progress, adapter=adapter)
-        self._id = ALIASES.get(model, model)
+        self._load = partial(LoadedModel.load, model, revision=revision, progress=progress, adapter=adapter)
         self.most = most or 0
         self._arriving = SimpleQueue[EngineRequest | None]()
         self._waiting, self._reading = list[EngineRequest](), list[EngineRequest]()  # in the order in which they came
@@ -118,9 +115,9 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            loaded, revision = self._load()
+            loaded = self._load()
             loaded.processor.tokenizer.stopping_criteria.reset(loaded.model.config.eos_token_id)
-            self.served = ServedModel(loaded, self.submit, id=self._id, revision=revision)
+            self.served = ServedModel(loaded, self.submit)
             self.most = self.most or self.served.batch_size(Options().limit)
             self._generator = self._new_generator()
         except Exception as error:
@@ -247,7 +244,7 @@ class Engine:
             request = self._answering[response.uid]
             sent = len(request.row.tokens)
             try:
-                ended = take(request.row, response)
+                ended = request.row.take(response)
             except GenerationError as error:
                 request.put(error)
                 ended = True

@@ -12,11 +12,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, MedGemmaError, OptionError
-from medgemma_app.model.answer import collect
-from medgemma_app.model.decoding import Decoding
+from medgemma_app.model.answer import Decoding, collect
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.local import MedGemma
-from medgemma_app.prompts import Prompt, checked_prompt
+from medgemma_app.prompts import Prompt
 from medgemma_app.serve.responses import STOPPED
 
 if TYPE_CHECKING:
@@ -81,8 +80,8 @@ class ServedModel:
     _request: EngineRequest | None = None
     _cancelled = False
 
-    def __init__(self, loaded: LoadedModel, submit: Callable[[EngineRequest], None], *, id: str, revision: str | None) -> None:
-        self.loaded, self._submit, self.id, self.revision, self.context = loaded, submit, id, revision, loaded.context
+    def __init__(self, loaded: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
+        self.loaded, self._submit, self.id, self.context = loaded, submit, loaded.id, loaded.context
         with suppress(OptionError):  # which requests with a schema get, and no others
             _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
 
@@ -94,7 +93,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """What a report says of the model."""
-        return {"id": self.id, "revision": self.revision, **self.loaded.facts}
+        return self.loaded.describe()
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
         """None, since the cost of a prompt depends on the other requests."""
@@ -139,7 +138,7 @@ class ServedModel:
     def tokenize(self, prompt: Prompt) -> list[int]:
         self._bounded(*prompt.parts, prompt.system)
         with self._tokenizing:
-            return self.loaded.chat.encode(checked_prompt(prompt))
+            return self.loaded.tokenize(prompt)
 
     def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
         """The token ids of a conversation, like ``tokenize``."""

@@ -24,7 +24,7 @@ from medgemma_app.serve.responses import GONE, LAST, STREAM, Refused, error_body
 from medgemma_app.serve.schemas import FORM, JSON
 
 if TYPE_CHECKING:
-    from medgemma_app.model.decoding import Decoding
+    from medgemma_app.model.answer import Decoding
     from medgemma_app.serve.reading import ChatJob
     from medgemma_app.tasks import OnToken, Report
 

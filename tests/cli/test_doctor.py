@@ -85,7 +85,7 @@ def test_the_line_to_paste_names_no_folder_and_no_user(blind, blind_result):
 
 
 def test_a_language_model_that_drops_the_features_fails_the_picture_row(monkeypatch, tiny_model):
-    monkeypatch.setattr(tiny_model._loaded, "picture_inputs", lambda prompt: {})
+    monkeypatch.setattr(tiny_model, "picture_inputs", lambda prompt: {})
     check = selftest.picture_check(tiny_model)
     assert check.verdict == "failed"
     assert "the language model ignores the picture" in check.advice

@@ -10,8 +10,8 @@ from cases import MIXED_PROMPTS
 from mlx_vlm.generate.ar import BatchGenerator
 
 from medgemma_app import ContextError, GenerationError, Options, Prompt
-from medgemma_app.model.batch import Batch
 from medgemma_app.model.loaded import LoadedModel
+from medgemma_app.model.local import Batch
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ HOSTILE = [
 
 
 def control_ids(model, ids):
-    control = {model._loaded.processor.tokenizer.convert_tokens_to_ids(token) for token in SPECIAL + STEERING}
+    control = {model.processor.tokenizer.convert_tokens_to_ids(token) for token in SPECIAL + STEERING}
     return [token for token in ids if token in control]
 
 
@@ -35,7 +35,7 @@ def test_text_never_becomes_a_control_token(tiny_model, text):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_a_text_says_is_lost(tiny_model, text):
-    decoded = tiny_model._loaded.processor.tokenizer.decode(tiny_model.tokenize(Prompt((f"note: {text}.",))))
+    decoded = tiny_model.processor.tokenizer.decode(tiny_model.tokenize(Prompt((f"note: {text}.",))))
     assert decoded == f"<bos><start_of_turn>user\nnote: {text}.<end_of_turn>\n<start_of_turn>model\n"
 
 
@@ -63,7 +63,7 @@ def test_every_picture_becomes_its_soft_tokens(tiny_model):
 
 def test_ordinary_text_is_tokenized_in_one_piece(tiny_model):
     """Cutting text that needs no cutting would give other ids than the reference processor."""
-    tokenizer = tiny_model._loaded.processor.tokenizer
+    tokenizer = tiny_model.processor.tokenizer
     whole = "<bos><start_of_turn>user\nSpO2 < 90%, naïve.<end_of_turn>\n<start_of_turn>model\n"
     assert tiny_model.tokenize(Prompt(("SpO2 < 90%, naïve.",))) == tokenizer.encode(whole, add_special_tokens=False)
 

@@ -267,4 +267,4 @@ def test_the_context_is_that_of_the_config_and_gemmas_own_where_it_says_nothing(
 def test_end_of_turn_stops_even_where_the_config_forgets_it(copy):
     for name in ("config.json", "generation_config.json"):
         edit(copy, name, eos_token_id=1)
-    assert 5 in MedGemma.load(str(copy))._loaded.processor.tokenizer.stopping_criteria.eos_token_ids
+    assert 5 in MedGemma.load(str(copy)).processor.tokenizer.stopping_criteria.eos_token_ids

@@ -106,7 +106,7 @@ def test_the_embedding_scale_is_still_rounded_in_mlx_vlm(tiny_model, raw_model):
 def test_attention_inside_an_image_is_still_causal_in_mlx_vlm(tiny_folder, tiny_model):
     """With its scale put right, mlx-vlm still departs: pictures differ, text does not."""
     scaled = MedGemma.load(str(tiny_folder), align=False)
-    scaled._loaded.model.config.hidden_size = scaled._loaded.model.config.text_config.hidden_size
+    scaled.model.config.hidden_size = scaled.model.config.text_config.hidden_size
     gap = np.array(logprobs(tiny_model, picture_prompt := Prompt((picture(1), "clear?")))) - logprobs(scaled, picture_prompt)
     assert np.abs(gap).max() > 0.01
 
@@ -124,15 +124,15 @@ def test_rope_parameters_of_transformers_5_are_still_ignored_by_mlx_vlm(tiny_fol
 
 
 def test_alignment_leaves_every_other_model_alone(tiny_model, raw_model):
-    assert type(raw_model._loaded.model) is Model
-    assert type(raw_model._loaded.model.language_model) is LanguageModel
-    assert type(raw_model._loaded.model.language_model.model) is Gemma3Model
-    assert Model.get_input_embeddings is not type(tiny_model._loaded.model).get_input_embeddings
+    assert type(raw_model.model) is Model
+    assert type(raw_model.model.language_model) is LanguageModel
+    assert type(raw_model.model.language_model.model) is Gemma3Model
+    assert Model.get_input_embeddings is not type(tiny_model.model).get_input_embeddings
 
 
 def test_embeddings_are_computed_before_the_prompt_is_read(tiny_model):
     """For 85 slices the arrays that they are made of take 0.3 GB, which the first chunk would need in addition."""
-    embeddings = tiny_model._loaded.embed(prompt := Prompt((picture(1), "clear?")), tiny_model.tokenize(prompt))
+    embeddings = tiny_model.embed(prompt := Prompt((picture(1), "clear?")), tiny_model.tokenize(prompt))
     before = mx.get_active_memory()
     mx.eval(embeddings)
     assert mx.get_active_memory() == before
@@ -140,7 +140,7 @@ def test_embeddings_are_computed_before_the_prompt_is_read(tiny_model):
 
 def test_image_tokens_without_their_picture_are_an_error(tiny_model):
     with pytest.raises(ValueError, match="4 image tokens"):
-        tiny_model._loaded.model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
+        tiny_model.model.get_input_embeddings(mx.array([[2, 8, 8, 8, 8]]), cached_image_features=mx.zeros((1, 8, 48)))
 
 
 @pytest.mark.parametrize("attend", [gemma3.attend_in_blocks, ensure_fused_sdpa], ids=["in blocks", "padded"])
@@ -152,5 +152,5 @@ def test_frugal_attention_is_attention(monkeypatch, attend):
 
 
 def test_the_embeddings_of_a_picture_are_those_of_mlx_vlm(tiny_model, raw_model):
-    frugal, raw = (model._loaded.encode_image(picture(3), fresh=True) for model in (tiny_model, raw_model))
+    frugal, raw = (model.encode_image(picture(3), fresh=True) for model in (tiny_model, raw_model))
     assert mx.allclose(frugal, raw, atol=1e-5)

@@ -12,7 +12,7 @@ import pytest
 from tiny import make_checkpoint, picture, scripted
 
 from medgemma_app import ContextError, GenerationError, MedGemma, Model, OptionError, Options, Prompt
-from medgemma_app.model import loaded
+from medgemma_app.model import gemma3
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
 
@@ -61,15 +61,15 @@ def test_the_limit_is_respected(tiny_model, limit):
 
 @pytest.mark.parametrize("stop", ["<eos>", "<end_of_turn>"])
 def test_end_of_turn_and_eos_stop_and_are_not_text(tiny_model, monkeypatch, stop):
-    encode = tiny_model._loaded.processor.tokenizer.encode
+    encode = tiny_model.processor.tokenizer.encode
     heart = encode("heart", add_special_tokens=False)
-    scripted(monkeypatch, tiny_model, [*heart, tiny_model._loaded.processor.tokenizer.convert_tokens_to_ids(stop), *heart])
+    scripted(monkeypatch, tiny_model, [*heart, tiny_model.processor.tokenizer.convert_tokens_to_ids(stop), *heart])
     generation = tiny_model.generate(PROMPT, Options(max_tokens=40))
     assert (generation.text, generation.finish_reason, list(generation.token_ids)) == ("heart", "stop", heart)
 
 
 def test_characters_that_span_tokens_stay_whole(tiny_model, monkeypatch):
-    tokenizer = tiny_model._loaded.processor.tokenizer
+    tokenizer = tiny_model.processor.tokenizer
     text = "naïve 日本 🫀 ok"
     scripted(monkeypatch, tiny_model, [*tokenizer.encode(text, add_special_tokens=False), 1])
     pieces = [token.text for token in tiny_model.stream(PROMPT, Options(max_tokens=60))]
@@ -78,21 +78,21 @@ def test_characters_that_span_tokens_stay_whole(tiny_model, monkeypatch):
 
 
 def test_a_limit_inside_a_character_keeps_the_text_before_it(tiny_model, monkeypatch):
-    tokenizer = tiny_model._loaded.processor.tokenizer
+    tokenizer = tiny_model.processor.tokenizer
     ids = tokenizer.encode("heart 日", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, ids)
     assert tiny_model.generate(PROMPT, Options(max_tokens=len(ids) - 1)).text.startswith("heart ")
 
 
 def test_the_thought_is_kept_apart(tiny_model, monkeypatch):
-    encode = tiny_model._loaded.processor.tokenizer.encode
+    encode = tiny_model.processor.tokenizer.encode
     scripted(monkeypatch, tiny_model, [*encode("<unused94>thought\nclear<unused95>normal", add_special_tokens=False), 1])
     generation = tiny_model.generate(PROMPT, Options(max_tokens=60))
     assert (generation.thought, generation.text) == ("clear", "normal")
 
 
 def test_a_thought_that_never_ends_leaves_no_answer(tiny_model, monkeypatch):
-    ids = tiny_model._loaded.processor.tokenizer.encode("<unused94>thought\nclear", add_special_tokens=False)
+    ids = tiny_model.processor.tokenizer.encode("<unused94>thought\nclear", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, ids)
     generation = tiny_model.generate(PROMPT, Options(max_tokens=len(ids)))
     assert (generation.thought, generation.text, generation.finish_reason) == ("clear", "", "length")
@@ -119,7 +119,7 @@ def test_sampling_restricted_to_one_token_is_greedy(tiny_model, restriction):
 
 
 def test_top_k_samples_only_the_likeliest(tiny_model):
-    first = next(iter(tiny_model._results(PROMPT, tiny_model._loaded.start(tiny_model.tokenize(PROMPT), Options(max_tokens=1)))))
+    first = next(iter(tiny_model._results(PROMPT, tiny_model.start(tiny_model.tokenize(PROMPT), Options(max_tokens=1)))))
     likeliest = set(np.argsort(np.array(first.logprobs))[-3:].tolist())
     drawn = {tiny_model.generate(PROMPT, Options(max_tokens=1, temperature=5.0, top_k=3, seed=seed)).token_ids[0] for seed in range(25)}
     assert drawn == likeliest
@@ -166,7 +166,7 @@ def test_encode_image_is_repeatable_and_depends_on_the_picture(tiny_model):
 def test_a_quantised_checkpoint_sees_the_same_picture(tiny_folder, tiny_model):
     model = MedGemma.load(str(tiny_folder))
     nn.quantize(
-        model._loaded.model,
+        model.model,
         group_size=32,
         bits=8,
         class_predicate=lambda _, module: hasattr(module, "to_quantized") and module.weight.shape[-1] % 32 == 0,
@@ -178,7 +178,7 @@ def test_a_quantised_checkpoint_sees_the_same_picture(tiny_folder, tiny_model):
 
 def test_numbers_that_are_not_finite_are_an_error(tiny_folder):
     model = MedGemma.load(str(tiny_folder))
-    model._loaded.model.language_model.model.norm.weight = mx.full((48,), math.nan)
+    model.model.language_model.model.norm.weight = mx.full((48,), math.nan)
     with pytest.raises(GenerationError, match="finite"):
         model.generate(PROMPT, Options(max_tokens=2))
 
@@ -202,7 +202,7 @@ def test_mlx_keeps_little_freed_memory_once_a_model_is_loaded(tiny_folder, befor
 
 
 def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeypatch):
-    phrase = tiny_model._loaded.processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
+    phrase = tiny_model.processor.tokenizer.encode("the lungs are clear ", add_special_tokens=False)
     scripted(monkeypatch, tiny_model, phrase * 20)
     generation = tiny_model.generate(PROMPT, Options(max_tokens=len(phrase) * 20))
     assert generation.finish_reason == "repetition"
@@ -211,18 +211,18 @@ def test_a_loop_ends_the_generation_and_is_the_finish_reason(tiny_model, monkeyp
 
 def test_a_recent_picture_is_not_encoded_again(tiny_model, monkeypatch):
     first = tiny_model.encode_image(picture(77))
-    monkeypatch.setattr(loaded, "image_features", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(gemma3, "image_features", lambda *_: pytest.fail("looked again"))
     assert mx.array_equal(tiny_model.encode_image(picture(77).copy()), first)
 
 
 def test_only_the_last_pictures_are_kept(tiny_model):
     for seed in range(20):
         tiny_model.encode_image(picture(seed))
-    assert len(tiny_model._loaded._embeddings) == 16
+    assert len(tiny_model._embeddings) == 16
 
 
 def test_a_token_that_has_no_text_is_an_error_in_one_line(tiny_model, monkeypatch):
-    scripted(monkeypatch, tiny_model, [tiny_model._loaded.model.config.text_config.vocab_size - 1])
+    scripted(monkeypatch, tiny_model, [tiny_model.model.config.text_config.vocab_size - 1])
     with pytest.raises(GenerationError, match="tokenizer does not have"):
         tiny_model.generate(PROMPT, Options(max_tokens=4))
 

@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory):
 def assert_agrees(model, prompt, wanted, noise=FLOAT32_NOISE):
     assert model.tokenize(prompt) == wanted["prompt"]
     tokens = [token for token in model.stream(prompt, Options(max_tokens=STEPS)) if token.id is not None]
-    stop = set(model._loaded.processor.tokenizer.stopping_criteria.eos_token_ids)
+    stop = set(model.processor.tokenizer.stopping_criteria.eos_token_ids)
     ids = wanted["ids"][:-1] if wanted["ids"][-1] in stop else wanted["ids"]
     assert [token.id for token in tokens] == ids
     gap = np.abs(np.array([token.logprob for token in tokens]) - wanted["logprobs"][: len(ids)])

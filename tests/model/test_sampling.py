@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medgemma_app import Options
-from medgemma_app.model.decoding import Sampler, normalise
+from medgemma_app.model.loaded import Sampler, normalise
 
 VOCABULARY = 262_208
 
@@ -56,10 +56,10 @@ def test_one_prompt_and_a_batch_report_the_corrected_values(tiny_model, monkeypa
     def shift(logprobs):
         logprobs -= 1.0
 
-    monkeypatch.setattr("medgemma_app.model.decoding.normalise", shift)
+    monkeypatch.setattr("medgemma_app.model.loaded.normalise", shift)
     assert [token.logprob + 1 for token in tiny_model.stream(prompt, chosen) if token.id] == pytest.approx(as_it_is, abs=1e-5)
     shown = []
-    take = tiny_model._loaded.start
-    monkeypatch.setattr(tiny_model._loaded, "start", lambda *given: shown.append(take(*given)) or shown[-1])
+    take = tiny_model.start
+    monkeypatch.setattr(tiny_model, "start", lambda *given: shown.append(take(*given)) or shown[-1])
     list(tiny_model.generate_many([prompt], chosen))
     assert [token.logprob + 1 for token in shown[0].tokens if token.id] == pytest.approx(as_it_is, abs=1e-5)

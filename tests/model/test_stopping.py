@@ -9,7 +9,7 @@ from tiny import picture, scripted
 
 from medgemma_app import GenerationCancelled, GenerationError, Options, Prompt
 from medgemma_app.model import gemma3
-from medgemma_app.model.decoding import Decoding
+from medgemma_app.model.answer import Decoding
 from medgemma_app.model.loaded import LoadedModel
 
 PROMPT = Prompt((picture(1), "The lungs are clear? "))
@@ -67,11 +67,11 @@ def test_stopping_from_outside_keeps_what_there_was(tiny_model, error):
     assert stopped.__cause__ is error
     assert partial.finish_reason == "cancelled"
     assert list(partial.token_ids) == [token.id for token in seen]
-    assert partial.text == tiny_model._loaded.processor.tokenizer.decode(partial.token_ids)
+    assert partial.text == tiny_model.processor.tokenizer.decode(partial.token_ids)
 
 
 def test_no_word_is_held_back_when_stopped(tiny_model, monkeypatch):
-    tokenizer = tiny_model._loaded.processor.tokenizer
+    tokenizer = tiny_model.processor.tokenizer
     scripted(monkeypatch, tiny_model, tokenizer.encode("The heart is normal", add_special_tokens=False))
     stopped, seen = stop_at(4, tiny_model, KeyboardInterrupt())
     assert stopped.partial.text == tokenizer.decode([token.id for token in seen]) == "".join(token.text for token in seen)
@@ -80,7 +80,7 @@ def test_no_word_is_held_back_when_stopped(tiny_model, monkeypatch):
 @pytest.mark.parametrize("text", ["肺野に異常なし。心拡大なし。", "صدر سليم", "é“”", "b" * 20])
 def test_text_comes_with_the_token_that_ends_each_character(demo, text):
     """Also without spaces, and where a character takes several tokens of one byte each."""
-    processor = demo._loaded.processor
+    processor = demo.processor
     decoding = Decoding(processor, [2], Options())
     pieces = [decoding.decode(id, -0.1).text for id in processor.tokenizer.encode(text, add_special_tokens=False)]
     assert [piece for piece in pieces if piece] == list(text)
@@ -88,7 +88,7 @@ def test_text_comes_with_the_token_that_ends_each_character(demo, text):
 
 
 def test_a_loop_without_spaces_is_seen(demo):
-    processor = demo._loaded.processor
+    processor = demo.processor
     decoding = Decoding(processor, [2], Options())
     assert not any(decoding.decode(id, -0.1) and decoding.looping for id in processor.tokenizer.encode("b" * 290, add_special_tokens=False))
     assert any(decoding.decode(id, -0.1) and decoding.looping for id in processor.tokenizer.encode("b" * 40, add_special_tokens=False))

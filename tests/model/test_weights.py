@@ -86,7 +86,7 @@ def test_a_sharded_checkpoint_is_put_together(tiny_folder, tiny_model, tmp_path)
 
 def test_float16_weights_are_computed_in_bfloat16(tiny_folder, tmp_path):
     model = MedGemma.load(saved_as(tiny_folder, tmp_path / "half", str, cast=np.float16))
-    assert model._loaded.model.language_model.model.norm.weight.dtype == mx.bfloat16
+    assert model.model.language_model.model.norm.weight.dtype == mx.bfloat16
     assert len(model.generate(LOOK, SHORT).token_ids) == 4
 
 
@@ -137,7 +137,7 @@ def test_a_text_only_checkpoint_says_that_it_cannot_see(text_only, call):
 
 def quantised(folder, target, *, keep_head, config, predicate=lambda *_: True):
     """As MLX conversions are: a quantised embedding, with the output layer apart (mlx-vlm) or left to the embedding (mlx-lm)."""
-    model = MedGemma.load(str(folder), align=False)._loaded.model
+    model = MedGemma.load(str(folder), align=False).model
 
     def chosen(path, module):
         return hasattr(module, "to_quantized") and module.weight.shape[-1] % 32 == 0 and predicate(path, module)
@@ -176,7 +176,7 @@ def affine(bits):
 @pytest.mark.parametrize("keep_head", [True, False], ids=["with output layer", "tied"])
 def test_a_quantised_checkpoint_is_what_was_quantised(wide, tmp_path, config, predicate, keep_head):
     made, model = quantised(wide, tmp_path / "quantised", keep_head=keep_head, config=config, predicate=predicate)
-    loaded = model._loaded.model
+    loaded = model.model
     assert loaded.language_model.lm_head.weight is loaded.language_model.model.embed_tokens.weight, "a second copy takes memory"
     assert all(mx.array_equal(value, dict(tree_flatten(made.parameters()))[name]) for name, value in tree_flatten(loaded.parameters()))
     assert len(model.generate(LOOK, SHORT).token_ids) == 4
@@ -187,7 +187,7 @@ def test_a_quantised_output_layer_of_its_own_is_kept(wide, tmp_path):
     file = tmp_path / "quantised" / "model.safetensors"
     own = mx.zeros_like((weights := mx.load(str(file)))["language_model.lm_head.weight"])
     mx.save_safetensors(str(file), weights | {"language_model.lm_head.weight": own}, metadata={"format": "mlx"})
-    language = MedGemma.load(str(file.parent))._loaded.model.language_model
+    language = MedGemma.load(str(file.parent)).model.language_model
     assert mx.array_equal(language.lm_head.weight, own)
     assert not mx.array_equal(language.model.embed_tokens.weight, own)
 
@@ -260,12 +260,12 @@ def test_an_adapter_of_mlx_vlm_is_loaded_by_mlx_vlm(tiny_folder, tiny_model, tmp
     from mlx_vlm.trainer.peft.utils import get_peft_model, save_adapter
 
     trained = MedGemma.load(str(tiny_folder))
-    get_peft_model(trained._loaded.model, ["q_proj"], rank=2, alpha=8, verbose=False)
-    for layer in trained._loaded.model.language_model.layers:
+    get_peft_model(trained.model, ["q_proj"], rank=2, alpha=8, verbose=False)
+    for layer in trained.model.language_model.layers:
         layer.self_attn.q_proj.lora_b = mx.full(layer.self_attn.q_proj.lora_b.shape, 0.3)
-    trained._loaded.model.eval()
+    trained.model.eval()
     (tmp_path / "adapter").mkdir()
-    save_adapter(trained._loaded.model, tmp_path / "adapter" / "adapters.safetensors")
+    save_adapter(trained.model, tmp_path / "adapter" / "adapters.safetensors")
     again = MedGemma.load(str(tiny_folder), adapter=tmp_path / "adapter")
     first, same, base = (next(model.stream(LOOK, SHORT)).logprob for model in (trained, again, tiny_model))
     assert first == pytest.approx(same, abs=1e-5)

@@ -65,7 +65,7 @@ CONTROL = ["<end_of_turn>\n<start_of_turn>model", "<start_of_image>", "<bos>", "
 @given(st.lists(st.sampled_from([*CONTROL, "<", ">", "<start_of_", "turn>", "5 mg", "[", "bos>"]), max_size=6))
 def test_what_a_note_says_never_becomes_a_control_token_on_the_server(tiny_model, words):
     """Sent as text and tokenised whole, by the template and tokenizer of a Gemma."""
-    tokenizer = tiny_model._loaded.processor.tokenizer
+    tokenizer = tiny_model.processor.tokenizer
     sent = messages(Prompt(("".join(words),)))
     rendered = tokenizer.apply_chat_template(sent, add_generation_prompt=True, tokenize=False)
     ids = tokenizer.encode(rendered, add_special_tokens=False)
@@ -75,9 +75,9 @@ def test_what_a_note_says_never_becomes_a_control_token_on_the_server(tiny_model
 
 
 def test_inert_text_reads_the_same_and_other_text_is_unchanged(tiny_model):
-    assert len(CONTROL) <= len(control_strings(tiny_model._loaded.processor.tokenizer))
+    assert len(CONTROL) <= len(control_strings(tiny_model.processor.tokenizer))
     assert inert("dose <5 mg> [sic] <end_of_turnip>") == "dose <5 mg> [sic] <end_of_turnip>"
-    for string in control_strings(tiny_model._loaded.processor.tokenizer):
+    for string in control_strings(tiny_model.processor.tokenizer):
         assert inert(string) != string
         assert inert(string).replace("\u2060", "") == string
 

@@ -18,6 +18,7 @@ from serving import PATIENCE, chat, encoded, running, until
 from tiny import picture
 
 from medgemma_app import GenerationError, OptionError, Options, Prompt
+from medgemma_app.model.answer import Decoding
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
 from medgemma_app.serve.engine import Engine
@@ -57,8 +58,8 @@ SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "
 
 def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_folder):
     """No other thread runs while it is prepared, so that every client would wait."""
-    loaded, _ = LoadedModel.load(str(tiny_folder), revision=None, align=True, progress=False)
-    ServedModel(loaded, lambda *_: None, id="x", revision=None)
+    loaded = LoadedModel.load(str(tiny_folder))
+    ServedModel(loaded, lambda *_: None)
     assert "token_bytes" in vars(loaded)
 
 
@@ -240,7 +241,7 @@ LEAVING = [("/v1/findings", True), ("/v1/findings", False), ("/v1/chat/completio
 @pytest.mark.parametrize(("path", "stream"), LEAVING)
 def test_the_engine_stops_within_two_tokens_of_the_client_leaving(client, monkeypatch, path, stream):
     engine, made = client.engine, []
-    take = engine_module.take
+    take = Decoding.take
 
     def slow(*how):
         """A token every 50 ms: long enough for the news that the client has gone."""
@@ -248,7 +249,7 @@ def test_the_engine_stops_within_two_tokens_of_the_client_leaving(client, monkey
         made.append(how)
         return take(*how)
 
-    monkeypatch.setattr(engine_module, "take", slow)
+    monkeypatch.setattr(Decoding, "take", slow)
     options = {"max_tokens": 500}
     body = (
         chat(picture(1, 64), "?", model=engine.served.id, **options)

@@ -136,7 +136,7 @@ def overhead() -> Results:
     ids, options = ours.tokenize(prompt), Options(max_tokens=TOKENS)
 
     def adapter() -> Iterator[Any]:
-        ours._loaded._embeddings.clear()
+        ours._embeddings.clear()
         return ours.stream(prompt, options)
 
     def bare() -> Iterator[Any]:
@@ -168,13 +168,13 @@ def compare_many(name: str, demo: MedGemma, prompts: list[Prompt], wanted: list[
     got: list[Any] = []
 
     def together() -> float:
-        demo._loaded._embeddings.clear()
+        demo._embeddings.clear()
         start = time.perf_counter()
         got[:] = demo.generate_many(prompts, batch_size=size)
         return len(prompts) / (time.perf_counter() - start) * 60
 
     def alone() -> float:
-        demo._loaded._embeddings.clear()
+        demo._embeddings.clear()
         return len(prompts) / seconds(lambda: [demo.generate(prompt) for prompt in prompts]) * 60
 
     row = compare(name, together, alone, 3)
@@ -189,13 +189,13 @@ def repeated() -> Results:
     first, second = (Prompt((image, text)) for text in ("Describe this X-ray.", "Is the heart large?"))
 
     def asked(*, known: bool) -> float:
-        demo._loaded._embeddings.clear()
+        demo._embeddings.clear()
         if known:
             demo.encode_image(image)
         return timed_tokens(demo.stream(second, Options(max_tokens=2)))[0]
 
     row = compare("second question", lambda: asked(known=True), lambda: asked(known=False), 15)
-    demo._loaded._embeddings.clear()
+    demo._embeddings.clear()
     cold = list(demo.stream(second))
     demo.generate(first)
     row["same"] = list(demo.stream(second)) == cold  # log-probabilities included
@@ -203,7 +203,7 @@ def repeated() -> Results:
     picture = demo.tokenize(findings_prompt(image)[0])
     notes, others = (demo.tokenize(soap_prompt(read_notes(write_notes(seed)[0]).text)[0]) for seed in (1, 2))
     begin = {
-        "findings": (picture.index(demo._loaded.model.config.image_token_index), len(picture)),
+        "findings": (picture.index(demo.model.config.image_token_index), len(picture)),
         "SOAP": (shared(notes, others), len(notes)),
     }
     for kind, (common, whole) in begin.items():

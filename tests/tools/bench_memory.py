@@ -88,7 +88,7 @@ def steady() -> Results:
     demo, prompt = MedGemma.load("demo"), findings_prompt(draw_phantom(3)[0])[0]
     held = {}
     for number in range(1, 501):
-        demo._loaded._embeddings.clear()
+        demo._embeddings.clear()
         demo.generate(prompt, Options(max_tokens=4))
         if number in (10, 500):
             held[str(number)] = (mx.get_active_memory() + mx.get_cache_memory()) / 2**20

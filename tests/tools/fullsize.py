@@ -1,7 +1,8 @@
 """Memory and seconds of a report at the exact size of MedGemma 1.5 4B, with random weights (``make fullsize``).
 
     python tests/tools/fullsize.py FOLDER                  one picture, the whole model
-    python tests/tools/fullsize.py FOLDER SLICES LAYERS    a CT series; both parts of the model are cut to LAYERS layers, 1 to 6
+    python tests/tools/fullsize.py FOLDER SLICES           a CT series of so many slices
+    python tests/tools/fullsize.py FOLDER SLICES LAYERS    likewise, with both parts of the model cut to LAYERS layers, 1 to 6
 
 FOLDER keeps the checkpoint (3.4 GB). It is laid out as MLX conversions are: text in 4 bits, vision tower in bfloat16, the embedding
 twice. A CPU needs hours for products in these formats. There, this script multiplies many rows in float32, a block at a time, while
@@ -43,7 +44,9 @@ GB = 1e9
 
 
 def build(folder: Path) -> None:
-    """Writes the checkpoint: random weights, and zeros for the tokens that the demo's tokenizer lacks."""
+    """Writes the checkpoint: random weights, with zeros for tokens that the demo lacks. FOLDER appears only once it is whole."""
+    final, folder = folder, folder.with_suffix(".part")
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(CHECKPOINT, folder)
     config, processor = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "processor_config"))
     text = config["text_config"] | TEXT | LAYERS | {"query_pre_attn_scalar": 256, "max_position_embeddings": 131_072}
@@ -61,6 +64,7 @@ def build(folder: Path) -> None:
         part[DEMO_TOKENS:] = 0
     model.language_model.lm_head.update(embedding.parameters())
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), metadata={"format": "mlx"})
+    folder.rename(final)
 
 
 def cut(model: Any, layers: int) -> None:
@@ -124,8 +128,9 @@ def report(part: str, start: float, weights: int) -> None:
 
 def main() -> None:
     """Builds the checkpoint if it is missing, and writes one report with it."""
-    folder, *series = sys.argv[1:]
-    slices, layers = map(int, series or (1, 0))
+    folder, *numbers = sys.argv[1:]
+    slices = int(numbers[0]) if numbers else 0
+    layers = int(numbers[1]) if len(numbers) > 1 else 0
     if not Path(folder).is_dir():
         builder = get_context("spawn").Process(target=build, args=(Path(folder),))  # a process of its own, so that it does not count
         builder.start()
@@ -136,13 +141,13 @@ def main() -> None:
     model = MedGemma.load(folder)
     report("load", start, 0)
     if layers:
-        cut(model._loaded.model, layers)
+        cut(model.model, layers)
     weights = mx.get_active_memory()
     print(f"{weights / GB:.3f} GB of weights")
     watch(LoadedModel, "picture_inputs", weights)
     watch(gemma3.AlignedLanguageModel, "__call__", weights)
     with TemporaryDirectory() as scratch:
-        made = findings(model, a_ct(Path(scratch), slices) if layers else draw_phantom(3)[0], options=Options(max_tokens=4))
+        made = findings(model, a_ct(Path(scratch), slices) if slices else draw_phantom(3)[0], options=Options(max_tokens=4))
     print(f"{made.generation.prompt_tokens} prompt tokens, {len(made.generation.token_ids)} generated")
 
 
