@@ -15,7 +15,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.demographics import SEXES, Demographics, Record, iso_day, labelled_demographics, refuse_other_patients
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
-from medgemma_app.inputs.json_notes import rank_of, text_is_clinical
+from medgemma_app.inputs.json_notes import rank_of, text_says_something
 from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, STOPPED, Line, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient, one_patient
 
@@ -68,7 +68,7 @@ def _read_bytes(raw: bytes, kind: str) -> Record | None:
 
 def _as_record(text: str) -> Record:
     one_patient(text, "the attachment", None)
-    return Record([Line(text)], "text", text_is_clinical(text), patients=[labelled_demographics(text)])
+    return Record([Line(text)], "text", text_says_something(text), patients=[labelled_demographics(text)])
 
 
 def is_cda(text: str) -> bool:
@@ -93,7 +93,7 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
         lines += body.lines if body else ()
         narrative.left_out.update(body.left_out if body else ["body that is not text"])
     refuse_other_patients(lines, [about], name)
-    is_clinical = text_is_clinical("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
+    is_clinical = text_says_something("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Record([*_head(root, about), *lines], "C-CDA", is_clinical, with_counts(narrative.left_out), patients=[about])
 
 

@@ -18,7 +18,7 @@ from medgemma_app.inputs.demographics import (
     several_births_or_sexes,
 )
 from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
-from medgemma_app.inputs.json_notes import text_is_clinical
+from medgemma_app.inputs.json_notes import text_says_something
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
 
@@ -108,7 +108,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
     for line in (entry.line for entry in entries):  # what several messages say stands once, where it was first said
         lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
     left_out["messages of other patients"] += len(read) - len(chosen)
-    is_clinical = text_is_clinical("\n".join(entry.said for entry in entries))
+    is_clinical = text_says_something("\n".join(entry.said for entry in entries))
     patients = list(dict.fromkeys(part.patient for part in chosen))
     refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients[:MOST_COMPARED], name)
     return Record(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)

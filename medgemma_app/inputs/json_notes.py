@@ -1,11 +1,11 @@
-"""Plain JSON -> the lines of notes: keys become labels, and values stay as written. Also whether notes say anything clinical."""
+"""Plain JSON -> the lines of notes: keys become labels, and values stay as written. Also whether there is anything to write a note from."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import (
     FLAGS,
-    UNSPACED,
     Line,
     Reading,
     count_words,
@@ -28,7 +27,6 @@ from medgemma_app.inputs.lines import (
 from medgemma_app.inputs.patients import day_of
 
 DEEPEST = 100
-FEWEST_WORDS = 5  # a text of fewer has to name something clinical
 _SMALL = 40  # words of a line that is kept whatever its rank: it takes no room worth speaking of
 _TOO_DEEP = "is nested too deeply; give a flat JSON object"
 # What may be left out of notes that are too long, last things first.
@@ -36,10 +34,10 @@ _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
 _IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
-_WORD = re.compile(rf"[{UNSPACED}]|[^\W_]*[^\W\d_][^\W_]*")  # with a letter in it: numbers alone do not make a note
-_NOTHING = re.compile(r"\W*(n\s*/?\s*a|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*", re.IGNORECASE)
-_SETTING = re.compile(r"\s*(?:\[[^\]]*\]|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
-_NUMBER = re.compile(r"\s*[+-]?(?:[\d._]+(?:e[+-]?\d+)?|nan|inf(?:inity)?)\s*", re.IGNORECASE)
+# The beginning of a word, and neither a unit ("5mg") nor the path of a file.
+_WORD = re.compile(r"""(?<![^\s("'«\u2018-\u201f*#>|:,;-])[^\W\d_]""")
+_NOTHING = re.compile(r"\W*+(n\s*/?\s*a|nan|none|null|nil|unknown|tbd|not (documented|recorded|applicable|available))?\W*+", re.IGNORECASE)
+_SETTING = re.compile(r"\s*(?:(?P<heading>\[[^\]]*\])|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
 _STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
 _DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
 _ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
@@ -85,7 +83,7 @@ def read_json_notes(value: Any, name: str) -> Reading:
     doubts: set[str] = set()
     lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value, doubts))], doubts)
     kind = "dialogue" if is_turns(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
-    return Reading(lines, kind, says_something_clinical(value), warnings=sorted(doubts))
+    return Reading(lines, kind, says_something(value), warnings=sorted(doubts))
 
 
 def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
@@ -254,47 +252,36 @@ def _inline(value: Any, *, nested: bool = False) -> str:
     return f"({'; '.join(parts)})" if nested and parts else "; ".join(parts)
 
 
-def says_something_clinical(value: Any) -> bool:
-    """True where a note could be written from the values; labels, names, dates and bare numbers are not enough.
+def says_something(value: Any, key: str = "") -> bool:
+    """False for what no note can be written from: nothing at all, bare numbers and dates, and who was seen, when and by whom.
 
-    Five words are enough, or one clinical word, or any value under a key such as "vitals".
+    It does not judge whether words are clinical: a real note that is refused does harm, a shopping list that is read does none.
     """
-    texts = [said for said, _ in _values(value)]
-    named = any(clinical and not _NOTHING.fullmatch(said) for said, clinical in _values(value))
-    number = sum(len(_WORD.findall(said)) for said in texts)
-    return named or number >= FEWEST_WORDS or bool(_illness().search("\n".join(texts).lower()))
+    if isinstance(value, list):
+        return any(says_something(inner, key) for inner in value)
+    if not isinstance(value, Mapping):
+        is_word = bool(key) or (isinstance(value, str) and _WORD.search(value) is not None)
+        return is_word and not _NOTHING.fullmatch(str(value))
+    speaker = (_turn_keys(value) or ("",))[0]
+    return any(
+        says_something(inner, key_words(below)) for below, inner in value.items() if below != speaker and not _is_about(value, key, below)
+    )
 
 
-def text_is_clinical(text: str) -> bool:
+def _is_about(value: Mapping[str, Any], key: str, below: str) -> bool:
+    """True for a key of who was seen or when; a name is a person's where it stands beside no value and not under a key such as "drug"."""
+    name = key_words(below)
+    return name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS and "value" not in value)
+
+
+def text_says_something(text: str) -> bool:
     """The same for text, of which empty headings ("Plan:") do not count, and neither do the settings of a program."""
-    return not is_settings(text) and says_something_clinical(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
+    return not is_settings(text) and says_something(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
 
 
 def is_settings(text: str) -> bool:
-    """True for the settings of a program: lines of ``key = value`` under ``[headings]``, none of which has a clinical key."""
+    """True for the settings of a program: lines of ``key = value`` with ``[headings]`` or names such as API_KEY, and no clinical key."""
     found = [_SETTING.fullmatch(line) for line in text.splitlines() if line.strip()]
     keys = {key_words(line["key"]) for line in found if line and line["key"]}
-    return all(found) and bool(keys) and not keys & clinical_keys()
-
-
-@cache
-def _illness() -> re.Pattern[str]:
-    words = [word.replace("$", r"\b").replace("#", r"\b\W{0,3}\d") for word in list_lines("clinical_words")]
-    starts, ends = [word for word in words if word[0] != "-"], [word[1:] for word in words if word[0] == "-"]
-    return re.compile(rf"\b(?:{'|'.join(starts)})|(?:{'|'.join(ends)})\b")
-
-
-def _values(value: Any, key: str = "", clinical: bool = False) -> Iterator[tuple[str, bool]]:
-    """The values a note could be written from, and whether a key above them is a clinical one."""
-    if isinstance(value, Mapping):
-        speaker = _turn_keys(value)
-        for below, inner in value.items():
-            name = key_words(below)
-            somebody = name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS and "value" not in value)
-            if not somebody and not (speaker and below == speaker[0]):
-                yield from _values(inner, name, clinical or name in clinical_keys())
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _values(inner, key, clinical)
-    elif isinstance(value, str) and (clinical or not _NUMBER.fullmatch(value)):
-        yield value, clinical
+    is_program = any(line and (line["heading"] or re.search(r"[_.]", line["key"] or "")) for line in found)
+    return all(found) and bool(keys) and is_program and not keys & clinical_keys()

@@ -23,7 +23,7 @@ from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_is_clinical
+from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_says_something
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
 from medgemma_app.inputs.patient_labels import table_rows
 from medgemma_app.inputs.patients import one_patient
@@ -270,11 +270,13 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
     ):
         raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
+    if re.match(r"\s*(-----BEGIN |[!-~]{40,}\s*\Z)", text):
+        raise InputError(f"{name} holds a key or a token, not notes; give the notes of a visit")
     text, has_unseen = without_unseen(text)
     one_patient(text, name, patient)
     text = without_times(text)
     lines, warnings = visits_of(text)
-    return Reading(lines, kind, text_is_clinical(text), [STRUCK] * has_unseen, warnings)
+    return Reading(lines, kind, text_says_something(text), [STRUCK] * has_unseen, warnings)
 
 
 def _refuse_text(source: str | Path) -> None:

@@ -148,18 +148,29 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
         "T 39.5",
         "K: 5.1 Na: 140",
         [{"date": "2024-01-02", "name": "Blood Pressure", "value": "120/80"}],
+        "Thoraxschmerz",
+        "Кашель.",
+        "咳嗽",
+        {"Puls": 72},
+        {"diabetes": True},
+        b"RR = 120/80\nPuls = 72\n",
+        "buy milk and call the plumber tomorrow",  # what words mean is not judged
     ],
     ids=str,
 )
-def test_short_notes_are_notes_if_they_say_something_clinical(tmp_path: Path, content: Any) -> None:
+def test_whatever_says_something_is_notes_in_any_language(tmp_path: Path, content: Any) -> None:
     assert load_notes(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"text": "see attached file"}, "nothing clinical"),
-        ({"text": "page 3 k"}, "nothing clinical"),
+        ({"access_token": "eyJhbGciOiJIUzI1NiJ9", "token_type": "Bearer", "expires_in": 3600}, "nothing clinical"),
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "holds a key or a token, not notes"),
+        (b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0In0\n", "holds a key or a token, not notes"),
+        (b"API_KEY=abc\nDB_HOST=example.org or another host\n", "nothing clinical"),
+        (b"/etc/passwd", "nothing clinical"),
+        (b"38.5\xc2\xb0C 5mg 120/80 06.05.2024 12.300/\xc2\xb5l", "nothing clinical"),
         (b"[server]\nhost = example.org\n; and others\nretries = 5 times or more\n", "nothing clinical"),
         ({"chief_complaint": "N/A", "plan": "none", "vitals": {}}, "nothing clinical"),
         (b"Chief complaint:\nHistory of present illness:\nMedications and allergies:\nPlan:\n", "nothing clinical"),
