@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from PIL import Image
 from scripted_model import ScriptedModel
 
 from medgemma_app import InputError, LocateReport, OptionError, Options, locate
-from medgemma_app.export.html import box_lines, draw_boxes
+from medgemma_app.export.html import draw_boxes
+from medgemma_app.export.record import box_lines
 from medgemma_app.inputs.images import Scan
 from medgemma_app.notices import BOX_NOTICE
 
@@ -189,7 +193,7 @@ def test_a_folder_and_an_empty_target_are_refused(scan, target, error):
         locate(ScriptedModel("x"), scan, target)
 
 
-def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_and_pdf(tmp_path):
+def test_the_boxes_are_drawn_on_the_picture_the_model_saw_also_in_html_and_pdf(tmp_path):
     model = ScriptedModel(answer([100, 200, 300, 400], label="<b>rib</b> \N{GREEK SMALL LETTER ALPHA}"))
     report = locate(model, drawn(100, 100, 1, 1, 9, 9), "rib")
     image = report.draw()
@@ -197,7 +201,8 @@ def test_the_boxes_are_drawn_on_the_picture_the_model_saw_and_over_it_in_html_an
     assert image.getpixel((20, 20)) == (255, 212, 0) != image.getpixel((60, 60)) == report.images[0][1].getpixel((60, 60))
     report.save(tmp_path / "boxes.html")
     page = (tmp_path / "boxes.html").read_text()
-    assert '<rect x="200" y="100" width="200" height="200"/>' in page
+    shown = Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])))
+    assert shown.getpixel((20, 20)) == (255, 212, 0) != shown.getpixel((60, 60))
     report.save(tmp_path / "boxes.txt")
     for shown in (page, (tmp_path / "boxes.txt").read_text()):
         assert "x 20 to 40, y 10 to 30 pixels" in shown and BOX_NOTICE in shown

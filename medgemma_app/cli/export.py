@@ -35,7 +35,8 @@ def export_record(
     force: bool,
 ) -> None:
     """Writes the report in the file ``record``, or all of them where ``to`` is a .csv file. Raises InputError, OptionError, OutputError."""
-    from medgemma_app.export import check_applies, check_record, damage_told, ending_of, render, table, write_whole
+    from medgemma_app.export import check_applies, ending_of, render, table, write_whole
+    from medgemma_app.export.record import check_record, damage_as_input_error
 
     ending = ending_of(to)
     check_output(to, "--to", [record, *scans, *filter(None, [notes])], force=force)
@@ -47,7 +48,7 @@ def export_record(
         write_whole(to, table(chosen).encode(errors="replace"))
     elif ending in SHOWN_IN:
         check_record(chosen[0])
-        with damage_told():
+        with damage_as_input_error():
             images, source = pictures_of(chosen[0], scans) if scans else (), notes and notes_of(chosen[0], notes, patient)
         write_whole(to, render(chosen[0], ending, images=images, source=source, subject=subject, study=study))
     else:
@@ -55,7 +56,7 @@ def export_record(
             from medgemma_app.export.dicom import check_source
 
             check_record(chosen[0])
-            with damage_told():
+            with damage_as_input_error():
                 check_source(chosen[0], scans or None, "--scan")
         write_whole(to, render(chosen[0], ending, scan=scans or None, subject=subject, study=study))
 

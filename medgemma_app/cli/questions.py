@@ -134,7 +134,7 @@ def locate(
 
 def say_boxes(report: LocateReport) -> None:
     """Says on standard error where the boxes are in the file, and what they may be used for."""
-    from medgemma_app.export.html import box_lines
+    from medgemma_app.export.record import box_lines
 
     for line in box_lines(report.to_dict()).splitlines():
         say(line)

@@ -13,12 +13,12 @@ import re
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import InputError, OptionError, OutputError
+from medgemma_app.errors import OptionError, OutputError
+from medgemma_app.export.record import box_lines, check_record, damage_as_input_error, ordered, summary
 from medgemma_app.notices import NOTICE, printable, printable_value
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def render(
     """The content of the file; see ``save``."""
     check_applies(ending, scan=scan, subject=subject, study=study)
     check_record(record)
-    with damage_told():
+    with damage_as_input_error():
         record, source = printable_value(record), source and printable(source)
         if ending == ".html":
             from medgemma_app.export import html
@@ -114,11 +114,11 @@ def render(
         if ending == ".pdf":
             from medgemma_app.export import pdf
 
-            return pdf.render(record, images=images, source=source)
+            return pdf.document(record, images=images, source=source)
         if ending == ".fhir.json":
             from medgemma_app.export import fhir
 
-            return fhir.render(record, subject=subject, study=study)
+            return _json(fhir.bundle(record, subject=subject, study=study))
         if ending in (".dcm", ".sr.dcm"):
             from medgemma_app.export import dicom
 
@@ -129,63 +129,21 @@ def render(
         if ending == ".csv":
             return table([record]).encode(errors="replace")
         if ending == ".json":
-            return json.dumps(record, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"
+            return _json(record)
         return plain(record).encode(errors="replace")
 
 
-def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
-    """Raises InputError unless ``record`` has a text, its kind, and what the checks found, as ``report.to_dict()`` has them.
-
-    ``name`` is what messages call it. What cannot be read must not be exported as a report in which the checks found nothing.
-    """
-    from medgemma_app.export.html import TITLES
-    from medgemma_app.export.marks import SEVERITIES
-
-    issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
-    if not isinstance(record.get("text"), str):
-        if "error" in record:
-            raise InputError(f"{name} is that of a study that failed, so it has no report to export")
-        if "report" in record and "issues" in record:
-            raise InputError(f"{name} was written by check --json, which keeps what the checks found and not the text; {advice}")
-        raise InputError(f"{name} is not that of a report: it has no text; {advice}")
-    if record.get("kind") not in tuple(TITLES):
-        raise InputError(f"{name} does not say what kind of report it is (kind); {advice}")
-    if not isinstance(issues, list) or not all(
-        isinstance(issue, Mapping)
-        and issue.get("severity") in SEVERITIES
-        and isinstance(issue.get("code"), str)
-        and isinstance(issue.get("message"), str)
-        for issue in issues
-    ):
-        raise InputError(f"{name} does not say what the checks found (issues), or not in the form of this program; {advice}")
-    ok = not any(issue["severity"] == "error" for issue in issues)
-    if record.get("valid", ok) is not ok:
-        raise InputError(f"{name} contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
-
-
-@contextmanager
-def damage_told() -> Iterator[None]:
-    """Turns the errors of code that reads a damaged record into an InputError."""
-    try:
-        yield
-    except OptionError:  # which is a ValueError
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
-        ) from error
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=2).encode(errors="replace") + b"\n"
 
 
 def plain(record: Mapping[str, Any]) -> str:
     """The text with the draft notice before it and the checks after it."""
-    from medgemma_app.export.html import box_lines, verdict
-    from medgemma_app.export.marks import ordered
-
     record = printable_value(record)
     issues = ordered(record)
     boxes = f"{box_lines(record)}\n\n" if record.get("kind") == "locate" else ""
     checks = "".join(f"{issue['severity']}: {issue['message']}\n" for issue in issues)
-    return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{verdict(issues)}\n{checks}"
+    return f"DRAFT. {NOTICE}\n\n{record['text']}\n\n{boxes}{summary(issues)}\n{checks}"
 
 
 _CHECKS = re.compile(r"(?:the text checks found nothing|\d+ (?:error|warning)).*\n(?:(?:error|warning|info): .*\n)*", re.IGNORECASE)
@@ -210,11 +168,9 @@ def study_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-@damage_told()
+@damage_as_input_error()
 def table(records: Iterable[Mapping[str, Any]]) -> str:
     """CSV with one line for each study. A cell that a spreadsheet would read as a formula gets a leading apostrophe. Raises InputError."""
-    from medgemma_app.export.marks import ordered
-
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)

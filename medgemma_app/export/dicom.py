@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, OutputError
 from medgemma_app.export import pdf
-from medgemma_app.export.html import verdict
-from medgemma_app.export.marks import created_at, ordered, sections_of
+from medgemma_app.export.record import created_at, ordered, sections_of, summary
 from medgemma_app.inputs.dicom import Damaged, guarded
 from medgemma_app.inputs.files import THE_FOLDER, by_digest, digests_in, looks_like_dicom, sha256_of, shown_name
 from medgemma_app.notices import BLIND_SPOT, NOTICE
@@ -45,7 +44,7 @@ def check_scan(scan: Scans, kind: str) -> None:
     first, *_ = scans = _listed(scan)
     if isinstance(first, bytes) or not Path(first).is_dir():
         _check_one_study(scans)
-    elif not any(map(_has_identifiers, _files_below(first))):
+    elif not any(_has_identifiers(path) for path in sorted(Path(first).rglob("*")) if path.is_file()):
         raise InputError(
             f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
         )
@@ -62,12 +61,10 @@ def check_source(record: Mapping[str, Any], scan: Scans | None, option: str = "s
     return scan
 
 
-def encapsulated_pdf(
-    record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = (), source: str | None = None
-) -> bytes:
+def encapsulated_pdf(record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = ()) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
     made = _begun(record, _headers(record, scan), ENCAPSULATED_PDF, "DOC")
-    document = pdf.render(record, images=images, source=source)
+    document = pdf.document(record, images=images)
     made.ConversionType = "WSD"
     made.BurnedInAnnotation = "YES"
     made.AcquisitionDateTime = made.ContentDate + made.ContentTime
@@ -185,10 +182,6 @@ def _sources(record: Mapping[str, Any], scans: Sequence[Scan]) -> list[Scan]:
     return [found[digest] for digest in wanted]
 
 
-def _files_below(folder: str | Path) -> list[Path]:
-    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
-
-
 def _check_kind(kind: str) -> None:
     if kind != "findings":
         raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
@@ -209,22 +202,21 @@ def _has_identifiers(path: Path) -> bool:
     return True
 
 
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
+def _dataset(**values: Any) -> Dataset:
     from pydicom import Dataset
 
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
-    return code
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    return _dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
 def _item(relation: str, kind: str, name: Dataset, **values: Any) -> Dataset:
-    from pydicom import Dataset
-
-    item = Dataset()
-    item.RelationshipType, item.ValueType, item.ConceptNameCodeSequence = relation, kind, [name]
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
-    return item
+    return _dataset(RelationshipType=relation, ValueType=kind, ConceptNameCodeSequence=[name], **values)
 
 
 def _observer(record: Mapping[str, Any]) -> list[Dataset]:
@@ -251,25 +243,18 @@ def _content(record: Mapping[str, Any]) -> list[Dataset]:
             _item("CONTAINS", "CONTAINER", _code(outer, "DCM", outer_name), ContinuityOfContent="SEPARATE", ContentSequence=[finding])
         )
     issues = ordered(record)
-    checks = [verdict(issues), *(f"{issue['severity']}: {issue['message']}" for issue in issues), BLIND_SPOT]
+    checks = [summary(issues), *(f"{issue['severity']}: {issue['message']}" for issue in issues), BLIND_SPOT]
     return [*items, _item("CONTAINS", "TEXT", comment, TextValue="Text checks: " + "\n".join(checks))]
 
 
 def _evidence(pictures: Sequence[Dataset]) -> Dataset:
     """References to the pictures that the report is about, in their series of one study (PS3.3 C.17.2.3)."""
-    from pydicom import Dataset
-
     groups: dict[str, list[Dataset]] = {}
     for picture in pictures:
-        instance = Dataset()
-        instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = picture.SOPClassUID, picture.SOPInstanceUID
+        instance = _dataset(ReferencedSOPClassUID=picture.SOPClassUID, ReferencedSOPInstanceUID=picture.SOPInstanceUID)
         groups.setdefault(picture.SeriesInstanceUID, []).append(instance)
-    study = Dataset()
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = pictures[0].StudyInstanceUID, []
-    for uid, instances in groups.items():
-        study.ReferencedSeriesSequence.append(series := Dataset())
-        series.SeriesInstanceUID, series.ReferencedSOPSequence = uid, instances
-    return study
+    series = [_dataset(SeriesInstanceUID=uid, ReferencedSOPSequence=instances) for uid, instances in groups.items()]
+    return _dataset(StudyInstanceUID=pictures[0].StudyInstanceUID, ReferencedSeriesSequence=series)
 
 
 def _written(made: Dataset) -> bytes:

@@ -6,7 +6,6 @@ neither patient nor study is named unless the caller gives a reference.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -15,8 +14,7 @@ from html import escape
 from typing import Any
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.export.html import TITLES, title_of, verdict
-from medgemma_app.export.marks import created_at, ordered
+from medgemma_app.export.record import TITLES, created_at, ordered, summary, title_of
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 LOINC, AGENTS = "http://loinc.org", "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
@@ -32,12 +30,8 @@ SECTIONS = {
 REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
 EXTENSION = "urn:medgemma-app:issue-"  # followed by the name of a field of Issue
 UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+EMPTY: tuple[Any, ...] = (None, "", [], {})
 SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of OperationOutcome.issue
-
-
-def render(record: Mapping[str, Any], *, subject: str | None = None, study: str | None = None) -> bytes:
-    """The Bundle as JSON. ``subject`` and ``study`` are references such as "Patient/123" and "ImagingStudy/123"."""
-    return json.dumps(bundle(record, subject=subject, study=study), ensure_ascii=False, indent=2).encode() + b"\n"
 
 
 def check_references(kind: str, subject: str | None, study: str | None) -> None:
@@ -60,22 +54,35 @@ def bundle(record: Mapping[str, Any], *, subject: str | None = None, study: str 
     """A Bundle of type collection (findings) or document (SOAP), whose resources refer to each other by urn:uuid."""
     check_kind(record.get("kind"))
     check_references(str(record.get("kind")), subject, study)
-    names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance")}
+    names = {name: f"urn:uuid:{uuid.uuid4()}" for name in ("report", "device", "outcome", "provenance", "bundle")}
     is_findings = record.get("kind") == "findings"
     report = {
         **(_diagnostic_report(record) if is_findings else _composition(record, names["device"])),
         "text": _narrative(title_of(record), str(record.get("text", ""))),
         "status": "preliminary",
         **_time("issued" if is_findings else "date", record),
-        **({"subject": {"reference": subject}} if subject else {}),
-        **({"imagingStudy": [{"reference": study}]} if study else {}),
+        "subject": {"reference": subject},
+        "imagingStudy": [{"reference": study}],
     }
     resources = {"report": report, "device": _device(record), "outcome": _outcome(record), "provenance": _provenance(record, names)}
-    kind = "collection" if is_findings else "document"
-    identifier = {"identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid.uuid4()}"}} if kind == "document" else {}
-    entries = [{"fullUrl": names[name], "resource": resource} for name, resource in resources.items()]
-    assembled = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"resourceType": "Bundle", "type": kind, "timestamp": assembled, **identifier, "entry": entries}
+    made: dict[str, Any] = _without_empty({
+        "resourceType": "Bundle",
+        "type": "collection" if is_findings else "document",
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "identifier": {} if is_findings else {"system": "urn:ietf:rfc:3986", "value": names["bundle"]},
+        "entry": [{"fullUrl": names[name], "resource": resource} for name, resource in resources.items()],
+    })  # fmt: skip
+    return made
+
+
+def _without_empty(value: Any) -> Any:
+    """``value`` without its empty parts, which FHIR does not allow."""
+    if isinstance(value, Mapping):
+        parts = {name: _without_empty(part) for name, part in value.items()}
+        return {name: part for name, part in parts.items() if part not in EMPTY}
+    if isinstance(value, list):
+        return [part for part in map(_without_empty, value) if part not in EMPTY]
+    return value
 
 
 def _time(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,57 +103,54 @@ def _narrative(title: str, text: str) -> dict[str, str]:
 
 
 def _diagnostic_report(record: Mapping[str, Any]) -> dict[str, Any]:
-    sections = record.get("sections") or {}
-    conclusion = {"conclusion": sections["impression"]} if sections.get("impression") else {}
-    return {"resourceType": "DiagnosticReport", "code": _code(REPORTS["findings"]), **conclusion}
+    conclusion = (record.get("sections") or {}).get("impression")
+    return {"resourceType": "DiagnosticReport", "code": _code(REPORTS["findings"]), "conclusion": conclusion}
 
 
 def _composition(record: Mapping[str, Any], device: str) -> dict[str, Any]:
-    sections = [
-        {"title": name.capitalize(), **_section_code(name), "text": _narrative(name.capitalize(), text)}
-        for name, text in (record.get("sections") or {}).items()
-        if text
-    ]
     title = title_of(record)
     return {
         "resourceType": "Composition",
         "type": _code(REPORTS["soap"]) if title == TITLES["soap"] else {"text": title},
         "author": [{"reference": device, "display": "medgemma-app"}],
         "title": f"{title} (draft, not verified)",
-        **({"section": sections} if sections else {}),  # R4 does not allow an empty list
+        "section": [
+            {
+                "title": name.capitalize(),
+                "code": _code(SECTIONS[name]) if name in SECTIONS else None,
+                "text": _narrative(name.capitalize(), text),
+            }
+            for name, text in (record.get("sections") or {}).items()
+            if text
+        ],
     }
-
-
-def _section_code(name: str) -> dict[str, Any]:
-    return {"code": _code(SECTIONS[name])} if name in SECTIONS else {}
 
 
 def _device(record: Mapping[str, Any]) -> dict[str, Any]:
     model, versions = record.get("model") or {}, record.get("versions") or {}
-    version = [{"value": f"{name} {number}"} for name, number in versions.items() if number]
     return {
         "resourceType": "Device",
         "deviceName": [{"name": f"medgemma-app with {model.get('id', 'an unnamed model')}", "type": "user-friendly-name"}],
-        **({"version": version} if version else {}),
+        "version": [{"value": f"{name} {number}"} for name, number in versions.items() if number],
         "note": [{"text": NOTICE}],
     }
 
 
 def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checks found; at least the verdict, since an OperationOutcome may not be empty."""
+    """What the checks found; at least a summary, since an OperationOutcome may not be empty."""
     issues = ordered(record)
     found = [
         {
-            **({"extension": places} if (places := _places(issue)) else {}),
+            "extension": _places(issue),
             "severity": SEVERITY[issue["severity"]],
             "code": "business-rule",
-            "details": {"coding": [{"code": issue["code"]}], **({"text": issue["message"]} if issue["message"] else {})},
+            "details": {"coding": [{"code": issue["code"]}], "text": issue["message"]},
             "diagnostics": BLIND_SPOT,
         }
         for issue in issues
     ]
-    verdict_only = {"severity": "information", "code": "informational", "details": {"text": verdict(issues)}, "diagnostics": BLIND_SPOT}
-    return {"resourceType": "OperationOutcome", "issue": [*found, verdict_only]}
+    summarised = {"severity": "information", "code": "informational", "details": {"text": summary(issues)}, "diagnostics": BLIND_SPOT}
+    return {"resourceType": "OperationOutcome", "issue": [*found, summarised]}
 
 
 def _places(issue: Mapping[str, Any]) -> list[dict[str, Any]]:

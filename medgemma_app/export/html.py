@@ -9,21 +9,20 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 from unicodedata import combining, normalize
 from urllib.parse import quote
 
-from medgemma_app import __version__, notices
-from medgemma_app.export.marks import Issues, Piece, created_at, draft_pieces, ordered, source_pieces
-from medgemma_app.notices import BLIND_SPOT, BOX_NOTICE, NOTICE
+from medgemma_app.export.record import Issues, Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
+from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     Captioned = tuple[str, Image]
 
-GENERATOR = '<meta name="generator" content="medgemma-app '  # followed by the version
-TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
+GENERATOR = '<meta name="generator" content="medgemma-app'
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
 MOST_PIXELS = 5_000_000  # of all pictures together; of more, as of a long series, each is reduced
@@ -39,7 +38,7 @@ def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source:
 def document(title: str, body: str) -> str:
     """``body`` as a page of its own."""
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = f'<meta charset="utf-8">\n{GENERATOR}{__version__}">\n{viewport}\n<title>{escape(title)}</title>'
+    head = f'<meta charset="utf-8">\n{GENERATOR}">\n{viewport}\n<title>{escape(title)}</title>'
     base = "<style>html { color-scheme: light dark } body { margin: 0 } @media screen { .medgemma { min-height: 100vh } }</style>"
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
@@ -60,7 +59,8 @@ def fragment(
     issues = ordered(record)
     pieces = {"draft": [*draft_pieces(record, issues)], "source": [] if source is None else [*source_pieces(source, issues)]}
     boxes = record.get("boxes") or ()
-    panels = [_pictures(images, _overlay(boxes) if boxes else "")] if images else []
+    shown = [(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images
+    panels = [_pictures(shown)] if shown else []
     if question := (record.get("input") or {}).get("question"):
         panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>', "question"))
     if record.get("kind") == "locate":
@@ -83,11 +83,6 @@ def notebook(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), sou
     """The body of the page with ids of its own, since a notebook shows several reports in one document."""
     digest = hashlib.sha256(json.dumps(record, default=str).encode()).hexdigest()
     return fragment(record, images=images, source=source, prefix=f"report-{digest[:12]}-")
-
-
-def title_of(record: Mapping[str, Any]) -> str:
-    """What the report is called: by its prompt file, or by its kind."""
-    return str((record.get("prompt") or {}).get("title") or TITLES.get(str(record.get("kind")), "Report"))
 
 
 def index(entries: Sequence[tuple[Mapping[str, Any], str | None, Image | None]]) -> str:
@@ -113,7 +108,7 @@ def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Imag
         f'<img src="{data_url(picture, 160)}" alt="">' if picture else str(number),
         f'<a href="{quote(link)}">{name}</a>' if link else name,
         escape(said.split("\n")[0][:200]),
-        "failed" if "error" in record else escape(verdict(issues)),
+        "failed" if "error" in record else escape(summary(issues)),
     )
     return f'<tr class="{"error" if failed else "clear"}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
@@ -121,12 +116,6 @@ def _row(number: int, record: Mapping[str, Any], link: str | None, picture: Imag
 def style() -> str:
     """The stylesheet, in which every rule is bound to the class medgemma."""
     return (Path(__file__).parent / "data" / "report.css").read_text(encoding="utf-8")
-
-
-def verdict(issues: Issues) -> str:
-    """What the checks found, in the same words as everywhere else, as a sentence."""
-    words = notices.verdict([issue["severity"] for issue in issues])
-    return f"{words[0].upper()}{words[1:]}."
 
 
 def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
@@ -187,47 +176,20 @@ def with_caption(image: Image, text: str) -> Image:
     from PIL import ImageDraw, ImageFont
 
     size, margin = max(10, image.width // 60), 4
-    font, lines = ImageFont.load_default(size), [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= image.width - 2 * margin:
-            lines[-1] = longer
-        else:
-            lines.append(word)
+    lines = wrap(text, int((image.width - 2 * margin) / (0.6 * size)))  # its letters are narrower than that on average
     captioned = images.new("RGB", (image.width, image.height + len(lines) * size * 3 // 2 + 2 * margin), "white")
     captioned.paste(image)
-    place = margin, image.height + margin
+    place, font = (margin, image.height + margin), ImageFont.load_default(size)
     ImageDraw.Draw(captioned).multiline_text(place, "\n".join(lines), fill="black", font=font, spacing=size // 3)
     return captioned
 
 
-def _overlay(boxes: Sequence[Mapping[str, Any]]) -> str:
-    """The boxes over the square that the model saw, as vectors."""
-    shapes = ""
-    for box in boxes:
-        y0, x0, y1, x1 = map(float, box["box_2d"])
-        shapes += f'<rect x="{x0:g}" y="{y0:g}" width="{x1 - x0:g}" height="{y1 - y0:g}"/>'
-        shapes += f'<text x="{x0 + 6:g}" y="{y0 + 30:g}">{escape(str(box["label"])[:LONGEST_LABEL])}</text>'
-    return f'<svg class="boxes" viewBox="0 0 1000 1000" role="img" aria-label="boxes">{shapes}</svg>'
-
-
-def box_lines(record: Mapping[str, Any]) -> str:
-    """One line for each box, in pixels of the file, and the notice on boxes."""
-    lines = [f'Boxes for "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
-    for number, box in enumerate(record.get("boxes") or (), 1):
-        x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))
-        frame = f" in frame {int(box['frame'])}" if box["frame"] != 1 else ""
-        lines.append(f"box {box.get('number', number)}, {box['label']}: x {x0} to {x1}, y {y0} to {y1} pixels{frame}")
-    return "\n".join([*lines, BOX_NOTICE])
-
-
-def _pictures(images: Sequence[Captioned], overlay: str = "") -> str:
+def _pictures(images: Sequence[Captioned]) -> str:
     side = LARGEST_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PIXELS else REDUCED_SIDE
     reduced = f", reduced to {side} pixels" if any(max(image.size) > side for _, image in images) else ""
     figures = ""
     for caption, image in current_first(images):
         shown = f'<img src="{data_url(image, side)}" alt="{escape(caption)}, as the model saw it{reduced}">'
-        shown = f'<div class="boxed">{shown}{overlay}</div>' if overlay else shown
         figures += f"<figure>{shown}<figcaption>{escape(caption[:1].upper() + caption[1:])}</figcaption></figure>"
     classes = "single" if len(images) == 1 else "wide" if len(images) <= FEW else "wide many"
     title = "Picture, as the model saw it" if len(images) == 1 else "Pictures, as the model saw them"
@@ -250,7 +212,7 @@ def _checks(issues: Issues, places: Collection[tuple[str, int]], prefix: str) ->
     """``places`` are those that an issue can link to: ("draft" or "source", the number of the issue)."""
     items = [_check(number, issue, places, prefix) for number, issue in enumerate(issues, 1)]
     listed = f'<ol class="checks">{"".join(items)}</ol>' if items else ""
-    return f'<p><strong>{escape(verdict(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
+    return f'<p><strong>{escape(summary(issues))}</strong></p>{listed}<p class="blind">{escape(BLIND_SPOT)}</p>'
 
 
 def _check(number: int, issue: Mapping[str, Any], places: Collection[tuple[str, int]], prefix: str) -> str:
@@ -261,13 +223,6 @@ def _check(number: int, issue: Mapping[str, Any], places: Collection[tuple[str, 
         f'<li id="{prefix}check-{number}" class="{severity}"><span class="severity">{number}. {severity.capitalize()}</span> '
         f"{escape(issue['message'])} <small>({escape(issue['code'])})</small> {excerpt}{' '.join(links)}</li>"
     )
-
-
-def made_by(record: Mapping[str, Any]) -> str:
-    model, created = record.get("model") or {}, created_at(record)
-    revision = f", revision {model['revision']}" if model.get("revision") else ""
-    when = f" on {created:%Y-%m-%d at %H:%M} UTC" if created else ""
-    return f"Written by {model.get('id', 'an unnamed model')}{revision}{when}. Not verified by anyone."
 
 
 def _trace(record: Mapping[str, Any]) -> str:

@@ -12,14 +12,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import box_lines, current_first, draw_boxes, made_by, png, title_of, verdict
-from medgemma_app.export.marks import Piece, draft_pieces, ordered, source_pieces
+from medgemma_app.export.html import current_first, draw_boxes, png
+from medgemma_app.export.record import Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Text = Callable[[str], str]
+    Escape = Callable[[str], str]
 
 FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the signs of medicine
 SYSTEM = "System"  # the name here of a font of the machine with letters that Vera lacks: the first of these that there is
@@ -35,7 +35,7 @@ STAND_INS = {
 WRITTEN_OUT = "Characters that this PDF's font lacks are written out, as alpha, -> or [U+0421]. The HTML export shows them as they are."
 
 
-def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:
+def document(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:
     """The document on A4. Raises OutputError when reportlab is missing."""
     try:
         from reportlab.lib.pagesizes import A4
@@ -60,12 +60,12 @@ def render(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (
 
     title, file = f"Draft: {title_of(record)}", io.BytesIO()
     sides = {"leftMargin": MARGIN, "rightMargin": MARGIN, "topMargin": 40, "bottomMargin": 48}
-    document = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, invariant=1, **sides)
+    made = SimpleDocTemplate(file, pagesize=A4, title=title, author="medgemma-app", subject=NOTICE, invariant=1, **sides)
     # reportlab's frame has a padding of 6 points on either side.
-    flow = list(_flow(title, record, images, source, document.width - 12, shown))
+    flow = list(_flow(title, record, images, source, made.width - 12, shown))
     if lacking:
         flow.append(_paragraph(WRITTEN_OUT, "small"))
-    document.build(flow, onFirstPage=_footer, onLaterPages=_footer)
+    made.build(flow, onFirstPage=_footer, onLaterPages=_footer)
     return file.getvalue()
 
 
@@ -120,7 +120,7 @@ def _paragraph(markup: str, style: str = "body") -> Any:
 
 
 def _flow(
-    title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Image]], source: str | None, width: float, shown: Text
+    title: str, record: Mapping[str, Any], images: Sequence[tuple[str, Image]], source: str | None, width: float, shown: Escape
 ) -> Iterator[Any]:
     issues = ordered(record)
     yield _paragraph(f"DRAFT. {NOTICE}", "banner")
@@ -136,7 +136,7 @@ def _flow(
         yield _paragraph("Answer", "head")
     yield from _text(draft_pieces(record, issues), shown)
     yield _paragraph("Checks", "head")
-    yield _paragraph(verdict(issues))
+    yield _paragraph(summary(issues))
     for number, issue in enumerate(issues, 1):
         yield _paragraph(shown(f"{number}. {issue['severity']}: {issue['message']} [{issue['code']}]"))
     yield _paragraph(BLIND_SPOT, "small")
@@ -149,12 +149,12 @@ def _flow(
     yield _paragraph(shown(f"{told}Versions: {versions}"), "small")
 
 
-def _lines(heading: str, text: str, shown: Text) -> Iterator[Any]:
+def _lines(heading: str, text: str, shown: Escape) -> Iterator[Any]:
     yield _paragraph(heading, "head")
     yield from (_paragraph(shown(line)) for line in text.splitlines() if line.strip())
 
 
-def _text(pieces: Iterable[Piece], shown: Text) -> Iterator[Any]:
+def _text(pieces: Iterable[Piece], shown: Escape) -> Iterator[Any]:
     """One paragraph for each line, with marks and the numbers of their checks."""
     markup = ""
     for piece in pieces:
@@ -165,7 +165,7 @@ def _text(pieces: Iterable[Piece], shown: Text) -> Iterator[Any]:
     return (_paragraph(line) for line in markup.split("\n") if line.strip())
 
 
-def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Text) -> Iterator[Any]:
+def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) -> Iterator[Any]:
     """The pictures side by side, up to three in a row; those of a row stay on one page."""
     from reportlab.platypus import Image as Picture
     from reportlab.platypus import Spacer, Table

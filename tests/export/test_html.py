@@ -11,7 +11,8 @@ from pages import Page
 from PIL import Image
 from records import SOURCE, TEXT, findings_record, issue, soap_record
 
-from medgemma_app.export import html, marks
+from medgemma_app.export import html
+from medgemma_app.export.record import draft_pieces, sections_of
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 
@@ -88,18 +89,24 @@ def test_no_issue_is_not_called_valid():
 
 def test_a_report_without_headings_is_shown_whole():
     record = findings_record(text="The lungs are clear.", sections={"findings": "", "impression": ""}, issues=[])
-    assert list(marks.sections_of(record)) == [("", "", "The lungs are clear.")]
-    assert list(marks.sections_of(findings_record())) == [
+    assert list(sections_of(record)) == [("", "", "The lungs are clear.")]
+    assert list(sections_of(findings_record())) == [
         ("findings", "FINDINGS:", "The heart is <large> & unchanged."), ("impression", "IMPRESSION:", "Enlarged heart on the left."),
     ]  # fmt: skip
     record = findings_record(text="Supine.\n\n**LUNGS**\n---\nClear.", sections={"lungs": "Clear."}, issues=[])
-    assert list(marks.sections_of(record)) == [("", "", "Supine."), ("lungs", "**LUNGS**\n---", "Clear.")]
-    assert [piece.text for piece in marks.draft_pieces(record, []) if piece.is_heading] == ["**LUNGS**\n---\n"]
+    assert list(sections_of(record)) == [("", "", "Supine."), ("lungs", "**LUNGS**\n---", "Clear.")]
+    assert [piece.text for piece in draft_pieces(record, []) if piece.is_heading] == ["**LUNGS**\n---\n"]
+
+
+def test_a_section_that_does_not_stand_in_the_text_as_it_is_hides_no_other():
+    sections = {"findings": "Clear lungs.", "impression": "Enlarged heart on the left."}
+    (_, _, before), found = sections_of(findings_record(sections=sections))
+    assert before.endswith("unchanged.") and found == ("impression", "IMPRESSION:", "Enlarged heart on the left.")
 
 
 def test_no_mark_hides_another():
     issues = [{"severity": "error", "start": 0, "end": 40}, {"severity": "warning", "start": 14, "end": 19}]
-    pieces = list(marks.draft_pieces(findings_record(), issues))
+    pieces = list(draft_pieces(findings_record(), issues))
     assert "".join(piece.text for piece in pieces) == findings_record()["text"]
     assert [piece.severity for piece in pieces if piece.begin] == ["error", "warning"]
 

@@ -1,16 +1,61 @@
-"""What every export needs of a record: its issues and where they stand in its text and in its source, its sections, its date."""
+"""The record of a report, as every export reads it: checked, with its title, its issues and their places in the text, its sections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
+
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.notices import BOX_NOTICE, verdict
 
 Issues = Sequence[Mapping[str, Any]]
 Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
 SEVERITIES = ("error", "warning", "info")
+TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
+
+
+def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
+    """Raises InputError unless ``record`` has a text, its kind, and what the checks found, as ``report.to_dict()`` has them.
+
+    ``name`` is what messages call it. What cannot be read must not be exported as a report in which the checks found nothing.
+    """
+    issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
+    if not isinstance(record.get("text"), str):
+        if "error" in record:
+            raise InputError(f"{name} is that of a study that failed, so it has no report to export")
+        if "report" in record and "issues" in record:
+            raise InputError(f"{name} was written by check --json, which keeps what the checks found and not the text; {advice}")
+        raise InputError(f"{name} is not that of a report: it has no text; {advice}")
+    if record.get("kind") not in tuple(TITLES):
+        raise InputError(f"{name} does not say what kind of report it is (kind); {advice}")
+    if not isinstance(issues, list) or not all(
+        isinstance(issue, Mapping)
+        and issue.get("severity") in SEVERITIES
+        and isinstance(issue.get("code"), str)
+        and isinstance(issue.get("message"), str)
+        for issue in issues
+    ):
+        raise InputError(f"{name} does not say what the checks found (issues), or not in the form of this program; {advice}")
+    ok = not any(issue["severity"] == "error" for issue in issues)
+    if record.get("valid", ok) is not ok:
+        raise InputError(f"{name} contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
+
+
+@contextmanager
+def damage_as_input_error() -> Iterator[None]:
+    """Turns the errors of code that reads a damaged record into an InputError."""
+    try:
+        yield
+    except OptionError:  # which is a ValueError
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
+        ) from error
 
 
 def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -20,9 +65,38 @@ def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return sorted(issues, key=lambda issue: (SEVERITIES.index(issue["severity"]), issue.get("start") is None, issue.get("start") or 0))
 
 
+def title_of(record: Mapping[str, Any]) -> str:
+    """What the report is called: by its prompt file, or by its kind."""
+    return str((record.get("prompt") or {}).get("title") or TITLES.get(str(record.get("kind")), "Report"))
+
+
+def made_by(record: Mapping[str, Any]) -> str:
+    """Which model wrote the report, and when."""
+    model, created = record.get("model") or {}, created_at(record)
+    revision = f", revision {model['revision']}" if model.get("revision") else ""
+    when = f" on {created:%Y-%m-%d at %H:%M} UTC" if created else ""
+    return f"Written by {model.get('id', 'an unnamed model')}{revision}{when}. Not verified by anyone."
+
+
 def created_at(record: Mapping[str, Any]) -> datetime | None:
     """When the report was generated, in UTC; None where an older record does not say so. Raises ValueError or TypeError."""
     return None if record.get("created") is None else datetime.fromisoformat(record["created"]).astimezone(UTC)
+
+
+def summary(issues: Issues) -> str:
+    """What the checks found, as a sentence."""
+    words = verdict([issue["severity"] for issue in issues])
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def box_lines(record: Mapping[str, Any]) -> str:
+    """One line for each box, in pixels of the file, and the notice on boxes."""
+    lines = [f'Boxes for "{(record.get("input") or {}).get("target")}":{"" if record.get("boxes") else " none"}']
+    for number, box in enumerate(record.get("boxes") or (), 1):
+        x0, y0, x1, y1 = (int(box[edge]) for edge in ("x0", "y0", "x1", "y1"))
+        frame = f" in frame {int(box['frame'])}" if box["frame"] != 1 else ""
+        lines.append(f"box {box.get('number', number)}, {box['label']}: x {x0} to {x1}, y {y0} to {y1} pixels{frame}")
+    return "\n".join([*lines, BOX_NOTICE])
 
 
 class Piece(NamedTuple):
@@ -93,8 +167,8 @@ def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, 
     at = 0
     for name, body in sorted(((name, body) for name, body in sections.items() if body), key=lambda section: text.find(section[1])):
         found = text.find(body, at)
-        if found < 0:
-            return
+        if found < 0:  # it does not stand in the text as it is
+            continue
         last = next((place for place in range(found - 1, at - 1, -1) if text[place].isalnum()), at)
         begin = max(at, text.rfind("\n", at, last) + 1)
         at = found + len(body)
