@@ -16,17 +16,17 @@ from medgemma_app.model.generation import FinishReason
 from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
-# Codes for any text, for findings reports, for a text compared with its source, and for boxes.
-FormCode: TypeAlias = Literal[
+Code: TypeAlias = Literal[
+    # of any text
     "no-answer", "thought-only", "not-checked", "special-token", "refusal", "gibberish", "repetition", "doubled-text", "unfilled-template",
     "truncated", "missing-section", "empty-section", "section-order",
-]  # fmt: skip
-FindingsCode: TypeAlias = Literal["invented-prior", "unscaled-measurement", "wrong-side"]
-SourceCode: TypeAlias = Literal[
+    # of a findings report
+    "invented-prior", "unscaled-measurement", "wrong-side",
+    # of a text compared with its source
     "invented-value", "dose-mismatch", "wrong-age", "wrong-sex", "stopped-medication", "unmentioned-exam",
+    # of boxes
+    "malformed-boxes", "impossible-box", "box-scale", "no-box",
 ]  # fmt: skip
-BoxCode: TypeAlias = Literal["malformed-boxes", "impossible-box", "box-scale", "no-box"]
-Code: TypeAlias = FormCode | FindingsCode | SourceCode | BoxCode
 LONGEST_EXCERPT = 80
 # About ten times the length of a usual report, or of the notes of a visit.
 LONGEST_TEXT = 40_000

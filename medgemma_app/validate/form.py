@@ -31,8 +31,6 @@ _LAST_WORD = re.compile(r"(?P<before>.?)(?<![^\W_])(?P<word>[A-Za-z]+)\Z")
 _SAME_WORD = frozenset(("s", "es", "d", "ed", "er", "ing", "ly", "al"))
 _HANGS = re.compile(r"[^:?] no$|[,;] then$|[,;:(\[/&+=–—-]$|\([^()\n]{0,80}$|^\s*(?:[-*•+]|\d{1,2}[.)])$", re.MULTILINE)
 _RULE = re.compile(r"\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|_{3,})\s*$")
-
-
 _STOPPED = {
     "length": "the token budget ran out before the report was complete; raise --max-tokens",
     "cancelled": "the generation was stopped before the report was complete; run it again",
@@ -94,17 +92,10 @@ def _ends_within_a_word(draft: Draft, text: str) -> bool:
 # --- readable
 
 _LETTERS = re.compile(r"[^\W\d_]+")
-_LATIN_OR_GREEK = re.compile(r"[a-z\u00aa-\u03ff\u1d00-\u1fff\u2c60-\u2c7f\ua720-\ua7ff\ufb00-\ufb06\uff21-\uff5a]", re.IGNORECASE)
 # The longest word in a medical dictionary, pneumonoultramicroscopicsilicovolcanoconiosis, has 45 letters.
 _LONGEST_WORD = 60
 _MOST_SCRIPTS = 2  # of one text: its own, and Latin for drugs and units
-_ONE_SCRIPT = {
-    "HIRAGANA": "CJK",
-    "KATAKANA": "CJK",
-    "HANGUL": "CJK",
-    "GREEK": "LATIN",
-    "FULLWIDTH": "LATIN",
-}  # are written beside each other
+_WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "GREEK": "LATIN"}
 
 
 def gibberish(draft: Draft) -> Iterator[Issue]:
@@ -120,13 +111,12 @@ def gibberish(draft: Draft) -> Iterator[Issue]:
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     """What is wrong and a sample of it; both are empty for readable text.
 
-    Only scripts with capitals put a space between any two words, and keep Latin letters out of their words.
+    Only scripts with capitals put a space between any two words, and keep other letters out of their words.
     """
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
     spaced = [word for word in words if word.lower() != word.upper()]
-    other = {word: _LATIN_OR_GREEK.sub("", word) for word in spaced if not word.isascii()}
-    mixed = (word for word, rest in other.items() if rest != word and rest.lower() != rest.upper())
-    scripts = {script: word for word in words if len(word) > 1 and (script := _script(word))}
+    mixed = (word for word in spaced if len({_script(letter) for letter in word if letter.lower() != letter.upper()}) > 1)
+    scripts = {_script(word[0]): word for word in words if len(word) > 1}
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),
@@ -137,9 +127,12 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
 
 
-def _script(word: str) -> str:
-    script = unicodedata.name(word[0], "").partition(" ")[0]
-    return _ONE_SCRIPT.get(script, script)
+@lru_cache(maxsize=1024)
+def _script(letter: str) -> str:
+    """The script of a letter; signs such as µ, the micro sign, count as the letter that they show."""
+    name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "")
+    script = name.partition(" ")[0]
+    return _WRITTEN_TOGETHER.get(script, script)
 
 
 # --- refusal

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from medgemma_app.errors import expect
-from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.header import SEXES, ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
 from medgemma_app.validate.core import WORD, Check, Draft, Issue, Validation, excerpt, run, sentence_spans, without_tokens
@@ -104,15 +104,16 @@ def _draft(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:
-    """The header and the indication in words, with labels for sex and age."""
-    known = (header and header.describe()) or ""
-    labelled = re.sub(r"\b[0-9]{1,3} years?\b", r"age: \g<0>", re.sub(r"\b(?:fe)?male\b", r"sex: \g<0>", known))
-    return "\n".join(filter(None, (labelled, indication))) or None
+    """What is known of the patient: the sex and the age in the header, with labels, and the indication."""
+    facts = header.describe_patient().split(", ") if header else []
+    labelled = [f"{'sex' if fact in SEXES.values() else 'age'}: {fact}" for fact in facts if fact]
+    return "\n".join(filter(None, (*labelled, indication))) or None
 
 
 # --- the sections of a report
 
 _LABEL = re.compile(r"(?m)^[ \t*_#>-]{0,12}(?:\d{1,2}[.)])?[ \t*_]{0,6}[A-Z][\w /&-]{2,40}:")
+_LINE_BEGINS = r"(?im)^[^\w\n]{{0,12}}{}\b[^\n:]{{0,40}}:"
 _PARTS = {
     "plan": "(?:plan|(?:medical )?treatment|management|recommendations?)",
     "findings": r"(?:lungs?|heart|pleura\w*|mediastin\w*|bones?|cardiac|liver|brain)",
@@ -121,7 +122,6 @@ _PARTS = {
 
 def missing_section(draft: Draft) -> Iterator[Issue]:
     """Every required section has a heading of its own, or one that replaces it; what stands under any other heading is in no section."""
-    missing = [key for key in draft.required if not draft.sections.spans(key)]
     bare = next((one for one in draft.answers() if not one.heading), None)
     if bare and len(draft.answers()) == 1:
         yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the {bare.keys[0]} section")
@@ -129,25 +129,32 @@ def missing_section(draft: Draft) -> Iterator[Issue]:
     if bare and len(_LABEL.findall(bare.body)) < 2:
         message = f"the text begins without a heading; the beginning was read as the {bare.keys[0]} section"
         yield draft.issue("missing-section", "warning", message, (bare.start, bare.end))
-    if draft.own and not draft.sections.sections and not draft.required:
-        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
-    elif (draft.own and draft.answers()) and _is_content(beginning := draft.sections.preamble):
-        start = draft.text.find(beginning)
-        message = "the text before the first heading is in no section"
-        yield draft.issue("missing-section", "warning", message, (start, start + len(beginning)))
-    if other := [one for one in draft.sections.sections if draft.own and OTHER in one.keys and one.body]:
-        named = excerpt(", ".join(one.heading for one in other[:10]))
-        message = f"headings that were not asked for, so the text under them is in no section: {named}"
-        yield draft.issue("missing-section", "warning", message, (other[0].start, other[0].end))
+    if draft.own:
+        yield from _in_no_section(draft)
+    missing = [key for key in draft.required if not draft.sections.spans(key)]
     # In the usual reports, a plan may be given under each problem ("- Plan: rest."), and findings by region ("Lungs: clear.").
-    usual = [] if draft.own else missing
-    labels = {key: re.search(rf"(?im)^[^\w\n]{{0,12}}{_PARTS.get(key, key)}\b[^\n:]{{0,40}}:", draft.text) for key in usual}
+    labels = {key: re.search(_LINE_BEGINS.format(_PARTS.get(key, key)), draft.text) for key in missing if not draft.own}
     if labels.get("findings"):
         yield Issue("missing-section", "warning", "the findings have no heading; write FINDINGS: above them")
     elif 1 < len(missing) == len(draft.required):
         yield Issue("missing-section", "error", f"no section has a heading; {', '.join(missing)} are missing")
     else:
         yield from (Issue("missing-section", "error", f"the {key} section is missing") for key in missing if not labels.get(key))
+
+
+def _in_no_section(draft: Draft) -> Iterator[Issue]:
+    """The text that is in none of the sections that the caller named."""
+    beginning, sections = draft.sections.preamble, draft.sections.sections
+    if not sections and not draft.required:
+        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
+    elif draft.answers() and _is_content(beginning):
+        start = draft.text.find(beginning)
+        message = "the text before the first heading is in no section"
+        yield draft.issue("missing-section", "warning", message, (start, start + len(beginning)))
+    if other := [one for one in sections if OTHER in one.keys and one.body]:
+        named = excerpt(", ".join(one.heading for one in other[:10]))
+        message = f"headings that were not asked for, so the text under them is in no section: {named}"
+        yield draft.issue("missing-section", "warning", message, (other[0].start, other[0].end))
 
 
 def _is_content(preamble: str) -> bool:
@@ -173,13 +180,13 @@ def section_order(draft: Draft) -> Iterator[Issue]:
         yield Issue("section-order", "warning", message)
 
 
+# --- the study of a report
+
+
 def _sentences(draft: Draft) -> Iterator[tuple[tuple[int, int], str]]:
     """The span and the text of each sentence in the sections."""
     for start, end in dict.fromkeys(span for key in draft.required for span in draft.sections.spans(key)):
         yield from ((span, draft.text[slice(*span)]) for span in sentence_spans(draft.text, start, end))
-
-
-# --- the study of a report
 
 
 def invented_prior(draft: Draft) -> Iterator[Issue]:

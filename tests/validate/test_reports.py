@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate import validate_findings, validate_soap
-from medgemma_app.validate.core import BoxCode, FindingsCode, FormCode, SourceCode
+from medgemma_app.validate.core import Code
 
 FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 README = Path(__file__).parents[2] / "medgemma_app" / "validate" / "README.md"
@@ -114,13 +114,22 @@ def test_sex_and_age_are_those_of_the_header_or_the_indication():
     assert validate_findings(woman, header=HEADER, indication="cough").issues == ()
 
 
+def test_the_age_of_an_infant_is_that_of_the_header():
+    infant = ImageHeader(modality="DX", sex="F", age="006W")
+    told = [validate_findings(report(findings=f"A {age} girl. {FINDINGS}"), header=infant).errors for age in ("6-week-old", "6-month-old")]
+    assert [[(issue.code, issue.found, issue.expected) for issue in errors] for errors in told] == [
+        [],
+        [("wrong-age", "6 months", "6 weeks")],
+    ]
+
+
 def test_the_sections_come_with_the_validation():
     assert validate_findings(report()).sections == {"findings": FINDINGS, "impression": "No acute disease."}
 
 
 def test_the_readme_lists_every_code():
     rows = set(re.findall(r"(?m)^\| `([a-z-]+)` \| (?:error|warning|info)", README.read_text(encoding="utf-8")))
-    assert rows == {code for kind in (FormCode, FindingsCode, SourceCode, BoxCode) for code in get_args(kind)}
+    assert rows == set(get_args(Code))
 
 
 SHOWN = """
