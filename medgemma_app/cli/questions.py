@@ -79,10 +79,10 @@ def _pictures_of(names: Sequence[str]) -> list[str]:
 
 def _read_schema(path: Path) -> str:
     from medgemma_app.inputs.files import open_input, shown_name
-    from medgemma_app.model.structured import MOST_LETTERS
+    from medgemma_app.model.generation import LONGEST_SCHEMA
 
     with open_input(path, what="a JSON schema") as file:
-        raw = file.read(4 * MOST_LETTERS)  # what is longer is refused, whatever it says
+        raw = file.read(4 * LONGEST_SCHEMA)  # what is longer is refused, whatever it says
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from medgemma_app.errors import MedGemmaError, OptionError, expect
-from medgemma_app.model.structured import schema_text
 from medgemma_app.prompts import ANSWER_TOKENS, Prompt, checked_prompt
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
 
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
 TokenKind = Literal["answer", "thought"]
+LONGEST_SCHEMA = 100_000  # characters
+# One way to write a value: a model that may choose can write blanks without end. Keywords that are not supported are an error.
+_STYLE: Any = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "whitespace_pattern": "", "lenient": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Options:
         if self.repetition_penalty is not None:
             _within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)  # less would overflow
         if self.schema is not None:
-            object.__setattr__(self, "schema", schema_text(self.schema))
+            object.__setattr__(self, "schema", _schema_text(self.schema))
 
     @property
     def limit(self) -> int:
@@ -56,6 +63,46 @@ class Options:
         if self.temperature == 0 or self.seed is not None:
             return self
         return replace(self, seed=secrets.randbelow(2**31))
+
+
+def _schema_text(schema: object) -> str:
+    """The schema, a dict or JSON text, as JSON text. Raises OptionError where it is not a supported schema."""
+    if not isinstance(schema, (str, dict)):
+        raise OptionError(f"schema must be a JSON schema, as a dict or as JSON text, not {type(schema).__name__}")
+    try:
+        text = schema if isinstance(schema, str) else json.dumps(schema, allow_nan=False)
+        error = _schema_error(text)
+    except (TypeError, ValueError, RecursionError) as failure:
+        error = f"the schema is not JSON: {failure}"
+    if error:
+        raise OptionError(" ".join(error.split())[:240])
+    return text
+
+
+@lru_cache(maxsize=16)
+def _schema_error(schema: str) -> str:
+    """What is wrong with a schema, "" for nothing. Raises ValueError for text that is not JSON."""
+    from llguidance import LLTokenizer
+
+    if len(schema) > LONGEST_SCHEMA:
+        return f"the schema has more than {LONGEST_SCHEMA} characters; give a shorter one"
+    if not schema.lstrip().startswith("{"):
+        return "the schema must be a JSON object"
+    matcher = schema_matcher(schema, LLTokenizer("byte"))
+    if not matcher.is_error():
+        matcher.compute_bitmask()  # fails where a schema refers to itself alone
+    return f"the schema is not supported: {matcher.get_error()}" if matcher.is_error() else ""
+
+
+def schema_matcher(schema: str, tokenizer: LLTokenizer) -> LLMatcher:
+    """llguidance's matcher for an answer, which has an error where the schema is not supported.
+
+    Nothing is fetched: a ``$ref`` to another document is such an error. Raises ValueError for text that is not JSON.
+    """
+    from llguidance import LLMatcher, LLParserLimits
+
+    grammar = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    return LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
 
 
 def checked_options(options: Options | None, prompt: Prompt | None = None) -> Options:

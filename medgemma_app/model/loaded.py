@@ -17,8 +17,7 @@ from medgemma_app.errors import ContextError, OptionError, expect
 from medgemma_app.model.answer import Decoding, model_failed
 from medgemma_app.model.chat import ChatTemplate, blind
 from medgemma_app.model.checkpoint import ALIASES, find_checkpoint
-from medgemma_app.model.generation import Estimate, Options
-from medgemma_app.model.structured import SchemaMask
+from medgemma_app.model.generation import Estimate, Options, schema_matcher
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
 from medgemma_app.prompts import checked_prompt
 
@@ -251,6 +250,30 @@ def normalise(logprobs: Any) -> None:
     if logprobs.shape[-1] > NAIVE_SUM and mx.default_device() == mx.Device(mx.cpu):
         total = np.exp(np.array(logprobs.astype(mx.float32), copy=False)).sum(axis=-1, keepdims=True, dtype=np.float64)
         logprobs -= mx.array(np.log(total).astype(np.float32)).astype(logprobs.dtype)
+
+
+class SchemaMask:
+    """The logits processor of one answer, as mlx-vlm calls it: [1, vocabulary] -> the same, -inf where a token may not come next.
+
+    If llguidance gives up on a schema halfway, the logits become NaN, which fails this answer but no other in the batch.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, schema: str) -> None:
+        self._matcher = schema_matcher(schema, tokenizer)
+        self._begun = False
+
+    def __call__(self, tokens: Any, logits: Any) -> Any:
+        import mlx.core as mx
+        import numpy as np
+
+        if self._begun:
+            self._matcher.consume_token(int(tokens[-1].item()))
+        self._begun = True  # what comes before is the prompt
+        if self._matcher.is_error():
+            return logits * mx.nan
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, count=logits.shape[-1], bitorder="little")
+        return mx.where(mx.array(allowed.view(np.bool_)), logits, -mx.inf)
 
 
 def _penalty(penalty: float, limit: int) -> Callable[[Any, Any], Any]:

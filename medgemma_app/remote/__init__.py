@@ -40,7 +40,7 @@ def connect_to(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
     try:
         from medgemma_app.remote.model import open_model
     except ModuleNotFoundError as error:
-        if error.name not in {"openai", "httpx2"}:
+        if error.name not in {"openai", "httpx2", "jsonschema_rs"}:
             raise
-        raise ModelError("using a server needs the openai package; pip install 'medgemma-app[remote]'") from error
+        raise ModelError(f"using a server needs the package {error.name}; pip install 'medgemma-app[remote]'") from error
     return open_model(endpoint, model)

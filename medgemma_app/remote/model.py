@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,6 +12,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
+import jsonschema_rs
 import openai
 from PIL import Image
 
@@ -26,7 +28,6 @@ from medgemma_app.model.generation import (
     checked_options,
     checked_prompts,
 )
-from medgemma_app.model.structured import follows
 from medgemma_app.prompts import Prompt, checked_prompt
 from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, messages, response_format
@@ -161,7 +162,7 @@ class RemoteModel:
                 raise GenerationError(f"{self.endpoint} ended the answer without a finish reason; check that it is still running")
             self._check_seen(prompt, reply)
         last = reply.end(reply.reason)
-        if reply.options.schema and reply.reason == "stop" and not follows(str(reply.options.schema), reply.generation().text):
+        if reply.reason == "stop" and reply.options.schema and not follows(reply.generation().text, str(reply.options.schema)):
             message = f"{self.endpoint} did not follow the schema; its engine has to support response_format with json_schema"
             raise EndpointError(message, partial=reply.generation())
         yield from last
@@ -262,6 +263,14 @@ class RemoteModel:
         ids = answer.get("tokens") if isinstance(answer, dict) else None
         # llama.cpp has a route of this name for another request, and answers this one with an empty list.
         return ids if isinstance(ids, list) and ids and all(isinstance(id, int) for id in ids) else None
+
+
+def follows(text: str, schema: str) -> bool:
+    """Whether a text is JSON of the schema. NaN is not JSON, and makes ``int`` raise ValueError."""
+    try:
+        return jsonschema_rs.is_valid(json.loads(schema), json.loads(text, parse_constant=int), validate_formats=True, offline=True)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _beyond_openai(options: Options) -> dict[str, Any]:

@@ -160,6 +160,39 @@ def test_a_server_that_does_not_follow_the_schema_is_an_error_unless_the_answer_
         connect().generate(Prompt(("?",)), options)
 
 
+SIDE = {"enum": ["left", "right"]}
+PAIR = {
+    "properties": {"side": SIDE, "at": {"properties": {"x": {"type": "integer"}}}},
+    "required": ["side", "at"],
+    "additionalProperties": False,
+}
+CROSSED = {"properties": {"one": {"properties": {"a": {}, "b": SIDE}}, "two": {"properties": {"b": {}, "a": SIDE}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "expected"),
+    [
+        (PAIR, '{"side": "left", "at": {"x": 1}}', True),
+        (PAIR, '\n{"at":{"x":1.0},\n "side":"l\\u0065ft"}', True),
+        (PAIR, '{"side": "left", "at": {"y": "é \\n\\u007f", "x": 1}}', True),
+        (PAIR, '{"side": "up", "at": {"x": 1}}', False),
+        (PAIR, '{"side": "left", "at": {"x": 1.5}}', False),
+        (PAIR, '{"side": "left"}', False),
+        (PAIR, '{"side": "left", "at": {}, "more": 1}', False),
+        (PAIR, '```json\n{"side": "left", "at": {}}\n```', False),
+        (PAIR, '{"side": "left", "at": {"y": NaN}}', False),
+        (PAIR, "[" * 100_000, False),
+        (PAIR, "", False),
+        (CROSSED, '{"two": {"a": "left", "b": 2}, "one": {"b": "right", "a": 1}}', True),
+        (CROSSED, '{"two": {"a": "up", "b": 2}, "one": {"b": "right", "a": 1}}', False),
+        ({"format": "date"}, '"2026-11-26"', True),
+        ({"format": "date"}, '"soon"', False),
+    ],
+)
+def test_a_text_follows_a_schema_whatever_its_spacing_its_escapes_and_the_order_of_its_keys(schema, text, expected):
+    assert remote.follows(text, json.dumps(schema)) == expected
+
+
 def test_a_server_that_read_only_part_of_the_prompt_is_an_error(connect, server):
     server.chat = lambda handler, body: handler.stream([chunk("Clear."), chunk(finish="stop"), usage(4096, 1), "data: [DONE]\n\n"])
     with pytest.raises(GenerationError, match="read only part of the prompt"):
