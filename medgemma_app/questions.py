@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from medgemma_app.errors import InputError, OptionError, expect
-from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
+from medgemma_app.inputs.header import WHAT_DIFFERS, are_several
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options, refuse_schema

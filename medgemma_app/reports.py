@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError, expect
-from medgemma_app.inputs.header import describe_all
-from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
+from medgemma_app.inputs.header import WHAT_DIFFERS, are_several, describe_all
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Generation, Model, Options, checked_options, refuse_schema

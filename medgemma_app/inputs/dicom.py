@@ -16,10 +16,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError, MedGemmaError
-from medgemma_app.inputs import header as image_header
-from medgemma_app.inputs import identity
 from medgemma_app.inputs.files import DAMAGE
-from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.header import HEADER_KEYWORDS, OF_PATIENT, ImageHeader, take_patient
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -45,11 +43,8 @@ _PALETTES = tuple(
     for colour in ("Red", "Green", "Blue")
     for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
-PLACE = (
-    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "InstanceNumber",
-    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
-)  # fmt: skip
-READ = (*image_header.READ, *_PIXELS, *_PALETTES)
+OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # where it lies, where a frame has its own
+READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
 # Classes (PS3.4 B.5, or what they begin with) and modalities that show no patient even where they hold pixels, and those that may not.
 _SEGMENTATION, _DOSES = "a segmentation, which is a mask drawn over other pictures", "a map of radiotherapy doses"
 NO_PATIENT = {
@@ -126,7 +121,8 @@ def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels
 
     bounded = _Bounded(file)
     syntax = _check_encoding(bounded, name)
-    header = dcmread(bounded, force=True, specific_tags=[*tags, "SOPClassUID", "Modality", *identity.READ], stop_before_pixels=not pixels)
+    wanted = [*tags, "SOPClassUID", "Modality", *OF_PATIENT]
+    header = dcmread(bounded, force=True, specific_tags=wanted, stop_before_pixels=not pixels)
     if syntax:
         header.file_meta.TransferSyntaxUID = UID(syntax)
     _parse_sequences(header)
@@ -163,7 +159,8 @@ def header_of(dataset: Dataset, name: str) -> Dataset:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
-    header = Dataset({element.tag: element for keyword in (*READ, *identity.READ) if (element := dataset.get_item(keyword)) is not None})
+    found = [dataset.get_item(keyword) for keyword in (*READ, *OF_PATIENT)]
+    header = Dataset({element.tag: element for element in found if element is not None})
     header.file_meta = FileMetaDataset(getattr(dataset, "file_meta", {}))
     implicit, little = dataset.original_encoding
     header.set_original_encoding(bool(implicit), little is not False)
@@ -173,7 +170,7 @@ def header_of(dataset: Dataset, name: str) -> Dataset:
 def _checked(header: Dataset, name: str) -> Dataset:
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    header.patient = identity.take_identity(header)
+    header.patient = take_patient(header)
     kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
     if "Rows" not in header or "Columns" not in header:
         if "Image Storage" in kind.name:
@@ -285,5 +282,5 @@ def for_frame(header: Dataset, frame: int) -> Dataset:
         raise ValueError("more of a frame than a header says")
     for sequence in (element for group in groups for element in group if element.VR == "SQ"):
         for item in (sequence.value or [])[:1]:
-            flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in PLACE})
+            flat.update({element.tag: element for element in item if element.keyword in READ or element.keyword in OF_SLICE})
     return flat

@@ -47,6 +47,14 @@ def refuse_url(source: str | Path) -> None:
         raise InputError("that is an address, and nothing is fetched: download it yourself and give the file's path")
 
 
+def is_folder(path: str | Path) -> bool:
+    """False also for what cannot be looked at, such as a name that is too long."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 @contextmanager
 def open_input(source: str | Path, *, what: str) -> Iterator[BinaryIO]:
     """``source`` opened for reading; ``what`` names the wanted thing in messages ("one picture").

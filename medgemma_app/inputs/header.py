@@ -1,20 +1,24 @@
-"""What an image file says of its picture: facts in a fixed form, so that none of them can name a person.
+"""What a DICOM header says of its picture, in a form in which nothing can name a person, and whether two headers are of one patient.
 
 Free text in a coded field could hold a name. A value is kept only where it is a term that DICOM or practice has for it
-(``data/*.txt``), a code or a number.
+(``data/*.txt``), a code or a number. Of what names the patient there are only digests, which are never written anywhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import list_lines
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 EXAMPLE = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
 # Fields by their DICOM keywords, under which the JSON record has them.
@@ -25,7 +29,9 @@ KEYWORDS = {
     "presentation_intent": "PresentationIntentType",
 }  # fmt: skip
 SECOND_KEYWORDS = {"laterality": "ImageLaterality", "pixel_spacing": "ImagerPixelSpacing"}
-READ = (*KEYWORDS.values(), *SECOND_KEYWORDS.values())
+OF_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName")
+WHAT_DIFFERS = "PatientID, its issuer, birth date or name"
+HEADER_KEYWORDS = (*KEYWORDS.values(), *SECOND_KEYWORDS.values())
 LABELS = {"modality": "modality", "body part": "body_part", "view": "view", "laterality": "laterality"}
 SIDES = {
     "L": "L", "R": "R", "U": "U", "B": "B", "LEFT": "L", "RIGHT": "R", "LT": "L", "RT": "R", "UNPAIRED": "U", "BOTH": "B", "BILATERAL": "B",
@@ -157,3 +163,38 @@ def _words(name: str) -> str:
 
 def _made_of(words: str) -> Callable[[str], object]:
     return re.compile(rf"(?=.{{1,32}}\Z)(?:{words})(?:[ _/-]+(?:{words})){{0,5}}").fullmatch
+
+
+class PatientDigests(NamedTuple):
+    """SHA-256 digests of the elements of ``OF_PATIENT``; None where the header says nothing."""
+
+    patient_id: str | None
+    issuer: str | None
+    birth_date: str | None
+    name: str | None
+
+
+def take_patient(header: Dataset) -> PatientDigests:
+    """Digests of what names the patient in a header, which then holds those elements no longer."""
+    patient_id, issuer, birth_date, name = (str(header.get(keyword) or "").strip() for keyword in OF_PATIENT)
+    for keyword in OF_PATIENT:
+        header.pop(keyword, None)
+    words = " ".join(re.findall(r"\w+", name.casefold()))  # "DOE^JANE^^" is "Doe^Jane"
+    return PatientDigests(*(_digest(text) for text in (patient_id, issuer, birth_date, words)))
+
+
+def _digest(text: str) -> str | None:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest() if text else None
+
+
+def are_several(patients: Iterable[PatientDigests | None]) -> bool:
+    """True where two ids, issuers of ids, or birth dates differ.
+
+    Names count only where an id is missing: those of one patient are spelt in many ways.
+    """
+    known = [patient for patient in patients if patient]
+    if not known:
+        return False
+    *certain, names = (set(values) for values in zip(*known, strict=True))
+    nameless = None in certain[0]
+    return any(len(values - {None}) > 1 for values in (*certain, *(names,) * nameless))

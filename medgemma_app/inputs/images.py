@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
-from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.identity import PatientDigests
+from medgemma_app.inputs.header import ImageHeader, PatientDigests
 from medgemma_app.inputs.levels import is_blank, is_noise, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:

@@ -54,13 +54,13 @@ def strips(source: Image | Values, rows: int = STRIP, step: int = STRIP) -> Iter
         yield top, np.asarray(source.crop((0, top, source.width, min(top + rows, source.height))))
 
 
-def counts(source: Image | Values, rows: int = STRIP, step: int = STRIP) -> NDArray[np.int64]:
-    """How often each value of an unsigned 8 or 16-bit picture occurs, as an array of 65,536."""
+def counts(source: Image | Values, rows: int = STRIP, step: int = STRIP, *, size: int = 1 << 16) -> NDArray[np.int64]:
+    """How often each of the values from 0 to ``size`` - 1 occurs."""
     import numpy as np
 
-    total = np.zeros(1 << 16, np.int64)
+    total = np.zeros(size, np.int64)
     for _, strip in strips(source, rows, step):
-        total += np.bincount(strip.ravel(), minlength=1 << 16)
+        total += np.bincount(strip.ravel(), minlength=size)
     return total
 
 
@@ -136,19 +136,7 @@ def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
     """Floats or 32-bit integers -> 8 bits, as scale_16bit; infinities are clipped. Raises InputError."""
     import numpy as np
 
-    low, high = number_limits(values, name)
-    grey = np.empty(values.shape, np.uint8)
-    for top, strip in strips(values):
-        grey[top : top + len(strip)] = to_levels(strip, low, high)
-    return grey, low, high
-
-
-def number_limits(values: Values, name: str) -> tuple[float, float]:
-    """As ``limits``, for more values than can be counted. Raises InputError when there are no values, or all are the same."""
-    import numpy as np
-
-    is_float = values.dtype.kind == "f"
-    finite = values[np.isfinite(values)] if is_float else values.ravel()
+    finite = values[np.isfinite(values)]
     if not finite.size:
         raise InputError(f"{name} holds no numbers that could be shown; export it again")
     clipped = int(CLIPPED * (finite.size - 1))
@@ -156,8 +144,11 @@ def number_limits(values: Values, name: str) -> tuple[float, float]:
     low, high = float(ordered[clipped]), float(ordered[-1 - clipped])
     if low == high:
         low, high = float(finite.min()), float(finite.max())
-    refuse_flat(low, high, name, fewest=0 if is_float else FEWEST_LEVELS)
-    return low, high
+    refuse_flat(low, high, name, fewest=0 if values.dtype.kind == "f" else FEWEST_LEVELS)
+    grey = np.empty(values.shape, np.uint8)
+    for top, strip in strips(values):
+        grey[top : top + len(strip)] = to_levels(strip, low, high)
+    return grey, low, high
 
 
 def refuse_flat(low: float, high: float, name: str, *, fewest: int = FEWEST_LEVELS) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.dicom import INSTALL, unreadable
+from medgemma_app.inputs.dicom import INSTALL, numbers, unreadable
 from medgemma_app.inputs.levels import refuse_size
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from pydicom import Dataset
     from pydicom.uid import UID
@@ -26,6 +27,7 @@ JPEG, JPEG_2000, JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 # Start of frame in every process of JPEG (not the tables C4 and CC, nor the reserved C8), and in JPEG-LS.
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 SEQUENTIAL, START_OF_SCAN, LAST_COEFFICIENT = (0xC0, 0xC1), 0xDA, 63
+MOST_CORNERS = 2000  # of a polygonal shutter
 
 
 def decode_frame(header: Dataset, name: str, index: int) -> tuple[Pixels, tuple[str, ...]]:
@@ -180,3 +182,45 @@ def _read_jpeg(frame: bytes) -> CodeStream | None:
         # A marker may be preceded by any number of FF; every other segment here has a length.
         place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", frame, place + 2)[0]
     return found
+
+
+def is_padding(source: Pixels, header: Dataset) -> NDArray[np.bool_]:
+    """Which of the values are padding (PS3.3 C.7.5.1.1.2). Signed ones may be written as unsigned numbers."""
+    import numpy as np
+
+    kind = {"f4": "Float", "f8": "DoubleFloat"}.get(source.dtype.str[1:], "")
+    said = numbers(header, f"{kind}PixelPaddingValue") + numbers(header, "PixelPaddingRangeLimit")
+    if not said:
+        return np.zeros(source.shape, bool)
+    if source.dtype.kind != "f":
+        bits = 8 * source.dtype.itemsize
+        wrapped = np.array([int(number) % (1 << bits) for number in said], np.uint64)
+        said = wrapped.astype(f"u{source.dtype.itemsize}").view(source.dtype).tolist()
+    return np.asarray((source >= min(said)) & (source <= max(said)))
+
+
+def visible_part(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """The pixels that no display shutter hides (PS3.3 C.7.6.11); None where there is none, or one that would hide everything."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    shapes = header.get("ShutterShape") or ()
+    visible, drawn = np.ones(shape, bool), False
+    rows, columns = np.ogrid[1 : shape[0] + 1, 1 : shape[1] + 1]
+    for kind in (shapes,) if isinstance(shapes, str) else shapes:
+        edges = [numbers(header, f"Shutter{side}Edge") for side in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")]
+        center, radius = numbers(header, "CenterOfCircularShutter"), numbers(header, "RadiusOfCircularShutter")
+        corners = numbers(header, "VerticesOfThePolygonalShutter")
+        if kind == "RECTANGULAR" and all(edges):
+            left, right, top, bottom = (edge[0] for edge in edges)
+            part = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
+        elif kind == "CIRCULAR" and len(center) == 2 and radius:
+            part = (rows - center[0]) ** 2 + (columns - center[1]) ** 2 <= radius[0] ** 2
+        elif kind == "POLYGONAL" and 6 <= len(corners) <= MOST_CORNERS and len(corners) % 2 == 0:
+            mask = Image.new("1", (shape[1], shape[0]))
+            ImageDraw.Draw(mask).polygon([(across - 1, down - 1) for down, across in zip(corners[::2], corners[1::2], strict=True)], fill=1)
+            part = np.asarray(mask)
+        else:
+            continue
+        visible, drawn = visible & part, True
+    return visible if drawn and visible.any() and not visible.all() else None

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
+from medgemma_app.inputs import contrast as contrasts
+from medgemma_app.inputs.contrast import Contrast, HounsfieldWindows, ValueRange
 from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, numbers, read_header
-from medgemma_app.inputs.display import (
-    PERCENTILES,
-    Hounsfield,
-    Range,
-    Table,
-    View,
-    Window,
-    choose_view,
-    is_colour,
-    is_hounsfield,
-    is_inverse,
-    of_acquisition,
-    parse_window,
-    render,
-    show,
-)
-from medgemma_app.inputs.files import THE_FOLDER, open_input, refuse_url, sha256_of, shown_name
-from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.identity import WHAT_DIFFERS, are_several
+from medgemma_app.inputs.display import draw, of_acquisition, show
+from medgemma_app.inputs.files import THE_FOLDER, is_folder, open_input, refuse_url, sha256_of, shown_name
+from medgemma_app.inputs.header import WHAT_DIFFERS, ImageHeader, PatientDigests, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
-from medgemma_app.inputs.levels import is_blank, thumbnail, warn_doubtful
+from medgemma_app.inputs.levels import PERCENTILES, is_blank, thumbnail, warn_doubtful
 from medgemma_app.inputs.pixels import Pixels, decode_frame
-from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked, without_copies
+from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,50 +37,36 @@ def read_series(
     """
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
-    chosen = None if window is None else parse_window(window)
-    path = _checked(source)
-    found, ignored = find_slices(path) if path.is_dir() else (frames_of(path), 0)
-    where = THE_FOLDER if path.is_dir() else shown_name(path)
-    label, chosen_slices = one_series(found, where, None if series is None else str(series))
-    name = label if path.is_dir() else where  # folders are called after patients
-    patients = [one.patient for one in chosen_slices]
+    chosen = None if window is None else contrasts.parse_window(window)
+    refuse_url(source)
+    path = Path(source)
+    if is_folder(path):
+        found, ignored = find_slices(path)
+        name, members = one_series(found, THE_FOLDER, series)
+    else:
+        found, ignored = frames_of(path), 0
+        name, members = shown_name(path), one_series(found, shown_name(path), series)[1]
+    patient, doubts = _one_patient(members, name)
+    stack, more = stacked(members, name)
+    used = evenly(stack, slices)
+    shown, contrast, facts, warnings = _shown(stack, used, name, chosen)
+    squares = [squared(picture, pad=pad) for picture in shown]
+    facts = {"name": name, **facts, **_origin(stack, used), "window": contrast and contrast.facts()}
+    facts |= {"padding": squares[0][1], "files_ignored": ignored}
+    images = tuple(as_rgb(square) for square, _ in squares)
+    return Series(images, facts, (*doubts, *more, *warnings), ImageHeader.from_dict(facts["header"]), patient)
+
+
+def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, list[str]]:
+    """Whose the slices are, and a warning where only some of them have an id. Raises InputError where there are several patients."""
+    patients = [one.patient for one in slices]
     if are_several(patients):
         raise InputError(f"{name} holds slices of several patients (they differ in {WHAT_DIFFERS}); give those of one patient")
-    with_id = sum(patient.patient_id is not None for patient in patients)
-    unnamed = (f"{name}: {len(patients) - with_id} of {len(patients)} pictures have no PatientID; check that they are of the same patient",)
-    unique, copied = without_copies(chosen_slices, name)
-    stack, doubts = stacked(unique, name)
-    used = evenly(stack, slices)
-    middle = used[len(used) // 2]
-    view, facts, more = _middle(middle, name, chosen)
-    if isinstance(view, Range) and view.of_stored:
-        every = ((pixels, header) for path, group in _by_file(stack) for pixels, header, _ in _decoded(path, group))
-        view = of_acquisition(view, every, name)
-    drawn = _drawn(used, view, name)
-    if isinstance(view, Hounsfield) and _are_blank(drawn):
-        view, facts, more = _middle(middle, name, chosen, by_itself=True)
-        drawn = _drawn(used, view, name)
-    if _are_blank(drawn):
-        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
-    if not isinstance(view, Hounsfield):
-        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=isinstance(view, Window | Table)))
-    shown = [squared(picture, pad=pad) for picture in drawn]
-    images, padding = tuple(as_rgb(picture) for picture, _ in shown), shown[0][1]
-    facts = {"name": name, **facts, **_origin(stack, used), "window": view and view.facts(), "padding": padding, "files_ignored": ignored}
-    doubts = (*unnamed * (0 < with_id < len(patients)), *copied, *doubts, *more)
-    return Series(
-        images, facts, doubts, ImageHeader.from_dict(facts["header"]), max(patients, key=lambda patient: patient.patient_id or "")
-    )
-
-
-def _checked(source: str | Path) -> Path:
-    refuse_url(source)
-    try:
-        if not Path(source).exists():
-            raise InputError(f"{shown_name(source)} does not exist; check the path")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{shown_name(source)} cannot be opened; give {ONE_SERIES}") from error
-    return Path(source)
+    without_id = sum(patient.patient_id is None for patient in patients)
+    if not 0 < without_id < len(patients):
+        return patients[0], []
+    doubt = f"{name}: {without_id} of {len(patients)} pictures have no PatientID; check that they are of the same patient"
+    return max(patients, key=lambda patient: patient.patient_id or ""), [doubt]
 
 
 def evenly(stack: list[Slice], most: int) -> list[Slice]:
@@ -106,65 +78,71 @@ def evenly(stack: list[Slice], most: int) -> list[Slice]:
     return [stack[round(index / most * (len(stack) - 1))] for index in range(1, most + 1)]
 
 
-def _middle(
-    one: Slice, name: str, window: Window | None, *, by_itself: bool = False
-) -> tuple[View | None, dict[str, Any], tuple[str, ...]]:
-    """What the middle slice decides for all: how they are shown (None where they have colours), facts, and warnings.
+def _shown(
+    stack: list[Slice], used: list[Slice], name: str, window: contrasts.VoiWindow | None
+) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
+    """The pictures of the slices, all in the contrast that the middle one decides (None for colour), facts, and warnings.
 
-    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless it is looked at ``by_itself``.
+    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless none shows anything.
     """
-    [(pixels, header, doubts)] = _decoded(one.path, [one])
+    [(pixels, header, doubts)] = _decoded([used[len(used) // 2]])
+    drawn: list[Image] = []
+    with guarded(name):
+        contrast, more = contrasts.choose_contrast(pixels, header, name, window)
+        if isinstance(contrast, HounsfieldWindows):
+            drawn = _drawn(used, contrast, name)
+        if _are_blank(drawn):
+            _, contrast, more = show(pixels, header, name, window)
+    if isinstance(contrast, ValueRange) and contrast.source == PERCENTILES:
+        contrast = replace(contrast, source=f"{PERCENTILES} of the middle slice")
+    if isinstance(contrast, ValueRange) and contrast.of_stored:
+        contrast = of_acquisition(contrast, ((pixels, header) for pixels, header, _ in _decoded(stack)), name)
+    if not isinstance(contrast, HounsfieldWindows):
+        drawn = _drawn(used, contrast, name)
+        windowed = isinstance(contrast, contrasts.VoiWindow | contrasts.LookUpTable)
+        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
+    if _are_blank(drawn):
+        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
     size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
     facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
-    with guarded(name):
-        view, more = choose_view(pixels, header, name, window)
-        if by_itself or not isinstance(view, Hounsfield):
-            _, view, more = show(pixels, header, name, window)
-        if isinstance(view, Range) and view.source == PERCENTILES:
-            view = replace(view, source=f"{PERCENTILES} of the middle slice")
-        return view, facts, (*header_warnings(header, name), *doubts, *more)
+    return drawn, contrast, facts, (*header_warnings(header, name), *doubts, *more)
 
 
-def _by_file(slices: list[Slice]) -> Iterator[tuple[Path, list[Slice]]]:
-    for path, group in groupby(slices, lambda one: one.path):
-        yield path, list(group)
-
-
-def _drawn(used: list[Slice], view: View | None, name: str) -> list[Image]:
+def _drawn(used: list[Slice], contrast: Contrast | None, name: str) -> list[Image]:
     """The pictures of the slices. Raises InputError where their headers do not agree on what their values mean."""
     drawn: list[Image] = []
-    first: tuple[Path, tuple[bool, ...]] | None = None
-    for path, group in _by_file(used):
-        for pixels, header, _ in _decoded(path, group):
-            if is_colour(pixels, header) != (view is None):
-                raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
-            first = first or (path, _meaning(header, view))
-            if _meaning(header, view) != first[1]:
-                both = " and ".join(dict.fromkeys((shown_name(first[0]), shown_name(path))))
-                raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
-            with guarded(shown_name(path)):
-                drawn.append(render(pixels, header, view))
+    meaning: tuple[bool, ...] = ()
+    for one, (pixels, header, _) in zip(used, _decoded(used), strict=True):
+        if contrasts.is_colour(pixels, header) != (contrast is None):
+            raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
+        meaning = meaning or _meaning(header, contrast)
+        if _meaning(header, contrast) != meaning:
+            both = " and ".join(dict.fromkeys((shown_name(used[0].path), shown_name(one.path))))
+            raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
+        with guarded(shown_name(one.path)):
+            drawn.append(draw(pixels, header, contrast))
     return drawn
 
 
-def _meaning(header: Dataset, view: View | None) -> tuple[bool, ...]:
+def _meaning(header: Dataset, contrast: Contrast | None) -> tuple[bool, ...]:
     """What of a header decides what the stored values mean, and must be the same in every slice."""
     rescaled = bool(header.get("ModalityLUTSequence") or numbers(header, "RescaleSlope"))
-    return rescaled, is_inverse(header), isinstance(view, Hounsfield) and is_hounsfield(header)
+    return rescaled, contrasts.is_inverse(header), isinstance(contrast, HounsfieldWindows) and contrasts.is_hounsfield(header)
 
 
 def _are_blank(drawn: list[Image]) -> bool:
     return all(is_blank(thumbnail(picture)) for picture in drawn)
 
 
-def _decoded(path: Path, frames: list[Slice]) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
-    """The stored pixels of each of the slices of one file, which is read once, and its header."""
-    name = shown_name(path)
-    with open_input(path, what=ONE_SERIES) as file, guarded(name):
-        header = read_header(file, name)
-        for one in frames:
-            pixels, doubts = decode_frame(header, name, one.frame)
-            yield pixels, for_frame(header, one.frame), doubts
+def _decoded(slices: list[Slice]) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
+    """The stored pixels of each slice, its header, and what deserves a warning; a file of several is read once."""
+    for path, frames in groupby(slices, lambda one: one.path):
+        name = shown_name(path)
+        with open_input(path, what=ONE_SERIES) as file, guarded(name):
+            header = read_header(file, name)
+            for one in frames:
+                pixels, doubts = decode_frame(header, name, one.frame)
+                yield pixels, for_frame(header, one.frame), doubts
 
 
 def _origin(stack: list[Slice], used: list[Slice]) -> dict[str, Any]:

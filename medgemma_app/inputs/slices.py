@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.dicom import PLACE, ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
+from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
 from medgemma_app.inputs.files import THE_FOLDER, looks_like_dicom, open_input, shown_name
-from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.identity import PatientDigests
+from medgemma_app.inputs.header import ImageHeader, PatientDigests
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -25,7 +23,11 @@ ONE_SERIES = "a folder of DICOM slices"
 VOLUMES = frozenset(("CT", "MR", "PT"))
 PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "BMD", "DG", "TG"))
 TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise
-_HEADER = ("Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+HEADER_OF_A_SLICE = (
+    "Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
+)  # fmt: skip
 
 FileKind: TypeAlias = Literal["slice", "picture", "damaged"] | None
 
@@ -61,22 +63,6 @@ def kind_of(path: Path) -> tuple[FileKind, str]:
     return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
 
 
-def without_copies(found: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
-    """The slices, those of a copied file once, and a warning where there were copies."""
-    first: dict[object, Slice] = {}
-    for one in found:
-        # Some anonymisers give every file of a series the same id.
-        first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)
-    copies = len(found) - len(first)
-    return list(first.values()), (f"{name}: {_pictures(copies)} left out, as copies of others (the same id and place)",) * bool(copies)
-
-
-def _is_slice(header: Dataset) -> bool:
-    modality = ImageHeader.from_dict(header).modality
-    placed = bool(numbers(for_frame(header, 0), "ImagePositionPatient"))
-    return modality in VOLUMES or (modality not in PROJECTIONS and placed)
-
-
 def find_slices(folder: Path) -> tuple[list[Slice], int]:
     """Every slice directly in the folder, and how many files hold none. Raises InputError."""
     try:
@@ -87,11 +73,11 @@ def find_slices(folder: Path) -> tuple[list[Slice], int]:
         raise InputError(f"{THE_FOLDER} holds more than {MOST_FILES} files; give a folder with one series")
     read = [(path, found) for path in paths if (found := _read(path))]
     slices = [_slices_of(path, header) for path, (header, is_slice) in read if is_slice]
+    if read and not slices:
+        raise InputError(
+            f"{THE_FOLDER} holds pictures that are not slices of a volume; give each by itself, or as a further view with --view"
+        )
     if not slices:
-        if read:
-            raise InputError(
-                f"{THE_FOLDER} holds pictures that are not slices of a volume; give each by itself, or as a further view with --view"
-            )
         raise InputError(f"{THE_FOLDER} holds no DICOM picture; give {ONE_SERIES}")
     return [one for some in slices for one in some], len(paths) - len(slices)
 
@@ -112,8 +98,10 @@ def _read(path: Path) -> tuple[Dataset, bool] | None:
             return None
         try:
             with guarded(name):
-                header = read_header(file, name, tags=(*_HEADER, *PLACE), pixels=False)
-                return header, _is_slice(header)
+                header = read_header(file, name, tags=HEADER_OF_A_SLICE, pixels=False)
+                modality = ImageHeader.from_dict(header).modality
+                has_place = bool(numbers(for_frame(header, 0), "ImagePositionPatient"))
+                return header, modality in VOLUMES or (modality not in PROJECTIONS and has_place)
         except NoPicture:
             return None
 
@@ -129,81 +117,80 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
     place, directions = (tuple(numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
     # What an old file of several frames says once cannot hold for each of them.
     once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
-    instance = (numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6
+    said = " ".join(str(header.get(keyword) or "") for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"))
     return Slice(
         path=path,
         frame=frame,
         uid=str(header.get("SOPInstanceUID") or ""),
-        series=_series_of(header),
+        series=str(header.get("SeriesInstanceUID") or said.strip()),
         number=int((numbers(header, "SeriesNumber") or [0])[0]),
         modality=ImageHeader.from_dict(header).modality,
         size=(int(header.Rows), int(header.Columns)),
         place=place if len(place) == 3 and not once else (),
         directions=directions if len(directions) == 6 else (),
         location=None if once else next(iter(numbers(flat, "SliceLocation")), None),
-        instance=instance,
+        instance=(numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6,
         patient=header.patient,
     )
 
 
-def _series_of(header: Dataset) -> str:
-    """What tells one series from another: its id, else its number, its study and its frame of reference; "" without any of them."""
-    said = [str(header.get(keyword) or "") for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber")]
-    return str(header.get("SeriesInstanceUID") or "") or (" ".join(said) if any(said) else "")
-
-
-def one_series(found: Sequence[Slice], name: str, label: str | None) -> tuple[str, list[Slice]]:
-    """What to call the series with that label, or the only one there is, and its slices. Raises InputError that names them all."""
+def one_series(found: Sequence[Slice], where: str, chosen: int | str | None) -> tuple[str, list[Slice]]:
+    """The name and the slices of the series with that label, or of the only one there is. Raises InputError that names them all."""
     unknown = {one.path for one in found if not one.series}
     if len(unknown) > 1:
         raise InputError(
-            f"{name} holds {_pictures(len(unknown))} that do not say which series they belong to; export them again with a series number"
+            f"{where} holds {_pictures(len(unknown))} that do not say which series they belong to; export them again with a series number"
         )
     series = _labelled(found)
-    if label is None and len(series) == 1:
-        label = next(iter(series))
+    label = next(iter(series)) if chosen is None and len(series) == 1 else str(chosen)
     if label in series:
         modality = series[label][0].modality
         return f"series {label}{f' ({modality})' if modality else ''}", series[label]
     named = [f"{label} ({', '.join(filter(None, (some[0].modality, _pictures(len(some)))))})" for label, some in series.items()]
     more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    raise InputError(f"{name} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
+    raise InputError(f"{where} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
 
 
 def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
     """The series by their DICOM numbers; those that share one are told apart as 3.1, 3.2 in the order of their ids."""
-    series: dict[tuple[int, str], list[Slice]] = {}
-    first = {one.series: one.number for one in reversed(found)}
+    series: dict[str, list[Slice]] = {}
     for one in found:
-        series.setdefault((first[one.series], one.series), []).append(one)
-    shared, seen = Counter(number for number, _ in series), Counter[int]()
+        series.setdefault(one.series, []).append(one)
+    numbered: dict[int, list[list[Slice]]] = {}
+    for _, some in sorted(series.items()):
+        numbered.setdefault(some[0].number, []).append(some)
     labels = {}
-    for number, uid in sorted(series):
-        seen[number] += 1
-        labels[f"{number}.{seen[number]}" if shared[number] > 1 else str(number)] = series[number, uid]
+    for number, several in sorted(numbered.items()):
+        for place, some in enumerate(several, 1):
+            labels[f"{number}.{place}" if len(several) > 1 else str(number)] = some
     return labels
 
 
-def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], tuple[str, ...]]:
-    """Those of the size and orientation that most have, sorted by position, and what deserves a warning."""
-    group = max(_alike(series), key=len)
+def _pictures(count: int) -> str:
+    return f"{count} picture{'' if count == 1 else 's'}"
+
+
+def stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], list[str]]:
+    """Those of the size and orientation that most have, each once, sorted by position, and what deserves a warning."""
+    first: dict[object, Slice] = {}
+    for one in series:  # some anonymisers give every file of a series the same id, so that the place counts too
+        first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)
+    unique = list(first.values())
+    group, doubts = max(_alike(unique), key=len), []
     places, guessed = _positions(group)
     positions = places or [one.instance for one in group]
     stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
-    doubts = []
-    if len(group) < len(series):
-        doubts.append(f"{name}: {_pictures(len(series) - len(group))} of another size or orientation left out")
+    if copies := len(series) - len(unique):
+        doubts.append(f"{name}: {_pictures(copies)} left out, as copies of others (the same id and place)")
+    if others := len(unique) - len(group):
+        doubts.append(f"{name}: {_pictures(others)} of another size or orientation left out")
     if guessed:
         doubts.append(
             f"{name}: the pictures do not give their orientation; they are sorted along the axis on which they are furthest apart"
         )
     if 0 < len({round(position, 2) for position in places}) < len(group):
         doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
-    return stack, tuple(doubts)
-
-
-def _pictures(count: int) -> str:
-    return f"{count} picture{'' if count == 1 else 's'}"
+    return stack, doubts
 
 
 def _alike(series: Sequence[Slice]) -> list[list[Slice]]:
@@ -228,12 +215,12 @@ def _positions(group: Sequence[Slice]) -> tuple[list[float], bool]:
     Where directions are not said, along the axis on which the places vary most, and True; where places are not said either, the
     slices' locations; none where these are not said.
     """
-    if not all(one.place for one in group):
-        locations = [one.location for one in group if one.location is not None]
-        return locations if len(locations) == len(group) else [], False
-    if all(one.directions for one in group):
+    if all(one.place and one.directions for one in group):
         (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
         normal = (b * f - c * e, c * d - a * f, a * e - b * d)
         return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group], False
-    axis = max(range(3), key=lambda axis: max(one.place[axis] for one in group) - min(one.place[axis] for one in group))
-    return [one.place[axis] for one in group], len(group) > 1
+    if all(one.place for one in group):
+        places = list(zip(*(one.place for one in group), strict=True))
+        return list(max(places, key=lambda places: max(places) - min(places))), len(group) > 1
+    locations = [one.location for one in group if one.location is not None]
+    return (locations if len(locations) == len(group) else []), False

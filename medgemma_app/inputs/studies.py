@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, looks_like_dicom, open_input, shown_name
+from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 
@@ -34,7 +34,7 @@ class StudySource:
     @property
     def name(self) -> str:
         """What the user is shown. A folder is called by its number: folders are named after patients."""
-        if Path(self.path).is_dir():
+        if is_folder(self.path):
             return f"study {self.number}"
         return shown_name(self.path) + (f" line {self.part}" if self.part else "")
 
@@ -92,7 +92,7 @@ def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[
         listed = inside is _pictures_in and _is_directory_file(name)
         if listed:
             folders = _listed_in(Path(name), left_out)
-        elif name == "-" or not Path(name).is_dir():
+        elif name == "-" or not is_folder(name):
             if found.setdefault(os.path.realpath(name), study := StudySource(name)) is not study:
                 left_out.append(f"{study.name}, which was given before")
             continue
@@ -237,7 +237,7 @@ def read_study(
     """
     if isinstance(source, Scan | Series):
         return source
-    if isinstance(source, str | Path) and Path(source).is_dir():
+    if isinstance(source, str | Path) and is_folder(source):
         if frame is not None:
             raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
         return _slices(source, slices, pad, window, series)

@@ -37,6 +37,12 @@ def test_a_study_is_shown_without_the_folders_it_lies_in(folder: Path) -> None:
     assert StudySource(str(folder), number=3).name == "study 3"
 
 
+def test_an_over_long_name_is_a_study_that_cannot_be_read() -> None:
+    (study,) = find_studies(["x" * 5000]).studies
+    with pytest.raises(InputError, match=r"^cannot read xxx.*: File name too long"):
+        read_study(study.path)
+
+
 def test_the_key_of_a_study_is_the_same_by_every_path_and_names_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {find_studies([name]).studies[0].key for name in ("Doe_Jane", "./Doe_Jane/", str(folder))}
     monkeypatch.chdir(folder)

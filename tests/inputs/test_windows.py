@@ -47,20 +47,6 @@ def test_the_colours_of_hounsfield_windows_give_no_warning(tmp_path: Path) -> No
     assert read_series(a_series(tmp_path, 3, RescaleIntercept=-964)).warnings == ()
 
 
-@pytest.mark.parametrize(
-    ("centers", "widths", "used", "words"),
-    [
-        ([60000, 2048], [100, 4096], 2048, "nothing in the window 60000/100 of its header; it is shown in another window of its header"),
-        ([60000, -9000, 2048], [100, 100, 4096], 2048, "2048/4096, --window C/W chooses others"),
-        ([60000, -9000], [100, 100], None, "it is shown by percentiles of its values, --window C/W chooses others"),
-    ],
-)
-def test_the_first_window_that_shows_something_is_used(tmp_path: Path, centers: Any, widths: Any, used: int | None, words: str) -> None:
-    scan = read_image(written(tmp_path, made(WindowCenter=centers, WindowWidth=widths)))
-    assert scan.facts["window"].get("center") == used
-    assert [words in warning for warning in scan.warnings] == [True]
-
-
 def test_ct_that_shows_nothing_in_hounsfield_windows_is_shown_by_percentiles(tmp_path: Path) -> None:
     (folder := tmp_path / "series").mkdir()
     scan = read_image(written(tmp_path, made(**CT)))

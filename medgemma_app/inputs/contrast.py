@@ -1,0 +1,296 @@
+"""How the values of a DICOM file become grey: by a window, a table, or a range of its values (PS3.3 C.11), or in the colours of CT.
+
+All of it works on a table of the values that a pixel may have, not on the pixels: 65,536 entries instead of 20 million.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.inputs.dicom import bits_of, numbers, several_numbers
+from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.inputs.levels import FEWEST_LEVELS, PERCENTILES, counts, limits, refuse_flat, to_levels
+from medgemma_app.inputs.pixels import Pixels, is_padding, visible_part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom import Dataset
+
+    Values = NDArray[Any]
+
+# Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
+CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+NO_MODALITY_TABLE = ("XA", "RF")  # theirs is for measuring, not for viewing (PS3.3 C.8.7.1.1.2)
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
+
+
+@dataclass(frozen=True)
+class VoiWindow:
+    """Centre and width in modality units (HU for CT); ``function`` as DICOM names it."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+    source: str = "header"
+
+    def __str__(self) -> str:
+        return f"window {self.center:g}/{self.width:g}"
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "center": self.center, "width": self.width, "function": self.function}
+
+    def levels(self, stored: Values, values: Values) -> Sequence[Values]:
+        import numpy as np
+        from pydicom import Dataset
+        from pydicom.pixels import apply_windowing
+
+        header = Dataset()
+        # Of 8 unsigned bits, so that what comes back is 0 to 255.
+        header.PhotometricInterpretation, header.BitsStored, header.PixelRepresentation = "MONOCHROME2", 8, 0
+        header.WindowCenter, header.WindowWidth, header.VOILUTFunction = self.center, self.width, self.function
+        with np.errstate(over="ignore"):  # in the exponential of a sigmoid
+            return [np.asarray(apply_windowing(values, header), np.float64)]
+
+
+@dataclass(frozen=True)
+class LookUpTable:
+    """A table of the header: ``entries`` for the values from ``first`` on, and the bits that the header says they have."""
+
+    entries: Values
+    first: int
+    bits: int
+    source: str = field(default="header", init=False)
+
+    def __str__(self) -> str:
+        return "look-up table"
+
+    def apply(self, values: Values) -> Values:
+        import numpy as np
+
+        index = np.clip(np.rint(values), self.first, self.first + len(self.entries) - 1) - self.first
+        return self.entries[index.astype(np.int64)]
+
+    def used_bits(self) -> int:
+        return int(self.entries.max()).bit_length()
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": "VOI LUT"}
+
+    def levels(self, stored: Values, values: Values) -> Sequence[Values]:
+        # What the header says of the bits is wrong too often; viewers do the same.
+        return [self.apply(values) * (255 / max(1, (1 << self.used_bits()) - 1))]
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """From the value that is black to the one that is white, of the modality values or (for MR, as Google does it) of the stored ones."""
+
+    low: float
+    high: float
+    source: str
+    of_stored: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "low": self.low, "high": self.high}
+
+    def levels(self, stored: Values, values: Values) -> Sequence[Values]:
+        return [to_levels(stored if self.of_stored else values, self.low, self.high)]
+
+
+@dataclass(frozen=True)
+class HounsfieldWindows:
+    """Three windows as red, green and blue."""
+
+    source: str = "Hounsfield windows as RGB"
+
+    def __str__(self) -> str:
+        return "Hounsfield windows"
+
+    def facts(self) -> dict[str, Any]:
+        return {"from": self.source, "ranges": [list(pair) for pair in CT_WINDOWS]}
+
+    def levels(self, stored: Values, values: Values) -> Sequence[Values]:
+        return [to_levels(values, low, high) for low, high in CT_WINDOWS]
+
+
+Contrast: TypeAlias = VoiWindow | LookUpTable | ValueRange | HounsfieldWindows
+
+
+def parse_window(text: str) -> VoiWindow:
+    """The window in "C/W". Raises OptionError."""
+    found = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
+    if not found or float(found[2]) <= 0:
+        raise OptionError("a window is centre/width, two numbers and a width above 0, as in 40/400")
+    function = "LINEAR" if float(found[2]) >= 1 else "LINEAR_EXACT"
+    return VoiWindow(float(found[1]), float(found[2]), function, source="option")
+
+
+def choose_contrast(pixels: Pixels, header: Dataset, name: str, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
+    """How values become grey (None for colour), before it is known whether they show anything so, and warnings. Raises InputError."""
+    if is_colour(pixels, header):
+        if window:
+            raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
+        return None, ()
+    # A localizer is a projection, and is shown like a radiograph.
+    modality = None if "LOCALIZER" in (header.get("ImageType") or ()) else ImageHeader.from_dict(header).modality
+    doubts = _contradictions(header, name)
+    if window:
+        return window, doubts
+    if modality == "CT" and is_hounsfield(header):
+        marked = (f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright all the same",) * is_inverse(header)
+        return HounsfieldWindows(), (*doubts, *marked)
+    if modality == "CT":
+        doubts += (f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window",)
+    if modality == "MR":
+        return ValueRange(*value_range(pixels, header, name, of_stored=True), "minimum and maximum", of_stored=True), doubts
+    if table := _read_table(header, "VOILUTSequence"):
+        used = table.used_bits()
+        wrong = f"{name} has a look-up table that claims {table.bits} bits and uses {used}; it is scaled to those that it uses"
+        return table, (*doubts, *(wrong,) * (table.bits > used > 0))
+    if header_window := _header_window(header):
+        return header_window, doubts
+    spread = _full_range(pixels, header, name)
+    useless = f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values, --window C/W chooses others"
+    return spread, (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
+
+
+def _header_window(header: Dataset) -> VoiWindow | None:
+    """The first window of the header that can be applied."""
+    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        return None
+    slope = numbers(header, "RescaleSlope")
+    if function == "LINEAR" and ((slope and slope[0] % 1) or "PixelData" not in header):
+        function = "LINEAR_EXACT"  # LINEAR is made for whole numbers: it takes 1 off the width
+    smallest = 1 if function == "LINEAR" else 0
+    centers, widths = (several_numbers(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    for center, width in zip(centers, widths, strict=False):
+        if center is not None and width and width >= smallest:
+            return VoiWindow(center, width, function)
+    return None
+
+
+def _read_table(header: Dataset, keyword: str) -> LookUpTable | None:
+    """The look-up table of a header; None where it has none."""
+    import numpy as np
+
+    item = next(iter(header.get(keyword) or []), None)
+    if item is None or not item.get("LUTDescriptor") or item.get("LUTData") is None:
+        return None
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or 1 << 16
+    if first >= 1 << 15 and _has_negative_values(header):  # stored as an unsigned number
+        first -= 1 << 16
+    data = item.LUTData
+    if isinstance(data, bytes):  # 16-bit words, or bytes of 8 bits each
+        order = "<" if header.original_encoding[1] is not False else ">"
+        data = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2") if len(data) >= 2 * count else np.frombuffer(data, np.uint8)
+    entries = np.atleast_1d(np.asarray(data, np.int64))[:count].clip(0, 65535)
+    if not entries.size:
+        raise ValueError("empty look-up table")
+    return LookUpTable(entries, first, bits)
+
+
+def _has_negative_values(header: Dataset) -> bool:
+    lowest = -(1 << int(header.get("BitsStored") or 16) - 1) if header.get("PixelRepresentation") else 0
+    slope, intercept = numbers(header, "RescaleSlope") or [1.0], numbers(header, "RescaleIntercept") or [0.0]
+    return lowest * slope[0] + intercept[0] < 0
+
+
+def _full_range(pixels: Pixels, header: Dataset, name: str) -> ValueRange:
+    full = (1 << bits_of(header)) - 1
+    rescaled = numbers(header, "RescaleSlope") not in ([], [1.0]) or numbers(header, "RescaleIntercept") not in ([], [0.0])
+    if pixels.dtype.kind == "u" and full <= 255 and not rescaled and not header.get("ModalityLUTSequence"):
+        return ValueRange(0, full, "full range")  # 8-bit pictures are shown as they are, as from any other file
+    return ValueRange(*percentiles(pixels, header, name), PERCENTILES)
+
+
+def is_hounsfield(header: Dataset) -> bool:
+    """True where the header makes the values of a CT Hounsfield units (PS3.3 C.8.2.1 and C.11.1)."""
+    if not (numbers(header, "RescaleSlope") and numbers(header, "RescaleIntercept")) or header.get("ModalityLUTSequence"):
+        return False
+    kind, said = str(header.get("RescaleType") or "").strip().upper(), header.get("ImageType") or "ORIGINAL"
+    if kind:
+        return kind == "HU"
+    captured = str(header.get("SOPClassUID") or "").startswith(SECONDARY_CAPTURE)
+    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and not captured
+
+
+def is_colour(pixels: Pixels, header: Dataset) -> bool:
+    return pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR"
+
+
+def is_inverse(header: Dataset) -> bool:
+    """True where low values are bright."""
+    return bool(header.PhotometricInterpretation == "MONOCHROME1" or _presentation(header) == "INVERSE")
+
+
+def _presentation(header: Dataset) -> str:
+    return str(header.get("PresentationLUTShape") or "").strip().upper()
+
+
+def _contradictions(header: Dataset, name: str) -> tuple[str, ...]:
+    polarity, shape = header.get("PhotometricInterpretation"), _presentation(header)
+    if (polarity, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
+        return (f"{name} says {polarity} and also presentation {shape}, which contradict each other; low values are shown bright",)
+    return ()
+
+
+def tabled(pixels: Pixels) -> tuple[Values, Values]:
+    """The values that pixels may have (of more than 16 bits, or floats: those that they have), and each pixel's place among them."""
+    import numpy as np
+
+    if pixels.dtype.kind != "f" and pixels.dtype.itemsize <= 2:
+        unsigned = f"u{pixels.dtype.itemsize}"
+        return np.arange(1 << 8 * pixels.dtype.itemsize).astype(unsigned).view(pixels.dtype), pixels.view(unsigned)
+    values, places = np.unique(pixels, return_inverse=True)
+    return values, places.reshape(pixels.shape)
+
+
+def modality_values(stored: Values, header: Dataset) -> Values:
+    """Stored values -> modality values (HU for CT) by the header's table, or its slope and intercept."""
+    import numpy as np
+
+    if ImageHeader.from_dict(header).modality not in NO_MODALITY_TABLE and (table := _read_table(header, "ModalityLUTSequence")):
+        return table.apply(stored).astype(np.float64)
+    slope, intercept = numbers(header, "RescaleSlope"), numbers(header, "RescaleIntercept")
+    rescaled = stored.astype(np.float64)
+    return rescaled * slope[0] + intercept[0] if slope and intercept and slope[0] else rescaled
+
+
+def _weighted(pixels: Pixels, header: Dataset, name: str) -> tuple[Values, Values]:
+    """The values that pixels may have, and how many of the pixels have each: finite ones that are neither padding nor behind a shutter.
+
+    Raises InputError when there is none.
+    """
+    import numpy as np
+
+    (stored, places), visible = tabled(pixels), visible_part(header, (pixels.shape[0], pixels.shape[1]))
+    weights = counts(places if visible is None else places[visible][None], size=len(stored))
+    weights[is_padding(stored, header) | ~np.isfinite(stored)] = 0
+    if not weights.any():
+        raise InputError(f"{name} holds no values that could be shown; export it again")
+    return stored, weights
+
+
+def value_range(pixels: Pixels, header: Dataset, name: str, *, of_stored: bool = False) -> tuple[float, float]:
+    """The smallest and the largest value of what is to be seen. Raises InputError when nothing is."""
+    stored, weights = _weighted(pixels, header, name)
+    values = (stored if of_stored else modality_values(stored, header))[weights > 0]
+    return float(values.min()), float(values.max())
+
+
+def percentiles(pixels: Pixels, header: Dataset, name: str) -> tuple[float, float]:
+    """The value that 0.1% of the pixels lie below, and the one that 0.1% lie above. Raises InputError for next to no difference."""
+    stored, weights = _weighted(pixels, header, name)
+    used = stored[weights > 0]
+    low, high = limits(modality_values(stored, header), weights)
+    if used.dtype.kind != "f" and int(used.max()) - int(used.min()) < FEWEST_LEVELS:
+        low = high
+    refuse_flat(low, high, name, fewest=0)
+    return low, high
