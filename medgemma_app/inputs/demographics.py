@@ -126,7 +126,7 @@ def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], 
     text = "\n".join(line.text for line in lines)
     one_patient(text, name, None)
     labels = labelled_demographics(text)
-    if any(labels.differ(one) for one in known):
+    if any(labels.differ(one) for one in list(known)[:MOST_COMPARED]):
         raise SeveralPatients(name, 2, can_choose=False)
 
 
@@ -134,6 +134,22 @@ def iso_day(written: str) -> str:
     """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
     found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
     return "-".join(part for part in found.groups() if part) if found else ""
+
+
+def people_of(known: Iterable[Demographics]) -> list[list[Demographics]]:
+    """What messages say of each patient: they share a number, or a name where they have none, and do not differ."""
+    people: list[list[Demographics]] = []
+    named: dict[str, list[Demographics]] = {}
+    for one in dict.fromkeys(known):
+        called = {number for _, number in one.ids} or set(one.names)
+        some = (named[name] for name in called if name in named)
+        person = next((person for person in some if not any(map(one.differ, person[:MOST_COMPARED]))), None)
+        if person is None and called:
+            people.append(person := [])
+        if person is not None:
+            person.append(one)
+            named |= dict.fromkeys(called, person)
+    return people
 
 
 def several_births_or_sexes(known: Iterable[Demographics]) -> bool:

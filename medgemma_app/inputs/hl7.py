@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medgemma_app.inputs.cda import read_attachment
 from medgemma_app.inputs.demographics import (
-    MOST_COMPARED,
     SEXES,
     Demographics,
     Record,
     can_choose,
+    people_of,
     refuse_other_patients,
     several_births_or_sexes,
 )
-from medgemma_app.inputs.hl7_entries import RELEASED, Entry, Segment, standing
+from medgemma_app.inputs.hl7_statements import RELEASED, Segment, Statement, standing
 from medgemma_app.inputs.json_notes import text_says_something
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, with_counts
 from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
@@ -34,19 +34,31 @@ _DOCUMENT_STATUS = {"CA": "cancelled", "OB": "superseded"}
 _CANCELLING_EVENTS = frozenset(("A11", "A12", "A13", "A25", "A27", "A38", "T11", "S15"))
 _DOCUMENT_TAKEN_BACK = {"T08": 12, "T10": 13, "T11": 12}  # event -> the field of TXA with the number of the earlier document
 _OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".split())  # noqa: SIM905
+# Segments that say one thing: their label, the fields of what they say, of its day, and of the action that may delete it.
+_SIMPLE: Mapping[str, tuple[str, Sequence[int], Sequence[int], Sequence[int]]] = {
+    "PV1": ("Encounter", (), (44,), ()), "PV2": ("Reason", (3,), (), ()),
+    "DG1": ("Diagnosis", (3, 4), (), (21,)), "PR1": ("Procedure", (3, 4), (5,), (20,)),
+}  # fmt: skip
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
+_NOT_CLINICAL = (
+    "Patient",
+    "Encounter",
+    "Report",
+    "Observation without a value",
+    "Document",
+)  # lines that alone are nothing to write a note from
 
 
 @dataclass
 class _Message:
     """What has been read so far of a message, or of the part of it that is about one patient."""
 
-    separators: str = "|^~\\&"
+    separators: str
     cancelled: str = ""  # why the message or the document is left out
     event: str = ""
     day: str = ""  # when it was sent; older messages are the first to be left out
-    of_earlier: list[Entry] = field(default_factory=list)  # what takes back only what earlier messages say
-    entries: list[Entry] = field(default_factory=list)
+    of_earlier: list[Statement] = field(default_factory=list)  # what takes back only what earlier messages say
+    statements: list[Statement] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: Demographics = field(default_factory=Demographics)
     has_others: bool = False  # whether an attachment is of another patient
@@ -54,31 +66,31 @@ class _Message:
     order: str = ""  # why the order that the segments belong to is left out
     report: str = ""  # why the results that follow are left out
     result: str = ""  # why the comments that follow are left out
-    last: str = ""  # the observation that the line before is of
-    commented: str = ""  # the result that the comments that follow are on
-    order_numbers: Entry = field(default_factory=Entry)  # those of the last ORC segment
+    commented: Statement | None = None  # the result that the comments that follow are on
+    unfinished: str = ""  # the observation with which the next segment may go on
+    numbers: tuple[str, str] = ("", "")  # placer and filler of the last ORC segment
     corrected: set[str] = field(default_factory=set)  # the observations of this report that have taken back earlier ones
-    about: Entry = field(default_factory=Entry)  # the order, the document and the time that the segments belong to
+    about: Statement = field(default_factory=Statement)  # the order, the document and the time that the segments belong to
 
     @property
     def skipping(self) -> str:
         """Why what follows is left out."""
         return self.cancelled or self.order or self.report
 
-    def tell(self, label: str, *parts: str, said: str, gone: str = "", mark: str = "") -> bool:
-        """Adds a line, unless it says nothing or is taken back; whether it did."""
-        told = "; ".join(filter(None, parts))
+    def tell(self, label: str, *parts: str, gone: str = "", mark: str = "") -> Statement | None:
+        """Adds a statement, unless it says nothing or is taken back."""
+        said = "; ".join(filter(None, parts))
         if why := gone or self.skipping:
             self.left_out[why] += 1
-        elif told:
-            self.entries.append(replace(self.about, line=Line(f"{mark or self.mark}{label}: {told}", label), said=said))
-            self.last = ""
-        return bool(told) and not why
+            return None
+        mark = mark or (self.mark if self.mark != ON_HOLD or label == "Medication" else "")
+        return self.add(replace(self.about, label=label, texts=[said], mark=mark)) if said else None
 
-    def take_back(self, entry: Entry) -> None:
-        """Adds an entry that takes back earlier ones; text does not go on over it."""
-        self.entries.append(entry)
-        self.last = ""
+    def add(self, statement: Statement) -> Statement:
+        """Adds a statement, or what takes back earlier ones; text does not go on over it."""
+        self.statements.append(statement)
+        self.unfinished = ""
+        return statement
 
 
 def is_hl7(text: str) -> bool:
@@ -90,54 +102,36 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
     read = [part for message in messages if message.startswith("MSH") for part in _read_message(_segments(message))]
-    people = _people(read)
-    chosen = read
-    if patient is not None:
-        wanted = {person for part, person in zip(read, people, strict=True) if person >= 0 and is_called(patient, part.patient.called())}
-        if len(wanted) != 1:
-            raise no_such_patient(name)
-        chosen = [part for part, person in zip(read, people, strict=True) if person in wanted]
-    number = len(set(people) - {-1}) if patient is None else 1
-    has_others = patient is None and any(part.has_others for part in read)
-    if number > 1 or has_others or several_births_or_sexes(part.patient for part in chosen):
-        raise SeveralPatients(name, max(2, number), can_choose=patient is None and _can_be_chosen(read, people))
+    chosen = _chosen(read, name, patient)
     left_out = sum((part.left_out for part in chosen), Counter[str]())
     ranks = {day: rank for rank, day in enumerate(sorted({part.day for part in chosen}, reverse=True))}
-    entries = standing((entry.ranked(ranks[part.day]) for part in chosen for entry in (*part.of_earlier, *part.entries)), left_out)
+    statements = []
+    for part in chosen:
+        for one in part.statements:
+            one.rank = ranks[part.day]
+        statements += [*part.of_earlier, *part.statements]
     lines: dict[str, Line] = {}
-    for line in (entry.line for entry in entries):  # what several messages say stands once, where it was first said
-        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)
+    for line in (line for one in standing(statements, left_out) for line in one.lines()):
+        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # what several messages say stands once
     left_out["messages of other patients"] += len(read) - len(chosen)
-    is_clinical = text_says_something("\n".join(entry.said for entry in entries))
+    is_clinical = text_says_something("\n".join(text.partition(": ")[2] for text, line in lines.items() if line.label not in _NOT_CLINICAL))
     patients = list(dict.fromkeys(part.patient for part in chosen))
-    refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients[:MOST_COMPARED], name)
+    refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients, name)
     return Record(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)
 
 
-def _people(read: Sequence[_Message]) -> list[int]:
-    """A number for the patient of each message, -1 where it names nobody. An id that several issuers use counts with its issuer."""
-    issuers: dict[str, set[str]] = {}
-    for issuer, number in (one for part in read for one in part.patient.ids):
-        issuers.setdefault(number, set()).add(issuer)
-    places: dict[tuple[str, str], int] = {}
-    found = []
-    for place, part in enumerate(read):
-        keys = [(issuer if len(issuers[number] - {""}) > 1 else "", number) for issuer, number in part.patient.ids]
-        keys = keys or [("name", name) for name in part.patient.names]
-        known = min((places[key] for key in keys if key in places), default=place if keys else -1)
-        places |= dict.fromkeys(keys, known)
-        found.append(keys)
-    return [min((places[key] for key in keys), default=-1) for keys in found]
-
-
-def _can_be_chosen(read: Sequence[_Message], people: Sequence[int]) -> bool:
-    """Whether each patient has a name or an id of their own, and one birth date and sex."""
-    known: dict[int, list[Demographics]] = {}
-    for part, person in zip(read, people, strict=True):
-        known.setdefault(person, []).append(part.patient)
-    known.pop(-1, None)
-    called = [{name for one in some for name in one.called()} for some in known.values()]
-    return can_choose(called) and not any(map(several_births_or_sexes, known.values()))
+def _chosen(read: list[_Message], name: str, patient: str | None) -> list[_Message]:
+    """The messages of the only patient, or of the one chosen."""
+    people = people_of(part.patient for part in read)
+    called = [{name for one in some for name in one.called()} for some in people]
+    if patient is None:
+        if len(people) > 1 or any(part.has_others for part in read) or several_births_or_sexes(part.patient for part in read):
+            raise SeveralPatients(name, max(2, len(people)), can_choose=can_choose(called))
+        return read
+    wanted = [set(some) for some, names in zip(people, called, strict=True) if is_called(patient, names)]
+    if len(wanted) != 1:
+        raise no_such_patient(name)
+    return [part for part in read if part.patient in wanted[0]]
 
 
 def _segments(message: str) -> list[str]:
@@ -147,25 +141,23 @@ def _segments(message: str) -> list[str]:
 
 def _read_message(segments: Sequence[str]) -> list[_Message]:
     """The parts of a message, one for each of its patients."""
-    parts = [message := _Message()]
+    parts = [message := _Message(segments[0][3:8])]
     for text in segments:
         kind = text[:3]
-        if kind == "MSH":
-            message.separators = text[3:8] if len(text) > 8 else message.separators
-            event = text.split(message.separators[0])[8:9]
-            message.day = "".join(text.split(message.separators[0])[6:7])[:8]
-            message.event = event[0][4:7] if event else ""
-            message.cancelled = "message that cancels" if message.event in _CANCELLING_EVENTS else ""
-            continue
         if kind == "PID" and message.patient != Demographics():
             parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
         if kind != "NTE":
-            message.result = message.commented = ""
+            message.result, message.commented = "", None
         if kind in _SEGMENTS:
             _SEGMENTS[kind](message, Segment(text, message.separators))
         elif kind not in _OFFICE and kind.isalnum():
             message.left_out[f"segment {kind}"] += 1
     return parts
+
+
+def _header(message: _Message, one: Segment) -> None:
+    message.day, message.event = one.raw(6)[:8], one.raw(8)[4:7]
+    message.cancelled = "message that cancels" if message.event in _CANCELLING_EVENTS else ""
 
 
 def _named(label: str, said: str) -> str:
@@ -174,57 +166,56 @@ def _named(label: str, said: str) -> str:
 
 def _patient(message: _Message, one: Segment) -> None:
     name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
-    born, sex = one.day(7), SEXES.get(one.codes(8)[0], "")
+    born, sex = one.day(7), SEXES.get(one.repetitions(8)[0][0], "")
     message.patient = Demographics(frozenset(one.ids(2, 3, 4)), (name,) if name else (), born, sex)
-    told = "; ".join(filter(None, [sex, _named("birth date", born)]))
-    message.entries += [Entry(Line(f"Patient: {told}", "Patient"))] if told else []
+    if told := "; ".join(filter(None, [sex, _named("birth date", born)])):
+        message.add(Statement("Patient", [told]))
 
 
 def _order(message: _Message, one: Segment) -> None:
     control = _ORDER_CONTROL.get(one.raw(1)) or _ORDER_STATUS.get(one.raw(5), "")
-    is_nameless = not (one.raw(2) or one.raw(3))  # then nothing but what follows can be meant
-    message.mark = control if control == STOPPED or (control == ON_HOLD and is_nameless) else ""
+    message.mark = control if control in (STOPPED, ON_HOLD) else ""
     message.order = f"order ({control})" if control not in ("", STOPPED, ON_HOLD, RELEASED) else ""
     message.report = ""
-    message.order_numbers = Entry(placer=one.raw(2), filler=one.raw(3))
+    message.numbers = one.raw(2), one.raw(3)
     message.about = replace(message.about, placer=one.raw(2), filler=one.raw(3), service="", time="")
     if control:
-        message.take_back(replace(message.about, document="", takes_back=message.order or control))
+        message.add(replace(message.about, document="", takes_back=message.order or control))
 
 
 def _report(message: _Message, one: Segment) -> None:
     """A report that is cancelled takes back only what earlier messages say, unless the filler number says that it is the same one."""
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
-    placer, filler = one.raw(2) or message.order_numbers.placer, one.raw(3) or message.order_numbers.filler
-    message.about = replace(message.about, placer=placer, filler=filler, service=one.codes(4)[0] or one.raw(4), time=one.raw(7))
+    placer, filler = one.raw(2) or message.numbers[0], one.raw(3) or message.numbers[1]
+    message.about = replace(message.about, placer=placer, filler=filler, service=one.repetitions(4)[0][0] or one.raw(4), time=one.raw(7))
     message.corrected.clear()
     if message.report:
         cancelled = replace(message.about, document="", takes_back=message.report)
         message.of_earlier.append(cancelled)
-        message.take_back(replace(cancelled, placer=""))
-    reason = one.words(31, 1, 0)
-    message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)), _named("reason", reason), said=reason)
+        message.add(replace(cancelled, placer=""))
+    message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)))
+    if reason := one.words(31, 1, 0):
+        message.tell("Reason", reason)
 
 
 def _finding(message: _Message, one: Segment) -> None:
     kind, about, status = one.raw(2), one.words(3, 1, 4, 0), _FINDING_STATUS.get(one.raw(11), "")
     value, unread = ("", "") if status or message.skipping else _attached(message, one) if kind == "ED" else (_value(one, kind), "")
     which = f"{kind}{one.raw(3)}#{one.raw(4)}"
-    if value and kind in ("TX", "FT", "ST") and message.last == which:  # the text of the segment before goes on
-        message.entries[-1].further.append(value)
-        message.commented = message.entries[-1].result
+    if value and kind in ("TX", "FT", "ST") and message.unfinished == which:  # the text of the segment before goes on
+        message.commented = message.statements[-1]
+        message.commented.texts.append(value)
         return
     this = replace(message.about, result=f"{one.raw(3)}#{one.raw(4)}", time=one.raw(14) or message.about.time)
     if (why := _WITHDRAWING.get(one.raw(11))) and this.result not in message.corrected:
         message.corrected.add(this.result)
-        message.take_back(replace(this, takes_back=f"result ({why})"))
-    measured = " ".join(filter(None, [value, one.words(6, 0, 1)]))
-    told = f"{about}: {measured}" if measured else about
-    parts = told, _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
-    gone = f"result ({status})" if status else unread
-    if message.tell("Observation", *parts, said=told if measured else "", gone=gone):
-        message.last, message.commented = which, this.result
-        message.entries[-1] = replace(message.entries[-1], result=this.result, time=this.time)
+        message.add(replace(this, takes_back=f"result ({why})"))
+    told, gone = f"{about}: {value} {one.words(6, 0, 1)}".rstrip(), f"result ({status})" if status else unread
+    parts = _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
+    label = "Observation" if value or parts[1] else "Observation without a value"
+    message.commented = message.tell(label, told if value else about, *parts, gone=gone)
+    if message.commented:
+        message.commented.result, message.commented.time, message.unfinished = this.result, this.time, which
     else:
         message.result = message.skipping or gone
 
@@ -253,20 +244,24 @@ def _attached(message: _Message, one: Segment) -> tuple[str, str]:
 
 def _comment(message: _Message, one: Segment) -> None:
     why = message.skipping or message.result
-    if message.tell("Comment", one.words(3), said=one.words(3), gone=f"comment on {why}" if why else ""):
-        message.entries[-1] = replace(message.entries[-1], comment_on=message.commented)
+    if message.commented and not why:
+        message.commented.comments += filter(None, [one.words(3)])
+        message.unfinished = ""
+    else:
+        message.tell("Comment", one.words(3), gone=f"comment on {why}" if why else "")
 
 
-def _diagnosis(message: _Message, one: Segment) -> None:
-    said = one.words(3, 1, 0) or one.words(4)
-    message.tell("Diagnosis", said, said=said, gone="diagnosis (deleted)" * (one.raw(21) == "D"))
+def _simple(message: _Message, one: Segment) -> None:
+    label, said, day, action = _SIMPLE[one.raw(0)]
+    told = next(filter(None, (one.words(number, 1, 0) for number in said)), "")
+    message.tell(label, told, one.day(*day), gone=f"{label.lower()} (deleted)" * any(one.raw(number) == "D" for number in action))
 
 
 def _allergy(message: _Message, one: Segment) -> None:
     what, kind = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), "")
     action, status = (one.raw(6)[:1], one.raw(17)[:1]) if one.raw(0) == "IAM" else ("", "")
     gone = "allergy (deleted)" if action == "D" else "allergy (entered in error)" if status == "E" else ""
-    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), said=what, gone=gone)
+    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), gone=gone)
 
 
 def _drug(message: _Message, one: Segment) -> None:
@@ -275,34 +270,22 @@ def _drug(message: _Message, one: Segment) -> None:
     code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if one.raw(0) == "RXO" else (2, 3, 5)
     said = " ".join(filter(None, [one.words(code, 1, 0), one.words(amount), one.words(unit, 1, 0)]))
     mark, gone = "NOT DONE: " * (given and one.raw(20) in ("RE", "NA")), "given (deleted)" * (given and one.raw(21) == "D")
-    message.tell("Given" if given else "Medication", said, said=said, gone=gone, mark=mark)
-
-
-def _procedure(message: _Message, one: Segment) -> None:
-    said = one.words(3, 1, 0) or one.words(4)
-    message.tell("Procedure", said, one.day(5), said=said, gone="procedure (deleted)" * (one.raw(20) == "D"))
-
-
-def _visit(message: _Message, one: Segment) -> None:
-    message.tell("Encounter", one.day(44), said="")
-
-
-def _reason(message: _Message, one: Segment) -> None:
-    message.tell("Reason", one.words(3, 1, 0), said=one.words(3, 1, 0))
+    message.tell("Given" if given else "Medication", said, gone=gone, mark=mark)
 
 
 def _document(message: _Message, one: Segment) -> None:
     status = _DOCUMENT_STATUS.get(one.raw(19), "")
     message.about = replace(message.about, document=one.raw(12))
     if number := one.raw(_DOCUMENT_TAKEN_BACK.get(message.event, 99)):
-        message.take_back(Entry(document=number, takes_back="document (taken back)"))
+        message.add(Statement(document=number, takes_back="document (taken back)"))
     if status:
-        message.take_back(Entry(document=one.raw(12), takes_back=f"document ({status})"))
+        message.add(Statement(document=one.raw(12), takes_back=f"document ({status})"))
     message.cancelled = message.cancelled or (f"document ({status})" if status else "")
-    message.tell("Document", one.words(2, 1, 0), one.day(4), said="")
+    message.tell("Document", one.words(2, 1, 0), one.day(4))
 
 
 _SEGMENTS = {
-    "PID": _patient, "PV1": _visit, "PV2": _reason, "ORC": _order, "OBR": _report, "OBX": _finding, "NTE": _comment, "DG1": _diagnosis,
-    "AL1": _allergy, "IAM": _allergy, "RXO": _drug, "RXE": _drug, "RXA": _drug, "PR1": _procedure, "TXA": _document,
+    "MSH": _header, "PID": _patient, "ORC": _order, "OBR": _report, "OBX": _finding, "NTE": _comment,
+    "AL1": _allergy, "IAM": _allergy, "RXO": _drug, "RXE": _drug, "RXA": _drug, "TXA": _document,
+    **dict.fromkeys(_SIMPLE, _simple),
 }  # fmt: skip

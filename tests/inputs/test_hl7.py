@@ -180,7 +180,8 @@ LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
         (["ORC|NW|9", DRUG], ["ORC|UA|9"], [], ["order (not accepted)"]),
         (["ORC|NW|9", DRUG], ["ORC|DC|9", DRUG], ["STOPPED: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|HD|9"], ["ON HOLD: Medication: Warfarin 5 mg"], []),
-        (["ORC|HD", DRUG], [], ["ON HOLD: Medication: Warfarin 5 mg"], []),
+        (["ORC|HD", DRUG, "DG1|2||^Gout"], [], ["ON HOLD: Medication: Warfarin 5 mg", "Diagnosis: Gout"], []),
+        (["ORC|NW|9", DRUG, "ORC|HD|9"], ["ORC|RE|9", DRUG], ["ON HOLD: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|SC|9|||HD", DRUG], ["ON HOLD: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG, "ORC|OH|9"], ["ORC|RL|9"], ["Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG, "ORC|HR|9"], ["ORC|DC|9"], ["STOPPED: Medication: Warfarin 5 mg"], []),
@@ -188,6 +189,8 @@ LETTER = ["TXA|1|OP||20240506||||||||doc7", "OBX|1|TX|1^Letter||Sepsis||||||F"]
         (["ORC|NW|9", DRUG, "ORC|HD|9"], ["ORC|CA|9"], [], ["order (cancelled)"]),
         (["ORC|NW|9", DRUG], ["ORC|DR|9"], ["STOPPED: Medication: Warfarin 5 mg"], []),
         (["ORC|NW|9", DRUG], ["ORC|CA|8"], ["Medication: Warfarin 5 mg"], []),
+        ([POTASSIUM.format("", "F"), "NTE|1||not enough blood"], [],
+         ["Observation without a value: Potassium", "Comment: not enough blood"], []),
         (["AL1|1|DA|^Latex"], ["IAM|1|DA|^Penicillin||||||||||||||E^Erroneous"], ["Allergy: Latex; drug"], ["allergy (entered in error)"]),
     ],
 )  # fmt: skip
