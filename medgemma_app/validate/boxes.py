@@ -47,36 +47,32 @@ def validate_boxes(
     if any(issue.code in ("no-answer", "thought-only") for issue in issues):
         return (), form
     try:
-        boxes, found = _scaled(_items(text))
-    except _Malformed as error:
-        boxes, found = [], [Issue("malformed-boxes", "error", str(error), excerpt(text[-200:]))]
-    else:
-        if not boxes and not found:
-            found = [Issue("no-box", "warning", "the answer is an empty list: the model saw no such structure")]
+        items = _items(text)
+    except ValueError as error:
+        return (), Validation((*issues, Issue("malformed-boxes", "error", str(error), excerpt(text[-200:]))))
+    if not items:
+        issues.append(Issue("no-box", "warning", "the answer is an empty list: the model saw no such structure"))
+    boxes, found = _scaled(items)
     return tuple(boxes), Validation((*issues, *found))
 
 
-class _Malformed(Exception):
-    """The answer has no list of boxes."""
-
-
 def _items(text: str) -> list[Any]:
-    """The list in the fenced block after "Final Answer:"."""
+    """The list in the fenced block after "Final Answer:". Raises ValueError, which says what is wrong, if there is none."""
     final = list(_FINAL.finditer(text))
     if not final:
-        raise _Malformed('the answer has no "Final Answer:", so its boxes cannot be found')
+        raise ValueError('the answer has no "Final Answer:", so its boxes cannot be found')
     blocks = _FENCED.findall(text, final[-1].end())
     if len(blocks) != 1:
         several = 'there are several fenced blocks after "Final Answer:"; it is unclear which one is meant'
-        raise _Malformed(several if blocks else 'there is no fenced ```json block after "Final Answer:", or it is never closed')
+        raise ValueError(several if blocks else 'there is no fenced ```json block after "Final Answer:", or it is never closed')
     try:
         found = json.loads(blocks[0])
     except (ValueError, RecursionError) as error:
-        raise _Malformed("the fenced block is not JSON") from error
+        raise ValueError("the fenced block is not JSON") from error
     if not isinstance(found, list):
-        raise _Malformed("the JSON of the fenced block is not a list of boxes")
+        raise ValueError("the JSON of the fenced block is not a list of boxes")
     if len(found) > MOST_BOXES:
-        raise _Malformed(f"the answer has more than {MOST_BOXES} boxes")
+        raise ValueError(f"the answer has more than {MOST_BOXES} boxes")
     return found
 
 

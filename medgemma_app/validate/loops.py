@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import LONGEST_TEXT, WORD, Draft, Issue, excerpt
 
-# Short windows of words find loops of short phrases; long windows find loops whose phrase repeats words within itself.
-_WINDOWS = (4, 16, 64, 256)
-_BASE, _MODULUS = 1_000_003, (1 << 61) - 1
+# Lengths in words of the n-grams that are compared: short ones find loops of short phrases, long ones those whose phrase repeats its words.
+_LENGTHS = (4, 16, 64, 256)
 # 20% of real notes contain a sentence twice and 1% three times, but not in a row.
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # (longest phrase in words, repetitions allowed)
 _PATIENCE = 24  # a generation is stopped only for loops of at least this many words
@@ -23,13 +22,13 @@ _BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
 # Before two words or more: "1. No", "2. No" answer a list of questions.
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t-]+[^\W\d_])", re.MULTILINE)
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
-_DRONE = 300  # characters of one short pattern; ruled lines in reports are shorter
+_UNSPACED = 300  # characters of one short pattern; ruled lines in reports are shorter
 
 
 def repetition(draft: Draft) -> Iterator[Issue]:
     """The generation ended in a loop, the text contains one, or a long passage appears twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", draft.text))
-    phrase = loop(text) or drone(draft.text)
+    phrase = loop(text) or unspaced_loop(draft.text)
     if not phrase and len(draft.text) <= LONGEST_TEXT and (span := doubled(draft.text)):
         words = len(WORD.findall(draft.text[slice(*span)]))
         yield draft.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
@@ -53,48 +52,46 @@ def doubled(text: str) -> tuple[int, int] | None:
 
 def loop(text: str) -> str:
     """The phrase that a text repeats too often in a row, or "". Runs in linear time."""
-    row = _Row()
-    found = (phrase for word in WORD.findall(text.casefold()) if (phrase := row.add(word)))
+    repeats = _Repeats()
+    found = (phrase for word in WORD.findall(text.casefold()) if (phrase := repeats.add(word)))
     return " ".join(next(found, ()))
 
 
-def drone(text: str) -> str:
+def unspaced_loop(text: str) -> str:
     """The first 300 characters that repeat up to 24 of them, or "": a loop without spaces ("肺肺肺"). Rules and blanks do not count."""
-    parts = (text[at : at + _DRONE] for at in range(0, len(text) - _DRONE + 1, _DRONE // 2))
-    return next((part for part in parts if _is_drone(part) and any(map(str.isalnum, part))), "")
+    parts = (text[at : at + _UNSPACED] for at in range(0, len(text) - _UNSPACED + 1, _UNSPACED // 2))
+    return next((part for part in parts if _is_one_pattern(part) and any(map(str.isalnum, part))), "")
 
 
-def _is_drone(part: str) -> bool:
+def _is_one_pattern(part: str) -> bool:
     """Whether 300 characters are one pattern; a row of XXXX is de-identification."""
     repeats = any(part[unit:] == part[:-unit] for unit in range(1, 25))
     return repeats and set(part.casefold()) not in ({"x"}, {"x", " "})
 
 
-class _Row:
-    """Words in order, and for each window length how long its words have been repeating at the same distance."""
+class _Repeats:
+    """Words in order, and for each length of n-grams, how many of them in a row have repeated at the same distance."""
 
     def __init__(self, *, least: int = 0, most: float = math.inf) -> None:
         self._least, self._most = least, most  # fewest repeated words to report, and the number that is always too many
         self._words: list[str] = []
-        self._codes = [0]  # hash of all words up to each, so that the hash of any window takes constant time
-        self._last: dict[tuple[int, int], int] = {}
-        self._runs = dict.fromkeys(_WINDOWS, (0, 0))  # period, and for how many windows it has held
+        self._last: dict[tuple[int, int], int] = {}  # length and hash of an n-gram -> its last place
+        self._runs = dict.fromkeys(_LENGTHS, (0, 0))  # period, and how many n-grams in a row it has held for
 
     def add(self, word: str) -> list[str]:
         """The phrase that this word repeats once too often, or an empty list."""
         self._words.append(word)
-        self._codes.append((self._codes[-1] * _BASE + hash(word)) % _MODULUS)
         at = len(self._words)
-        for window in _WINDOWS:
-            if at < window:
+        for length in _LENGTHS:
+            if at < length:
                 break
-            code = (self._codes[at] - self._codes[at - window] * pow(_BASE, window, _MODULUS)) % _MODULUS
-            period = at - self._last.get((window, code), at)
-            self._last[window, code] = at
-            held = self._runs[window][1] + 1 if period == self._runs[window][0] else 1
-            self._runs[window] = period, held
+            key = length, hash(tuple(self._words[-length:]))
+            period = at - self._last.get(key, at)
+            self._last[key] = at
+            held = self._runs[length][1] + 1 if period == self._runs[length][0] else 1
+            self._runs[length] = period, held
             allowed = next((period * times for longest, times in _ALLOWED_IN_A_ROW if period <= longest), math.inf)
-            if period and held + window > max(min(allowed, self._most), self._least):
+            if period and held + length > max(min(allowed, self._most), self._least):
                 phrase = self._words[-period:]
                 return phrase if set(phrase) - _BLANKS else []
         return []
@@ -109,16 +106,16 @@ class LoopWatch:
     def __init__(self) -> None:
         self._pending: list[str] = []  # the unfinished word
         self._tail = ""
-        self._row = _Row(least=_PATIENCE, most=_CERTAIN)
+        self._repeats = _Repeats(least=_PATIENCE, most=_CERTAIN)
 
     def feed(self, piece: str) -> bool:
         """Whether the text loops, now that this piece has been added."""
-        self._tail = (self._tail + piece)[-_DRONE:]
-        if len(self._tail) == _DRONE and _is_drone(self._tail):
+        self._tail = (self._tail + piece)[-_UNSPACED:]
+        if len(self._tail) == _UNSPACED and _is_one_pattern(self._tail):
             return True
         end = max((at for at, char in enumerate(piece, 1) if char.isspace()), default=0)
         whole = "".join([*self._pending, piece[:end]]) if end else ""
         if end:
             self._pending.clear()
         self._pending.append(piece[end:])
-        return any(self._row.add(word) for word in WORD.findall(_NUMBERING.sub(" ", whole).casefold()))
+        return any(self._repeats.add(word) for word in WORD.findall(_NUMBERING.sub(" ", whole).casefold()))
