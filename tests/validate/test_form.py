@@ -1,16 +1,10 @@
 """The form of a report: an answer, readable, whole, with all its sections."""
 
 import pytest
+from drafts import FINDINGS, NOTE, note, report
 
 from medgemma_app.validate import validate_findings, validate_soap
 
-FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
-NOTE = {
-    "subjective": "A 52-year-old woman reports three days of cough. She takes lisinopril 10 mg daily.",
-    "objective": "Blood pressure 128/82, pulse 72. The lungs are clear.",
-    "assessment": "Acute bronchitis.",
-    "plan": "Rest and fluids. Return in one week if the cough persists.",
-}
 CLINICIANS_NOTE = """CHIEF COMPLAINT
 
 Cough.
@@ -33,14 +27,6 @@ INSTRUCTIONS
 
 Return in one week.
 """
-
-
-def report(findings=FINDINGS, impression="No acute cardiopulmonary disease."):
-    return f"FINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}"
-
-
-def note(**changed):
-    return "\n\n".join(f"{key.upper()}:\n{body}" for key, body in {**NOTE, **changed}.items() if body is not None)
 
 
 def codes(text, **known):
@@ -220,59 +206,14 @@ def test_a_report_without_headings_is_one_section_and_a_single_warning():
 
 
 def test_a_note_that_begins_without_a_heading_is_a_warning():
-    text = note().removeprefix("SUBJECTIVE:\n")
+    beginning = "A 52-year-old woman reports three days of cough. She takes lisinopril."
+    text = note(subjective=beginning).removeprefix("SUBJECTIVE:\n")
     assert note_codes(text) == [("warning", "missing-section")]
-    assert validate_soap(text).sections["subjective"] == NOTE["subjective"]
+    assert validate_soap(text).sections["subjective"] == beginning
 
 
 def test_which_sections_there_must_be_can_be_told():
     assert codes(f"FINDINGS: {FINDINGS}", sections=("findings",)) == []
-
-
-OWN = ("history", "assessment", "plan")
-MISSING, WARNING = ("error", "missing-section"), ("warning", "missing-section")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("HISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
-        ("Cough for three days, no fever, no dyspnea, no chest pain at all.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING, MISSING]),
-        ("Cough for three days, no fever, no dyspnea, no chest pain.\nHISTORY: None.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
-        ("OBJECTIVE:\nChest pain.\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
-        ("OBJECTIVE:\n\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
-        ("Here is the note that I wrote from the notes of the visit:\n\n---\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
-        ("HISTORY: Cough.\n- Plan reviewed with daughter: she agrees.\n\nASSESSMENT: Cold.", [MISSING]),
-        ("Plan: Rest.\nHeart rate: 80 bpm.", [MISSING, MISSING]),
-        ("Cough for three days, no fever.", [MISSING]),
-        ("HISTORY: Cough.\nSAFETY PLAN: Call.\nWORK STATUS: Well.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
-        ({"history": "Cough.", "assessment": "Cold.", "plan": "Rest."}, []),
-        ({"history": "Cough.", "assessment": "Cold."}, [MISSING]),
-    ],
-)
-def test_a_section_of_the_callers_own_is_there_only_if_its_heading_is(text, expected):
-    found = validate_soap(text, sections=OWN).issues
-    assert [(issue.severity, issue.code) for issue in found] == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "sections", "optional", "expected"),
-    [
-        ("Rest.", OWN, OWN, "the text has none of the headings that were asked for, so it is in no section"),
-        ("PLAN: Rest.", OWN, OWN, None),
-        ("Rest.", ("plan", "risk"), ("risk",), "the plan section is missing"),
-    ],
-)
-def test_optional_sections_are_not_missing(text, sections, optional, expected):
-    found = validate_soap(text, sections=sections, optional=optional).issues
-    assert [issue.message for issue in found] == [expected] * bool(expected)
-
-
-@pytest.mark.parametrize("validate", [validate_findings, validate_soap])
-@pytest.mark.parametrize("sections", [[], (), "plan", [1], None])
-def test_sections_that_are_not_a_list_of_names_are_a_type_error(validate, sections):
-    with pytest.raises(TypeError, match="sections must be a list of headings"):
-        validate("PLAN: Rest.", sections=sections)
 
 
 @pytest.mark.parametrize("body", ["", ".", "-", "...", "**", "1.", "___"])

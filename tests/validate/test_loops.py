@@ -3,17 +3,16 @@
 import random
 
 import pytest
+from drafts import FINDINGS, report
 
 from medgemma_app.validate import validate_answer, validate_findings, validate_soap
 from medgemma_app.validate.loops import LoopWatch
 
-FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 PASSAGE = " ".join(f"word{number}" for number in range(35))
 
 
 def codes(findings, **known):
-    text = f"FINDINGS:\n{findings}\n\nIMPRESSION:\nNo acute cardiopulmonary disease."
-    return {issue.code for issue in validate_findings(text, **known).issues}
+    return {issue.code for issue in validate_findings(report(findings), **known).issues}
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """The medications of a note against its source: doses that belong to another drug, and drugs that the source takes back."""
 
 import pytest
+from drafts import note
 
 from medgemma_app.validate import validate_soap
 
 
-def note(plan):
-    return f"SUBJECTIVE:\nKnee pain.\n\nOBJECTIVE:\nNormal.\n\nASSESSMENT:\nEffusion.\n\nPLAN:\n{plan}"
-
-
 def found(plan, source):
     """The codes of a note whose plan says something."""
-    return {issue.code for issue in validate_soap(note(plan), source=source).issues}
+    return {issue.code for issue in validate_soap(note(objective="Normal.", plan=plan), source=source).issues}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +64,7 @@ def test_a_drug_that_the_source_takes_back_may_be_named_only_as_such(plan, is_fo
 
 def test_an_issue_says_where_it_is_and_what_the_source_says_instead():
     source = "a cough , bronchitis , lungs . Amoxicillin 875 mg BID. Lisinopril 500 mg."
-    text = note("Amoxicillin 500 mg BID.")
+    text = note(objective="Normal.", plan="Amoxicillin 500 mg BID.")
     (issue,) = validate_soap(text, source=source).issues
     assert (issue.code, issue.found, issue.expected) == ("dose-mismatch", "Amoxicillin 500 mg", "875 mg")
     assert text[issue.start : issue.end] == "Amoxicillin 500 mg"

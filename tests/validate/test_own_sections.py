@@ -3,6 +3,7 @@
 import pytest
 
 from medgemma_app.prompts import read_prompt
+from medgemma_app.validate import validate_findings, validate_soap
 from medgemma_app.validate.sections import parse
 
 H_AND_P, REGIONS, DAP = (
@@ -82,3 +83,49 @@ def test_the_callers_sections_are_known_by_their_names_and_by_synonyms_which_sta
 )
 def test_a_heading_in_capitals_that_was_not_asked_for_ends_the_callers_section(text, data):
     assert parse(text, DAP).texts() == {"data": data, "plan": text[-5:]}
+
+
+OWN = ("history", "assessment", "plan")
+MISSING, WARNING = ("error", "missing-section"), ("warning", "missing-section")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
+        ("Cough for three days, no fever, no dyspnea, no chest pain at all.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING, MISSING]),
+        ("Cough for three days, no fever, no dyspnea, no chest pain.\nHISTORY: None.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
+        ("OBJECTIVE:\nChest pain.\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
+        ("OBJECTIVE:\n\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
+        ("Here is the note that I wrote from the notes of the visit:\n\n---\nHISTORY: Cough.\nASSESSMENT: Cold.\nPLAN: Rest.", []),
+        ("HISTORY: Cough.\n- Plan reviewed with daughter: she agrees.\n\nASSESSMENT: Cold.", [MISSING]),
+        ("Plan: Rest.\nHeart rate: 80 bpm.", [MISSING, MISSING]),
+        ("Cough for three days, no fever.", [MISSING]),
+        ("HISTORY: Cough.\nSAFETY PLAN: Call.\nWORK STATUS: Well.\nASSESSMENT: Cold.\nPLAN: Rest.", [WARNING]),
+        ({"history": "Cough.", "assessment": "Cold.", "plan": "Rest."}, []),
+        ({"history": "Cough.", "assessment": "Cold."}, [MISSING]),
+    ],
+)
+def test_a_section_of_the_callers_own_is_there_only_if_its_heading_is(text, expected):
+    found = validate_soap(text, sections=OWN).issues
+    assert [(issue.severity, issue.code) for issue in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sections", "optional", "expected"),
+    [
+        ("Rest.", OWN, OWN, "the text has none of the headings that were asked for, so it is in no section"),
+        ("PLAN: Rest.", OWN, OWN, None),
+        ("Rest.", ("plan", "risk"), ("risk",), "the plan section is missing"),
+    ],
+)
+def test_optional_sections_are_not_missing(text, sections, optional, expected):
+    found = validate_soap(text, sections=sections, optional=optional).issues
+    assert [issue.message for issue in found] == [expected] * bool(expected)
+
+
+@pytest.mark.parametrize("validate", [validate_findings, validate_soap])
+@pytest.mark.parametrize("sections", [[], (), "plan", [1], None])
+def test_sections_that_are_not_a_list_of_names_are_a_type_error(validate, sections):
+    with pytest.raises(TypeError, match="sections must be a list of headings"):
+        validate("PLAN: Rest.", sections=sections)

@@ -1,5 +1,7 @@
 """Numbers as they are spoken, and as a note writes them: what is the same and what is not."""
 
+from drafts import note
+
 from medgemma_app.validate import validate_soap
 from medgemma_app.validate.quantities import DOSES, spoken_quantities, written_quantities
 
@@ -149,8 +151,7 @@ def pairs(table):
 
 def issues(written, spoken):
     """The codes, but for remarks, of a note that has the one and a source that has the other; and "dose" for a dose of the note only."""
-    note = f"SUBJECTIVE:\nCough.\n\nOBJECTIVE:\n{written}\n\nASSESSMENT:\nBronchitis.\n\nPLAN:\nRest."
-    found = validate_soap(note, source=f"a cough . {spoken} . it is bronchitis").issues
+    found = validate_soap(note(objective=written), source=f"a cough . {spoken} . it is bronchitis").issues
     said = {value for one in spoken_quantities(spoken) for value in one.readings}
     doses = [one for one in written_quantities(written) if one.kind in DOSES]
     return {issue.code for issue in found if issue.severity != "info"} | {"dose" for one in doses if said.isdisjoint(one.readings)}

@@ -1,23 +1,14 @@
 """What stands where an answer should: a refusal, or what a prompt or a template left behind."""
 
 import pytest
+from drafts import FINDINGS, note, report
 
 from medgemma_app.prompts import prompt_paths, read_prompt
 from medgemma_app.validate import validate_findings, validate_soap
 
-FINDINGS = "The heart is normal in size. The lungs are clear."
-
-
-def report(findings=FINDINGS, impression="No acute disease."):
-    return f"FINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}"
-
-
-def note(subjective="Cough.", objective="Lungs clear.", assessment="Bronchitis.", plan="Rest."):
-    return f"S: {subjective}\nO: {objective}\nA: {assessment}\nP: {plan}"
-
 
 def errors(text):
-    validate = validate_soap if text.lstrip("`\n").startswith("S:") else validate_findings
+    validate = validate_soap if text.lstrip("`\n").startswith("SUBJECTIVE") else validate_findings
     return {issue.code for issue in validate(text).errors}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from drafts import FINDINGS, report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +16,7 @@ from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.validate import validate_findings, validate_soap
 from medgemma_app.validate.core import Code
 
-FINDINGS = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax."
 README = Path(__file__).parents[2] / "medgemma_app" / "validate" / "README.md"
-
-
-def report(findings=FINDINGS, impression="No acute disease."):
-    return f"FINDINGS:\n{findings}\n\nIMPRESSION:\n{impression}"
 
 
 def warnings(text, **known):
