@@ -232,9 +232,13 @@ class Sampler:
 
     def sample_target(self, logprobs: Any, *, row_ids: list[int], positions: list[int]) -> Any:
         """[rows, vocabulary] -> [rows], as mlx-vlm calls it. ``logprobs`` are corrected in place."""
+        normalise(logprobs)
+        return self.draw(logprobs, row_ids, positions)
+
+    def draw(self, logprobs: Any, row_ids: list[int], positions: list[int]) -> Any:
+        """Like ``sample_target``, for ``logprobs`` that are correct."""
         import mlx.core as mx
 
-        normalise(logprobs)
         return self._draw.sample_target(logprobs, row_ids=row_ids, positions=positions) if self._draw else mx.argmax(logprobs, axis=-1)
 
 

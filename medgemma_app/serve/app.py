@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -16,15 +17,15 @@ from starlette.exceptions import HTTPException
 
 from medgemma_app import __version__
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.export.html import style
 from medgemma_app.notices import NOTICE
 from medgemma_app.serve import responses
 from medgemma_app.serve.access import AT_END, Guard
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
-from medgemma_app.serve.page import add_page, attachment
 from medgemma_app.serve.reading import ChatJob, ReportJob, read_chat, read_export, read_findings, read_soap, read_tokenize
 from medgemma_app.serve.responses import Refused, handle_error
-from medgemma_app.serve.schemas import ChatBody, FindingsRequest, SoapRequest, TokenizeBody
+from medgemma_app.serve.schemas import FindingsRequest, SoapRequest
 from medgemma_app.serve.transfer import (
     Completion,
     Events,
@@ -44,6 +45,15 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS = 64  # that have arrived, whether they run or wait; further ones get 503
 AHEAD = 2  # requests that are prepared while others are answered
+PAGE = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
+# Nothing is loaded from elsewhere, and nothing is stored: the browser holds the picture, the notes and the report.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def is_text(function: Callable[..., object], raw: bytearray) -> bool:
@@ -112,6 +122,13 @@ class Service:
 
     # The routes.
 
+    async def page(self, name: str = "index.html") -> Response:
+        """A file of the page, which is no part of the API."""
+        if name not in PAGE:
+            raise Refused(404, "the page has no such file")
+        content = style() if name == "report.css" else (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")
+        return Response(content, media_type=PAGE[name], headers=HEADERS)
+
     async def health(self) -> dict[str, str]:
         """200 while the server runs."""
         return {"status": "ok"}
@@ -156,7 +173,9 @@ class Service:
 
         ``images`` are the pictures that the model saw, named by their captions, and ``source`` the notes: for HTML and PDF.
         """
-        return attachment(await self.read(request, read_export, forms=True))
+        content = await self.read(request, read_export, forms=True)
+        headers = {**HEADERS, "Content-Disposition": "attachment"}
+        return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def chat(self, request: Request) -> Any:
         """OpenAI's chat completion."""
@@ -191,14 +210,14 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     app.get("/health", responses=responses.FORBIDDEN, openapi_extra=responses.OPEN)(service.health)
     app.get("/ready", responses=responses.READY, openapi_extra=responses.OPEN)(service.readiness)
     app.get("/v1/models", responses=responses.REFUSALS)(service.models)
-    app.post("/v1/findings", **responses.report_route(FindingsRequest, ["scan", "prior", "views"]))(service.findings)
-    app.post("/v1/soap", **responses.report_route(SoapRequest, ["notes"]))(service.soap)
+    app.post("/v1/findings", **responses.report_route(FindingsRequest, "scan", "prior", "views"))(service.findings)
+    app.post("/v1/soap", **responses.report_route(SoapRequest, "notes"))(service.soap)
     app.post("/v1/export", **responses.export_route())(service.export)
-    app.post("/v1/chat/completions", **responses.chat_route(ChatBody))(service.chat)
-    app.post("/tokenize", **responses.tokenize_route(TokenizeBody))(service.tokenize)
-    add_page(app)
-    if key is not None:
-        responses.require_key(app.openapi())
+    app.post("/v1/chat/completions", **responses.chat_route())(service.chat)
+    app.post("/tokenize", **responses.tokenize_route())(service.tokenize)
+    for path in ("/", "/page/{name}"):
+        app.get(path, include_in_schema=False)(service.page)
+    responses.describe(app, needs_key=key is not None)
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle_error)
     return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)

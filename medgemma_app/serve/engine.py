@@ -17,12 +17,12 @@ from queue import Empty, SimpleQueue
 
 import mlx.core as mx
 import numpy as np
-from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch, _PositionedTargetSampler
+from mlx_vlm.generate.ar import BatchGenerator, PromptProcessingBatch
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.answer import model_failed
 from medgemma_app.model.generation import GenerationError, Options
-from medgemma_app.model.loaded import LoadedModel, normalise
+from medgemma_app.model.loaded import Sampler, normalise
 from medgemma_app.prompts import Prompt
 from medgemma_app.serve.served import EngineRequest, ServedModel, stopping
 
@@ -34,12 +34,10 @@ class RowSampler:
     """Draws every row's next token by its own options, which its first logits processor states right before the one sampler is called."""
 
     def __init__(self) -> None:
-        self._rows: list[_PositionedTargetSampler | None] = []
+        self._rows: list[Sampler] = []
 
-    def of(self, options: Options, top_k: int) -> Callable[[mx.array, mx.array], mx.array]:
-        """The processor of a row that is drawn by ``options``: by seed and place in the answer alone, as for a single row."""
-        how = {"temperature": options.temperature, "top_p": options.top_p, "top_k": top_k, "seed": options.seed}
-        row = _PositionedTargetSampler(**how) if options.temperature else None
+    def of(self, row: Sampler) -> Callable[[mx.array, mx.array], mx.array]:
+        """The logits processor of a row that ``row`` draws: by seed and place in the answer alone, as for a single row."""
 
         def note(tokens: mx.array, logits: mx.array) -> mx.array:
             self._rows.append(row)
@@ -51,12 +49,8 @@ class RowSampler:
         """[rows, vocabulary] -> [rows]."""
         normalise(logprobs)
         rows, self._rows = self._rows[-len(positions) :], []
-        if not any(rows):
-            return mx.argmax(logprobs, axis=-1)
-        single = [(row, logprobs[at : at + 1], positions[at]) for at, row in enumerate(rows)]
-        return mx.concatenate(
-            [row.sample_target(own, row_ids=[0], positions=[position]) if row else mx.argmax(own, axis=-1) for row, own, position in single]
-        )
+        numbered = enumerate(zip(rows, positions, strict=True))
+        return mx.concatenate([row.draw(logprobs[at : at + 1], [0], [position]) for at, (row, position) in numbered])
 
 
 class Engine:
@@ -69,7 +63,7 @@ class Engine:
     def __init__(
         self, model: str, *, revision: str | None = None, adapter: str | None = None, progress: bool = False, most: int | None = None
     ) -> None:
-        self._load = partial(LoadedModel.load, model, revision=revision, progress=progress, adapter=adapter)
+        self._load = partial(ServedModel.load, model, revision=revision, progress=progress, adapter=adapter)
         self.most = most or 0
         self._arriving = SimpleQueue[EngineRequest | None]()
         self._waiting, self._reading = list[EngineRequest](), list[EngineRequest]()  # in the order in which they came
@@ -115,9 +109,10 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            loaded = self._load()
-            loaded.processor.tokenizer.stopping_criteria.reset(loaded.model.config.eos_token_id)
-            self.served = ServedModel(loaded, self.submit)
+            self.served = self._load()
+            self.served.submit = self.submit
+            self.served.prepare()
+            self.served.processor.tokenizer.stopping_criteria.reset(self.served.model.config.eos_token_id)
             self.most = self.most or self.served.batch_size(Options().limit)
             self._generator = self._new_generator()
         except Exception as error:
@@ -144,8 +139,8 @@ class Engine:
         mx.clear_cache()
 
     def _new_generator(self) -> BatchGenerator:
-        loaded, stream = self.served.loaded, mx.default_stream(mx.default_device())
-        return BatchGenerator(loaded.model.language_model, loaded.processor, sampler=self._sampler, stream=stream)
+        stream = mx.default_stream(mx.default_device())
+        return BatchGenerator(self.served.model.language_model, self.served.processor, sampler=self._sampler, stream=stream)
 
     def _renew_generator(self) -> None:
         """Frees the memory of the last answers, which mlx-vlm's generator keeps."""
@@ -208,11 +203,11 @@ class Engine:
         self._read_piece(request, request.reading)
 
     def _begin(self, request: EngineRequest) -> PromptProcessingBatch:
-        loaded, options = self.served.loaded, request.row.options
-        processors = [self._sampler.of(options, loaded.top_k(options)), *request.processors]
-        mx.eval(embeddings := loaded.embed(Prompt(request.images), request.ids))
+        served, options = self.served, request.row.options
+        processors = [self._sampler.of(Sampler(options, top_k=served.top_k(options))), *request.processors]
+        mx.eval(embeddings := served.embed(Prompt(request.images), request.ids))
         return PromptProcessingBatch(
-            model=loaded.model.language_model, uids=[request.number], input_ids=[request.ids], max_tokens=[options.max_tokens],
+            model=served.model.language_model, uids=[request.number], input_ids=[request.ids], max_tokens=[options.max_tokens],
             inputs_embeds=embeddings, prompt_kwargs={}, logits_processors=[processors],
         )  # fmt: skip
 
@@ -230,7 +225,7 @@ class Engine:
 
     def _next_piece(self, ids: np.ndarray) -> int | None:
         """How many of the ids that are left to read next; None for all. A piece never ends inside an image."""
-        image_token = self.served.loaded.model.config.image_token_index
+        image_token = self.served.model.config.image_token_index
         inside = (ids[:-1] == image_token) & (ids[1:] == image_token)
         ends = np.flatnonzero(~inside) + 1
         if len(ids) <= PIECE or not len(ends):

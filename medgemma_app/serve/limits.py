@@ -34,19 +34,14 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._changed = asyncio.Event()
 
     async def take(self, size: int) -> None:
         """Waits until ``size`` bytes are free. Raises Refused after WAIT_SECONDS."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while size > self.free:
-                    changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._waiting.add(changed)
-                    try:
-                        await changed
-                    finally:
-                        self._waiting.discard(changed)
+                    await self._changed.wait()
         except TimeoutError:
             raise Refused(503, "other requests hold the memory that this one needs; try again", retry_after=BUSY_SECONDS) from None
         self.free -= size
@@ -54,9 +49,8 @@ class Budget:
     def give(self, size: int) -> None:
         """Returns bytes, and wakes the requests that wait for them."""
         self.free += size
-        for changed in self._waiting:
-            if not changed.done():
-                changed.set_result(None)
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class Held:

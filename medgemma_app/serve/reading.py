@@ -5,31 +5,39 @@ This runs in a process of its own, see ``limits``. Its results are small: valida
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from python_multipart.exceptions import MultipartParseError
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
 from medgemma_app.errors import InputError, OutputError
+from medgemma_app.inputs.files import shown_name
 from medgemma_app.inputs.images import MODEL_SIDE, Scan, as_rgb, read_open_image
 from medgemma_app.inputs.json_notes import parse_notes
 from medgemma_app.inputs.notes import Notes, read_raw_notes
 from medgemma_app.inputs.raster import decode_raster
 from medgemma_app.model.generation import Options
 from medgemma_app.reports import findings_task, soap_task
-from medgemma_app.serve.fields import checked, is_form, parse_json, read_fields
 from medgemma_app.serve.schemas import (
+    FORM,
     ChatBody,
     FindingsRequest,
     ImagePart,
     InstructionMessage,
+    NotReadable,
     ReportRequest,
     SoapRequest,
     TokenizeBody,
     Upload,
     UserMessage,
+    checked,
     decoded,
 )  # fmt: skip
 
@@ -41,6 +49,8 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Task
 
 MOST_PICTURES = 100  # of a conversation; each is 256 tokens
+MOST_VALUES = 1_000_000  # in JSON; each takes about a hundred bytes once it is parsed
+MOST_FORM_PARTS = 100
 
 
 @dataclass(frozen=True)
@@ -189,3 +199,75 @@ def read_export(raw: bytes, content_type: str) -> bytes:
         return render(report, ending, images=images, source=source, scan=[scan.raw for scan in scans] or None)
     except OutputError as error:
         raise InputError(str(error)) from error
+
+
+def is_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == FORM
+
+
+def read_fields(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The fields of a JSON object or a form, with files as Upload. Raises InputError."""
+    if is_form(content_type):
+        return asyncio.run(_form(raw, content_type))
+    fields = parse_json(raw)
+    if not isinstance(fields, dict):
+        raise InputError("the request is not a JSON object")
+    return fields
+
+
+def parse_json(raw: bytes) -> Any:
+    """Raises NotReadable for invalid JSON. NaN and infinity are not valid JSON numbers."""
+    if sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
+        raise NotReadable(f"the request holds more than {MOST_VALUES} JSON values; send less at a time")
+    try:
+        return json.loads(raw, parse_constant=_no_number)
+    except UnicodeDecodeError:
+        raise NotReadable("the request is not UTF-8 text; send it as UTF-8 JSON") from None
+    except json.JSONDecodeError as error:
+        raise NotReadable(f"the request is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise NotReadable("the request is nested too deeply; send a flat JSON object") from None
+    except ValueError:
+        raise NotReadable("the request holds NaN, infinity or a number with thousands of digits; send ordinary JSON numbers") from None
+
+
+def _no_number(_: str) -> float:
+    raise ValueError
+
+
+class _InMemory(MultiPartParser):
+    """Keeps uploaded files in memory: patients' files must not reach this machine's disk."""
+
+    spool_max_size = 1 << 40
+
+
+async def _form(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The fields by name; one that occurs several times is a list. Raises NotReadable for an invalid form."""
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield raw
+
+    headers = Headers({"content-type": content_type})
+    parser = _InMemory(headers, stream(), max_files=MOST_FORM_PARTS, max_fields=MOST_FORM_PARTS, max_part_size=len(raw) + 1)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, MultipartParseError, KeyError, UnicodeDecodeError, LookupError, ValueError):
+        raise NotReadable("the form cannot be read; send multipart/form-data as in RFC 7578, with a boundary") from None
+    fields: dict[str, Any] = {}
+    for name in form:
+        values = [await _value(name, value) for value in form.getlist(name)]
+        fields[name] = values if len(values) > 1 or name == "views" else values[0]
+    await form.close()
+    return fields
+
+
+async def _value(name: str, value: UploadFile | str) -> Any:
+    """A file, a text, or for fields that are neither, the JSON value that the text holds."""
+    if isinstance(value, UploadFile):
+        return Upload(shown_name(value.filename or name), await value.read())
+    if name in ("options", "frame", "pad", "retries", "stream", "truncate"):
+        try:
+            return parse_json(value.encode(errors="replace"))
+        except NotReadable:
+            raise InputError(f"{name} is not a JSON value; send a number, true or false, or for options an object") from None
+    return value

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError
 from medgemma_app.model.generation import GenerationError
-from medgemma_app.serve.fields import NotReadable
-from medgemma_app.serve.schemas import FORM, JSON
+from medgemma_app.serve.schemas import FORM, JSON, ChatBody, FindingsRequest, NotReadable, SoapRequest, TokenizeBody
 from medgemma_app.validate import Issue
 
 STREAM = "text/event-stream"
@@ -121,20 +121,20 @@ _BODY_REFUSALS: dict[int | str, dict[str, Any]] = {
     415: _error("A content type that the route does not accept."),
     422: _error("A field or an input that cannot be used."),
 }
-_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
-_EXPORT_FIELDS = {
-    "record": {"type": "string"},
-    "to": {"type": "string"},
-    "scan": {"type": "array", "items": _FILE},
-    "images": {"type": "array", "items": _FILE},
-    "source": {"type": "string"},
-}
+_TEXT, _FILE = {"type": "string"}, {"type": "string", "format": "binary"}
+_FILES: dict[str, Any] = {"type": "array", "items": _FILE}
+BODIES: tuple[type[BaseModel], ...] = (FindingsRequest, SoapRequest, ChatBody, TokenizeBody)
+COMPONENT = "#/components/schemas/{model}"
 
 
-def require_key(description: dict[str, Any]) -> None:
-    """Adds to an OpenAPI description that all routes need a key, except those that say otherwise."""
-    description.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    description["security"] = [{"key": []}]
+def describe(app: FastAPI, *, needs_key: bool) -> None:
+    """Adds to the description of ``app`` what bodies refer to, and that all routes need a key, except those that say otherwise."""
+    description = app.openapi()
+    _, found = models_json_schema([(body, "validation") for body in BODIES], ref_template=COMPONENT)
+    description["components"]["schemas"] |= found["$defs"]
+    if needs_key:
+        description["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        description["security"] = [{"key": []}]
 
 
 def _route(bodies: dict[str, dict[str, Any]], response: dict[str, Any]) -> dict[str, Any]:
@@ -143,46 +143,29 @@ def _route(bodies: dict[str, dict[str, Any]], response: dict[str, Any]) -> dict[
     return {"response_model": None, "responses": {200: response, **_BODY_REFUSALS}, "openapi_extra": {"requestBody": body}}
 
 
-def report_route(request: type[BaseModel], files: list[str]) -> dict[str, Any]:
+def report_route(request: type[BaseModel], *files: str) -> dict[str, Any]:
     """A route that takes JSON or a form, where the fields ``files`` may be files, and returns a report or a stream of events."""
     schema = _schema(request)
-    form = {**schema, "properties": {name: _part(name, value, files) for name, value in schema["properties"].items()}}
+    form = {**schema, "properties": {**schema["properties"], **{name: _FILES if name == "views" else _FILE for name in files}}}
     response = {"description": "The report; or its tokens as events, then the report.", "model": ReportModel, "content": {STREAM: {}}}
     return _route({JSON: schema, FORM: form}, response)
 
 
-def chat_route(request: type[BaseModel]) -> dict[str, Any]:
-    return _route({JSON: _schema(request)}, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
+def chat_route() -> dict[str, Any]:
+    return _route({JSON: _schema(ChatBody)}, {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}})
 
 
-def tokenize_route(request: type[BaseModel]) -> dict[str, Any]:
-    return _route({JSON: _schema(request)}, {"description": "The token ids and their number.", "model": TokenIds})
+def tokenize_route() -> dict[str, Any]:
+    return _route({JSON: _schema(TokenizeBody)}, {"description": "The token ids and their number.", "model": TokenIds})
 
 
 def export_route() -> dict[str, Any]:
-    form = {"type": "object", "properties": _EXPORT_FIELDS, "required": ["record", "to"]}
+    fields = {"record": _TEXT, "to": _TEXT, "scan": _FILES, "images": _FILES, "source": _TEXT}
+    form = {"type": "object", "properties": fields, "required": ["record", "to"]}
     return _route({FORM: form}, {"description": "The file.", "content": {"application/octet-stream": {}}})
 
 
-def _part(name: str, value: dict[str, Any], files: list[str]) -> dict[str, Any]:
-    if name not in files:
-        return value
-    return {"type": "array", "items": _FILE, "maxItems": value.get("maxItems")} if name == "views" else _FILE
-
-
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of ``model`` with every $ref replaced by its definition, since a requestBody has no place for definitions."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-
-    def inlined(value: Any) -> Any:
-        if isinstance(value, list):
-            return [inlined(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value:
-            return inlined(definitions[value["$ref"].rsplit("/", 1)[1]])
-        return {name: inlined(inner) for name, inner in value.items() if name != "discriminator"}
-
-    found: dict[str, Any] = inlined(schema)
-    return found
+def _schema(body: type[BaseModel]) -> dict[str, Any]:
+    schema = body.model_json_schema(ref_template=COMPONENT)
+    schema.pop("$defs", None)  # ``describe`` adds them for all routes
+    return schema

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import NO_TEXT
@@ -19,6 +19,10 @@ MOST_VIEWS = 8
 MOST_TURNS, MOST_PARTS = 1000, 1000  # of a conversation, and of a turn
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+class NotReadable(InputError):
+    """The body does not match its content type."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def _whole(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Text = Annotated[str, AfterValidator(_plain)]
+PlainText = Annotated[str, AfterValidator(_plain)]
 EncodedPicture = Annotated[
     Upload,
     BeforeValidator(decoded),
@@ -74,13 +78,13 @@ def _described(**facts: Any) -> Any:
     return Field(json_schema_extra=facts)
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Refuses unknown fields, and values of another type."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class Sampling(Strict):
+class Sampling(StrictModel):
     """How to generate."""
 
     max_tokens: Annotated[Whole | None, _described(minimum=1)] = None
@@ -95,7 +99,7 @@ class Sampling(Strict):
         return Options(**{name: getattr(self, name) for name in Sampling.model_fields}).seeded()
 
 
-class ReportRequest(Strict):
+class ReportRequest(StrictModel):
     """The fields that every request for a report may have."""
 
     model: str | None = None
@@ -110,9 +114,9 @@ class FindingsRequest(ReportRequest):
     scan: EncodedPicture
     views: Annotated[list[EncodedPicture], Field(max_length=MOST_VIEWS, fail_fast=True)] = []
     prior: EncodedPicture | None = None
-    indication: Text | None = None
+    indication: PlainText | None = None
     frame: Whole | None = None
-    window: Text | None = None
+    window: PlainText | None = None
     pad: bool = True
 
 
@@ -123,41 +127,41 @@ class SoapRequest(ReportRequest):
     truncate: bool = False
 
 
-class TextPart(Strict):
+class TextPart(StrictModel):
     type: Literal["text"]
-    text: Text
+    text: PlainText
 
 
-class ImageUrl(Strict):
+class ImageUrl(StrictModel):
     url: str
     detail: str | None = None
 
 
-class ImagePart(Strict):
+class ImagePart(StrictModel):
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class InstructionMessage(Strict):
+class InstructionMessage(StrictModel):
     """Text from the system, the developer or the assistant."""
 
     role: Literal["system", "developer", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
+    content: PlainText | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
 
 
-class UserMessage(Strict):
+class UserMessage(StrictModel):
     """Text and pictures from the user, in order."""
 
     role: Literal["user"]
     content: (
-        Text
+        PlainText
         | Annotated[
             list[Annotated[TextPart | ImagePart, Field(discriminator="type")]], Field(min_length=1, max_length=MOST_PARTS, fail_fast=True)
         ]
     )
 
 
-class StreamOptions(Strict):
+class StreamOptions(StrictModel):
     include_usage: bool = False
 
 
@@ -167,15 +171,15 @@ Messages = Annotated[
 ]
 
 
-class TokenizeBody(Strict):
+class TokenizeBody(StrictModel):
     """vLLM's request for the tokens of ``messages``, as a chat would be fed them, or of a bare ``prompt``."""
 
     model: str
     messages: Messages | None = None
-    prompt: Text | None = None
+    prompt: PlainText | None = None
 
 
-class JsonSchema(Strict):
+class JsonSchema(StrictModel):
     """OpenAI's wrapping of a schema; every schema is strict here."""
 
     name: str | None = None
@@ -184,7 +188,7 @@ class JsonSchema(Strict):
     content: Annotated[dict[str, Any], Field(alias="schema")]
 
 
-class ResponseFormat(Strict):
+class ResponseFormat(StrictModel):
     """What the answer is: text, a JSON object, or JSON that follows a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -217,3 +221,30 @@ class ChatBody(Sampling):
         schema = self.response_format.schema_of_answer() if self.response_format else None
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         return replace(super().chosen(), max_tokens=limit, schema=schema)
+
+
+_NAME = re.compile(r"[a-z_]+|\d+")  # a field or an index; the other parts of a pydantic location are names of its checks
+# Fields that clients of other servers send. Only these unknown fields are named in errors, since any other name may be a patient's data.
+_OTHER_SERVERS = {
+    "chat_template", "chat_template_kwargs", "frequency_penalty", "function_call", "functions", "guided_json", "ignore_eos", "image",
+    "image_url", "images", "length_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata",
+    "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
+    "response_format", "seed", "series", "slices", "stop", "stop_token_ids", "store", "system", "temperature", "tool_choice", "tools",
+    "top_k", "top_logprobs", "top_p",
+}  # fmt: skip
+
+
+def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
+    """``fields`` as an instance of ``kind``. Raises InputError, which names the first problem but not the value."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    unknown = first["type"] == "extra_forbidden"  # the last part of the location is then a name that the client made up
+    parts = [str(part) for part in first["loc"][: -1 if unknown else None]]
+    location = ".".join(part for part in parts if _NAME.fullmatch(part)) or "the request"
+    if unknown:
+        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _OTHER_SERVERS else ""
+        raise InputError(f"{location} has an unknown field{named}; /openapi.json lists the known ones") from None
+    message = first["msg"].removeprefix("Value error, ")
+    raise InputError(f"{location}: {message[:1].lower()}{message[1:]}") from None

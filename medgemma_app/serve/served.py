@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import InputError, MedGemmaError, OptionError
 from medgemma_app.model.answer import Decoding, collect
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
-from medgemma_app.model.local import MedGemma
+from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
 from medgemma_app.serve.responses import STOPPED
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_app.model.chat import Turns
-    from medgemma_app.model.loaded import LoadedModel
 
 MOST_LETTERS_A_TOKEN = 16  # of a whole text; English has four
 
@@ -71,37 +70,28 @@ def stopping() -> GenerationError:
     return GenerationError(STOPPED)
 
 
-class ServedModel:
-    """A model that an engine owns. It takes any number of generations at a time, one per thread, and decodes them together."""
+class ServedModel(LoadedModel):
+    """A model that an engine owns. It takes any number of generations at a time, one per thread, and the engine answers them together."""
 
-    can_count = True
-    packages = MedGemma.packages
+    submit: Callable[[EngineRequest], None]  # the engine's
     _tokenizing = Lock()  # a fast tokenizer may not be used by two threads
     _request: EngineRequest | None = None
     _cancelled = False
 
-    def __init__(self, loaded: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
-        self.loaded, self._submit, self.id, self.context = loaded, submit, loaded.id, loaded.context
+    def prepare(self) -> None:
+        """Prepares what follows schemas before the first request: it takes seconds, in which no other thread can run."""
         with suppress(OptionError):  # which requests with a schema get, and no others
-            _ = loaded.token_bytes  # prepared before the first request: it takes seconds, in which no other thread can run
+            _ = self.token_bytes
 
     @property
     def square(self) -> tuple[int, int]:
         """The width and height that pictures are scaled to, in pixels."""
-        size = self.loaded.processor.image_processor.size if self.loaded.model.vision_tower is not None else {"width": 1, "height": 1}
+        size = self.processor.image_processor.size if self.model.vision_tower is not None else {"width": 1, "height": 1}
         return size["width"], size["height"]
-
-    def describe(self) -> dict[str, Any]:
-        """What a report says of the model."""
-        return self.loaded.describe()
 
     def estimate(self, prompt: Prompt) -> Estimate | None:
         """None, since the cost of a prompt depends on the other requests."""
         return None
-
-    def batch_size(self, max_tokens: int) -> int:
-        """The number of prompts that fit into memory with the weights."""
-        return self.loaded.batch_size(max_tokens)
 
     def stream(self, prompt: Prompt, options: Options | None = None) -> Generator[Token, None, None]:
         """Yields each Token as it is generated, while the engine answers other requests too."""
@@ -136,21 +126,22 @@ class ServedModel:
             self._request.close()
 
     def tokenize(self, prompt: Prompt) -> list[int]:
+        """The token ids of ``prompt``. Raises InputError for a text that is far too long."""
         self._bounded(*prompt.parts, prompt.system)
         with self._tokenizing:
-            return self.loaded.tokenize(prompt)
+            return super().tokenize(prompt)
 
     def tokenize_turns(self, turns: Turns, system: str | None) -> list[int]:
         """The token ids of a conversation, like ``tokenize``."""
         self._bounded(system, *(part for _, parts in turns for part in parts))
         with self._tokenizing:
-            return self.loaded.chat.encode_turns(turns, system)
+            return self.chat.encode_turns(turns, system)
 
     def tokenize_text(self, text: str) -> list[int]:
         """The token ids of a bare text, without a turn around it."""
         self._bounded(text)
         with self._tokenizing:
-            return list(self.loaded.chat.tokenizer.encode(text))
+            return list(self.chat.tokenizer.encode(text))
 
     def _bounded(self, *parts: object) -> None:
         """Raises InputError for texts that are far too long: all other requests would wait while they are tokenised."""
@@ -167,13 +158,13 @@ class ServedModel:
         return self._request_of(self.tokenize(prompt), prompt.images, checked_options(options, prompt))
 
     def _request_of(self, ids: list[int], images: tuple[Image, ...], options: Options) -> EngineRequest:
-        row = self.loaded.start(ids, options)
-        return EngineRequest(row, images, self.loaded.processors(row.options))
+        row = self.start(ids, options)
+        return EngineRequest(row, images, self.processors(row.options))
 
     def _tokens(self, request: EngineRequest) -> Generator[Token, None, None]:
         with closing(request):
             self._request = request
             if self._cancelled:
                 raise stopping()
-            self._submit(request)
+            self.submit(request)
             yield from request.tokens()

@@ -16,6 +16,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from serving import running
 
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.model.answer import Decoding
 
 pytestmark = pytest.mark.external
 SECONDS = 20
@@ -154,20 +155,40 @@ def test_a_dropped_picture_is_the_earlier_one_only_on_its_field_and_never_leaves
     assert browser.execute_script(DROP, "#prior", {"then.png": ""}) == [True, "now.png", "then.png"]
     seen(browser, "#status", "then.png is chosen as the earlier picture.")
     assert browser.execute_script(DROP, "[for=prior]", {"before.png": ""}) == [True, "now.png", "before.png"]
-    assert browser.execute_script(DROP, "[for=scan] span", {"today.png": ""}) == [True, "today.png", "before.png"]
-    assert browser.execute_script(DROP, "#prior", {"one.png": "", "two.png": ""}) == [True, "today.png", "before.png"]
+    assert browser.execute_script(DROP, "#prior", {"one.png": "", "two.png": ""}) == [True, "now.png", "before.png"]
     seen(browser, "#error", "drop one file at a time; none was taken")
 
 
-def test_a_dropped_text_file_becomes_the_notes_unless_there_are_some(browser):
+@pytest.mark.parametrize("way", ["dropped", "chosen"])
+def test_an_earlier_picture_does_not_stay_when_the_current_one_is_replaced(browser, scan, way):
+    """It may be another patient's."""
+    browser.execute_script(DROP, "#prior", {"then.png": ""})
+    assert browser.execute_script(DROP, "footer", {"now.png": ""}) == [True, "now.png", "then.png"]
+    if way == "dropped":
+        assert browser.execute_script(DROP, "footer", {"scan.png": ""}) == [True, "scan.png", None]
+    else:
+        find(browser, "#scan").send_keys(scan)
+    seen(browser, "#status", "scan.png is chosen as the current picture. Choose the earlier picture again.")
+    assert find(browser, "#prior").get_property("value") == ""
+
+
+def test_a_file_of_notes_is_read_as_the_command_reads_it_and_not_beside_pasted_notes(browser, tmp_path):
     click(browser, "input[value=soap]")
-    assert browser.execute_script(DROP, "#notes", {"scan.png": "\0"}) == [True, None, None]
-    seen(browser, "#error", "scan.png is not a text file in UTF-8")
-    browser.execute_script(DROP, "footer", {"visit.txt": "Fièvre. Plan: rest."})
-    seen(browser, "#status", "The notes are those of visit.txt.")
-    browser.execute_script(DROP, "#notes", {"other.txt": "Cough."})
-    seen(browser, "#error", "other.txt was not taken")
-    assert find(browser, "#notes").get_property("value") == "Fièvre. Plan: rest."
+    click(browser, "#soap button")
+    seen(browser, "#error", "paste the notes, or choose a file with them")
+    (tmp_path / "visit.txt").write_bytes("Fièvre depuis trois jours. Plan: repos.".encode("cp1252"))
+    find(browser, "#file").send_keys(str(tmp_path / "visit.txt"))
+    find(browser, "#notes").send_keys("Cough.")
+    click(browser, "#soap button")
+    seen(browser, "#error", "give the notes as text or as a file, not both")
+    find(browser, "#notes").clear()
+    click(browser, "#soap button")
+    assert "Fièvre depuis trois jours." in seen(browser, "#report", "Source").text
+    click(browser, "#soap [type=reset]")
+    browser.execute_script(DROP, "footer", {"other.txt": "Cough for three days. Plan: rest."})
+    seen(browser, "#status", "other.txt is chosen as the notes.")
+    click(browser, "#soap button")
+    seen(browser, "#report", "Cough for three days.")
 
 
 def test_the_focus_is_where_the_next_step_is(browser, scan, tmp_path):
@@ -192,13 +213,11 @@ def test_a_file_that_is_no_picture_gives_the_line_of_the_command(browser, tmp_pa
 
 
 def test_cancel_stops_the_work_and_keeps_what_there_is(browser, client, scan, monkeypatch):
-    decode = client.engine._stream_text
-
-    def slowly(*arguments):
+    def slowly(*arguments, take=Decoding.take):
         time.sleep(0.1)
-        return decode(*arguments)
+        return take(*arguments)
 
-    monkeypatch.setattr(client.engine, "_stream_text", slowly)
+    monkeypatch.setattr(Decoding, "take", slowly)
     find(browser, "#scan").send_keys(scan)
     browser.execute_script("document.querySelector('#findings button').click(); document.querySelector('#cancel').click()")
     seen(browser, "#status", "Cancelled before anything was written.")
@@ -208,7 +227,7 @@ def test_cancel_stops_the_work_and_keeps_what_there_is(browser, client, scan, mo
     find(browser, "#cancel").click()
     seen(browser, "#status", "Cancelled. What was written so far is below.")
     assert seen(browser, "#text").text != ""
-    WebDriverWait(browser, SECONDS).until(lambda _: not client.engine._active)
+    WebDriverWait(browser, SECONDS).until(lambda _: not client.engine._answering)
 
 
 def test_everything_can_be_reached_by_the_keyboard(browser, scan):

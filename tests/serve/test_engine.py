@@ -19,10 +19,8 @@ from tiny import picture
 
 from medgemma_app import GenerationError, OptionError, Options, Prompt
 from medgemma_app.model.answer import Decoding
-from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.serve import engine as engine_module
 from medgemma_app.serve.engine import Engine
-from medgemma_app.serve.served import ServedModel
 from medgemma_app.validate.loops import LoopWatch
 
 
@@ -58,9 +56,10 @@ SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "
 
 def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_folder):
     """No other thread runs while it is prepared, so that every client would wait."""
-    loaded = LoadedModel.load(str(tiny_folder))
-    ServedModel(loaded, lambda *_: None)
-    assert "token_bytes" in vars(loaded)
+    engine = Engine(str(tiny_folder))
+    engine.wait_until_ready(PATIENCE)
+    assert "token_bytes" in vars(engine.served)
+    assert engine.ended(PATIENCE)
 
 
 def test_a_tokenizer_that_cannot_be_used_for_schemas_fails_only_requests_with_one(tiny_folder, tmp_path):
@@ -136,7 +135,7 @@ LONG_OR_SEEN = {"a long prompt": [Prompt(("word " * 160,))], "pictures": [Prompt
 def test_an_answer_gets_as_much_time_as_what_is_read_beside_it(client, monkeypatch, beside):
     """By a clock on which a piece of a long prompt, or encoding a picture, takes ten times as long as a token."""
     clock, done = [0], []
-    read, decode, embed = Engine._read_piece, GenerationBatch.next, client.engine.served.loaded.embed
+    read, decode, embed = Engine._read_piece, GenerationBatch.next, client.engine.served.embed
 
     def pass_time(name, ticks):
         clock[0] += ticks
@@ -160,7 +159,7 @@ def test_an_answer_gets_as_much_time_as_what_is_read_beside_it(client, monkeypat
     monkeypatch.setattr(engine_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(Engine, "_read_piece", reading)
     monkeypatch.setattr(GenerationBatch, "next", decoding)
-    monkeypatch.setattr(client.engine.served.loaded, "embed", embedding)
+    monkeypatch.setattr(client.engine.served, "embed", embedding)
     with ThreadPoolExecutor(2) as pool:
         answer = pool.submit(client.engine.served.session().generate, Prompt(("Short.",)), Options(max_tokens=300))
         until(lambda: "token" in done)
@@ -203,7 +202,7 @@ def test_a_chat_that_repeats_itself_ends_as_in_the_local_model_but_not_one_with_
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
-    embed = client.engine.served.loaded.embed
+    embed = client.engine.served.embed
 
     def failing(prompt, ids):
         if len(prompt.images) == 1:
@@ -212,7 +211,7 @@ def test_a_prompt_that_cannot_be_embedded_fails_alone(client, monkeypatch):
 
     rows = [(prompt, Options(max_tokens=5)) for prompt in MIXED_PROMPTS[:4]]
     wanted = together(client, rows)
-    monkeypatch.setattr(client.engine.served.loaded, "embed", failing)
+    monkeypatch.setattr(client.engine.served, "embed", failing)
     found = together(client, rows)
     for row, before, after in zip(rows, wanted, found, strict=True):
         if len(row[0].images) in (1, 2):
@@ -268,8 +267,8 @@ def test_the_engine_stops_within_two_tokens_of_the_client_leaving(client, monkey
 
 def test_a_client_that_leaves_before_its_turn_costs_nothing(client, monkeypatch):
     engine, looked = client.engine, []
-    embed = engine.served.loaded.embed
-    monkeypatch.setattr(engine.served.loaded, "embed", lambda prompt, ids: looked.append(len(prompt.images)) or embed(prompt, ids))
+    embed = engine.served.embed
+    monkeypatch.setattr(engine.served, "embed", lambda prompt, ids: looked.append(len(prompt.images)) or embed(prompt, ids))
     monkeypatch.setattr(engine, "most", 1)
     running, waiting = engine.served.session(), engine.served.session()
     with ThreadPoolExecutor(2) as pool:

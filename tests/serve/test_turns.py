@@ -72,7 +72,7 @@ def test_a_piece_has_been_computed_when_its_time_is_taken(monkeypatch):
     computed = []
     monkeypatch.setattr(engine_module.mx, "eval", computed.append)
     prompt = SimpleNamespace(_input_ids=np.zeros((1, PIECE + 1)), prompt_step=lambda: None, prompt_cache=[SimpleNamespace(state="keys")])
-    made = engine(served=SimpleNamespace(loaded=SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(image_token_index=-1)))))
+    made = engine(served=SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(image_token_index=-1))))
     made._read_piece(asked(1, 500), prompt)
     assert computed == [["keys"]]
 

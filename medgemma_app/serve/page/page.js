@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const state = { running: null, record: null, scan: null, source: null };
+const state = { running: null, record: null, current: null, scan: null, source: null };
 
 function show(id, shown = true) { at(id).hidden = !shown; }
 
@@ -87,8 +87,10 @@ async function write(event) {
   event.preventDefault();
   if (state.running) return;
   const form = event.target;
-  const fields = new FormData(form);
-  for (const [name, value] of [...fields]) if (value === "" || (value instanceof File && value.size === 0)) fields.delete(name);
+  const fields = new FormData();
+  for (const [name, value] of new FormData(form)) if (value !== "" && value.size !== 0) fields.append(name, value);
+  const notes = fields.getAll("notes").length;
+  if (form.id === "soap" && notes !== 1) return say("", notes ? "give the notes as text or as a file, not both" : "paste the notes, or choose a file with them");
   state.scan = fields.get("scan");
   const abort = (state.running = new AbortController());
   begin();
@@ -173,24 +175,23 @@ function choose() {
 function drag(event) {
   if (!event.dataTransfer.types.includes("Files")) return;  // text may be dragged into a field
   event.preventDefault();
-  const main = at("findings").hidden ? at("notes") : at("scan");
+  const main = at("findings").hidden ? at("file") : at("scan");
   const field = at("prior").parentElement.contains(event.target) ? at("prior") : main;
   for (const zone of document.querySelectorAll("form label")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
-  if (event.type === "drop") guarded(() => take(event.dataTransfer.files, field))();
+  if (event.type !== "drop") return;
+  if (event.dataTransfer.files.length !== 1) return say("", "drop one file at a time; none was taken");
+  field.files = event.dataTransfer.files;
+  chosen(field);
 }
 
-async function take(files, field) {
-  if (files.length !== 1) throw new Error("drop one file at a time; none was taken");
-  const name = files[0].name;
-  if (field !== at("notes")) {
-    field.files = files;
-    return say(`${name} is chosen as the ${field === at("prior") ? "earlier" : "current"} picture.`);
-  }
-  const text = await files[0].text();
-  if (/[\0\ufffd]/.test(text)) throw new Error(`${name} is not a text file in UTF-8; for a picture, choose the findings report first`);
-  if (field.value) throw new Error(`${name} was not taken, because there are notes in the field; clear it first`);
-  field.value = text;
-  say(`The notes are those of ${name}.`);
+// Says what a file was chosen as. An earlier picture belongs to one current picture, and does not stay when that is replaced.
+function chosen(field) {
+  const uses = { scan: "the current picture", prior: "the earlier picture", file: "the notes" };
+  const replaced = field === at("scan") && state.current && at("prior").value;
+  if (field === at("scan")) state.current = field.files[0];
+  if (replaced) at("prior").value = "";
+  const said = field.files.length ? `${field.files[0].name} is chosen as ${uses[field.id]}.` : "";
+  say(said + (replaced ? " Choose the earlier picture again." : ""));
 }
 
 async function ready() {
@@ -207,6 +208,7 @@ async function describe() {
 }
 
 for (const id of ["findings", "soap"]) at(id).addEventListener("submit", write);
+for (const id of ["scan", "prior", "file"]) at(id).addEventListener("change", (event) => chosen(event.target));
 for (const choice of document.querySelectorAll("input[name=kind]")) choice.addEventListener("change", choose);
 at("cancel").addEventListener("click", () => state.running?.abort());
 at("key").addEventListener("change", guarded(describe));
