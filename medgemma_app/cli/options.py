@@ -45,7 +45,14 @@ Adapter = Annotated[
 ]
 KeyFile = Annotated[Path | None, option(MODEL, "Read the server's key from FILE instead of MEDGEMMA_API_KEY.", metavar="FILE")]
 AsJson = Annotated[bool, option(OUTPUT, "Print JSON, one object per report.", "--json")]
-Patient = Annotated[str | None, option(INPUT, "Use only the notes of this patient from a record of several.", metavar="ID")]
+Patient = Annotated[
+    str | None,
+    option(
+        INPUT,
+        "Use only the notes of this patient from a record of several; same: all notes are of one patient, although labels differ.",
+        metavar="ID",
+    ),
+]
 Frame = Annotated[int | None, option(INPUT, "The frame or page to read from a file that has several, counted from 1.", metavar="N")]
 Window = Annotated[str | None, option(INPUT, "Window centre and width for DICOM files, such as 40/400.", metavar="C/W")]
 PromptName = Annotated[

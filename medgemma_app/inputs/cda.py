@@ -17,7 +17,8 @@ from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import rank_of, text_says_something
 from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, STOPPED, Line, with_counts
-from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient, one_patient
+from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.patients import one_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*<(\?xml|!doctype html|html|head|body|div|p)\b", re.IGNORECASE)

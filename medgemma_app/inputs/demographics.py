@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from medgemma_app.inputs.lines import Line, Reading
 from medgemma_app.inputs.patient_labels import labelled
-from medgemma_app.inputs.patients import SeveralPatients, one_patient
+from medgemma_app.inputs.patient_values import SeveralPatients
+from medgemma_app.inputs.patients import one_patient
 
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
 MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours

@@ -19,7 +19,7 @@ from medgemma_app.inputs.fhir_elements import OFFICE, Teller
 from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
 from medgemma_app.inputs.fhir_subjects import Subjects
 from medgemma_app.inputs.lines import Line, Reading, codes, inside, status_mark, with_counts
-from medgemma_app.inputs.patients import SeveralPatients
+from medgemma_app.inputs.patient_values import SeveralPatients
 
 _ORDER = (
     "Patient", "Encounter", "Condition", "FamilyMemberHistory", "Procedure", "MedicationRequest", "MedicationStatement",

@@ -9,7 +9,7 @@ from typing import Any
 
 from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, can_choose, several_births_or_sexes
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, address_of, references
-from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
 
 _PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
 # What a patient may do for another one: a mother who pays for her child or tells of it.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -171,3 +173,20 @@ def document_kind(raw: bytes) -> str:
     if raw.lstrip()[:6].startswith(b"{\\rtf"):
         return "RTF"
     return "zip" if raw[:4] == b"PK\x03\x04" else ""
+
+
+def refuse_text(source: str | Path) -> None:
+    """Raises InputError for text in place of a path. The error does not repeat the text: it may be a patient's notes."""
+    text = str(source)
+    is_short = len(text) < 1000 and not re.search(r"[\0\n]", text)
+    if not is_short or (not os.path.lexists(text) and re.search(r"\s", text) and not re.search(r"\.[A-Za-z0-9]{1,6}\Z", text)):
+        raise InputError("the notes are not the path of a file; if this is the text itself, pass it as text=, or on standard input with -")
+
+
+def read_standard_input(most: int) -> bytes:
+    """The bytes on standard input, at most ``most``. Raises InputError where it cannot be read."""
+    try:
+        raw = sys.stdin.buffer.read(most)
+    except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something other than a file
+        raise InputError("standard input cannot be read; give a notes file") from error
+    return raw

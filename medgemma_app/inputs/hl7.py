@@ -20,7 +20,7 @@ from medgemma_app.inputs.demographics import (
 from medgemma_app.inputs.hl7_statements import RELEASED, Segment, Statement, standing
 from medgemma_app.inputs.json_notes import text_says_something
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, with_counts
-from medgemma_app.inputs.patients import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
 
 _WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
 _FINDING_STATUS = {"D": "deleted", "W": "entered in error", "X": "cancelled", "N": "not asked for"}

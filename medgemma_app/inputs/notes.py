@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +19,13 @@ from medgemma_app.inputs.cda import is_cda, read_cda
 from medgemma_app.inputs.documents import STRUCK, html_text, parse_xml, read_document, refuse_login_page, without_unseen
 from medgemma_app.inputs.fhir import as_bundle, read_fhir
 from medgemma_app.inputs.fhir_record import is_fhir
-from medgemma_app.inputs.files import decode_text, document_kind, open_input, refuse_url, shown_name
+from medgemma_app.inputs.files import decode_text, document_kind, open_input, read_standard_input, refuse_text, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_says_something
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
 from medgemma_app.inputs.patient_labels import table_rows
-from medgemma_app.inputs.patients import one_patient
+from medgemma_app.inputs.patient_values import SAME_PATIENT
+from medgemma_app.inputs.patients import doubts_about_the_patient, one_patient
 from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
 from medgemma_app.inputs.transcripts import without_machine_fields
 
@@ -76,7 +75,8 @@ def load_notes(source: str | Path | Parsed, *, patient: str | None = None) -> No
 def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
     """The notes in a file, with its facts: name, sha256 of the bytes, format, number of words, and what the text leaves out.
 
-    ``patient`` chooses among the patients of a record, by id, record number or name; ``part`` one of the notes of a file that
+    ``patient`` chooses among the patients of a record, by id, record number or name, or is "same": notes whose labels differ are
+    of one patient; ``part`` chooses one of the notes of a file that
     has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical (unless ``any_text``), is of several
     patients or has several parts while none is chosen, and for an error message that was saved as notes.
     """
@@ -85,9 +85,9 @@ def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part:
     if not isinstance(source, str | Path):
         return read_raw_notes(_written(source), "the notes", patient=patient, any_text=any_text)
     if str(source) == "-":
-        return read_raw_notes(_standard_input(), "standard input", patient=patient, part=part, any_text=any_text)
+        return read_raw_notes(read_standard_input(LARGEST_DOCUMENT + 1), "standard input", patient=patient, part=part, any_text=any_text)
     refuse_url(source)
-    _refuse_text(source)
+    refuse_text(source)
     with open_input(source, what=ONE_NOTES_FILE) as file:
         name = shown_name(source)
         if part is not None and _has_parts(file):
@@ -226,7 +226,7 @@ def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = Fals
             if _JSON_OBJECT.match(text) or not isinstance(error.__cause__, json.JSONDecodeError):
                 raise
     if is_hl7(text):
-        return read_hl7(text, name, patient)
+        return read_hl7(text, name, _name_or_id(patient))
     if looks_like_subtitles(text):
         return _read_plain(turns_text(subtitle_turns(text)), name, patient, "subtitles")
     if _HTML.match(text):
@@ -243,14 +243,17 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
         return _read_text(value, name, patient, quoted=True)
     bundle = as_bundle(value)
     if is_fhir(bundle):
-        return read_fhir(bundle, name, patient)
+        return read_fhir(bundle, name, _name_or_id(patient))
     value, has_unseen = without_unseen(value)
     value, left_out = one_patient(value, name, patient)
+    doubts = doubts_about_the_patient(value, name, patient)
     value, marked, taken_back = by_status(value)
     left_out = [*left_out, *taken_back, *[STRUCK] * has_unseen]
     spoken, is_machine = without_machine_fields(value)
     reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
-    reading = replace(reading, lines=[*reading.lines, *marked], clinical=reading.clinical or bool(marked))
+    reading = replace(
+        reading, lines=[*reading.lines, *marked], clinical=reading.clinical or bool(marked), warnings=[*reading.warnings, *doubts]
+    )
     if is_machine:
         return replace(reading, format="transcript", left_out=[*left_out, "times and other machine fields of the transcript"])
     return replace(reading, left_out=left_out)
@@ -259,7 +262,7 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
 def _read_xml(text: str, name: str, patient: str | None) -> Reading:
     root = parse_xml(re.sub(r"^\s*<\?xml[^>]*\?>", "", text).encode(errors="replace"), name)
     if is_cda(text):
-        return read_cda(root, name, patient)
+        return read_cda(root, name, _name_or_id(patient))
     if root.tag in ("Bundle", "Patient", "Composition", "DocumentReference", "OperationOutcome"):
         raise InputError(f"{name} is FHIR as XML; ask the server for JSON (_format=json) and give that")
     raise InputError(f"{name} is XML but not a clinical document (C-CDA); give the notes as text, JSON or C-CDA")
@@ -274,17 +277,15 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         raise InputError(f"{name} holds a key or a token, not notes; give the notes of a visit")
     text, has_unseen = without_unseen(text)
     one_patient(text, name, patient)
+    doubts = doubts_about_the_patient(text, name, patient)
     text = without_times(text)
     lines, warnings = visits_of(text)
-    return Reading(lines, kind, text_says_something(text), [STRUCK] * has_unseen, warnings)
+    return Reading(lines, kind, text_says_something(text), [STRUCK] * has_unseen, [*warnings, *doubts])
 
 
-def _refuse_text(source: str | Path) -> None:
-    """Raises InputError for text in place of a path. The error does not repeat the text: it may be a patient's notes."""
-    text = str(source)
-    is_short = len(text) < 1000 and not re.search(r"[\0\n]", text)
-    if not is_short or (not os.path.lexists(text) and re.search(r"\s", text) and not re.search(r"\.[A-Za-z0-9]{1,6}\Z", text)):
-        raise InputError("the notes are not the path of a file; if this is the text itself, pass it as text=, or on standard input with -")
+def _name_or_id(patient: str | None) -> str | None:
+    """Records say for certain whose they are: ``SAME_PATIENT`` changes nothing there."""
+    return None if patient == SAME_PATIENT else patient
 
 
 def _written(value: Parsed) -> bytes:
@@ -292,11 +293,3 @@ def _written(value: Parsed) -> bytes:
         return json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError("the notes are not a JSON value; give an object, a list of turns, or a file") from error
-
-
-def _standard_input() -> bytes:
-    try:
-        raw = sys.stdin.buffer.read(LARGEST_DOCUMENT + 1)
-    except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something other than a file
-        raise InputError("standard input cannot be read; give a notes file") from error
-    return raw

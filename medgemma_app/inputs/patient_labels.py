@@ -1,194 +1,206 @@
-"""The labels of record numbers, birth dates and names of patients in texts, columns and keys of JSON, and how their values are compared."""
+"""The labels of record numbers, birth dates and names of patients, in texts, tables and keys of JSON.
+
+The labels are in ``data/patient_labels.txt``.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
+from medgemma_app.inputs.lines import key_words, list_lines
+from medgemma_app.inputs.patient_values import heading_words, is_person, may_be_name, plain_value, without_accents
 
-Identity: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex", "age" and "aged"
-
-# Numbers of different registers are not compared. Where a register ends with "_no", its label needs a word such as "number".
-_REGISTERS = {
-    "mrn": r"(?:patient{0})?m\.?r\.?n", "mrn_no": "mr|(?:med(?:ical)?{0})?rec(?:ord)?", "hospital_no": "hosp(?:ital)?|krankenhaus",
-    "patient_no": "patient(?:en|in)?|pat|pt|paciente|client|resident|person|subject", "chart_no": "chart", "nhs_no": "nhs", "chi_no": "chi",
-    "emr_no": "emr|ehr", "member_no": "member", "ssn": "ssn|social{0}security", "uhid": "uhid", "empi": "empi", "pid": "pid",
-    "nhc": "nhc|historia{0}cl[ií]nica", "ipp": "ipp|dossier",
-}  # fmt: skip
 _JOINED = r"[\W_]{0,3}"
-_NUMBER = rf"{_JOINED}(?:(?:number|num|no|nr|nummer|id|identifier|uuid|key|ref|reference|code)s?(?![^\W\d_])|#)"
-_ID = "(?:{})".format("|".join(
-    f"(?P<{kind}>{words.format(_JOINED)})" + (_NUMBER if kind.endswith("_no") else rf"(?:{_NUMBER}|(?![^\W\d_]))")
-    for kind, words in _REGISTERS.items()
-))  # fmt: skip
-_OF_PATIENT = rf"(?:patient|pt|client|resident|person|subject)(?:'?s)?{_JOINED}"
-_BORN = (
-    rf"(?:{_OF_PATIENT})?(?:d\.? ?o\.? ?b\b|date of birth|birth[\W_]?da(?:te|y)|geb(?:oren)?\b(?: am)?|geburts(?:datum|tag)|née? le"
-    r"|date de naissance|fecha de nacimiento|nacid[oa] el|f\.? ?nac\b|born(?=[ *_]*[:|]|$))"
-)
-_OWN_NAME = (
-    rf"{_OF_PATIENT}(?:full{_JOINED})?name|name of (?:the )?patient|patientenname|name des patienten|nom du patient|nombre del paciente"
-)
-_NAMES = {
-    "name own": _OWN_NAME, "name family": r"(?:last|family)[\W_]?name|surname|nachname", "name given": r"(?:first|given)[\W_]?name|vorname",
-    "name": r"(?:full[\W_]?)?name|nom|nombre|patient(?:in)?|pt|paciente?|client",
-}  # fmt: skip
-
-_VALUE_OF_ID = r"(?P<id>\d{3} \d{3,4}(?: \d{3,4})?\b(?![./-])|(?:[^\W\d_]{1,5}[/-]?)?\d[\w/-]*)"
-_GAP = r"[\s:#=|*_.()-]{0,8}"
+_GAP = r"[\s:：#=|*_.()-]{0,8}"
 _FIELD = r"(?:^|[|;,>*_\t(\[]|  |\d[.)]? )[ *_#>-]{0,6}"  # what comes before a label such as "Name"
-_NAME = "|".join(f"(?P<{kind.replace(' ', '_')}>{words})" for kind, words in _NAMES.items())
-_SEPARATOR = r"[*_ ]*(?:[:#=|;][ *_|\t]*|[ \t]+[–—-][ \t]+)"
-_NUMBERED = r"(?:patient|pt|case|client|resident|subject) ?(?:#|no\.?|nr\.?|number)? ?(?P<numbered>\d{1,4}|[A-Z]|one|two|three|four|five)\b"
-_LABELLED = (
-    re.compile(rf"(?i)(?<![^\W_]){_ID}(?P<gap>{_GAP}){_VALUE_OF_ID}"),
-    re.compile(rf"(?i)(?<![^\W_]){_BORN}{_GAP}(?P<born>[^\n|;]{{4,30}})"),
-    re.compile(rf"(?im){_FIELD}(?P<label>{_NAME}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))"),
-    re.compile(rf"(?im)(?<!\w)(?P<name_own>{_OWN_NAME})(?:{_SEPARATOR}|\s*\n|  |\t)[\s*_]*(?=(?P<said>[^\n]{{2,80}}))"),
-    re.compile(rf"(?im)^(?:[^\w\n]|_)*{_NUMBERED}(?=(?:[^\w\n]|_)*$| ?[:.)(](?!\d)| [–—-] | of \d)"),
+_SEPARATOR = r"[*_ ]{0,9}(?:[:：#=|;][ *_|\t]{0,9}|[ \t]{1,9}[–—-][ \t]{1,9})"
+_VALUE_OF_ID = (
+    r"(?P<id>(?>\d{3} \d{3,4}(?: \d{3,4})?\b(?![./-])|(?:[^\W\d_]{1,5}[/-]?)?\d(?:[\w/-]|\.(?=\d))*))"
+    r"(?! ?(?:m?g|[mµ]?l|mcg|%))"  # which would be a dose
 )
-
-# A record number or birth date may be a relative's, and a name anybody's: what follows these words is not the patient's.
-_RELATIVE = (
-    r"mother|father|mom|dad|mum|parent|guardian|wife|husband|spouse|partner|sons?|daughter|child|children|siblings?|brother|sister"
-    r"|grand\w+|aunt|uncle|family (?:history|members?)|relatives?|kin|emergency contact|caregiver|carer|donor|subscriber|holder|insured"
-    r"|guarantor|proxy|poa|power of attorney|responsible party|niece|nephew|cousin"
-    r"|step(?:father|mother|parent|son|daughter|brother|sister)|obstetric history"
-    r"|mutter|vater|tochter|sohn|ehe(?:mann|frau)|angehörige\w*|mère|père|épou\w+|madre|padre|hij[oa]|espos[oa]"
-    r"|ansprechpartner(?:in)?|notfallkontakt|personne de confiance|contacto de emergencia"
-)
-_STAFF = (
-    r"providers?|doctors?|physicians?|nurses?|surgeon|attending|referring|referred|pcp|gp|consultants?|clinicians?|practitioners?|performers?"
-    r"|authors?|staff|users?|signed|contacts?|pharmac\w+|facility|clinic|practice|organi[sz]ation|location|insur\w+|payer|company"
-    r"|employer|school|med(?:ication|icine)?s?|drugs?|prescriptions?|tests?|labs?|procedures?|devices?|immuni[sz]ations?|allerg\w+"
-    r"|hausarzt|hausärztin|médecin traitant|médic[oa] (?:responsable|de cabecera)"
-    r"|problems?|care team|interpreter|vaccin\w+|supplements?|equipment|visitors?|students?"
-)
-SOMEONE_ELSE = re.compile(rf"(?i)\b(?:{_RELATIVE}|{_STAFF})\b")
-RELATIVE = re.compile(rf"(?i)\b(?:{_RELATIVE})\b")
-# Pelvic inflammatory disease and proton pump inhibitors are abbreviated like two registers.
-_UNCERTAIN, _LONG_NUMBER = ("id pid", "id ipp"), re.compile(r"[:#=|]\W*[^\W\d_]{0,5}\d{5,}$")
-_IS_RELATIVE = re.compile(
-    rf"{RELATIVE.pattern}"
-    r"|\b(?:old|previous(?:ly)?|former(?:ly)?|prior|maternal|paternal"
-    r"|outside(?: hospital)?|other|baby|infant|newborn|neonate)(?:'s)?\W*$"
-)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
-_SPEECH = re.compile(
-    r"(?m)^[^\w\n]*(?:[Pp]atient(?:in)?|PATIENT|P[tT]|[Cc]lient|[Pp]aciente?)\W*: +\S+ (?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z]"
+_SPEECH = re.compile(r"(?im)^[^\w\n]*(?:patient(?:in)?|pt|client|paciente?)\W*: +\S+ (?-i:(?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z])")
+_SURNAME_FIRST = re.compile(  # DOE, Jane
+    r"(?m)^[^\w\n]*(?:\w{1,3}[.):]? +)?(?P<said>[^\W\d_][^\W\d_'’-]+(?:[ '’-][^\W\d_]+)?, [^\W\d_]+)(?=\s*$|  |\t| ?[|(,]| \d)"
 )
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
+_BETWEEN_CELLS = re.compile(r"[|\t]| {2,}")
+_HEADER_WITHIN = 4  # lines
 # Fields that stand beside the name of a drug, or of somebody else.
 _NOT_OF_PATIENTS = (
     r"relation(?:ship)?|dos(?:e|age|is)|posolog(?:ie|ía)|strength|route"
     r"|frequency|sig|quantity|reaction|manufacturer|title|role|npi|specialty"
 )
-_OF_A_DRUG = re.compile(rf"(?i)[^\n]*(?:\n[\W_]*)?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
-_END_OF_NAME = re.compile(rf"(?i)[|;\t(\[\d*]|  | [–—-] |(?<=[^\W\d_]{{3}})\. |\W(?:{_ID}|{_BORN}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:#=]")
-_TITLE = re.compile(r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii")
-_CREDENTIAL = re.compile(r"\b(?:Dr|Prof|M\.?D|D\.?O|R\.?N|PA-?C|[FD]?NP|PharmD|MBBS|FRC[PS]|PhD|DDS)\b")
-_NOBODY = re.compile(
-    r"\b(?:unknown|anonymous|redacted|none|na|null|x+|(?:fe)?male|w?o?man|boy|girl|years?|old|yo|not|verified|confirmed|as above)\b"
-)
-_CAPITALISED = re.compile(r"(?:[A-ZÀ-Þ][\w'’.-]*|v[ao]n|de[rnl]?|la|le|da|dos|bin|al|el|y|zu)")
-_PATIENT_HEADINGS, _HEADER_WITHIN = ("patient", "patientin", "paciente", "paziente"), 4
-_DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])|(?<=\d[./-]) | (?=[./-] ?\d)")
+_OF_A_DRUG = re.compile(rf"(?i)[^\n]{{0,80}}(?:\n[\W_]{{0,6}})?\b(?:{_NOT_OF_PATIENTS})\b\W{{0,3}}[:|]")
 
 
-def kind_of_key(key: str) -> str:
-    """The kind of a key of JSON, or of the heading of a column: "id mrn", "born", "name own", "name"; "" if it is not about a patient."""
-    words = key_words(key).rstrip("_. :")
-    if found := re.fullmatch(_ID, words, re.IGNORECASE):
-        return _register(found)
-    if re.fullmatch(_BORN, words, re.IGNORECASE):
-        return "born"
-    return next((kind for kind, names in _NAMES.items() if re.fullmatch(names, words, re.IGNORECASE)), "")
+@cache
+def _labels() -> Mapping[str, str]:
+    """A pattern of the labels of each kind, the longest first. Registers have two: "id mrn", and "id mrn #" for labels with "number"."""
+    found: dict[str, list[str]] = {}
+    for line in list_lines("patient_labels"):
+        kind, _, labels = line.partition(":")
+        for label in labels.split("|"):
+            label = without_accents(label.strip())
+            found.setdefault(kind + " #" * label.endswith("#"), []).append(label.removesuffix("#").strip())
+    return {kind: f"(?:{'|'.join(map(_pattern, sorted(labels, key=len, reverse=True)))})" for kind, labels in found.items()}
+
+
+def _pattern(label: str) -> str:
+    """The words of a label may be joined by other signs, its dots may be missing, and a word with "*" may end in any way."""
+    return _JOINED.join(re.escape(word).replace(r"\.", r"\.? ?").replace(r"\*", r"\w*") for word in label.split())
+
+
+@cache
+def _of_kinds(*kinds: str) -> str:
+    """A pattern of the labels of some kinds, with a group for each kind."""
+    return "(?:" + "|".join(f"(?P<{_group(kind)}>{_labels()[kind]})" for kind in kinds) + ")"
+
+
+def _group(kind: str) -> str:
+    return kind.replace(" ", "_").replace("#", "no")
+
+
+def _ids() -> str:
+    """A pattern of the labels of record numbers; ``_register`` says whether one that needs a word for "number" has it."""
+    number = f"{_labels()['number']}s?(?![^\\W\\d_])"
+    labels = _of_kinds(*(kind for kind in _labels() if kind.startswith("id ")))
+    return rf"(?P<before>{number}{_JOINED}(?:d[eio]{_JOINED})?)?{labels}(?P<after>{_JOINED}(?:{number}|#))?(?![^\W\d_])"
 
 
 def _register(found: re.Match[str]) -> str:
-    kind = next(kind for kind in _REGISTERS if found[kind]).removesuffix("_no")
-    return f"id {kind}" + " uuid" * found[0].lower().endswith("uuid")
+    """The kind of record number that a label of ``_ids`` means; "" if it means something else."""
+    kind = next(kind for kind in _labels() if kind.startswith("id ") and found[_group(kind)])
+    if kind.endswith("#") and not (found["before"] or found["after"]):
+        return ""
+    return kind.removesuffix(" #") + " uuid" * (found["after"] or "").lower().endswith("uuid")
 
 
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
+@cache
+def _compiled(name: str) -> re.Pattern[str]:
+    labels, own, sex = _labels(), _of_kinds("own"), _of_kinds("male", "female")
+    patterns = {
+        "id": rf"(?i)(?<![^\W_]){_ids()}(?P<gap>{_GAP}){_VALUE_OF_ID}",
+        "key of id": rf"(?i){_ids()}",
+        "born": rf"(?i)(?<![^\W_]){labels['born']}(?![^\W\d_]){_GAP}(?P<said>[^\n|;]{{4,30}})",
+        "name": rf"(?im){_FIELD}(?P<label>{_of_kinds('family', 'given', 'name', 'patient')}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))",
+        "own": rf"(?im)(?<!\w){own}(?:{_SEPARATOR}|\s{{0,9}}\n|  |\t)[\s*_]{{0,9}}(?=(?P<said>[^\n]{{2,80}}))",
+        "numbered": rf"(?im)^(?:[^\w\n]|_)*{labels['numbered']} ?(?:#|no\.?|nr\.?|number)? ?"
+        r"(?P<number>\d{1,4}|[A-Z]|one|two|three|four|five)\b"
+        r"(?=(?:[^\w\n]|_)*$| ?[:.)(](?!\d)| [–—-] | of \d)",
+        "title": rf"(?im)^[^\w\n]*(?:\w{{1,3}}[.):]? +)?{labels['title']} (?P<said>(?-i:[A-Z])[\w.'’-]*(?: (?-i:[A-Z])[\w'’-]*)*)",
+        "end of name": rf"(?i)[|;\t(\[\d*，]|  | [–—-] |(?<=[^\W\d_]{{3}})\. "
+        rf"|\W(?:{_ids()}|{labels['born']}|age|sex|gender|alter)\b|[ ,]+\w+ ?[:：#=]",
+        "age": r"(?i)(?<![\w./])(?<!\d,)(?P<age>\d{1,3})"
+        rf"(?:[- ]?{labels['years']}(?![^\W_]| (?:ago|later|history))|[岁歳代]|(?= ?(?-i:[MF])(?:$|[^\w ]| \|)))",
+        "sex": rf"(?i)(?:(?<![^\W_])(?:{sex})(?![^\W_])|(?P<m>男)|(?P<f>女))",
+        "relative": rf"(?i)\b{labels['relative']}\b",
+        "somebody else": rf"(?i)\b(?:{labels['relative']}|{labels['staff']})\b",
+        "not the patient's": rf"(?i)\b{labels['relative']}\b|\b{labels['earlier']}(?:'s)?\W*$",
+    }  # fmt: skip
+    return re.compile(patterns[name])
 
 
-def identifiers(person: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The identifiers of a patient that are objects; only those of one type or system, or at the same place, are compared."""
-    for place, one in enumerate(one for key, inner in person.items() if key_words(key).startswith("identifier") for one in _objects(inner)):
-        if isinstance(said := one.get("value"), str):
-            yield f"id {one.get('type') or one.get('system') or place}", plain_value("id", said)
+def is_relative(words: str) -> bool:
+    """Whether words name a relative: what stands below them is not the patient's."""
+    return _compiled("relative").search(without_accents(words)) is not None
 
 
-def parts_of_name(key: str, value: Any) -> Mapping[str, Any]:
-    """The parts of a name that is an object, or of the first of several, which may be a maiden name; anything else as it is."""
-    if key_words(key) not in ("name", "names") or not (names := _objects(value)):
-        return {key: value}
-    return {part: " ".join(map(str, one)) if isinstance(one, list) else one for part, one in names[0].items()}
+def is_somebody_else(words: str) -> bool:
+    """Whether words name a relative, staff, or a thing that has a name, such as a drug."""
+    return _compiled("somebody else").search(without_accents(words)) is not None
+
+
+def kind_of_key(key: str) -> str:
+    """The kind of a key of JSON, or of the heading of a column: "id mrn", "born", "name own", "name", "patient"; "" for others."""
+    words = key_words(without_accents(key)).rstrip("_. :")
+    if (found := _compiled("key of id").fullmatch(words)) and (register := _register(found)):
+        return register
+    kinds = {"born": "born", "own": "name own", "family": "name family", "given": "name given", "name": "name", "patient": "patient"}
+    return next((kind for group, kind in kinds.items() if re.fullmatch(_labels()[group], words, re.IGNORECASE)), "")
 
 
 def labelled(text: str) -> Iterator[tuple[str, str]]:
     """What a text says of its patient: the kind of each label, and its value as ``plain_value`` gives it."""
+    text = without_accents(text)
     for kind, said in (*_after_labels(text), *_in_columns(text)):
         if value := plain_value(kind, said):
             yield kind.removesuffix(" own"), value
 
 
 def _after_labels(text: str) -> Iterator[tuple[str, str]]:
-    ids, born, names, own_names, numbered = _LABELLED
-    for found in ids.finditer(text):
-        kind = _register(found)
-        is_number = _LONG_NUMBER.search(found[0]) if kind in _UNCERTAIN else len(found["id"]) > 2 or re.search("[:#=|]", found["gap"])
-        if is_number and not _is_of_another(text, found, _IS_RELATIVE):
+    for found in _compiled("id").finditer(text):
+        is_number = re.search("[:：#=|]", found["gap"]) or (len(found["id"]) > 2 and not _YEAR.fullmatch(found["id"]))
+        if is_number and (kind := _register(found)) and not _is_of_another(text, found, "not the patient's"):
             yield kind, found["id"]
-    for found in born.finditer(text):
-        if not _is_of_another(text, found, _IS_RELATIVE):
-            yield "born", found["born"]
+    for found in _compiled("born").finditer(text):
+        if not _is_of_another(text, found, "not the patient's"):
+            yield "born", found["said"]
     is_dialogue = len(_SPEECH.findall(text)) > 1
-    for found in (*names.finditer(text), *own_names.finditer(text)):
-        kind = next(kind for kind in _NAMES if found.groupdict().get(kind.replace(" ", "_")))
-        said = _END_OF_NAME.split(found["said"], maxsplit=1)[0]
-        looks_right = may_be_name if kind in ("name family", "name given") else is_person
-        if is_dialogue and kind == "name" and found["label"][:1] in "pPcC":
+    for found in _compiled("name").finditer(text):
+        kind = next(kind for kind in ("family", "given", "name", "patient") if found[kind])
+        said = _compiled("end of name").split(found["said"], maxsplit=1)[0]
+        if is_dialogue and kind == "patient":
             continue
-        if kind == "name own" or (
-            looks_right(said) and not _END_OF_SENTENCE.search(said) and not _is_of_another(text, found, SOMEONE_ELSE)
-        ):
-            yield kind, said
-    yield from (("id label", found["numbered"]) for found in numbered.finditer(text))
+        looks_right = may_be_name if kind in ("family", "given") else is_person
+        if looks_right(said) and not _END_OF_SENTENCE.search(said) and not _is_of_another(text, found, "somebody else"):
+            yield f"name {kind}" if kind in ("family", "given") else "name", said
+    for found in _compiled("own").finditer(text):
+        yield "name own", _compiled("end of name").split(found["said"], maxsplit=1)[0]
+    yield from (("id label", found["number"]) for found in _compiled("numbered").finditer(text))
+    yield from (("name", found["said"]) for found in _compiled("title").finditer(text) if may_be_name(found["said"]))
+    yield from (("name", found["said"]) for found in _SURNAME_FIRST.finditer(text) if found["said"].partition(",")[0].isupper())
+    yield from (("aged", said) for said in ages(text))
 
 
-def _is_of_another(text: str, found: re.Match[str], who: re.Pattern[str]) -> bool:
+def ages(text: str) -> list[str]:
+    """The ages in a text that the word for a man or a woman stands beside: "64 m" for "64-year-old retired man"."""
+    return [said for found in _compiled("age").finditer(without_accents(text)) if (said := _age_and_sex(text, found))]
+
+
+def _age_and_sex(text: str, found: re.Match[str]) -> str:
+    before = text[max(0, found.start() - 16) : found.start()]
+    after = re.split(r"[.;:\n]", text[found.end() : found.end() + 16])[0]
+    sexes = [
+        one for one in _compiled("sex").finditer(before) if re.fullmatch(r"性?[ ,，、(]*(?:(?:de|di|of|aged?) )?", before[one.end() :])
+    ]
+    sexes += _compiled("sex").finditer(after)
+    return f"{found['age']} {'m' if sexes[0]['male'] or sexes[0]['m'] else 'f'}" if sexes else ""
+
+
+def _is_of_another(text: str, found: re.Match[str], who: str) -> bool:
     """Whether a label belongs to a relative named before it on its line, to ``who`` in the heading above it, or to a drug."""
     start = found.start() + text[found.start() : found.end()].startswith("\n")
     above, _, line = text[max(0, start - 300) : start].rpartition("\n")
-    if _IS_RELATIVE.search(_SENTENCE.split(line)[-1][-40:]) or (who is SOMEONE_ELSE and _OF_A_DRUG.match(text, start)):
+    if _compiled("not the patient's").search(_SENTENCE.split(line)[-1][-40:]):
+        return True
+    if who == "somebody else" and _OF_A_DRUG.match(text, start):
         return True
     # The nearest line above without a value, unless a blank line stands between.
     lines = reversed(above.rstrip().split("\n"))
     heading = next((one for one in lines if not one.strip() or (_HEADING.fullmatch(one))), "")
-    return who.search(heading) is not None
+    return _compiled(who).search(heading) is not None
 
 
 def _in_columns(text: str) -> Iterator[tuple[str, str]]:
-    """The cells of tables: a line of labels between bars, followed by lines with the same number of cells."""
+    """The cells of tables: a line of labels between bars, tabs or spaces, followed by lines with the same number of cells."""
     kinds: list[str] = []
-    for line in text.split("\n") if "|" in text else ():
-        cells = [cell.strip(" *_") for cell in line.strip().strip("|").split("|")]
-        if is_header(cells):
-            is_elses = SOMEONE_ELSE.search(cells[0]) is not None  # "Name" is then not the patient's
+    for line in text.split("\n"):
+        cells = [cell.strip(" *_") for cell in _BETWEEN_CELLS.split(line.strip(" \t|"))]
+        if len(cells) > 1 and _is_header(cells):
+            is_elses = is_somebody_else(cells[0])  # "Name" is then not the patient's
             kinds = ["" if is_elses and key_words(cell) in ("name", "full name") else kind_of_key(cell) for cell in cells]
         elif len(cells) == len(kinds):
-            yield from ((kind, said) for kind, said in zip(kinds, cells, strict=True) if kind and (kind[0] != "n" or is_person(said)))
+            for kind, said in zip(kinds, cells, strict=True):
+                if kind and (kind.startswith(("id ", "born")) or is_person(said)):
+                    yield ("name" if kind == "patient" else kind), said
 
 
 def table_rows(text: str) -> list[dict[str, str]]:
@@ -199,7 +211,7 @@ def table_rows(text: str) -> list[dict[str, str]]:
     lines = text.strip().split("\n")
     for at, line in enumerate(lines[:_HEADER_WITHIN]):
         for delimiter in ",;\t|":
-            if is_header(line.replace('"', "").split(delimiter)):
+            if _is_header(line.replace('"', "").split(delimiter), fewest=3 if delimiter == "," else 2):
                 with suppress(csv.Error):
                     table = csv.reader(io.StringIO("\n".join(lines[at:])), delimiter=delimiter, skipinitialspace=f'{delimiter} "' in text)
                     header, *rows = (row for row in table if any(row))
@@ -216,62 +228,10 @@ def _cells(header: list[str], row: list[str], delimiter: str) -> dict[str, str]:
     return {key.strip(): cell.strip() for key, cell in zip(header, cells, strict=False)} if len(row) > 1 else {"row": row[0]}
 
 
-def is_header(cells: list[str]) -> bool:
-    """Whether the cells of a row are labels, one of them of a patient. Three cells may be in any language if one is "Patient"."""
+def _is_header(cells: list[str], *, fewest: int = 2) -> bool:
+    """Whether the cells of a row are labels, one of them of a patient; ``fewest`` may be in any language if one is "Patient"."""
     kinds = sum(bool(kind_of_key(cell) or key_words(cell) == "id") for cell in cells)
-    known = sum(bool(kind_of_key(cell) or _of_headings() & set(key_words(cell).split())) for cell in cells)
-    are_short = len(cells) > 2 and all(len(cell.split()) < 4 and not cell.rstrip().endswith(".") for cell in cells)
-    is_list = are_short and any(key_words(cell) in _PATIENT_HEADINGS for cell in cells) and not any(map(is_person, cells))
+    known = sum(bool(kind_of_key(cell) or heading_words() & set(key_words(cell).split())) for cell in cells)
+    are_short = len(cells) >= fewest and all(len(cell.split()) < 4 and not cell.rstrip().endswith(".") for cell in cells)
+    is_list = are_short and any(kind_of_key(cell) == "patient" for cell in cells) and not any(map(is_person, cells))
     return kinds > 0 and (known > 1 or is_list) and not re.search(rf"(?i)\d|\b(?:{_NOT_OF_PATIENTS})\b", " ".join(cells))
-
-
-def plain_value(kind: str, said: str) -> str:
-    """A value in a form that can be compared; "" if it names nobody."""
-    if kind == "born":
-        days = sortable_days([_DATE_PARTS.sub(lambda found: " " * (found[0] == "-"), said.strip(" *_"))])
-        return days[0][2:] if days else ""
-    if not kind.startswith("name"):
-        return re.sub(r"^0+(?=\w)", "", re.sub(r"[\W_]", "", said).lower())
-    folded = "".join(sign for sign in unicodedata.normalize("NFKD", said.casefold()) if not unicodedata.combining(sign))
-    words = [word for word in re.findall(r"[^\W\d_]+", re.sub("['’]", "", folded)) if not _TITLE.fullmatch(word)]
-    return "" if len(words) > 6 or _NOBODY.search(" ".join(words)) else " ".join(words)
-
-
-def is_person(said: str) -> bool:
-    """Whether a text looks like the first and last name of a person who is not staff."""
-    words = re.findall(r"[^\s,.]+", said.strip(" *_,-"))
-    return 1 < len(words) < 6 and all(map(_CAPITALISED.fullmatch, words)) and may_be_name(said)
-
-
-def may_be_name(said: str) -> bool:
-    """Whether a text may be a patient's name, and not a doctor's, a drug's with its dose, or the title of a document."""
-    is_staff = _CREDENTIAL.search(said) or re.search(r"\d|[!?]\W*$", said)
-    return said.lstrip()[:1].isupper() and not is_staff and not _of_headings() & set(key_words(said).split())
-
-
-@cache
-def _of_headings() -> frozenset[str]:
-    """Words of labels and headings, which the names of documents and problems consist of."""
-    lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
-    return frozenset(word for name in lists for line in list_lines(name) for word in line.split() if len(word) > 1)
-
-
-def agree(kind: str, one: str, other: str) -> bool:
-    """Whether two values may be one patient's: names in another order or shorter, days and months in either order, patients grow older."""
-    if one == other:
-        return True
-    if kind == "born":
-        return any(a.startswith(b) or b.startswith(a) for a in _orders(one) for b in _orders(other))
-    if kind == "aged":
-        return abs(int(one) - int(other)) <= 5
-    if kind == "age":
-        return abs(int(one) - int(other)) <= 1
-    if not kind.startswith("name"):
-        return False
-    few, many = sorted((one.split(), other.split()), key=len)
-    return all(any(word == more or (1 in (len(word), len(more)) and word[0] == more[0]) for more in many) for word in few)
-
-
-def _orders(day: str) -> tuple[str, ...]:
-    parts = day.split("-")
-    return (day, f"{parts[0]}-{parts[2]}-{parts[1]}") if len(parts) == 3 and parts[2] <= "12" else (day,)

@@ -7,18 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import key_words
-from medgemma_app.inputs.patient_labels import (
-    RELATIVE,
-    SOMEONE_ELSE,
-    Identity,
+from medgemma_app.inputs.patient_labels import ages, is_relative, is_somebody_else, kind_of_key, labelled
+from medgemma_app.inputs.patient_values import (
+    SAME_PATIENT,
+    PatientFacts,
+    SeveralPatients,
     agree,
     identifiers,
     is_person,
-    kind_of_key,
-    labelled,
     may_be_name,
+    no_such_patient,
     parts_of_name,
     plain_value,
 )
@@ -33,67 +32,36 @@ _PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
 _PERSON = _PATIENTS | _PATIENT
 _LIST = "[]"  # the path of the entries of a file that is one list
 _OF_PEOPLE = frozenset((_LIST, "visits", "encounters", "records", "cases", *_PATIENTS))
-_OF_VISITS = _OF_PEOPLE | _PATIENT | {
-    "", "visit", "encounter", "record", "results", "items", "documents", "history", "consultations", "data", "notes", "entries",
-}  # fmt: skip
 _OF_A_PERSON = _DEMOGRAPHICS | {
     "note", "notes", "text", "chief complaint", "complaint", "hpi", "history", "symptoms", "diagnosis", "problem",
 }  # fmt: skip
-# Parts of a name: only below a patient, or where both of a pair are there.
 _PARTS = {"given": "name given", "first": "name given", "family": "name family", "last": "name family", "display": "name"}
-_OF_NO_PATIENT = frozenset(
-    ("dose", "dosage", "strength", "route", "frequency", "unit", "value", "relationship", "speaker", "role", "start")
-)
+_OF_NO_PATIENT = frozenset(("dose", "dosage", "strength", "frequency", "unit", "value", "relationship", "speaker", "role", "start"))
 _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "provider", "time", "turn", "interviewer", "gp", "dr"))
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
-_NUMBERED_PATIENT = re.compile(r"(patient|pt|client|resident|subject|case) ?#?(\d{1,4}|[a-z])")
+_NUMBERED = re.compile(r"(patient|pt|client|resident|subject|case) ?#?(\d{1,4}|[a-z])")
 _RECORD_NUMBER = re.compile(r"(?!(?:19|20)\d\d(?:[-/.]?\d\d){0,2}$)[A-Za-z]{0,5}[-/]?\d[\d-]{2,}")  # but not a date
 _MOST = 100
-_AGED = re.compile(r"\b(\d{1,3})[- ]?(?:years?|yrs?|y/?o|[MF])\b", re.IGNORECASE)
-_SEX_WORD = re.compile(r"\b(?:wom[ae]n|female|girl|man|male|boy)\b", re.IGNORECASE)
-_WORD = re.compile(r"[^\W_]+")
-_DIFFER = {"id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "age": "ages", "aged": "ages"}
+_DIFFER = {
+    "id entry": "entries", "id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "age": "ages", "aged": "ages",
+}  # fmt: skip
 _GONE = object()
-
-
-class SeveralPatients(InputError):
-    """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id."""
-
-    def __init__(self, name: str, number: int, *, can_choose: bool = True, differ: str = "") -> None:
-        way = "give one file for each" + (", or choose one with --patient ID" if can_choose else "")
-        super().__init__(f"{name} holds the notes of {number} patients; {way}" + (f" ({differ} differ)" if differ else ""))
-
-
-def is_called(patient: str, names: Iterable[str]) -> bool:
-    """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
-    called = _folded(patient)
-    return bool(called) and called in map(_folded, names)
-
-
-def _folded(called: str) -> str:
-    words = _WORD.findall(called.casefold())
-    return " ".join(called.casefold().split()) if re.search(r"\d", called) else " ".join(sorted(words))
-
-
-def no_such_patient(name: str) -> InputError:
-    """The error for a ``patient`` that the notes do not name."""
-    return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
 
 
 def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[str]]:
     """The notes of the only patient, or of the one chosen, and what is left out. Raises SeveralPatients, InputError.
 
-    ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several.
+    ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several. ``SAME_PATIENT`` takes all as one's.
     """
+    if patient == SAME_PATIENT:
+        return value, []
     said = list(_identities(value))
     known = list({tuple(sorted(identity.items())): identity for identities in said for identity in identities}.values())
     people = _people(_people(known, linked=True))
     mixed = next((some for identities in said if len(identities) > 1 and len(some := _people(identities)) > 1), None)
-    if mixed:
-        kind = next(kind for kind in mixed[0] if kind in mixed[1] and not agree(kind, mixed[0][kind], mixed[1][kind]))
-        raise SeveralPatients(name, len(people), can_choose=False, differ=_DIFFER[kind.split()[0]])
-    if len(people) > 1 and patient is None:
-        raise SeveralPatients(name, len(people), can_choose=all(map(_can_be_called, people)))
+    if mixed or (len(people) > 1 and patient is None):
+        can_choose = not mixed and all(map(_can_be_called, people))
+        raise SeveralPatients(name, len(people), can_choose=can_choose, differ=_what_differs(mixed or people))
     if patient is None:
         return value, []
     chosen = _people(identity for identity in known if _is_called(patient, identity))
@@ -106,13 +74,29 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
     return kept, [f"{number} {'entry' if number == 1 else 'entries'} of another patient, or of none"] if number else []
 
 
-def _can_be_called(person: Identity) -> bool:
+def doubts_about_the_patient(value: Any, name: str, patient: str | None) -> list[str]:
+    """A warning where notes were taken as one patient's because the user said so."""
+    if patient == SAME_PATIENT:
+        try:
+            one_patient(value, name, None)
+        except SeveralPatients:
+            return [f"its labels are of more than one patient; all of it was used because of --patient {SAME_PATIENT}"]
+    return []
+
+
+def _what_differs(people: list[PatientFacts]) -> str:
+    one, other = people[:2]
+    kind = next((kind for kind in one if kind in other and not agree(kind, one[kind], other[kind])), "label")
+    return _DIFFER.get(kind) or _DIFFER.get(kind.split()[0], "labels")
+
+
+def _can_be_called(person: PatientFacts) -> bool:
     return any(kind.startswith(("name", "id ")) and kind != "id entry" for kind in person)
 
 
-def _is_called(patient: str, person: Identity) -> bool:
+def _is_called(patient: str, person: PatientFacts) -> bool:
     names = {word for kind, said in person.items() if kind.startswith("name") for word in said.split()}
-    patient = found[2] if (found := _NUMBERED_PATIENT.fullmatch(key_words(patient))) else patient
+    patient = found[2] if (found := _NUMBERED.fullmatch(key_words(patient))) else patient
     words = set(plain_value("name", patient).split())
     return (bool(words) and words <= names) or plain_value("id", patient) in _ids(person)
 
@@ -121,11 +105,11 @@ def _is_called(patient: str, person: Identity) -> bool:
 class _Choice:
     """One of several patients; ``left_out`` counts the entries that are not certainly about them."""
 
-    patient: Identity
-    others: list[Identity]
+    patient: PatientFacts
+    others: list[PatientFacts]
     left_out: int = 0
 
-    def kept(self, value: Any, path: str = "", named: Identity | None = None, *, is_theirs: bool = False) -> Any:
+    def kept(self, value: Any, path: str = "", named: PatientFacts | None = None, *, is_theirs: bool = False) -> Any:
         """What of a value is about the patient; ``_GONE`` for nothing. What names nobody goes with the entry that holds it."""
         for said in _said(value, path, named or {}):
             if _differ(said, self.patient):
@@ -152,7 +136,7 @@ def day_of(item: Any) -> str:
     return next((told[key].strip() for key in _DATES if key in told), "")
 
 
-def _identities(value: Any, path: str = "", whose: Identity | None = None) -> Iterator[list[Identity]]:
+def _identities(value: Any, path: str = "", whose: PatientFacts | None = None) -> Iterator[list[PatientFacts]]:
     """What each part of the notes says of its patient, from outside to inside."""
     yield _said(value, path, whose or {})
     for _, inner, below, named in _inside(value, path):
@@ -160,7 +144,7 @@ def _identities(value: Any, path: str = "", whose: Identity | None = None) -> It
             yield from _identities(inner, below, named)
 
 
-def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, Identity]]:
+def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, PatientFacts]]:
     """For each entry of a value: its key, the entry, its path, and the patient whom the key names."""
     if isinstance(value, Mapping):
         keyed = _named_by_keys(value, _last(path))
@@ -179,16 +163,24 @@ def _holds_notes(entry: Any) -> bool:
     return any(key_words(key) not in about and not kind_of_key(key) for key in entry) if isinstance(entry, Mapping) else bool(entry)
 
 
+def _describes_somebody(keys: Iterable[str]) -> bool:
+    return any(key in _DEMOGRAPHICS or kind_of_key(key).startswith(("born", "id ", "patient")) for key in keys)
+
+
 def _last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, Identity]:
+def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, PatientFacts]:
     """The patients that the keys of an object name: {"patient 1": ...}, {"Jane Doe": {"age": ...}}, {"4711": {"age": ...}}."""
-    numbered = {key: {"id patient": found[2]} for key in value if (found := _NUMBERED_PATIENT.fullmatch(key_words(key)))}
+    numbered = {key: {"id patient": found[2]} for key in value if (found := _NUMBERED.fullmatch(key_words(key)))}
     objects = [{key_words(key) for key in inner} for inner in value.values() if isinstance(inner, Mapping)]
     are_objects = len(objects) == len(value)
-    are_people = above in ("", *_OF_PEOPLE) and len(value) > 1 and are_objects and all(told & _OF_A_PERSON for told in objects)
+    are_people = (
+        len(value) > 1
+        and are_objects
+        and (all(map(_describes_somebody, objects)) or (above in ("", *_OF_PEOPLE) and all(told & _OF_A_PERSON for told in objects)))
+    )
     if not (above in _PATIENTS and are_objects) and not (
         are_people and (all(map(is_person, value)) or all(map(_RECORD_NUMBER.fullmatch, value)))
     ):
@@ -196,9 +188,9 @@ def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, Identity]:
     return {key: {kind: plain_value(kind, key)} for key in value for kind in ["name" if is_person(key) else "id patient"]}
 
 
-def _said(value: Any, path: str, whose: Identity) -> list[Identity]:
+def _said(value: Any, path: str, whose: PatientFacts) -> list[PatientFacts]:
     """What a text, or an object and the texts in it, says of the patient; more than one identity if it names several."""
-    if RELATIVE.search(path):
+    if is_relative(path):
         return []
     found, texts = [whose], [value]
     if isinstance(value, Mapping):
@@ -208,7 +200,7 @@ def _said(value: Any, path: str, whose: Identity) -> list[Identity]:
     return [identity for identity in found if identity]
 
 
-def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[Identity]:
+def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[PatientFacts]:
     """The facts as one identity, or one identity for each of the values that differ most often."""
     values: dict[str, list[str]] = {}
     for kind, said in facts:
@@ -230,7 +222,7 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
         return
     for key in sorted(value, key=lambda key: key_words(key) in _LAST):
         inner, name = value[key], key_words(key)
-        if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping) and (name == "patient" or not SOMEONE_ELSE.search(path)):
+        if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping) and (name == "patient" or not is_somebody_else(path)):
             yield from _said_by_keys(inner, f"{path}/patient")
         is_named = any(kind.startswith(("id ", "name")) for kind in first)
         for said in inner if isinstance(inner, list) else [inner]:
@@ -238,44 +230,43 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
             yield from ((kind, fact) for kind, fact in facts.items() if fact and first.setdefault(kind, key) == key)
 
 
-def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) -> Identity:
+def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) -> PatientFacts:
     """What a value says of a patient because of its key, the keys above it, and those beside it (``told``)."""
     name, kind, above = key_words(key), kind_of_key(key), _last(path)
-    if name in _PATIENT and (aged := _AGED.search(said)):
-        found = _SEX_WORD.search(said)
-        return {"aged": aged[1]} | ({"sex": "f" if found[0][0].lower() in "wfg" else "m"} if found else {})
+    if name in _PATIENT and (aged := ages(said)):
+        return {"aged": aged[0]}
     if name in _SEXES:
         sex = said.strip().lower()[:1].replace("w", "f")
-        return {"sex": sex} if sex in "fm" and above in _OF_VISITS else {}
+        return {"sex": sex} if sex in "fm" and not is_somebody_else(path) else {}
     if name in ("age", "patient age") and above in _PERSON and (years := re.match(r"\d{1,3}(?=[.\d]*(?: *y.*)?$)", said.strip())):
         return {"age": years[0]}
     if name == "subject" and told & {"from", "to", "sender", "recipient", "body"}:
         return {}
-    is_entry = above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON) and not told & _OF_NO_PATIENT
+    is_described = _describes_somebody(told)
+    is_entry = (is_described or (above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON))) and not told & _OF_NO_PATIENT
     is_pair = is_entry and any(pair <= told for pair in ({"first", "last"}, {"given", "family"}))
     if name in _PARTS and (above in _PERSON or is_pair):
         return {_PARTS[name]: plain_value("name", said)}
     if name in _BARE_IDS:
         is_id = above in _PERSON or (above == _LIST and is_entry and not is_named and not told & set(_DATES))
         return {"id patient": plain_value("id", said)} if is_id else {}
-    if name in _PATIENT | _MAYBE_PATIENT or kind.startswith("name"):
+    if kind == "patient" or name in _PATIENT | _MAYBE_PATIENT or kind.startswith("name"):
         is_text = len(said.split()) > 6 or said.rstrip().endswith((".", "?", "!"))
-        is_certain = name in ("patient", "full name") or kind == "name own" or above in _PERSON or bool(told & _DEMOGRAPHICS)
-        is_other = (name == "name" and not is_entry and above not in _PERSON) or (
-            name != "patient" and kind != "name own" and SOMEONE_ELSE.search(path)
-        )
-        if is_text or is_other or not (is_certain or may_be_name(said) or re.fullmatch(r"\w{0,3}\d+", said)):
+        is_own = name in ("patient", "full name") or kind == "name own" or above in _PERSON
+        is_others = name != "patient" and kind != "name own" and is_somebody_else(path)
+        is_other = is_others or (kind == "name" and not is_own and not is_entry)
+        if is_text or is_other or not (is_own or is_described or may_be_name(said) or re.fullmatch(r"\w{0,3}\d+", said)):
             return {}
         kind = "id patient" if re.fullmatch(r"\S*\d\S*", said.strip()) else kind if kind in ("name family", "name given") else "name"
     return {kind: plain_value(kind, said)} if kind else {}
 
 
-def _people(identities: Iterable[Identity], *, linked: bool = False) -> list[Identity]:
+def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list[PatientFacts]:
     """What is known of each patient; entries that differ are of different patients. At most ``_MOST`` are told apart.
 
     With ``linked``, so are entries that have nothing in common, such as a name alone and a number alone.
     """
-    people: list[Identity] = []
+    people: list[PatientFacts] = []
     for identity in sorted(identities, key=len, reverse=True):
         person = next((person for person in people if not _differ(person, identity) and (not linked or _share(person, identity))), None)
         if person is None:
@@ -288,13 +279,13 @@ def _people(identities: Iterable[Identity], *, linked: bool = False) -> list[Ide
     return people
 
 
-def _share(one: Identity, other: Identity) -> bool:
+def _share(one: PatientFacts, other: PatientFacts) -> bool:
     return bool(one.keys() & other.keys() - {"sex", "age", "aged"} or _ids(one) & _ids(other))
 
 
-def _differ(one: Identity, other: Identity) -> bool:
+def _differ(one: PatientFacts, other: PatientFacts) -> bool:
     return not _ids(one) & _ids(other) and any(not agree(kind, one[kind], other[kind]) for kind in one.keys() & other.keys())
 
 
-def _ids(identity: Identity) -> set[str]:
+def _ids(identity: PatientFacts) -> set[str]:
     return {said for kind, said in identity.items() if kind.startswith("id ")}

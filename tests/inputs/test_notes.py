@@ -210,9 +210,9 @@ OF_TWO = [
 @pytest.mark.parametrize(("content", "called"), OF_TWO, ids=str)
 def test_the_visits_of_two_patients_are_never_one_record_and_the_way_on_works(tmp_path: Path, content: Any, called: str | None) -> None:
     path = write(tmp_path, content)
-    with pytest.raises(InputError, match=r"notes.json holds the notes of 2 patients; give one file for each") as caught:
+    with pytest.raises(InputError, match=r"notes.json holds the notes of 2 patients \(.* differ\); give one file for each") as caught:
         load_notes(path)
-    assert str(caught.value).endswith(", or choose one with --patient ID") == (called is not None)
+    assert ("choose one with --patient ID" in str(caught.value)) == (called is not None)
     if called is not None:
         text = load_notes(path, patient=called)
         assert "Knee pain" in text and "Cough" not in text

@@ -10,7 +10,7 @@ import pytest
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.notes import read_raw_notes
-from medgemma_app.inputs.patient_labels import agree, plain_value
+from medgemma_app.inputs.patient_values import agree, plain_value
 
 COUGH, KNEE = "Cough for three days.", "Knee pain after a fall."
 
@@ -64,6 +64,21 @@ TWO_LABELS = [
     ("Obstetric ward, MRN: 111", "Stepped on a nail, MRN: 222", "record numbers"),
     ("Centro Médico\nNombre: Ana Ruiz", "Centro Médico\nNombre: Luz Gil", "names"),
     ("PID: 40015", "PID: 40016", "record numbers"),
+    ("Cartella n. 1001", "Cartella n. 1002", "record numbers"),
+    ("Nº de prontuário: 5511", "Nº de prontuário: 5512", "record numbers"),
+    ("и/б № 3342, история болезни № 3342", "история болезни № 3350", "record numbers"),
+    ("病历号:M1001", "病历号:M1002", "record numbers"),
+    ("患者氏名:佐藤 花子", "患者氏名:田中 一郎", "names"),
+    ("Imię i nazwisko: Anna Nowak", "Imię i nazwisko: Jan Lis", "names"),
+    ("Data di nascita 03/05/1961", "Data di nascita 04/05/1961", "birth dates"),
+    ("Prénom : Zoé\nNom de famille : Petit", "Prenom : Paul\nNom de famille : Roux", "names"),
+    ("Name      MRN   Problem\nAnn Lee   111   x", "Bob Ray   222   x", "names|record numbers"),
+    ("1. LEE, Ann  70F", "2. RAY, Bob  39M", "names"),
+    ("Mrs A. Lee – stable", "Mr B. Ray – stable", "names"),
+    ("Bed 1: stable", "Bed 2: stable", "record numbers"),
+    ("A 64-year-old retired man", "A 33 yo woman", "ages"),
+    ("Homme de 34 ans", "Femme, 88 ans", "ages"),
+    ("62岁男性", "男,35岁", "ages"),
 ]
 
 
@@ -71,9 +86,21 @@ TWO_LABELS = [
 def test_a_text_that_names_two_patients_is_refused_and_none_can_be_chosen(first: str, second: str, differ: str) -> None:
     text = f"{first}\n{COUGH}\n{second}\n{KNEE}"
     for patient in (None, "111", "Li Wei"):
-        with pytest.raises(InputError, match=rf"2 patients; give one file for each \({differ} differ\)$"):
+        with pytest.raises(InputError, match=rf"2 patients \(({differ}) differ\); give one file for each, or if .* say --patient same$"):
             read(text, patient=patient)
     assert read(f"{first}\n{COUGH}\n{first}\n{KNEE}").text
+
+
+def test_the_user_can_say_that_labels_which_differ_are_one_patients() -> None:
+    text, table = f"MRN: 111\n{COUGH}\nMRN: 222\n{KNEE}", [{"mrn": "111", "note": COUGH}, {"mrn": "222", "note": KNEE}]
+    for content in (text, table):
+        notes = read(content, patient="same")
+        assert COUGH in notes.text and KNEE in notes.text
+        assert notes.warnings == ("visit: its labels are of more than one patient; all of it was used because of --patient same",)
+    assert read(f"MRN: 111\n{COUGH}", patient="same").warnings == ()
+    bundle = {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient", "id": one}} for one in ("a", "b")]}
+    with pytest.raises(InputError, match="2 patients"):  # a record says for certain whose it is
+        read(bundle, patient="same")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +141,12 @@ def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> N
         "Patient: Ann Lee\nDOB: 1/2/1990\n{}\nObstetric history:\n1. DOB 3/4/2015, normal\n2. DOB 5/6/2018, caesarean",
         "Patient: Hans Weber\n{}\nName: Marcumar Forte\nDosis: 3 mg\nName: Ramipril Comp\nPosologie : 5 mg",
         "Patient name: Ann Lee\nPatient name: verified\nPatient name: as above\n{}",
-        "MRN: 55123 (previously MRN: 44321). Outside hospital MRN: 99887\n{}",
-        "PMH: PID 2015, recurrent PID 2019. PID: 2021\nIPP : 20 mg/j\nIPP : 40 mg/j\n{}",
+        "MRN: 55123 (previously MRN: 44321, merged with MRN: 7). Outside hospital MRN: 99887, OSH MRN 123456\n{}",
+        "54-year-old man, seen since 2015\n{}\nBrother is 61 years old. 2021: 60-year-old man, 14-year history of gout, wife 49 years ago",
+        "Mr. Lee came with a cough.\n{}\nMr. John Lee is stable.",
+        "Baby Boy Lee  MRN: 501\n{}\nMaternal data: Ann Lee, MRN: 77",
+        "Pacjent: Jan Maj, ur. 11.11.1988\n{}\nMatka: Ewa Maj, ur. 02.05.1962",
+        "PMH: PID 2015, recurrent PID 2019\nIPP : 20 mg/j\nIPP : 40 mg/j\n{}",
         "Patient Name: ____\nMRN: ____\nDOB: __/__/__\n{}\nPatient Name: [redacted]",
         "Name | Relationship\nBob Lee | Son\nEva Lee | Wife\n{}",
         "Provider | Name\nPCP | Ann Lee\nSurgeon | Bob Ray\n{}",
@@ -156,7 +187,7 @@ def test_a_text_is_the_chosen_patients_only_if_a_label_says_so(text: str, patien
     ],
 )
 def test_each_row_of_a_table_is_of_its_patient(table: str) -> None:
-    with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
+    with pytest.raises(InputError, match=r"2 patients \([a-z ]+ differ\); give one file for each, or choose one with --patient ID, or if"):
         read(table)
     notes = read(table, patient="222")
     assert KNEE in notes.text and COUGH not in notes.text
