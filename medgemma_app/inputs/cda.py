@@ -12,13 +12,20 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.demographics import SEXES, Demographics, Record, iso_day, labelled_demographics, refuse_other_patients
+from medgemma_app.inputs.demographics import (
+    SEXES,
+    Demographics,
+    Record,
+    iso_day,
+    labelled_demographics,
+    refuse_other_patients,
+    refuse_several_patients,
+)
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
 from medgemma_app.inputs.json_notes import rank_of, text_says_something
 from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, STOPPED, Line, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
-from medgemma_app.inputs.patients import one_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*<(\?xml|!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
@@ -68,7 +75,7 @@ def _read_bytes(raw: bytes, kind: str) -> Record | None:
 
 
 def _as_record(text: str) -> Record:
-    one_patient(text, "the attachment", None)
+    refuse_several_patients(text, "the attachment")
     return Record([Line(text)], "text", text_says_something(text), patients=[labelled_demographics(text)])
 
 

@@ -122,10 +122,19 @@ def labelled_demographics(text: str) -> Demographics:
     )
 
 
+def refuse_several_patients(text: str, name: str) -> None:
+    """Raises SeveralPatients where the labels in a text of a record differ. Ages do not count: the record says whose it is."""
+    try:
+        one_patient(text, name, None)
+    except SeveralPatients as error:
+        if error.differ != "ages":
+            raise SeveralPatients(name, 2, can_choose=False) from None
+
+
 def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
     """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
     text = "\n".join(line.text for line in lines)
-    one_patient(text, name, None)
+    refuse_several_patients(text, name)
     labels = labelled_demographics(text)
     if any(labels.differ(one) for one in list(known)[:MOST_COMPARED]):
         raise SeveralPatients(name, 2, can_choose=False)

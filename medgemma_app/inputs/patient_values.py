@@ -119,6 +119,7 @@ class SeveralPatients(InputError):
     """
 
     def __init__(self, name: str, number: int, *, can_choose: bool = True, differ: str = "") -> None:
+        self.differ = differ
         ways = ["give one file for each", *["choose one with --patient ID"] * can_choose]
         ways += [f"if they are one patient's, say --patient {SAME_PATIENT}"] * bool(differ)
         super().__init__(f"{name} holds the notes of {number} patients{differ and f' ({differ} differ)'}; {', or '.join(ways)}")
