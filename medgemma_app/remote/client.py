@@ -70,6 +70,8 @@ class Client(httpx2.Client):
             answer.close()
             raise AnswerTooLarge
         answer.stream = Bounded(answer.stream, request.extensions["timeout"]["read"])
+        if answer.status_code == 500 and refuses_pictures(answer.read().decode(errors="replace")):
+            answer.headers["x-should-retry"] = "false"  # openai would send the same request again
         if not how.get("stream"):
             answer.read()
         return answer
@@ -112,6 +114,10 @@ _TOO_LONG = (
 _BUSY = {429, 503}
 
 
+# How llama.cpp, with the status 500, and other servers say that they take no pictures, or that they lost one.
+_NO_PICTURES = re.compile("image input is not supported|no image was provided", re.IGNORECASE)
+
+
 class NoProgress(openai.OpenAIError):
     """No response, or no token, in time. The request is not repeated, since the server may still be working on it."""
 
@@ -124,6 +130,11 @@ def context_limit(error: openai.BadRequestError) -> tuple[int, int] | None:
     """(tokens of the prompt, tokens that the model takes) where the server's refusal states both."""
     found = next((match for match in (form.search(str(error.message)) for form in _TOO_LONG) if match), None)
     return found and (int(found["prompt"]), int(found["limit"]))
+
+
+def refuses_pictures(message: str) -> bool:
+    """Whether a server's error says that it did not take the picture."""
+    return _NO_PICTURES.search(message) is not None
 
 
 @contextmanager

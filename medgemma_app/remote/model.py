@@ -6,7 +6,6 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from copy import copy
 from dataclasses import replace
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
@@ -29,7 +28,7 @@ from medgemma_app.model.generation import (
     checked_prompts,
 )
 from medgemma_app.prompts import Prompt, checked_prompt
-from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, translated
+from medgemma_app.remote.client import CONNECT_SECONDS, Bounded, ask_all, context_limit, openai_client, refuses_pictures, translated
 from medgemma_app.remote.messages import Reply, fewest_tokens, messages, response_format
 
 if TYPE_CHECKING:
@@ -81,11 +80,6 @@ def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) 
     if not chosen:
         raise ModelError(f"{endpoint.host} has no model {model!r}; it has: {names}")
     return chosen[0]
-
-
-def refuses_pictures(error: openai.APIError) -> bool:
-    """Whether vLLM (400, 422) or llama.cpp (500 with a sentence) says that the model is text-only."""
-    return getattr(error, "status_code", None) in {400, 422} or "image input is not supported" in str(error.message)
 
 
 class RemoteModel:
@@ -217,24 +211,13 @@ class RemoteModel:
             if self._picture_tokens is None:
                 without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")
                 try:
-                    self._picture_tokens = self._tokens_with_picture(Prompt((drawn, "?"))) - without
+                    self._picture_tokens = self._prompt_tokens(Prompt((drawn, "?"))) - without
                 except openai.APIStatusError as error:
-                    if not refuses_pictures(error):
+                    if error.status_code not in {400, 422} and not refuses_pictures(str(error.message)):
                         raise
                     self._picture_tokens = 0
         if self._picture_tokens < LEAST_PICTURE_TOKENS:
             raise EndpointError(f"{self.endpoint} does not see pictures; is {self.id} a text-only model?")
-
-    def _tokens_with_picture(self, prompt: Prompt) -> int:
-        """Repeats the request unless pictures are refused: a text-only llama.cpp does so with a 500, which is otherwise worth repeating."""
-        once = copy(self)
-        once._client = self._client.with_options(max_retries=0)
-        try:
-            return once._prompt_tokens(prompt)
-        except openai.APIError as error:
-            if refuses_pictures(error):
-                raise
-        return self._prompt_tokens(prompt)
 
     def _check_seen(self, prompt: Prompt, reply: Reply) -> None:
         """Raises GenerationError where the server counted too few tokens for the prompt's text and pictures."""

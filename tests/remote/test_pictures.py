@@ -29,8 +29,9 @@ def refuses_pictures(status, message):
         says("Clear.", picture_tokens=5),
         refuses_pictures(400, "med is not a multimodal model"),
         refuses_pictures(500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+        refuses_pictures(500, "No image was provided"),
     ],
-    ids=["a word in its place", "refused", "failed"],
+    ids=["a word in its place", "refused", "failed", "dropped"],
 )
 def test_a_text_only_server_is_noticed_before_a_picture_is_sent_to_it(connect, server, chat):
     server.chat = chat
@@ -50,6 +51,13 @@ def test_a_busy_server_is_asked_again_whether_it_sees_pictures(connect, server):
     server.chat = chat
     assert connect().generate(Prompt((picture(1), "Describe it."))).text == "Clear."
     assert [pictures(body) for body in server.requests] == [0, 1, 1, 1, 1]
+
+
+def test_a_request_with_a_picture_that_is_refused_for_another_reason_is_sent_once(connect, server):
+    server.chat = refuses_pictures(401, "wrong key")
+    with pytest.raises(EndpointError, match="refuses the key"):
+        connect().generate(Prompt((picture(1), "Describe it.")))
+    assert [pictures(body) for body in server.requests] == [0, 1]
 
 
 def test_a_server_that_drops_one_of_two_pictures_is_noticed(connect, server):
