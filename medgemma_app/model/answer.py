@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import FinishReason, Generation, GenerationCancelled, GenerationError, Options, Token, TokenKind
 
 OPEN, CLOSE = "<unused94>", "<unused95>"
+Result = TypeVar("Result")
 LABEL = "thought\n"  # what MedGemma writes right after OPEN
 
 
@@ -148,6 +149,17 @@ def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Call
                 f"the model failed while generating ({type(error).__name__}); check that its files are complete"
             ) from error
     return answer.generation()
+
+
+def in_order(numbered: Iterator[tuple[int, Result]]) -> Iterator[Result]:
+    """Numbered results, in the order in which they end -> the results in the order of their numbers, each as soon as it is its turn."""
+    ended: dict[int, Result] = {}
+    turn = 0
+    for number, result in numbered:
+        ended[number] = result
+        while turn in ended:
+            yield ended.pop(turn)
+            turn += 1
 
 
 class _Stopped(Exception):

@@ -62,9 +62,9 @@ class ChatTemplate:
 
     def _pieces(self, turns: Turns, system: str | None) -> Iterator[str]:
         """The rendered turns, cut after the first character of every control string that comes from a text."""
-        rendered = self._render(turns, system, blank=False)
+        rendered = self._apply_template(turns, system, blank=False)
         # Rendered again with the first characters of control strings blanked out in texts: where the two differ, the text is the source.
-        template_only = self._render(turns, system, blank=True)
+        template_only = self._apply_template(turns, system, blank=True)
         pictures = sum(not isinstance(part, str) for _, parts in turns for part in parts)
         if len(template_only) != len(rendered) or (pictures and template_only.count(self._boi) != pictures):
             raise ModelError("the checkpoint's chat template changes texts or leaves out pictures; use the one that MedGemma came with")
@@ -75,7 +75,7 @@ class ChatTemplate:
                 start = match.start() + 1
         yield rendered[start:]
 
-    def _render(self, turns: Turns, system: str | None, *, blank: bool) -> str:
+    def _apply_template(self, turns: Turns, system: str | None, *, blank: bool) -> str:
         def text(part: str) -> dict[str, str]:
             return {"type": "text", "text": part.translate(self._blanked) if blank else part}
 

@@ -19,14 +19,8 @@ DEFAULT_CONTEXT = 131_072
 _NAMES = {short: f"mlx-community/medgemma-{short}-it" for short in ("1.5-4b", "4b", "27b", "27b-text")}
 ALIASES = {short: f"{name}-4bit" for short, name in _NAMES.items()}
 _KNOWN = ["demo", *ALIASES, *(f"{name}-{kind}" for name in _NAMES.values() for kind in ("4bit", "8bit", "bf16"))]
-# Entries of config.json that must be whole numbers above 0 if they are given.
-_COUNTS = {
-    "text_config": {
-        "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings", "mm_tokens_per_image", "num_attention_heads",
-        "num_hidden_layers", "num_key_value_heads", "sliding_window", "sliding_window_pattern", "vocab_size",
-    },
-    "vision_config": {"hidden_size", "image_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "patch_size"},
-}  # fmt: skip
+# Entries of text_config with which a model would load even if they made no sense; others fail then.
+_COUNTS = ("max_position_embeddings", "sliding_window", "sliding_window_pattern")
 
 
 @dataclass(frozen=True)
@@ -55,14 +49,16 @@ def find_checkpoint(model: str, *, revision: str | None = None, progress: bool =
         folder = _fetch(ALIASES.get(model, model), revision, progress)
         commit = folder.name
     config = _config(folder)
-    _check_files(folder)
+    if missing := _missing(folder):
+        raise ModelError(f"{folder.name} lacks {', '.join(missing[:5])}; download the checkpoint again")
     shards = tuple(_shards(folder))
     names = {name for shard in shards for name in _tensors(folder / shard)}
     if not any("vision_tower." in name for name in names):
         config.pop("vision_config", None)
-    elif not config.get("vision_config") or _missing_processor(folder):
-        missing = "preprocessor_config.json" if config.get("vision_config") else "a vision_config in config.json"
-        raise ModelError(f"{folder.name} lacks {missing}; download the checkpoint again")
+    elif not config.get("vision_config"):
+        raise ModelError(f"{folder.name} lacks a vision_config in config.json; download the checkpoint again")
+    elif not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ModelError(f"{folder.name} lacks preprocessor_config.json; download the checkpoint again")
     return Checkpoint(folder, commit, config, shards)
 
 
@@ -175,17 +171,11 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder.name} comes with Python code of its own, which is not run; use a checkpoint without it")
     if isinstance(quantised, dict) and "quant_method" in quantised:
         raise ModelError(f"{folder.name} is quantised by {quantised['quant_method']!r}; use the original weights, or an MLX conversion")
-    _check_counts(config, f"{folder.name}/config.json")
+    for name in _COUNTS:
+        value = config["text_config"].get(name, 1)
+        if type(value) is not int or value < 1:
+            raise ModelError(f"{folder.name}/config.json: {name} must be a whole number above 0; download the checkpoint again")
     return config
-
-
-def _check_counts(config: Mapping[str, Any], where: str) -> None:
-    for part, names in _COUNTS.items():
-        given = {name: value for name, value in (config.get(part) or {}).items() if name in names}
-        for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                shown = json.dumps(value)[:40]
-                raise ModelError(f"{where}: {name} must be a whole number above 0, not {shown}; download the checkpoint again")
 
 
 def _missing(folder: Path) -> list[str]:
@@ -197,36 +187,15 @@ def _missing(folder: Path) -> list[str]:
     return missing
 
 
-def _missing_processor(folder: Path) -> bool:
-    return not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
-
-
 def _shards(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            return sorted({str(name) for name in weight_map.values()})
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ModelError(f"{folder.name}/{index.name} is damaged; download the checkpoint again") from error
     return sorted(path.name for path in folder.glob("*.safetensors")) or ["model.safetensors"]
-
-
-def _check_files(folder: Path) -> None:
-    if missing := _missing(folder):
-        raise ModelError(f"{folder.name} lacks {', '.join(missing[:5])}; download the checkpoint again")
-    if not _has_chat_template(folder):
-        raise ModelError(f"{folder.name} has no chat template; use an instruction-tuned checkpoint (its name ends in -it)")
-
-
-def _has_chat_template(folder: Path) -> bool:
-    """Whether there is a chat template. Without one mlx-vlm would use a prompt format that Gemma was not trained on."""
-    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        return True
-    tokenizer = folder / "tokenizer_config.json"
-    try:
-        return bool(json.loads(tokenizer.read_text(encoding="utf-8")).get("chat_template"))
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def _tensors(path: Path) -> set[str]:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import MedGemmaError
-from medgemma_app.model.answer import Decoding, collect, model_failed, no_such_token
+from medgemma_app.model.answer import Decoding, collect, in_order, model_failed, no_such_token
 from medgemma_app.model.generation import Generation, GenerationError, Options, Token, checked_options, checked_prompts
 from medgemma_app.model.loaded import LoadedModel, Sampler
 from medgemma_app.prompts import Prompt
@@ -53,17 +53,31 @@ class MedGemma(LoadedModel):
         its ``seconds`` run from taking in the prompt to the last token, while other prompts are decoded too.
         """
         given, chosen = checked_prompts(prompts, batch_size), checked_options(options).seeded()
-        return self._in_order(enumerate(given), chosen, batch_size)
+        return in_order(self._outcomes(enumerate(given), chosen, batch_size))
 
-    def _in_order(self, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Generation | MedGemmaError]:
-        ended: dict[int, Generation | MedGemmaError] = {}
-        turn = 0
+    def _outcomes(self, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Outcome]:
+        """Yields results in the order in which they end. If mlx runs out of memory, the batch continues with half as many rows."""
+        import mlx.core as mx
+
         with self._one_thread:
-            for number, result in _run(self, prompts, options, size):
-                ended[number] = result
-                while turn in ended:
-                    yield ended.pop(turn)
-                    turn += 1
+            batch = Batch(self, options, size)
+            try:
+                while True:
+                    yield from batch.fill(prompts)
+                    if not batch.rows:
+                        return
+                    try:
+                        yield from batch.step()
+                    except RuntimeError as error:  # mlx's only exception
+                        unfinished = batch.prompts
+                        batch.close()
+                        if len(unfinished) == 1:
+                            yield unfinished.pop()[0], model_failed(error)
+                        prompts, size = chain(unfinished, prompts), max(1, size // 2)
+                        batch = Batch(self, options, size)
+            finally:
+                batch.close()
+                mx.clear_cache()
 
     def _tokens(self, prompt: Prompt, decoding: Decoding) -> Generator[Token, None, None]:
         """mlx-vlm's results -> tokens. It yields N + 1 results for N tokens; the last one repeats an id and has the finish reason."""
@@ -75,7 +89,7 @@ class MedGemma(LoadedModel):
                     for result in results:
                         if result.finish_reason is not None:
                             break
-                        yield decoding.decode(result.token, _entry(result.logprobs, result.token))
+                        yield decoding.decode(result.token, _element(result.logprobs, result.token))
                         if decoding.looping:
                             break
                 yield from decoding.end("repetition" if decoding.looping else result.finish_reason)
@@ -120,7 +134,7 @@ class _OneThread:
             self._running -= 1
 
 
-def _entry(values: mx.array, at: int) -> float:
+def _element(values: mx.array, at: int) -> float:
     """One element of a vector; in float32 it is read in place, since an mlx operation takes a third of a millisecond."""
     import mlx.core as mx
 
@@ -129,30 +143,6 @@ def _entry(values: mx.array, at: int) -> float:
 
 # Prompts in one forward pass. More are not faster, since a few fill any device, and would wait longer for room.
 PREFILLED_TOGETHER = 4
-
-
-def _run(model: LoadedModel, prompts: Iterator[Numbered], options: Options, size: int) -> Iterator[Outcome]:
-    """Yields results in the order in which they end. If mlx runs out of memory, the batch continues with half as many rows."""
-    import mlx.core as mx
-
-    batch = Batch(model, options, size)
-    try:
-        while True:
-            yield from batch.fill(prompts)
-            if not batch.rows:
-                return
-            try:
-                yield from batch.step()
-            except RuntimeError as error:  # mlx's only exception
-                unfinished = batch.prompts
-                batch.close()
-                if len(unfinished) == 1:
-                    yield unfinished.pop()[0], model_failed(error)
-                prompts, size = chain(unfinished, prompts), max(1, size // 2)
-                batch = Batch(model, options, size)
-    finally:
-        batch.close()
-        mx.clear_cache()
 
 
 class Batch:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -47,17 +45,16 @@ def load_checkpoint(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
     folder = checkpoint.folder
     try:
-        with _hushed("transformers"):
-            # mlx-vlm adds the stop tokens of generation_config.json.
-            config = {**load_config(folder), "vision_config": {}, **checkpoint.config}
-            model = _empty_model(config)
-            weights = _read_weights(checkpoint)
-            if model.vision_tower is not None:
-                weights = model.vision_tower.sanitize(weights)
-            _tie_head(weights, config.get("quantization"))
-            load_model_weights(model, config, weights, folder)
-            load = load_processor if model.vision_tower is not None else _load_tokenizer
-            processor = load(folder, eos_token_ids=model.config.eos_token_id, trust_remote_code=False)
+        # mlx-vlm adds the stop tokens of generation_config.json.
+        config = {**load_config(folder), "vision_config": {}, **checkpoint.config}
+        model = _empty_model(config)
+        weights = _read_weights(checkpoint)
+        if model.vision_tower is not None:
+            weights = model.vision_tower.sanitize(weights)
+        _tie_head(weights, config.get("quantization"))
+        load_model_weights(model, config, weights, folder)
+        load = load_processor if model.vision_tower is not None else _load_tokenizer
+        processor = load(folder, eos_token_ids=model.config.eos_token_id, trust_remote_code=False)
     except MedGemmaError:
         raise
     except Exception as error:
@@ -137,18 +134,6 @@ def _tie_head(weights: dict[str, mx.array], quantisation: Any) -> None:
     for prefix in ("", "language_model."):
         if isinstance(quantisation, dict) and f"{prefix}model.embed_tokens" in quantisation:
             quantisation["language_model.lm_head"] = quantisation[f"{prefix}model.embed_tokens"]
-
-
-@contextmanager
-def _hushed(name: str) -> Iterator[None]:
-    """Hides a library's warnings about arguments that another library passes to it."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def apply_adapter(model: Any, folder: str | Path) -> dict[str, str]:

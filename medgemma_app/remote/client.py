@@ -17,11 +17,12 @@ import httpx2
 import openai
 
 from medgemma_app.errors import ContextError, MedGemmaError
-from medgemma_app.model.generation import EndpointError, GenerationError
+from medgemma_app.model.answer import in_order
+from medgemma_app.model.generation import EndpointError, Generation, GenerationError
 from medgemma_app.remote.endpoint import KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from medgemma_app.model.generation import Generation, Token
+    from medgemma_app.model.generation import Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.remote.endpoint import Endpoint
     from medgemma_app.remote.messages import Reply
@@ -209,48 +210,41 @@ def ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Generati
     Prompts are taken from the iterable in the caller's thread, as requests end. Raises the first EndpointError, since all later
     requests would fail with it too. When the caller stops iterating, all requests end.
     """
+    for result in in_order(_ask_all(ask, prompts, jobs)):
+        if isinstance(result, EndpointError) or not isinstance(result, (Generation, MedGemmaError)):
+            raise result
+        yield result
+
+
+def _ask_all(ask: Ask, prompts: Iterable[Prompt], jobs: int) -> Iterator[Outcome]:
     ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-    numbered, done, stop = enumerate(prompts), {}, threading.Event()
-    running = turn = 0
-    try:
-        while True:
-            while running < jobs and (item := next(numbered, None)):
-                # Daemon threads, so that a server that sends nothing cannot keep the process alive.
-                threading.Thread(target=_work, args=(ask, *item, ended, stop), daemon=True).start()
-                running += 1
-            if not running:
-                return
-            number, result = ended.get()
-            running, done[number] = running - 1, result
-            while turn in done:
-                yield _result(done.pop(turn))
-                turn += 1
-    finally:
-        stop.set()
+    stop = threading.Event()
 
-
-def _work(ask: Ask, number: int, prompt: Prompt, ended: queue.SimpleQueue[Outcome], stop: threading.Event) -> None:
     def watch(_: Token) -> None:
         if stop.is_set():
             raise _Abandoned
 
+    def work(number: int, prompt: Prompt) -> None:
+        try:
+            try:
+                ended.put((number, ask(prompt, watch)))
+            except GenerationError as error:
+                if isinstance(error, EndpointError):
+                    raise
+                ended.put((number, ask(prompt, watch)))  # where the server itself is gone, this raises an EndpointError
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            ended.put((number, error))
+
+    numbered, running = enumerate(prompts), 0
     try:
-        ended.put((number, _ask_again_once(ask, prompt, watch)))
-    except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
-        ended.put((number, error))
-
-
-def _ask_again_once(ask: Ask, prompt: Prompt, watch: Callable[[Token], object]) -> Generation:
-    """Asks again after a GenerationError: where the server itself is gone, the second try raises an EndpointError."""
-    try:
-        return ask(prompt, watch)
-    except EndpointError:
-        raise
-    except GenerationError:
-        return ask(prompt, watch)
-
-
-def _result(result: Generation | BaseException) -> Generation | MedGemmaError:
-    if isinstance(result, BaseException) and (isinstance(result, EndpointError) or not isinstance(result, MedGemmaError)):
-        raise result
-    return result
+        while True:
+            while running < jobs and (item := next(numbered, None)):
+                # Daemon threads, so that a server that sends nothing cannot keep the process alive.
+                threading.Thread(target=work, args=item, daemon=True).start()
+                running += 1
+            if not running:
+                return
+            yield ended.get()
+            running -= 1
+    finally:
+        stop.set()

@@ -34,7 +34,7 @@ def test_a_folder_that_is_not_there_is_no_hub_lookup(model):
         find_checkpoint(model)
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja", "model.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json", "model.safetensors"])
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
     (copy / "processor_config.json").unlink()
@@ -58,20 +58,19 @@ def test_a_checkpoint_that_is_something_else_is_refused(copy, config, message):
 
 
 @pytest.mark.parametrize(
-    ("part", "name", "value"),
+    ("name", "value"),
     [
-        ("text_config", "max_position_embeddings", None),
-        ("text_config", "max_position_embeddings", [8192]),
-        ("text_config", "max_position_embeddings", -35),
-        ("text_config", "sliding_window", 0),
-        ("text_config", "head_dim", "16"),
-        ("text_config", "num_hidden_layers", True),
-        ("vision_config", "patch_size", 14.5),
+        ("max_position_embeddings", None),
+        ("max_position_embeddings", [8192]),
+        ("max_position_embeddings", -35),
+        ("sliding_window", 0),
+        ("sliding_window_pattern", 1.5),
+        ("sliding_window_pattern", True),
     ],
 )
-def test_a_config_value_of_the_wrong_kind_is_named(copy, part, name, value):
+def test_a_config_value_of_the_wrong_kind_is_named(copy, name, value):
     config = json.loads((copy / "config.json").read_text())
-    edit(copy, "config.json", **{part: config[part] | {name: value}})
+    edit(copy, "config.json", text_config=config["text_config"] | {name: value})
     with pytest.raises(ModelError, match=f"{name} must be a whole number above 0"):
         find_checkpoint(str(copy))
 
@@ -79,6 +78,10 @@ def test_a_config_value_of_the_wrong_kind_is_named(copy, part, name, value):
 @pytest.mark.parametrize(
     "entries",
     [
+        {"head_dim": "16"},
+        {"num_hidden_layers": True},
+        {"vocab_size": -3},
+        {"num_attention_heads": 0},
         {"rope_scaling": 3},
         {"rope_scaling": {"factor": "x", "rope_type": "linear"}},
         {"rope_parameters": {"full_attention": 3}},
@@ -96,6 +99,7 @@ def test_whatever_else_a_config_holds_is_an_error_in_one_line(copy, entries):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
+        ("", "has no chat template"),
         ("{{ bos_token }}{{ nothing.at.all }}", "fails"),
         ("{{ raise_exception('no') }}", "fails"),
         ("{% for", "fails"),
@@ -135,9 +139,10 @@ def test_damaged_weights_are_noticed_before_they_are_loaded(copy, damage):
         find_checkpoint(str(copy))
 
 
-def test_a_shard_that_the_index_names_must_be_there(copy):
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}))
-    with pytest.raises(ModelError, match="model-00001-of-00002"):
+@pytest.mark.parametrize("name", ["model-00001-of-00002.safetensors", 3, ["a"]], ids=str)
+def test_a_shard_that_the_index_names_must_be_there(copy, name):
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(ModelError, match=f"lacks {re.escape(str(name))}"):
         find_checkpoint(str(copy))
 
 

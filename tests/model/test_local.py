@@ -227,8 +227,10 @@ def test_a_token_that_has_no_text_is_an_error_in_one_line(tiny_model, monkeypatc
         tiny_model.generate(PROMPT, Options(max_tokens=4))
 
 
-def test_a_second_thread_gets_an_error_while_the_model_is_busy(tiny_model):
-    stream = tiny_model.stream(PROMPT, Options(max_tokens=4))
+@pytest.mark.parametrize("many", [False, True])
+def test_a_second_thread_gets_an_error_while_the_model_is_busy(tiny_model, many):
+    options = Options(max_tokens=4)
+    stream = tiny_model.generate_many([PROMPT] * 2, options, batch_size=1) if many else tiny_model.stream(PROMPT, options)
     next(stream)
     with ThreadPoolExecutor(1) as pool, pytest.raises(GenerationError, match="generating in another thread"):
         pool.submit(tiny_model.generate, PROMPT, Options(max_tokens=1)).result()
