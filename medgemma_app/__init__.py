@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     )
     from medgemma_app.model.local import MedGemma
     from medgemma_app.prompts import Prompt
-    from medgemma_app.questions import ask, locate
+    from medgemma_app.questions import Box, LocateReport, ask, locate
     from medgemma_app.remote import connect
-    from medgemma_app.reports import findings, findings_many, soap, soap_many
-    from medgemma_app.tasks import Box, FindingsReport, LocateReport, Report, SoapReport
+    from medgemma_app.reports import FindingsReport, SoapReport, findings, findings_many, soap, soap_many
+    from medgemma_app.tasks import Report
     from medgemma_app.validate import Issue, Validation, validate_findings, validate_soap
 
 __all__ = [
@@ -85,10 +85,10 @@ _HOMES = {
     ],
     "model.local": ["MedGemma"],
     "prompts": ["Prompt"],
-    "questions": ["ask", "locate"],
+    "questions": ["Box", "LocateReport", "ask", "locate"],
     "remote": ["connect"],
-    "reports": ["findings", "findings_many", "soap", "soap_many"],
-    "tasks": ["Box", "FindingsReport", "LocateReport", "Report", "SoapReport"],
+    "reports": ["FindingsReport", "SoapReport", "findings", "findings_many", "soap", "soap_many"],
+    "tasks": ["Report"],
     "validate": ["Issue", "Validation", "validate_findings", "validate_soap"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

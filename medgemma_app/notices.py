@@ -16,7 +16,7 @@ BLIND_SPOT = (
     "a missed nodule reads as well as a found one."
 )
 
-NOTHING_FOUND = "the text checks found nothing, which does not mean that the report is right"
+NOTHING_FOUND = "the text checks found nothing, which does not mean that the content is right"
 
 # Control characters (C0 and C1) control a terminal, bidirectional overrides reorder its text, lone surrogates cannot be encoded.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,7 +36,7 @@ def printable_value(value: Any) -> Any:
     return [printable_value(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def verdict(severities: Sequence[str]) -> str:
+def issue_counts(severities: Sequence[str]) -> str:
     """What the checks found, such as "2 errors, 1 warning"."""
     counts = {severity: severities.count(severity) for severity in ("error", "warning", "info") if severity in severities}
     plural = {"error": "errors", "warning": "warnings"}

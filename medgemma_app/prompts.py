@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from medgemma_app.errors import PromptError, expect
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
@@ -31,16 +32,14 @@ VARIABLES = {"findings": {"header", "indication"}, "soap": {"notes"}, "locate": 
 OPTIONAL_VARIABLES = {"header", "indication"}
 PICTURES = ("one", "prior", "views", "prior and views", "series")
 LARGEST_FILE = 50_000  # bytes
-MOST_SECTIONS = 30
 
 _HEADING = re.compile(r"(?P<heading>[^\W\d_][^:;.()\[\]{}<>#*\"]{0,59}?)(?P<optional> \(optional\))?")
 _LABELLED = re.compile(r"[\s>*_(\[-]{0,10}(?:[^.!?:$]{1,40}:)?[\s*_(\[]{0,10}\$\{?\w+\}?[\s*_.)\]]{0,10}")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def encodable(text: str) -> str:
     """The text with every lone surrogate replaced by U+FFFD."""
-    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,16 @@ class PromptFile:
     sections: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the validators of a report need to know of its prompt, as their arguments."""
+        return {"sections": self.sections, "optional": self.optional, "prompt": self.text}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the record of a report says about its prompt, JSON-ready."""
+        lists = {"sections": [*self.sections], "optional": [*self.optional]}
+        return {"file": self.name, "sha256": self.sha256, "title": self.title, **lists}
+
     def fill(self, **values: str | None) -> str:
         """The text with every ``$variable`` replaced; the line of a variable without a value is left out.
 
@@ -99,43 +108,9 @@ class PromptFile:
         """
         if set(Template(self.text).get_identifiers()) != set(values):
             raise PromptError(f"{self.name} must use exactly these variables: {', '.join(sorted(values))}")
-        lines = [line for line in self.text.splitlines() if not _lacks_value(line, values)]
+        lines = [line for line in self.text.splitlines() if all(values[name] for name in Template(line).get_identifiers())]
         filled = {name: value or "" for name, value in values.items()}
         return Template("\n".join(lines)).substitute(filled).strip()
-
-
-def _lacks_value(line: str, values: Mapping[str, str | None]) -> bool:
-    return any(not values[name] for name in Template(line).get_identifiers())
-
-
-def read_prompt(name: str) -> PromptFile:
-    """The prompt file ``name`` (without its ending) of this package. Raises PromptError when it is missing."""
-    if path := _shipped(name):
-        return parse_prompt(path.read_bytes(), path.name)
-    raise PromptError(f"prompt file {name}.md is missing; reinstall medgemma-app")
-
-
-def choose_prompt(source: str | Path | PromptFile, *kinds: str) -> PromptFile:
-    """A prompt file of these ``kinds``: one of this package by its name, or any other by its path. Raises InputError or PromptError."""
-    expect(source, (str, Path, PromptFile), "a prompt is given as the name or the path of a prompt file")
-    if isinstance(source, PromptFile):
-        chosen = source
-    elif isinstance(source, str) and Path(source).name == source and _shipped(source):
-        chosen = read_prompt(source)
-    elif isinstance(source, str) and Path(source).name == source and not Path(source).suffix and not Path(source).exists():
-        close = get_close_matches(source, [path.stem for path in prompt_paths()], n=1)
-        advice = f"did you mean {close[0]}? " if close else ""
-        raise PromptError(
-            f"there is no prompt {source!r}; {advice}medgemma prompts lists the included ones; give a file of your own by its path"
-        )
-    else:
-        refuse_url(source)
-        with open_input(source, what="a prompt file") as file:
-            chosen = parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
-    if chosen.kind not in kinds:
-        wanted = " or ".join(f'"kind: {kind}"' for kind in kinds)
-        raise PromptError(f'{chosen.name} is a prompt with "kind: {chosen.kind}" in its front matter; one with {wanted} is needed')
-    return chosen
 
 
 def prompt_paths() -> list[Path]:
@@ -144,8 +119,43 @@ def prompt_paths() -> list[Path]:
     return sorted(path for path in folder.glob("*.md") if path.name != "README.md")
 
 
-def _shipped(name: str) -> Path | None:
-    return next((path for folder in FOLDERS if (path := folder / f"{name}.md").is_file()), None)
+def read_prompt(name: str) -> PromptFile:
+    """The prompt file ``name`` (without its ending) of this package. Raises PromptError when it is missing."""
+    for path in prompt_paths():
+        if path.stem == name:
+            return parse_prompt(path.read_bytes(), path.name)
+    raise PromptError(f"prompt file {name}.md is missing; reinstall medgemma-app")
+
+
+def digest_of_prompts(kind: str) -> str:
+    """SHA-256 over the prompt files of this package that are of one kind: it changes when one of them is edited."""
+    files = [read_prompt(path.stem) for path in prompt_paths()]
+    return hashlib.sha256("".join(file.sha256 for file in files if file.kind == kind).encode()).hexdigest()
+
+
+def choose_prompt(source: str | Path | PromptFile, *kinds: str) -> PromptFile:
+    """A prompt file of these ``kinds``: one of this package by its name, or any other by its path. Raises InputError or PromptError."""
+    expect(source, (str, Path, PromptFile), "a prompt is given as the name or the path of a prompt file")
+    chosen = source if isinstance(source, PromptFile) else _named_prompt(source)
+    if chosen.kind not in kinds:
+        wanted = " or ".join(f'"kind: {kind}"' for kind in kinds)
+        raise PromptError(f'{chosen.name} is a prompt with "kind: {chosen.kind}" in its front matter; one with {wanted} is needed')
+    return chosen
+
+
+def _named_prompt(source: str | Path) -> PromptFile:
+    included = [path.stem for path in prompt_paths()]
+    if source in included:
+        return read_prompt(str(source))
+    refuse_url(source)
+    if isinstance(source, str) and Path(source).name == source and not Path(source).suffix and not Path(source).exists():
+        close = get_close_matches(source, included, n=1)
+        advice = f"did you mean {close[0]}? " if close else ""
+        raise PromptError(
+            f"there is no prompt {source!r}; {advice}medgemma prompts lists the included ones; give a file of your own by its path"
+        )
+    with open_input(source, what="a prompt file") as file:
+        return parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
 
 
 def parse_prompt(raw: bytes, name: str) -> PromptFile:
@@ -165,11 +175,7 @@ def parse_prompt(raw: bytes, name: str) -> PromptFile:
         raise PromptError(f"{name}: pictures: belongs only in prompts of the kind findings; leave it out")
     _check_variables(lines[rest:], rest + 1, VARIABLES[kind] | ({"slices"} if pictures == "series" else set()), name)
     always = "".join(line for line in lines[rest:] if OPTIONAL_VARIABLES.isdisjoint(Template(line).get_identifiers()))
-    try:
-        sections, optional = _sections(head.get("sections"), kind, always)
-    except PromptError as error:
-        number = next((number for number, line in enumerate(lines[:rest], 1) if line.lstrip().startswith("sections")), 1)
-        raise PromptError(f"{name}, line {number}: {error}") from None
+    sections, optional = _sections(head.get("sections"), kind, always, name)
     return PromptFile(name, text, hashlib.sha256(raw).hexdigest(), kind, head.get("title"), pictures, sections, optional)
 
 
@@ -203,30 +209,26 @@ def _front_matter(lines: Sequence[str], name: str) -> tuple[dict[str, str], int]
     for number, line in enumerate(lines[1 : marks[1]], 2):
         key, colon, value = (part.strip() for part in line.partition(":"))
         if key not in ("kind", "title", "pictures", "sections") or key in found or not colon or not value or not value.isprintable():
-            raise PromptError(
-                f"{name}, line {number}: front matter may have the lines kind:, title:, pictures: and sections:, each at most once"
-            )
+            raise PromptError(f"{name}, line {number}: front matter may have kind:, title:, pictures: and sections:, each at most once")
         found[key] = value
     return found, marks[1] + 1
 
 
-def _sections(written: str | None, kind: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _sections(written: str | None, kind: str, text: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """All headings in lower case, and those that a report may lack. Raises PromptError, which names the heading that is wrong."""
     listed = [part.strip() for part in re.split("[,،，、]", written)] if written is not None else []
     if (kind == "locate") == bool(listed):
-        raise PromptError(f"a prompt of the kind {kind} {'has no' if listed else 'needs'} sections: in its front matter")
-    if len(listed) > MOST_SECTIONS:
-        raise PromptError(f"sections: has {len(listed)} headings; give at most {MOST_SECTIONS}")
+        raise PromptError(f"{name}: a prompt of the kind {kind} {'has no' if listed else 'needs'} sections: in its front matter")
     sections: dict[str, bool] = {}
     for part in listed:
         match = _HEADING.fullmatch(part)
         if not match:
-            raise PromptError(f"{part!r} in sections: is not a heading; separate headings by commas, as in FINDINGS, ADVICE (optional)")
+            raise PromptError(f"{name}: {part!r} in sections: is not a heading; write headings as in FINDINGS, ADVICE (optional)")
         heading = folded(match["heading"])
         if heading in sections:
-            raise PromptError(f"sections: has the heading {match['heading']} twice")
+            raise PromptError(f"{name}: sections: has the heading {match['heading']} twice")
         if heading not in folded(text):
-            raise PromptError(f"the prompt does not ask for the section {match['heading']} in a line that is always sent")
+            raise PromptError(f"{name}: the prompt does not ask for the section {match['heading']} in a line that is always sent")
         sections[heading] = match["optional"] is not None
     return tuple(sections), tuple(heading for heading, optional in sections.items() if optional)
 
@@ -263,7 +265,7 @@ def series_prompt(
     """The request, every slice followed by "SLICE i", and the question: the order of Google's CT examples."""
     file = file or read_prompt("findings_series")
     _refuse_pictures(file, "series")
-    mark = "\x00"  # a character that no text of a prompt contains
+    mark = secrets.token_hex(16)  # a text that no value contains
     before, _, after = file.fill(indication=indication, header=header, slices=mark).partition(mark)
     *numbered, last = numbered_slices(slices)
     # The chat template joins texts without a separator, so the last number and the question are made one text.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,21 +12,28 @@ from medgemma_app.errors import ContextError, InputError, MedGemmaError, expect
 from medgemma_app.inputs.header import WHAT_DIFFERS, are_several, describe_all
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
-from medgemma_app.model.generation import Generation, Model, Options, checked_options, refuse_schema
-from medgemma_app.prompts import Prompt, PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
-from medgemma_app.tasks import FindingsReport, OnToken, SoapReport, Task, check_model, origin_of, show_progress, write, write_many
+from medgemma_app.model.generation import Model, Options, checked_options, refuse_schema
+from medgemma_app.prompts import PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
+from medgemma_app.tasks import OnToken, Report, Task, show_progress, write, write_many
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_app.inputs.images import Picture
     from medgemma_app.inputs.notes import Notes
-    from medgemma_app.validate import Validation
 
     ChosenPrompt = str | Path | PromptFile
     VisitNotes = str | Path | Mapping[str, Any] | list[Any] | Notes
 
 LEAST_ANSWER = 512  # tokens kept free for the answer when notes are long; published notes of visits are shorter
+
+
+class FindingsReport(Report):
+    """``sections`` has findings and impression, or the sections of the prompt file; "" where the model wrote none."""
+
+
+class SoapReport(Report):
+    """``sections`` has subjective, objective, assessment and plan, or those of the prompt file; "" where the model wrote none."""
 
 
 def findings(
@@ -47,7 +54,7 @@ def findings(
     by its name, or any other, by its path. Raises InputError before any inference, ContextError when the pictures do not fit,
     GenerationCancelled (with the partial answer) when stopped. ``retries``: see ``write``.
     """
-    task = findings_task(model, scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
+    task = findings_task(scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
     return cast(FindingsReport, write(model, task, retries=retries, on_token=on_token))
 
 
@@ -69,17 +76,12 @@ def findings_many(
     _check_list(scans, "scans", "scan")
     chosen = checked_options(options).seeded()
     file = None if prompt is None else choose_prompt(prompt, "findings")
-    tasks = (lambda model, scan=scan: findings_task(model, scan, prompt=file, options=chosen) for scan in scans)
+    tasks = (partial(findings_task, scan, prompt=file, options=chosen) for scan in scans)
     results = write_many(model, tasks, chosen, batch_size=batch_size, retries=retries)
     return cast("Iterator[FindingsReport | MedGemmaError]", show_progress(results, scans, progress))
 
 
-def findings_task(model: Model, scan: Picture | Series, **study: Any) -> Task:
-    """The task of a report for ``model``; the other arguments are those of ``prepare_findings``."""
-    return prepare_findings(scan, **study)[1](model)
-
-
-def prepare_findings(
+def findings_task(
     scan: Picture | Series,
     *,
     indication: str | None = None,
@@ -87,8 +89,8 @@ def prepare_findings(
     views: Sequence[Picture] = (),
     prompt: ChosenPrompt | None = None,
     options: Options | None = None,
-) -> tuple[Prompt, Callable[[Model], Task]]:
-    """Reads the pictures, without a model; see ``findings``. Returns the prompt, and the function that makes the task for a model.
+) -> Task:
+    """Reads the pictures; see ``findings``.
 
     Raises TypeError for an argument of the wrong kind, InputError for pictures that cannot be used or are of different patients.
     """
@@ -97,45 +99,43 @@ def prepare_findings(
     expect(indication, (str, type(None)), "indication must be a string")
     study, others = read_study(scan), [_scan(view) for view in views]
     before = None if prior is None else _scan(prior)
+    _refuse_another_patient(study, before, others)
     indication = indication and encodable(indication)
     chosen = None if prompt is None else choose_prompt(prompt, "findings")
-    asked, file = _study_prompt(study, indication, before, others, file=chosen)
+    warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
     header = study.header
     if any(view.header.laterality != header.laterality for view in others):  # views of both sides
         header = replace(header, laterality=None)
-    facts = {"scan": dict(study.facts), "views": [dict(view.facts) for view in others], "prior": dict(before.facts) if before else None}
-    warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
-    if before and isinstance(study, Scan) and is_same_picture(study, before):
-        warnings += ("the prior is the same picture as the scan, so the comparison means nothing",)
+    if isinstance(study, Series):
+        if before or others:
+            raise InputError("a series is read by itself; leave out the prior and the further views")
+        asked, file = series_prompt(study.images, indication=indication, header=header.describe(), file=chosen)
+    else:
+        shown = [*filter(None, [before]), study, *others]
+        told = describe_all([one.header for one in shown], patient=study.header) if len(shown) > 1 else header.describe()
+        pictures: dict[str, Any] = {"prior": before and before.image, "views": [view.image for view in others]}
+        asked, file = findings_prompt(study.image, indication=indication, header=told, file=chosen, **pictures)
+        if before and is_same_picture(study, before):
+            warnings += ("the prior is the same picture as the scan, so the comparison means nothing",)
 
-    def report(model: Model, generation: Generation, options: Options) -> FindingsReport:
-        from medgemma_app.validate import validate_findings
+    from medgemma_app.validate import validate_findings
 
-        text = generation.text.strip()
-        validation = validate_findings(
-            text,
-            has_prior=before is not None,
-            finish_reason=generation.finish_reason,
-            indication=indication,
-            has_thought=generation.thought is not None,
-            header=header,
-            sections=file.sections,
-            optional=file.optional,
-            prompt=file.text,
-        )
-        origin = origin_of("findings", model, options, file, {**facts, "indication": indication})
-        images = captioned(study, before, others)
-        return FindingsReport(text, _sections(file, validation), validation, generation, origin, warnings, images=images)
-
-    def task(model: Model) -> Task:
-        check_model(model)
-        return Task(asked, checked_options(options, asked).seeded(), partial(report, model))
-
-    return asked, task
-
-
-def _sections(file: PromptFile, found: Validation) -> dict[str, str]:
-    return {key: found.sections.get(key, "") for key in file.sections}
+    return Task(
+        kind="findings",
+        form=FindingsReport,
+        prompt=asked,
+        options=checked_options(options, asked).seeded(),
+        check=partial(validate_findings, has_prior=before is not None, indication=indication, header=header, **file.asked),
+        inputs={
+            "scan": dict(study.facts),
+            "views": [dict(view.facts) for view in others],
+            "prior": before and dict(before.facts),
+            "indication": indication,
+        },
+        file=file,
+        warnings=warnings,
+        images=captioned(study, before, others),
+    )
 
 
 def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:
@@ -156,26 +156,6 @@ def captioned(study: Scan | Series, prior: Scan | None = None, views: Sequence[S
     return (*before, ("current", study.image), *((f"view {number}", view.image) for number, view in enumerate(views, 2)))
 
 
-def _study_prompt(
-    study: Scan | Series, indication: str | None, prior: Scan | None, views: Sequence[Scan], *, file: PromptFile | None = None
-) -> tuple[Prompt, PromptFile]:
-    """The prompt for a study that has been read, and the prompt file that it is made from.
-
-    Raises InputError for pictures of different patients, and for a series with a prior or further views.
-    """
-    _refuse_another_patient(study, prior, views)
-    header = study.header
-    if isinstance(study, Scan):
-        pictures = [view.image for view in views]
-        shown = [*([prior] if prior else []), study, *views]
-        description = describe_all([one.header for one in shown], patient=header) if prior or views else header.describe()
-        before = prior.image if prior else None
-        return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=description, file=file)
-    if prior or views:
-        raise InputError("a series is read by itself; leave out the prior and the further views")
-    return series_prompt(study.images, indication=indication, header=header.describe(), file=file)
-
-
 def soap(
     model: Model,
     notes: VisitNotes | None = None,
@@ -192,7 +172,7 @@ def soap(
     Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` part of them is left out instead, and a
     warning says how much. ``prompt`` and ``retries`` are as for ``findings``.
     """
-    task = soap_task(model, notes, text=text, truncate=truncate, prompt=prompt, options=options)
+    task = soap_task(notes, text=text, truncate=truncate, prompt=prompt, options=options)
     return cast(SoapReport, write(model, task, retries=retries, on_token=on_token))
 
 
@@ -209,15 +189,13 @@ def soap_many(
 ) -> Iterator[SoapReport | MedGemmaError]:
     """Like ``findings_many``: yields for the notes of each visit, in order, the report or the error it failed with."""
     _check_list(notes, "notes", "visit")
-    chosen = checked_options(options).seeded()
-    file = choose_prompt("soap" if prompt is None else prompt, "soap")
-    tasks = (lambda model, visit=visit: soap_task(model, visit, truncate=truncate, prompt=file, options=chosen) for visit in notes)
+    chosen, file = checked_options(options).seeded(), choose_prompt(prompt or "soap", "soap")
+    tasks = (partial(soap_task, visit, truncate=truncate, prompt=file, options=chosen) for visit in notes)
     results = write_many(model, tasks, chosen, batch_size=batch_size, retries=retries)
     return cast("Iterator[SoapReport | MedGemmaError]", show_progress(results, notes, progress))
 
 
 def soap_task(
-    model: Model,
     notes: VisitNotes | None = None,
     *,
     text: str | None = None,
@@ -225,33 +203,35 @@ def soap_task(
     prompt: ChosenPrompt | None = None,
     options: Options | None = None,
 ) -> Task:
-    """Reads the notes and fits them into the context; see ``soap``."""
+    """Reads the notes; see ``soap``. They are fitted into the context where the task is answered."""
     refuse_schema(options)
-    read, options = read_visit(notes, text), checked_options(options).seeded()
-    file = choose_prompt("soap" if prompt is None else prompt, "soap")
-    check_model(model)
-    kept, lost = _fit(model, read, options, truncate, file)
-    warnings = (*read.doubts, *lost)
+    visit, chosen = read_visit(notes, text), checked_options(options).seeded()
+    file = choose_prompt(prompt or "soap", "soap")
+    whole = _soap_task(visit, visit.text, (), file, chosen)
 
-    def report(generation: Generation, options: Options) -> SoapReport:
-        from medgemma_app.validate import validate_soap
+    def fit(model: Model) -> Task:
+        kept, lost = _fit(model, visit, chosen, truncate, file)
+        return _soap_task(visit, kept, lost, file, chosen) if lost else replace(whole, fit=None)
 
-        answer, thought = generation.text.strip(), generation.thought is not None
-        validation = validate_soap(
-            answer,
-            source=kept,
-            finish_reason=generation.finish_reason,
-            has_thought=thought,
-            sections=file.sections,
-            optional=file.optional,
-            prompt=file.text,
-        )
-        facts = {**read.facts, **({"truncated": True} if lost else {})}
-        origin = origin_of("soap", model, options, file, {"notes": facts})
-        return SoapReport(answer, _sections(file, validation), validation, generation, origin, warnings, source=kept)
+    return replace(whole, fit=fit)
+
+
+def _soap_task(visit: Notes, kept: str, lost: tuple[str, ...], file: PromptFile, options: Options) -> Task:
+    """``kept`` is what is shown to the model, and ``lost`` a warning about the rest."""
+    from medgemma_app.validate import validate_soap
 
     asked, _ = soap_prompt(kept, file=file)
-    return Task(asked, checked_options(options, asked), report)
+    return Task(
+        kind="soap",
+        form=SoapReport,
+        prompt=asked,
+        options=checked_options(options, asked),
+        check=partial(validate_soap, source=kept, **file.asked),
+        inputs={"notes": {**visit.facts, **({"truncated": True} if lost else {})}},
+        file=file,
+        warnings=(*visit.doubts, *lost),
+        source=kept,
+    )
 
 
 def read_visit(notes: VisitNotes | None, text: str | None, *, any_text: bool = False) -> Notes:

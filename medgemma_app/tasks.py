@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
-from medgemma_app.notices import BOX_NOTICE, NOTICE
+from medgemma_app.notices import NOTICE
 from medgemma_app.prompts import Prompt, PromptFile
 
 if TYPE_CHECKING:
@@ -90,75 +90,6 @@ class Report:
         }
 
 
-@dataclass(frozen=True)
-class Box:
-    """Where the model sees a structure.
-
-    ``box_2d`` is [y0, x0, y1, x1] in thousandths of the padded square that the model sees. ``x0``, ``y0``, ``x1`` and ``y1`` are its
-    edges in pixels of the file, from the top left corner: of its upright picture, or of the ``frame`` of a DICOM file as stored.
-    ``number`` is its place among the boxes of the answer, from 1.
-    """
-
-    label: str
-    box_2d: tuple[float, float, float, float]
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-    frame: int = 1
-    number: int = 1
-
-
-@dataclass(frozen=True, repr=False)
-class LocateReport(Report):
-    """``boxes`` are those that the answer gives and that can be used; ``text`` has the reasoning too."""
-
-    boxes: tuple[Box, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready and complete."""
-        boxes = [{**asdict(box), "box_2d": list(box.box_2d)} for box in self.boxes]
-        return {**super().to_dict(), "notice": f"{NOTICE} {BOX_NOTICE}", "boxes": boxes}
-
-    def draw(self) -> Image:
-        """The picture that the model saw, with the boxes on it and the notice under it."""
-        from medgemma_app.export.html import draw_boxes, with_caption
-
-        record = self.to_dict()
-        return with_caption(draw_boxes(self.images[0][1], record["boxes"]), f"DRAFT. {record['notice']}")
-
-
-class FindingsReport(Report):
-    """``sections`` has findings and impression, or the sections of the prompt file; "" where the model wrote none."""
-
-
-class SoapReport(Report):
-    """``sections`` has subjective, objective, assessment and plan, or those of the prompt file; "" where the model wrote none."""
-
-
-def origin_of(kind: str, model: Model, options: Options, file: PromptFile | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record that makes it possible to trace and repeat the answer. Called when it has just been generated.
-
-    ``file`` is None for a question.
-    """
-    prompt = file and {
-        "file": file.name,
-        "sha256": file.sha256,
-        "title": file.title,
-        "sections": [*file.sections],
-        "optional": [*file.optional],
-    }
-    return {
-        "kind": kind,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": model.describe(),
-        "options": asdict(options),
-        "input": dict(inputs),
-        "prompt": prompt,
-        "versions": {name: package_version(name) for name in model.packages},
-    }
-
-
 def package_version(package: str) -> str | None:
     """The installed version of a package, None where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
@@ -175,14 +106,47 @@ def check_model(model: Model) -> None:
         raise TypeError(f"model must be a MedGemma or the result of connect(), not {type(model).__name__}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """A prompt, the options for its answer, and the function that makes a report of the answer."""
+    """A report to be written: its prompt, and everything that is known of it before the model answers.
 
+    ``check`` is a validator of the answer, which is called with its text, ``finish_reason`` and ``has_thought``. ``inputs`` are the facts
+    that the record states about the inputs. ``fit``, if given, makes the task that fits into the context of a model.
+    """
+
+    kind: Literal["findings", "soap", "ask", "locate"]
     prompt: Prompt
     options: Options
-    report: Callable[[Generation, Options], Report]
+    check: Callable[..., Validation]
+    inputs: Mapping[str, Any]
+    form: type[Report] = Report
+    file: PromptFile | None = None  # None for a question
+    warnings: tuple[str, ...] = ()
+    images: tuple[tuple[str, Image], ...] = ()
+    source: str | None = None
     retry_penalty: float | None = RETRY_PENALTY
+    fit: Callable[[Model], Task] | None = None
+
+    def fitted(self, model: Model) -> Task:
+        """The task as ``model`` can answer it. Raises ContextError, and TypeError for anything that cannot generate."""
+        check_model(model)
+        return self.fit(model) if self.fit else self
+
+    def report(self, model: Model, generation: Generation, options: Options) -> Report:
+        """The report on an answer that has just been generated."""
+        text, file = generation.text.strip(), self.file
+        validation = self.check(text, finish_reason=generation.finish_reason, has_thought=generation.thought is not None)
+        sections = {key: validation.sections.get(key, "") for key in file.sections} if file else {}
+        origin = {
+            "kind": self.kind,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": model.describe(),
+            "options": asdict(options),
+            "input": dict(self.inputs),
+            "prompt": file and file.to_dict(),
+            "versions": {name: package_version(name) for name in model.packages},
+        }
+        return self.form(text, sections, validation, generation, origin, self.warnings, images=self.images, source=self.source)
 
 
 def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | None = None) -> Report:
@@ -190,12 +154,13 @@ def write(model: Model, task: Task, *, retries: int = 0, on_token: OnToken | Non
 
     ``Report.tries`` is the number of answers; the report's options are those of the best one. ``on_token`` is called for all of them.
     """
+    task = task.fitted(model)
     check_whole("retries", retries, least=0)
     return _retried(model, task, _answer(model, task, task.options, on_token), retries, on_token)
 
 
 def write_many(
-    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, *, batch_size: int | None = None, retries: int = 0
+    model: Model, tasks: Iterable[Callable[[], Task]], options: Options, *, batch_size: int | None = None, retries: int = 0
 ) -> Iterator[Report | MedGemmaError]:
     """Answers tasks that are decoded together; yields for each, in order, its report or the error it failed with.
 
@@ -208,14 +173,14 @@ def write_many(
 
 
 def _written(
-    model: Model, tasks: Iterable[Callable[[Model], Task]], options: Options, batch_size: int, retries: int
+    model: Model, tasks: Iterable[Callable[[], Task]], options: Options, batch_size: int, retries: int
 ) -> Iterator[Report | MedGemmaError]:
     taken: deque[Task | MedGemmaError] = deque()
 
     def prompts() -> Iterator[Prompt]:
         for make in tasks:
             try:
-                task = make(model)
+                task = make().fitted(model)
             except MedGemmaError as error:
                 taken.append(error)
             else:
@@ -225,7 +190,7 @@ def _written(
     for answer in model.generate_many(prompts(), options, batch_size=batch_size):
         while isinstance(task := taken.popleft(), MedGemmaError):
             yield task
-        yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(answer, task.options), retries)
+        yield answer if isinstance(answer, MedGemmaError) else _retried(model, task, task.report(model, answer, task.options), retries)
     yield from (error for error in taken if isinstance(error, MedGemmaError))
 
 
@@ -240,7 +205,7 @@ def show_progress(
 
 
 def _answer(model: Model, task: Task, options: Options, on_token: OnToken | None) -> Report:
-    return task.report(model.generate(task.prompt, options, on_token=on_token), options)
+    return task.report(model, model.generate(task.prompt, options, on_token=on_token), options)
 
 
 def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnToken | None = None) -> Report:

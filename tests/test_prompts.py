@@ -62,6 +62,12 @@ def test_every_slice_is_followed_by_its_number_and_the_question_comes_last():
     assert "Indication: headache" in prompt.parts[0]
 
 
+def test_no_indication_splits_the_prompt_of_a_series():
+    prompt, _ = series_prompt([picture(1)], indication="head\0ache", header="modality\0CT")
+    assert "Indication: head\0ache" in prompt.parts[0]
+    assert prompt.parts[-1].startswith("SLICE 1\n\nBased on these slices") and "\0" not in prompt.parts[-1]
+
+
 def test_a_line_without_a_value_is_left_out():
     with_it, without = (findings_prompt(picture(1), indication=text)[0].parts[1] for text in ("cough", None))
     assert "Indication: cough\n" in with_it
@@ -162,14 +168,10 @@ def test_headings_are_separated_by_commas_of_any_script(comma):
         "control character": (OWN.replace(b"Intake", b"In\x1b[2Jtake"), "line 3: front matter may have"),
         "no sections": (OWN.replace(b"sections", b"title", 1).replace(b"title: Intake\n", b""), "needs sections"),
         "sections of boxes": (OWN.replace(b"soap", b"locate").replace(b"$notes", b"$target"), "locate has no sections"),
-        "empty section": (OWN.replace(b"ADVICE (optional)", b" "), "line 4: '' in sections: is not a heading"),
-        "option misspelled": (OWN.replace(b"optional", b"opt"), r"line 4: 'ADVICE \(opt\)' in sections: is not a heading"),
-        "section twice": (OWN.replace(b"ADVICE (optional)", b"history"), "line 4: sections: has the heading history twice"),
-        "too many sections": (
-            OWN.replace(b"PLAN\n", b"PLAN" + b", PLAN" * 28 + b"\n"),
-            "line 4: sections: has 31 headings; give at most 30",
-        ),
-        "not asked for": (OWN.replace(b"Advice and", b""), "line 4: the prompt does not ask for the section ADVICE"),
+        "empty section": (OWN.replace(b"ADVICE (optional)", b" "), "'' in sections: is not a heading"),
+        "option misspelled": (OWN.replace(b"optional", b"opt"), r"'ADVICE \(opt\)' in sections: is not a heading"),
+        "section twice": (OWN.replace(b"ADVICE (optional)", b"history"), "sections: has the heading history twice"),
+        "not asked for": (OWN.replace(b"Advice and", b""), "the prompt does not ask for the section ADVICE"),
         "a value among other words": (FOR_ANY, r"line 5: \$indication must be on a line of its own"),
         "a value after a sentence": (FOR_ANY.replace(b". Say", b"\nSay"), r"line 5: \$indication must be"),
         "two values on a line": (
@@ -178,7 +180,7 @@ def test_headings_are_separated_by_commas_of_any_script(comma):
         ),
         "asked for in a line that may go": (
             FOR_ANY.replace(b"You read X-rays. Question:", b"FINDINGS:").replace(b". Say FINDINGS.", b""),
-            "line 3: the prompt does not ask for the section FINDINGS in a line that is always sent",
+            "the prompt does not ask for the section FINDINGS in a line that is always sent",
         ),
         "lone dollar": (OWN + b"\nIt costs $ 5.", "line 7: there is a lone \\$"),
         "NUL": (OWN + b"\0", "line 6: there is a lone \\$ or a control character"),

@@ -54,16 +54,16 @@ def shot(**header):
 )
 def test_the_model_is_told_of_each_of_several_pictures_how_it_was_taken(demo, prior, views, told):
     current = shot(modality="DX", view="PA", sex="F", age="058Y")
-    assert f"From the image files: {told}\n" in findings_task(demo, current, prior=prior, views=views).prompt.parts[-1]
+    assert f"From the image files: {told}\n" in findings_task(current, prior=prior, views=views).prompt.parts[-1]
 
 
 def test_views_of_both_sides_are_not_judged_by_the_side_of_the_first(demo):
-    task = findings_task(demo, shot(laterality="L"), views=[shot(laterality="R")])
+    task = findings_task(shot(laterality="L"), views=[shot(laterality="R")])
     said = Generation(
         text="FINDINGS: A mass lies in the right breast.\nIMPRESSION: Right breast mass.", thought=None, token_ids=(1,),
         finish_reason="stop", prompt_tokens=1, seconds=1.0, peak_memory_bytes=1,
     )  # fmt: skip
-    assert "wrong-side" not in [issue.code for issue in task.report(said, task.options).validation.issues]
+    assert "wrong-side" not in [issue.code for issue in task.report(demo, said, task.options).validation.issues]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def series():
 
 
 def test_a_series_is_read_slice_by_slice(demo, series):
-    prompt = findings_task(demo, series).prompt
+    prompt = findings_task(series).prompt
     assert prompt.images == series.images
     assert "modality CT" in prompt.parts[0]
     report = findings(demo, series, options=Options(max_tokens=5))

@@ -3,12 +3,10 @@
 
 def main() -> None:
     """The ``medgemma`` command."""
-    from medgemma_app.cli.signals import prepare_signals
+    from medgemma_app.cli import process
 
-    prepare_signals()
-    from medgemma_app.cli.streams import leave, prepare_streams
-
-    prepare_streams()
+    process.prepare_signals()
+    process.prepare_streams()
     from medgemma_app.cli.app import run
 
-    leave(run())
+    process.leave(run())

@@ -41,16 +41,14 @@ from medgemma_app.cli.options import (
     collected,
     option,
 )
+from medgemma_app.cli.process import errors_become_exit_codes
 from medgemma_app.cli.questions import ask, locate, prompts
-from medgemma_app.cli.streams import errors_become_exit_codes
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.notices import NOTICE, TERMS
 from medgemma_app.prompts import ReportKind
 
 if TYPE_CHECKING:
-    from medgemma_app.cli.batch import Make
     from medgemma_app.inputs.studies import StudySource
-    from medgemma_app.model.generation import Model
     from medgemma_app.tasks import Task
 
 app = typer.Typer(
@@ -104,39 +102,31 @@ def findings(
     """Draft a findings report from a radiograph or a series of slices."""
     from medgemma_app.cli.batch import Run
     from medgemma_app.cli.output import save_pictures
-    from medgemma_app.cli.terminal import say_cost
-    from medgemma_app.inputs.images import Series, read_other
+    from medgemma_app.inputs.images import read_other
     from medgemma_app.inputs.raster import SeveralPictures
     from medgemma_app.inputs.studies import find_studies, read_study
-    from medgemma_app.prompts import choose_prompt
-    from medgemma_app.reports import prepare_findings
+    from medgemma_app.reports import findings_task
 
-    job, file = Run("findings", run, prompt=prompt), None if prompt is None else choose_prompt(prompt, "findings")
+    job = Run("findings", run, prompt=prompt)
     found, others = find_studies(scan), [*(view or []), *([prior] if prior else [])]
     if len(found.studies) > 1 and (prior or view or save_input):
         raise InputError("--prior, --view and --save-input need exactly one study; give one scan")
 
     shown: dict[str, Any] = {"pad": not no_pad, "frame": frame, "window": window}
 
-    def read(study: StudySource) -> Make:
+    def read(study: StudySource) -> Task:
         try:
             scan = read_study(study.path, **shown, slices=slices, series=series, several_files=bool(others))
         except SeveralPictures as error:
             raise InputError(f"{error}; --slices N shows the frames of a DICOM file as a series") from None
         views = [read_other(file, **shown) for file in view or []]
         before = None if prior is None else read_other(prior, **shown)
-        filled, task = prepare_findings(scan, indication=indication, prior=before, views=views, prompt=file, options=job.options)
+        task = findings_task(scan, indication=indication, prior=before, views=views, prompt=job.prompt, options=job.options)
         if save_input is not None:
-            save_pictures(save_input, filled.images, [study.path, *others, *job.used], force=run.force)
+            save_pictures(save_input, task.prompt.images, [study.path, *others, *job.used], force=run.force)
+        return task
 
-        def make(model: Model) -> Task:
-            if isinstance(scan, Series):
-                say_cost(model, filled)
-            return task(model)
-
-        return make
-
-    asked = {"indication": indication, "slices": slices, "series": series, "prompt": file and file.sha256, **shown}
+    asked = {"indication": indication, "slices": slices, "series": series, "no_pad": no_pad, "frame": frame, "window": window}
     raise typer.Exit(job.studies(found, read, asked=asked, inputs=others, views=view or [], saved=save_input))
 
 
@@ -153,17 +143,15 @@ def soap(
     from medgemma_app.cli.batch import Run
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.inputs.studies import find_notes
-    from medgemma_app.prompts import choose_prompt
     from medgemma_app.reports import soap_task
 
-    job, file = Run("soap", run, prompt=prompt), None if prompt is None else choose_prompt(prompt, "soap")
+    job = Run("soap", run, prompt=prompt)
 
-    def read(study: StudySource) -> Make:
+    def read(study: StudySource) -> Task:
         visit = read_notes(study.path, patient=patient, part=study.part)
-        return lambda model: soap_task(model, visit, truncate=truncate, prompt=file, options=job.options)
+        return soap_task(visit, truncate=truncate, prompt=job.prompt, options=job.options)
 
-    asked = {"patient": patient, "truncate": truncate, "prompt": file and file.sha256}
-    raise typer.Exit(job.studies(find_notes(notes), read, asked=asked))
+    raise typer.Exit(job.studies(find_notes(notes), read, asked={"patient": patient, "truncate": truncate}))
 
 
 for command in (ask, locate, prompts):

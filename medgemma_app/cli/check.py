@@ -12,15 +12,15 @@ from typing import Any, get_args
 
 from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import json_line, utf8
-from medgemma_app.cli.terminal import by_severity, issue_line, issue_text
+from medgemma_app.cli.terminal import print_issues
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.export import text_of_plain
 from medgemma_app.inputs.files import open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
-from medgemma_app.notices import say, verdict
+from medgemma_app.notices import issue_counts, say
 from medgemma_app.prompts import ReportKind
-from medgemma_app.validate import Issue, Validation, parse_findings, parse_soap, validate_findings, validate_soap
+from medgemma_app.validate import Validation, parse_findings, parse_soap, validate_findings, validate_soap
 
 NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
@@ -62,20 +62,15 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
             say(f"medgemma: {result}")
             codes.append(result.exit_code)
             continue
-        issues = by_severity(result.validation.issues)
+        issues = result.validation.issues
         if as_json:
             print(json_line(result.to_dict(), ascii=not utf8(sys.stdout)), flush=True)
         else:
-            _print_issues(issues, f"{result.name}: " if len(sources) > 1 or codes else "")
-        say(f"{result.name}, checked as a {NAMES[result.kind]}: {verdict([issue.severity for issue in issues])}")
+            print_issues(issues, sys.stdout, prefix=f"{result.name}: " if len(sources) > 1 or codes else "")
+        say(f"{result.name}, checked as a {NAMES[result.kind]}: {issue_counts([issue.severity for issue in issues])}")
         failed = not result.validation.ok or (strict and result.validation.warnings)
         codes.append(VALIDATION_FAILED if failed else 0)
     return max(codes, key=FROM_BEST_TO_WORST.index)
-
-
-def _print_issues(issues: Sequence[Issue], prefix: str) -> None:
-    for issue in issues:
-        print(issue_line(issue.severity, issue_text(issue), sys.stdout, prefix=prefix), flush=True)
 
 
 def _results(source: str, arguments: Mapping[str, Any], kind: ReportKind | None) -> Iterator[CheckedReport | InputError]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from medgemma_app.cli.streams import errors_become_exit_codes
+from medgemma_app.cli.process import errors_become_exit_codes
 from medgemma_app.errors import OptionError
 
 if TYPE_CHECKING:

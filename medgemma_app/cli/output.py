@@ -1,7 +1,12 @@
-"""Where answers go: to standard output at once, or to a file that is written at the end. No file of the user's is overwritten."""
+"""Where answers go: to standard output, to a file that is written at the end, or to a file of results that grows by one line per study.
+
+No file of the user's is overwritten, and no answer is lost: one that cannot be written is printed.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import io
 import json
 import os
@@ -9,12 +14,15 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from medgemma_app.cli.streams import CLOSED
+from medgemma_app.cli.process import CLOSED
 from medgemma_app.errors import MedGemmaError, OutputError
-from medgemma_app.export import reason, write_whole
+from medgemma_app.export import ending_of, plain, reason, render, table, write_whole
+from medgemma_app.inputs.files import sha256_of
 from medgemma_app.notices import NOTICE, printable, printable_value
 
 if TYPE_CHECKING:
@@ -32,8 +40,6 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
     """
     if path is None or (path.exists() and not path.is_file()):
         return "json" if as_json else "text"
-    from medgemma_app.export import ending_of
-
     ending = ".jsonl" if path.suffix.lower() == ".jsonl" else ending_of(path)
     if ending == ".jsonl" or (several and ending == ".json"):
         return "lines"
@@ -43,17 +49,27 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
 
 
 class Answers:
-    """Finished answers in one ``form``, on standard output or in ``path``. ``for_export`` are further arguments of ``export.render``."""
+    """Finished answers in one ``form``, on standard output or in ``path``. ``for_export`` are further arguments of ``export.render``.
 
-    def __init__(self, path: Path | None, form: str, **for_export: Any) -> None:
+    ``several`` studies in HTML are an index at ``path`` and a page each in a new folder beside it. Raises OutputError where there is
+    such a folder already, or no standard output.
+    """
+
+    def __init__(self, path: Path | None, form: str, *, several: bool = False, **for_export: Any) -> None:
         self._path, self._form, self._for_export = path, form, for_export
         self._kept: list[bytes] = []
         self._unseen: list[str] = []  # texts that have not been printed or written yet; they took too long to be lost
         self._records: list[dict[str, Any]] = []
         self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
+        self._folder = path.with_suffix("") if path and several and form == ".html" else None
         if path is None and getattr(sys.stdout, "is_missing", False):
             raise OutputError(CLOSED)
+        if self._folder is not None:
+            try:
+                self._folder.mkdir()
+            except OSError as error:
+                raise OutputError(f"the pages need a new folder {self._folder.name}: {reason(error)}; choose another name") from error
 
     @property
     def can_stream(self) -> bool:
@@ -66,71 +82,35 @@ class Answers:
         elif self._form == "json":
             self._write(json_line(report.to_dict(), ascii=self._ascii) + "\n")
         else:
-            self._export(report, record)
+            self._unseen.append(report.text)
+            self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
 
-    def _export(self, report: Report, record: Mapping[str, Any]) -> None:
-        from medgemma_app.export import render
-
-        self._unseen.append(report.text)
-        self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
-
-    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> OutputError | None:
-        """One of several studies: a ``record``, or a report with a heading that tells it from the others.
-
-        Returns the error where the page of this study cannot be written; the answer is then printed at the end.
-        """
+    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
+        """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
+        answer = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}\n"
+        record = {**record, "study": name}
         if self._form == "json":
             self._write(json_line(record, ascii=self._ascii) + "\n")
-            return None
-        written = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}"
-        record = {**record, "study": name}
-        if self._form == ".csv":
+        elif self._form == ".csv":
             self._records.append(record)
-            self._unseen += filter(None, [written])
+            self._unseen += filter(None, [answer])
         elif self._form == ".html":
-            try:
-                self._pages.append((record, *self._page(result)))
-            except OutputError as error:
-                self._unseen.append(written)
-                self._pages.append(({"study": name, "error": str(error)}, None, None))
-                return error
-        elif written:
-            from medgemma_app.export import plain
-
-            said = f"# {name}\n{plain(record)}" if self._form == ".txt" else written + "\n"
-            self._write("\n" if self._kept else "", said)
-        return None
+            self._unseen += filter(None, [answer])
+            self._pages.append((record, *self._page(result)))
+            self._unseen.clear()
+        elif answer:
+            said = f"# {name}\n{plain(record)}" if self._form == ".txt" else answer
+            self._write("\n" * bool(self._kept) + said)
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
         """Writes the page of one of several studies as soon as it is finished. Returns its address and its picture."""
-        if isinstance(result, MedGemmaError) or self._path is None:
+        if isinstance(result, MedGemmaError) or self._folder is None:
             return None, None
-        from medgemma_app.export import render
-
-        folder = self._path.with_suffix("")
-        name = f"{len(self._pages) + 1:03}.html"
-        content = render(result.to_dict(), ".html", images=result.images, source=result.source)
-        try:
-            folder.mkdir(exist_ok=True)
-            _refuse_foreign(folder / name)
-            write_whole(folder / name, content)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {folder.name}: {reason(error)}") from error
-        finally:
-            with suppress(OSError):  # only an empty folder is removed; it would stop the next attempt
-                folder.rmdir()
-        return f"{folder.name}/{name}", result.images[0][1] if result.images else None
-
-    def _remove_old_pages(self) -> None:
-        """Removes pages of an earlier run with more studies, which the new index does not list."""
-        number, folder = len(self._pages) + 1, Path(self._path or "").with_suffix("")
-        try:
-            while (page := folder / f"{number:03}.html").is_file():
-                _refuse_foreign(page)
-                page.unlink()
-                number += 1
-        except OSError as error:
-            raise OutputError(f"cannot remove {page.name} of an earlier run from {folder.name}: {reason(error)}") from error
+        page = self._folder / f"{len(self._pages) + 1:03}.html"
+        if page.exists():
+            raise OutputError(f"{self._folder.name}/{page.name} has been put there during the run; it is not replaced")
+        write_whole(page, render(result.to_dict(), ".html", images=result.images, source=result.source))
+        return f"{self._folder.name}/{page.name}", result.images[0][1] if result.images else None
 
     def add_partial(self, partial: Generation, printed: str) -> None:
         """Prints the part that was generated before the user stopped; files hold finished reports only."""
@@ -141,34 +121,30 @@ class Answers:
     def close(self) -> None:
         """Writes the file, and prints every answer that is not in a file."""
         try:
-            self._write_file()
+            if self._records:
+                self._kept.append(table(self._records).encode())
+            if self._pages:
+                from medgemma_app.export.html import index
+
+                self._kept.append(index(self._pages).encode(errors="replace"))
+            if self._path is not None and self._kept:
+                write_whole(self._path, b"".join(self._kept))
+                if not self._pages:  # of which one that could not be written is unseen
+                    self._unseen.clear()
         finally:
+            if self._folder is not None:
+                with suppress(OSError):  # only an empty folder is removed; it would stop the next attempt
+                    self._folder.rmdir()
             if self._unseen:
-                print(printable("\n\n".join(self._unseen)), flush=True)
+                print(printable("\n\n".join(text.strip("\n") for text in self._unseen)), flush=True)
 
-    def _write_file(self) -> None:
-        if self._records:
-            from medgemma_app.export import table
-
-            self._kept.append(table(self._records).encode())
-        if self._pages:
-            from medgemma_app.export.html import index
-
-            self._kept.append(index(self._pages).encode(errors="replace"))
-        if self._path is not None and self._kept:
-            write_whole(self._path, b"".join(self._kept))
-        if self._pages:
-            self._remove_old_pages()  # what is unseen has no page
-        elif self._kept:
-            self._unseen.clear()
-
-    def _write(self, *pieces: str) -> None:
-        text = printable("".join(pieces))
+    def _write(self, text: str) -> None:
+        text = printable(text)
         self._kept.append(text.encode())
         if self._path is None:
             print(text, end="", flush=True)
         else:
-            self._unseen.append(text.strip("\n"))
+            self._unseen.append(text)
 
 
 def _unprinted(text: str, printed: str) -> str:
@@ -204,31 +180,6 @@ def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force
         raise OutputError(f"{option} {path.name} exists already; {ways} another name")
 
 
-def check_pages(path: Path, inputs: Sequence[str | Path], *, force: bool) -> None:
-    """Raises OutputError where the pages of many studies, which go into a folder beside the index ``path``, would harm other files."""
-    folder = path.with_suffix("")
-    used = {place for each in map(Path, map(os.path.realpath, inputs)) for place in (each, *each.parents)}
-    if folder.is_dir() and any(place.is_dir() and place.samefile(folder) for place in used):
-        raise OutputError(f"the pages would go into {folder.name}, which holds files that the command uses; choose another name")
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise OutputError(f"the pages would go into a folder {folder.name}, but that is a file; choose another name")
-    for page in folder.glob("[0-9][0-9][0-9]*.html"):
-        _refuse_foreign(page)
-    if not force:
-        raise OutputError(f"the pages would go into {folder.name}, which exists already; replace them with --force, or choose another name")
-
-
-def _refuse_foreign(page: Path) -> None:
-    """Raises OutputError for a file that is not a page of this program, so that it is neither replaced nor removed."""
-    from medgemma_app.export.html import is_page
-
-    if page.is_symlink() or (page.exists() and not is_page(page)):
-        where = f"{page.parent.name}/{page.name}"
-        raise OutputError(f"{where} is in the way, and does not say that this program wrote it; move it, or choose another name")
-
-
 def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:
     for path in map(Path, inputs):
         with suppress(OSError, ValueError):  # what cannot be found is reported when it is read
@@ -237,16 +188,113 @@ def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:
                 yield from (each.stat() for each in path.iterdir() if each.exists())
 
 
-def numbered(path: Path, count: int) -> list[Path]:
-    """The names of ``count`` pictures: the one given, or several with a number each."""
-    return [path] if count == 1 else [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, count + 1)]
-
-
 def save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | Path], *, force: bool) -> None:
-    """Writes what the model sees as PNG files."""
-    names = numbered(path, len(images))
+    """Writes what the model sees as PNG files; several have a number in each name."""
+    several = [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
+    names = several if len(images) > 1 else [path]
     for name in names:
         check_output(name, "--save-input", inputs, force=force)
     for name, image in zip(names, images, strict=True):
         image.save(file := io.BytesIO(), format="PNG")
         write_whole(name, file.getvalue())
+
+
+class Done(NamedTuple):
+    """A study that is already in a file of results: the exit code of its result, and the hash of its inputs."""
+
+    exit_code: int
+    content: str | None
+
+
+class Results:
+    """The file ``path`` of JSON lines, open for appending. It survives a crash at any time, and can be continued.
+
+    ``run`` holds the options; a file made with other options is refused. ``fresh`` empties the file first. ``done`` maps the
+    ``study_id`` of each study in the file to its result.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any], *, fresh: bool = False) -> None:
+        self._name, self._run = path.name, json.loads(json.dumps(run))
+        self.done: dict[str, Done] = {}
+        try:
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise OutputError(f"cannot write {path.name}: {reason(error)}") from error
+        try:
+            self._lock()
+            if fresh:
+                self._file.truncate(0)
+            self._read()
+        except OutputError:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"another run is writing {self._name}; wait for it, or choose another name") from error
+
+    def _read(self) -> None:
+        """Reads the results in the file. A last line that a crash has cut is removed."""
+        whole = self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break
+            self._note(number, line)
+            whole += len(line)
+        self._file.truncate(whole)
+
+    def _note(self, number: int, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            study, run, done = record["study_id"], dict(record["run"]), Done(record["exit_code"], record["content"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(f"line {number} of {self._name} is not a result of this command; choose another name") from error
+        changed = [name for name in self._run | run if self._run.get(name) != run.get(name)]
+        if changed:
+            others = {"kind": "by another command", "model": "with another model", "prompt": "with another prompt"}
+            how = others.get(changed[0], f"with another value for --{changed[0].replace('_', '-')}")
+            raise OutputError(f"{self._name} was made {how}; use the same options, choose another name, or start again with --force")
+        self.done[study] = done
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Appends one line, which is on the disk when this returns. An answer that cannot be written is printed."""
+        try:
+            self._file.write(json_line({**record, "run": self._run}).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if "text" in record:
+                print(printable(f"# {record['study']}\n{record['text']}"), flush=True)
+            raise OutputError(f"cannot write {self._name}: {reason(error)}") from error
+
+    def close(self) -> None:
+        with suppress(OSError):  # a full disk has been reported already
+            self._file.close()
+
+
+def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str | None:
+    """SHA-256 of a study's inputs: a file or one line of it, or the files of a folder, and ``others``; None if they cannot be read."""
+    try:
+        digests = [_line_hashes(path, Path(path).stat().st_mtime_ns)[part - 1]] if part else _hashes(path)
+        return hashlib.sha256("".join(chain(digests, *map(_hashes, others))).encode()).hexdigest()
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _hashes(path: str) -> Iterator[str]:
+    """Of a file, or of the files of a folder. A pipe is not read, since that would empty it."""
+    given = Path(path)
+    if not given.is_dir() and not given.is_file():
+        raise OSError
+    for file in sorted(given.iterdir()) if given.is_dir() else [given]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                yield sha256_of(opened)
+
+
+@cache
+def _line_hashes(path: str, _changed: int) -> list[str]:
+    with open(path, "rb") as file:
+        return [hashlib.sha256(line).hexdigest() for line in file if line.strip()]

@@ -17,9 +17,9 @@ from medgemma_app.notices import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medgemma_app.cli.batch import Make
     from medgemma_app.inputs.studies import StudySource
-    from medgemma_app.tasks import LocateReport, Report
+    from medgemma_app.questions import LocateReport
+    from medgemma_app.tasks import Report, Task
 
 NO_INPUT = "question"  # the name of the study where a question comes without files
 FOR_REPORTS = {"subject", "study", "batch_size", "jobs"}  # options that an answer to one question has no use for
@@ -41,7 +41,7 @@ def ask(
     from medgemma_app.cli.batch import Run
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.inputs.studies import StudyList, StudySource, read_study
-    from medgemma_app.questions import ask_task, checked_text, read_studies
+    from medgemma_app.questions import ask_task, checked_text
 
     *names, question = words
     question = checked_text(question, "question")
@@ -52,10 +52,10 @@ def ask(
     if schema is not None:
         job.options = replace(job.options, schema=_read_schema(schema))
 
-    def read(_study: StudySource) -> Make:
-        studies = read_studies([read_study(scan, **shown) for scan in scans])
+    def read(_study: StudySource) -> Task:
+        studies = [read_study(scan, **shown) for scan in scans]
         notes = read_notes("-", patient=patient, any_text=True) if "-" in names else None
-        return lambda model: ask_task(model, question, *studies, notes=notes, options=job.options)
+        return ask_task(question, *studies, notes=notes, options=job.options)
 
     found = StudyList([StudySource(names[0] if names else NO_INPUT)], [])
     asked = {"question": question, "schema": job.options.schema, "patient": patient, **shown}
@@ -108,8 +108,7 @@ def locate(
     from medgemma_app.export.html import png
     from medgemma_app.inputs.images import read_image
     from medgemma_app.inputs.studies import StudyList, StudySource
-    from medgemma_app.questions import checked_text, locate_task
-    from medgemma_app.tasks import LocateReport
+    from medgemma_app.questions import LocateReport, checked_text, locate_task
 
     job, target = Run("locate", run), checked_text(target, "target")
     if save_boxes is not None:
@@ -118,9 +117,8 @@ def locate(
         check_output(save_boxes, "--save-boxes", [scan], force=run.force)
     shown: dict[str, Any] = {"frame": frame, "window": window}
 
-    def read(study: StudySource) -> Make:
-        picture = read_image(study.path, **shown)
-        return lambda model: locate_task(model, picture, target, options=job.options)
+    def read(study: StudySource) -> Task:
+        return locate_task(read_image(study.path, **shown), target, options=job.options)
 
     def finish(report: Report) -> None:
         if isinstance(report, LocateReport):

@@ -1,14 +1,14 @@
-"""What a person reads on standard error: progress, the streamed text, issues, the verdict, timings."""
+"""What a person reads on standard error: progress, the streamed text, issues, how pictures were read, timings."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medgemma_app.notices import printable, say
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medgemma_app.validate import Issue
 
 LOGGED_EVERY = 30  # seconds
-SEVERITIES = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}  # worst first, with their colours
+COLOURS = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}  # worst first, with their colours
 _THOUGHT_MARKS = re.compile(r"<unused9[45]>")
 
 
@@ -74,34 +74,37 @@ class StreamPrinter:
             self._progress.show(f"{counted(self._tokens, 'token')}{', thinking' if token.kind == 'thought' else ''}")
 
 
-def by_severity(issues: Iterable[Issue]) -> list[Issue]:
-    """Errors first; among equals in the order of the report."""
-    return sorted(issues, key=lambda issue: list(SEVERITIES).index(issue.severity))
+def print_issues(issues: Iterable[Issue], stream: TextIO, *, prefix: str = "", excerpts: bool = True, warnings: Iterable[str] = ()) -> None:
+    """Prints one issue or warning on each line, worst first; with ``excerpts`` also the words that an issue is about."""
+    lines = [(issue.severity, f"{issue.code}: {issue.message}", issue.excerpt if excerpts else "") for issue in issues]
+    lines += [("warning", warning, "") for warning in warnings]
+    for severity, text, excerpt in sorted(lines, key=lambda line: list(COLOURS).index(line[0])):
+        print(_line(severity, f"{text} [{excerpt}]" if excerpt else text, stream, prefix), file=stream, flush=True)
 
 
-def issue_text(issue: Issue) -> str:
-    """The code and the message of an issue, with the words that it is about."""
-    return f"{issue.code}: {issue.message}" + (f" [{issue.excerpt}]" if issue.excerpt else "")
-
-
-def issue_line(severity: str, text: str, stream: TextIO, *, prefix: str = "") -> str:
-    """One issue as ``stream`` shows it: wrapped and coloured on a terminal, a plain line elsewhere."""
+def _line(severity: str, text: str, stream: TextIO, prefix: str) -> str:
+    """Wrapped and coloured on a terminal, a plain line elsewhere."""
     line = " ".join(printable(f"{prefix}{severity}: {text}").split())
     if not stream.isatty():
         return line
-    line = textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    line = textwrap.fill(line, _columns(stream), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return line
-    return line.replace(f"{severity}:", f"{SEVERITIES[severity]}{severity}\033[0m:", 1)
+    return line.replace(f"{severity}:", f"{COLOURS[severity]}{severity}\033[0m:", 1)
+
+
+def _columns(stream: TextIO) -> int:
+    """The width of the terminal behind ``stream``; standard output may be another one, or none."""
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns)
+    except (OSError, ValueError):
+        return 80
 
 
 def say_issues(report: Report, prefix: str = "") -> None:
-    """Prints the issues of the report and the warnings about its input, worst first. Only a terminal shows words of the report."""
-    words = sys.stderr.isatty()
-    lines = [(issue.severity, issue_text(issue) if words else f"{issue.code}: {issue.message}") for issue in report.validation.issues]
-    lines += [("warning", warning) for warning in report.warnings]
-    for severity, text in sorted(lines, key=lambda line: list(SEVERITIES).index(line[0])):
-        print(issue_line(severity, text, sys.stderr, prefix=prefix), file=sys.stderr, flush=True)
+    """Prints the issues of the report and the warnings about its input. Only a terminal shows words of the report."""
+    stream = sys.stderr
+    print_issues(report.validation.issues, stream, prefix=prefix, excerpts=stream.isatty(), warnings=report.warnings)
 
 
 def severities(report: Report) -> list[str]:
@@ -157,24 +160,8 @@ def say_timing(generation: Generation) -> None:
     say(f"{prompt} prompt tokens, {made} generated in {generation.seconds:.1f} s{peak}")
 
 
-class Tally:
-    """How far a run over many studies has come."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._start = total, 0, time.perf_counter()
-
-    def count(self) -> str:
-        self._done += 1
-        return self.text
-
-    @property
-    def text(self) -> str:
-        """Studies done, the rate so far, and what is left at that rate."""
-        seconds = time.perf_counter() - self._start
-        left = "" if not 0 < self._done < self._total else f", {duration(seconds / self._done * (self._total - self._done))} left"
-        return f"{self._done} of {self._total} studies in {duration(seconds)}, {60 * self._done / max(seconds, 1e-9):.1f} a minute{left}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever suits the length."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def pace(done: int, total: int, seconds: float) -> str:
+    """How far a run over many studies has come, its rate, and how long the rest takes at that rate."""
+    left = f", {timedelta(seconds=round(seconds / done * (total - done)))} left" if 0 < done < total else ""
+    rate = 60 * done / max(seconds, 1e-9)
+    return f"{done} of {total} studies in {timedelta(seconds=round(seconds))}, {rate:.1f} a minute{left}"

@@ -68,6 +68,20 @@ def check_applies(ending: str, **given: object) -> None:
             raise OptionError(f"--{name} ({name}=) is for {', '.join(APPLIES_TO[name])} only; leave it out")
 
 
+def check_export(ending: str, kind: str, scans: Sequence[str], *, subject: str | None, study: str | None) -> None:
+    """Raises OptionError or InputError, before there is a report, where one of this ``kind`` could not be written."""
+    check_applies(ending, subject=subject, study=study)
+    if ending in (".dcm", ".sr.dcm"):
+        from medgemma_app.export.dicom import check_scan
+
+        check_scan(scans, kind)
+    if ending == ".fhir.json":
+        from medgemma_app.export.fhir import check_kind, check_references
+
+        check_kind(kind)
+        check_references(kind, subject, study)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes to a temporary file and renames it, so that nobody ever sees half a file. A symbolic link is followed."""
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Captioned = tuple[str, Image]
 
-GENERATOR = '<meta name="generator" content="medgemma-app'
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
 MOST_PIXELS = 5_000_000  # of all pictures together; of more, as of a long series, each is reduced
@@ -38,18 +37,9 @@ def page(record: Mapping[str, Any], *, images: Sequence[Captioned] = (), source:
 def document(title: str, body: str) -> str:
     """``body`` as a page of its own."""
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = f'<meta charset="utf-8">\n{GENERATOR}">\n{viewport}\n<title>{escape(title)}</title>'
+    head = f'<meta charset="utf-8">\n<meta name="generator" content="medgemma-app">\n{viewport}\n<title>{escape(title)}</title>'
     base = "<style>html { color-scheme: light dark } body { margin: 0 } @media screen { .medgemma { min-height: 100vh } }</style>"
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n{base}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
-
-
-def is_page(path: Path) -> bool:
-    """Whether ``path`` is a file with a page that this program wrote."""
-    try:
-        with path.open("rb") as file:
-            return GENERATOR.encode() in file.read(1000)
-    except OSError:
-        return False
 
 
 def fragment(

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.notices import BOX_NOTICE, verdict
+from medgemma_app.notices import BOX_NOTICE, issue_counts
 
 Issues = Sequence[Mapping[str, Any]]
 Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
@@ -85,7 +85,7 @@ def created_at(record: Mapping[str, Any]) -> datetime | None:
 
 def summary(issues: Issues) -> str:
     """What the checks found, as a sentence."""
-    words = verdict([issue["severity"] for issue in issues])
+    words = issue_counts([issue["severity"] for issue in issues])
     return f"{words[0].upper()}{words[1:]}."
 
 

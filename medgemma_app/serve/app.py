@@ -157,7 +157,7 @@ class Service:
         self.check_model(asked.model)
         model = self.engine.served.session()
         await present(request, self._slot(request))
-        task = await self._thread(request, lambda: asked.task(model))
+        task = await self._thread(request, lambda: asked.task().fitted(model))
 
         def answer(on_token: OnToken | None) -> Report:
             return write(model, task, retries=asked.retries, on_token=on_token)

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from medgemma_app.model.chat import Turns
-    from medgemma_app.model.generation import Model
     from medgemma_app.tasks import Task
 
 MOST_PICTURES = 100  # of a conversation; each is 256 tokens
@@ -55,12 +54,12 @@ MOST_FORM_PARTS = 100
 
 @dataclass(frozen=True)
 class ReportJob:
-    """A report to write. ``task`` makes the task for a model; ``size`` is the number of bytes of its pictures and texts."""
+    """A report to write. ``task`` makes its task; ``size`` is the number of bytes of its pictures and texts."""
 
     model: str | None
     retries: int
     stream: bool
-    task: Callable[[Model], Task]
+    task: Callable[[], Task]
     size: int
 
 
@@ -104,7 +103,7 @@ def read_soap(raw: bytes, content_type: str) -> ReportJob:
     return _draft(asked, task, 4 * len(notes.text))
 
 
-def _draft(asked: ReportRequest, task: Callable[[Model], Task], size: int) -> ReportJob:
+def _draft(asked: ReportRequest, task: Callable[[], Task], size: int) -> ReportJob:
     return ReportJob(asked.model, asked.retries, asked.stream, task, size)
 
 

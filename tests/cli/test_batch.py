@@ -117,12 +117,11 @@ def test_a_log_gets_a_line_about_a_long_run_now_and_then(medgemma, folder, tmp_p
     assert " of 2 studies" not in quiet.stderr
 
 
-def test_the_verdict_counts_issues_and_failed_studies(medgemma, folder):
+def test_the_last_line_counts_issues_and_failed_studies(medgemma, folder):
     result = medgemma("findings", folder / "0.png", folder / "2.png")
     assert result.stderr.splitlines()[-1] == f"1 of 2 studies: {NOTHING_FOUND}; 1 could not be read or written"
     result = medgemma("findings", *(folder / f"{number}.png" for number in (0, 1, 2)))
-    both = NOTHING_FOUND.replace("the report is", "the reports are")
-    assert result.stderr.splitlines()[-1] == f"2 of 3 studies: {both}; 1 could not be read or written"
+    assert result.stderr.splitlines()[-1] == f"2 of 3 studies: {NOTHING_FOUND}; 1 could not be read or written"
     result = medgemma("findings", folder / "0.png", folder / "1.png", "--max-tokens", "4")
     assert result.stderr.splitlines()[-1] == "2 studies: 4 errors"
 
@@ -165,7 +164,9 @@ def test_each_line_of_a_file_is_a_visit_and_a_folder_says_what_it_leaves_out(med
     assert [record["study"] for record in lines(path)] == ["visits.jsonl line 1", "visits.jsonl line 2"]
     assert [record["text"] for record in lines(path)] == [text for _, text in visits]
     assert "left out: 1 file in a folder that is not notes" in result.stderr
-    (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in (visits[0], write_notes(3))) + "\n")
-    result = medgemma("soap", tmp_path, "--output", path, "--resume")
-    assert "1 study changed" in result.stderr
-    assert [record["text"] for record in lines(path)] == [visits[0][1], write_notes(3)[1]]
+    visits.append(write_notes(3))
+    (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in visits) + "\n")
+    assert "already holds 2 of 3 studies" in medgemma("soap", tmp_path, "--output", path, "--resume").stderr
+    assert [record["text"] for record in lines(path)] == [text for _, text in visits]
+    (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in reversed(visits)) + "\n")
+    assert "2 studies changed" in medgemma("soap", tmp_path, "--output", path, "--resume").stderr

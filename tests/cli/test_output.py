@@ -202,7 +202,8 @@ def test_an_answer_whose_file_cannot_be_written_is_printed(medgemma, monkeypatch
     monkeypatch.setattr("medgemma_app.cli.output.write_whole", full)
     draw_phantom(5)[0].save(tmp_path / "b.png")
     answer, another = (draw_phantom(seed)[1].split("\n")[1] for seed in (3, 5))
-    for scans, said in ([scan], [answer]), ([scan, tmp_path / "b.png"], [answer, another]):
+    several = [answer] if ending == ".html" else [answer, another]  # a page is written at once, and the run ends there
+    for scans, said in ([scan], [answer]), ([scan, tmp_path / "b.png"], several):
         if ending in (".pdf", ".json") and len(scans) > 1:
             continue  # of several studies there is no such file
         result = medgemma("findings", *scans, "-o", tmp_path / f"all{ending}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from contextlib import closing
 
 import pytest
 
-from medgemma_app.cli.results import Done, Results, content_hash
+from medgemma_app import prompts
+from medgemma_app.cli.output import Done, Results, content_hash
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import OutputError
 
@@ -45,15 +48,46 @@ def test_resume_processes_what_is_missing_and_leaves_the_rest(medgemma, folder, 
     assert result.stderr.splitlines()[-1] == "there was nothing left to do"
 
 
-def test_resume_processes_again_what_has_changed(medgemma, folder, tmp_path):
+def test_resume_refuses_a_study_that_has_changed_since(medgemma, folder, tmp_path):
     path = tmp_path / "r.jsonl"
     medgemma("findings", folder, "--output", path)
+    before = path.read_bytes()
     draw_phantom(9)[0].save(folder / "1.png")
     draw_phantom(2)[0].save(folder / "2.png")
     result = medgemma("findings", folder, "--output", path, "--resume")
-    assert (result.exit_code, "2 studies changed since r.jsonl was written" in result.stderr) == (0, True)
+    assert (result.exit_code, result.loads, path.read_bytes()) == (2, 1, before)
+    assert "2 studies changed since r.jsonl was written, such as 1.png; remove the lines" in result.stderr
+    path.write_bytes(b"".join(before.splitlines(keepends=True)[::3]))
+    assert medgemma("findings", folder, "--output", path, "--resume").exit_code == 0
     assert studies(path) == ["0.png", "3.png", "1.png", "2.png"]
-    assert [json.loads(line)["text"] for line in path.read_text().splitlines()][2] == draw_phantom(9)[1]
+
+
+def test_resume_notices_that_a_prompt_file_of_the_package_was_edited(medgemma, monkeypatch, folder, tmp_path):
+    copied = tmp_path / "prompts"
+    shutil.copytree(prompts.prompt_paths()[0].parent, copied)
+    monkeypatch.setattr(prompts, "FOLDERS", (copied,))
+    command = ["findings", folder / "0.png", "--output", tmp_path / "r.jsonl", "--max-tokens", "2"]
+    medgemma(*command)
+    assert "nothing left to do" in medgemma(*command, "--resume").stderr
+    file = copied / "findings.md"
+    file.write_text(file.read_text().replace("Describe", "Please describe"))
+    assert "r.jsonl was made with another prompt" in medgemma(*command, "--resume").stderr
+
+
+def test_a_full_disk_ends_the_run_and_every_answer_is_in_the_file_or_printed(medgemma, monkeypatch, folder, tmp_path):
+    written = []
+
+    def full(_):
+        written.append(1)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        result = medgemma("findings", *(folder / f"{seed}.png" for seed in (0, 1, 3)), "--output", tmp_path / "r.jsonl")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, "medgemma: cannot write r.jsonl: No space left on device")
+    assert result.stdout == f"# 1.png\n{draw_phantom(1)[1]}\n"
+    assert studies(tmp_path / "r.jsonl")[0] == "0.png"
 
 
 def test_resume_refuses_another_option_model_or_command(medgemma, folder, tmp_path):
@@ -111,20 +145,6 @@ def test_one_run_at_a_time(tmp_path):
         first.add(record("a"))
     with closing(Results(tmp_path / "r.jsonl", RUN)) as again:
         assert again.done == {"a": Done(0, "x")}
-
-
-def test_dropped_lines_leave_the_others_as_they_are_and_the_file_locked(tmp_path):
-    path = tmp_path / "r.jsonl"
-    with closing(Results(path, RUN)) as results:
-        for name in "abc":
-            results.add(record(name))
-        results.drop({"b"})
-        with pytest.raises(OutputError, match="another run"):
-            Results(path, RUN)
-        results.add(record("b", "y"))
-    with closing(Results(path, RUN)) as again:
-        assert again.done == {"a": Done(0, "x"), "c": Done(0, "x"), "b": Done(0, "y")}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_content_of_a_line_of_a_folder_and_of_what_cannot_be_read(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import pty
+import termios
 from unittest.mock import Mock
 
 import pytest
 
-from medgemma_app.cli.terminal import Tally, by_severity, counted, duration, issue_line, say_issues
-from medgemma_app.notices import NOTHING_FOUND, printable, verdict
+from medgemma_app.cli.terminal import counted, pace, print_issues, say_issues
+from medgemma_app.notices import NOTHING_FOUND, issue_counts, printable
 from medgemma_app.validate import Issue, Validation
 
 
@@ -26,14 +28,20 @@ class Terminal(io.StringIO):
         (["info", "info"], "2 info"),
     ],
 )
-def test_a_verdict_counts_and_never_says_valid(severities, words):
-    assert verdict(severities) == words
-    assert "valid" not in words
+def test_issues_are_counted_and_a_text_is_never_called_valid(severities, words):
+    assert issue_counts(severities) == words
+    assert "valid" not in words and "report" not in words  # it may be an answer
+
+
+def shown(*issues, stream, **how):
+    print_issues(issues, stream, **how)
+    return stream.getvalue()
 
 
 def test_issues_are_sorted_by_severity_and_else_stay_in_order():
     issues = [Issue("truncated", severity, str(n)) for n, severity in enumerate(["info", "error", "warning", "error"])]
-    assert [issue.message for issue in by_severity(issues)] == ["1", "3", "2", "0"]
+    lines = shown(*issues, stream=io.StringIO(), warnings=["4"]).splitlines()
+    assert [line[-1] for line in lines] == ["1", "3", "2", "4", "0"]
 
 
 @pytest.mark.parametrize("columns", [41, 81])
@@ -41,20 +49,32 @@ def test_a_line_is_plain_in_a_pipe_and_wrapped_and_coloured_on_a_terminal(monkey
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    text = "code: " + "word " * 30
-    assert "\n" not in issue_line("error", text, io.StringIO())
-    shown = issue_line("error", text, Terminal())
-    assert shown.startswith("\033[31merror\033[0m: code: word")
-    assert max(len(line) for line in shown.splitlines()[1:]) == columns
-    assert all(line.startswith("  ") for line in shown.splitlines()[1:])
+    issue = Issue("truncated", "error", "word " * 30)
+    assert shown(issue, stream=io.StringIO()).count("\n") == 1
+    first, *rest = shown(issue, stream=Terminal()).splitlines()
+    assert first.startswith("\033[31merror\033[0m: truncated: word")
+    assert max(map(len, rest)) == columns
+    assert all(line.startswith("  ") for line in rest)
     for variable, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)
-            assert "\033" not in issue_line("error", text, Terminal())
+            assert "\033" not in shown(issue, stream=Terminal())
+
+
+def test_lines_are_as_wide_as_the_terminal_that_they_are_printed_on(monkeypatch):
+    """Which is that of standard error, also where standard output is a pipe or another terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, other = pty.openpty()
+    termios.tcsetwinsize(other, (24, 41))
+    with open(ours, "rb") as screen, open(other, "w") as stream:
+        print_issues([Issue("truncated", "info", "word " * 30)], stream)
+        lines = screen.read(150).decode().splitlines()
+    assert max(map(len, lines[1:])) == 41
 
 
 def test_an_issue_is_one_line_whatever_its_text_holds():
-    assert issue_line("error", "a\nb\x1b[31m\u202ec", io.StringIO(), prefix="x.png: ") == "x.png: error: a b\ufffd[31m\ufffdc"
+    issue = Issue("truncated", "error", "a\nb\x1b[31m\u202ec")
+    assert shown(issue, stream=io.StringIO(), prefix="x.png: ") == "x.png: error: truncated: a b\ufffd[31m\ufffdc\n"
 
 
 def test_words_of_the_report_are_shown_on_a_terminal_and_not_in_a_log(monkeypatch):
@@ -71,12 +91,16 @@ def test_printable_text_keeps_its_length_and_its_letters():
     assert printable(safe := "°C\t\n日本 עברית \u200f👩‍⚕️") == safe
 
 
-def test_the_tally_says_rate_and_time_left():
-    tally = Tally(3)
-    assert "left" in tally.count()
-    tally.count()
-    assert tally.count().startswith("3 of 3 studies") and "left" not in tally.text
-    assert [duration(seconds) for seconds in (5, 600, 36_000)] == ["5 s", "10 min", "10.0 h"]
+@pytest.mark.parametrize(
+    ("done", "words"),
+    [
+        (0, "0 of 3 studies in 0:02:00, 0.0 a minute"),
+        (1, "1 of 3 studies in 0:02:00, 0.5 a minute, 0:04:00 left"),
+        (3, "3 of 3 studies in 0:02:00, 1.5 a minute"),
+    ],
+)
+def test_a_long_run_says_its_rate_and_the_time_left(done, words):
+    assert pace(done, 3, 120) == words
 
 
 def test_counts_agree_in_number():

@@ -83,7 +83,7 @@ def test_an_invalid_place_does_no_harm(spans):
 
 def test_no_issue_is_not_called_valid():
     shown = Page(html.page(findings_record(issues=[], warnings=[]))).shown
-    assert "does not mean that the report is right" in shown
+    assert "does not mean that the content is right" in shown
     assert "valid" not in shown.lower()
 
 

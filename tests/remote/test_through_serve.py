@@ -93,5 +93,6 @@ def test_what_does_not_fit_is_the_same_error_as_here(remote):
 def test_notes_are_cut_where_they_are_cut_here(demo, remote):
     notes = {"history": "Cough for 3 days. " * 800}
     with pytest.raises(ContextError, match="--truncate"):
-        soap_task(remote, notes)
-    assert soap_task(remote, notes, truncate=True).prompt == soap_task(demo, notes, truncate=True).prompt
+        soap_task(notes).fitted(remote)
+    task = soap_task(notes, truncate=True)
+    assert task.fitted(remote).prompt == task.fitted(demo).prompt

@@ -71,7 +71,7 @@ def studies(folder: str, number: str) -> None:
     names = [Path(folder) / f"{seed}.png" for seed in range(10)]
     for seed, name in enumerate(names):
         draw_phantom(seed)[0].save(name)
-    makes = (lambda model, at=at: findings_task(model, read_image(names[at % 10]), options=options) for at in islice(count(), int(number)))
+    makes = (lambda at=at: findings_task(read_image(names[at % 10]), options=options) for at in islice(count(), int(number)))
     start = time.perf_counter()
     done = sum(report.validation.ok for report in write_many(demo, makes, options, batch_size=16))
     row = {"seconds": time.perf_counter() - start, "valid": done, "mib": peak_mib()}

@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2
 
-from medgemma_app import Model, Options, connect
+from medgemma_app import Options, connect
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.model.generation import EndpointError
 from medgemma_app.reports import findings_task, soap_task
@@ -72,13 +72,13 @@ def prompt(words: int) -> bytes:
     return json.dumps({"model": "demo", "max_tokens": 8, "messages": [{"role": "user", "content": content}]}).encode()
 
 
-def studies(count: int) -> list[Callable[[Model], Task]]:
+def studies(count: int) -> list[Callable[[], Task]]:
     """Findings and notes in turn."""
 
-    def task(seed: int) -> Callable[[Model], Task]:
+    def task(seed: int) -> Callable[[], Task]:
         if seed % 2:
-            return lambda model: soap_task(model, write_notes(seed)[0])
-        return lambda model: findings_task(model, draw_phantom(seed)[0])
+            return lambda: soap_task(write_notes(seed)[0])
+        return lambda: findings_task(draw_phantom(seed)[0])
 
     return [task(FIRST_SEED + number) for number in range(count)]
 

@@ -133,7 +133,7 @@ class Run:
         return f"exit {code}; " + ", ".join(f"{check['name']} {check['verdict']}" for check in json.loads(out)["checks"])
 
     def tokens(self) -> str:
-        prompt = self._task(self._here, self._studies[0]).prompt
+        prompt = self._task(self._studies[0]).fitted(self._here).prompt
         here, there = list[Token](), list[Token]()
         local, made = (model.generate(prompt, OPTIONS, on_token=to.append) for model, to in ((self._here, here), (self._there, there)))
         alike = sum(made.text.startswith(text.strip()) for text in accumulate(token.text for token in here[:-1]))

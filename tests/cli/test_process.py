@@ -12,7 +12,7 @@ import time
 import pytest
 
 from medgemma_app.cli.app import run
-from medgemma_app.cli.signals import interruptible
+from medgemma_app.cli.process import interruptible
 
 CODES = {0, 1, 2, 3, 130}
 # Sampling from the random checkpoint: words at once, and no end.
@@ -117,7 +117,7 @@ def test_a_second_signal_ends_the_command_at_once_and_the_first_one_is_an_interr
         time.sleep(1)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     code = (
-        "import os, signal, time\nfrom medgemma_app.cli.signals import interruptible\n"
+        "import os, signal, time\nfrom medgemma_app.cli.process import interruptible\n"
         "with interruptible():\n try:\n  os.kill(os.getpid(), 2); time.sleep(1)\n"
         " except KeyboardInterrupt:\n  os.kill(os.getpid(), 2); time.sleep(9)\n"
     )
@@ -136,7 +136,7 @@ def test_a_signal_at_any_moment_of_the_first_three_seconds(tmp_path, scan, comma
     """From the moment at which the handlers are set, the first thing that the command does. Before it a signal is the interpreter's."""
     os.link(scan, tmp_path / "copy.png")
     names = {"SCAN": scan, "COPY": str(tmp_path / "copy.png"), "OUT": str(tmp_path / "out.jsonl")}
-    code = "import os; from medgemma_app.cli import main, signals; signals.prepare_signals(); os.write(2, b'.'); main()"
+    code = "import os; from medgemma_app.cli import main, process; process.prepare_signals(); os.write(2, b'.'); main()"
     for delay in range(0, 3001, 50 if number == signal.SIGINT else 150):  # both are handled by the same lines
         (tmp_path / "out.jsonl").unlink(missing_ok=True)
         arguments = [names.get(word, word) for word in command]

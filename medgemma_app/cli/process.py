@@ -1,19 +1,96 @@
-"""Standard streams and errors: whatever fails while the command runs, the user sees no traceback."""
+"""The process: what Ctrl-C and SIGTERM do, the standard streams, and how errors become exit codes. The user never sees a traceback.
+
+``prepare_signals`` runs before everything else, so this file imports as little as possible at its top.
+"""
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import signal
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
 
-from medgemma_app.cli.signals import CANCELLED
 from medgemma_app.errors import InputError, MedGemmaError, OutputError
-from medgemma_app.notices import say
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from typing import Any, NoReturn
+
+CANCELLED = 130
 CLOSED = "standard output is closed; name a file with --output"
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+def prepare_signals() -> None:
+    """Makes both signals end the command at once, with one line and exit code 130, except where ``interruptible`` is in use."""
+    sys.unraisablehook = _unraisable
+    _handle(_leave)
+    atexit.register(_handle, signal.SIG_IGN)  # at the end the exit code must not change
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside this block a signal raises KeyboardInterrupt, so that results can be saved; a second one ends the command at once."""
+    came = False
+
+    def interrupt(*_: Any) -> NoReturn:
+        nonlocal came
+        came = True
+        _handle(_leave)
+        raise KeyboardInterrupt
+
+    with _handling(interrupt):
+        try:
+            yield
+        except Exception as error:
+            if came and not isinstance(error, MedGemmaError):
+                raise KeyboardInterrupt from None  # a library has turned it into another error
+            raise
+
+
+def at_once() -> AbstractContextManager[None]:
+    """Inside this block a signal ends the command at once, since loading libraries and models cannot be interrupted."""
+    return _handling(_leave)
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    _handle(handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            _set(number, earlier)
+
+
+def _handle(handler: Any) -> None:
+    for number in _NUMBERS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs of a shell ignore it
+            _set(number, handler)
+
+
+def _set(number: int, handler: Any) -> None:
+    with suppress(ValueError):  # only the main thread may
+        signal.signal(number, handler)
+
+
+def _leave(*_: Any) -> NoReturn:
+    try:
+        os.write(2, b"medgemma: cancelled\n")
+    finally:
+        os._exit(CANCELLED)
+
+
+def _unraisable(what: Any) -> None:
+    """Ends the command for a signal that arrives while Python frees an object; it would otherwise be printed and lost."""
+    if isinstance(what.exc_value, KeyboardInterrupt):
+        _leave()
+    sys.__unraisablehook__(what)
 
 
 class Stdout(io.TextIOWrapper):
@@ -79,6 +156,8 @@ def _is_open(number: int) -> bool:
 @contextmanager
 def errors_become_exit_codes() -> Iterator[None]:
     """Turns an error into one line on standard error and the exit code of its class."""
+    from medgemma_app.notices import say
+
     try:
         yield
     except KeyboardInterrupt:
@@ -89,7 +168,7 @@ def errors_become_exit_codes() -> Iterator[None]:
             error = error.__cause__
         say("medgemma: cancelled" if error.exit_code == CANCELLED else f"medgemma: {error}")
         raise SystemExit(error.exit_code) from None
-    except OSError as error:  # what no reader expects of a path, such as a name of 300 letters
+    except OSError as error:  # no function expects every error of a path, such as a name of 300 letters
         say(f"medgemma: {error.strerror or type(error).__name__}; check the names of the files and folders that were given")
         raise SystemExit(InputError.exit_code) from None
 
