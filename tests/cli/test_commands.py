@@ -124,7 +124,7 @@ def test_bad_usage_and_bad_input_exit_2_and_write_nothing(medgemma, scan, notes,
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("text", ["", "not json", "[", '""', "{}", '"too short"', "\ufeff[]"])
+@pytest.mark.parametrize("text", ["", "[", '""', "{}", "\ufeff[]"])
 def test_notes_that_hold_nothing_exit_2_with_one_line(medgemma, text):
     result = medgemma("soap", "-", input=text)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
