@@ -43,6 +43,7 @@ _DATED = re.compile(
     rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review|visite|besuch|consulta)\b"
     rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}(?P<date>{_DATE})\b(?P<alone>[^\w\n]*$)?"
 )
+_CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
 # Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -198,6 +199,15 @@ def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
     parts = [(text[begin:end], day) for (begin, day), end in zip(starts, bounds[1:], strict=True)]
     head = [Line(text[: bounds[0]].rstrip("\n"))] if text[: bounds[0]].strip() else []
     return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], (*warnings, *day_or_month(written))
+
+
+def without_times(text: str) -> str:
+    """A text without the times in brackets that a recorder puts before each line: [00:12] Doctor: ..."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    timed = [found for line in lines if (found := _CLOCK.match(line))]
+    if len(timed) < 2 or len(timed) * 10 < len(lines) * 8 or int(timed[0][1]) > 4:
+        return text
+    return "\n".join(_CLOCK.sub("", line) for line in text.split("\n"))
 
 
 def _looks_like_a_visit(match: re.Match[str]) -> bool:

@@ -22,12 +22,11 @@ from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, read_standard_input, refuse_text, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_says_something
-from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of, without_times
 from medgemma_app.inputs.patient_labels import table_rows
 from medgemma_app.inputs.patient_values import SAME_PATIENT
 from medgemma_app.inputs.patients import doubts_about_the_patient, one_patient
-from medgemma_app.inputs.subtitles import looks_like_subtitles, subtitle_turns, turns_text, without_times
-from medgemma_app.inputs.transcripts import without_machine_fields
+from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields
 
 Parsed: TypeAlias = Mapping[str, Any] | list[Any]
 LARGEST_BYTES = 10_000_000  # of text

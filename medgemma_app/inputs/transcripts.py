@@ -1,54 +1,121 @@
-"""Transcripts in JSON -> turns: who speaks, and every word once. Times, confidences and token ids are left out.
+"""Transcripts -> turns: who speaks, and every word once. Times, confidences and token ids are left out.
 
-Those of whisper and its kin, AWS Transcribe, Google Speech-to-Text, Azure, Deepgram, AssemblyAI, Rev.ai, Speechmatics and ElevenLabs.
+Subtitles: SRT, WebVTT, what whisper prints on a terminal, and its table. JSON of whisper and similar programs, AWS Transcribe,
+Google Speech-to-Text, Azure, Deepgram, AssemblyAI, Rev.ai, Speechmatics, ElevenLabs, IBM Watson and Soniox.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from medgemma_app.inputs.json_notes import clinical_keys
+from medgemma_app.inputs.json_notes import clinical_keys, word_list_of
 from medgemma_app.inputs.lines import inside, key_words
-from medgemma_app.inputs.subtitles import Turn, joined_turns
 
+Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), and what
+
+_CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
+_CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
+_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
+_SAYS = re.compile(r"^(?:(?:-|>>)\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
+_NEW_SPEAKER = re.compile(r"- |>>\s*")
+_TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
+
+# Keys of JSON, as ``key_words`` writes them; the best of several comes first.
 _TEXTS = ("text", "transcript", "content", "utterance", "sentence", "display", "caption", "body", "punctuated word", "word")
-_WORDS = ("content", *_TEXTS[-2:], *_TEXTS)
+_WORDS = ("content", "punctuated word", "word", *_TEXTS, "value")
 _SPEAKERS = (
     "speaker", "speaker label", "speaker tag", "speaker id", "participant role", "speaker name", "role", "channel tag", "channel label",
+    "participant details",
 )  # fmt: skip
-# Lists of a transcript's pieces, the best first: where there are several, each holds every word.
-_LISTS = ("utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases", "monologues",
-          "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues")  # fmt: skip
-_USED = frozenset(("results", "channels", "channel", "combined recognized phrases", "combined phrases", *_LISTS))
-_TIME = re.compile(
-    r"(duration|offset|(start|end|begin|stop)( audio)? (time|offset|ms|millis|seconds?|in)|result end (time|offset))( .*)?|seek"
-    r"|start|end|begin|from|to|offsets|time ?stamps?|time|ts"
-)
+# Lists of the pieces of a transcript. Where there are several, each holds every word.
+_LISTS = (
+    "utterances", "audio segments", "segments", "transcript segments", "chunks", "transcription", "phrases",
+    "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues",
+)  # fmt: skip
+_LISTS_OF_WORDS = ("items", "words", "tokens", "word segments", "elements")
 _BEGINNING = re.compile(r"(start|begin)( .*)?|from|offsets?( .*)?|time ?stamps?|time|ts")
 _OFFSET = re.compile(r"-?\d+(\.\d+)?s?|PT[\d.HMS]+|\d{1,3}:\d\d(:\d\d)?[.,]\d+")
 _OFFSET_OF_A_TURN = re.compile(rf"{_OFFSET.pattern}|\d{{1,2}}:\d\d(:\d\d)?")
-_MOMENT = re.compile(rf"{_OFFSET_OF_A_TURN.pattern}|\d{{4}}-\d\d-\d\dT\S*")
-# What else machines write beside a transcript.
-_MACHINE = re.compile(
-    r"(language( code| probability)?|task|word segments|words|tokens|avg log ?prob|no speech prob|compression ratio|logprobs"
-    r"|confidence|probability|id|seek|model|params|result|system ?info|usage|job name|account id|status|metadata"
-    r"|type|is final|speech final|channel index|format|job|speaker labels|result index|full transcript|languages"
-    r"|request id|total billed time|audio duration|speaker embeddings|segments|source|text|transcript|speakers?|channels?)"
-)
 _WRAPPING = frozenset(("metadata", "job name", "account id", "request id", "usage", "system info"))
 
 
+def looks_like_subtitles(text: str) -> bool:
+    """True for SRT, WebVTT, what whisper prints on a terminal, and its table."""
+    lines = text.lstrip("\ufeff").lstrip().splitlines()[:40]
+    return bool(lines) and (lines[0].startswith("WEBVTT") or bool(_TSV.match(lines[0])) or any(map(_CUE.match, lines)))
+
+
+def subtitle_turns(text: str) -> list[Turn]:
+    """What was spoken in subtitles: no numbers, times, styles or notes of them."""
+    lines = text.lstrip("\ufeff").splitlines()
+    if lines and _TSV.match(lines[0]):
+        rows = [line.split("\t") for line in lines[1:]]
+        return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in rows if len(row) > 2)
+    cues: list[list[str]] = []
+    skipping = True  # a header, a style, a note
+    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+        cue = _CUE.match(line)
+        if cue:
+            inline = cue[1].strip() if line.lstrip().startswith("[") else ""  # else settings of the place on the screen
+            cues.append([inline] if inline else [])
+            skipping = False
+        elif not line.strip():
+            skipping = True
+        elif _CUE.match(next_line) and (skipping or line.strip().isdigit()):
+            continue  # the number or the name of the next cue
+        elif not skipping or (cues and not line.startswith(("NOTE", "STYLE", "REGION"))):  # a cue may have an empty line in it
+            cues[-1].append(line.strip())
+            skipping = False
+    return joined_turns(turn for cue in cues for turn in _cue_turns(cue))
+
+
+def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
+    who = ""
+    for line in lines:
+        voice = _VOICE.search(line)
+        said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
+        named = None if voice else _SAYS.match(said)
+        is_new = _NEW_SPEAKER.match(said)
+        if voice or named or is_new:
+            who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
+        yield who, (said[named.end() :] if named else said[is_new.end() :] if is_new else said).strip()
+
+
+def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
+    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as rolling captions do, is said once."""
+    found: list[Turn] = []
+    last = ""
+    for who, said in turns:
+        said = " ".join(said.split())
+        if not said or (said == last and found and found[-1][0] == who and len(said.split()) > 3):
+            continue
+        if found and found[-1][0] == who != "-":
+            found[-1] = (who, f"{found[-1][1]} {said}")
+        else:
+            found.append((who, said))
+        last = said
+    return found
+
+
+def turns_text(turns: Sequence[Turn]) -> str:
+    """A turn a line, with its speaker where speakers are known, or the dash that says that another one speaks."""
+    known = any(who for who, _ in turns)
+    return "\n".join(f"- {said}" if who == "-" else f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
+
+
 def without_machine_fields(value: Any) -> tuple[Any, bool]:
-    """JSON with every transcript of a machine in it replaced by what was spoken; and whether there was one."""
+    """JSON in which what was spoken replaces every transcript of a machine; and whether there was one."""
     if not isinstance(value, Mapping | list):
         return value, False
     turns, rest = _spoken(value)
-    if turns is not None:
+    if turns:
         said: Any = [{"speaker": who or "Unknown speaker", "text": said} for who, said in turns]
         said = said if any(who for who, _ in turns) else "\n".join(said for _, said in turns)
-        return ({**{key: without_machine_fields(inner)[0] for key, inner in rest.items()}, "transcript": said} if rest else said), True
+        label = "dialogue" if "transcript" in rest else "transcript"
+        return {**{key: without_machine_fields(inner)[0] for key, inner in rest.items()}, label: said} if rest else said, True
     if isinstance(value, Mapping):
         inner = {key: without_machine_fields(one) for key, one in value.items()}
         is_machines = any(found for _, found in inner.values())
@@ -58,26 +125,18 @@ def without_machine_fields(value: Any) -> tuple[Any, bool]:
     return [one for one, _ in items], any(found for _, found in items)
 
 
-def _spoken(value: Any) -> tuple[list[Turn] | None, dict[str, Any]]:
-    """The turns of a machine's transcript, None for anything else; and what stands beside it and is not part of it."""
+def _spoken(value: Any) -> tuple[list[Turn], dict[str, Any]]:
+    """The turns of a machine's transcript, none for anything else; and what stands beside it and is not part of it."""
     if isinstance(value, list):
-        streamed = [_told(one).get("channel") for one in value if _told(one).get("is final") is not False]
-        turns = _of_guesses(streamed) or (list(_pieces(value)) if _are_timed(value) else None)
-        return turns and joined_turns(turns), {}
-    told = _told(value)
-    turns = _of_object(told)
-    beside = told.keys() & {"words", "result", "word segments", "usage", "logprobs", "segments"}
-    if turns is None and isinstance(told.get("text"), str) and beside and all(_is_machines(told[name]) for name in beside):
-        turns = _of_piece(told)
-    if turns is None:
-        return None, {}
-    joined = joined_turns(turns)
-    rest = {key: inner for key, inner in value.items() if key_words(key) not in _USED and not _is_machines(inner)}
-    machine = {key for key, inner in rest.items() if _MACHINE.fullmatch(key_words(key)) or _is_time(key, inner)}
-    if {key_words(key) for key in rest} & clinical_keys():  # the notes of a visit, which the transcript is a part of
-        words = " ".join(said for _, said in joined).split()
-        machine = {key for key in rest if isinstance(rest[key], str) and rest[key].split() == words}
-    return joined, {key: inner for key, inner in rest.items() if key not in machine}
+        return joined_turns(_of_list(value, {})), {}
+    turns = joined_turns(_of_object(_told(value)))
+    if not turns:
+        return [], {}
+    rest = {key: inner for key, inner in value.items() if not _of_object(_told({key: inner}))}
+    is_visit = {key_words(key) for key in rest} & clinical_keys()  # the notes of a visit, which the transcript is a part of
+    machine = {key for key in rest if not is_visit and key_words(key) in word_list_of("machine_keys")}
+    repeated = {key for key in rest if isinstance(rest[key], str) and _letters([("", rest[key])]) == _letters(turns)}
+    return turns, {key: inner for key, inner in rest.items() if key not in machine | repeated}
 
 
 def _told(value: Any) -> dict[str, Any]:
@@ -85,21 +144,23 @@ def _told(value: Any) -> dict[str, Any]:
     return {key_words(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list, by the words of their keys."""
+    return [_told(one) for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
-def _text(told: Mapping[str, Any], names: Iterable[str]) -> str:
+def _text(told: Mapping[str, Any], names: Iterable[str] = _TEXTS) -> str:
     return next((told[name] for name in names if isinstance(told.get(name), str)), "")
 
 
-def _is_time(key: str, value: Any) -> bool:
-    """True for where in a recording something is, and for when the recording was made."""
-    return _TIME.fullmatch(key_words(key)) is not None and (not isinstance(value, str) or _MOMENT.fullmatch(value) is not None)
+def _letters(turns: Iterable[Turn]) -> str:
+    """What was said, to compare two tellings of it."""
+    return re.sub(r"[\W_]", "", "".join(said for _, said in turns)).casefold()
 
 
-def _is_machines(value: Any) -> bool:
-    return value in ([], {}, None) or _are_timed(value) or (isinstance(value, Mapping) and "total_tokens" in value)
+def _is_whole(turns: Iterable[Turn], other: Iterable[Turn]) -> bool:
+    """Whether hardly a word of another telling is missing."""
+    return len(_letters(turns)) * 10 >= len(_letters(other)) * 9
 
 
 def _are_timed(value: Any) -> bool:
@@ -107,8 +168,8 @@ def _are_timed(value: Any) -> bool:
 
     Times of day, dates and years do not count: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
     """
-    pieces = list(map(_told, _list(value)))
-    if not pieces or not all(any(isinstance(told.get(name), str) for name in _TEXTS) or _best_guess(told) for told in pieces):
+    pieces = _objects(value)
+    if not pieces or len(pieces) < len(value) or not all(_text(told) or _best_guess(told) for told in pieces):
         return False
     offsets = list(filter(None, map(_offset, pieces)))
     return 2 * len(offsets) >= len(pieces) and not all(re.fullmatch(r"(19|20)\d\d", offset) for offset in offsets)
@@ -123,9 +184,11 @@ def _offset(told: Mapping[str, Any]) -> str:
 
 
 def _best_guess(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The first and most likely of several readings; empty if there are none."""
+    """The first and most likely of several readings of a piece; empty if there are none."""
+    told = _told(told.get("channel")) or told
     guesses = next((told[name] for name in ("alternatives", "n best") if isinstance(told.get(name), list)), None)
-    return _told(guesses[0]) if guesses else {}
+    guess = _told(guesses[0]) if guesses else {}
+    return guess if guess.keys() & {"transcript", "content", "display", "words"} else {}
 
 
 def _speaker(told: Mapping[str, Any]) -> str:
@@ -133,131 +196,105 @@ def _speaker(told: Mapping[str, Any]) -> str:
     for name in _SPEAKERS:
         who = told.get(name)
         if isinstance(who, Mapping):
-            who = who.get("name") or who.get("id")
+            who = _text(_told(who), ("participant role", "name", "id"))
         if isinstance(who, str) and who.strip() and not (who == "0" and name == "speaker tag"):
-            label = "Channel" if name == "channel tag" else "Speaker"
-            return f"{label} {who.strip()}" if who.strip().isdigit() or len(who.strip()) == 1 else who.strip()
-    return _speaker(_told(told["participant details"])) if told.get("participant details") else ""
+            return f"Speaker {who.strip()}" if who.strip().isdigit() or len(who.strip()) == 1 else who.strip()
+    return ""
 
 
-def _pieces(pieces: Iterable[Any]) -> Iterator[Turn]:
-    told = list(map(_told, pieces))
-    has_channels = len({str(one.get("channel")) for one in told}) > 1
-    for one in told:
-        turns, channel = _of_piece(one), one.get("channel")
-        yield from ((who or (f"Channel {channel}" if has_channels and isinstance(channel, str) else ""), said) for who, said in turns)
+def _of_object(told: Mapping[str, Any]) -> list[Turn]:
+    """The turns of an object that holds a transcript: the first of its tellings that names speakers and misses no words."""
+    results, speakers = told.get("results"), _speakers_by_time(told.get("speaker labels"))
+    tellings = [_of_list(results, speakers) if isinstance(results, list) else _of_object(_told(results))] if results else []
+    tellings += [[turn for piece in _objects(told.get("monologues")) for turn in _of_piece(piece, speakers)]]
+    tellings += [_of_list(told.get(name), speakers) for name in _LISTS]
+    tellings += [_of_channels(_objects(_told(told.get("channel labels")).get("channels")) or _objects(told.get("channels")))]
+    tellings += [_of_piece(_told(told.get("channel")), speakers) if _best_guess(told) else []]
+    tellings += [[("", _text(one)) for one in _objects(_told(results).get("transcripts"))]]
+    by_word = [list(_words(_objects(told.get(name)), speakers)) for name in _LISTS_OF_WORDS if _are_timed(told.get(name))]
+    if by_word or told.get("segments") == [] or "total tokens" in _told(told.get("usage")):
+        tellings += [*by_word, [(_speaker(told), _text(told, ["text"]))]]
+    longest = max(tellings, key=lambda turns: len(_letters(turns)))
+    whole = [turns for turns in tellings if turns and _is_whole(turns, longest)]
+    return next((turns for turns in whole if any(who for who, _ in turns)), whole[0] if whole else [])
 
 
-def _of_piece(told: Mapping[str, Any]) -> list[Turn]:
-    """A piece of speech: its text, or its words where all of them are there and say who speaks."""
-    who, text, words = _speaker(told), _text({**told, **_best_guess(told)}, _TEXTS), list(map(_told, _list(told.get("words"))))
-    are_all = sum(bool(_text(word, _TEXTS).strip()) for word in words) >= len(text.split())
-    if are_all and any(map(_speaker, words)):
-        return list(_words(words, who=who))
-    return [(who, text)]
+def _of_list(value: Any, speakers: Mapping[str, str]) -> list[Turn]:
+    """The turns of a list of pieces of speech, or of single words; none for other lists. Provisional pieces are left out."""
+    pieces = [told for told in _objects(value) if told.get("is final", told.get("final")) is not False]
+    are_guesses = any(map(_best_guess, pieces)) and not any(_text(told) and not _best_guess(told) for told in pieces)
+    if not (_are_timed(value) or are_guesses) or len(_objects(value)) < len(value):
+        return []
+    if all(isinstance(_best_guess(told).get("content"), str) for told in pieces):
+        return list(_words(pieces, speakers))
+    channels = {str(told.get("channel")) for told in pieces}
+    *before, last = [_of_piece(told, speakers, has_channels=len(channels) > 1) for told in pieces]
+    told_before = [turn for turns in before for turn in turns]
+    repeats = any(who for who, _ in last) and _letters(last).startswith(_letters(told_before))  # Google's last result has every word
+    return last if repeats else [*told_before, *last]
 
 
-def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str] | None = None, who: str = "") -> Iterator[Turn]:
+def _of_piece(told: Mapping[str, Any], speakers: Mapping[str, str], *, has_channels: bool = False) -> list[Turn]:
+    """A piece of speech: its text, or its words where there is no text, or where all are there and say who speaks."""
+    merged, channel = {**told, **_best_guess(told)}, told.get("channel")
+    who = _speaker(told) or (f"Channel {channel}" if has_channels and isinstance(channel, str) else "")
+    words, turns = _words_in(merged), [(who, _text(merged))]
+    spoken = list(_words(words, speakers, who))
+    say_who = any(_speaker(word) or str(word.get("start time")) in speakers for word in words)
+    return spoken if (say_who or not turns[0][1]) and _is_whole(spoken, turns) else turns
+
+
+def _words_in(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The single words of a piece or a channel, among them those of IBM Watson: ["hurts", 0.5, 0.9]."""
+    for name in _LISTS_OF_WORDS:
+        if words := _objects(told.get(name)):
+            return words
+    stamps = told.get("timestamps")
+    rows = [row for row in stamps if isinstance(row, list) and len(row) > 1] if isinstance(stamps, list) else []
+    return [{"word": row[0], "start time": row[1]} for row in rows]
+
+
+def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str], who: str = "") -> Iterator[Turn]:
     """Single words as runs of one speaker, signs close to the word before them. ``who`` speaks until a word says otherwise."""
+    told = [{**word, **_best_guess(word)} for word in words]
+    gap = "" if any(_text(word, _WORDS)[:1].isspace() for word in told) else " "  # some write the spaces themselves
     said = ""
-    for told in ({**word, **_best_guess(word)} for word in words):
-        text = _text(told, _WORDS)
-        is_sign = told.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
-        speaker = who if is_sign else _speaker(told) or (speakers or {}).get(str(told.get("start time")), "") or who
+    for word in told:
+        text = _text(word, _WORDS)
+        is_sign = word.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
+        speaker = who if is_sign else _speaker(word) or speakers.get(str(word.get("start time")), "") or who
         if speaker != who and said:
             yield who, said
             said = ""
-        who, said = speaker, said + text if is_sign else f"{said} {text}"
+        who, said = speaker, said + ("" if is_sign else gap) + text
     if said:
         yield who, said
 
 
-def _of_object(told: Mapping[str, Any], *, of_results: bool = False) -> list[Turn] | None:
-    """The turns of whatever holds a transcript: the best of its lists, its results, or its channels."""
-    results, items = told.get("results"), list(map(_told, _list(told.get("items"))))
-    turns = _of_guesses(results) if isinstance(results, list) else _of_object(_told(results), of_results=True) if results else None
-    turns = turns or _of_monologues(told.get("monologues"))
-    timed = {name: told[name] for name in _LISTS if _are_timed(told.get(name))}
-    with_speakers = [name for name in timed if any(who for who, _ in _pieces(timed[name]))]
-    turns = turns or ([] if with_speakers else _of_channels(_channels(told))) or None
-    if turns is None and timed:
-        turns = list(_pieces(timed[next(iter(with_speakers or timed))]))
-    if turns is None:
-        turns = _of_guesses(told.get("channels") or [told.get("channel")])
-    if turns is None and (speakers := _speakers_of_aws(told, items)):
-        turns = list(_words(items, speakers))
-    if turns is None and of_results:
-        whole = [("", said) for one in _list(told.get("transcripts")) if (said := _text(_told(one), ["transcript"]))]
-        files = (
-            _of_object(_told(inner), of_results=True) for inner in told.values()
-        )  # Google: {"gs://...": {"transcript": {"results": ...}}}
-        turns = whole or [turn for some in files for turn in some or ()] or None
-    return turns
+def _speakers_by_time(labels: Any) -> dict[str, str]:
+    """When a word begins -> who speaks: a list of IBM Watson's, or segments and their items of AWS."""
+    segments = _objects(labels) or _objects(_told(labels).get("segments"))
+    pieces = [*segments, *(item for segment in segments for item in _objects(segment.get("items")))]
+    return {str(piece.get("start time", piece.get("from"))): who for piece in pieces if (who := _speaker(piece))}
 
 
-def _of_monologues(monologues: Any) -> list[Turn] | None:
-    """Rev.ai: words, signs and the spaces between them, in the order in which they are written."""
-    elements = [(_speaker(told), list(map(_told, _list(told.get("elements"))))) for told in map(_told, _list(monologues))]
-    return [(who, "".join(_text(one, ["value"]) for one in some)) for who, some in elements if some] or None
-
-
-def _channels(told: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The words of each channel with its name, as AWS and Deepgram write them; none where there is one channel alone."""
-    labelled = list(map(_told, _list(_told(told.get("channel labels")).get("channels"))))
-    found = [(_speaker(one), one.get("items")) for one in labelled]
-    if not found:
-        guesses = map(_best_guess, map(_told, _list(told.get("channels"))))
-        found = [(f"Channel {at}", one.get("words")) for at, one in enumerate(guesses)]
-    return [(who, list(map(_told, _list(words)))) for who, words in found] if len(found) > 1 and all(words for _, words in found) else []
-
-
-def _of_channels(channels: Iterable[tuple[str, list[dict[str, Any]]]]) -> list[Turn]:
-    """The sentences of all channels, in the order in which they begin."""
-    sentences = sorted(
-        ((_second(one[0], "start"), who, one) for who, words in channels for one in _sentences(words)), key=lambda one: one[0]
-    )
-    return [turn for _, who, words in sentences for turn in _words(words, who=who)]
-
-
-def _sentences(words: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Words up to a full stop, or to a pause of more than a second."""
-    sentence: list[dict[str, Any]] = []
-    for word in words:
-        last = _text({**sentence[-1], **_best_guess(sentence[-1])}, _WORDS) if sentence else ""
-        ended = max((_second(one, "end") for one in sentence[-2:]), default=0)  # a sign has no time
-        if sentence and word.get("type") != "punctuation" and (last.endswith((".", "?", "!")) or _second(word, "start") > ended + 1):
-            yield sentence
-            sentence = []
-        sentence.append(word)
-    yield from [sentence] if sentence else []
-
-
-def _second(word: Mapping[str, Any], which: str) -> float:
-    """Where in the recording a word starts or ends; 0 where that is not said."""
-    written = str(word.get(f"{which} time", word.get(which)))
-    return float(written) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written) else 0
-
-
-def _speakers_of_aws(told: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Start time of a word -> its speaker."""
-    segments = list(map(_told, _list(_told(told.get("speaker labels")).get("segments"))))
-    pieces = [*segments, *(_told(item) for segment in segments for item in _list(segment.get("items"))), *items]
-    return {str(piece.get("start time")): who for piece in pieces if (who := _speaker(piece))} if items else {}
-
-
-def _of_guesses(results: Any) -> list[Turn] | None:
-    """Google's results or Deepgram's channels. Where Google repeats every word with its speaker in the last result, that one is told."""
-    told = [one for one in map(_told, _list(results)) if one.get("is final") is not False and _best_guess(one)]
-    guesses = list(map(_best_guess, told))
-    if guesses and all(isinstance(guess.get("content"), str) for guess in guesses):  # Speechmatics: a word or a sign each
-        return list(_words(told))
-    words = [list(map(_told, _list(guess.get("words")))) for guess in guesses]
-    wholes = [_text(guess, ["transcript"]) for guess in guesses]
-    lengths = [len(whole.split()) for whole in wholes]
-    if words and any(map(_speaker, words[-1])) and len(words[-1]) > lengths[-1] and len(words[-1]) >= sum(lengths[:-1]):
-        return list(_words(words[-1]))
-    found: list[Turn] = []
-    for one, said, whole, length in zip(told, words, wholes, lengths, strict=True):
-        with_speakers = any(map(_speaker, said)) and len(said) >= length
-        found += _words(said) if said and (with_speakers or not whole) else [(_speaker(one), whole)] if whole else []
-    return found or None
+def _of_channels(channels: list[dict[str, Any]]) -> list[Turn]:
+    """The sentences of all channels in the order in which they begin; one channel after the other where words are missing."""
+    if len(channels) < 2:
+        return _of_list(channels, {})
+    turns: list[Turn] = []
+    sentences: list[tuple[float, str, list[dict[str, Any]]]] = []  # when each begins, who speaks, its words
+    for at, channel in enumerate(channels):
+        told = {**channel, **_best_guess(channel)}
+        who, words = _speaker(channel) or f"Channel {at}", _words_in(told)
+        turns += [(who, _text(told))] if _text(told) else _words(words, {}, who)
+        begin, is_end = 0.0, False
+        for number, word in enumerate(words):
+            written = str(word.get("start time", word.get("start")))
+            start = float(written) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written) else begin
+            if not number or (word.get("type") != "punctuation" and (is_end or start > begin + 2)):  # seconds
+                sentences.append((start, who, []))
+            sentences[-1][2].append(word)
+            begin, is_end = start, _text({**word, **_best_guess(word)}, _WORDS).endswith((".", "?", "!"))
+    by_time = [turn for _, who, words in sorted(sentences, key=lambda one: one[0]) for turn in _words(words, {}, who)]
+    return by_time if _is_whole(by_time, turns) else turns
