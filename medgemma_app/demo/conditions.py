@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Range = tuple[int, int]  # lowest and highest value, both included
+Bounds = tuple[int, int]  # lowest and highest value, both included
 
 # Systolic and diastolic pressure in mmHg, pulse per minute, temperature in tenths of a degree, oxygen saturation in percent, weight in kg.
-NORMAL: dict[str, Range] = {
+NORMAL: dict[str, Bounds] = {
     "systolic": (105, 138), "diastolic": (62, 86), "pulse": (58, 92), "temperature": (362, 372), "oxygen": (96, 100), "weight": (50, 105),
 }  # fmt: skip
-FEVER: dict[str, Range] = {"temperature": (381, 397), "pulse": (92, 118)}
+FEVER: dict[str, Bounds] = {"temperature": (381, 397), "pulse": (92, 118)}
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Condition:
     treatments: tuple[str, ...]  # drugs
     orders: tuple[str, ...]
     review: tuple[int, int, str]
-    labs: Mapping[str, Range] = field(default_factory=dict)
-    vitals: Mapping[str, Range] = field(default_factory=dict)  # those that differ from NORMAL
-    ages: Range = (18, 90)
+    labs: Mapping[str, Bounds] = field(default_factory=dict)
+    vitals: Mapping[str, Bounds] = field(default_factory=dict)  # those that differ from NORMAL
+    ages: Bounds = (18, 90)
     sex: str = ""  # either
     histories: tuple[str, ...] = ()  # the only ones it comes with; () for any
     needs: Literal["", "BP", "labs"] = ""  # the measurement without which nobody makes this diagnosis

@@ -23,8 +23,8 @@ from medgemma_app.demo.conditions import (
     ORDERS,
     RAISED,
     UNSUITABLE,
+    Bounds,
     Condition,
-    Range,
 )
 
 SILENT = "Not documented."
@@ -210,7 +210,7 @@ def _prescription(drug: str, chance: Chance, invented: float, *, first: bool = F
 
 
 def _vitals(condition: Condition, chance: Chance, *, long_names: bool) -> tuple[tuple[str, str], ...]:
-    ranges: dict[str, Range] = {**NORMAL, **condition.vitals}
+    ranges: dict[str, Bounds] = {**NORMAL, **condition.vitals}
     value = {name: chance.number(*limits) for name, limits in ranges.items()}
     values = {
         "BP": f"{value['systolic']}/{value['diastolic']} mmHg",

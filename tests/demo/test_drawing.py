@@ -184,6 +184,15 @@ def test_a_diagnosis_follows_from_what_the_notes_say() -> None:
             assert needs[diagnosis] in said, seed
 
 
+def test_a_patient_is_told_the_diagnosis_with_its_article() -> None:
+    told = set()
+    for seed in range(400):
+        said = re.search(r"(?:You have|This is|It looks like|I think it is) ([^.]+)\.", notes_text(write_notes(seed, form="dialogue")[0]))
+        told.update(said.groups() if said else ())
+    assert {"a kidney stone", "an asthma exacerbation", "a COPD exacerbation", "acute gout", "hypertension"} <= told
+    assert not {"kidney stone", "a gout", "an acute gout", "a hypertension"} & told
+
+
 def test_one_drug_of_a_kind_is_taken_and_doses_begin_low() -> None:
     for seed in range(1000):
         before, plan = write_notes(seed)[1].split("PLAN:\n")
