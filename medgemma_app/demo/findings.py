@@ -43,13 +43,10 @@ class Findings:
         return "The lungs are otherwise clear." if self.effusions else "The lungs are clear."
 
     def _impression(self) -> str:
-        fluid = (
-            ["Bilateral pleural effusions."]
-            if len(self.effusions) == 2
-            else [f"Pleural effusion on the {side}." for side in self.effusions]
-        )
-        nodule = [f"Nodule in the {' '.join(self.nodule)} zone."] if self.nodule else []
-        points = [*fluid, *nodule, *(["Enlarged heart."] if self.enlarged else [])]
+        fluid = [f"Pleural effusion on the {side}." for side in self.effusions]
+        points = fluid if len(fluid) < 2 else ["Bilateral pleural effusions."]
+        points += [f"Nodule in the {' '.join(self.nodule)} zone."] if self.nodule else []
+        points += ["Enlarged heart."] if self.enlarged else []
         return "\n".join(f"{number}. {point}" for number, point in enumerate(points, 1)) or "No acute abnormality."
 
 

@@ -112,12 +112,11 @@ def as_dialogue(visit: Visit, chance: Chance) -> list[dict[str, str]] | dict[str
 def _questions(visit: Visit, chance: Chance) -> list[tuple[str, str]]:
     turns = []
     if visit.complaint:
-        turns += [
-            ("Doctor", chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?", "What is the matter?")))
-        ]
+        question = chance.one_of(("Good morning. What brings you in today?", "Hello, how can I help you?", "What is the matter?"))
+        turns.append(("Doctor", question))
         since = chance.one_of((f" for {visit.lasting}.", f". It started {visit.lasting} ago.")) if visit.lasting else "."
         begins = ("I have had", "I've had") if since.startswith(" for") else ("I have had", "I've had", "I have", "It is")
-        turns += [("Patient", f"{chance.one_of(begins)} {visit.complaint}{since}")]
+        turns.append(("Patient", f"{chance.one_of(begins)} {visit.complaint}{since}"))
     if visit.history:
         answer = chance.one_of(("Yes,", "I have", "Only"))
         turns += [("Doctor", "Do you have any other illnesses?"), ("Patient", f"{answer} {visit.history}.")]
@@ -139,12 +138,11 @@ def _findings(visit: Visit, chance: Chance) -> list[str]:
 
 
 def _advice(visit: Visit, chance: Chance) -> list[str]:
-    diagnosis = (
-        [f"{chance.one_of(('You have', 'This is', 'It looks like', 'I think it is'))} {_with_article(spoken(visit.diagnosis))}."]
-        if visit.diagnosis
-        else []
-    )
-    return diagnosis + [f"{chance.one_of(('Please', 'I would like you to'))} {step.spoken}." for step in visit.plan]
+    said = []
+    if visit.diagnosis:
+        begins = chance.one_of(("You have", "This is", "It looks like", "I think it is"))
+        said.append(f"{begins} {_with_article(spoken(visit.diagnosis))}.")
+    return said + [f"{chance.one_of(('Please', 'I would like you to'))} {step.spoken}." for step in visit.plan]
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -30,16 +30,8 @@ from medgemma_app.demo.conditions import (
 SILENT = "Not documented."
 LONG_NAMES = {"BP": "Blood pressure", "HR": "Heart rate", "Temp": "Temperature", "SpO2": "Oxygen saturation", "Weight": "Weight"}
 FREQUENCIES = (
-    "daily",
-    "twice daily",
-    "three times a day",
-    "four times daily",
-    "at bedtime",
-    "every morning",
-    "every 4 hours",
-    "once",
-    "weekly",
-)
+    "daily", "twice daily", "three times a day", "four times daily", "at bedtime", "every morning", "every 4 hours", "once", "weekly",
+)  # fmt: skip
 CONSONANTS, VOWELS = "bcdfglmnprstvz", "aeiou"
 
 

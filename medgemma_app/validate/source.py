@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+from medgemma_app.inputs.lines import MARKED_LINE
 from medgemma_app.validate.core import Draft, Issue
 from medgemma_app.validate.lists import entries, finder
 from medgemma_app.validate.quantities import NAMED, Quantity, factor, spoken_quantities, written_quantities
@@ -28,8 +29,6 @@ class Source(NamedTuple):
     english: bool
 
 
-# Words that mark a line of a source that is not true of the patient.
-_TAKEN_BACK = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 _SPEAKER = re.compile(r"(?m)^\W{0,2}([^\W\d_][\w. ]{0,24})[\]:)]")
 _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 
@@ -42,7 +41,7 @@ def read_source(source: str) -> Source:
     english, foreign, talk = (sum(said[word] for word in cues[key]) for key in ("english", "foreign", "talk"))
     names = Counter(name.lower() for name in _SPEAKER.findall(source))
     named = 0 < len(names) <= _MOST_SPEAKERS and names.total() >= max(4, _LINES_OF_SPEAKERS * (source.count("\n") + 1))
-    told = _TAKEN_BACK.sub(lambda found: " " * len(found[0]), source)
+    told = MARKED_LINE.sub(lambda found: " " * len(found[0]), source)
     return Source(source, told, named or talk > _TALK_SHARE * max(1, len(words)), foreign <= english)
 
 
