@@ -1,19 +1,19 @@
-"""What all checks share: issues, the text to check, and the loop that runs them.
+"""What all checks share: issues, the draft to check, its words and its sentences.
 
-A check is a function ``(Draft) -> Iterator[Issue]``, and each kind of report has a tuple of checks. Checks only report problems:
-they never raise on any text and never change it.
+A check is a function ``(Draft) -> Iterator[Issue]``, or ``(Draft, Source) -> Iterator[Issue]``. Checks only report problems: they never
+raise on any text and never change it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
-from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, Section, Sections
+from medgemma_app.validate.sections import OTHER, Section, Sections
 
 Severity: TypeAlias = Literal["error", "warning", "info"]
 Code: TypeAlias = Literal[
@@ -28,9 +28,7 @@ Code: TypeAlias = Literal[
     "malformed-boxes", "impossible-box", "box-scale", "no-box",
 ]  # fmt: skip
 LONGEST_EXCERPT = 80
-# About ten times the length of a usual report, or of the notes of a visit.
-LONGEST_TEXT = 40_000
-LONGEST_SOURCE = 150_000
+LONGEST_TEXT = 40_000  # about ten times the length of a usual report
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,44 +113,13 @@ class Draft:
         return Issue(code, severity, message, excerpt(self.text[start:end]), start, end, source_start, source_end, found, expected)
 
 
-Check: TypeAlias = Callable[[Draft], Iterator[Issue]]
-
 WORD = re.compile(r"[^\W_]+")
 _SENTENCE = re.compile(r"[^.!?;\n•]+(?:[.!?](?=\S)[^.!?;\n•]+)*[.!?;]?")
-_OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
 SPECIAL_TOKEN = re.compile(
     r"<(?:unused\d{1,5}|(?:start|end)_of_(?:turn|image)|image_soft_token|pad|bos|eos|unk|mask|/?s|/?think|0x[0-9A-F]{2})>"
     r"|<\|[a-z_]{1,30}\|>|\[/?INST\]|▁|</?(?:EOS|BOS|PAD|UNK)>|\[(?:PAD|UNK|CLS|SEP|MASK|BOS|EOS)\]"
     r"|(?m:^#{2,3} (?:Human|Assistant|User):)"
 )
-
-
-def run(draft: Draft, form: tuple[Check, ...], content: tuple[Check, ...]) -> Validation:
-    """All issues of a report, in the order of the checks; where there is no answer, that is the only issue.
-
-    The content of a very long text, such as a book or a loop, is not checked, and an issue says so.
-    """
-    fits = len(draft.text) <= LONGEST_TEXT and len(draft.source or "") <= LONGEST_SOURCE
-    if none := no_answer(draft):
-        return Validation((none,), draft.sections.texts())
-    issues = [issue for check in (*form, *(content if fits else ())) for issue in check(draft)]
-    if not fits:
-        longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
-        message = f"the text or its source is too long, so its content was not checked (the limits are {longest})"
-        issues.append(Issue("not-checked", "info", message))
-    return Validation(tuple(issues), draft.sections.texts())
-
-
-def no_answer(draft: Draft) -> Issue | None:
-    """An issue if there is no text, or only a thought that never reached an answer."""
-    opened = _OPEN_THOUGHT.match(draft.text) or (None if draft.answers() else BARE_THOUGHT.match(draft.text))
-    if opened or (draft.has_thought and not draft.text.strip()):
-        message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
-        return draft.issue("thought-only", "error", message, (opened.end(), len(draft.text)) if opened else (0, 0))
-    if not without_tokens(draft.text).strip():
-        message = "the model wrote no text; set --temperature above 0 to get another answer"
-        return draft.issue("no-answer", "error", message, (0, len(draft.text)))
-    return None
 
 
 def excerpt(text: str) -> str:

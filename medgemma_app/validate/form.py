@@ -14,6 +14,19 @@ from medgemma_app.validate.lists import finder, lines, word_list
 from medgemma_app.validate.quantities import UNITS
 from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, is_heading
 
+_OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
+
+
+def no_answer(draft: Draft) -> Iterator[Issue]:
+    """There is text, and not only a thought that never reached an answer."""
+    opened = _OPEN_THOUGHT.match(draft.text) or (None if draft.answers() else BARE_THOUGHT.match(draft.text))
+    if opened or (draft.has_thought and not draft.text.strip()):
+        message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
+        yield draft.issue("thought-only", "error", message, (opened.end(), len(draft.text)) if opened else (0, 0))
+    elif not without_tokens(draft.text).strip():
+        message = "the model wrote no text; set --temperature above 0 to get another answer"
+        yield draft.issue("no-answer", "error", message, (0, len(draft.text)))
+
 
 def special_token(draft: Draft) -> Iterator[Issue]:
     """A report contains no control tokens, and no thought of the model."""

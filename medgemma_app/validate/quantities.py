@@ -26,7 +26,6 @@ _TENS = {word: value for value, word in enumerate("twenty thirty forty fifty six
 _TENS |= {f"{word[:-1]}ies": value for word, value in _TENS.items()} | {"teens": 1}  # "in the sixties", "one teens"
 _SCALES = {"hundred": 100, "hundreds": 100, "thousand": 1000}
 _PARTS = {"half": 0.5, "quarter": 0.25, "½": 0.5, "¼": 0.25, "¾": 0.75}
-_ALONE = {**_PARTS, "once": 1, "twice": 2, "thrice": 3, "couple": 2, "few": 3, "dozen": 12}
 _POINTS = (".", "point")
 _NUMBER_WORDS = frozenset([*_SMALL, *_TENS, *_SCALES])
 _MOST_PARTS = 3  # spoken numbers have few parts ("one oh five"); longer sequences are lists
@@ -78,8 +77,6 @@ def _numbers(tokens: Sequence[str]) -> list[_Number]:
     while at < len(tokens):
         row = list(_row(tokens, at))
         found.extend(reading for index in range(len(row)) for reading in _readings(tokens, row, index))
-        if not row and tokens[at] in _ALONE:
-            found.append(_Number(_ALONE[tokens[at]], at, at + 1))
         end = row[-1][3] if row else at + 1
         pairs = ((_SMALL.get(tokens[one], 0), _TENS.get(_at(tokens, one + 1), 0), one) for one in range(at, end - 1))
         # the range "one fifty one sixty"
@@ -155,13 +152,10 @@ def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterat
         pointed = _at(tokens, start - 1) in _POINTS and "." not in digits
         if not (pointed or spoken) or not more.isdigit() or len(digits) > 6:
             break
-        scale = _SCALES.get(_at(tokens, end - 1), 1) if pointed else 1  # "twelve point four thousand"
-        digits += f".{int(more) // scale}" if pointed else more
-        yield _Number(float(digits) * scale, first, end)
+        digits += f".{more}" if pointed else more
+        yield _Number(float(digits), first, end)
     if _at(tokens, first - 1) != "point":
         yield _Number(value, first, last)
-    if spoken and value > 100 and 0 < value % 100 < 10:
-        yield _Number(value - value % 100, first, last - 1 - (_at(tokens, last - 2) == "and"))  # "three hundred three times a day"
 
 
 # --- what a number measures

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from medgemma_app.errors import expect
 from medgemma_app.inputs.header import SEXES, ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
-from medgemma_app.validate.core import WORD, Check, Draft, Issue, Validation, excerpt, run, sentence_spans, without_tokens
-from medgemma_app.validate.form import gibberish, refusal, special_token, stopped, truncated, unfilled_template, unhelpful
+from medgemma_app.validate.core import LONGEST_TEXT, WORD, Draft, Issue, Validation, excerpt, sentence_spans, without_tokens
+from medgemma_app.validate.form import gibberish, no_answer, refusal, special_token, stopped, truncated, unfilled_template, unhelpful
 from medgemma_app.validate.lists import finder
 from medgemma_app.validate.loops import repetition
 from medgemma_app.validate.medications import dose_mismatch, stopped_medication
@@ -20,6 +21,10 @@ from medgemma_app.validate.source import Source, invented_value, read_source, un
 
 FINDINGS = ("findings", "impression")
 SOAP = ("subjective", "objective", "assessment", "plan")
+LONGEST_SOURCE = 150_000  # about ten times the length of the notes of a visit
+
+Check: TypeAlias = Callable[[Draft], Iterator[Issue]]
+CheckAgainstSource: TypeAlias = Callable[[Draft, Source], Iterator[Issue]]
 
 
 def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False, structured: bool = False) -> Validation:
@@ -29,7 +34,7 @@ def validate_answer(text: str, *, finish_reason: FinishReason = "stop", has_thou
     """
     expect(text, str, "the answer must be a string")
     checks = (stopped,) if structured else (special_token, unhelpful, repetition, truncated)
-    return run(Draft(text, Sections("", ()), (), finish_reason, has_thought), checks, ())
+    return _validation(Draft(text, Sections("", ()), (), finish_reason, has_thought), checks)
 
 
 def validate_findings(
@@ -61,7 +66,7 @@ def validate_findings(
         header=header,
         prompt=prompt,
     )
-    return run(report, _FORM, _STUDY)
+    return _validation(report, _FORM, (invented_prior, unscaled_measurement, wrong_side), (wrong_sex, wrong_age))
 
 
 def validate_soap(
@@ -84,7 +89,8 @@ def validate_soap(
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
     note = _draft(text_or_sections, "soap", sections, optional)
     note = replace(note, finish_reason=finish_reason, has_thought=has_thought, source=joined, prompt=prompt)
-    return run(note, _FORM, _SOURCE)
+    against = (invented_value, dose_mismatch, wrong_sex, wrong_age, stopped_medication, unmentioned_exam)
+    return _validation(note, _FORM, against=against)
 
 
 def _draft(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[str], optional: Sequence[str]) -> Draft:
@@ -101,6 +107,27 @@ def _draft(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[
     parsed = parsed if own else parsed.with_beginning(text, sections[0])
     required = tuple(key for key in sections if key not in optional or parsed.spans(key))
     return Draft(text, parsed, required, own=own)
+
+
+def _validation(
+    draft: Draft, form: Sequence[Check], content: Sequence[Check] = (), against: Sequence[CheckAgainstSource] = ()
+) -> Validation:
+    """All issues of a draft, in the order of the checks; where there is no answer, that is the only issue.
+
+    The content of a very long text, such as a book or a loop, is not checked, neither by itself nor ``against`` its source.
+    """
+    fits = len(draft.text) <= LONGEST_TEXT and len(draft.source or "") <= LONGEST_SOURCE
+    if issues := list(no_answer(draft)):
+        return Validation(tuple(issues), draft.sections.texts())
+    issues += (issue for check in (*form, *(content if fits else ())) for issue in check(draft))
+    if not fits:
+        longest = f"{LONGEST_TEXT:,} and {LONGEST_SOURCE:,} characters"
+        message = f"the text or its source is too long, so its content was not checked (the limits are {longest})"
+        issues.append(Issue("not-checked", "info", message))
+    elif draft.source is not None:
+        source = read_source(draft.source)
+        issues += (issue for check in against for issue in check(draft, source))
+    return Validation(tuple(issues), draft.sections.texts())
 
 
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:
@@ -226,23 +253,6 @@ def wrong_side(draft: Draft) -> Iterator[Issue]:
         yield draft.issue("wrong-side", "warning", message, found.span(), found=other, expected=side)
 
 
-# --- which checks are run
-
-
-def _with_source(check: Callable[[Draft, Source], Iterator[Issue]]) -> Check:
-    """The check, run only if there is a source."""
-
-    def checked(draft: Draft) -> Iterator[Issue]:
-        if draft.source is not None:
-            yield from check(draft, read_source(draft.source))
-
-    return checked
-
-
-_FORM: tuple[Check, ...] = (
+_FORM = (
     special_token, refusal, gibberish, repetition, unfilled_template, truncated, missing_section, empty_section, section_order,
 )  # fmt: skip
-_STUDY: tuple[Check, ...] = (invented_prior, unscaled_measurement, wrong_side, *map(_with_source, (wrong_sex, wrong_age)))
-_SOURCE: tuple[Check, ...] = tuple(
-    map(_with_source, (invented_value, dose_mismatch, wrong_sex, wrong_age, stopped_medication, unmentioned_exam))
-)

@@ -52,7 +52,6 @@ Prednisone 40 mg for 5 days. | prednisone forty milligrams for five days
 Ibuprofen 400-600 mg. | ibuprofen four hundred to six hundred milligrams
 Tylenol 650 mg. | tylenol six fifty
 Insulin 10 units. | insulin ten units
-Insulin glargine 12 units. | lantus a dozen units
 Aspirin 325 mg. | aspirin three twenty five
 Hemoglobin 11.2 g/dL. | hemoglobin eleven point two
 WBC 12.4. | white count twelve point four
@@ -67,7 +66,6 @@ EF 55-60%. | ejection fraction of fifty five to sixty percent
 Blood pressure 130s/80s. | blood pressures in the one thirties over eighties
 Albuterol 90 mcg 2 puffs. | albuterol ninety micrograms two puffs
 Vitamin D 2000 IU daily. | vitamin d two thousand units
-Gabapentin 300 mg TID. | gabapentin three hundred three times a day
 Hydrocodone 5/325 mg. | norco five three twenty five
 Pain 7/10. | pain is a seven out of ten
 Potassium 4.1. | potassium four point one
@@ -80,7 +78,6 @@ BP 118/76 mmHg, HR 80, RR 18, T 98.4 F, SpO2 97%. | Vitals: BP 118/76, P 80, R 1
 Lasix 80 mg. | eighty of lasix
 Temperature 99.1. | ninety nine one
 Heart rate 88. | heart rate in the high eighties, eighty eight
-Dexamethasone 0.5 mg. | dexamethasone half a milligram
 Synthroid 0.088 mg. | synthroid eighty eight micrograms
 Omeprazole 20 mg. | twenty milligram prilosec
 Respiratory rate 20. | respirations are twenty
