@@ -5,15 +5,14 @@ All of it works on a table of the values that a pixel may have, not on the pixel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs.dicom import bits_of, numbers, several_numbers
+from medgemma_app.errors import InputError
+from medgemma_app.inputs.dicom import bits_of, class_of, is_inverse, numbers, several_numbers
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.levels import FEWEST_LEVELS, PERCENTILES, counts, limits, refuse_flat, to_levels
+from medgemma_app.inputs.levels import FEWEST_LEVELS, PERCENTILES, apply_table, counts, limits, refuse_flat, to_levels
 from medgemma_app.inputs.pixels import Pixels, is_padding, visible_part
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
 
 # Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 NO_MODALITY_TABLE = ("XA", "RF")  # theirs is for measuring, not for viewing (PS3.3 C.8.7.1.1.2)
-_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 
 
 @dataclass(frozen=True)
@@ -121,15 +118,6 @@ class HounsfieldWindows:
 Contrast: TypeAlias = VoiWindow | LookUpTable | ValueRange | HounsfieldWindows
 
 
-def parse_window(text: str) -> VoiWindow:
-    """The window in "C/W". Raises OptionError."""
-    found = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
-    if not found or float(found[2]) <= 0:
-        raise OptionError("a window is centre/width, two numbers and a width above 0, as in 40/400")
-    function = "LINEAR" if float(found[2]) >= 1 else "LINEAR_EXACT"
-    return VoiWindow(float(found[1]), float(found[2]), function, source="option")
-
-
 def choose_contrast(pixels: Pixels, header: Dataset, name: str, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
     """How values become grey (None for colour), before it is known whether they show anything so, and warnings. Raises InputError."""
     if is_colour(pixels, header):
@@ -138,14 +126,13 @@ def choose_contrast(pixels: Pixels, header: Dataset, name: str, window: VoiWindo
         return None, ()
     # A localizer is a projection, and is shown like a radiograph.
     modality = None if "LOCALIZER" in (header.get("ImageType") or ()) else ImageHeader.from_dict(header).modality
-    doubts = _contradictions(header, name)
     if window:
-        return window, doubts
-    if modality == "CT" and is_hounsfield(header):
-        marked = (f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright all the same",) * is_inverse(header)
-        return HounsfieldWindows(), (*doubts, *marked)
-    if modality == "CT":
-        doubts += (f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window",)
+        return window, ()
+    if modality == "CT" and _is_hounsfield(header):
+        marked = f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright all the same"
+        return HounsfieldWindows(), (marked,) * is_inverse(header)
+    unscaled = f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window"
+    doubts = (unscaled,) * (modality == "CT")
     if modality == "MR":
         return ValueRange(*value_range(pixels, header, name, of_stored=True), "minimum and maximum", of_stored=True), doubts
     if table := _read_table(header, "VOILUTSequence"):
@@ -210,38 +197,27 @@ def _full_range(pixels: Pixels, header: Dataset, name: str) -> ValueRange:
     return ValueRange(*percentiles(pixels, header, name), PERCENTILES)
 
 
-def is_hounsfield(header: Dataset) -> bool:
+def meaning_of(header: Dataset, contrast: Contrast | None) -> tuple[bool, ...]:
+    """What of a header decides what its stored values mean: it must be the same in all slices that share a contrast."""
+    rescaled = bool(header.get("ModalityLUTSequence") or numbers(header, "RescaleSlope"))
+    return rescaled, is_inverse(header), isinstance(contrast, HounsfieldWindows) and _is_hounsfield(header)
+
+
+def _is_hounsfield(header: Dataset) -> bool:
     """True where the header makes the values of a CT Hounsfield units (PS3.3 C.8.2.1 and C.11.1)."""
     if not (numbers(header, "RescaleSlope") and numbers(header, "RescaleIntercept")) or header.get("ModalityLUTSequence"):
         return False
     kind, said = str(header.get("RescaleType") or "").strip().upper(), header.get("ImageType") or "ORIGINAL"
     if kind:
         return kind == "HU"
-    captured = str(header.get("SOPClassUID") or "").startswith(SECONDARY_CAPTURE)
-    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and not captured
+    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and "Secondary Capture" not in class_of(header)
 
 
 def is_colour(pixels: Pixels, header: Dataset) -> bool:
     return pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR"
 
 
-def is_inverse(header: Dataset) -> bool:
-    """True where low values are bright."""
-    return bool(header.PhotometricInterpretation == "MONOCHROME1" or _presentation(header) == "INVERSE")
-
-
-def _presentation(header: Dataset) -> str:
-    return str(header.get("PresentationLUTShape") or "").strip().upper()
-
-
-def _contradictions(header: Dataset, name: str) -> tuple[str, ...]:
-    polarity, shape = header.get("PhotometricInterpretation"), _presentation(header)
-    if (polarity, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
-        return (f"{name} says {polarity} and also presentation {shape}, which contradict each other; low values are shown bright",)
-    return ()
-
-
-def tabled(pixels: Pixels) -> tuple[Values, Values]:
+def _tabled(pixels: Pixels) -> tuple[Values, Values]:
     """The values that pixels may have (of more than 16 bits, or floats: those that they have), and each pixel's place among them."""
     import numpy as np
 
@@ -252,7 +228,7 @@ def tabled(pixels: Pixels) -> tuple[Values, Values]:
     return values, places.reshape(pixels.shape)
 
 
-def modality_values(stored: Values, header: Dataset) -> Values:
+def _modality_values(stored: Values, header: Dataset) -> Values:
     """Stored values -> modality values (HU for CT) by the header's table, or its slope and intercept."""
     import numpy as np
 
@@ -270,7 +246,7 @@ def _weighted(pixels: Pixels, header: Dataset, name: str) -> tuple[Values, Value
     """
     import numpy as np
 
-    (stored, places), visible = tabled(pixels), visible_part(header, (pixels.shape[0], pixels.shape[1]))
+    (stored, places), visible = _tabled(pixels), visible_part(header, (pixels.shape[0], pixels.shape[1]))
     weights = counts(places if visible is None else places[visible][None], size=len(stored))
     weights[is_padding(stored, header) | ~np.isfinite(stored)] = 0
     if not weights.any():
@@ -281,7 +257,7 @@ def _weighted(pixels: Pixels, header: Dataset, name: str) -> tuple[Values, Value
 def value_range(pixels: Pixels, header: Dataset, name: str, *, of_stored: bool = False) -> tuple[float, float]:
     """The smallest and the largest value of what is to be seen. Raises InputError when nothing is."""
     stored, weights = _weighted(pixels, header, name)
-    values = (stored if of_stored else modality_values(stored, header))[weights > 0]
+    values = (stored if of_stored else _modality_values(stored, header))[weights > 0]
     return float(values.min()), float(values.max())
 
 
@@ -289,8 +265,21 @@ def percentiles(pixels: Pixels, header: Dataset, name: str) -> tuple[float, floa
     """The value that 0.1% of the pixels lie below, and the one that 0.1% lie above. Raises InputError for next to no difference."""
     stored, weights = _weighted(pixels, header, name)
     used = stored[weights > 0]
-    low, high = limits(modality_values(stored, header), weights)
+    low, high = limits(_modality_values(stored, header), weights)
     if used.dtype.kind != "f" and int(used.max()) - int(used.min()) < FEWEST_LEVELS:
         low = high
     refuse_flat(low, high, name, fewest=0)
     return low, high
+
+
+def grey_levels(pixels: Pixels, header: Dataset, contrast: Contrast) -> Values:
+    """Levels of 8 bits, [rows, columns], or [rows, columns, 3] in Hounsfield windows; padding is black."""
+    import numpy as np
+
+    stored, places = _tabled(pixels)
+    bands = [np.rint(band).astype(np.uint8) for band in contrast.levels(stored, _modality_values(stored, header))]
+    if is_inverse(header) and not isinstance(contrast, HounsfieldWindows):
+        bands = [255 - band for band in bands]
+    padding = is_padding(stored, header)
+    shown = [apply_table(places, np.where(padding, np.uint8(0), band), pixels.shape) for band in bands]
+    return shown[0] if len(shown) == 1 else np.stack(shown, axis=2)

@@ -45,24 +45,19 @@ _PALETTES = tuple(
 )
 OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # where it lies, where a frame has its own
 READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
-# Classes (PS3.4 B.5, or what they begin with) and modalities that show no patient even where they hold pixels, and those that may not.
-_SEGMENTATION, _DOSES = "a segmentation, which is a mask drawn over other pictures", "a map of radiotherapy doses"
+# Words of the names of classes (PS3.4 B.5; the number of those that pydicom cannot name) and modalities that show no patient even where
+# they hold pixels, and those that may not.
+_MASK = "a segmentation, which is a mask drawn over other pictures"
 NO_PATIENT = {
-    **dict.fromkeys((f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in (4, 7, 8)), _SEGMENTATION),
-    "1.2.840.10008.5.1.4.1.1.481.2": _DOSES, "SEG": _SEGMENTATION, "RTDOSE": _DOSES,
-    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.11", "PR"), "a presentation state, which says how other pictures are shown"),
-    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.88", "SR", "KO"), "a structured report"),
-    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.104", "DOC"), "a document"),
+    "Segmentation": _MASK, "1.2.840.10008.5.1.4.1.1.66.7": _MASK, "1.2.840.10008.5.1.4.1.1.66.8": _MASK, "SEG": _MASK,
+    "RT Dose": "a map of radiotherapy doses", "RTDOSE": "a map of radiotherapy doses", "SR Storage": "a structured report",
+    "Presentation State": "a presentation state, which says how other pictures are shown", "Encapsulated": "a document",
 }  # fmt: skip
+_RADIOTHERAPY = "a radiotherapy image (of a portal, or computed for planning)"
 DOUBTFUL = {
-    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.481.1", "RTIMAGE"), "a radiotherapy image (of a portal, or computed for planning)"),
-    "1.2.840.10008.5.1.4.1.1.30": "a parametric map (computed values, not a picture as it was taken)",
-    "1.2.840.10008.5.1.4.1.1.7": "a secondary capture, which may be a screenshot, a scanned document or text",
-}
-# Newer than pydicom's own dictionary of names.
-NEWER_SYNTAXES = {
-    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless", "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
-    "1.2.840.10008.1.2.4.112": "JPEG XL", "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+    "RT Image": _RADIOTHERAPY, "RTIMAGE": _RADIOTHERAPY,
+    "Parametric Map": "a parametric map (computed values, not a picture as it was taken)",
+    "Secondary Capture": "a secondary capture, which may be a screenshot, a scanned document or text",
 }  # fmt: skip
 
 
@@ -168,16 +163,16 @@ def header_of(dataset: Dataset, name: str) -> Dataset:
 
 
 def _checked(header: Dataset, name: str) -> Dataset:
-    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     header.patient = take_patient(header)
-    kind = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
     if "Rows" not in header or "Columns" not in header:
-        if "Image Storage" in kind.name:
+        kind = class_of(header)
+        if "Image Storage" in kind:
             raise ValueError("a picture that is cut short before its size")
-        what = f" ({kind.name})" if kind.name != kind else ""
+        what = f" ({kind})" if kind.endswith("Storage") else ""
         raise NoPicture(f"{name} holds no picture{what}; give a DICOM image (not a report, directory, plan or waveform)")
-    if shown := _listed(NO_PATIENT, header, kind):
+    if shown := _listed(NO_PATIENT, header):
         raise NoPicture(f"{name} is {shown}; give the picture that it belongs to")
     if not header.file_meta.get("TransferSyntaxUID"):
         implicit, little = header.original_encoding
@@ -186,10 +181,18 @@ def _checked(header: Dataset, name: str) -> Dataset:
     return header
 
 
-def _listed(kinds: dict[str, str], header: Dataset, kind: str) -> str | None:
-    """What a header is by its class, by what that begins with, or by its modality."""
-    keys = (kind, kind.rpartition(".")[0], str(header.get("Modality") or "").strip().upper())
-    return next((kinds[key] for key in keys if key in kinds), None)
+def class_of(header: Dataset) -> str:
+    """The name of the class of the object, or its UID where pydicom has no name for it."""
+    from pydicom.uid import UID
+
+    uid = header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
+    return str(UID(str(uid or "")).name)
+
+
+def _listed(kinds: dict[str, str], header: Dataset) -> str | None:
+    """What a header is by its class or its modality."""
+    said = f"{class_of(header)} {header.get('Modality')}"
+    return next((kind for word, kind in kinds.items() if word in said), None)
 
 
 def _check_encoding(file: _Bounded, name: str) -> str:
@@ -223,10 +226,7 @@ def _check_encoding(file: _Bounded, name: str) -> str:
 
 def unreadable(syntax: UID, name: str) -> InputError:
     """The error for a transfer syntax that nothing here can decode, by its name."""
-    from pydicom.uid import UID
-
-    public = NEWER_SYNTAXES.get(syntax) or UID(syntax).name
-    known = "".join(character for character in str(public) if character.isprintable())[:80]
+    known = "".join(character for character in syntax.name if character.isprintable())[:80]
     shown = f"the private transfer syntax {known}" if syntax.is_private else known
     return InputError(f"{name} is encoded in a way that cannot be read ({shown}); export it uncompressed (Explicit VR Little Endian)")
 
@@ -234,13 +234,25 @@ def unreadable(syntax: UID, name: str) -> InputError:
 def header_warnings(header: Dataset, name: str) -> tuple[str, ...]:
     """What the header says that deserves a warning."""
     facts, found = ImageHeader.from_dict(header), []
-    if doubtful := _listed(DOUBTFUL, header, str(header.get("SOPClassUID") or "")):
+    if doubtful := _listed(DOUBTFUL, header):
         found.append(f"{name} is {doubtful}; give the picture as the device took it, if there is one")
     if facts.presentation_intent == "FOR PROCESSING":
         found.append(f"{name} holds raw detector data (FOR PROCESSING); give the picture made for viewing, if there is one")
     if facts.burned_in_annotation == "YES":
         found.append(f"{name} has writing burnt into the picture, which may name a person")
+    polarity, shape = header.get("PhotometricInterpretation"), _presentation(header)
+    if (polarity, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
+        found.append(f"{name} says {polarity} and also presentation {shape}, which contradict each other; low values are shown bright")
     return tuple(found)
+
+
+def is_inverse(header: Dataset) -> bool:
+    """True where low values are bright."""
+    return bool(header.PhotometricInterpretation == "MONOCHROME1" or _presentation(header) == "INVERSE")
+
+
+def _presentation(header: Dataset) -> str:
+    return str(header.get("PresentationLUTShape") or "").strip().upper()
 
 
 def bits_of(header: Dataset) -> int:

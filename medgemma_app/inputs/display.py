@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from medgemma_app.errors import InputError
+from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.contrast import (
     Contrast,
-    HounsfieldWindows,
     ValueRange,
     VoiWindow,
     choose_contrast,
-    is_inverse,
-    modality_values,
-    parse_window,
+    grey_levels,
     percentiles,
-    tabled,
     value_range,
-)  # fmt: skip
+)
 from medgemma_app.inputs.dicom import bits_of, for_frame, header_warnings, numbers
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, apply_table, is_blank, thumbnail
-from medgemma_app.inputs.pixels import Pixels, decode_frame, is_padding, visible_part
+from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, is_blank, thumbnail
+from medgemma_app.inputs.pixels import Pixels, decode_frame, visible_part
 from medgemma_app.inputs.raster import choose_frame
 
 if TYPE_CHECKING:
@@ -31,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
     from pydicom import Dataset
+
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 
 
 def decode_dicom(
@@ -64,6 +63,15 @@ def decode_dicom(
     return picture, found, (*header_warnings(flat, name), *doubts, *more)
 
 
+def parse_window(text: str) -> VoiWindow:
+    """The window in "C/W". Raises OptionError."""
+    found = re.fullmatch(f"{_NUMBER}/{_NUMBER}", text)
+    if not found or float(found[2]) <= 0:
+        raise OptionError("a window is centre/width, two numbers and a width above 0, as in 40/400")
+    function = "LINEAR" if float(found[2]) >= 1 else "LINEAR_EXACT"
+    return VoiWindow(float(found[1]), float(found[2]), function, source="option")
+
+
 def show(pixels: Pixels, header: Dataset, name: str, window: VoiWindow | None = None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
     """The picture, its contrast (None for colour), and what deserves a warning. Raises InputError."""
     contrast, doubts = choose_contrast(pixels, header, name, window)
@@ -89,19 +97,9 @@ def of_acquisition(contrast: ValueRange, every: Iterable[tuple[Pixels, Dataset]]
 
 def draw(pixels: Pixels, header: Dataset, contrast: Contrast | None) -> Image:
     """Stored pixels -> the picture a viewer shows: L, or RGB for colour and for Hounsfield windows."""
-    import numpy as np
     from PIL import Image
 
-    if contrast is None:
-        shown = _colour(pixels, header)
-    else:
-        stored, places = tabled(pixels)
-        bands = [np.rint(band).astype(np.uint8) for band in contrast.levels(stored, modality_values(stored, header))]
-        if is_inverse(header) and not isinstance(contrast, HounsfieldWindows):
-            bands = [255 - band for band in bands]
-        padding = is_padding(stored, header)
-        bands = [apply_table(places, np.where(padding, np.uint8(0), band), pixels.shape) for band in bands]
-        shown = bands[0] if len(bands) == 1 else np.stack(bands, axis=2)
+    shown = _colour(pixels, header) if contrast is None else grey_levels(pixels, header, contrast)
     visible = visible_part(header, (pixels.shape[0], pixels.shape[1]))
     if visible is not None:
         shown[~visible] = 0
@@ -142,27 +140,25 @@ def _without_segments(words: list[int], count: int) -> NDArray[Any]:
 
     entries: list[int] = []
 
-    def add_segment(place: int) -> int:
-        kind, length = words[place : place + 2]
-        if kind == 0:
-            entries.extend(words[place + 2 : place + 2 + length])
-            return place + 2 + length
-        if kind != 1:
-            raise ValueError("an unknown segment")
-        entries.extend(np.rint(np.linspace(entries[-1] if entries else 0, words[place + 2], length + 1)[1:]).astype(int).tolist())
-        return place + 3
+    def read(place: int, most: int, *, is_repeated: bool = False) -> None:
+        """Adds the entries of so many segments from a place on."""
+        while most and place + 1 < len(words) and len(entries) < count:
+            kind, length = words[place : place + 2]
+            if kind == 0:
+                entries.extend(words[place + 2 : place + 2 + length])
+                place += 2 + length
+            elif kind == 1:
+                line = np.linspace(entries[-1] if entries else 0, words[place + 2], length + 1)[1:]
+                entries.extend(np.rint(line).astype(int).tolist())
+                place += 3
+            elif kind == 2 and not is_repeated:
+                read((words[place + 2] + (words[place + 3] << 16)) // 2, length, is_repeated=True)
+                place += 4
+            else:
+                raise ValueError("an unknown segment")
+            most -= 1
 
-    place = 0
-    while place + 1 < len(words) and len(entries) < count:
-        if words[place] != 2:
-            place = add_segment(place)
-            continue
-        again = (words[place + 2] + (words[place + 3] << 16)) // 2
-        for _ in range(words[place + 1] if len(entries) < count else 0):
-            again = add_segment(again)
-            if len(entries) >= count:
-                break
-        place += 4
+    read(0, len(words))
     return np.array(entries[:count])
 
 

@@ -101,35 +101,28 @@ def apply_table(source: Image | Values, table: Grey, shape: tuple[int, int]) -> 
 def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tuple[Grey, float, float]:
     """Unsigned 16-bit pixels -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
 
-    A sixteenth of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
+    Of a large picture a sixteenth of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
     """
     import numpy as np
 
-    values = np.arange(1 << 16)
-    pixels = shape[0] * shape[1]
+    values, pixels, low, high = np.arange(1 << 16), shape[0] * shape[1], 0.0, 0.0
     if pixels > LARGE:
         low, high = limits(values, counts(source, SAMPLE, SAMPLE_STEP))
-        if not is_flat(low, high):
-            grey, clipped = _scaled(source, shape, low, high)
-            if clipped <= MOST_CLIPPED * pixels:
-                return grey, low, high
-    low, high = limits(values, counts(source))
-    refuse_flat(low, high, name)
-    return _scaled(source, shape, low, high)[0], low, high
+    if is_flat(low, high) or _clipped(source, low, high) > MOST_CLIPPED * pixels:
+        low, high = limits(values, counts(source))
+        refuse_flat(low, high, name)
+    return apply_table(source, to_levels(values, low, high), shape), low, high
 
 
-def _scaled(source: Image | Values, shape: tuple[int, int], low: float, high: float) -> tuple[Grey, int]:
-    """The pixels as 8 bits, and how many lie below ``low``, or above ``high``: the larger number."""
+def _clipped(source: Image | Values, low: float, high: float) -> int:
+    """How many pixels lie below ``low``, or above ``high``: the larger number."""
     import numpy as np
 
-    table = to_levels(np.arange(1 << 16), low, high)
-    grey = np.empty(shape, np.uint8)
     below = above = 0
-    for top, strip in strips(source):
-        np.take(table, strip, out=grey[top : top + len(strip)], mode="clip")
-        below += int(np.count_nonzero(strip < np.uint16(low))) if low else 0
+    for _, strip in strips(source):
+        below += int(np.count_nonzero(strip < np.uint16(low)))
         above += int(np.count_nonzero(strip > np.uint16(high)))
-    return grey, max(below, above)
+    return max(below, above)
 
 
 def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
@@ -179,7 +172,13 @@ def thumbnail(picture: Image) -> Image:
 
 def is_blank(small: Image) -> bool:
     """True for the thumbnail (L or RGB) of one flat field, noise and dead pixels apart."""
-    return all(_is_flat(band.histogram()) for band in small.split())
+    for band in small.split():
+        histogram = band.histogram()
+        middle = next(level for level in range(256) if 2 * sum(histogram[: level + 1]) >= sum(histogram))
+        near = sum(histogram[max(0, middle - LEVELS) : middle + LEVELS + 1])
+        if sum(histogram) - near >= FEWEST_BLOCKS:
+            return False
+    return True
 
 
 def is_noise(small: Image) -> bool:
@@ -202,13 +201,6 @@ def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")
     return tuple(found)
-
-
-def _is_flat(histogram: list[int]) -> bool:
-    half = sum(histogram) / 2
-    middle = next(level for level in range(256) if sum(histogram[: level + 1]) >= half)
-    near = sum(histogram[max(0, middle - LEVELS) : middle + LEVELS + 1])
-    return sum(histogram) - near < FEWEST_BLOCKS
 
 
 def _is_colourful(small: Image) -> bool:

@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs import contrast as contrasts
-from medgemma_app.inputs.contrast import Contrast, HounsfieldWindows, ValueRange
-from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, numbers, read_header
-from medgemma_app.inputs.display import draw, of_acquisition, show
+from medgemma_app.inputs.contrast import (
+    Contrast,
+    HounsfieldWindows,
+    LookUpTable,
+    ValueRange,
+    VoiWindow,
+    choose_contrast,
+    is_colour,
+    meaning_of,
+)
+from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, read_header
+from medgemma_app.inputs.display import draw, of_acquisition, parse_window, show
 from medgemma_app.inputs.files import THE_FOLDER, is_folder, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import WHAT_DIFFERS, ImageHeader, PatientDigests, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
@@ -37,7 +45,7 @@ def read_series(
     """
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
-    chosen = None if window is None else contrasts.parse_window(window)
+    chosen = None if window is None else parse_window(window)
     refuse_url(source)
     path = Path(source)
     if is_folder(path):
@@ -79,7 +87,7 @@ def evenly(stack: list[Slice], most: int) -> list[Slice]:
 
 
 def _shown(
-    stack: list[Slice], used: list[Slice], name: str, window: contrasts.VoiWindow | None
+    stack: list[Slice], used: list[Slice], name: str, window: VoiWindow | None
 ) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
     """The pictures of the slices, all in the contrast that the middle one decides (None for colour), facts, and warnings.
 
@@ -88,7 +96,7 @@ def _shown(
     [(pixels, header, doubts)] = _decoded([used[len(used) // 2]])
     drawn: list[Image] = []
     with guarded(name):
-        contrast, more = contrasts.choose_contrast(pixels, header, name, window)
+        contrast, more = choose_contrast(pixels, header, name, window)
         if isinstance(contrast, HounsfieldWindows):
             drawn = _drawn(used, contrast, name)
         if _are_blank(drawn):
@@ -99,7 +107,7 @@ def _shown(
         contrast = of_acquisition(contrast, ((pixels, header) for pixels, header, _ in _decoded(stack)), name)
     if not isinstance(contrast, HounsfieldWindows):
         drawn = _drawn(used, contrast, name)
-        windowed = isinstance(contrast, contrasts.VoiWindow | contrasts.LookUpTable)
+        windowed = isinstance(contrast, VoiWindow | LookUpTable)
         more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
     if _are_blank(drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
@@ -113,21 +121,15 @@ def _drawn(used: list[Slice], contrast: Contrast | None, name: str) -> list[Imag
     drawn: list[Image] = []
     meaning: tuple[bool, ...] = ()
     for one, (pixels, header, _) in zip(used, _decoded(used), strict=True):
-        if contrasts.is_colour(pixels, header) != (contrast is None):
+        if is_colour(pixels, header) != (contrast is None):
             raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
-        meaning = meaning or _meaning(header, contrast)
-        if _meaning(header, contrast) != meaning:
+        meaning = meaning or meaning_of(header, contrast)
+        if meaning_of(header, contrast) != meaning:
             both = " and ".join(dict.fromkeys((shown_name(used[0].path), shown_name(one.path))))
             raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
         with guarded(shown_name(one.path)):
             drawn.append(draw(pixels, header, contrast))
     return drawn
-
-
-def _meaning(header: Dataset, contrast: Contrast | None) -> tuple[bool, ...]:
-    """What of a header decides what the stored values mean, and must be the same in every slice."""
-    rescaled = bool(header.get("ModalityLUTSequence") or numbers(header, "RescaleSlope"))
-    return rescaled, contrasts.is_inverse(header), isinstance(contrast, HounsfieldWindows) and contrasts.is_hounsfield(header)
 
 
 def _are_blank(drawn: list[Image]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list
 
     held = [str(file) for file in files if holds_notes(file)]
     if others := len(files) - len(held):
-        left_out.append(f"{others} file{'s' * (others > 1)} in a folder that {'are' if others > 1 else 'is'} not notes")
+        left_out.append(f"{others} file(s) in a folder that are not notes")
     return held
 
 
@@ -133,32 +134,21 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
 def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
     """The studies of one folder."""
     kinds = {file: _kind(file) for file in files}
-    slices = any(kind == "slice" for kind, _ in kinds.values())
-    wanted = {"picture"} if slices else {"picture", "damaged", "raster"}
-    studies: dict[object, str] = {}
-    for file, (kind, uid) in kinds.items():
-        if kind in wanted:
-            studies.setdefault(uid or file, str(file))
-    beside = [file for file, (kind, _) in kinds.items() if kind == "raster" and slices]
-    kept = set(studies.values())
-    copies = [file for file, (kind, _) in kinds.items() if kind in wanted and str(file) not in kept]
-    without = sum(kind == "other" for kind, _ in kinds.values())
-    if beside:
-        left_out.append(
-            f"{_named(beside)}, which are not DICOM, beside a series of slices; give such pictures by their names to have them read"
-        )
-    if copies:
-        left_out.append(
-            f"{_named(copies)}, with the id (SOPInstanceUID) of another picture; give such pictures by their names to have them read"
-        )
-    if others := sum(kind is None for kind, _ in kinds.values()):
-        left_out.append(f"{others} file{'s that are not pictures' if others > 1 else ' that is not a picture'}")
-    if without:
-        left_out.append(
-            f"{without} DICOM file{'s' * (without > 1)} that hold{'s' * (without == 1)} no picture of a patient "
-            "(a report, a segmentation, a plan)"
-        )
-    return [str(folder)] * slices + list(studies.values())
+    counted = Counter(kind for kind, _ in kinds.values())
+    has_slices = counted["slice"] > 0
+    wanted = {"picture"} if has_slices else {"picture", "damaged", "raster"}
+    studies: dict[object, Path] = {}
+    copies = [file for file, (kind, uid) in kinds.items() if kind in wanted and studies.setdefault(uid or file, file) is not file]
+    beside = [file for file, (kind, _) in kinds.items() if kind == "raster" and has_slices]
+    not_dicom, same_id = "which are not DICOM, beside a series of slices", "with the id (SOPInstanceUID) of another picture"
+    for some, why in ((beside, not_dicom), (copies, same_id)):
+        if some:
+            left_out.append(f"{_named(some)}, {why}; give such pictures by their names to have them read")
+    if counted[None]:
+        left_out.append(f"{counted[None]} file(s) that are not pictures")
+    if counted["other"]:
+        left_out.append(f"{counted['other']} DICOM file(s) without a picture of a patient (reports, segmentations, plans)")
+    return [str(folder)] * has_slices + [str(file) for file in studies.values()]
 
 
 def _named(files: Sequence[Path]) -> str:

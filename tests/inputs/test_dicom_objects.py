@@ -57,15 +57,13 @@ def test_raw_detector_data_and_burnt_in_writing_give_warnings(tmp_path: Path) ->
     ("kind", "message"),
     [
         ("1.2.840.10008.5.1.4.1.1.66.4", "is a segmentation"),
+        ("1.2.840.10008.5.1.4.1.1.66.7", "is a segmentation"),
         ("1.2.840.10008.5.1.4.1.1.481.2", "is a map of radiotherapy doses"),
         ("1.2.840.10008.5.1.4.1.1.11.1", "is a presentation state"),
         ("1.2.840.10008.5.1.4.1.1.88.33", "is a structured report"),
         ("1.2.840.10008.5.1.4.1.1.104.1", "is a document"),
         ("SEG", "is a segmentation"),
-        ("PR", "is a presentation state"),
-        ("SR", "is a structured report"),
-        ("KO", "is a structured report"),
-        ("DOC", "is a document"),
+        ("RTDOSE", "is a map of radiotherapy doses"),
     ],
 )
 def test_what_does_not_show_a_patient_is_refused_by_its_class_or_modality(tmp_path: Path, kind: str, message: str) -> None:

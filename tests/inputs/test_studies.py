@@ -71,8 +71,8 @@ def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get
     assert [study.path for study in found.studies] == [str(tmp_path)]
     assert found.left_out == [
         "chest.png, hand.png, which are not DICOM, beside a series of slices; give such pictures by their names to have them read",
-        "1 file that is not a picture",
-        "1 DICOM file that holds no picture of a patient (a report, a segmentation, a plan)",
+        "1 file(s) that are not pictures",
+        "1 DICOM file(s) without a picture of a patient (reports, segmentations, plans)",
     ]
 
 
