@@ -66,9 +66,11 @@ class Report:
         DICOM formats need ``scan``, the DICOM file or files that the report is about; for FHIR, ``subject`` and ``study`` are
         references such as "Patient/123" and "ImagingStudy/123". Raises OutputError, and InputError for an argument that cannot be used.
         """
-        from medgemma_app.export import save
+        from medgemma_app.export import ending_of, render, write_whole
 
-        save(self.to_dict(), path, images=self.images, source=self.source, scan=scan, subject=subject, study=study)
+        path, record = Path(path), self.to_dict()
+        content = render(record, ending_of(path), images=self.images, source=self.source, scan=scan, subject=subject, study=study)
+        write_whole(path, content)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready and complete."""

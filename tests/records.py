@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from medgemma_app.export import ending_of, render, write_whole
+
 TEXT = "FINDINGS:\nThe heart is <large> & unchanged.\n\nIMPRESSION:\nEnlarged heart on the left."
 CREATED = "2026-01-02T23:04:05+00:00"
 SOURCE = "Takes metformin 500 mg twice a day."
@@ -43,3 +45,8 @@ def of(scan, **more):
 def needs_scan(ending, scan):
     """``scan`` for the formats that are filed with a picture."""
     return scan if ending.endswith(".dcm") else None
+
+
+def saved(record, path, **given):
+    """Writes an export of ``record`` to ``path``."""
+    write_whole(path, render(record, ending_of(path), **given))

@@ -39,28 +39,6 @@ def ending_of(path: Path) -> str:
     return found
 
 
-def save(
-    record: Mapping[str, Any],
-    path: str | Path,
-    *,
-    images: Sequence[tuple[str, Image]] = (),
-    source: str | None = None,
-    scan: str | Path | Sequence[str | Path] | None = None,
-    subject: str | None = None,
-    study: str | None = None,
-) -> None:
-    """Writes the report of ``record`` to ``path``; if that fails, no file is left behind.
-
-    ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
-    DICOM file, the list of files, or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm``
-    (Basic Text SR). ``subject`` and ``study`` are references such as "Patient/123" and "ImagingStudy/123", for FHIR. Raises
-    OutputError for a format or a place that cannot be written, OptionError for an argument that does not apply to the format,
-    InputError for a record or a scan that cannot be used.
-    """
-    content = render(record, ending_of(Path(path)), images=images, source=source, scan=scan, subject=subject, study=study)
-    write_whole(Path(path), content)
-
-
 def check_applies(ending: str, **given: object) -> None:
     """Raises OptionError for an option that is given and has no effect on the format ``ending``."""
     for name, value in given.items():
@@ -116,7 +94,14 @@ def render(
     subject: str | None = None,
     study: str | None = None,
 ) -> bytes:
-    """The content of the file; see ``save``."""
+    """The content of a file in the format that ``ending`` stands for.
+
+    ``images`` are the captioned pictures that the model saw and ``source`` the notes it was given, for HTML and PDF. ``scan`` is the
+    DICOM file, the list of files, or the folder of slices that the report is about, for ``.dcm`` (Encapsulated PDF) and ``.sr.dcm``
+    (Basic Text SR). ``subject`` and ``study`` are references such as "Patient/123" and "ImagingStudy/123", for FHIR. Raises
+    OptionError for an argument that does not apply to the format, InputError for a record or a scan that cannot be used, OutputError
+    where a package is missing.
+    """
     check_applies(ending, scan=scan, subject=subject, study=study)
     check_record(record)
     with damage_as_input_error():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -43,11 +44,15 @@ def check_scan(scan: Scans, kind: str) -> None:
     _check_kind(kind)
     first, *_ = scans = _listed(scan)
     if isinstance(first, bytes) or not Path(first).is_dir():
-        _check_one_study(scans)
-    elif not any(_has_identifiers(path) for path in sorted(Path(first).rglob("*")) if path.is_file()):
-        raise InputError(
-            f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
-        )
+        _headers(scans)
+        return
+    for path in sorted(path for path in Path(first).rglob("*") if path.is_file()):
+        with suppress(InputError):  # of a file that cannot be read, or the DICOMDIR of a CD
+            _identifiers(path)
+            return
+    raise InputError(
+        f"{THE_FOLDER} has no DICOM file with a StudyInstanceUID and a SeriesInstanceUID, so a report on it cannot be filed in DICOM"
+    )
 
 
 def check_source(record: Mapping[str, Any], scan: Scans | None, option: str = "scan=") -> Scans:
@@ -63,35 +68,37 @@ def check_source(record: Mapping[str, Any], scan: Scans | None, option: str = "s
 
 def encapsulated_pdf(record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = ()) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
-    made = _begun(record, _headers(record, scan), ENCAPSULATED_PDF, "DOC")
+    headers = _headers(_sources(record, scan))
     document = pdf.document(record, images=images)
-    made.ConversionType = "WSD"
-    made.BurnedInAnnotation = "YES"
-    made.AcquisitionDateTime = made.ContentDate + made.ContentTime
-    made.DocumentTitle = "Draft findings report, not verified"
-    made.VerificationFlag = "UNVERIFIED"
-    made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
-    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    made.EncapsulatedDocumentLength = len(document)
-    made.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
-    return _written(made)
+    made = _begun(record, headers, ENCAPSULATED_PDF, "DOC")
+    return _written(
+        made,
+        ConversionType="WSD",
+        BurnedInAnnotation="YES",
+        AcquisitionDateTime=made.ContentDate + made.ContentTime,
+        DocumentTitle="Draft findings report, not verified",
+        MIMETypeOfEncapsulatedDocument="application/pdf",
+        EncapsulatedDocumentLength=len(document),
+        EncapsulatedDocument=document + b"\0" * (len(document) % 2),
+    )
 
 
 def structured_report(record: Mapping[str, Any], *, scan: Scans) -> bytes:
     """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does, and for a record without a date."""
     if record.get("created") is None:
         raise InputError("the record does not say when the report was generated (created), which a structured report must; use .dcm")
-    headers = _headers(record, scan)
-    made = _begun(record, headers, BASIC_TEXT_SR, "SR")
-    made.ReferencedPerformedProcedureStepSequence = []
-    made.PerformedProcedureCodeSequence = []
-    made.CompletionFlag, made.VerificationFlag = "PARTIAL", "UNVERIFIED"
-    made.CompletionFlagDescription = "Draft by a language model"
-    made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    made.ConceptNameCodeSequence = [_code("18748-4", "LN", "Diagnostic imaging report")]
-    made.CurrentRequestedProcedureEvidenceSequence = [_evidence(headers)]
-    made.ContentSequence = [*_observer(record), *_content(record)]
-    return _written(made)
+    headers = _headers(_sources(record, scan))
+    return _written(
+        _begun(record, headers, BASIC_TEXT_SR, "SR"),
+        ReferencedPerformedProcedureStepSequence=[],
+        PerformedProcedureCodeSequence=[],
+        CompletionFlag="PARTIAL",
+        CompletionFlagDescription="Draft by a language model",
+        ValueType="CONTAINER",
+        ContinuityOfContent="SEPARATE",
+        CurrentRequestedProcedureEvidenceSequence=[_evidence(headers)],
+        ContentSequence=[*_observer(record), *_content(record)],
+    )
 
 
 def _listed(scan: Scans) -> list[Scan]:
@@ -119,44 +126,47 @@ def _identifiers(scan: Scan) -> Dataset:
             wanted = [*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"]
             header = dcmread(file, specific_tags=wanted, force=True)  # a file without its preamble is read too
             header.decode()  # parses the values, so that a damaged one is an error here and not where it is used
-            return header
     except Damaged as error:
         raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; {ONLY_DICOM}") from error
+    if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(keyword)]:
+        raise InputError(f"{_name(scan)} has no {' and no '.join(missing)}, so a report on it cannot be filed in DICOM")
+    return header
 
 
-def _headers(record: Mapping[str, Any], scan: Scans) -> list[Dataset]:
-    """The identifiers of every file that the record was written from. Raises InputError where a report on them cannot be filed."""
-    return _check_one_study(_sources(record, _listed(scan)))
-
-
-def _check_one_study(files: Sequence[Scan]) -> list[Dataset]:
+def _headers(files: Sequence[Scan]) -> list[Dataset]:
     """The identifiers of ``files``. Raises InputError unless they are of one patient and one study."""
     headers = [_identifiers(file) for file in files]
-    for header, file in zip(headers, files, strict=True):
-        _check_identifiers(header, _name(file))
-        if any(header.get(keyword) != headers[0].get(keyword) for keyword in ("PatientID", "StudyInstanceUID")):
-            raise InputError("the pictures differ in PatientID or StudyInstanceUID, so a report on them cannot be filed in one study")
+    if any(header.get(keyword) != headers[0].get(keyword) for header in headers for keyword in ("PatientID", "StudyInstanceUID")):
+        raise InputError("the pictures differ in PatientID or StudyInstanceUID, so a report on them cannot be filed in one study")
     return headers
 
 
 def _begun(record: Mapping[str, Any], headers: Sequence[Dataset], kind: str, modality: str) -> Dataset:
     """A new object in a new series of the patient and study that the headers name."""
-    from pydicom import Dataset
     from pydicom.uid import generate_uid
 
-    source, made, created = headers[0], Dataset(), created_at(record)
-    for keyword in COPIED:
-        if source.get(keyword) or keyword not in OPTIONAL:
-            setattr(made, keyword, source.get(keyword) or "")
-    made.SpecificCharacterSet = "ISO_IR 192"
-    made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID = kind, generate_uid(), generate_uid()
-    made.Modality, made.SeriesNumber, made.InstanceNumber = modality, 1, 1
-    made.SeriesDescription = "Draft report by a language model, not verified"
-    made.Manufacturer, made.ManufacturerModelName = "medgemma-app", _plain((record.get("model") or {}).get("id", ""))
-    made.SoftwareVersions = _plain((record.get("versions") or {}).get("medgemma-app", ""))
+    source, created = headers[0], created_at(record)
+    copied = {keyword: source.get(keyword) or "" for keyword in COPIED if source.get(keyword) or keyword not in OPTIONAL}
     # In local time, as the times of the study are.
-    made.ContentDate, made.ContentTime = f"{created.astimezone():%Y%m%d %H%M%S}".split() if created else ("", "")
-    return made
+    date, time = f"{created.astimezone():%Y%m%d %H%M%S}".split() if created else ("", "")
+    return _dataset(
+        **copied,
+        SpecificCharacterSet="ISO_IR 192",
+        SOPClassUID=kind,
+        SOPInstanceUID=generate_uid(),
+        SeriesInstanceUID=generate_uid(),
+        Modality=modality,
+        SeriesNumber=1,
+        InstanceNumber=1,
+        SeriesDescription="Draft report by a language model, not verified",
+        Manufacturer="medgemma-app",
+        ManufacturerModelName=_plain((record.get("model") or {}).get("id", "")),
+        SoftwareVersions=_plain((record.get("versions") or {}).get("medgemma-app", "")),
+        ContentDate=date,
+        ContentTime=time,
+        VerificationFlag="UNVERIFIED",
+        ConceptNameCodeSequence=[_code("18748-4", "LN", "Diagnostic imaging report")],
+    )
 
 
 def _plain(value: object) -> str:
@@ -164,42 +174,27 @@ def _plain(value: object) -> str:
     return re.sub(r"[^ -~]|\\", "_", str(value))[:64]
 
 
-def _sources(record: Mapping[str, Any], scans: Sequence[Scan]) -> list[Scan]:
+def _sources(record: Mapping[str, Any], given: Scans) -> list[Scan]:
     """The files that the record was written from, recognised by their digests, so that no report is filed under another patient. Those
     of a folder are looked for by their names.
     """
-    inputs = record.get("input") or {}
+    inputs, scans = record.get("input") or {}, _listed(given)
     main = digests_in(inputs.get("scan") or {})
     wanted = main | {digest: name for view in inputs.get("views") or () for digest, name in digests_in(view).items()}
     found: dict[str, Scan] = {sha256_of(io.BytesIO(scan)): scan for scan in scans if isinstance(scan, bytes)}
     found |= by_digest([scan for scan in scans if not isinstance(scan, bytes)], wanted.values())
     if not main.keys() <= found.keys():
-        given = " and ".join(map(_name, scans))
-        raise InputError(f"the report was not written from {given}; give the file or folder that it was written from")
+        raise InputError(
+            f"the report was not written from {' and '.join(map(_name, scans))}; give the file or folder that it was written from"
+        )
     if others := [str(name) for digest, name in wanted.items() if digest not in found]:
-        missing = " and ".join(others)
-        raise InputError(f"the report was written from {missing} too; give that as well, with another --scan (scan=[...])")
+        raise InputError(f"the report was written from {' and '.join(others)} too; give that as well, with another --scan (scan=[...])")
     return [found[digest] for digest in wanted]
 
 
 def _check_kind(kind: str) -> None:
     if kind != "findings":
         raise InputError("only findings reports can be written as DICOM; use .html, .pdf or .json")
-
-
-def _check_identifiers(header: Dataset, name: str) -> None:
-    """Raises InputError where ``header`` does not say which study and series its picture belongs to."""
-    if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(keyword)]:
-        raise InputError(f"{name} has no {' and no '.join(missing)}, so a report on it cannot be filed in DICOM")
-
-
-def _has_identifiers(path: Path) -> bool:
-    """False for a file that cannot be read or is not a DICOM picture, such as the DICOMDIR beside the slices of a CD."""
-    try:
-        _check_identifiers(_identifiers(path), "")
-    except InputError:
-        return False
-    return True
 
 
 def _dataset(**values: Any) -> Dataset:
@@ -257,11 +252,12 @@ def _evidence(pictures: Sequence[Dataset]) -> Dataset:
     return _dataset(StudyInstanceUID=pictures[0].StudyInstanceUID, ReferencedSeriesSequence=series)
 
 
-def _written(made: Dataset) -> bytes:
-    """The bytes of the file, with its preamble."""
+def _written(made: Dataset, **values: Any) -> bytes:
+    """The bytes of the file of ``made`` with further ``values``."""
     from pydicom import dcmwrite
     from pydicom.dataset import FileMetaDataset
 
+    made.update(_dataset(**values))
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID, made.file_meta.MediaStorageSOPClassUID = EXPLICIT_LITTLE_ENDIAN, made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID

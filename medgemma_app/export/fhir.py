@@ -26,7 +26,7 @@ SECTIONS = {
     "assessment": ("51848-0", "Evaluation note"),
     "plan": ("18776-5", "Plan of care note"),
 }
-# A resource on the same server or on another (FHIR R4, Reference and id), or in no place at all.
+# A resource on the same server or on another one (FHIR R4, Reference and id), or a URN.
 REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
 EXTENSION = "urn:medgemma-app:issue-"  # followed by the name of a field of Issue
 UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}

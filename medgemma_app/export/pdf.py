@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Escape = Callable[[str], str]
 
 FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the signs of medicine
-SYSTEM = "System"  # the name here of a font of the machine with letters that Vera lacks: the first of these that there is
+SYSTEM = "System"  # the name under which the first of these fonts that the machine has is used, for letters that Vera lacks
 SYSTEM_FONTS = ("/System/Library/Fonts/Supplemental/Arial Unicode.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 _COMPLEX = re.compile("[\u0590-\u109f\u1780-\u18af\ufb1d-\ufdff\ufe70-\ufeff]")  # reportlab neither joins nor reorders letters
 MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
@@ -71,7 +71,7 @@ def document(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] =
 
 @lru_cache(maxsize=1)
 def _system_letters(paths: tuple[str, ...]) -> set[str]:
-    """The letters and signs of the first of these fonts that there is, of scripts that reportlab can set. It embeds what a text uses."""
+    """The letters and signs of the first of these fonts that exists, without scripts that reportlab cannot set."""
     from reportlab.pdfbase.pdfmetrics import registerFont
     from reportlab.pdfbase.ttfonts import TTFont
 

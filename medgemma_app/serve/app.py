@@ -24,7 +24,7 @@ from medgemma_app.serve.access import AT_END, Guard
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
 from medgemma_app.serve.reading import ChatJob, ReportJob, read_chat, read_export, read_findings, read_soap, read_tokenize
-from medgemma_app.serve.responses import Refused, handle_error
+from medgemma_app.serve.responses import STREAM, Refused, handle_error
 from medgemma_app.serve.schemas import FindingsRequest, SoapRequest
 from medgemma_app.serve.transfer import (
     Completion,
@@ -32,10 +32,9 @@ from medgemma_app.serve.transfer import (
     content_type,
     drained,
     json_response,
-    present,
     read_body,
     report_events,
-    wants_stream,
+    while_connected,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Service:
             raise Refused(503, f"{MOST_REQUESTS} requests are already running or waiting; try again", retry_after=BUSY_SECONDS)
         self.requests += 1
         request.scope[AT_END].append(self._leave)
-        found = await present(request, self.readers.read(function, raw, kind, *arguments, text=is_text(function, raw)))
+        found = await while_connected(request, self.readers.read(function, raw, kind, *arguments, text=is_text(function, raw)))
         raw.clear()
         await held.resize(len(found) if isinstance(found, bytes) else found.size)  # type: ignore[attr-defined]
         return found
@@ -105,7 +104,7 @@ class Service:
         request.scope[AT_END].append(self._slots.release)
 
     async def _thread(self, request: Request, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
-        return await present(request, asyncio.get_running_loop().run_in_executor(self.answering, work), cancel)
+        return await while_connected(request, asyncio.get_running_loop().run_in_executor(self.answering, work), cancel)
 
     def check_model(self, name: str | None) -> None:
         """Raises Refused for any model but the one the server was started with."""
@@ -156,13 +155,13 @@ class Service:
 
         self.check_model(asked.model)
         model = self.engine.served.session()
-        await present(request, self._slot(request))
+        await while_connected(request, self._slot(request))
         task = await self._thread(request, lambda: asked.task().fitted(model))
 
         def answer(on_token: OnToken | None) -> Report:
             return write(model, task, retries=asked.retries, on_token=on_token)
 
-        if wants_stream(request, asked.stream):
+        if asked.stream or STREAM in request.headers.get("accept", "").lower():
             view = request.query_params.get("view") == "html"
             return Events(report_events(answer, self.answering, tokens=not asked.retries, view=view), model.cancel)
         report = await self._thread(request, lambda: answer(None), model.cancel)
@@ -182,7 +181,7 @@ class Service:
         body: ChatJob = await self.read(request, read_chat, self.engine.served.square)
         self.check_model(body.model)
         model = self.engine.served.session()
-        await present(request, self._slot(request))
+        await while_connected(request, self._slot(request))
         asked = await self._thread(request, lambda: model.ask(body.turns, body.system, body.options))
         made = Completion(body)
         if body.stream:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
@@ -18,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from medgemma_app.errors import MedGemmaError
+from medgemma_app.export.html import fragment
 from medgemma_app.model.generation import Token
 from medgemma_app.serve.limits import Held
 from medgemma_app.serve.responses import GONE, LAST, STREAM, Refused, error_body, status_of
@@ -90,12 +92,7 @@ async def drained(receive: Receive) -> None:
         return
 
 
-def wants_stream(request: Request, stream: bool) -> bool:
-    """Whether the client asks for a stream, in the body or in its Accept header."""
-    return stream or STREAM in request.headers.get("accept", "").lower()
-
-
-async def present(request: Request, work: Awaitable[T], cancel: Callable[[], object] | None = None) -> T:
+async def while_connected(request: Request, work: Awaitable[T], cancel: Callable[[], object] | None = None) -> T:
     """The result of ``work``. When the client disconnects, the work is cancelled, by ``cancel`` if given, and Refused is raised."""
     running, gone = asyncio.ensure_future(work), asyncio.create_task(_gone(request.receive))
     try:
@@ -171,19 +168,13 @@ async def report_events(write: Callable[[OnToken], Report], pool: Executor, *, t
             if not isinstance(item, Token):
                 yield _event("report", item.to_dict())
                 if view:
-                    html = await asyncio.get_running_loop().run_in_executor(pool, report_view, item)
+                    shown = partial(fragment, item.to_dict(), images=item.images, source=item.source, styled=False)
+                    html = await asyncio.get_running_loop().run_in_executor(pool, shown)
                     yield _event("view", {"html": html, "source": item.source})
             elif tokens:
                 yield _event("token", asdict(item))
     except MedGemmaError as error:
         yield _event("error", error_body(str(error), status_of(error)))
-
-
-def report_view(report: Report) -> str:
-    """The report as HTML for the page, with the pictures that the model saw or the notes that it was given."""
-    from medgemma_app.export.html import fragment
-
-    return fragment(report.to_dict(), images=report.images, source=report.source, styled=False)
 
 
 def _event(name: str, data: Any) -> str:

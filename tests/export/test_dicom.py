@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from dicoms import made, written
 from PIL import Image
-from records import findings_record, of
+from records import findings_record, of, saved
 
 from medgemma_app import InputError, export
 from medgemma_app.export.dicom import check_scan
@@ -19,7 +19,7 @@ from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 @pytest.mark.parametrize("ending", [".dcm", ".sr.dcm"])
 def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan, tmp_path, ending):
-    export.save(of(scan), tmp_path / f"report{ending}", scan=scan)
+    saved(of(scan), tmp_path / f"report{ending}", scan=scan)
     report, picture = pydicom.dcmread(tmp_path / f"report{ending}"), pydicom.dcmread(scan)
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber"):
         assert report[keyword].value == picture[keyword].value
@@ -31,12 +31,12 @@ def test_a_dicom_report_is_filed_in_the_study_of_its_picture_and_unverified(scan
 def test_a_picture_without_its_preamble_has_reports_too(scan, tmp_path):
     scan.write_bytes(scan.read_bytes()[132:])
     check_scan(scan, "findings")
-    export.save(of(scan), tmp_path / "report.dcm", scan=scan)
+    saved(of(scan), tmp_path / "report.dcm", scan=scan)
     assert pydicom.dcmread(tmp_path / "report.dcm").PatientID == pydicom.dcmread(scan, force=True).PatientID
 
 
 def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(scan, tmp_path):
-    export.save(of(scan), tmp_path / "report.sr.dcm", scan=scan)
+    saved(of(scan), tmp_path / "report.sr.dcm", scan=scan)
     report = pydicom.dcmread(tmp_path / "report.sr.dcm")
     assert report.CompletionFlag == "PARTIAL"
     assert report.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Device"
@@ -46,7 +46,7 @@ def test_a_structured_report_is_partial_by_a_device_and_holds_every_sentence(sca
 
 def test_a_section_that_dicom_has_no_code_for_keeps_its_heading(scan, tmp_path):
     text, sections = "LUNGS:\nThey are clear.\n\nIMPRESSION:\nNormal chest.", {"lungs": "They are clear.", "impression": "Normal chest."}
-    export.save(of(scan, text=text, sections=sections, issues=[]), tmp_path / "report.sr.dcm", scan=scan)
+    saved(of(scan, text=text, sections=sections, issues=[]), tmp_path / "report.sr.dcm", scan=scan)
     told = [str(element.value) for element in pydicom.dcmread(tmp_path / "report.sr.dcm").iterall() if element.keyword == "TextValue"]
     assert {"LUNGS:\nThey are clear.", "Normal chest."} <= set(told)
 
@@ -61,9 +61,9 @@ def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, endi
         (tmp_path / "no.dcm", "does not exist"),
     ):
         with pytest.raises(InputError, match=message):
-            export.save(record, tmp_path / f"report{ending}", scan=given)
+            saved(record, tmp_path / f"report{ending}", scan=given)
     with pytest.raises(InputError, match="findings"):
-        export.save({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
+        saved({**of(scan), "kind": "soap"}, tmp_path / f"report{ending}", scan=scan)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.dcm"]
 
 
@@ -126,13 +126,13 @@ def test_equal_sections_keep_their_own_codes(scan):
 def test_a_picture_that_is_not_in_dicom_gets_no_dicom_report(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "scan.png")
     with pytest.raises(InputError, match=r"^scan\.png is not a DICOM file; only a report on a DICOM picture can be written as DICOM$"):
-        export.save(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
+        saved(of(tmp_path / "scan.png"), tmp_path / "report.dcm", scan=tmp_path / "scan.png")
     for record, words in (
         (findings_record(input={"scan": {"name": "scan.png", "format": "PNG"}}), "and scan.png is not a DICOM file"),
         ({**findings_record(), "kind": "soap"}, "only findings reports can be written as DICOM"),
     ):
         with pytest.raises(InputError, match=words):
-            export.save(record, tmp_path / "report.dcm")
+            saved(record, tmp_path / "report.dcm")
 
 
 def views(folder, *headers):

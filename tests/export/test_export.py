@@ -13,7 +13,7 @@ import pytest
 from pages import Page
 from PIL import Image
 from pypdf import PdfReader
-from records import CREATED, TEXT, findings_record, issue, needs_scan, of
+from records import CREATED, TEXT, findings_record, issue, needs_scan, of, saved
 
 from medgemma_app import InputError, export
 from medgemma_app.errors import OptionError, OutputError
@@ -80,7 +80,7 @@ def test_a_table_has_a_line_a_study_and_no_formulas():
 
 def test_plain_text_and_json_carry_the_notice_or_the_record_itself(tmp_path):
     for name in ("report.txt", "report.json"):
-        export.save(findings_record(), tmp_path / name)
+        saved(findings_record(), tmp_path / name)
     assert (tmp_path / "report.txt").read_text().startswith(f"DRAFT. {NOTICE}\n\nFINDINGS:")
     assert json.loads((tmp_path / "report.json").read_text()) == findings_record()
 
@@ -100,14 +100,14 @@ def test_control_characters_of_a_model_reach_no_file(ending, scan):
 @pytest.mark.parametrize("name", ["report", "report.doc", "report.fhir"])
 def test_an_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path, name):
     with pytest.raises(OutputError, match=r"ends in one of \.html"):
-        export.save(findings_record(), tmp_path / name)
+        saved(findings_record(), tmp_path / name)
 
 
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write report\.html"):
-        export.save(findings_record(), tmp_path / "none" / "report.html")
+        saved(findings_record(), tmp_path / "none" / "report.html")
     with pytest.raises(InputError, match="is not that of a report"):
-        export.save({"resourceType": "Patient"}, tmp_path / "report.html")
+        saved({"resourceType": "Patient"}, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 

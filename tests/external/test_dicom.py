@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 from dicoms import a_series, made, written
+from records import saved
 
-from medgemma_app import export, findings
+from medgemma_app import findings
 
 pytestmark = pytest.mark.external
 
@@ -22,7 +23,7 @@ def test_dciodvfy_finds_no_error(demo, tmp_path, kind, ending):
     record = findings(demo, scan, views=view).to_dict()
     for model in ("demo", r"C:\Modelle\Röntgen", "医" * 40):
         record["model"]["id"] = model
-        export.save(record, tmp_path / f"report{ending}", scan=[scan, *view])
+        saved(record, tmp_path / f"report{ending}", scan=[scan, *view])
         said = subprocess.run(["dciodvfy", tmp_path / f"report{ending}"], capture_output=True, text=True, check=False).stderr
         assert "EncapsulatedPDF" in said or "BasicTextSR" in said
         assert "Error" not in said

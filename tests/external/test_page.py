@@ -259,7 +259,7 @@ def test_a_server_with_a_key_asks_for_it(chromium, scan):
         find(chromium, "#key").send_keys("schlüssel")
         find(chromium, "#scan").send_keys(scan)
         find(chromium, "#findings button").click()
-        assert "a key has Latin letters" in seen(chromium, "#error").text
+        assert "a key consists of Latin letters" in seen(chromium, "#error").text
         assert find(chromium, "#model").text == "This server needs a key."
         for wrong in ("", "parsley"):
             find(chromium, "#key").clear()

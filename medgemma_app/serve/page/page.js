@@ -15,19 +15,19 @@ function say(status, error = "") {
 
 function headers(more = {}) {
   const key = at("key").value.trim();
-  if (/[^\x21-\x7e]/.test(key)) throw new Error("a key has Latin letters, digits and signs only; copy it anew");
+  if (/[^\x21-\x7e]/.test(key)) throw new Error("a key consists of Latin letters, digits and symbols; copy it again");
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
 async function refusal(answer) {
   if (answer.status === 401) {
     show("keyed");
-    return at("key").value.trim() ? "the key is wrong; enter it again" : "this server needs a key; enter it in the field for it";
+    return at("key").value.trim() ? "the key is wrong; enter it again" : "this server needs a key; enter it in the field above";
   }
   try {
     return (await answer.json()).error.message;
   } catch {
-    return `the server answers ${answer.status}`;
+    return `the server answered with status ${answer.status}`;
   }
 }
 
@@ -107,7 +107,7 @@ async function write(event) {
       if (name === "view") finished(record, data);
       if (name === "error") throw new Error(data.error.message);
     });
-    if (!state.record) throw new Error("the server broke off before the report was complete; ask again");
+    if (!state.record) throw new Error("the server ended before the report was complete; try again");
   } catch (error) {
     if (abort.signal.aborted) say(at("text").textContent ? "Cancelled. What was written so far is below." : "Cancelled before anything was written.");
     else say("", error instanceof TypeError ? "the server cannot be reached; is it still running?" : error.message);
