@@ -40,11 +40,11 @@ _NOTHING = re.compile(r"\W*+(n\s*/?\s*a|nan|none|null|nil|unknown|tbd|not (docum
 _SETTING = re.compile(r"\s*(?:(?P<heading>\[[^\]]*\])|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
 _STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
 _DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
-_ERROR_KEYS = frozenset(("error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace"))
-_MESSAGE_KEYS = frozenset(("message", "detail", "details", "msg", "diagnostics"))
-_ABOUT_AN_ERROR = _MESSAGE_KEYS | {
-    "code", "status", "status code", "path", "timestamp", "success", "ok", "request id", "trace id", "title", "type", "instance",
-}  # fmt: skip
+# Keys of what servers answer: those of an error, those that tell it, those that mark an answer, and what else stands there.
+_ERROR_KEYS = {"error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace", "detail"}
+_MESSAGE_KEYS = {"message", "details", "msg", "diagnostics"}
+_ANSWER_KEYS = {"code", "status", "status code", "success", "ok"}
+_OF_AN_ANSWER = {*_ERROR_KEYS, *_MESSAGE_KEYS, *_ANSWER_KEYS, "path", "timestamp", "request id", "trace id", "title", "type", "instance"}
 
 
 def parse_notes(raw: bytes | str, name: str) -> Any:
@@ -128,12 +128,10 @@ def _entry_mark(value: Any) -> tuple[str, str]:
 
 def is_error_message(value: Any) -> bool:
     """True for what servers answer instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
-    if not isinstance(value, Mapping) or not value:
+    if not isinstance(value, Mapping):
         return False
     keys = {key_words(key) for key, inner in value.items() if inner or key_words(key) not in _ERROR_KEYS}
-    if keys & clinical_keys() - {"reason"}:
-        return False
-    return bool(keys & _ERROR_KEYS) or (bool(keys & _MESSAGE_KEYS) and keys <= _ABOUT_AN_ERROR)
+    return keys <= _OF_AN_ANSWER and bool(keys & _ERROR_KEYS or (keys & _MESSAGE_KEYS and keys & _ANSWER_KEYS))
 
 
 def newest_first(value: Any, doubts: set[str]) -> Any:

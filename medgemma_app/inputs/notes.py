@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import is_cda, read_cda
@@ -35,6 +35,7 @@ ONE_NOTES_FILE = "one file of notes (text, JSON, FHIR, a transcript, DOCX or PDF
 _JSON = re.compile(r'\s*["{\[]')
 # Only JSON begins like this, and not a text such as "[doctor] How are you?"
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
+_RESOURCE_TYPE = re.compile(r'"resourceType"\s*:\s*"(\w+)"')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
 
@@ -88,32 +89,29 @@ def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part:
     refuse_url(source)
     refuse_text(source)
     with open_input(source, what=ONE_NOTES_FILE) as file:
-        name = shown_name(source)
-        if part is not None and _has_parts(file):
-            raw = next((line for number, line in enumerate(_parts(file), 1) if number == part), b"")
-            return _part_of(raw, name, part, patient)
         raw = file.read(LARGEST_DOCUMENT + 1)
-    return read_raw_notes(raw, name, patient=patient, part=part, any_text=any_text)
+    return read_raw_notes(raw, shown_name(source), patient=patient, part=part, any_text=any_text)
 
 
 def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
     """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
-    is_document = document_kind(raw) in ("PDF", "zip")
-    largest = LARGEST_DOCUMENT if is_document else LARGEST_BYTES
+    kind, lines, warnings = document_kind(raw), [], []
+    if not kind and len(raw) <= LARGEST_DOCUMENT:
+        text, warning = decode_text(raw, name)
+        lines, warnings = _visit_lines(text), [warning] if warning else []
+    largest = LARGEST_DOCUMENT if lines or kind in ("PDF", "zip") else LARGEST_BYTES
     if len(raw) > largest:
         raise InputError(f"{name} is larger than {largest // 10**6} MB; give the notes of one visit")
-    if document_kind(raw):
-        if part not in (None, 1):
-            raise _no_such_part(name, part)
+    if part is not None and (lines or part != 1):
+        if not 0 < part <= len(lines):
+            raise InputError(f"{name} has no notes number {part}; they are numbered from 1, one for each line")
+        return read_raw_notes(lines[part - 1].encode(errors="replace"), f"{name} line {part}", patient=patient, any_text=any_text)
+    if lines:
+        ways = "choose one by its number (part=1), or give its path to medgemma soap, which writes a note for each"
+        raise InputError(f"{name} holds {len(lines)} notes, one on each line; {ways}")
+    if kind:
         kind, text, warnings = read_document(raw, name)
-        reading = _read_plain(text, name, patient, kind)
-    else:
-        text, warning = decode_text(raw, name)
-        warnings = [warning] if warning else []
-        lines = _lines_of_json(text)
-        if part is not None and (len(lines) > 1 or part != 1):
-            return _part_of(lines[part - 1].encode(errors="replace") if 0 < part <= len(lines) else b"", name, part, patient)
-        reading = _read_text(text, name, patient)
+    reading = _read_plain(text, name, patient, kind) if kind else _read_text(text, name, patient)
     if not (reading.clinical or (any_text and text.strip())):
         what = "has nothing clinical to write a note from" if raw.strip() else "is empty"
         raise InputError(f"{name} {what}; give the notes of a visit")
@@ -132,7 +130,8 @@ def count_parts(source: str | Path) -> int:
     """
     try:
         with open_input(source, what=ONE_NOTES_FILE) as file:
-            return sum(1 for _ in _parts(file)) if _has_parts(file) else 1
+            raw = file.read(LARGEST_DOCUMENT + 1)
+        return len(_visit_lines(decode_text(raw, "it")[0])) or 1
     except InputError:
         return 1
 
@@ -151,76 +150,35 @@ def holds_notes(path: str | Path) -> bool:
     return True
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    """The lines that are not blank, from the start."""
-    file.seek(0)
-    while line := file.readline(LARGEST_BYTES + 2):
-        if line.strip():
-            yield line
-
-
-def _has_parts(file: BinaryIO) -> bool:
-    """True for a file with notes on each line; the whole file is read only if its first two lines are JSON."""
-    lines = _parts(file)
-    first = [line.decode("utf-8-sig", "replace") for line in (next(lines, b""), next(lines, b""))]
-    kinds: set[str] = set()
-    if len(_json_lines("\n".join(first))) == 2:
-        for line in _parts(file):
-            kinds.add(_kind_of_line(line.decode("utf-8-sig", "replace")))
-            if kinds & {"", "Bundle"}:
-                break
-    file.seek(0)
-    return bool(kinds) and not _is_one_record(kinds)
-
-
-def _kind_of_line(line: str) -> str:
-    found = re.search(r'"resourceType"\s*:\s*"(\w+)"', line[:2000])
-    return found[1] if found else ""
-
-
-def _is_one_record(kinds: set[str]) -> bool:
-    return len(kinds) > 1 and not kinds & {"", "Bundle"}
-
-
 def _json_lines(text: str) -> list[str]:
-    """The lines of JSON Lines; none if the first line alone is not JSON."""
-    if not _JSON_OBJECT.match(text) or "\n" not in text.strip():
+    """The lines of JSON Lines; none for any other text, such as JSON whose first line alone is not JSON."""
+    if not _JSON_OBJECT.match(text):
         return []
     lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(map(_JSON_OBJECT.match, lines[:3])):
+        return []
     try:
         json.loads(lines[0])
     except (ValueError, RecursionError):
         return []
-    return lines if len(lines) > 1 and all(_JSON_OBJECT.match(line) for line in lines[1:3]) else []
+    return lines
 
 
-def _lines_of_json(text: str) -> list[str]:
-    """The notes of a text that has one on each line, or the text."""
+def _visit_lines(text: str) -> list[str]:
+    """The lines of JSON Lines if each is a visit. FHIR resources of different types are one record, unless they are Bundles."""
     lines = _json_lines(text)
-    return [text] if not lines or _is_one_record(set(map(_kind_of_line, lines))) else lines
-
-
-def _part_of(raw: bytes, name: str, part: int, patient: str | None) -> Notes:
-    if not raw.strip():
-        raise _no_such_part(name, part)
-    return read_raw_notes(raw, f"{name} line {part}", patient=patient)
-
-
-def _no_such_part(name: str, part: int | None) -> InputError:
-    return InputError(f"{name} has no notes number {part}; they are numbered from 1, one for each line")
+    found = [_RESOURCE_TYPE.search(line[:2000]) for line in lines]
+    kinds = {match[1] if match else "" for match in found}
+    return [] if len(kinds) > 1 and not kinds & {"", "Bundle"} else lines
 
 
 def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = False) -> Reading:
-    """Text of any kind: JSON, XML, HL7, subtitles, or plain."""
+    """Text of any kind; JSON is not looked for in ``quoted`` text, which is a string of JSON."""
     if not quoted and _JSON.match(text):
         lines = _json_lines(text)
-        if len(lines) > 1 and not _is_one_record(set(map(_kind_of_line, lines))):
-            ways = "choose one by its number (part=1), or give its path to medgemma soap, which writes a note for each"
-            raise InputError(f"{name} holds {len(lines)} notes, one on each line; {ways}")
-        if lines:
-            return _read_value([parse_notes(line, f"line {number} of {name}") for number, line in enumerate(lines, 1)], name, patient)
         try:
-            return _read_value(parse_notes(text, name), name, patient)
+            record = [parse_notes(line, f"line {number} of {name}") for number, line in enumerate(lines, 1)]
+            return _read_value(record or parse_notes(text, name), name, patient)
         except InputError as error:
             if _JSON_OBJECT.match(text) or not isinstance(error.__cause__, json.JSONDecodeError):
                 raise
@@ -250,12 +208,13 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     left_out = [*left_out, *taken_back, *[STRUCK] * has_unseen]
     spoken, is_machine = without_machine_fields(value)
     reading = _read_plain(spoken, name, None) if isinstance(spoken, str) else read_json_notes(spoken, name)
-    reading = replace(
-        reading, lines=[*reading.lines, *marked], clinical=reading.clinical or bool(marked), warnings=[*reading.warnings, *doubts]
+    return Reading(
+        [*reading.lines, *marked],
+        "transcript" if is_machine else reading.format,
+        reading.clinical or bool(marked),
+        [*left_out, *["times and other machine fields of the transcript"] * is_machine],
+        [*reading.warnings, *doubts],
     )
-    if is_machine:
-        return replace(reading, format="transcript", left_out=[*left_out, "times and other machine fields of the transcript"])
-    return replace(reading, left_out=left_out)
 
 
 def _read_xml(text: str, name: str, patient: str | None) -> Reading:

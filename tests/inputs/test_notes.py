@@ -11,6 +11,7 @@ import pytest
 from resources import SAID, write
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs import notes as reader
 from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
 
 
@@ -153,6 +154,8 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
         "咳嗽",
         {"Puls": 72},
         {"diabetes": True},
+        {"message": "Seit drei Tagen Husten"},
+        {"Beschwerde": "Husten", "error": "typing error in the first version"},
         b"RR = 120/80\nPuls = 72\n",
         "buy milk and call the plumber tomorrow",  # what words mean is not judged
     ],
@@ -258,6 +261,14 @@ def test_json_lines_are_notes_of_one_visit_each(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_notes(path, part=part)
+
+
+def test_the_limit_on_text_is_for_each_visit_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "LARGEST_BYTES", 30)
+    path = write(tmp_path, b'{"note": "Cough"}\n{"note": "Knee pain"}\n{"note": "Cough for a long time"}\n')
+    assert read_notes(path, part=2).text == "Note: Knee pain"
+    with pytest.raises(InputError, match="line 3 is larger than"):
+        read_notes(path, part=3)
 
 
 def test_a_file_of_one_visit_has_one_part(tmp_path: Path) -> None:
