@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -94,30 +94,21 @@ def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
 
 def _read(item: Any, number: int) -> NormalisedBox | Issue:
     """A box as it is written, or what is wrong with it."""
-    if fault := next(_faults(item, f"box {number}"), None):
-        return fault
-    y0, x0, y1, x1 = map(float, item["box_2d"])
-    return NormalisedBox(item["label"].strip(), y0, x0, y1, x1, number)
-
-
-def _faults(item: Any, name: str) -> Iterator[Issue]:
     if not isinstance(item, dict):
-        yield Issue("malformed-boxes", "error", f"{name} is not an object with box_2d and label")
-        return
-    for key in ("box_2d", "label"):
-        if key not in item:
-            yield Issue("malformed-boxes", "error", f"{name} has no {key}", excerpt(", ".join(item)))
-    edges, label = item.get("box_2d"), item.get("label")
+        return Issue("malformed-boxes", "error", f"box {number} is not an object with box_2d and label")
+    if missing := [key for key in ("box_2d", "label") if key not in item]:
+        return Issue("malformed-boxes", "error", f"box {number} has no {missing[0]}", excerpt(", ".join(item)))
+    edges, label, shown = item["box_2d"], item["label"], excerpt(str(item["box_2d"]))
     if not isinstance(label, str) or not label.strip():
-        yield Issue("malformed-boxes", "error", f"{name}: its label is not a string")
+        return Issue("malformed-boxes", "error", f"box {number}: its label is not a string")
     if not isinstance(edges, list) or len(edges) != 4 or not all(_is_number(edge) for edge in edges):
-        yield Issue("malformed-boxes", "error", f"{name}: its box_2d is not a list of four numbers", excerpt(str(edges)))
-        return
-    shown, (y0, x0, y1, x1) = excerpt(str(edges)), edges
+        return Issue("malformed-boxes", "error", f"box {number}: its box_2d is not a list of four numbers", shown)
+    y0, x0, y1, x1 = map(float, edges)
     if not all(0 <= edge <= SCALE for edge in edges):
-        yield Issue("impossible-box", "error", f"{name}: an edge is outside 0..{SCALE}", shown)
+        return Issue("impossible-box", "error", f"box {number}: an edge is outside 0..{SCALE}", shown)
     if not (y0 < y1 and x0 < x1):
-        yield Issue("impossible-box", "error", f"{name}: its edges are not in the order y0 < y1, x0 < x1", shown)
+        return Issue("impossible-box", "error", f"box {number}: its edges are not in the order y0 < y1, x0 < x1", shown)
+    return NormalisedBox(label.strip(), y0, x0, y1, x1, number)
 
 
 def _is_number(value: object) -> bool:

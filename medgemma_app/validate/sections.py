@@ -189,7 +189,9 @@ def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None
         written = text[start:end].strip(" \t*_:[]/")
         name, body = _name(written, kind) if written else None, _TO_BODY.match(text, after)
         marked = text[line:start].strip() != "" or end < stop or "*" in text[start:end]
-        if name and body and not _reads_on(written, name, text[body.end() : body.end() + 12], marked=marked):
+        # "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line; many scripts have no capitals.
+        is_pulse = name == Name(("plan",), 1) and body and _PULSE.match(text, body.end(), body.end() + 12)
+        if name and body and not is_pulse and (marked or not written[:1].islower()):
             stands_out = written.isupper() or "#" in text[line:start]
             return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None, stands_out)
     return None
@@ -233,12 +235,6 @@ def _spelled(heading: str) -> str:
 def is_heading(written: str) -> bool:
     """Whether the words are the name of a section, such as "[Physical Exam]"."""
     return any(_name(written, kind) for kind in get_args(ReportKind))
-
-
-def _reads_on(written: str, name: Name, rest: str, *, marked: bool) -> bool:
-    """Whether what looks like a heading is not one: "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line."""
-    is_pulse = name == Name(("plan",), 1) and _PULSE.match(rest)
-    return bool(is_pulse) or (not marked and written[:1].islower())  # many scripts have no capitals
 
 
 def _opened(found: Sequence[_Heading], *, own: bool) -> Iterator[_Heading]:
