@@ -1,31 +1,18 @@
 """Invented visits, and the SOAP note that is right for each: what the notes say, section by section, nothing else.
 
 The condition is chosen first; complaint, vital signs, examination, results and plan follow from it, and the drugs a patient takes follow
-from the history. Then chance decides which of all that the notes mention.
+from the history. Then chance decides which of all that the notes mention. ``conditions.toml`` holds the tables and explains them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from medgemma_app.demo.conditions import (
-    ALLERGIES,
-    ALTERNATIVES,
-    CONDITIONS,
-    DRUGS,
-    HISTORIES,
-    LABS,
-    NORMAL,
-    ORDERS,
-    RAISED,
-    UNSUITABLE,
-    Bounds,
-    Condition,
-)
 
 SILENT = "Not documented."
 LONG_NAMES = {"BP": "Blood pressure", "HR": "Heart rate", "Temp": "Temperature", "SpO2": "Oxygen saturation", "Weight": "Weight"}
@@ -33,6 +20,41 @@ FREQUENCIES = (
     "daily", "twice daily", "three times a day", "four times daily", "at bedtime", "every morning", "every 4 hours", "once", "weekly",
 )  # fmt: skip
 CONSONANTS, VOWELS = "bcdfglmnprstvz", "aeiou"
+
+
+@dataclass(frozen=True)
+class Drug:
+    """The doses in which a drug is taken and how often, and histories and allergies with which it is not started."""
+
+    doses: Sequence[str]
+    frequencies: Sequence[str]
+    raised: bool = False  # started with the first dose
+    unsuitable: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One diagnosis; ranges are the lowest and the highest value, both included."""
+
+    diagnosis: str
+    complaints: Sequence[str]
+    lasting: tuple[int, int, str]
+    signs: Sequence[str]
+    treatments: Sequence[str]
+    orders: Sequence[str]
+    review: tuple[int, int, str]
+    labs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    vitals: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    ages: Sequence[int] = (18, 90)
+    sex: str = ""  # either
+    histories: Sequence[str] = ()  # any
+    needs: str = ""  # "BP" or "labs"
+
+
+TABLES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "conditions.toml").read_text(encoding="utf-8"))
+CONDITIONS = [Condition(**row) for row in TABLES["conditions"]]
+DRUGS = {name: Drug(**row) for name, row in TABLES["drugs"].items()}
+ALTERNATIVES = frozenset(TABLES["alternatives"])
 
 
 class Chance:
@@ -129,12 +151,12 @@ def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = Fa
     condition = chance.one_of(CONDITIONS)
     side = chance.one_of(("right", "left"))
     history = _history(condition, chance)
-    first_age, history_drugs = HISTORIES[history]
+    first_age = TABLES["histories"][history]["from_age"]
     age = chance.number(max(condition.ages[0], first_age), max(condition.ages[1], first_age + 10))
-    taken = chance.some_of(history_drugs, chance.number(1, 2))
+    taken = chance.some_of(TABLES["histories"][history]["drugs"], chance.number(1, 2))
     if ALTERNATIVES.issuperset(taken):
         taken = taken[:1]
-    allergy = chance.one_of([allergy for allergy in ALLERGIES if not any(allergy in UNSUITABLE.get(drug, ()) for drug in taken)])
+    allergy = chance.one_of([allergy for allergy in TABLES["allergies"] if not any(allergy in DRUGS[drug].unsuitable for drug in taken)])
     started = _treatments(condition, taken, {history, allergy})
     known = chance.often(0.75)  # age and sex
     signs = [sign.format(side=side) for sign in condition.signs]
@@ -161,7 +183,7 @@ def random_visit(chance: Chance, invented: float = 0.0, *, long_names: bool = Fa
 def _treatments(condition: Condition, taken: Sequence[str], reasons: set[str]) -> list[str]:
     """The drugs to start: none that is taken, none of which only one is taken, none that a history or an allergy speaks against."""
     forbidden = {*taken, *(ALTERNATIVES if ALTERNATIVES & set(taken) else ())}
-    return [drug for drug in condition.treatments if drug not in forbidden and not UNSUITABLE.get(drug, frozenset()) & reasons]
+    return [drug for drug in condition.treatments if drug not in forbidden and reasons.isdisjoint(DRUGS[drug].unsuitable)]
 
 
 def _follows(visit: Visit, condition: Condition) -> bool:
@@ -172,7 +194,8 @@ def _follows(visit: Visit, condition: Condition) -> bool:
 
 def _history(condition: Condition, chance: Chance) -> str:
     oldest = condition.ages[1]
-    others = [name for name, (age, _) in HISTORIES.items() if age <= oldest and name.lower() not in condition.diagnosis.lower()]
+    ages = {name: row["from_age"] for name, row in TABLES["histories"].items()}
+    others = [name for name, age in ages.items() if age <= oldest and name.lower() not in condition.diagnosis.lower()]
     return str(chance.one_of(condition.histories or others))
 
 
@@ -193,8 +216,8 @@ def _lasting(lasting: tuple[int, int, str], chance: Chance) -> str:
 
 def _prescription(drug: str, chance: Chance, invented: float, *, first: bool = False) -> str:
     """A drug with a dose and a frequency; ``first`` when it is being started."""
-    doses, frequencies = DRUGS[drug]
-    if first and drug in RAISED:
+    doses, frequencies = DRUGS[drug].doses, DRUGS[drug].frequencies
+    if first and DRUGS[drug].raised:
         doses = doses[:1]
     if chance.often(invented):
         drug, doses, frequencies = chance.word(), (f"{chance.number(1, 900)} {chance.one_of(('mg', 'mcg', 'units'))}",), FREQUENCIES
@@ -202,8 +225,7 @@ def _prescription(drug: str, chance: Chance, invented: float, *, first: bool = F
 
 
 def _vitals(condition: Condition, chance: Chance, *, long_names: bool) -> tuple[tuple[str, str], ...]:
-    ranges: dict[str, Bounds] = {**NORMAL, **condition.vitals}
-    value = {name: chance.number(*limits) for name, limits in ranges.items()}
+    value = {name: chance.number(*limits) for name, limits in {**TABLES["normal"], **condition.vitals}.items()}
     values = {
         "BP": f"{value['systolic']}/{value['diastolic']} mmHg",
         "HR": f"{value['pulse']} bpm",
@@ -221,8 +243,8 @@ def _tenths(value: int) -> str:
 def _labs(condition: Condition, chance: Chance) -> tuple[tuple[str, str], ...]:
     found = []
     for name, limits in condition.labs.items():
-        (unit, in_tenths), value = LABS[name], chance.number(*limits)
-        found.append((name, f"{_tenths(value) if in_tenths else value} {unit}"))
+        lab, value = TABLES["labs"][name], chance.number(*limits)
+        found.append((name, f"{_tenths(value) if lab['in_tenths'] else value} {lab['unit']}"))
     return tuple(found)
 
 
@@ -233,7 +255,7 @@ def _plan(condition: Condition, drugs: Sequence[str], chance: Chance, invented: 
         steps.append(Step(f"Start {drug}", f"start {drug}"))
     for order in chance.some_of(condition.orders, chance.number(0, 2)):
         written = _written(order, chance, invented)
-        steps.append(Step(written, ORDERS.get(written, written[0].lower() + written[1:])))
+        steps.append(Step(written, TABLES["orders"].get(written, written[0].lower() + written[1:])))
     if chance.often(0.5) or not steps:
         when = _lasting(condition.review, chance)
         steps.append(Step(f"Review in {when}", f"come back in {when}"))

@@ -15,9 +15,9 @@ from PIL import Image
 
 from medgemma_app.demo import draw_nodule, draw_pair, draw_phantom, write_notes
 from medgemma_app.demo.__main__ import main
-from medgemma_app.demo.conditions import ALLERGIES, ALTERNATIVES, CONDITIONS, DRUGS, HISTORIES, LABS, ORDERS, RAISED, UNSUITABLE
 from medgemma_app.demo.findings import EFFUSIONS, NODULES, Findings, random_findings
 from medgemma_app.demo.phantoms import Body, draw, taken_again
+from medgemma_app.demo.visits import ALTERNATIVES, CONDITIONS, DRUGS, TABLES
 from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.inputs.notes import read_notes, read_raw_notes
 from medgemma_app.validate import validate_soap
@@ -149,21 +149,22 @@ def test_notes_are_read_as_training_writes_them_and_their_soap_note_passes_valid
 
 
 def test_the_tables_of_the_visits_fit_together() -> None:
-    taken = {drug for _, drugs in HISTORIES.values() for drug in drugs}
+    histories = TABLES["histories"]
+    taken = {drug for row in histories.values() for drug in row["drugs"]}
     assert taken | {drug for one in CONDITIONS for drug in one.treatments} == set(DRUGS)
-    assert {order for one in CONDITIONS for order in one.orders} == set(ORDERS)
-    assert {lab for one in CONDITIONS for lab in one.labs} == set(LABS)
-    assert {name for one in CONDITIONS for name in one.histories} <= set(HISTORIES)
-    assert {*RAISED, *ALTERNATIVES, *UNSUITABLE} <= set(DRUGS) and {name for names in UNSUITABLE.values() for name in names} <= {
-        *HISTORIES,
-        *ALLERGIES,
-    }
+    assert {order for one in CONDITIONS for order in one.orders} == set(TABLES["orders"])
+    assert {lab for one in CONDITIONS for lab in one.labs} == set(TABLES["labs"])
+    assert {name for one in CONDITIONS for name in one.vitals} <= set(TABLES["normal"])
+    assert {name for one in CONDITIONS for name in one.histories} <= set(histories)
+    assert {one.needs for one in CONDITIONS} == {"", "BP", "labs"}
+    assert set(DRUGS) >= ALTERNATIVES
+    assert {name for drug in DRUGS.values() for name in drug.unsuitable} <= {*histories, *TABLES["allergies"]}
 
 
 def test_every_dose_and_frequency_is_one_in_which_the_drug_is_taken() -> None:
     for seed in range(300):
         medications = re.findall(r"(?:Medications:|;|Start) ([a-zV ]+) ([\d.]+ (?:mg|mcg|units)) ([a-z0-9 ]+)", write_notes(seed)[1])
-        assert all(dose in DRUGS[drug][0] and frequency in DRUGS[drug][1] for drug, dose, frequency in medications), seed
+        assert all(dose in DRUGS[drug].doses and frequency in DRUGS[drug].frequencies for drug, dose, frequency in medications), seed
 
 
 def test_a_diagnosis_follows_from_what_the_notes_say() -> None:
@@ -198,7 +199,7 @@ def test_one_drug_of_a_kind_is_taken_and_doses_begin_low() -> None:
         before, plan = write_notes(seed)[1].split("PLAN:\n")
         assert sum(f" {drug} " in before + plan for drug in ALTERNATIVES) < 2, seed
         started = re.findall(r"Start ([a-zV ]+) ([\d.]+ \w+)", plan)
-        assert all(dose == DRUGS[drug][0][0] for drug, dose in started if drug in RAISED), seed
+        assert all(dose == DRUGS[drug].doses[0] for drug, dose in started if DRUGS[drug].raised), seed
 
 
 def test_no_drug_is_started_that_the_history_an_allergy_or_the_medications_forbid() -> None:
@@ -208,7 +209,7 @@ def test_no_drug_is_started_that_the_history_an_allergy_or_the_medications_forbi
         for drug in re.findall(r"Start ([a-zV ]+) \d", plan):
             started += 1
             assert f" {drug} " not in before, seed
-            assert not any(f" {word}." in before for word in UNSUITABLE.get(drug, ())), seed
+            assert not any(f" {word}." in before for word in DRUGS[drug].unsuitable), seed
     assert started > 300
 
 

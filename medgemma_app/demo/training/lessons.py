@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medgemma_app.demo.conditions import ALLERGIES, CONDITIONS, DRUGS, HISTORIES, ORDERS
 from medgemma_app.demo.forms import Form, write_notes
 from medgemma_app.demo.training.pictures import FIRST_SEED, Entry, Store
-from medgemma_app.demo.visits import Chance
+from medgemma_app.demo.visits import CONDITIONS, TABLES, Chance
 from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, locate_prompt, read_prompt, soap_prompt
 from medgemma_app.validate.lists import word_list
@@ -40,7 +39,8 @@ SYNONYMS = {
 }  # fmt: skip
 NAMES = [text for one in CONDITIONS for text in (one.diagnosis, *one.complaints, *one.signs)]
 ENGLISH = {word for word in word_list("words") | word_list("clinical_words") if word.isalpha()}
-WORDS = sorted(ENGLISH | {word for text in (*NAMES, *HISTORIES, *DRUGS, *ORDERS, *ALLERGIES) for word in text.split() if "{" not in word})
+TOLD = [*NAMES, *(text for table in ("histories", "drugs", "orders", "allergies") for text in TABLES[table])]
+WORDS = sorted(ENGLISH | {word for text in TOLD for word in text.split() if "{" not in word})
 SHORT = {
     "findings.md": ("Describe this X-ray.", "Describe this X-ray\nIndication: $indication"),
     "findings_prior.md": ("Compare the second X-ray with the first.",),
