@@ -90,10 +90,6 @@ class Answer:
         kind, shown = self._waiting.pop(0) if self._waiting else (self._splitter.kind, "")
         return self._put(Token(id, shown, logprob, None, kind))
 
-    def add_thought(self, id: int | None, text: str, logprob: float | None) -> Token:
-        """Adds the next token of a thought, where the server itself separates thought and answer."""
-        return self._put(Token(id, text, logprob, None, "thought"))
-
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
         """Ends the answer. Returns the last item with the text that was held back, or several items if that text is of both kinds."""
         *rest, (kind, shown) = _joined([*self._waiting, *self._splitter.feed(text), *self._splitter.finish()]) or [

@@ -9,9 +9,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +21,7 @@ from medgemma_app.model.generation import Generation, Options, Token
 from medgemma_app.prompts import Prompt, findings_prompt, soap_prompt
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import numpy as np
 
     from medgemma_app.model.local import MedGemma
     from medgemma_app.tasks import Report
@@ -101,49 +103,49 @@ def describe(model: MedGemma) -> str:
 
 def picture_check(model: MedGemma) -> CheckResult:
     """Checks that two drawings and a black picture differ in their embeddings and in the log-probabilities of the first token."""
-    import mlx.core as mx
+    import numpy as np
     from PIL import Image
 
     from medgemma_app.demo import draw_phantom
 
     if not sees(model):
-        return CheckResult(
-            "picture", "look", "a text-only model: soap works, findings does not", "for pictures, use a 4B or a multimodal 27B model"
-        )
+        found = "a text-only model: soap works, findings does not"
+        return CheckResult("picture", "look", found, "for pictures, use a 4B or a multimodal 27B model")
     drawn = [draw_phantom(seed)[0] for seed in range(2)]
     pictures = [*drawn, Image.new("RGB", drawn[0].size)]
-    seen = [_seen(model, picture) for picture in pictures]
-    if not all(bool(mx.all(mx.isfinite(array))) for pair in seen for array in pair):
-        return CheckResult(
-            "picture", "failed", "NaN or infinity in the answer to a picture", "use a bfloat16, float32, 8-bit or 4-bit checkpoint"
-        )
-    embeddings, logprobs = (min(_apart(a[at], b[at], at == 0) for a, b in [*pairwise(seen), (seen[0], seen[2])]) for at in (0, 1))
-    figures = {"embeddings": embeddings, "logprobs": logprobs}
-    found = f"two drawings and a black picture differ by {embeddings:.2g} (embeddings), {logprobs:.2g} (log-probabilities)"
-    if min(embeddings, logprobs) > SEEN:
+    embedded = [_in_numpy(model.encode_image(picture)) for picture in pictures]
+    logprobs = [_first_logprobs(model, findings_prompt(picture)[0]) for picture in pictures]
+    if not all(np.isfinite(array).all() for array in (*embedded, *logprobs)):
+        advice = "use a bfloat16, float32, 8-bit or 4-bit checkpoint"
+        return CheckResult("picture", "failed", "NaN or infinity in the answer to a picture", advice)
+    largest = max(float(np.abs(array).max()) for array in embedded)
+    figures = {"embeddings": _least_difference(embedded) / (largest or 1.0), "logprobs": _least_difference(logprobs)}
+    differ = f"{figures['embeddings']:.2g} (embeddings), {figures['logprobs']:.2g} (log-probabilities)"
+    found = f"two drawings and a black picture differ by {differ}"
+    if min(figures.values()) > SEEN:
         return CheckResult("picture", "ok", found, figures=figures)
-    where = "the vision tower" if embeddings <= SEEN else "the language model"
+    where = "the vision tower" if figures["embeddings"] <= SEEN else "the language model"
     advice = f"{where} ignores the picture: do not use findings; download the checkpoint again, or use another conversion"
     return CheckResult("picture", "failed", found, advice, figures)
 
 
-def _seen(model: MedGemma, picture: Image) -> tuple[Any, Any]:
-    """The embeddings of a picture, and the log-probabilities of all tokens at the first position of the answer."""
+def _first_logprobs(model: MedGemma, prompt: Prompt) -> np.ndarray:
+    """The log-probabilities of all tokens at the first position of the answer."""
+    with closing(model._results(prompt, model.start(model.tokenize(prompt), Options(max_tokens=1)))) as results:
+        return _in_numpy(next(results).logprobs)
+
+
+def _in_numpy(array: Any) -> np.ndarray:
+    """An array of mlx in float32; numpy does not have bfloat16."""
     import mlx.core as mx
+    import numpy as np
 
-    prompt = findings_prompt(picture)[0]
-    results = model._results(prompt, model.start(model.tokenize(prompt), Options(max_tokens=1)))
-    first = next(results).logprobs.astype(mx.float32)
-    results.close()
-    return model.encode_image(picture).astype(mx.float32), first
+    return np.array(array.astype(mx.float32))
 
 
-def _apart(one: Any, other: Any, relative: bool) -> float:
-    import mlx.core as mx
-
-    largest: Any = mx.maximum(mx.abs(one).max(), mx.abs(other).max()).item() if relative else 1.0
-    gap: Any = mx.abs(one - other).max().item()
-    return float(gap / (largest or 1.0))
+def _least_difference(arrays: Sequence[np.ndarray]) -> float:
+    """The largest difference between two arrays, of those two that are most alike."""
+    return min(float(abs(one - other).max()) for one, other in combinations(arrays, 2))
 
 
 def reference_check(demo: MedGemma) -> CheckResult:
@@ -158,7 +160,7 @@ def reference_check(demo: MedGemma) -> CheckResult:
             wrong.append(name)
             continue
         gap = max(gap, *(abs((token.logprob or 0) - value) for token, value in zip(tokens, wanted["logprobs"], strict=True)))
-    sample = np.array(demo.encode_image(reference_prompts()["findings-0"].images[0])).reshape(-1)[::SAMPLED]
+    sample = _in_numpy(demo.encode_image(reference_prompts()["findings-0"].images[0])).reshape(-1)[::SAMPLED]
     wanted = np.array(known["embedding"])
     embedding = float(np.abs(sample - wanted).max() / np.abs(wanted).max())
     near = f"log-probabilities within {gap:.1e}, embeddings {embedding:.1e} (tolerance {EXACT:g})"
@@ -169,28 +171,25 @@ def reference_check(demo: MedGemma) -> CheckResult:
     if not wrong and max(gap, embedding) <= COARSE:
         return CheckResult("reference", "look", found, "this backend rounds more coarsely; with CUDA, try MLX_ENABLE_TF32=0", figures)
     found = f"tokens differ from the reference for {', '.join(wrong)}" if wrong else found
-    return CheckResult(
-        "reference", "failed", found, "answers on this machine are not MedGemma's: report the line below as an issue", figures
-    )
+    advice = "answers on this machine are not MedGemma's: report the line below as an issue"
+    return CheckResult("reference", "failed", found, advice, figures)
 
 
-def _greedy(model: MedGemma, prompt: Prompt, steps: int = STEPS) -> list[Token]:
-    return [token for token in model.stream(prompt, Options(max_tokens=steps)) if token.id is not None]
+def _greedy(model: MedGemma, prompt: Prompt) -> list[Token]:
+    return [token for token in model.stream(prompt, Options(max_tokens=STEPS)) if token.id is not None]
 
 
 def repeat_check(model: MedGemma) -> CheckResult:
     """Checks that greedy decoding and the encoding of a picture give the same result twice."""
-    import mlx.core as mx
-
     prompt = next(iter(_readable(model).values()))
-    looks = [model.encode_image(image, fresh=True) for image in prompt.images[:1] for _ in range(2)]
+    embedded = [_in_numpy(model.encode_image(image, fresh=True)) for image in prompt.images[:1] for _ in range(2)]
     ids = [[token.id for token in _greedy(model, prompt)] for _ in range(2)]
     if ids[0] != ids[1]:
         return CheckResult("repeatable", "failed", "two greedy answers to the same prompt differ", "reports cannot be repeated here")
-    if looks and not bool(mx.array_equal(looks[0], looks[1])):
+    if embedded and _least_difference(embedded) > 0:
         found = "encoding a picture twice gives different embeddings, but the same tokens"
         return CheckResult("repeatable", "look", found, "reports may occasionally differ between runs")
-    return CheckResult("repeatable", "ok", f"the same {'embeddings and ' * bool(looks)}{len(ids[0])} tokens twice")
+    return CheckResult("repeatable", "ok", f"the same {'embeddings and ' if embedded else ''}{len(ids[0])} tokens twice")
 
 
 def batch_check(model: MedGemma) -> CheckResult:
@@ -205,7 +204,8 @@ def batch_check(model: MedGemma) -> CheckResult:
         if isinstance(one, Generation)
     ]
     same = sum(one == alone for one, alone in pairs)
-    found, figures = f"{same} of {len(prompts)} prompts have the same tokens in a batch as alone", {"same": same, "prompts": len(prompts)}
+    found = f"{same} of {len(prompts)} prompts have the same tokens in a batch as alone"
+    figures = {"same": same, "prompts": len(prompts)}
     if same == len(prompts):
         return CheckResult("batch", "ok", found, figures=figures)
     exact = model.model.language_model.model.norm.weight.dtype == mx.float32
@@ -218,22 +218,21 @@ def speed_checks(model: MedGemma) -> list[CheckResult]:
     from medgemma_app.demo import draw_phantom, write_notes
     from medgemma_app.reports import findings, soap
 
-    options, rows, peak = Options(max_tokens=REPORT_TOKENS), [], 0
-    tasks: dict[str, Callable[[Callable[[Token], object]], Report]] = {
-        "findings": lambda seen: findings(model, draw_phantom(5)[0], options=options, on_token=seen),
-        "soap": lambda seen: soap(model, write_notes(5)[0], options=options, on_token=seen),
-    }
-    for name in tasks if sees(model) else ["soap"]:
-        times: list[float] = []
-        start = time.perf_counter()
-        report = tasks[name](lambda _, times=times: times.append(time.perf_counter()))  # type: ignore[misc]
-        rows.append(_speed(name, [at - start for at in times], report.generation, report.validation.ok))
+    tasks: dict[str, Callable[..., Report]] = {"soap": partial(soap, model, write_notes(5)[0])}
+    if sees(model):
+        tasks = {"findings": partial(findings, model, draw_phantom(5)[0]), **tasks}
+    rows, peak = [], 0
+    for name, task in tasks.items():
+        times = [time.perf_counter()]
+        report = task(options=Options(max_tokens=REPORT_TOKENS), on_token=lambda _, times=times: times.append(time.perf_counter()))
+        rows.append(_speed(name, times, report.generation, report.validation.ok))
         peak = max(peak, report.generation.peak_memory_bytes or 0)
     return [*rows, _memory(peak)]
 
 
 def _speed(name: str, times: Sequence[float], made: Generation, valid: bool) -> CheckResult:
-    first, last, tokens = times[0], times[-1], made.generated_tokens or 0
+    """``times`` are those of the start and of every token, in seconds."""
+    first, last, tokens = times[1] - times[0], times[-1] - times[0], made.generated_tokens or 0
     rate = (tokens - 1) / (last - first) if last > first else 0.0
     figures = {
         "first_token_seconds": first,
@@ -257,11 +256,9 @@ def _memory(peak: int) -> CheckResult:
     allowed = int(mx.device_info().get("max_recommended_working_set_size", memory_bytes()))
     found = f"peak {peak / GB:.2f} GB of {allowed / GB:.1f} GB that mlx may use"
     figures = {"peak_bytes": peak, "allowed_bytes": allowed}
-    if peak > 0.8 * allowed:
-        return CheckResult(
-            "peak memory", "look", found, "close other programs, or use a checkpoint with fewer bits; long series will not fit", figures
-        )
-    return CheckResult("peak memory", "ok", found, figures=figures)
+    tight = peak > 0.8 * allowed
+    advice = "close other programs, or use a checkpoint with fewer bits; long series will not fit" if tight else ""
+    return CheckResult("peak memory", "look" if tight else "ok", found, advice, figures)
 
 
 def transformers_check(demo: MedGemma) -> CheckResult:
@@ -269,9 +266,8 @@ def transformers_check(demo: MedGemma) -> CheckResult:
     try:
         torch: Any = import_module("torch")  # not a dependency: users who want this comparison install it
     except ImportError:
-        return CheckResult(
-            "transformers", "look", "not compared: torch is not installed", "pip install torch, then run this again with --full"
-        )
+        found = "not compared: torch is not installed"
+        return CheckResult("transformers", "look", found, "pip install torch, then run this again with --full")
     import numpy as np
     from transformers import Gemma3ForConditionalGeneration
 

@@ -94,6 +94,8 @@ class Reply(Answer):
         return tokens
 
     def _read(self, choice: Any) -> list[Token]:
+        if getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None):
+            raise GenerationError("the server separates the reasoning from the answer; start it without a reasoning parser")
         ids = [int(id) for id in getattr(choice, "token_ids", None) or ()]
         if len(ids) > self.options.limit:
             raise GenerationError("the server sent more tokens than requested; it ignores max_tokens")
@@ -101,12 +103,7 @@ class Reply(Answer):
         self._letters += len(choice.delta.content or "")
         if self._letters > _LONGEST_TOKEN * self.options.limit:
             raise GenerationError("the server sent more text than the requested number of tokens can hold; it ignores max_tokens")
-        thought = encodable(getattr(choice.delta, "reasoning_content", None) or getattr(choice.delta, "reasoning", None) or "")
         self._held += encodable(choice.delta.content or "")
-        add = self.add
-        if thought and not self._held:  # the ids of this chunk belong to the thought
-            add, self._held = self.add_thought, thought
-        shown = [self.add_thought(None, thought, None)] if thought and add == self.add else []
         count = max(len(ids), len(logprobs))
         self._reports = self._reports or count > 0
         if choice.finish_reason is not None:
@@ -115,10 +112,10 @@ class Reply(Answer):
         elif not self._reports and self._held:
             count = 1
         if not count:  # text without a token was held back; it is shown with the next token, or at the end
-            return shown
+            return []
         text, self._held = self._held, ""
         given = [(ids[at] if ids else None, logprobs[at] if logprobs else None) for at in range(count)]
-        return [*shown, *(add(id, text if at == count else "", logprob) for at, (id, logprob) in enumerate(given, 1))]
+        return [self.add(id, text if at == count else "", logprob) for at, (id, logprob) in enumerate(given, 1)]
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
         """Like ``Answer.end``, with the text that came without a token."""

@@ -54,12 +54,8 @@ def _greedy(model: RemoteModel) -> CheckResult:
     answers = {model.generate(prompt, options).text for _ in range(2)}
     if len(answers) == 1:
         return CheckResult("greedy", "ok", "two answers at temperature 0 are the same")
-    return CheckResult(
-        "greedy",
-        "failed",
-        "two answers at temperature 0 differ",
-        "the server samples or batches inexactly: reports cannot be repeated",
-    )
+    advice = "the server samples or batches inexactly: reports cannot be repeated"
+    return CheckResult("greedy", "failed", "two answers at temperature 0 differ", advice)
 
 
 def _limit(model: RemoteModel) -> CheckResult:
@@ -76,9 +72,8 @@ def _stop(model: RemoteModel) -> CheckResult:
     if CONTROL.search(made.text):
         return CheckResult("stop", "failed", "the answer contains control tokens", advice)
     if made.finish_reason != "stop":
-        return CheckResult(
-            "stop", "look", f"a one-word answer ended with {made.finish_reason!r} after {made.generated_tokens} tokens", advice
-        )
+        found = f"a one-word answer ended with {made.finish_reason!r} after {made.generated_tokens} tokens"
+        return CheckResult("stop", "look", found, advice)
     return CheckResult("stop", "ok", "an answer ends by itself, without control tokens")
 
 

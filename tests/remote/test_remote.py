@@ -17,7 +17,7 @@ from PIL import Image
 from scripted_server import MODEL, chunk, says, text_tokens, usage
 from tiny import picture
 
-from medgemma_app import Options, Prompt, connect, findings, soap
+from medgemma_app import GenerationError, Options, Prompt, connect, findings, soap
 from medgemma_app.cli.terminal import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ModelError
@@ -122,21 +122,17 @@ def test_what_a_server_reports_is_passed_on(connect, server):
     assert (made.text, made.token_ids, made.prompt_tokens, made.generated_tokens) == ("Clear.", (7, 8, 9, 4), 12, 4)
 
 
-def test_a_thought_is_split_off_whether_or_not_the_server_has_done_so(connect, server):
-    for chunks in (
-        [chunk("<unused94>thou"), chunk("ght\nA heart.<unused95>Cle"), chunk("ar.")],
-        [chunk(None, delta={"reasoning_content": "A heart."}), chunk("Cle"), chunk("ar.")],
-        [chunk(None, delta={"reasoning": "A he"}), chunk(None, delta={"reasoning": "art."}), chunk("Clear.")],
-    ):
-        server.chat = pieces(*chunks, chunk(finish="stop"))
-        made = answer(connect())
-        assert (made.text, made.thought) == ("Clear.", "A heart.")
-
-
-def test_a_thought_that_was_cut_is_no_answer(connect, server):
-    server.chat = pieces(chunk(None, delta={"reasoning_content": "A heart"}), chunk(finish="length"))
+def test_a_thought_is_split_off(connect, server):
+    server.chat = pieces(chunk("<unused94>thou"), chunk("ght\nA heart.<unused95>Cle"), chunk("ar."), chunk(finish="stop"))
     made = answer(connect())
-    assert (made.text, made.thought, made.finish_reason) == ("", "A heart", "length")
+    assert (made.text, made.thought) == ("Clear.", "A heart.")
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_server_that_separates_the_thought_itself_is_refused(connect, server, name):
+    server.chat = pieces(chunk(None, delta={name: "A heart."}), chunk("Clear."), chunk(finish="stop"))
+    with pytest.raises(GenerationError, match="start it without a reasoning parser"):
+        answer(connect())
 
 
 def endless(text):
