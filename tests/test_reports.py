@@ -66,7 +66,7 @@ def test_the_demo_writes_the_note_its_notes_call_for(demo, tmp_path, seed):
     assert report.validation.ok
 
 
-@pytest.mark.parametrize("notes", [{"text": object()}, {}, [], {"text": "too short"}])
+@pytest.mark.parametrize("notes", [{"text": object()}, {}, []])
 def test_an_object_that_holds_no_notes_is_refused(notes):
     with pytest.raises(InputError):
         soap(None, notes)

@@ -165,31 +165,26 @@ def check(
     patient: Patient = None,
     kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: decided by the headings.")] = None,
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
-    header: Annotated[
-        str | None, option(INPUT, 'Facts about the picture, such as "modality DX, body part CHEST, female, 58 years".', metavar="TEXT")
-    ] = None,
     prompt: PromptName = None,
     has_prior: Annotated[bool | None, option(INPUT, "The report compares with an earlier picture.", "--has-prior")] = None,
-    spacing: Annotated[bool | None, option(INPUT, "Whether sizes can be measured in the picture.", "--spacing/--no-spacing")] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
     """Check reports from any source, without a model."""
-    from medgemma_app.cli.check import check_all
-    from medgemma_app.inputs.header import ImageHeader
+    from medgemma_app.cli.records import check_all
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.prompts import choose_prompt
 
     if [*report, source].count("-") > 1:
         raise OptionError("standard input can be read only once; name files for the others")
-    options = {"indication": indication, "header": header and ImageHeader.parse(header), "has_prior": has_prior, "spacing": spacing}
+    options = {"indication": indication, "has_prior": has_prior}
     arguments: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if source is not None:
         arguments["source"] = read_notes(source, patient=patient).text
     if prompt is not None:
         file = choose_prompt(prompt, *([kind] if kind else get_args(ReportKind)))
         kind = cast(ReportKind, file.kind)
-        arguments |= {"sections": file.sections, "optional": file.optional, "prompt": file.text}
+        arguments |= file.asked
     raise typer.Exit(check_all(report, arguments, kind=kind, as_json=as_json, strict=strict))
 
 
@@ -212,7 +207,7 @@ def export(
     force: Force = False,
 ) -> None:  # fmt: skip
     """Turn a report in JSON into a page, a PDF, FHIR, DICOM or CSV."""
-    from medgemma_app.cli.export import export_record
+    from medgemma_app.cli.records import export_record
 
     if record == source == "-":
         raise OptionError("standard input can be read only once; name a file for the other")

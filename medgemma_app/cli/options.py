@@ -14,13 +14,12 @@ from typer.core import TyperCommand, TyperGroup
 
 from medgemma_app.cli.process import errors_become_exit_codes
 from medgemma_app.errors import OptionError
+from medgemma_app.remote.endpoint import DEFAULT_JOBS, DEFAULT_TIMEOUT, Endpoint, read_key
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Options
-    from medgemma_app.remote.endpoint import Endpoint
 
 DEFAULT_MODEL = "mlx-community/medgemma-1.5-4b-it-4bit"
-DEFAULT_JOBS, DEFAULT_TIMEOUT = 8, 300.0
 INPUT, MODEL, OUTPUT, ADVANCED, HELP = PANELS = ("Input", "Model", "Output", "Advanced", "Help")
 
 
@@ -136,8 +135,6 @@ class RunOptions:
 
     def server(self) -> Endpoint | None:
         """The server to use. Raises OptionError for a refused URL and for options that do not go together."""
-        from medgemma_app.remote.endpoint import Endpoint, read_key
-
         if not self.endpoint:
             if self.jobs is not None or self.timeout is not None or self.api_key_file is not None:
                 raise OptionError("--jobs, --timeout and --api-key-file need a server; name it with --endpoint")

@@ -55,14 +55,14 @@ def check_scan(scan: Scans, kind: str) -> None:
     )
 
 
-def check_source(record: Mapping[str, Any], scan: Scans | None, option: str = "scan=") -> Scans:
+def check_source(record: Mapping[str, Any], scan: Scans | None) -> Scans:
     """Returns ``scan``. Raises InputError unless it is given and the record is that of a findings report on a DICOM picture."""
     _check_kind(str(record.get("kind")))
     facts = (record.get("input") or {}).get("scan") or {}
     if facts.get("format", "DICOM") not in ("DICOM", "DICOM series"):
         raise InputError(f"{ONLY_DICOM}, and {facts.get('name')} is not a DICOM file; use .html or .pdf")
     if scan is None:
-        raise InputError(f"a report in DICOM is filed in the study of its picture; give the file of the picture with {option}")
+        raise InputError("a report in DICOM is filed in the study of its picture; give the file of the picture with --scan (scan=)")
     return scan
 
 

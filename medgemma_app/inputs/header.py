@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import list_lines
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-EXAMPLE = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
 # Fields by their DICOM keywords, under which the JSON record has them.
 KEYWORDS = {
     "modality": "Modality", "body_part": "BodyPartExamined", "view": "ViewPosition", "laterality": "Laterality", "sex": "PatientSex",
@@ -73,17 +71,6 @@ class ImageHeader:
         spacing = None if self.pixel_spacing is None else list(self.pixel_spacing)
         return {keyword: spacing if field == "pixel_spacing" else getattr(self, field) for field, keyword in KEYWORDS.items()}
 
-    @classmethod
-    def parse(cls, text: str) -> ImageHeader:
-        """The inverse of ``describe``. Raises InputError that names what it does not know."""
-        found: dict[str, Any] = {}
-        for part in filter(None, map(str.strip, re.split("[,;]", text))):
-            field, value = _parsed(part)
-            if value is None:
-                raise InputError(f'"{part}" is not known in a header; write it like "{EXAMPLE}"')
-            found[field] = value
-        return cls(**found)
-
     def describe(self) -> str | None:
         """What the model is told: "modality DX, body part CHEST, view PA, female, 58 years"; no date."""
         return ", ".join(filter(None, (self.describe_picture(), self.describe_patient()))) or None
@@ -106,15 +93,6 @@ def describe_all(headers: Sequence[ImageHeader], *, patient: ImageHeader) -> str
 def _age_in_words(age: str | None) -> str | None:
     """ "058Y" -> "58 years"."""
     return f"{int(age[:-1])} {AGES[age[-1]]}{'' if int(age[:-1]) == 1 else 's'}" if age else None
-
-
-def _parsed(part: str) -> tuple[str, Any]:
-    if labelled := re.fullmatch(rf"({'|'.join(LABELS)}):?\s+(.*)", part, re.IGNORECASE):
-        field = LABELS[labelled[1].lower()]
-        return field, _safe(field, labelled[2])
-    if aged := re.fullmatch(r"(\d{1,3}) (day|week|month|year)s?", part, re.IGNORECASE):
-        return "age", f"{int(aged[1]):03}{aged[2][0].upper()}"
-    return "sex", next((code for code, word in SEXES.items() if word == part.lower()), None)
 
 
 def _safe(field: str, value: Any) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from medgemma_app.errors import ModelError, expect
+from medgemma_app.remote.endpoint import DEFAULT_JOBS, DEFAULT_TIMEOUT, Endpoint, read_key
+
 if TYPE_CHECKING:
-    from medgemma_app.remote.endpoint import Endpoint
     from medgemma_app.remote.model import RemoteModel
 
 
@@ -15,8 +17,8 @@ def connect(
     model: str | None = None,
     allow_remote: bool = False,
     api_key: str | None = None,
-    timeout: float = 300.0,
-    jobs: int = 8,
+    timeout: float = DEFAULT_TIMEOUT,
+    jobs: int = DEFAULT_JOBS,
 ) -> RemoteModel:
     """The model behind an OpenAI-compatible server; ``model`` is needed where the server has several.
 
@@ -25,9 +27,6 @@ def connect(
     running. Raises OptionError for a URL that is refused, EndpointError where no server answers, ModelError where the server does not
     have the model or the extra "remote" is not installed.
     """
-    from medgemma_app.errors import expect
-    from medgemma_app.remote.endpoint import Endpoint, read_key
-
     expect(model, (str, type(None)), "model must be the model's name on the server")
     key = read_key(None) if api_key is None else api_key
     return connect_to(Endpoint(url=url, allow_remote=allow_remote, key=key, timeout=timeout, jobs=jobs), model)
@@ -35,8 +34,6 @@ def connect(
 
 def connect_to(endpoint: Endpoint, model: str | None = None) -> RemoteModel:
     """Like ``connect``, for an endpoint that has been checked."""
-    from medgemma_app.errors import ModelError
-
     try:
         from medgemma_app.remote.model import open_model
     except ModuleNotFoundError as error:

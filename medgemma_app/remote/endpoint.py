@@ -15,6 +15,7 @@ KEY_VARIABLE = "MEDGEMMA_API_KEY"
 # No spaces, backslashes or non-ASCII characters, which another URL parser might read differently.
 _PLAIN = re.compile(r"[A-Za-z0-9._~:/%\[\]-]+")
 _LONGEST_KEY = 8192
+DEFAULT_TIMEOUT, DEFAULT_JOBS = 300.0, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class Endpoint:
     url: str
     allow_remote: bool = False
     key: str | None = field(default=None, repr=False)
-    timeout: float = 300.0
-    jobs: int = 8
+    timeout: float = DEFAULT_TIMEOUT
+    jobs: int = DEFAULT_JOBS
 
     def __post_init__(self) -> None:
         expect(self.url, str, "the endpoint must be a URL such as http://127.0.0.1:8000/v1")

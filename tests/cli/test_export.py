@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from medgemma_app import Options, ask, findings, locate, soap
 from medgemma_app.cli.app import app
-from medgemma_app.cli.export import pictures_of
+from medgemma_app.cli.records import pictures_of
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.images import read_image
 from medgemma_app.inputs.notes import read_notes
@@ -97,7 +97,10 @@ def test_notes_that_the_report_was_not_written_from_are_refused(demo, files):
     record = json.loads((files / "report.json").read_text())
     (files / "other.json").write_text(json.dumps(write_notes(7)[0]))
     assert "was not written from other.json" in export(files / "report.json", files / "x.html", "--source", files / "other.json").stderr
-    for facts, words in (({"truncated": True}, "only part of the notes"), ({"words": 1}, "is not read as it was")):
+    for facts, words in (
+        ({"truncated": True}, "only part of the notes"),
+        ({"words": 1}, "was not written from visit.json as it"),
+    ):
         changed = {**record, "input": {"notes": record["input"]["notes"] | facts}}
         (files / "changed.json").write_text(json.dumps(changed))
         result = export(files / "changed.json", files / "x.html", "--source", files / "visit.json")
@@ -117,7 +120,7 @@ def test_a_record_with_damaged_facts_is_one_line(files, facts):
 def test_a_report_in_dicom_asks_for_the_picture_with_the_option_of_the_command(files):
     facts = {"text": "x", "kind": "findings", "issues": [], "input": {"scan": {"name": "scan.dcm", "format": "DICOM"}}}
     (files / "report.json").write_text(json.dumps(facts))
-    assert export(files / "report.json", files / "x.dcm").stderr.endswith("give the file of the picture with --scan\n")
+    assert export(files / "report.json", files / "x.dcm").stderr.endswith("give the file of the picture with --scan (scan=)\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from medgemma_app.demo import draw_phantom
 from medgemma_app.notices import NOTICE
 from medgemma_app.prompts import prompt_paths, read_prompt
 
@@ -98,3 +99,17 @@ def test_check_sees_only_the_report_in_a_text_file_of_the_command(medgemma, scan
     checked = medgemma("check", tmp_path / "cut.txt", model=None)
     assert written.exit_code == checked.exit_code == 3
     assert "missing-section" in checked.stdout and "truncated" in checked.stdout
+
+
+def test_check_sees_the_report_of_each_of_several_studies_in_a_text_file(medgemma, scan, tmp_path):
+    draw_phantom(5)[0].save(tmp_path / "b.png")
+    medgemma("findings", scan, tmp_path / "b.png", "--output", tmp_path / "all.txt")
+    text = (tmp_path / "all.txt").read_text()
+    (tmp_path / "all.txt").write_text(text.replace("IMPRESSION:", "Impression of", 1))
+    checked = medgemma("check", tmp_path / "all.txt", "--json", model=None)
+    reports = [json.loads(line) for line in checked.stdout.splitlines()]
+    assert [(report["report"], [issue["code"] for issue in report["issues"]]) for report in reports] == [
+        ("scan.png", ["missing-section"]),
+        ("b.png", []),
+    ]
+    assert "b.png" not in json.dumps(reports[0]["sections"]) and "DRAFT" not in json.dumps(reports)

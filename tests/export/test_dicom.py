@@ -57,7 +57,7 @@ def test_a_dicom_report_is_never_filed_with_another_picture(scan, tmp_path, endi
     scan.write_bytes(scan.read_bytes() + b"\0\0")
     for given, message in (
         (scan, "was not written from scan.dcm"),
-        (None, "give the file of the picture with scan=$"),
+        (None, "give the file of the picture with --scan"),
         (tmp_path / "no.dcm", "does not exist"),
     ):
         with pytest.raises(InputError, match=message):

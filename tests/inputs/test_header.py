@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medgemma_app.errors import InputError
 from medgemma_app.inputs.header import ImageHeader, describe_all
 
 FULL = ImageHeader(
@@ -30,23 +29,11 @@ WORDS = "modality DX, body part CHEST, view PA, laterality L, female, 58 years"
 )
 def test_a_header_is_described_without_its_date(header: ImageHeader, words: str | None) -> None:
     assert header.describe() == words
-    assert ImageHeader.parse(words or "").describe() == words
 
 
 def test_several_pictures_are_described_by_their_places_and_one_patient() -> None:
     lateral = ImageHeader(view="LL", sex="M")
     assert describe_all([ImageHeader(), lateral], patient=FULL) == "image 2: view LL; female, 58 years"
-
-
-@pytest.mark.parametrize("text", ["colour blue", "modality BANANA", "view JANE", "58 apples", "modality", "DX"])
-def test_words_that_are_not_known_in_a_header_are_named(text: str) -> None:
-    with pytest.raises(InputError, match=f'^"{text}" is not known in a header; write it like "modality DX, '):
-        ImageHeader.parse(f"female, {text}")
-
-
-@pytest.mark.parametrize("text", ["Modality: dx; FEMALE, 1 Week", "body part: Chest"])
-def test_a_header_may_be_written_in_other_ways(text: str) -> None:
-    assert ImageHeader.parse(text) in (ImageHeader(modality="DX", sex="F", age="001W"), ImageHeader(body_part="CHEST"))
 
 
 def test_a_header_comes_back_from_its_record() -> None:

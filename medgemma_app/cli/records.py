@@ -1,0 +1,300 @@
+"""``medgemma check`` and ``medgemma export``: reports that were written earlier, checked or turned into another format, without a model."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
+from medgemma_app.cli.output import check_output, json_line, utf8
+from medgemma_app.cli.terminal import print_issues
+from medgemma_app.errors import InputError, OptionError
+from medgemma_app.export import text_of_plain
+from medgemma_app.inputs.files import by_digest, digests_in, open_input, refuse_url, shown_name
+from medgemma_app.inputs.header import ImageHeader
+from medgemma_app.model.generation import FinishReason
+from medgemma_app.notices import NOTICE, issue_counts, say
+from medgemma_app.prompts import ReportKind
+from medgemma_app.validate import Validation, parse_findings, parse_soap, validate_findings, validate_soap
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from medgemma_app.inputs.images import Scan, Series
+
+NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
+LARGEST_BYTES = 10_000_000
+ONE_REPORT = "the text of a report, or the output of findings --json or soap --json"
+ONE_RECORD = "the output of findings --json or soap --json"
+SHOWN_IN = (".html", ".pdf")  # the formats that show pictures and notes
+_OBJECT = re.compile(r'\s*\{\s*"')
+_ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*$)")
+_STUDY = re.compile(rf"^(?=# .*\nDRAFT\. {re.escape(NOTICE)}\n\n)", re.MULTILINE)  # where each of several begins in a text file
+
+
+@dataclass(frozen=True, slots=True)
+class ReportText:
+    """A report to check. ``kind`` is None where its source does not state it; ``known`` are further arguments of the validator."""
+
+    name: str
+    text: str
+    kind: ReportKind | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: ReportKind | None, as_json: bool, strict: bool) -> int:
+    """Prints the issues of every report, and on standard error how many they are; returns the worst exit code."""
+    codes = []
+    for report in chain.from_iterable(map(read_reports, sources)):
+        try:
+            if isinstance(report, InputError):
+                raise report
+            checked_as, found = check(report, arguments, kind)
+        except InputError as error:
+            say(f"medgemma: {error}")
+            codes.append(error.exit_code)
+            continue
+        if as_json:
+            record = {"report": report.name, "kind": checked_as, "valid": found.ok, "issues": [asdict(issue) for issue in found.issues]}
+            print(json_line({**record, "sections": found.sections}, ascii=not utf8(sys.stdout)), flush=True)
+        else:
+            print_issues(found.issues, sys.stdout, prefix=f"{report.name}: " if len(sources) > 1 or codes else "")
+        say(f"{report.name}, checked as a {NAMES[checked_as]}: {issue_counts([issue.severity for issue in found.issues])}")
+        codes.append(VALIDATION_FAILED if not found.ok or (strict and found.warnings) else 0)
+    return max(codes, key=FROM_BEST_TO_WORST.index)
+
+
+def read_reports(source: str) -> Iterator[ReportText | InputError]:
+    """The reports in a file or on standard input (``-``): in a text file, or in the JSON of one or several; and what cannot be read."""
+    try:
+        name, text = read_text(source)
+        if not _OBJECT.match(text) and not _ARRAY.match(text):
+            yield from _texts(name, text)
+            return
+        for where, record in read_records(text, name):
+            study = record.get("study")
+            shown = shown_name(study) if isinstance(study, str) else where
+            if "error" in record and "text" not in record:
+                yield InputError(f"{shown} has no report: the run that wrote {name} failed on it")
+            else:
+                yield _report(record, shown)
+    except InputError as error:
+        yield error
+
+
+def _texts(name: str, text: str) -> Iterator[ReportText]:
+    """The report in a text, or the several in a text file of this program, each under the heading of its study."""
+    if not _STUDY.match(text):
+        yield ReportText(name, text_of_plain(text))
+        return
+    for study in filter(None, _STUDY.split(text)):
+        heading, _, report = study.partition("\n")
+        yield ReportText(shown_name(heading.removeprefix("# ")), text_of_plain(report.rstrip("\n") + "\n"))
+
+
+def read_records(text: str, name: str, *, what: str = ONE_REPORT) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it is, record) for each report in JSON: one object, one on each line, or an array; ``what`` is wanted. Raises InputError."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and all(map(_OBJECT.match, lines)):
+        for number, line in enumerate(lines, 1):
+            where = f"line {number} of {name}"
+            yield where, _parsed(line, where, what)
+        return
+    value = _parsed(text, name, what)
+    if value == []:
+        raise InputError(f"{name} holds no report; give {what}")
+    for number, record in enumerate(value if isinstance(value, list) else [value], 1):
+        where = f"report {number} of {name}" if isinstance(value, list) else name
+        if not isinstance(record, dict):
+            raise InputError(f"{where} is not a report; give {what}")
+        yield where, record
+
+
+def _parsed(text: str, name: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON; give {what}") from error
+
+
+def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | None = None) -> tuple[ReportKind, Validation]:
+    """Validates a report, and says as which kind. ``arguments`` are those of its validator, and replace what its record says.
+
+    Raises OptionError for an argument that does not apply to this kind of report.
+    """
+    kind = kind or report.kind or guess_kind(report.text, likely="soap" if "source" in arguments else "findings")
+    for name in ("source",) if kind == "findings" else ("indication", "has_prior"):
+        if name in arguments:
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{option} does not apply to {report.name}, a {NAMES[kind]}; leave it out, or give another --kind")
+    validate = validate_findings if kind == "findings" else validate_soap
+    return kind, validate(report.text, **{**(report.known if report.kind == kind else {}), **arguments})
+
+
+def guess_kind(text: str, *, likely: ReportKind = "findings") -> ReportKind:
+    """The kind of report whose sections the text has more of; ``likely`` where there are as many of both."""
+    soap, findings = len(parse_soap(text)) / 4, len(parse_findings(text)) / 2
+    return likely if soap == findings else "soap" if soap > findings else "findings"
+
+
+def read_text(source: str, *, what: str = ONE_REPORT) -> tuple[str, str]:
+    """The name of a file or of standard input as messages show it, and its text; ``what`` is wanted. Raises InputError."""
+    if source == "-":
+        name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
+        if not raw:
+            raise InputError(f"standard input is empty; give {what}")
+    else:
+        refuse_url(source)
+        name = shown_name(source)
+        with open_input(source, what=what) as file:
+            raw = file.read(LARGEST_BYTES + 1)
+    if len(raw) > LARGEST_BYTES:
+        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give {what}")
+    try:
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text; give {what}") from error
+    if "\0" in text:
+        raise InputError(f"{name} is not text; give {what}")
+    return name, text
+
+
+def _report(record: Mapping[str, Any], name: str) -> ReportText:
+    """A report, and what its record says about its generation. Values of a wrong type in the record are ignored."""
+    text, kind, reason = (record.get(field) for field in ("text", "kind", "finish_reason"))
+    if not isinstance(text, str):
+        raise InputError(f"{name} is JSON without the text of a report; give {ONE_REPORT}")
+    if kind in ("ask", "locate"):
+        raise InputError(f"{name} is an answer to a question; only findings reports and SOAP notes can be checked")
+    known: dict[str, Any] = {"has_thought": bool(record.get("thought"))}
+    if reason in get_args(FinishReason):
+        known["finish_reason"] = reason
+    prompt = _mapping(record.get("prompt"))
+    if sections := _strings(prompt.get("sections")):
+        known |= {"sections": sections, "optional": _strings(prompt.get("optional"))}
+    if kind == "findings":
+        inputs = _mapping(record.get("input"))
+        indication, header = inputs.get("indication"), _mapping(_mapping(inputs.get("scan")).get("header"))
+        known |= {"has_prior": inputs.get("prior") is not None, "indication": indication if isinstance(indication, str) else None}
+        return ReportText(name, text, "findings", {**known, "header": ImageHeader.from_dict(header)})
+    return ReportText(name, text, "soap" if kind == "soap" else None, known)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _strings(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def export_record(
+    record: str,
+    to: Path,
+    *,
+    line: int | None,
+    scans: Sequence[str],
+    notes: str | None,
+    patient: str | None,
+    subject: str | None,
+    study: str | None,
+    force: bool,
+) -> None:
+    """Writes the report in the file ``record``, or all of them where ``to`` is a .csv file. Raises InputError, OptionError, OutputError."""
+    from medgemma_app.export import check_applies, ending_of, render, table, write_whole
+    from medgemma_app.export.record import check_record, damage_as_input_error
+
+    ending = ending_of(to)
+    check_output(to, "--to", [record, *scans, *filter(None, [notes])], force=force)
+    if notes is not None and ending not in SHOWN_IN:
+        raise OptionError(f"--source is for {' and '.join(SHOWN_IN)} only; leave it out")
+    chosen = _chosen(record, line, is_table=ending == ".csv")
+    given: dict[str, Any] = {"subject": subject, "study": study}
+    if ending in SHOWN_IN:
+        check_record(chosen[0])
+        with damage_as_input_error():
+            given["images"] = pictures_of(chosen[0], scans) if scans else ()
+            given["source"] = notes and notes_of(chosen[0], notes, patient)
+    else:
+        given["scan"] = scans or None
+    check_applies(ending, scan=given.get("scan"), subject=subject, study=study)
+    write_whole(to, table(chosen).encode(errors="replace") if ending == ".csv" else render(chosen[0], ending, **given))
+
+
+def _chosen(file: str, line: int | None, *, is_table: bool) -> list[dict[str, Any]]:
+    """The one report of ``file`` that ``line`` chooses; all of them for a table. Raises InputError and OptionError."""
+    name, text = read_text(file, what=ONE_RECORD)
+    records = [record for _, record in read_records(text, name, what=ONE_RECORD)]
+    if line is not None and not 1 <= line <= len(records):
+        raise OptionError(f"{name} has no report number {line}; it holds {len(records)}, counted from 1")
+    chosen = records if line is None else [records[line - 1]]
+    if len(chosen) != 1 and not is_table:
+        raise OptionError(f"{name} holds {len(chosen)} reports; choose one with --line, or write all of them to a .csv file")
+    return chosen
+
+
+def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[str, Image], ...]:
+    """The captioned pictures that the report was written from, read again in the same way from ``scans``, files and folders.
+
+    Raises InputError unless these are exactly the files whose digests are in the record, and give the same pictures.
+    """
+    from medgemma_app.questions import captioned_each
+    from medgemma_app.reports import captioned
+
+    inputs = record.get("input") or {}
+    studies = [*(inputs.get("scans") or ()), *filter(None, [inputs.get("scan")])]
+    others = [*filter(None, [inputs.get("prior")]), *(inputs.get("views") or ())]
+    wanted = {digest: name for facts in (*studies, *others) for digest, name in digests_in(facts).items()}
+    found = by_digest(scans, wanted.values())
+    if lacking := [str(name) for digest, name in wanted.items() if digest not in found]:
+        raise InputError(f"{lacking[0]} is missing or has changed since the report was written from it; give it with --scan")
+    if foreign := [scan for scan in scans if wanted.keys().isdisjoint(by_digest([scan], wanted.values()))]:
+        raise InputError(f"the report was not written from {shown_name(foreign[0])}; leave it out")
+    read = [_read_again(facts, found, scans) for facts in studies]
+    if record.get("kind") == "ask":
+        return captioned_each(read)
+    prior, *views = [_read_again(facts, found, scans) if facts else None for facts in (inputs.get("prior"), *(inputs.get("views") or ()))]
+    return captioned(read[0], prior, views)  # type: ignore[arg-type]
+
+
+def _read_again(facts: Mapping[str, Any], found: Mapping[str, Path], scans: Sequence[str]) -> Scan | Series:
+    """The picture or the series that ``facts`` describe. Raises InputError where it is not read as it was then."""
+    from medgemma_app.inputs.studies import read_study
+
+    path, name = found[next(iter(digests_in(facts)))], str(facts.get("name"))
+    series = re.match(r"series (\S+)", name) if "files" in facts else None
+    used, window = facts.get("slices_used"), facts.get("window") or {}
+    again = read_study(
+        next(scan for scan in scans if path.is_relative_to(scan)) if series else path,
+        pad=facts.get("padding") is not None,
+        frame=facts["frame"] if facts.get("frames", 1) > 1 else None,
+        window=f"{window['center']}/{window['width']}" if window.get("from") == "option" else None,
+        slices=len(used) if used else None,
+        series=series[1] if series else None,
+    )
+    now = json.loads(json.dumps(dict(again.facts)))
+    if {**now, "name": name} != {**facts, "name": name}:
+        raise InputError(f"{name} is not read as it was when the report was written, so it cannot be shown; leave out --scan")
+    return again
+
+
+def notes_of(record: Mapping[str, Any], file: str, patient: str | None) -> str:
+    """The notes that the report was written from, read again from ``file``. Raises InputError unless they are the same."""
+    from medgemma_app.inputs.notes import count_parts, read_notes
+
+    facts = (record.get("input") or {}).get("notes")
+    if not facts:
+        raise InputError("the report was not written from notes; leave out --source")
+    if facts.get("truncated"):
+        raise InputError("the model saw only part of the notes (--truncate), so they cannot be shown beside the report; leave out --source")
+    part = re.search(r" line (\d+)$", str(facts.get("name")))
+    notes = read_notes(file, patient=patient, part=int(part[1]) if part and count_parts(file) > 1 else None)
+    if {**notes.facts, "name": ""} != {**facts, "name": ""}:
+        raise InputError(f"the report was not written from {shown_name(file)} as it is read now; give the same notes and --patient")
+    return notes.text
