@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.contrast import (
     Contrast,
+    HounsfieldWindows,
+    LookUpTable,
     ValueRange,
     VoiWindow,
     choose_contrast,
     grey_levels,
+    is_colour,
+    meaning_of,
     percentiles,
     value_range,
 )
-from medgemma_app.inputs.dicom import bits_of, for_frame, header_warnings, numbers
+from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, numbers, read_header
+from medgemma_app.inputs.files import open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, is_blank, thumbnail
+from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, is_blank, thumbnail, warn_doubtful
 from medgemma_app.inputs.pixels import Pixels, decode_frame, visible_part
 from medgemma_app.inputs.raster import choose_frame
 
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from pydicom import Dataset
 
+Frames: TypeAlias = Sequence[tuple[Path, int]]  # files, and the numbers of their frames from 0
 _NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 
 
@@ -93,6 +101,68 @@ def of_acquisition(contrast: ValueRange, every: Iterable[tuple[Pixels, Dataset]]
     ranges = [value_range(pixels, header, name, of_stored=True) for pixels, header in every]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     return replace(contrast, low=low, high=high, source=f"{contrast.source} of the series")
+
+
+def show_frames(
+    frames: Frames, stack: Frames, name: str, window: VoiWindow | None
+) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
+    """The pictures of the frames of a stack, all in the contrast that the middle one decides (None for colour), facts, and warnings.
+
+    The values of MR are scaled by the whole stack.
+    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless none shows anything.
+    """
+    [(pixels, header, doubts)] = _decoded([frames[len(frames) // 2]])
+    drawn: list[Image] = []
+    with guarded(name):
+        contrast, more = choose_contrast(pixels, header, name, window)
+        if isinstance(contrast, HounsfieldWindows):
+            drawn = _drawn(frames, contrast, name)
+        if _are_blank(drawn):
+            _, contrast, more = show(pixels, header, name, window)
+    if isinstance(contrast, ValueRange) and contrast.source == PERCENTILES:
+        contrast = replace(contrast, source=f"{PERCENTILES} of the middle slice")
+    if isinstance(contrast, ValueRange) and contrast.of_stored:
+        contrast = of_acquisition(contrast, ((pixels, header) for pixels, header, _ in _decoded(stack)), name)
+    if not isinstance(contrast, HounsfieldWindows):
+        drawn = _drawn(frames, contrast, name)
+        windowed = isinstance(contrast, VoiWindow | LookUpTable)
+        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
+    if _are_blank(drawn):
+        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
+    size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
+    facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
+    return drawn, contrast, facts, (*header_warnings(header, name), *doubts, *more)
+
+
+def _drawn(frames: Frames, contrast: Contrast | None, name: str) -> list[Image]:
+    """The pictures of the frames. Raises InputError where their headers do not agree on what their values mean."""
+    drawn: list[Image] = []
+    meaning: tuple[bool, ...] = ()
+    for (path, _), (pixels, header, _) in zip(frames, _decoded(frames), strict=True):
+        if is_colour(pixels, header) != (contrast is None):
+            raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
+        meaning = meaning or meaning_of(header, contrast)
+        if meaning_of(header, contrast) != meaning:
+            both = " and ".join(dict.fromkeys((shown_name(frames[0][0]), shown_name(path))))
+            raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
+        with guarded(shown_name(path)):
+            drawn.append(draw(pixels, header, contrast))
+    return drawn
+
+
+def _are_blank(drawn: list[Image]) -> bool:
+    return all(is_blank(thumbnail(picture)) for picture in drawn)
+
+
+def _decoded(frames: Frames) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
+    """The stored pixels of each frame, its header, and what deserves a warning; a file of several is read once."""
+    for path, some in groupby(frames, lambda frame: frame[0]):
+        name = shown_name(path)
+        with open_input(path, what="a DICOM file") as file, guarded(name):
+            header = read_header(file, name)
+            for _, number in some:
+                pixels, doubts = decode_frame(header, name, number)
+                yield pixels, for_frame(header, number), doubts
 
 
 def draw(pixels: Pixels, header: Dataset, contrast: Contrast | None) -> Image:

@@ -57,6 +57,15 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The visible files and folders in a folder, by their names. Raises InputError when it cannot be read."""
+    try:
+        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return [path for path in visible if path.is_file()], [path for path in visible if path.is_dir()]
+    except OSError as error:
+        raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
+
+
 @contextmanager
 def open_input(source: str | Path, *, what: str) -> Iterator[BinaryIO]:
     """``source`` opened for reading; ``what`` names the wanted thing in messages ("one picture").

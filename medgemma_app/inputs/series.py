@@ -1,38 +1,57 @@
-"""DICOM slices -> pictures in the order of their position, as MedGemma was shown CT and MR volumes."""
+"""DICOM slices -> pictures in the order of their position, as MedGemma was shown CT and MR volumes.
+
+The headers of all slices are read first: they say which slices are a series, and where each lies. Only those that are used are decoded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.inputs.contrast import (
-    Contrast,
-    HounsfieldWindows,
-    LookUpTable,
-    ValueRange,
-    VoiWindow,
-    choose_contrast,
-    is_colour,
-    meaning_of,
-)
-from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, read_header
-from medgemma_app.inputs.display import draw, of_acquisition, parse_window, show
-from medgemma_app.inputs.files import THE_FOLDER, is_folder, open_input, refuse_url, sha256_of, shown_name
+from medgemma_app.inputs.dicom import ExtraMissing, NoPicture, for_frame, guarded, numbers, read_header
+from medgemma_app.inputs.display import parse_window, show_frames
+from medgemma_app.inputs.files import THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import WHAT_DIFFERS, ImageHeader, PatientDigests, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
-from medgemma_app.inputs.levels import PERCENTILES, is_blank, thumbnail, warn_doubtful
-from medgemma_app.inputs.pixels import Pixels, decode_frame
-from medgemma_app.inputs.slices import ONE_SERIES, Slice, find_slices, frames_of, one_series, stacked
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from pydicom import Dataset
 
 MOST_SLICES = 85
+MOST_FILES = 20_000
+MOST_NAMED = 20
+MOST_GROUPS = 100  # of different sizes and orientations in one series
+ONE_SERIES = "a folder of DICOM slices"
+# Cross-sections by their nature; of other kinds only what has a place in the body is a slice, and these never are.
+VOLUMES = frozenset(("CT", "MR", "PT"))
+PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "BMD", "DG", "TG"))
+TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise
+HEADER_OF_A_SLICE = (
+    "Modality", "Rows", "Columns", "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one file: where it lies in the body, in mm and direction cosines, and its number where that is not said."""
+
+    path: Path
+    frame: int
+    uid: str  # of the file, or "" where it says none
+    series: str
+    number: int
+    modality: str
+    size: tuple[int, int]
+    place: tuple[float, ...]
+    directions: tuple[float, ...]
+    location: float | None
+    instance: float
+    patient: PatientDigests
 
 
 def read_series(
@@ -48,21 +67,126 @@ def read_series(
     chosen = None if window is None else parse_window(window)
     refuse_url(source)
     path = Path(source)
-    if is_folder(path):
-        found, ignored = find_slices(path)
-        name, members = one_series(found, THE_FOLDER, series)
-    else:
-        found, ignored = frames_of(path), 0
-        name, members = shown_name(path), one_series(found, shown_name(path), series)[1]
+    found, ignored = _find_slices(path)
+    where = THE_FOLDER if is_folder(path) else shown_name(path)
+    label, members = _one_series(found, where, series)
+    name = label if is_folder(path) else where  # folders are called after patients
     patient, doubts = _one_patient(members, name)
-    stack, more = stacked(members, name)
+    stack, more = _stacked(members, name)
     used = evenly(stack, slices)
-    shown, contrast, facts, warnings = _shown(stack, used, name, chosen)
+    frames, of_stack = ([(one.path, one.frame) for one in some] for some in (used, stack))
+    shown, contrast, facts, warnings = show_frames(frames, of_stack, name, chosen)
     squares = [squared(picture, pad=pad) for picture in shown]
     facts = {"name": name, **facts, **_origin(stack, used), "window": contrast and contrast.facts()}
     facts |= {"padding": squares[0][1], "files_ignored": ignored}
     images = tuple(as_rgb(square) for square, _ in squares)
     return Series(images, facts, (*doubts, *more, *warnings), ImageHeader.from_dict(facts["header"]), patient)
+
+
+def kind_of(path: Path) -> tuple[str | None, str]:
+    """ "slice", "picture" or "damaged" (None: not a DICOM picture of a patient), and the id of the file. Raises ExtraMissing."""
+    try:
+        found = _read(path)
+    except ExtraMissing:
+        raise
+    except InputError:
+        return "damaged", ""
+    if found is None:
+        return None, ""
+    return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
+
+
+def _find_slices(path: Path) -> tuple[list[Slice], int]:
+    """The slices of a file, or of every file directly in a folder, and how many files hold none. Raises InputError."""
+    paths, where = (list_folder(path)[0], THE_FOLDER) if is_folder(path) else ([path], shown_name(path))
+    if len(paths) > MOST_FILES:
+        raise InputError(f"{where} holds more than {MOST_FILES} files; give a folder with one series")
+    read = {file: found for file in paths if (found := _read(file))}
+    if not read:
+        raise InputError(f"{where} holds no DICOM picture; give {ONE_SERIES}")
+    slices = [one for file, (header, is_slice) in read.items() if is_slice or file == path for one in _slices_of(file, header)]
+    if not slices:
+        raise InputError(f"{where} holds pictures that are not slices of a volume; give each by itself, or as a further view with --view")
+    return slices, len(paths) - len({one.path for one in slices})
+
+
+def _read(path: Path) -> tuple[Dataset, bool] | None:
+    """The header of a DICOM picture and whether it is a slice. None for other files; a damaged one is an error: no gap must go unseen."""
+    name = shown_name(path)
+    with open_input(path, what=ONE_SERIES) as file:
+        if not looks_like_dicom(file):
+            return None
+        try:
+            with guarded(name):
+                header = read_header(file, name, tags=HEADER_OF_A_SLICE, pixels=False)
+                modality = ImageHeader.from_dict(header).modality
+                has_place = bool(numbers(for_frame(header, 0), "ImagePositionPatient"))
+                return header, modality in VOLUMES or (modality not in PROJECTIONS and has_place)
+        except NoPicture:
+            return None
+
+
+def _slices_of(path: Path, header: Dataset) -> list[Slice]:
+    with guarded(shown_name(path)):
+        frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be a lie
+        return [_slice(path, header, frame) for frame in range(frames)]
+
+
+def _slice(path: Path, header: Any, frame: int) -> Slice:
+    flat = for_frame(header, frame)
+    place, directions = (tuple(numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
+    # What an old file of several frames says once cannot hold for each of them.
+    once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
+    said = " ".join(str(header.get(keyword) or "") for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"))
+    return Slice(
+        path=path,
+        frame=frame,
+        uid=str(header.get("SOPInstanceUID") or ""),
+        series=str(header.get("SeriesInstanceUID") or said.strip()),
+        number=int((numbers(header, "SeriesNumber") or [0])[0]),
+        modality=ImageHeader.from_dict(header).modality or "OT",
+        size=(int(header.Rows), int(header.Columns)),
+        place=place if len(place) == 3 and not once else (),
+        directions=directions if len(directions) == 6 else (),
+        location=None if once else next(iter(numbers(flat, "SliceLocation")), None),
+        instance=(numbers(flat, "InstanceNumber") or [0.0])[0] + frame / 1e6,
+        patient=header.patient,
+    )
+
+
+def _one_series(found: Sequence[Slice], where: str, chosen: int | str | None) -> tuple[str, list[Slice]]:
+    """The name and the slices of the series with that label, or of the only one there is. Raises InputError that names them all."""
+    unknown = {one.path for one in found if not one.series}
+    if len(unknown) > 1:
+        raise InputError(
+            f"{where} holds {_pictures(len(unknown))} that do not say which series they belong to; export them again with a series number"
+        )
+    series = _labelled(found)
+    label = next(iter(series)) if chosen is None and len(series) == 1 else str(chosen)
+    if label in series:
+        return f"series {label} ({series[label][0].modality})", series[label]
+    named = [f"{label} ({some[0].modality}, {_pictures(len(some))})" for label, some in series.items()]
+    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    raise InputError(f"{where} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
+
+
+def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
+    """The series by their DICOM numbers; those that share one are told apart as 3.1, 3.2 in the order of their ids."""
+    series: dict[str, list[Slice]] = {}
+    for one in found:
+        series.setdefault(one.series, []).append(one)
+    numbered: dict[int, list[list[Slice]]] = {}
+    for _, some in sorted(series.items()):
+        numbered.setdefault(some[0].number, []).append(some)
+    labels = {}
+    for number, several in sorted(numbered.items()):
+        for place, some in enumerate(several, 1):
+            labels[f"{number}.{place}" if len(several) > 1 else str(number)] = some
+    return labels
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'' if count == 1 else 's'}"
 
 
 def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, list[str]]:
@@ -77,6 +201,62 @@ def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, li
     return max(patients, key=lambda patient: patient.patient_id or ""), [doubt]
 
 
+def _stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], list[str]]:
+    """Those of the size and orientation that most have, each once, sorted by position, and what deserves a warning."""
+    first: dict[object, Slice] = {}
+    for one in series:  # some anonymisers give every file of a series the same id, so that the place counts too
+        first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)
+    unique = list(first.values())
+    group, doubts = max(_alike(unique), key=len), []
+    places, guessed = _positions(group)
+    positions = places or [one.instance for one in group]
+    stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
+    if copies := len(series) - len(unique):
+        doubts.append(f"{name}: {_pictures(copies)} left out, as copies of others (the same id and place)")
+    if others := len(unique) - len(group):
+        doubts.append(f"{name}: {_pictures(others)} of another size or orientation left out")
+    if guessed:
+        doubts.append(
+            f"{name}: the pictures do not give their orientation; they are sorted along the axis on which they are furthest apart"
+        )
+    if 0 < len({round(position, 2) for position in places}) < len(group):
+        doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
+    return stack, doubts
+
+
+def _alike(series: Sequence[Slice]) -> list[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for one in series:
+        group = next((group for group in groups if _parallel(group[0], one)), None)
+        if group is not None:
+            group.append(one)
+        elif len(groups) < MOST_GROUPS:  # a hostile folder could make every comparison a new one
+            groups.append([one])
+    return groups
+
+
+def _parallel(one: Slice, other: Slice) -> bool:
+    same = one.size == other.size and len(one.directions) == len(other.directions)
+    return same and all(abs(a - b) <= TOLERANCE for a, b in zip(one.directions, other.directions, strict=True))
+
+
+def _positions(group: Sequence[Slice]) -> tuple[list[float], bool]:
+    """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1).
+
+    Where directions are not said, along the axis on which the places vary most, and True; where places are not said either, the
+    slices' locations; none where these are not said.
+    """
+    if all(one.place and one.directions for one in group):
+        (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]
+        normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+        return [sum(place * part for place, part in zip(one.place, normal, strict=True)) for one in group], False
+    if all(one.place for one in group):
+        places = list(zip(*(one.place for one in group), strict=True))
+        return list(max(places, key=lambda places: max(places) - min(places))), len(group) > 1
+    locations = [one.location for one in group if one.location is not None]
+    return (locations if len(locations) == len(group) else []), False
+
+
 def evenly(stack: list[Slice], most: int) -> list[Slice]:
     """Those at round(i / most * (total - 1)) for i = 1 to ``most``, as Google's CT notebook takes them; of one alone, the middle."""
     if len(stack) <= most:
@@ -84,67 +264,6 @@ def evenly(stack: list[Slice], most: int) -> list[Slice]:
     if most == 1:
         return [stack[len(stack) // 2]]
     return [stack[round(index / most * (len(stack) - 1))] for index in range(1, most + 1)]
-
-
-def _shown(
-    stack: list[Slice], used: list[Slice], name: str, window: VoiWindow | None
-) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
-    """The pictures of the slices, all in the contrast that the middle one decides (None for colour), facts, and warnings.
-
-    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless none shows anything.
-    """
-    [(pixels, header, doubts)] = _decoded([used[len(used) // 2]])
-    drawn: list[Image] = []
-    with guarded(name):
-        contrast, more = choose_contrast(pixels, header, name, window)
-        if isinstance(contrast, HounsfieldWindows):
-            drawn = _drawn(used, contrast, name)
-        if _are_blank(drawn):
-            _, contrast, more = show(pixels, header, name, window)
-    if isinstance(contrast, ValueRange) and contrast.source == PERCENTILES:
-        contrast = replace(contrast, source=f"{PERCENTILES} of the middle slice")
-    if isinstance(contrast, ValueRange) and contrast.of_stored:
-        contrast = of_acquisition(contrast, ((pixels, header) for pixels, header, _ in _decoded(stack)), name)
-    if not isinstance(contrast, HounsfieldWindows):
-        drawn = _drawn(used, contrast, name)
-        windowed = isinstance(contrast, VoiWindow | LookUpTable)
-        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
-    if _are_blank(drawn):
-        raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
-    size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
-    facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
-    return drawn, contrast, facts, (*header_warnings(header, name), *doubts, *more)
-
-
-def _drawn(used: list[Slice], contrast: Contrast | None, name: str) -> list[Image]:
-    """The pictures of the slices. Raises InputError where their headers do not agree on what their values mean."""
-    drawn: list[Image] = []
-    meaning: tuple[bool, ...] = ()
-    for one, (pixels, header, _) in zip(used, _decoded(used), strict=True):
-        if is_colour(pixels, header) != (contrast is None):
-            raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
-        meaning = meaning or meaning_of(header, contrast)
-        if meaning_of(header, contrast) != meaning:
-            both = " and ".join(dict.fromkeys((shown_name(used[0].path), shown_name(one.path))))
-            raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
-        with guarded(shown_name(one.path)):
-            drawn.append(draw(pixels, header, contrast))
-    return drawn
-
-
-def _are_blank(drawn: list[Image]) -> bool:
-    return all(is_blank(thumbnail(picture)) for picture in drawn)
-
-
-def _decoded(slices: list[Slice]) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
-    """The stored pixels of each slice, its header, and what deserves a warning; a file of several is read once."""
-    for path, frames in groupby(slices, lambda one: one.path):
-        name = shown_name(path)
-        with open_input(path, what=ONE_SERIES) as file, guarded(name):
-            header = read_header(file, name)
-            for one in frames:
-                pixels, doubts = decode_frame(header, name, one.frame)
-                yield pixels, for_frame(header, one.frame), doubts
 
 
 def _origin(stack: list[Slice], used: list[Slice]) -> dict[str, Any]:

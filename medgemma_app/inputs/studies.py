@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, looks_like_dicom, open_input, shown_name
+from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 
@@ -120,14 +120,13 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
             continue
         seen.add(real)
         try:
-            visible = sorted(path for path in here.iterdir() if not path.name.startswith("."))
-            files = [path for path in visible if path.is_file()]
-        except OSError as error:
+            files, folders = list_folder(here)
+        except InputError:
             if here == folder:
-                raise InputError(f"{THE_FOLDER} cannot be read: {error.strerror}; give one that you may read") from error
-            left_out.append(f"a folder in the one that was given, which cannot be read: {error.strerror}")
+                raise
+            left_out.append("a folder in the one that was given, which cannot be read")
             continue
-        waiting += [path for path in reversed(visible) if path.is_dir()]
+        waiting += reversed(folders)
         yield here, files
 
 
@@ -158,7 +157,7 @@ def _named(files: Sequence[Path]) -> str:
 
 def _kind(file: Path) -> tuple[str | None, str]:
     """What a file holds, told by its content, and the id of a DICOM picture."""
-    from medgemma_app.inputs.slices import kind_of
+    from medgemma_app.inputs.series import kind_of
 
     try:
         with file.open("rb") as opened:

@@ -23,7 +23,7 @@ def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path, length: int) -> 
 def test_what_is_not_a_series_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("not a slice")
     for source, message in (
-        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "is not a DICOM picture"), (tmp_path / "none", "does not exist"),
+        (tmp_path, "holds no DICOM picture"), (tmp_path / "readme.txt", "holds no DICOM picture"), (tmp_path / "none", "does not exist"),
         ("http://example.org/", "nothing is fetched"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):

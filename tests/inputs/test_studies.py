@@ -104,7 +104,7 @@ def test_a_folder_below_that_cannot_be_read_is_left_out_and_named(tmp_path: Path
     monkeypatch.setattr(Path, "iterdir", refuse)
     found = find_studies([str(tmp_path)])
     assert [study.name for study in found.studies] == ["scan.png"]
-    assert found.left_out == ["a folder in the one that was given, which cannot be read: Permission denied"]
+    assert found.left_out == ["a folder in the one that was given, which cannot be read"]
     with pytest.raises(InputError, match="the folder cannot be read: Permission denied"):
         find_studies([str(tmp_path / "Doe_Jane")])
 
