@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 MOST_REQUESTS = 64  # that have arrived, whether they run or wait; further ones get 503
-AHEAD = 2  # requests that are prepared while others are answered
 PAGE = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
 # Nothing is loaded from elsewhere, and nothing is stored: the browser holds the picture, the notes and the report.
 HEADERS = {
@@ -68,11 +67,6 @@ class Service:
         self.created = int(time.time())
         self.requests = 0
         self.answering = ThreadPoolExecutor(MOST_REQUESTS, "answering")
-        self._slots: asyncio.Semaphore | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.engine.is_ready
 
     async def read(self, request: Request, function: Callable[..., T], *arguments: Any, forms: bool = False) -> T:
         """Applies ``function`` to the request's body in another process. Raises Refused when the client disconnects."""
@@ -95,13 +89,6 @@ class Service:
 
     def _leave(self) -> None:
         self.requests -= 1
-
-    async def _slot(self, request: Request) -> None:
-        """Waits until the request may run, and keeps its slot until the request has ended."""
-        if self._slots is None:
-            self._slots = asyncio.Semaphore(self.engine.most + AHEAD)
-        await self._slots.acquire()
-        request.scope[AT_END].append(self._slots.release)
 
     async def _thread(self, request: Request, work: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
         return await while_connected(request, asyncio.get_running_loop().run_in_executor(self.answering, work), cancel)
@@ -134,7 +121,8 @@ class Service:
 
     async def readiness(self) -> Response:
         """200 once the model is loaded, 503 before."""
-        return JSONResponse({"status": "ready" if self.ready else "loading"}, 200 if self.ready else 503)
+        ready = self.engine.is_ready
+        return JSONResponse({"status": "ready" if ready else "loading"}, 200 if ready else 503)
 
     async def models(self) -> dict[str, Any]:
         """The one model, in the format of OpenAI with the fields that vLLM adds."""
@@ -155,7 +143,6 @@ class Service:
 
         self.check_model(asked.model)
         model = self.engine.served.session()
-        await while_connected(request, self._slot(request))
         task = await self._thread(request, lambda: asked.task().fitted(model))
 
         def answer(on_token: OnToken | None) -> Report:
@@ -181,7 +168,6 @@ class Service:
         body: ChatJob = await self.read(request, read_chat, self.engine.served.square)
         self.check_model(body.model)
         model = self.engine.served.session()
-        await while_connected(request, self._slot(request))
         asked = await self._thread(request, lambda: model.ask(body.turns, body.system, body.options))
         made = Completion(body)
         if body.stream:
@@ -219,4 +205,4 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     responses.describe(app, needs_key=key is not None)
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle_error)
-    return Guard(app, ready=lambda: service.ready, key=key, loopback=loopback)
+    return Guard(app, ready=lambda: engine.is_ready, key=key, loopback=loopback)

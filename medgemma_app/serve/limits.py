@@ -80,27 +80,36 @@ class Lane:
     def __init__(self, sandboxes: list[Sandbox], seconds: float, *, last_try: bool) -> None:
         self.sandboxes, self._seconds, self._last_try = sandboxes, seconds, last_try
         self.threads = ThreadPoolExecutor(len(sandboxes), "reading")
-        self._free: asyncio.Queue[Sandbox] | None = None
+        self._free: asyncio.Queue[Sandbox] = asyncio.Queue()
+        for sandbox in sandboxes:
+            self._free.put_nowait(sandbox)
+        self._stopped = False
 
     async def read(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any) -> T:
         """Applies ``function`` to ``raw`` in a sandbox. Cancelling it ends that process."""
-        if self._free is None:
-            self._free = asyncio.Queue()
-            for sandbox in self.sandboxes:
-                self._free.put_nowait(sandbox)
         sandbox = await self._free.get()
-        call = partial(sandbox.call, function, raw, *arguments, seconds=self._seconds, last_try=self._last_try)
-        running = asyncio.get_running_loop().run_in_executor(self.threads, call)
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            while not running.done():
-                sandbox.end()
-                await asyncio.wait({running}, timeout=0.1)
-            running.exception()
-            raise
+            if self._stopped:
+                raise Ended
+            call = partial(sandbox.call, function, raw, *arguments, seconds=self._seconds, last_try=self._last_try)
+            running = asyncio.get_running_loop().run_in_executor(self.threads, call)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                while not running.done():
+                    sandbox.end()
+                    await asyncio.wait({running}, timeout=0.1)
+                running.exception()
+                raise
         finally:
             self._free.put_nowait(sandbox)
+
+    def stop(self) -> None:
+        """Ends the processes, and what they read."""
+        self._stopped = True
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for sandbox in self.sandboxes:
+            sandbox.end()
 
 
 class Readers:
@@ -119,7 +128,6 @@ class Readers:
         self._large = Lane([Sandbox(bounds["large"], MODULES)], MOST_SECONDS, last_try=True)
         self._lanes = (self._text, self._picture, self._large)
         self._largest_quick = bounds["text"] // 5  # bytes of a body, which is in memory several times while it is parsed
-        self._stopped = False
 
     def start(self) -> None:
         """Starts the processes for the first requests in the background."""
@@ -132,20 +140,12 @@ class Readers:
         try:
             if len(raw) <= self._largest_quick:
                 with suppress(TooMuch):
-                    return await (self._text if text else self._picture).read(self._unless_stopped(function), raw, *arguments)
-            return await self._large.read(self._unless_stopped(function), raw, *arguments)
+                    return await (self._text if text else self._picture).read(function, raw, *arguments)
+            return await self._large.read(function, raw, *arguments)
         except Ended:
             raise stopping() from None
 
-    def _unless_stopped(self, function: Callable[..., T]) -> Callable[..., T]:
-        if self._stopped:
-            raise stopping()
-        return function
-
     def stop(self) -> None:
         """Ends all parsing."""
-        self._stopped = True
         for lane in self._lanes:
-            lane.threads.shutdown(wait=False, cancel_futures=True)
-            for sandbox in lane.sandboxes:
-                sandbox.end()
+            lane.stop()

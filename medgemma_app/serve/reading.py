@@ -32,7 +32,6 @@ from medgemma_app.serve.schemas import (
     ImagePart,
     InstructionMessage,
     NotReadable,
-    ReportRequest,
     SoapRequest,
     TokenizeBody,
     Upload,
@@ -85,14 +84,9 @@ def read_findings(raw: bytes, content_type: str, square: tuple[int, int]) -> Rep
     scan = pictures.read(asked.scan, "the scan", pad=asked.pad, frame=asked.frame, window=asked.window)
     views = [pictures.read(view, f"view {number}", pad=asked.pad) for number, view in enumerate(asked.views, 1)]
     prior = pictures.read(asked.prior, "the prior", pad=asked.pad) if asked.prior else None
-    known: dict[str, Any] = {
-        "scan": scan,
-        "indication": asked.indication,
-        "prior": prior,
-        "views": views,
-        "options": asked.options.chosen(),
-    }
-    return _draft(asked, partial(findings_task, **known), pictures.size)
+    options = asked.options.chosen()
+    task = partial(findings_task, scan=scan, indication=asked.indication, prior=prior, views=views, options=options)
+    return ReportJob(asked.model, asked.retries, asked.stream, task, pictures.size)
 
 
 def read_soap(raw: bytes, content_type: str) -> ReportJob:
@@ -100,11 +94,7 @@ def read_soap(raw: bytes, content_type: str) -> ReportJob:
     asked: SoapRequest = checked(SoapRequest, read_fields(raw, content_type))
     notes = _notes(asked.notes, raw, content_type)
     task = partial(soap_task, notes=notes, truncate=asked.truncate, options=asked.options.chosen())
-    return _draft(asked, task, 4 * len(notes.text))
-
-
-def _draft(asked: ReportRequest, task: Callable[[], Task], size: int) -> ReportJob:
-    return ReportJob(asked.model, asked.retries, asked.stream, task, size)
+    return ReportJob(asked.model, asked.retries, asked.stream, task, 4 * len(notes.text))
 
 
 def _notes(notes: Any, raw: bytes, content_type: str) -> Notes:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 import h11
 import uvicorn
@@ -71,17 +70,19 @@ class Server(uvicorn.Server):
     """Stops at the first signal, giving running requests time to finish; at the second signal it stops at once."""
 
     def __init__(self, engine: Engine, readers: Readers, address: BindAddress, grace: float) -> None:
-        config: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on", "ws": "none"}
-        config["http"] = Connection
-        config["headers"] = [("Server", f"medgemma-app/{__version__}")]
-        # After the grace period unfinished requests get an error response; uvicorn cuts off whatever still hangs then.
-        super().__init__(
-            uvicorn.Config(
-                build(engine, readers, key=address.key, loopback=address.loopback),
-                **config,
-                timeout_graceful_shutdown=int(grace) + CLOSING_SECONDS,
-            )
+        config = uvicorn.Config(
+            build(engine, readers, key=address.key, loopback=address.loopback),
+            http=Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            headers=[("Server", f"medgemma-app/{__version__}")],
+            # After the grace period unfinished requests get an error response; uvicorn cuts off whatever still hangs then.
+            timeout_graceful_shutdown=int(grace) + CLOSING_SECONDS,
         )
+        super().__init__(config)
         self._engine, self._readers, self._grace = engine, readers, grace
         self.signal: int | None = None
         self.failure: MedGemmaError | None = None
@@ -139,15 +140,11 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            self._warn(self.loop.time())
+            if (now := self.loop.time()) - Connection._warned > WARNING_SECONDS:
+                Connection._warned = now
+                say(f"medgemma: {MOST_CONNECTIONS} connections are open; further ones are closed")
             transport.close()
         self._watch()
-
-    @classmethod
-    def _warn(cls, now: float) -> None:
-        if now - Connection._warned > WARNING_SECONDS:
-            Connection._warned = now
-            say(f"medgemma: {MOST_CONNECTIONS} connections are open; further ones are closed")
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -18,10 +18,6 @@ SECRET = "Mrs Whittlethorpe"
 FINDINGS, SOAP, CHAT = "/v1/findings", "/v1/soap", "/v1/chat/completions"
 
 
-def url(address):
-    return {"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": address}}]}]}
-
-
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
