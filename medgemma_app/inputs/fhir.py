@@ -15,9 +15,8 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.demographics import refuse_other_patients
-from medgemma_app.inputs.fhir_elements import OFFICE, Teller
-from medgemma_app.inputs.fhir_record import ADDRESS, Entry, References, holds_resources, is_fhir, links, references
-from medgemma_app.inputs.fhir_subjects import Subjects
+from medgemma_app.inputs.fhir_elements import OFFICE, PARTS, Teller, has_content
+from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, objects, references
 from medgemma_app.inputs.lines import Line, Reading, codes, inside, status_mark, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients
 
@@ -26,7 +25,6 @@ _ORDER = (
     "MedicationAdministration", "Medication", "Immunization", "AllergyIntolerance", "Observation", "DiagnosticReport",
     "ServiceRequest", "CarePlan", "Composition", "DocumentReference", "Communication",
 )  # fmt: skip
-_OF_A_VISIT = ("Encounter", "Composition", "DocumentReference", "ClinicalImpression", "Communication")
 _NOTES_OF_A_VISIT = ("Composition", "DocumentReference", "ClinicalImpression", "Communication")
 _STANDING = frozenset((
     "Condition", "FamilyMemberHistory", "MedicationRequest", "MedicationStatement", "Medication", "AllergyIntolerance", "MedicationUsage",
@@ -37,77 +35,85 @@ _DATES = (
     "occurrenceDateTime", "occurrencePeriod", "date", "sent", "issued", "authoredOn", "indexed", "created", "recordedDate", "assertedDate",
     "dateAsserted", "dateWritten",
 )  # fmt: skip
-_PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
-_DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
+_DEEPEST = 5  # of the objects of other kinds in which resources are looked for
 _UNKNOWN = ("", 0)  # the version of what says nothing of it
 _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
 def as_bundle(value: Any) -> Any:
-    """Resources that stand in a list or in an object of some other kind, as a Bundle of them; anything else is returned unchanged."""
-    if is_fhir(value):
+    """Resources that stand in a list or in an object of some other kind, as a Bundle with all that stands beside them.
+
+    What holds no resource is returned unchanged.
+    """
+    if is_fhir(value) or not _holds_fhir(value):
         return value
-    found, others = list(_found(value)), {}
-    if isinstance(value, Mapping):
-        others = {key: inner for key, inner in value.items() if not any(True for _ in _found(inner))}
-    elif isinstance(value, list) and not all(any(True for _ in _found(inner)) for inner in value):
-        others = {"entries": [inner for inner in value if not any(True for _ in _found(inner))]}
-    if not found:
-        return value
-    return {"resourceType": "Bundle", "entry": [*({"resource": one} for one in found), *([others] if others else [])]}
+    return {"resourceType": "Bundle", "entry": list(_unwrapped(value))}
 
 
-def _found(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+def _holds_fhir(value: Any, depth: int = 0) -> bool:
+    return is_fhir(value) or (depth < _DEEPEST and any(_holds_fhir(inner, depth + 1) for inner in inside(value)))
+
+
+def _unwrapped(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    """An entry for each resource in a value, and for what stands beside them."""
     if is_fhir(value):
-        yield value
-    elif depth < 5:
-        for inner in inside(value):
-            yield from _found(inner, depth + 1)
+        yield {"resource": value}
+        return
+    for key, inner in value.items() if isinstance(value, Mapping) else [("entry", one) for one in value]:
+        if _holds_fhir(inner, depth + 1):
+            yield from _unwrapped(inner, depth + 1)
+        else:
+            yield {key: inner}
 
 
 def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -> Reading:
-    """Raises InputError for a server's error message, SeveralPatients where the resources are not all of one patient."""
+    """Raises InputError for an error message and a history of changes, SeveralPatients where the resources are not all of one patient."""
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message from a server (OperationOutcome), not notes; fetch the record again")
-    everything = list(_entries(value))
-    record, left_out, taken_back = _standing_as_fact(_as_referred_to(_without_replaced(everything)))
+    everything = _without_replaced(list(_entries(value, name)))
+    gone = [one for one in everything if one.taken_back]
+    record = _newest_versions(everything)
+    kept = {id(one) for one in record}
+    left_out = Counter(f"{one.kind} ({one.taken_back or 'older version or copy'})" for one in everything if id(one) not in kept)
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
     known = subjects.demographics(record)
-    teller = Teller(record, taken_back, known)
+    teller = Teller(record, gone, known)
     lines = []
-    for rank, entry in enumerate(_ranked(record)):
+    ranked = sorted(enumerate(_ranked(record)), key=lambda one: one[1].kind in PARTS)  # what refers to drugs and files tells them
+    for rank, entry in ranked:
         label = entry.kind if entry.kind != "Entry" else ""
         lines += [Line(line, label, rank) for line in teller.tell(entry, subjects.apart(entry))]
+    lines.sort(key=lambda line: line.rank)
     if teller.of_others and (patient is None or not known):
         raise SeveralPatients(name, 2, can_choose=patient is None and subjects.can_choose())
     of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # others have birth dates, too
     refuse_other_patients(of_patient, teller.patients, name)
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
-    named = Counter([*left_out, *without, *teller.taken_back])
-    return Reading(lines, f"FHIR {value['resourceType']}", teller.clinical_words > 0, [*with_counts(named), *sorted(teller.left_out)])
+    left_out.update([*without, *teller.taken_back])
+    says_something = teller.has_attachment or any(has_content(entry.resource) for entry in record)
+    return Reading(lines, f"FHIR {value['resourceType']}", says_something, [*with_counts(left_out), *sorted(teller.left_out)])
 
 
-def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, container: Entry | None = None) -> Iterator[Entry]:
+def _entries(
+    value: Mapping[str, Any], name: str, entry: Mapping[str, Any] | None = None, container: Entry | None = None
+) -> Iterator[Entry]:
     """Every resource: of a bundle, of bundles in it, and those contained in others."""
     held = {"Bundle": "entry", "Parameters": "parameter"}.get(value["resourceType"])
     if held and isinstance(value.get(held), list):
-        for place, inner in enumerate(value[held]):
-            resource = (inner.get("resource") or _deleted(inner)) if isinstance(inner, Mapping) else None
-            if resource is not None and is_fhir(resource):
-                from_end = len(value[held]) - place if value.get("type") == "history" else 0
-                yield from (replace(one, place=from_end) for one in _entries(resource, inner))
+        for inner in value[held]:
+            request = inner.get("request") if isinstance(inner, Mapping) else None
+            if value.get("type") == "history" or (isinstance(request, Mapping) and request.get("method") == "DELETE"):
+                raise InputError(f"{name} is a history of changes, not a record; ask the server for the resources as they are now")
+            if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
+                yield from _entries(inner["resource"], name, inner)
             else:  # an entry without a resource is told as written
-                yield from _entries({"resourceType": "Entry", "value": inner})
+                yield from _entries({"resourceType": "Entry", "value": inner}, name)
         return
     address = (entry or {}).get("fullUrl")
     contained = value["contained"] if holds_resources(value) else ()
     mark, taken_back = status_mark(value)
-    if value["resourceType"] == "OperationOutcome":
-        taken_back = "server message"
-    if container is None and isinstance(request := (entry or {}).get("request"), Mapping) and request.get("method") == "DELETE":
-        taken_back = "deleted"
     told = Entry(
         value,
         address if isinstance(address, str) else container.address if container else None,
@@ -115,22 +121,11 @@ def _entries(value: Mapping[str, Any], entry: Mapping[str, Any] | None = None, c
         container.contained if container else contained,
         container is not None,
         mark,
-        taken_back,
+        "server message" if value["resourceType"] == "OperationOutcome" else taken_back,
     )
     yield told
-    for inner in () if taken_back else contained:
-        yield from _entries(inner, container=told)
-
-
-def _deleted(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """A stand-in for the resource that an entry without one deletes, with the version of the deletion."""
-    request, response = (one if isinstance(one := entry.get(key), Mapping) else {} for key in ("request", "response"))
-    found = ADDRESS.fullmatch(str(request.get("url"))) if request.get("method") == "DELETE" else None
-    if not found:
-        return None
-    version = re.sub(r"\D", "", str(response.get("etag"))) or found["version"]
-    kind, _, number = found["name"].partition("/")
-    return {"resourceType": kind, "id": number, "meta": {"lastUpdated": response.get("lastModified"), "versionId": version}}
+    for inner in () if told.taken_back else contained:
+        yield from _entries(inner, name, container=told)
 
 
 def _without_replaced(record: Sequence[Entry]) -> list[Entry]:
@@ -144,75 +139,29 @@ def _without_replaced(record: Sequence[Entry]) -> list[Entry]:
 def _replaced_by(resource: Mapping[str, Any]) -> Iterator[str]:
     """The references to what a resource replaces, as R4 and R5 write them."""
     yield from references([resource.get(key) for key in ("replaces", "priorPrescription")])
-    related = resource.get("relatesTo")
-    for one in related if isinstance(related, list) else ():
-        if isinstance(one, Mapping) and "replaces" in codes([one.get("code"), one.get("type")]):
+    for one in objects(resource.get("relatesTo")):
+        if "replaces" in codes([one.get("code"), one.get("type")]):
             yield from references([one.get(key) for key in ("target", "targetReference", "resourceReference")])
 
 
-def _as_referred_to(record: Sequence[Entry]) -> list[Entry]:
-    """A record in which drugs and attachments, which state nothing by themselves, stand as what refers to them does.
-
-    Where everything that refers to one is taken back, so is this; where all of it begins with a mark, this one does too.
-    """
-    found = {id(entry.resource): entry for entry in record}
-    parts = [entry for entry in record if entry.kind in _PARTS and not entry.taken_back]
-    known = References(record)
-    asking: dict[tuple[str, str, int], list[tuple[int, str, str]]] = {}  # a reference -> who makes it, and the status of what does
-    meant: dict[int, list[tuple[str, str, int]]] = {}  # a resource -> the references that may mean it
-    for entry in record if parts else ():
-        for reference, mark, taken_back in links(entry.resource):
-            key = reference, entry.base, id(entry.contained) if reference.startswith("#") else 0
-            if key not in asking:
-                for one in known.meant(reference, entry):
-                    meant.setdefault(id(one), []).append(key)
-            asking.setdefault(key, []).append((id(entry.resource), mark, taken_back))
-    for _ in range(_DEEPEST_PART):
-        stands = {
-            key: {found[one].mark or mark for one, mark, gone in some if not (gone or found[one].taken_back)}
-            for key, some in asking.items()
-        }  # fmt: skip
-        for part in parts:
-            keys = meant.get(id(part.resource), [])
-            marks = set[str]().union(*(stands[key] for key in keys))
-            if keys and not marks:
-                found[id(part.resource)] = replace(part, taken_back="only what is taken back refers to it")
-            elif keys and "" not in marks:
-                found[id(part.resource)] = replace(part, mark=min(marks))
-    return [found[id(entry.resource)] for entry in record]
-
-
-def _standing_as_fact(record: Sequence[Entry]) -> tuple[list[Entry], list[str], list[Entry]]:
-    """The resources that the record does not take back, each in its newest version; what was left out, in words; and those taken back."""
+def _newest_versions(record: Sequence[Entry]) -> list[Entry]:
+    """The resources that the record does not take back, each in its newest version."""
     versions: dict[str, list[Entry]] = {}
-    places = {f"{entry.kind}/{entry.resource.get('id')}": _identity(entry) for entry in record if entry.base}
     for entry in record:
-        identity = _identity(entry)
-        # A deletion may name its resource without the address of the server.
-        versions.setdefault(identity if entry.base or not entry.taken_back else places.get(identity, identity), []).append(entry)
+        number = entry.resource.get("id")
+        is_named = isinstance(number, str) and not entry.is_contained
+        versions.setdefault(f"{entry.base}{entry.kind}/{number}" if is_named else str(id(entry)), []).append(entry)
     standing = {id(one) for some in versions.values() for one in _newest(some)}
-    kept, gone = [one for one in record if id(one) in standing], [one for one in record if one.taken_back]
-    left_out = [f"{one.kind} ({one.taken_back or 'older version'})" for one in record if id(one) not in standing]
-    return kept, left_out, gone
+    return [one for one in record if id(one) in standing]
 
 
 def _newest(versions: Sequence[Entry]) -> list[Entry]:
-    """Of the versions of one resource the newest, and none where that is taken back.
-
-    Versions that do not say when they were written stand as in a history, newest first; elsewhere one that is taken back takes all back.
-    """
-    is_known = all(_version(one) != _UNKNOWN for one in versions)
-    ages = {id(one): (0 if is_known else one.place, *_version(one)) for one in versions}
-    unordered = [one for one in versions if one.taken_back and not one.place and _version(one) == _UNKNOWN]
-    last = max(ages.values())
-    newest = [one for one in versions if ages[id(one)] == last]
+    """Of the versions of one resource the newest, or none where that is taken back; so does one that does not say its version."""
+    last = max(map(_version, versions))
+    newest = [one for one in versions if _version(one) == last or (one.taken_back and _version(one) == _UNKNOWN)]
     corrected = [one for one in newest if one.resource.get("status") in ("corrected", "amended")]
-    return [] if unordered or any(one.taken_back for one in newest) else corrected or newest
-
-
-def _identity(entry: Entry) -> str:
-    named = entry.resource.get("id")
-    return f"{entry.base}{entry.kind}/{named}" if isinstance(named, str) and not entry.is_contained else str(id(entry.resource))
+    first, *others = corrected or newest
+    return [] if any(one.taken_back for one in newest) else [first, *(one for one in others if one.resource != first.resource)]
 
 
 def _version(entry: Entry) -> tuple[str, int]:
@@ -232,28 +181,26 @@ def _ranked(record: list[Entry]) -> list[Entry]:
 
     A record whose visits have no dates is told in the order a clinician reads it.
     """
-    newest = max((_day(entry) for entry in record if entry.kind in _OF_A_VISIT), default="")
-    references = References(record)
+    newest = max((_day(entry) for entry in record if entry.kind in ("Encounter", *_NOTES_OF_A_VISIT)), default="")
+    known = References(record)
     visits = {id(entry.resource) for entry in record if entry.kind == "Encounter" and newest and _day(entry) == newest}
 
-    def key(entry: Entry) -> tuple[int, int, int, int]:
+    def key(entry: Entry) -> tuple[int, int, int]:
         day = _day(entry)
-        meant = [one for reference in _encounters(entry.resource) for one in references.meant(reference, entry)]
-        of_newest = bool(newest) and (day == newest or any(id(one) in visits for one in meant))
+        encounters = references([entry.resource.get("encounter"), entry.resource.get("context")])
+        is_of_newest = any(id(one) in visits for reference in encounters for one in known.meant(reference, entry))
         if entry.kind == "Patient":
-            return (0, 0, 0, 0)
-        if of_newest:
-            order = 1 if entry.kind in _NOTES_OF_A_VISIT else 0 if entry.kind == "Encounter" else 2 + _place(entry.kind)
-            return (1, order, 0, 0)
+            return (0, 0, 0)
+        if newest and (day == newest or is_of_newest):
+            return (1, 1 if entry.kind in _NOTES_OF_A_VISIT else 0 if entry.kind == "Encounter" else 2 + _place(entry.kind), 0)
         if not newest or not day or entry.kind in _STANDING:
-            return (2, _place(entry.kind), _before(day), 0)
-        return (3, _before(day), _place(entry.kind), 0)
+            return (2, _place(entry.kind), _before(day))
+        return (3, _before(day), _place(entry.kind))
 
     return sorted(record, key=key)
 
 
 def _place(kind: str) -> int:
-    """Binaries come last: what an attachment refers to is told with it."""
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER) + (kind == "Binary")
 
 
@@ -271,9 +218,3 @@ def _iso(value: Any) -> str:
         return _iso(value.get("start") or value.get("end") or value.get("period"))
     found = _ISO.match(value) if isinstance(value, str) else None
     return found[0] if found else ""
-
-
-def _encounters(resource: Mapping[str, Any]) -> Iterator[str]:
-    """The references to a visit."""
-    for key in ("encounter", "context"):
-        yield from references(resource.get(key))

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import read_attachment
 from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, Record
 from medgemma_app.inputs.documents import html_text
-from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir
+from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir, references
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.lines import list_lines, status_mark
 
 HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
-_HANDLING = frozenset(list_lines("fhir_handling"))
+_NO_CONTENT = frozenset((*list_lines("fhir_left_out"), *list_lines("fhir_handling"), *SUBJECTS, "resourceType", "contained"))
 OFFICE = frozenset((
     "Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage", "OperationOutcome", "Group",
     "CapabilityStatement", "Questionnaire", "StructureDefinition", "ValueSet", "CodeSystem", "Subscription", "AuditEvent", "Provenance",
     "Device", "Endpoint", "HealthcareService", "Appointment", "Slot", "Schedule", "Account", "Claim", "ExplanationOfBenefit",
     "MessageHeader",
 ))  # fmt: skip
-_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension", "contained"))
+# Resources that state nothing by themselves: they are told where others refer to them.
+PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
+_OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
 _NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
 _DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
-_DATE = re.compile(r"(\d{4}(-\d\d){0,2}(T[\d:.+Z-]*)?)?( to )?")  # or what is left of a period without its dates
+_CODED = frozenset(("code", "unit", "reference", "url"))  # as text, which says nothing to a reader
 _WORD = re.compile(r"[^\W_]+")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
 _TYPED = re.compile(
@@ -39,22 +39,38 @@ _TYPED = re.compile(
 _ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
 
 
+def has_content(value: Any) -> bool:
+    """Whether an element says anything in words but who was concerned, when, and how the record was handled."""
+    if isinstance(value, list):
+        return any(map(has_content, value))
+    if not isinstance(value, Mapping):
+        return isinstance(value, str) and re.search(r"[^\W\d_]{2}", value) is not None
+    kind = value.get("resourceType")
+    if kind in OFFICE or "contentType" in value:
+        return False
+    skipped = _NO_CONTENT | (_NAMES_OF_DOCUMENTS if kind in _DOCUMENTS else frozenset())
+    told = {key: inner for key, inner in value.items() if key not in skipped and not (key in _CODED and isinstance(inner, str))}
+    return any(has_content(inner) for key, inner in told.items() if kind != "Encounter" or key in _OF_A_VISIT)
+
+
 class Teller:
-    """Tells resources in words, and remembers what it leaves out and how many words there are to write a note from."""
+    """Tells resources in words, and remembers what it leaves out."""
 
     def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], patients: Iterable[Demographics]) -> None:
         self.left_out: set[str] = set()
         self.taken_back: list[str] = []  # what elements inside of resources and attachments take back: "activity (cancelled)"
         self.patients = list(patients)  # as the record and its attachments describe them
         self.of_others = 0  # attachments of another patient
-        self.clinical_words = 0
+        self.has_attachment = False  # whether one was told
+        self._entries = {id(entry.resource): entry for entry in record}
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
         self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
-        self._silent = 0  # above 0: what is said does not count as clinical
-        self._names: dict[tuple[str, str, int], set[str]] = {}  # a reference -> what is meant by it
-        self._told: list[Resource] = []  # binaries that an attachment has told
+        self._told: set[int] = set()  # parts that were told with what refers to them
+        self._gone_with: set[int] = set()  # parts that something taken back refers to
+        for entry in taken_back:
+            self._take_along(entry.resource, entry)
         # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
         self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
             ("coding", None, self._concept),
@@ -73,18 +89,27 @@ class Teller:
             ("url", None, self._extension),
         )
 
+    def _take_along(self, value: Any, by: Entry) -> None:
+        meant = (one for reference in references(value) for one in self._references.meant(reference, by))
+        self._gone_with |= {id(one) for one in meant if one.get("resourceType") in PARTS}
+
     def tell(self, entry: Entry, subject: str = "") -> list[str]:
-        """The lines of one resource: what kind it is, what it is about, and everything else it says. None for a binary told before."""
+        """The lines of one resource: what kind it is, what it is about, and everything else it says. None for a part told before."""
         self._by, self._apart, resource = entry, [], entry.resource
+        if id(resource) in self._told:
+            return []
+        if id(resource) in self._gone_with:
+            self._take_along(resource, entry)
+            self.taken_back.append(f"{entry.kind} (only what is taken back refers to it)")
+            return []
         self.left_out |= set(entry.beside)
         label = f"{element_words(entry.kind).capitalize()}: "
-        with self._quiet(entry.kind in OFFICE):
-            if entry.kind == "Binary":
-                return [] if any(resource is one for one in self._told) else [label + self._attachment(resource)]
-            said = join([self._resource(resource), f"subject: {subject}" if subject else ""])
+        said = join([self._resource(resource), f"subject: {subject}" if subject else ""])
         return [*([entry.mark + label + said] if said else []), *(f"{mark}{label}{apart}" for mark, apart in self._apart)]
 
     def _resource(self, resource: Resource) -> str:
+        if resource.get("resourceType") == "Binary":
+            return self._attachment(resource)
         skipped = ("resourceType", *SUBJECTS, *(("contained",) if holds_resources(resource) else ()))
         self.left_out |= {key for key in SUBJECTS if key in resource}
         narrative = resource.get("text")
@@ -95,19 +120,6 @@ class Teller:
         words, told = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
         return join([elements, text]) if words - told else elements
 
-    @contextmanager
-    def _quiet(self, quiet: bool) -> Iterator[None]:
-        self._silent += quiet
-        yield
-        self._silent -= quiet
-
-    def _not_content(self, key: str, kind: Any) -> bool:
-        return (
-            key in _HANDLING
-            or (kind == "Encounter" and key not in _VISIT)
-            or (isinstance(kind, str) and kind in _DOCUMENTS and key in _NAMES_OF_DOCUMENTS)
-        )
-
     def say(self, value: Any) -> str:
         """Any FHIR element in words; numbers as the file wrote them."""
         if isinstance(value, list):
@@ -116,16 +128,14 @@ class Teller:
             return self._object(value)
         if isinstance(value, bool):
             return "yes" if value else "no"
-        said = "" if value is None else str(value).strip()
-        if not self._silent and not _DATE.fullmatch(said):
-            self.clinical_words += len(_LETTERS.findall(said))
-        return said
+        return "" if value is None else str(value).strip()
 
     def _object(self, value: Mapping[str, Any]) -> str:
         """An element with others in it. What is not to be done, or was stopped, goes on a line of its own; what is taken back goes."""
         mark, taken_back = status_mark(value)
         if taken_back:
             self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
+            self._take_along(value, self._by)
             return ""
         say = next((say for needed, allowed, say in self._shapes if _fits(value, needed, allowed)), self._fields)
         if mark and not is_fhir(value):
@@ -137,19 +147,14 @@ class Teller:
         """The head and its value first ("Body temperature: 37.20 Cel"), then every other element with its name."""
         heads = [key for key in HEADS if key in value and key not in told][:1]
         heads += [key for key in value if heads and key.startswith("value")]
-        said = []
-        for key in heads:
-            with self._quiet(self._not_content(key, value.get("resourceType"))):
-                said.append(self.say(value[key]))
-        rest = [self._part(key, value[key], value.get("resourceType")) for key in value if key not in (*heads, *told)]
-        return join([join(said, ": "), *rest])
+        rest = [self._part(key, value[key]) for key in value if key not in (*heads, *told)]
+        return join([join((self.say(value[key]) for key in heads), ": "), *rest])
 
-    def _part(self, key: str, value: Any, of: Any = None) -> str:
+    def _part(self, key: str, value: Any) -> str:
         if key in _LEFT_OUT or key.endswith("Base64Binary") or (key == "data" and _is_encoded(value)):
             self.left_out |= set() if value is None else {key}
             return ""
-        with self._quiet(self._not_content(key, of)):
-            said = self.say(value)
+        said = self.say(value)
         return f"{element_words(key)}: {said}" if said else ""
 
     def _concept(self, value: Mapping[str, Any]) -> str:
@@ -166,30 +171,37 @@ class Teller:
     def _coding(self, value: Mapping[str, Any]) -> str:
         self.left_out |= {"code"} if value.get("display") and "code" in value else set()
         self.left_out |= {"system"} if "system" in value else set()
-        with self._quiet(not value.get("display")):
-            return self.say(value.get("display")) or self.say(value.get("code"))
+        return self.say(value.get("display")) or self.say(value.get("code"))
 
     def _quantity(self, value: Mapping[str, Any]) -> str:
         number = self.say(value.get("comparator")) + self.say(value["value"])
-        with self._quiet(True):
-            return join([number, self.say(value.get("unit")) or self.say(value.get("code"))], " ")
+        return join([number, self.say(value.get("unit")) or self.say(value.get("code"))], " ")
 
     def _reference(self, value: Mapping[str, Any]) -> str:
         """The name of what is referred to: as given, or as its resource has it where it is one."""
         reference = value["reference"]
         if not isinstance(reference, str):  # R5 writes {"reference": {"reference": "Medication/1"}}
             return join([self.say(reference), *(self._part(key, value[key]) for key in value if key != "reference")])
-        meant = list(self._references.meant(reference, self._by))
+        meant = self._references.meant(reference, self._by)
         if len(meant) == 1 and id(meant[0]) in self._gone:
             return ""
         if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name here would read as if it were so
             return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
-        key = reference, self._by.base, id(self._by.contained) if reference.startswith("#") else 0
-        if key not in self._names:  # many may be meant, and many times
-            self._names[key] = {_named(_head(target)) for target in meant}
-        names = self._names[key]
-        with self._quiet(not value.get("display")):
-            return self.say(value.get("display")) or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
+        display, part = self.say(value.get("display")), self._told_here(meant[0]) if len(meant) == 1 else ""
+        if part:
+            return part if part.lower().startswith(display.lower()) else f"{display} ({part})"
+        names = {_named(_head(target)) for target in meant}
+        return display or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
+
+    def _told_here(self, part: Resource) -> str:
+        """A drug or a file in full, where it is first referred to; "" for other resources."""
+        if part.get("resourceType") not in PARTS or id(part) in self._told:
+            return ""
+        self._told.add(id(part))
+        outer, self._by = self._by, self._entries.get(id(part), self._by)
+        said = self._resource(part)
+        self._by = outer
+        return said
 
     def _period(self, value: Mapping[str, Any]) -> str:
         start, end = self.say(value["start"]), self.say(value.get("end"))
@@ -201,14 +213,14 @@ class Teller:
         return " ".join(text.split())
 
     def _attachment(self, value: Mapping[str, Any]) -> str:
-        told = ("resourceType", "contentType", "data")
-        with self._quiet(True):
-            held, kind = self._binary(value) or value, self.say(value.get("contentType"))
-            rest = join(self._part(key, value[key]) for key in value if key not in (*told, *(("url",) if held is not value else ())))
-            kind = self.say(held.get("contentType")) or kind
+        binary = self._binary(value)
+        held = value if binary is None else binary
+        kind = self.say(held.get("contentType")) or self.say(value.get("contentType"))
+        told = ("resourceType", "contentType", "data", *(("url",) if binary else ()))
+        rest = join(self._part(key, value[key]) for key in value if key not in told)
         if held.get("data") is None:
             return join([kind, rest])
-        reading = _read_attachment(self.say_quietly(held["data"]), kind)
+        reading = _read_attachment(self.say(held["data"]), kind)
         of_another = reading is not None and any(one.differ(other) for one in self.patients for other in reading.patients)
         if reading is None or of_another:
             self.of_others += of_another
@@ -217,28 +229,23 @@ class Teller:
         self.patients = [*self.patients, *(one for one in reading.patients if one not in self.patients)][:MOST_COMPARED]
         self.taken_back += reading.left_out
         text = "\n".join(line.text for line in reading.lines)
-        self.clinical_words += 0 if self._silent else len(_LETTERS.findall(text))
+        self.has_attachment |= bool(text.strip()) and self._by.kind not in OFFICE
         return join([text, rest])
-
-    def say_quietly(self, value: Any) -> str:
-        """As ``say``, but what is said does not count as clinical."""
-        with self._quiet(True):
-            return self.say(value)
 
     def _binary(self, attachment: Mapping[str, Any]) -> Resource | None:
         """The binary that an attachment refers to, where the record holds that one."""
         url = attachment.get("url")
-        found = list(self._references.meant(url, self._by)) if isinstance(url, str) and attachment.get("data") is None else []
+        found = self._references.meant(url, self._by) if isinstance(url, str) and attachment.get("data") is None else []
         if len(found) != 1 or found[0].get("resourceType") != "Binary":
             return None
-        self._told.append(found[0])
+        self._told.add(id(found[0]))
         return found[0]
 
     def _extension(self, value: Mapping[str, Any]) -> str:
         """An extension's address says what it is; other things with an address are attachments, if that is all they hold."""
         if {"url"} < set(value) - {"id", "extension"} <= set(_ATTACHMENT.split()) or self._binary(value):
             return self._attachment(value)
-        label = element_words(self.say_quietly(value["url"]).rstrip("/").rsplit("/", 1)[-1])
+        label = element_words(self.say(value["url"]).rstrip("/").rsplit("/", 1)[-1])
         return f"{label}: {self._fields(value, ('url',))}"
 
 

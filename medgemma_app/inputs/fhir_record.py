@@ -1,21 +1,27 @@
-"""A FHIR record: its resources, and what references among them mean."""
+"""A FHIR record: its resources, what references among them mean, and whose they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from medgemma_app.inputs.lines import inside, status_mark
+from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, can_choose, several_births_or_sexes
+from medgemma_app.inputs.lines import inside
+from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
 
 Resource: TypeAlias = Mapping[str, Any]
 
 SUBJECTS = ("subject", "patient", "beneficiary", "for")
 # https://example.org/fhir/Medication/9/_history/1: the base is missing in a relative one.
-ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?")
-
-_MOST_OF_A_NAME = 100  # that a reference may mean: hostile records must not take hours
+ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
+_PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
+# What a patient may do for another one: a mother who pays for her child or tells of it.
+_OTHER_ROLES = frozenset((
+    "asserter", "author", "informant", "informationSource", "link", "performer", "policyHolder", "recorder", "sender", "subscriber",
+))  # fmt: skip
+_MOST_OF_A_NAME = 10  # that a reference may mean: hostile records must not take hours
 
 
 def is_fhir(value: Any) -> bool:
@@ -39,7 +45,6 @@ class Entry:
     is_contained: bool = False
     mark: str = ""  # the capitals that its lines begin with
     taken_back: str = ""  # why it is left out
-    place: int = 0  # in a history, from its end
 
     @property
     def kind(self) -> str:
@@ -60,49 +65,235 @@ class References:
         self._at: dict[str, list[Entry]] = {}
         self._named: dict[str, list[Entry]] = {}
         for one in record:
-            for index, name in ((self._at, one.address or ""), (self._named, f"{one.kind}/{one.resource.get('id')}")):
-                if len(same := index.setdefault(name, [])) < _MOST_OF_A_NAME:
+            for index, name in ((self._at, one.address), (self._named, f"{one.kind}/{one.resource.get('id')}")):
+                if name and len(same := index.setdefault(name, [])) < _MOST_OF_A_NAME:
                     same.append(one)
 
-    def meant(self, reference: str, by: Entry) -> Iterator[Resource]:
-        """What ``reference`` may mean in the resource ``by``: nothing, one resource, or several where the record leaves it open."""
+    def meant(self, reference: str, by: Entry) -> list[Resource]:
+        """What ``reference`` may mean in the resource ``by``: nothing, one resource, or several where the record leaves it open.
+
+        Of what a name may mean, that at the address comes first, then those whose entries do not say where they are from.
+        """
         if reference.startswith("#"):
-            yield from (one for one in by.contained if one.get("id") == reference[1:])
-            return
+            return [one for one in by.contained if one.get("id") == reference[1:]]
         found = ADDRESS.fullmatch(reference)
-        known = self._placed(found, by) if found else self._at.get(reference, []) if reference else []
-        exact = [one for one in known if found and found["version"] and _version(one.resource) == found["version"]]
-        yield from (one.resource for one in exact or known)
-
-    def _placed(self, found: re.Match[str], by: Entry) -> list[Entry]:
-        """The resources at the address; else those of that name whose entries do not say where they are from."""
-        base = found["base"] or by.base
-        named = self._named.get(found["name"], [])
+        if not found:
+            return [one.resource for one in self._at.get(reference, [])]
+        base, named = found["base"] or by.base, self._named.get(found["name"], [])
         at = self._at.get(base + found["name"], []) if base else named
-        return at or [one for one in named if not one.base]
-
-
-def address_of(reference: str, by: Entry) -> str:
-    """A reference without its version, and where it names its server with that."""
-    found = ADDRESS.fullmatch(reference)
-    return (found["base"] or by.base) + found["name"] if found else reference
-
-
-def _version(resource: Resource) -> str | None:
-    meta = resource.get("meta")
-    return str(meta.get("versionId")) if isinstance(meta, Mapping) else None
+        return [one.resource for one in at or named if at or not one.base]
 
 
 def references(value: Any) -> Iterator[str]:
     """Every reference in a resource."""
-    yield from (reference for reference, _, _ in links(value))
-
-
-def links(value: Any, mark: str = "", taken_back: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every reference in a resource, with the mark of the element that it is in, and why that is taken back."""
     if isinstance(value, Mapping):
-        own, gone = status_mark(value)
-        mark, taken_back = mark or own, taken_back or gone
-        yield from ((said, mark, taken_back) for key in ("reference", "url") if isinstance(said := value.get(key), str))
+        yield from (said for key in ("reference", "url") if isinstance(said := value.get(key), str))
     for inner in inside(value):
-        yield from links(inner, mark, taken_back)
+        yield from references(inner)
+
+
+class Subjects:
+    """Whose resources these are."""
+
+    def __init__(self, record: list[Entry]) -> None:
+        self._record = record
+        self._references = References(record)
+        self._people: dict[str, str] = {}  # a key of a person -> the key that stands for all of them
+        self._patients = [entry for entry in record if entry.kind == "Patient"]
+        for entry in self._patients:
+            self._unite(self._names(entry))
+        people = [self.of(entry) for entry in record]
+        self._unite_what_can_only_be_one(set(people) - {""})
+        self._owners = [self._person(person) if person else "" for person in people]  # whose each resource is
+
+    def _names(self, entry: Entry) -> Iterator[str]:
+        """The keys of a Patient: its resource, address, identifiers, and those of the Patients that it is linked to."""
+        resource = entry.resource
+        yield _inside(resource)
+        yield from _identifiers(resource)
+        if entry.is_contained and resource.get("birthDate"):  # each resource may contain its own copy of the patient
+            yield f"[{resource.get('name')} {resource['birthDate']}"
+        elif not entry.is_contained and isinstance(resource.get("id"), str):
+            yield f"{entry.base}Patient/{resource['id']}"
+        yield from filter(None, (self._key(link.get("other"), entry) for link in objects(resource.get("link"))))
+
+    def _unite(self, names: Iterable[str]) -> None:
+        first, *others = names
+        for name in others:
+            self._people[self._person(name)] = self._person(first)
+
+    def _person(self, key: str) -> str:
+        """The key that stands for all keys of a person."""
+        while (above := self._people.get(key, key)) != key:
+            self._people[key] = self._people.get(above, above)
+            key = above
+        return key
+
+    def _key(self, subject: Any, by: Entry) -> str:
+        """The key of the patient whom a reference means; "" where it means no patient."""
+        if isinstance(subject, list):
+            return next((key for one in subject if (key := self._key(one, by))), "")
+        if not isinstance(subject, Mapping):
+            return ""
+        reference = subject.get("reference")
+        if isinstance(reference, str) and reference:
+            meant = [one for one in self._references.meant(reference, by) if one.get("resourceType") == "Patient"]
+            if meant:
+                return _inside(meant[0])
+            is_other = re.search(r"(?:^|/)(?!Patient/)[A-Z]\w+/[^/]+(/_history/.*)?$", reference)
+            if is_other or subject.get("type", "Patient") != "Patient":
+                return ""
+            found = ADDRESS.fullmatch(reference)
+            return (found["base"] or by.base) + found["name"] if found else reference
+        identifier = _identifiers({"identifier": subject.get("identifier")})
+        words = sorted(re.findall(r"\w+", _text(subject.get("display")).lower()))
+        return identifier[0] if identifier else f"called {' '.join(words)}" if words else ""
+
+    def of(self, entry: Entry) -> str:
+        """Whose this resource is; "" where it names nobody."""
+        if entry.kind == "Patient":
+            return self._person(_inside(entry.resource))
+        named = (self._key(entry.resource.get(name), entry) for name in SUBJECTS)
+        key = next(filter(None, named), "") or next(self._patients_within(entry), "")
+        return self._person(key) if key else ""
+
+    def _patients_within(self, entry: Entry) -> Iterator[str]:
+        """The keys of the Patients that elements refer to: Appointment.participant.actor, QuestionnaireResponse.source."""
+        told = {key: one for key, one in entry.resource.items() if key not in _OTHER_ROLES}
+        for reference in references(told):
+            meant = self._references.meant(reference, entry)
+            if _PATIENT.search(reference) or any(one.get("resourceType") == "Patient" for one in meant):
+                yield self._key({"reference": reference}, entry)
+
+    def _unite_what_can_only_be_one(self, people: set[str]) -> None:
+        """Where only one patient can be meant by a name or a bare id, it is that one."""
+        placed: dict[str, set[str]] = {}
+        for person in people:
+            placed.setdefault("/".join(person.split("/")[-2:]), set()).add(person)
+        for bare, same in placed.items():  # Patient/1 and https://example.org/fhir/Patient/1
+            if len(same) == 2 and bare in same:
+                self._unite(same)
+        certain = {self._person(person) for person in people if not person.startswith("called ")}
+        if len(self._patients) == 1 and len(certain) == 2 and not isinstance(self._patients[0].resource.get("id"), str):
+            self._unite(certain)  # a Patient without an id
+        elif len(certain) != 1:
+            return
+        known = self.demographics(self._record) or self._named_in_references()
+        for person in people - certain:
+            named = Demographics(names=(person.removeprefix("called "),))
+            if not any(named.differ(other) for other in known):
+                self._unite((*certain, person))
+
+    def demographics(self, record: Iterable[Entry]) -> list[Demographics]:
+        """What the Patients in a record say of themselves, as far as it differs and as others can be compared with it."""
+        return list(dict.fromkeys(_demographics(entry.resource) for entry in record if entry.kind == "Patient"))[:MOST_COMPARED]
+
+    def _named_in_references(self) -> list[Demographics]:
+        """The names that references to a patient give beside the address."""
+        subjects = (entry.resource.get(key) for entry in self._record for key in SUBJECTS)
+        told = (one.get("display") for one in subjects if isinstance(one, Mapping) and one.get("reference"))
+        return [Demographics(names=(name,)) for name in dict.fromkeys(one for one in told if isinstance(one, str))][:MOST_COMPARED]
+
+    def can_choose(self) -> bool:
+        """Whether each of the patients has a name or an id that no other one has, and no id that two different people have."""
+        return can_choose(self._called(set(self._owners) - {""}).values()) and not self._mixed()
+
+    def _mixed(self) -> set[str]:
+        """The patients who have two birth dates or sexes."""
+        known: dict[str, list[Demographics]] = {}
+        for entry in self._patients:
+            known.setdefault(self.of(entry), []).append(_demographics(entry.resource))
+        return {person for person, some in known.items() if several_births_or_sexes(some)}
+
+    def chosen(self, name: str, patient: str | None) -> tuple[list[Entry], list[str]]:
+        """The resources of the one patient, or of the one chosen; and what was left out. Raises SeveralPatients, InputError."""
+        people = set(self._owners) - {""}
+        wanted = people
+        if patient is not None:
+            wanted = {person for person, names in self._called(people).items() if is_called(patient, names)}
+            if len(wanted) != 1:
+                raise no_such_patient(name)
+        if len(wanted) > 1 or wanted & self._mixed():
+            raise SeveralPatients(name, max(2, len(wanted)), can_choose=patient is None and self.can_choose())
+        if people == wanted:
+            return self._record, []
+        kept = self._with_parts({at for at, person in enumerate(self._owners) if person in wanted})
+        left_out = [
+            "resource of another patient" if person else f"{entry.kind} that names no patient"
+            for at, (person, entry) in enumerate(zip(self._owners, self._record, strict=True))
+            if at not in kept
+        ]
+        return [self._record[at] for at in sorted(kept)], left_out
+
+    def _called(self, people: Iterable[str]) -> dict[str, set[str]]:
+        """For each patient the ids, addresses, identifiers and names that a user may call them by."""
+        known = {person: {person} for person in people}
+        for key in self._people:
+            known.get(self._person(key), set()).add(key)
+        for entry in self._patients:
+            address = "" if entry.is_contained else entry.address or ""
+            known.get(self.of(entry), set()).update((address, *_names(entry.resource)))
+        return {person: {way for key in keys if key[:1] not in ("\0", "[") for way in _ways_to_call(key)} for person, keys in known.items()}
+
+    def _with_parts(self, kept: set[int]) -> set[int]:
+        """The places of some resources, with those of the resources without a patient that they refer to."""
+        places = {id(entry.resource): at for at, entry in enumerate(self._record) if not self._owners[at]}
+        asking = list(kept)
+        while asking:
+            entry = self._record[asking.pop()]
+            meant = [one for reference in references(entry.resource) for one in self._references.meant(reference, entry)]
+            new = {places[id(one)] for one in meant if id(one) in places} - kept
+            kept = kept | new
+            asking += new
+        return kept
+
+    def apart(self, entry: Entry) -> str:
+        """Whom a resource is about where that is somebody else than the record's patient, such as a relative or a newborn."""
+        for key in SUBJECTS:
+            subject = entry.resource.get(key)
+            if isinstance(subject, Mapping) and not self._key(subject, entry):
+                return _text(subject.get("display")) or _text(subject.get("reference"))
+        return ""
+
+
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects in an element, which versions of FHIR write as one or as a list."""
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
+
+
+def _identifiers(resource: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{one.get('system')}|{one['value']}"
+        for one in objects(resource.get("identifier"))
+        if isinstance(one.get("value"), str) and isinstance(one.get("system"), str | None)
+    ]
+
+
+def _names(patient: Resource) -> Iterator[str]:
+    """The names of a Patient, each as its text and as its given and family name."""
+    for one in objects(patient.get("name")):
+        yield from filter(None, (_text(one.get("text")), f"{_text(one.get('given'))} {_text(one.get('family'))}".strip()))
+
+
+def _demographics(patient: Resource) -> Demographics:
+    ids = (one.rpartition("|") for one in _identifiers(patient))
+    return Demographics(
+        frozenset((issuer.removeprefix("urn:oid:").replace("None", ""), number) for issuer, _, number in ids),
+        tuple(_names(patient)),
+        _text(patient.get("birthDate")),
+        _text(patient.get("gender")),
+    )
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(_text, value)) if isinstance(value, list) else value if isinstance(value, str) else ""
+
+
+def _inside(resource: Resource) -> str:
+    """What a Patient is called in here, whom no name or id may tell from others."""
+    return f"\0{id(resource)}"
+
+
+def _ways_to_call(key: str) -> tuple[str, ...]:
+    """The key of a patient as a user might write it, with and without server, register or type."""
+    return key, re.split(r"[/|]|urn:uuid:|called ", key)[-1], re.sub(r".*/(?=Patient/)", "", key)

@@ -51,7 +51,6 @@ def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units(tmp_path:
         "Procedure: Appendectomy; performed: 1999 to 1999-02",
         "Medication request: Metformin 500 mg; status: active; dosage instruction: 1 tablet twice daily",
         "Medication statement: Ibuprofen; status: active",
-        "Medication: Metformin 500 mg",
         "Allergy intolerance: Penicillin; reaction: manifestation: rash",
         "Observation: Body temperature: 37.5 Cel; effective: 2024-05-06",
         "Observation: Blood pressure; component: Systolic: 150 mmHg; Diastolic: <95 mmHg",
@@ -70,6 +69,13 @@ def test_what_a_fhir_text_leaves_out_is_named(tmp_path: Path) -> None:
 def test_a_bare_list_of_resources_is_read_as_a_bundle(tmp_path: Path) -> None:
     resources = [entry["resource"] for entry in BUNDLE["entry"] if "resource" in entry]
     assert load_notes(write(tmp_path, resources)) == load_notes(write(tmp_path, {**BUNDLE, "entry": BUNDLE["entry"][:-1]}))
+
+
+def test_what_stands_beside_resources_in_other_json_is_told(tmp_path: Path) -> None:
+    record = {"data": {"record": condition("Gout"), "note": "knee pain"}, "meta": [1], "all": [condition("Asthma"), "hives"]}
+    assert load_notes(write(tmp_path, record)).splitlines() == [
+        "Condition: Gout", "Condition: Asthma", "Entry: value: note: knee pain", "Entry: value: entry: hives",
+    ]  # fmt: skip
 
 
 HANDLED: dict[str, Any] = {

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resources import SAID, A, asked, bundle, concept, condition, drug, write
+from resources import SAID, asked, bundle, concept, condition, drug, write
 
+from medgemma_app.errors import InputError
 from medgemma_app.inputs.notes import load_notes, read_notes
 
 
@@ -76,41 +77,57 @@ def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resour
     assert named in notes.facts["left_out"]
 
 
-@pytest.mark.parametrize(("method", "gone"), [("DELETE", True), ("PUT", False)])
-def test_a_resource_that_a_bundle_deletes_is_left_out_and_named(tmp_path: Path, method: str, gone: bool) -> None:
-    record = bundle(condition(SAID), condition("Potassium"))
-    record["entry"][1]["request"] = {"method": method, "url": "Condition/1"}
-    notes = read_notes(write(tmp_path, record))
-    assert ("Potassium" not in notes.text, "Condition (deleted)" in notes.facts["left_out"]) == (gone, gone)
+@pytest.mark.parametrize(
+    ("kind", "request_"), [("history", {"method": "GET"}), ("history", None), ("transaction", {"method": "DELETE", "url": "Condition/1"})]
+)
+def test_a_history_of_changes_is_refused_with_the_way_on(tmp_path: Path, kind: str, request_: dict[str, str] | None) -> None:
+    record = {**bundle(condition(SAID), condition("Potassium")), "type": kind}
+    record["entry"][1] |= {"request": request_} if request_ else {}
+    with pytest.raises(InputError, match="is a history of changes, not a record; ask the server for the resources as they are now"):
+        read_notes(write(tmp_path, record))
+    record = {**record, "type": "transaction"}
+    record["entry"][1]["request"] = {"method": "PUT", "url": "Condition/1"}
+    assert "Potassium" in load_notes(write(tmp_path, record))
 
 
 @pytest.mark.parametrize(
-    ("requests", "mark"),
+    ("requests", "told"),
     [
-        ([{"status": "revoked"}], "STOPPED: "),
-        ([{"doNotPerform": True}], "DO NOT PERFORM: "),
-        ([{"status": "entered-in-error"}], None),
-        ([{"status": "entered-in-error"}, {"status": "stopped"}], "STOPPED: "),
-        ([{"status": "stopped"}, {"status": "active"}], ""),
-        ([], ""),
+        ([{"status": "revoked"}], ["STOPPED: Medication request: Warfarin; form: tablet; status: revoked"]),
+        ([{"doNotPerform": True}], ["DO NOT PERFORM: Medication request: Warfarin; form: tablet; do not perform: yes"]),
+        ([{"status": "entered-in-error"}], []),
+        ([{"status": "entered-in-error"}, {"status": "active"}], ["Medication request: Warfarin; form: tablet; status: active"]),
+        ([{"status": "active"}, {"status": "stopped"}],
+         ["Medication request: Warfarin; form: tablet; status: active", "STOPPED: Medication request: Warfarin; status: stopped"]),
+        ([], ["Medication: Warfarin; form: tablet"]),
     ],
-)
-def test_a_drug_stands_as_what_refers_to_it_does(tmp_path: Path, requests: list[dict[str, Any]], mark: str | None) -> None:
+)  # fmt: skip
+def test_a_drug_is_told_in_full_where_it_is_first_referred_to_and_else_by_itself(
+    tmp_path: Path, requests: list[dict[str, Any]], told: list[str]
+) -> None:
     asking = [asked("Medication/1", **request)["resource"] for request in requests]
-    notes = read_notes(write(tmp_path, bundle(condition(SAID), drug("Warfarin")["resource"], *asking)))
-    told = [line for line in notes.text.splitlines() if line.endswith("Medication: Warfarin")]
-    assert told == ([] if mark is None else [f"{mark}Medication: Warfarin"])
-    assert ("Medication (only what is taken back refers to it)" in notes.facts["left_out"]) == (mark is None)
+    warfarin = drug("Warfarin", form=concept("tablet"))["resource"]
+    notes = read_notes(write(tmp_path, bundle(warfarin, condition(SAID), *asking, dict(warfarin))))
+    assert [line for line in notes.text.splitlines() if "Warfarin" in line] == told
+    assert ("Medication (only what is taken back refers to it)" in notes.facts["left_out"]) == (not told)
 
 
 def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them(tmp_path: Path) -> None:
-    inside = asked("#1", drug("Warfarin")["resource"], status="stopped")["resource"]
+    salt = drug("Sodium salt", "salt")["resource"] | {"resourceType": "Substance"}
+    warfarin = drug("Warfarin", ingredient=[{"itemReference": {"reference": "#salt"}}])["resource"]
+    inside = asked("#1", warfarin, salt, status="stopped")["resource"]
+    heparin = drug("Heparin", "2", ingredient=[{"itemReference": {"reference": "Substance/s"}}])["resource"]
+    gelatin = drug("Gelatin", "s")["resource"] | {"resourceType": "Substance"}
     listed = {"resourceType": "List", "entry": [{"deleted": True, "item": {"reference": "Medication/2"}}]}
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
     document = {"resourceType": "DocumentReference", "status": "entered-in-error", "content": [{"attachment": {"url": "Binary/b"}}]}
-    text = load_notes(write(tmp_path, bundle(condition(SAID), inside, listed, drug("Heparin", "2")["resource"], binary, document)))
-    assert "STOPPED: Medication: Warfarin" in text.splitlines()
-    assert "Heparin" not in text and "Sepsis" not in text
+    notes = read_notes(write(tmp_path, bundle(gelatin, heparin, condition(SAID), inside, listed, binary, document)))
+    assert notes.text.splitlines() == [
+        f"Condition: {SAID}",
+        "STOPPED: Medication request: Warfarin; ingredient: item reference: Sodium salt; status: stopped",
+    ]
+    left_out = ["Binary", "Medication", "Substance"]
+    assert {f"{kind} (only what is taken back refers to it)" for kind in left_out} < set(notes.facts["left_out"])
 
 
 def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_path: Path) -> None:
@@ -138,43 +155,29 @@ def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_
 def test_of_several_versions_the_newest_is_told(tmp_path: Path, older: dict[str, Any], newer: dict[str, Any]) -> None:
     old, new = condition("Gout", id="1", meta=older), condition("Arthritis", id="1", meta=newer)
     for versions in ((new, old), (old, new)):
-        notes = read_notes(write(tmp_path, bundle(*versions)))
+        notes = read_notes(write(tmp_path, bundle(*versions, new)))
         assert notes.text == "Condition: Arthritis"
-        assert "Condition (older version)" in notes.facts["left_out"]
+        assert "Condition (older version or copy), 2 times" in notes.facts["left_out"]
 
 
-def potassium(value: float, status: str = "final", version: str | None = None, **more: Any) -> dict[str, Any]:
+def potassium(value: float, status: str = "final", version: str | None = None) -> dict[str, Any]:
     meta = {"meta": {"versionId": version}} if version else {}
     told = {"code": concept("Potassium"), "valueQuantity": {"value": value}, "status": status}
-    return {"resource": {"resourceType": "Observation", "id": "k", **told, **meta}, **more}
-
-
-DELETED: dict[str, Any] = {"request": {"method": "DELETE", "url": "Observation/k"}}
-
-
-AT = {"fullUrl": f"{A}Observation/k"}
+    return {"resource": {"resourceType": "Observation", "id": "k", **told, **meta}}
 
 
 @pytest.mark.parametrize(
-    ("entries", "kind", "told"),
+    ("entries", "told"),
     [
-        ([potassium(8.9, "final", "1"), potassium(8.9, "entered-in-error", "2")], "history", None),
-        ([potassium(8.9, "entered-in-error"), potassium(8.8)], "history", None),
-        ([potassium(8.8), potassium(8.9, "entered-in-error")], "history", 8.8),
-        ([potassium(8.8), potassium(8.9, "entered-in-error")], "collection", None),
-        ([potassium(4.2), potassium(8.9)], "history", 4.2),
-        ([potassium(8.9), potassium(4.2, "corrected")], "collection", 4.2),
-        ([potassium(8.9, "final", "3"), potassium(4.2, "amended", "2")], "collection", 8.9),
-        ([DELETED, potassium(8.9, "final", "1")], "history", None),
-        ([potassium(4.2), DELETED, potassium(8.9)], "history", 4.2),
-        ([potassium(8.9, **AT), DELETED], "collection", None),
-        ([{**DELETED, "response": {"etag": 'W/"3"'}}, potassium(4.2, "final", "4"), potassium(8.9, "final", "2")], "history", 4.2),
-        ([{"request": {**DELETED["request"], "method": "GET"}}, potassium(8.9)], "history", 8.9),
+        ([potassium(8.9, "final", "1"), potassium(8.9, "entered-in-error", "2")], None),
+        ([potassium(8.9, "entered-in-error", "1"), potassium(4.2, "final", "2")], 4.2),
+        ([potassium(8.8), potassium(8.9, "entered-in-error")], None),
+        ([potassium(8.9), potassium(4.2, "corrected")], 4.2),
+        ([potassium(8.9, "final", "3"), potassium(4.2, "amended", "2")], 8.9),
     ],
-)  # fmt: skip
-def test_the_history_of_a_resource_tells_what_stands_now(tmp_path: Path, entries: list[Any], kind: str, told: float | None) -> None:
-    record = {"resourceType": "Bundle", "type": kind, "entry": [{"resource": condition(SAID)}, *entries]}
-    text = load_notes(write(tmp_path, record))
+)
+def test_of_the_versions_of_a_resource_the_one_that_stands_now_is_told(tmp_path: Path, entries: list[Any], told: float | None) -> None:
+    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [{"resource": condition(SAID)}, *entries]}))
     assert re.findall(r"(?m)^Observation: Potassium: ([\d.]+)", text) == ([str(told)] if told else [])
 
 
