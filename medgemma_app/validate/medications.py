@@ -106,10 +106,14 @@ def _mismatches(note: Draft, source: Source) -> Iterator[tuple[DrugDose, DrugDos
             known[name] |= one.dose.readings
     for one in _doses(note.text, (one for one in written_quantities(note.text) if one.kind in DOSES)):
         of_drug = next((other for other in stated if other.drug.drugs & one.drug.drugs), None)
-        is_of_another = any(other.dose.readings & one.dose.readings and other.drug.drugs - one.drug.drugs for other in stated)
         is_known = any(known[name] & one.dose.readings for name in one.drug.drugs)
-        if of_drug and is_of_another and not is_known and not _is_total(note.text, one.dose):
+        if of_drug and not is_known and not _is_total(note.text, one.dose) and _is_of_another(one, stated):
             yield one, of_drug
+
+
+def _is_of_another(one: DrugDose, stated: Iterable[DrugDose]) -> bool:
+    """Whether the source gives this dose to a drug that is not this one."""
+    return any(other.dose.readings & one.dose.readings and other.drug.drugs - one.drug.drugs for other in stated)
 
 
 def _doses(text: str, quantities: Iterable[Quantity]) -> list[DrugDose]:

@@ -76,9 +76,9 @@ def invented_value(note: Draft, source: Source) -> Iterator[Issue]:
     for one in written_quantities(note.text):
         # Number words of other languages are not read, so there only what the source names in digits is checked.
         unread = one.kind not in _CHECKED or (not source.english and one.kind not in written)
-        if unread or (one.kind, one.value) in seen or (one.kind == "bmi" and is_weighed) or _is_among(values, one):
+        if unread or (one.kind, one.value) in seen or (one.kind == "bmi" and is_weighed):
             continue
-        if is_derived(note.text, one):
+        if is_derived(note.text, one) or _is_among(values, one):
             continue
         seen.add((one.kind, one.value))
         start, end = _whole_pair(note.text, one)
