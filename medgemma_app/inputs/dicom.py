@@ -88,9 +88,10 @@ def guarded(name: str) -> Iterator[None]:
             yield
     except MedGemmaError:
         raise
-    except (*DAMAGE, BytesLengthException, InvalidDicomError):
-        # "from None": the decoder's own message may quote the header.
-        raise Damaged(f"{name} is damaged, or is not a DICOM file; export it again, or export it as PNG") from None
+    except (*DAMAGE, BytesLengthException, InvalidDicomError) as error:
+        # The decoder's own message may quote the header.
+        cause = MemoryError() if isinstance(error, MemoryError) else RuntimeError(type(error).__name__)
+        raise Damaged(f"{name} is damaged, or is not a DICOM file; export it again, or export it as PNG") from cause
     finally:
         log.disabled = before
 

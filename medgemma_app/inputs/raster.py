@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
 WHITE_IS_ZERO = 0
 UNSIGNED, SIGNED = 1, 2
-TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
 
 
@@ -36,8 +35,11 @@ def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tup
 
     Of 16-bit colour, and of 16-bit grey with alpha, Pillow gives the upper 8 bits; the bit depth is 16 all the same.
     """
+    from PIL import Image
+
     with readable(name):
-        picture = _open(file, name)
+        Image.init()  # else a format whose plugin is not loaded yet is a KeyError
+        picture: Any = Image.open(file, formats=FORMATS)
         chosen = _choose_frame(picture, name, frame)
         is_halved = picture.mode[0] not in "IF" and any(";16" in str(tile.args) for tile in picture.tile)
         refuse_size(picture.width, picture.height, name)
@@ -60,22 +62,11 @@ def readable(name: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{name} has more pixels than can be used; export it smaller, or the part that matters") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} is not a picture that can be read; give a PNG, JPEG, TIFF, WebP, BMP or DICOM file") from error
+        raise InputError(
+            f"{name} is not a picture that can be read; give a PNG, JPEG, TIFF (of 8, 16 or 32 bits), WebP, BMP or DICOM file"
+        ) from error
     except DAMAGE as error:
         raise InputError(f"{name} is damaged or cut short and cannot be decoded; export or copy it again") from error
-
-
-def _open(file: BinaryIO, name: str) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    Image.init()  # else a format whose plugin is not loaded yet is a KeyError
-    try:
-        return Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        file.seek(0)
-        if file.read(4) in TIFF_MARKS:
-            raise InputError(f"{name} is a TIFF that is damaged or of a kind that cannot be read; save it with 8, 16 or 32 bits") from None
-        raise
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class Sandbox:
             if not pipe.poll(seconds):
                 self.end()
                 raise TooMuch(f"reading the input takes more than {seconds:g} seconds; export it again in a simpler form")
-            outcome, has_grown = pipe.recv()
+            value, error, has_grown = pipe.recv()
         except (EOFError, OSError):
             if self._pipe is not pipe:
                 raise Ended from None
@@ -87,8 +87,10 @@ class Sandbox:
             raise _out_of_memory() from None  # nothing else ends the process
         if has_grown:
             self.end()
-        value: T = _result(*outcome)
-        return value
+        if error is not None:
+            raise error
+        result: T = value
+        return result
 
     def end(self) -> None:
         """Ends the process, and with Ended the call that waits for it."""
@@ -106,15 +108,6 @@ def _out_of_memory() -> TooMuch:
     return TooMuch("reading the input takes more memory than it may have; export it smaller")
 
 
-def _result(value: Any, error: tuple[type[Exception], tuple[Any, ...], dict[str, Any]] | None) -> Any:
-    if error is None:
-        return value
-    kind, arguments, state = error
-    raised = kind.__new__(kind, *arguments)  # errors whose arguments are keywords cannot be pickled whole
-    raised.__dict__.update(state)
-    raise raised
-
-
 def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
     """The main loop of the process, which ends with its parent."""
     for module in modules:
@@ -126,23 +119,22 @@ def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
         while True:
             pipe.send_bytes(b"")  # ready
             function, arguments, last_try = pipe.recv()
-            outcome = _attempt(function, [pipe.recv_bytes()], arguments, last_try)
-            pipe.send((outcome, _resident() - before > KEPT_BYTES))
+            value, error = _attempt(function, [pipe.recv_bytes()], arguments, last_try)
+            pipe.send((value, error, _resident() - before > KEPT_BYTES))
 
 
-def _attempt(function: Callable[..., Any], raw: list[bytes], arguments: tuple[Any, ...], last_try: bool) -> Any:
+def _attempt(function: Callable[..., Any], raw: list[bytes], arguments: tuple[Any, ...], last_try: bool) -> tuple[Any, Exception | None]:
     """The value or the error of one call. ``raw`` is handed over, so that the function can let go of it."""
     try:
         return function(raw.pop(), *arguments), None
     except MemoryError:
-        error: Exception = _out_of_memory()
-    except MedGemmaError as found:
-        cause = found.__cause__
-        short = isinstance(cause, MemoryError) or not (last_try or cause is None)
-        error = _out_of_memory() if short else found
-    except Exception as found:  # noqa: BLE001 - its message may quote the input
-        error = RuntimeError(f"reading failed ({type(found).__name__})")
-    return None, (type(error), error.args, error.__dict__)
+        return None, _out_of_memory()
+    except MedGemmaError as error:
+        cause = error.__cause__
+        is_short = isinstance(cause, MemoryError) or not (last_try or cause is None)
+        return None, _out_of_memory() if is_short else error
+    except Exception as error:  # noqa: BLE001 - its message may quote the input
+        return None, RuntimeError(f"reading failed ({type(error).__name__})")
 
 
 def _bound(memory: int) -> None:
