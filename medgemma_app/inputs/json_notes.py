@@ -81,7 +81,8 @@ def read_json_notes(value: Any, name: str) -> Reading:
     if is_error_message(value):
         raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
     doubts: set[str] = set()
-    lines = _visits_by_date([_ranked(line) for line in labelled_lines(newest_first(value, doubts))], doubts)
+    lines = labelled_lines(newest_first(value, doubts))
+    lines = _visits_by_date([replace(line, rank=_CURRENT) if count_words(line.text) <= _SMALL else line for line in lines], doubts)
     kind = "dialogue" if is_turns(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
     return Reading(lines, kind, says_something(value), warnings=sorted(doubts))
 
@@ -157,10 +158,6 @@ def labelled_lines(value: Any) -> list[Line]:
     if isinstance(value, Mapping):
         return [Line(_line(key, value[key]), _label(key), _keeping(key)) for key in sorted(value, key=_place)]
     return [Line(_turn(item)) for item in value] if isinstance(value, list) else [Line(_inline(value))]
-
-
-def _ranked(line: Line) -> Line:
-    return Line(line.text, line.label) if count_words(line.text) <= _SMALL else line
 
 
 def _visits_by_date(lines: list[Line], doubts: set[str]) -> list[Line]:

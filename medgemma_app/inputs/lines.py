@@ -10,9 +10,17 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+
+
+@cache
+def list_lines(name: str) -> tuple[str, ...]:
+    """The lines of a file in ``data/`` in order, without comments (#) and blank ones."""
+    text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
 
 # Scripts that write without spaces are counted, and may be cut, by the character.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
@@ -22,15 +30,7 @@ _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 _SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
-_MONTHS = (
-    "january januar jänner janvier enero", "february februar février fevrier febrero", "march märz mars marzo", "april avril abril",
-    "may mai mayo", "june juni juin junio", "july juli juillet julio", "august août aout agosto", "september septembre septiembre",
-    "october oktober octobre octubre", "november novembre noviembre", "december dezember décembre decembre diciembre",
-)  # fmt: skip
-_WEEKDAY = (
-    r"(?:(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*|(?:diens|donners|frei|sonn)tag|mittwoch|sonnabend"
-    r"|(?:lun|mar|mercre|jeu|vendre|same)di|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo)\.?,? )?"
-)
+_WEEKDAY = rf"(?:(?:{'|'.join(list_lines('weekdays'))})\.?,? )?"
 _MOST_LABELS = 12  # in a message
 # A line that begins a visit: a date, perhaps in a title, or words such as "Follow-up visit 2 on" and a date.
 _NAME = r"[^\W\d_]{3,10}"
@@ -43,6 +43,7 @@ _DATED = re.compile(
     rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review|visite|besuch|consulta)\b"
     rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}(?P<date>{_DATE})\b(?P<alone>[^\w\n]*$)?"
 )
+# The time of a recorder before a line.
 _CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
 # Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
@@ -167,7 +168,7 @@ def _iso_day(said: str, *, day_first: bool) -> str:
         return f"{year}-{month:0>2}-{day:0>2}"
     if found := re.match(rf"(?i)(?:(\d{{1,2}})(?:\.|er)? (?:de )?)?({_NAME})\.? (?:(\d{{1,2}})(?:st|nd|rd|th)?,? |del? )?(\d{{4}})", said):
         begins = re.compile(rf"\b{found[2].lower()}")
-        months = [number for number, names in enumerate(_MONTHS, 1) if begins.search(names)]
+        months = [number for number, names in enumerate(list_lines("months"), 1) if begins.search(names)]
         return f"{found[4]}-{months[0]:02}-{found[1] or found[3] or '0':0>2}" if len(months) == 1 else ""
     return ""
 
@@ -219,12 +220,6 @@ def _looks_like_a_visit(match: re.Match[str]) -> bool:
 def key_words(key: str) -> str:
     """A key as the words it is made of: chiefComplaint, chief_complaint and CHIEF-COMPLAINT are one."""
     return _BETWEEN_WORDS.sub(" ", key).strip().lower()
-
-
-def list_lines(name: str) -> tuple[str, ...]:
-    """The lines of a file in ``data/`` in order, without comments (#) and blank ones."""
-    text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
-    return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
 
 
 def inside(value: Any) -> Iterator[Any]:

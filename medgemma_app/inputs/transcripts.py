@@ -17,7 +17,8 @@ from medgemma_app.inputs.lines import inside, key_words
 Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), and what
 
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
-_CUE = re.compile(rf"^\s*\[?{_CUE_TIME.pattern}\s*-->\s*{_CUE_TIME.pattern}\]?(.*)$")
+# Whisper writes the text beside the time, in brackets; after other times stands where the text is shown.
+_CUE = re.compile(rf"(?m)^[ \t]*(?:\[{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}\](.*)|{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
 _SAYS = re.compile(r"^(?:(?:-|>>)\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
 _NEW_SPEAKER = re.compile(r"- |>>\s*")
@@ -54,25 +55,18 @@ def subtitle_turns(text: str) -> list[Turn]:
     if lines and _TSV.match(lines[0]):
         rows = [line.split("\t") for line in lines[1:]]
         return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in rows if len(row) > 2)
-    cues: list[list[str]] = []
-    skipping = True  # a header, a style, a note
-    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
-        cue = _CUE.match(line)
-        if cue:
-            inline = cue[1].strip() if line.lstrip().startswith("[") else ""  # else settings of the place on the screen
-            cues.append([inline] if inline else [])
-            skipping = False
-        elif not line.strip():
-            skipping = True
-        elif _CUE.match(next_line) and (skipping or line.strip().isdigit()):
-            continue  # the number or the name of the next cue
-        elif not skipping or (cues and not line.startswith(("NOTE", "STYLE", "REGION"))):  # a cue may have an empty line in it
-            cues[-1].append(line.strip())
-            skipping = False
-    return joined_turns(turn for cue in cues for turn in _cue_turns(cue))
+    cues = _CUE.split("\n".join([*lines, "", ""]))[1:]
+    turns: list[Turn] = []
+    for beside, below in zip(cues[::2], cues[1::2], strict=True):
+        shown = below.split("\n")
+        if len(shown) > 2 and (shown[-2].strip().isdigit() or (len(shown) > 3 and not shown[-3].strip())):
+            del shown[-2]  # the number or the name of the next cue
+        blocks = re.split(r"\n\s*\n", "\n".join([beside or "", *shown]))
+        turns += _cue_turns(line for block in blocks if not block.startswith(("NOTE", "STYLE", "REGION")) for line in block.split("\n"))
+    return joined_turns(turns)
 
 
-def _cue_turns(lines: Sequence[str]) -> Iterator[Turn]:
+def _cue_turns(lines: Iterable[str]) -> Iterator[Turn]:
     who = ""
     for line in lines:
         voice = _VOICE.search(line)

@@ -48,6 +48,11 @@ def read(content):
             "My chest hurts very badly.",
             id="terminal",
         ),
+        pytest.param(
+            b"WEBVTT\n\n00:01.500 --> 00:03.000\nMy chest\n\nhurts\n\nNOTE take\n50 mg\n\nlast\n00:03.500 --> 00:05.000\n2\n\n",
+            "My chest hurts 2",
+            id="an empty line in a cue, and a comment of two lines",
+        ),
         pytest.param(b"start\tend\ttext\n0\t3000\tMy chest hurts\n3000\t5000\tvery badly\n", "My chest hurts very badly", id="table"),
         pytest.param(
             b"1\n00:00:01,500 --> 00:00:03,000\nmy chest hurts badly\n\n2\n00:00:03,000 --> 00:00:04,000\nmy chest hurts badly\n",
