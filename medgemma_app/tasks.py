@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import Generation, GenerationError, Model, Options, Token, check_whole
-from medgemma_app.notices import NOTICE
+from medgemma_app.notices import NOTICE, issue_counts
 from medgemma_app.prompts import Prompt, PromptFile
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ class Report:
     source: str | None = None
 
     def __repr__(self) -> str:
-        errors, warnings = len(self.validation.errors), len(self.validation.warnings) + len(self.warnings)
-        counts = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-        return f"<{type(self).__name__}, a draft: {len(self.text.split())} words, {counts}>"
+        return f"<{type(self).__name__}, a draft: {len(self.text.split())} words, {issue_counts(self.severities)}>"
+
+    @property
+    def severities(self) -> list[str]:
+        """Of the issues that the checks found, and of the warnings about the input."""
+        return [*(issue.severity for issue in self.validation.issues), *("warning" for _ in self.warnings)]
 
     def _repr_html_(self) -> str:
         """The report as a notebook shows it."""
@@ -232,5 +235,4 @@ def _varied(options: Options, attempt: int, penalty: float | None) -> Options:
 
 
 def _faults(report: Report) -> tuple[int, int]:
-    severities = [issue.severity for issue in report.validation.issues]
-    return severities.count("error"), severities.count("warning")
+    return report.severities.count("error"), report.severities.count("warning")

@@ -244,7 +244,7 @@ def test_a_report_is_one_line_to_print_a_page_to_show_and_a_file_to_keep(demo, t
     report = findings(demo, draw_phantom(1)[0], prior=draw_phantom(2)[0], options=Options(max_tokens=8))
     assert "\n" not in repr(report)
     error = Issue("truncated", "error", "cut")
-    for warnings, counts in ((("a",), "1 error, 1 warning>"), ((), "1 error, 0 warnings>"), (("a", "b"), "1 error, 2 warnings>")):
+    for warnings, counts in ((("a",), "1 error, 1 warning>"), ((), "1 error>"), (("a", "b"), "1 error, 2 warnings>")):
         shown = repr(replace(report, validation=Validation((error,)), warnings=warnings))
         assert shown.endswith(counts)
     assert report._repr_html_().count("<img") == 2

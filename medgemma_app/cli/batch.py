@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, Results, check_output, content_hash, form_of
 from medgemma_app.cli.process import at_once, interruptible
-from medgemma_app.cli.terminal import Progress, StreamPrinter, counted, pace, say_cost, say_issues, say_pictures, say_timing, severities
+from medgemma_app.cli.terminal import Progress, StreamPrinter, counted, pace, say_cost, say_issues, say_pictures, say_timing
 from medgemma_app.errors import MedGemmaError, OptionError
 from medgemma_app.export import check_export, study_names
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
@@ -232,12 +232,12 @@ class Run:
     def _exit_code(self, result: Report | MedGemmaError) -> int:
         if isinstance(result, MedGemmaError):
             return result.exit_code
-        found = severities(result)
-        return VALIDATION_FAILED if "error" in found or (self.settings.strict and "warning" in found) else 0
+        failed = "error" in result.severities or (self.settings.strict and "warning" in result.severities)
+        return VALIDATION_FAILED if failed else 0
 
     def _count(self, result: Report | MedGemmaError) -> None:
         self._codes.append(self._exit_code(result))
-        self._found.append(None if isinstance(result, MedGemmaError) else severities(result))
+        self._found.append(None if isinstance(result, MedGemmaError) else result.severities)
         if self._finish and not isinstance(result, MedGemmaError):
             self._finish(result)
 

@@ -15,7 +15,8 @@ from medgemma_app.cli.batch import FROM_BEST_TO_WORST, VALIDATION_FAILED
 from medgemma_app.cli.output import check_output, json_line, utf8
 from medgemma_app.cli.terminal import print_issues
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.export import text_of_plain
+from medgemma_app.export import check_applies, ending_of, render, table, text_of_plain, write_whole
+from medgemma_app.export.record import check_record, damage_as_input_error, ordered
 from medgemma_app.inputs.files import by_digest, digests_in, open_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
@@ -60,11 +61,11 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
             say(f"medgemma: {error}")
             codes.append(error.exit_code)
             continue
+        record = {"report": report.name, "kind": checked_as, "valid": found.ok, "issues": [asdict(issue) for issue in found.issues]}
         if as_json:
-            record = {"report": report.name, "kind": checked_as, "valid": found.ok, "issues": [asdict(issue) for issue in found.issues]}
             print(json_line({**record, "sections": found.sections}, ascii=not utf8(sys.stdout)), flush=True)
         else:
-            print_issues(found.issues, sys.stdout, prefix=f"{report.name}: " if len(sources) > 1 or codes else "")
+            print_issues(ordered(record), sys.stdout, prefix=f"{report.name}: " if len(sources) > 1 or codes else "")
         say(f"{report.name}, checked as a {NAMES[checked_as]}: {issue_counts([issue.severity for issue in found.issues])}")
         codes.append(VALIDATION_FAILED if not found.ok or (strict and found.warnings) else 0)
     return max(codes, key=FROM_BEST_TO_WORST.index)
@@ -207,9 +208,6 @@ def export_record(
     force: bool,
 ) -> None:
     """Writes the report in the file ``record``, or all of them where ``to`` is a .csv file. Raises InputError, OptionError, OutputError."""
-    from medgemma_app.export import check_applies, ending_of, render, table, write_whole
-    from medgemma_app.export.record import check_record, damage_as_input_error
-
     ending = ending_of(to)
     check_output(to, "--to", [record, *scans, *filter(None, [notes])], force=force)
     if notes is not None and ending not in SHOWN_IN:

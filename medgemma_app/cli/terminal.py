@@ -7,20 +7,20 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
+from medgemma_app.export.record import Issues, ordered
 from medgemma_app.notices import printable, say
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Generation, Model, Token
     from medgemma_app.prompts import Prompt
     from medgemma_app.tasks import Report
-    from medgemma_app.validate import Issue
 
 LOGGED_EVERY = 30  # seconds
-COLOURS = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}  # worst first, with their colours
+COLOURS = {"error": "\033[31m", "warning": "\033[33m", "info": "\033[36m"}
 _THOUGHT_MARKS = re.compile(r"<unused9[45]>")
 
 
@@ -74,12 +74,11 @@ class StreamPrinter:
             self._progress.show(f"{counted(self._tokens, 'token')}{', thinking' if token.kind == 'thought' else ''}")
 
 
-def print_issues(issues: Iterable[Issue], stream: TextIO, *, prefix: str = "", excerpts: bool = True, warnings: Iterable[str] = ()) -> None:
-    """Prints one issue or warning on each line, worst first; with ``excerpts`` also the words that an issue is about."""
-    lines = [(issue.severity, f"{issue.code}: {issue.message}", issue.excerpt if excerpts else "") for issue in issues]
-    lines += [("warning", warning, "") for warning in warnings]
-    for severity, text, excerpt in sorted(lines, key=lambda line: list(COLOURS).index(line[0])):
-        print(_line(severity, f"{text} [{excerpt}]" if excerpt else text, stream, prefix), file=stream, flush=True)
+def print_issues(issues: Issues, stream: TextIO, *, prefix: str = "", excerpts: bool = True) -> None:
+    """Prints the issues of a record, one on each line; with ``excerpts`` also the words that they are about."""
+    for issue in issues:
+        words = f" [{issue['excerpt']}]" if excerpts and issue.get("excerpt") else ""
+        print(_line(issue["severity"], f"{issue['code']}: {issue['message']}{words}", stream, prefix), file=stream, flush=True)
 
 
 def _line(severity: str, text: str, stream: TextIO, prefix: str) -> str:
@@ -103,13 +102,7 @@ def _columns(stream: TextIO) -> int:
 
 def say_issues(report: Report, prefix: str = "") -> None:
     """Prints the issues of the report and the warnings about its input. Only a terminal shows words of the report."""
-    stream = sys.stderr
-    print_issues(report.validation.issues, stream, prefix=prefix, excerpts=stream.isatty(), warnings=report.warnings)
-
-
-def severities(report: Report) -> list[str]:
-    """The severity of everything that ``say_issues`` prints."""
-    return [*(issue.severity for issue in report.validation.issues), *("warning" for _ in report.warnings)]
+    print_issues(ordered(report.to_dict()), sys.stderr, prefix=prefix, excerpts=sys.stderr.isatty())
 
 
 def counted(number: int, word: str) -> str:

@@ -80,7 +80,7 @@ def test_a_note_is_compared_with_its_source(tmp_path):
 
 def test_a_report_is_compared_with_the_facts_about_its_picture(tmp_path):
     report = put(tmp_path, FINDINGS.replace("The heart", "A 61-year-old man. The heart"))
-    assert codes(check(report, "--indication", "58-year-old woman")) == ["wrong-sex", "wrong-age"]
+    assert codes(check(report, "--indication", "58-year-old woman")) == ["wrong-age", "wrong-sex"]
 
 
 def test_json_is_one_object_with_everything(tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import pty
 import termios
+from dataclasses import asdict
 from unittest.mock import Mock
 
 import pytest
 
 from medgemma_app.cli.terminal import counted, pace, print_issues, say_issues
 from medgemma_app.notices import NOTHING_FOUND, issue_counts, printable
-from medgemma_app.validate import Issue, Validation
+from medgemma_app.validate import Issue
 
 
 class Terminal(io.StringIO):
@@ -34,14 +35,14 @@ def test_issues_are_counted_and_a_text_is_never_called_valid(severities, words):
 
 
 def shown(*issues, stream, **how):
-    print_issues(issues, stream, **how)
+    print_issues([asdict(issue) for issue in issues], stream, **how)
     return stream.getvalue()
 
 
-def test_issues_are_sorted_by_severity_and_else_stay_in_order():
+def test_issues_and_warnings_about_the_input_are_sorted_by_severity_and_else_stay_in_order(capsys):
     issues = [Issue("truncated", severity, str(n)) for n, severity in enumerate(["info", "error", "warning", "error"])]
-    lines = shown(*issues, stream=io.StringIO(), warnings=["4"]).splitlines()
-    assert [line[-1] for line in lines] == ["1", "3", "2", "4", "0"]
+    say_issues(Mock(to_dict=lambda: {"issues": [asdict(issue) for issue in issues], "warnings": ["4"]}))
+    assert [line[-1] for line in capsys.readouterr().err.splitlines()] == ["1", "3", "2", "4", "0"]
 
 
 @pytest.mark.parametrize("columns", [41, 81])
@@ -67,7 +68,7 @@ def test_lines_are_as_wide_as_the_terminal_that_they_are_printed_on(monkeypatch)
     ours, other = pty.openpty()
     termios.tcsetwinsize(other, (24, 41))
     with open(ours, "rb") as screen, open(other, "w") as stream:
-        print_issues([Issue("truncated", "info", "word " * 30)], stream)
+        print_issues([asdict(Issue("truncated", "info", "word " * 30))], stream)
         lines = screen.read(150).decode().splitlines()
     assert max(map(len, lines[1:])) == 41
 
@@ -81,7 +82,7 @@ def test_words_of_the_report_are_shown_on_a_terminal_and_not_in_a_log(monkeypatc
     issue = Issue("dose-mismatch", "warning", "the source says 500 mg", excerpt="metformin 850 mg")
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stderr", stream)
-        say_issues(Mock(validation=Validation((issue,)), warnings=()))
+        say_issues(Mock(to_dict=lambda: {"issues": [asdict(issue)]}))
         assert ("[metformin 850 mg]" in " ".join(stream.getvalue().split()), "500 mg" in stream.getvalue()) == (shown, True)
 
 
