@@ -15,8 +15,6 @@ from medgemma_app.errors import OptionError
 from medgemma_app.notices import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from medgemma_app.inputs.studies import StudySource
     from medgemma_app.questions import LocateReport
     from medgemma_app.tasks import Report, Task
@@ -39,6 +37,7 @@ def ask(
 ) -> None:
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
+    from medgemma_app.inputs.files import shown_name
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.inputs.studies import StudyList, StudySource, read_study
     from medgemma_app.questions import ask_task, checked_text
@@ -47,7 +46,12 @@ def ask(
     question = checked_text(question, "question")
     if _exists(question):
         raise OptionError("the last argument is a file; write the question after it, in quotes")
-    job, scans = Run("ask", run), _pictures_of(names)
+    scans = [name for name in names if name != "-"]
+    if names.count("-") > 1:
+        raise OptionError("standard input can be read only once")
+    if stray := next((name for name in scans if not re.search(r"[./\\]", name) and not _exists(name)), None):
+        raise OptionError(f"there is no file {shown_name(stray)}; write the question in quotes, as the last argument")
+    job = Run("ask", run)
     shown: dict[str, Any] = {"frame": frame, "window": window}
     if schema is not None:
         job.options = replace(job.options, schema=_read_schema(schema))
@@ -60,21 +64,6 @@ def ask(
     found = StudyList([StudySource(names[0] if names else NO_INPUT)], [])
     asked = {"question": question, "schema": job.options.schema, "patient": patient, **shown}
     raise typer.Exit(job.studies(found, read, asked=asked, inputs=[*names[1:], *([str(schema)] if schema else [])]))
-
-
-def _pictures_of(names: Sequence[str]) -> list[str]:
-    """The names without "-". Raises OptionError for words of a question without quotes, for notes, and for "-" given twice."""
-    from medgemma_app.inputs.files import shown_name
-    from medgemma_app.inputs.notes import holds_notes
-
-    scans = [name for name in names if name != "-"]
-    if names.count("-") > 1:
-        raise OptionError("standard input can be read only once")
-    if stray := next((name for name in scans if not re.search(r"[./\\]", name) and not _exists(name)), None):
-        raise OptionError(f"there is no file {shown_name(stray)}; write the question in quotes, as the last argument")
-    if notes := next(filter(holds_notes, scans), None):
-        raise OptionError(f"{shown_name(notes)} is not a picture; notes are read from standard input: medgemma ask - QUESTION < FILE")
-    return scans
 
 
 def _read_schema(path: Path) -> str:
