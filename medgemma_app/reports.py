@@ -108,7 +108,7 @@ def findings_task(
         header = replace(header, laterality=None)
     if isinstance(study, Series):
         if before or others:
-            raise InputError("a series is read by itself; leave out the prior and the further views")
+            raise InputError("a series cannot be combined with a prior or further views; leave them out")
         asked, file = series_prompt(study.images, indication=indication, header=header.describe(), file=chosen)
     else:
         shown = [*filter(None, [before]), study, *others]
@@ -143,7 +143,7 @@ def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Seq
     for name, other in named:
         if other and are_several((study.patient, other.patient)):
             raise InputError(
-                f"{name} is of another patient than the scan (they differ in {WHAT_DIFFERS}); if it is the same person under another "
+                f"{name} is of a different patient than the scan (they differ in {WHAT_DIFFERS}); if it is the same person under another "
                 "id, export it as PNG"
             )
 

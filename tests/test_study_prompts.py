@@ -83,7 +83,7 @@ def test_a_series_is_read_slice_by_slice(demo, series):
 @pytest.mark.parametrize("role", ["prior", "views"])
 def test_a_picture_of_another_patient_is_refused_and_the_id_is_written_nowhere(demo, tmp_path, role):
     mine, old, other = (written(tmp_path, made(PatientID=identity), f"{k}.dcm") for k, identity in enumerate(["MRN1 ", "MRN1", "MRN2"]))
-    with pytest.raises(InputError, match="is of another patient than the scan") as caught:
+    with pytest.raises(InputError, match="is of a different patient than the scan") as caught:
         findings(demo, mine, **{role: other if role == "prior" else [other]})
     report = findings(demo, mine, options=Options(max_tokens=2), **{role: old if role == "prior" else [old]})
     digest = hashlib.sha256(b"MRN1").hexdigest()
@@ -93,10 +93,10 @@ def test_a_picture_of_another_patient_is_refused_and_the_id_is_written_nowhere(d
 @pytest.mark.parametrize("role", ["prior", "views"])
 def test_one_id_of_two_issuers_is_of_two_patients(demo, tmp_path, role):
     mine, other = (written(tmp_path, made(IssuerOfPatientID=issuer), f"{issuer}.dcm") for issuer in "AB")
-    with pytest.raises(InputError, match="is of another patient than the scan"):
+    with pytest.raises(InputError, match="is of a different patient than the scan"):
         findings(demo, mine, **{role: other if role == "prior" else [other]})
 
 
 def test_a_series_takes_no_prior(demo, series, scan):
-    with pytest.raises(InputError, match="by itself"):
+    with pytest.raises(InputError, match="cannot be combined"):
         findings(demo, series, prior=scan)

@@ -294,5 +294,7 @@ def notes_of(record: Mapping[str, Any], file: str, patient: str | None) -> str:
     part = re.search(r" line (\d+)$", str(facts.get("name")))
     notes = read_notes(file, patient=patient, part=int(part[1]) if part and count_parts(file) > 1 else None)
     if {**notes.facts, "name": ""} != {**facts, "name": ""}:
-        raise InputError(f"the report was not written from {shown_name(file)} as it is read now; give the same notes and --patient")
+        raise InputError(
+            f"{shown_name(file)} is not what the report was written from, or is read differently now; give the same notes and --patient"
+        )
     return notes.text

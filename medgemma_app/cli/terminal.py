@@ -115,7 +115,7 @@ def say_cost(model: Model, prompt: Prompt) -> None:
     if cost is None:
         say(f"{pictures}; the time and memory they take depend on the server")
         return
-    memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache beside the weights"
+    memory = f"{cost.cache_bytes / 2**30:.2f} GiB of cache in addition to the weights"
     say(f"{pictures}, {cost.prompt_tokens} prompt tokens, {memory}; reading the pictures takes about {cost.picture_seconds:.0f} s")
 
 

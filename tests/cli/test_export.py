@@ -96,10 +96,13 @@ def test_notes_that_the_report_was_not_written_from_are_refused(demo, files):
     soap(demo, files / "visit.json", options=FEW).save(files / "report.json")
     record = json.loads((files / "report.json").read_text())
     (files / "other.json").write_text(json.dumps(write_notes(7)[0]))
-    assert "was not written from other.json" in export(files / "report.json", files / "x.html", "--source", files / "other.json").stderr
+    assert (
+        "other.json is not what the report was written from"
+        in export(files / "report.json", files / "x.html", "--source", files / "other.json").stderr
+    )
     for facts, words in (
         ({"truncated": True}, "only part of the notes"),
-        ({"words": 1}, "was not written from visit.json as it"),
+        ({"words": 1}, "visit.json is not what the report was"),
     ):
         changed = {**record, "input": {"notes": record["input"]["notes"] | facts}}
         (files / "changed.json").write_text(json.dumps(changed))
