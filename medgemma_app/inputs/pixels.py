@@ -40,9 +40,6 @@ def decode_frame(header: Dataset, name: str, index: int) -> tuple[Pixels, tuple[
 
     refuse_size(int(header.Columns), int(header.Rows), name)
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax == ExplicitVRBigEndian and header.BitsAllocated == 8 and header["PixelData"].VR == "OW":
-        # Words hold their two bytes turned round, but many writers do not turn them.
-        raise InputError(f"{name} has bytes in big-endian words, whose order is uncertain; export it as Explicit VR Little Endian")
     plugin = _plugin(syntax, name) if syntax.is_encapsulated else ""
     if syntax.is_encapsulated and syntax != RLELossless:
         header, doubts = _single_frame(header, index, name)
@@ -51,7 +48,20 @@ def decode_frame(header: Dataset, name: str, index: int) -> tuple[Pixels, tuple[
     # pydicom would take the lowest bits, whatever the high bit is.
     whole = _with(header, BitsStored=header.BitsAllocated, HighBit=header.BitsAllocated - 1) if spare else header
     pixels = _native(pixel_array(whole, index=index, view_only=True, decoding_plugin=plugin))
+    if syntax == ExplicitVRBigEndian and header.BitsAllocated == 8 and header["PixelData"].VR == "OW" and pixels.size % 2 == 0:
+        return _smoother(pixels, name)
     return _used_bits(pixels, header, name) if spare else (pixels, ())
+
+
+def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
+    """Big-endian words hold their two bytes turned round, but many writers do not turn them: the smoother picture is right."""
+    import numpy as np
+
+    turned = pixels.reshape(-1, 2)[:, ::-1].reshape(pixels.shape)
+    unturned, as_written = (np.abs(np.diff(each.astype(np.int16), axis=1)).sum() for each in (pixels, turned))
+    if unturned <= as_written:
+        return pixels, ()
+    return turned, (f"{name} has its pixels in another byte order than its header says; the order that gives a smooth picture is used",)
 
 
 def _native(pixels: Pixels) -> Pixels:

@@ -166,9 +166,12 @@ def test_a_palette_has_its_colours_in_every_byte_order_and_form(tmp_path: Path, 
     assert np.abs(picture - expected[pixels]).max() <= 1
 
 
-def test_bytes_in_big_endian_words_are_refused_because_many_writers_turn_them_the_wrong_way(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="big-endian words, whose order is uncertain; export it as Explicit VR Little Endian"):
-        read_image(written(tmp_path, made((STORED // 16).astype(np.uint8), ExplicitVRBigEndian)))
+def test_bytes_in_big_endian_words_are_read_in_the_order_that_gives_a_smooth_picture(tmp_path: Path) -> None:
+    smooth = (STORED // 16).astype(np.uint8).T.copy()
+    turned = smooth.reshape(-1, 2)[:, ::-1].reshape(smooth.shape)
+    pictures = [shown(written(tmp_path, made(pixels, ExplicitVRBigEndian), "x")) for pixels in (turned, smooth)]
+    assert (pictures[0][0] == pictures[1][0]).all()
+    assert [scan.warnings != () for _, scan in pictures] == [False, True]
 
 
 @pytest.mark.parametrize(
