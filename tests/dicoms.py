@@ -10,6 +10,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from medgemma_app.inputs.images import load_image
+
 ROWS, COLUMNS = 80, 96
 COUNTER = count(1)
 STORED = np.linspace(0, 4095, ROWS * COLUMNS).reshape(ROWS, COLUMNS).astype(np.uint16)
@@ -45,6 +47,16 @@ def written(folder: Path, ds: FileDataset, name: str = "scan.dcm") -> Path:
     return folder / name
 
 
+def placed(height: float, series: str = "1.2") -> dict[str, Any]:
+    """What says where a slice lies, in mm, and of which series it is."""
+    return {"ImagePositionPatient": [0, 0, height], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": series}
+
+
+def shown(path: Path, **options: Any) -> np.ndarray:
+    """The grey levels of the picture that the model sees, without its padding."""
+    return np.asarray(load_image(path, pad=False, **options).convert("L")).astype(int)
+
+
 def lut(first: int, bits: int, entries: np.ndarray) -> Dataset:
     item = Dataset()
     item.LUTDescriptor = [len(entries) % 65536, first, bits]
@@ -60,11 +72,7 @@ def a_series(folder: Path, slices: int = 12, **elements: Any) -> Path:
         hu = np.full((ROWS, COLUMNS), -1000, np.int16)
         hu[10:70, 10:80] = 40
         hu[4 * k % 60 + 4 : 4 * k % 60 + 8, 20:40] = 300
-        place = {"ImagePositionPatient": [0, 0, -30 + 2 * k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "InstanceNumber": slices - k}
-        values = (
-            {"Modality": "CT", "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 3, "RescaleSlope": 1, "RescaleIntercept": -1024}
-            | place
-            | elements
-        )
+        place = placed(-30 + 2 * k, "1.2.3.4") | {"InstanceNumber": slices - k}
+        values = {"Modality": "CT", "SeriesNumber": 3, "RescaleSlope": 1, "RescaleIntercept": -1024} | place | elements
         written(folder, made(hu + 1024, **values), f"{(k * 7) % slices:03}")
     return folder

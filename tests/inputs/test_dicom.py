@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicoms import STORED, made, written
+from dicoms import STORED, made, shown, written
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset
@@ -39,10 +39,6 @@ from pydicom.uid import (
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import dicom, pixels
 from medgemma_app.inputs.images import load_image, read_image
-
-
-def shown(path: Path, **options: Any) -> np.ndarray:
-    return np.asarray(load_image(path, pad=False, **options).convert("L")).astype(int)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])

@@ -6,17 +6,12 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from dicoms import COLUMNS, ROWS, STORED, lut, made, written
+from dicoms import COLUMNS, ROWS, STORED, lut, made, shown, written
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.images import load_image, read_image
-
-
-def shown(path: Path, **options: Any) -> np.ndarray:
-    return np.asarray(load_image(path, pad=False, **options).convert("L")).astype(int)
-
 
 CURVE = (np.linspace(0, 1, 4096) ** 2 * 65535).astype(np.uint16)
 

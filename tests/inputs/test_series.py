@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicoms import COLUMNS, STORED, a_series, lut, made, written
+from dicoms import COLUMNS, STORED, a_series, lut, made, placed, shown, written
+from pictures import grey
 from PIL import Image
 
 from medgemma_app.errors import InputError
@@ -47,8 +48,7 @@ def test_an_mr_series_is_shown_in_one_window(tmp_path: Path) -> None:
 def test_mr_is_shown_from_the_smallest_to_the_largest_value_of_the_acquisition_without_a_window(tmp_path: Path) -> None:
     values = [(STORED // 4 + 300 * k).astype(np.uint16) for k in range(4)]
     for k, pixels in enumerate(values):
-        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
-        written(tmp_path, made(pixels, Modality="MR", WindowCenter=100, WindowWidth=50, **place), str(k))
+        written(tmp_path, made(pixels, Modality="MR", WindowCenter=100, WindowWidth=50, **placed(k)), str(k))
     series = read_series(tmp_path, slices=2, pad=False)
     assert series.facts["window"] == {"from": "minimum and maximum of the series", "low": 0.0, "high": 1923.0}
     assert series.facts["slices_used"] == [3, 4]
@@ -62,8 +62,7 @@ def test_mr_is_shown_from_the_smallest_to_the_largest_value_of_the_acquisition_w
 
 def test_a_series_of_32_bit_numbers_is_shown(tmp_path: Path) -> None:
     for k in range(3):
-        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
-        written(tmp_path, made(STORED.astype(np.uint32) * 1000 + k, Modality="MR", **place), str(k))
+        written(tmp_path, made(STORED.astype(np.uint32) * 1000 + k, Modality="MR", **placed(k)), str(k))
     assert [image.convert("L").getextrema() for image in read_series(tmp_path, pad=False).images] == [(0, 255)] * 3
 
 
@@ -163,28 +162,24 @@ def test_slices_that_do_not_say_how_they_are_turned_are_sorted_along_the_axis_on
     assert "do not give their orientation" in series.warnings[0]
 
 
-def pixels_of(series: Series) -> np.ndarray:
-    return np.asarray(series.images[0].convert("L")).astype(int)
-
-
 @pytest.mark.parametrize(
     "elements", [{}, {"WindowCenter": 2000, "WindowWidth": 1500}, {"VOILUTSequence": [lut(0, 16, np.arange(4096)[::-1] ** 2 // 256)]}]
 )
 def test_a_slice_is_shown_as_the_same_file_by_itself(tmp_path: Path, elements: dict[str, Any]) -> None:
-    shown = {}
+    levels = {}
     for kind in ("MONOCHROME1", "MONOCHROME2"):
         (tmp_path / kind).mkdir()
         path = written(tmp_path / kind, made(Modality="MR", PhotometricInterpretation=kind, **elements))
-        shown[kind] = pixels_of(read_series(path.parent, pad=False))
-        assert np.abs(shown[kind] - np.asarray(read_image(path, pad=False).image.convert("L"))).max() <= 1
-    assert (shown["MONOCHROME1"] == 255 - shown["MONOCHROME2"]).all()
+        levels[kind] = grey(read_series(path.parent, pad=False).images[0])
+        assert np.abs(levels[kind] - shown(path)).max() <= 1
+    assert (levels["MONOCHROME1"] == 255 - levels["MONOCHROME2"]).all()
 
 
 def test_hounsfield_values_are_shown_with_high_ones_bright_and_a_mark_to_the_contrary_is_told(tmp_path: Path) -> None:
     plain, marked = tmp_path / "plain", tmp_path / "marked"
     plain.mkdir(), marked.mkdir()
     series = read_series(a_series(marked, 3, PhotometricInterpretation="MONOCHROME1"))
-    assert (pixels_of(series) == pixels_of(read_series(a_series(plain, 3)))).all()
+    assert (grey(series.images[0]) == grey(read_series(a_series(plain, 3)).images[0])).all()
     assert "marked as inverse (MONOCHROME1)" in series.warnings[0]
 
 
@@ -249,9 +244,8 @@ def test_the_outside_of_a_ct_s_field_of_view_is_black(tmp_path: Path) -> None:
     for k in range(3):
         pixels = STORED.copy()
         pixels[:8, :8] = 65535
-        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
         ds = made(
-            pixels, Modality="CT", BitsStored=16, HighBit=15, RescaleSlope=1, RescaleIntercept=-1024, PixelPaddingValue=65535, **place
+            pixels, Modality="CT", BitsStored=16, HighBit=15, RescaleSlope=1, RescaleIntercept=-1024, PixelPaddingValue=65535, **placed(k)
         )
         written(tmp_path, ds, str(k))
     assert not np.asarray(read_series(tmp_path, pad=False).images[0])[:8, :8].any()

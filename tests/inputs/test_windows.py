@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicoms import COLUMNS, ROWS, STORED, a_series, made, written
+from dicoms import COLUMNS, ROWS, STORED, a_series, made, placed, written
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import read_image
@@ -27,8 +27,7 @@ COLOURS, PERCENTILES = "Hounsfield windows as RGB", "percentiles 0.1 and 99.9"
 def test_a_window_that_shows_next_to_nothing_gives_a_warning_that_names_the_option(
     tmp_path: Path, center: int, width: int, warning: str | None
 ) -> None:
-    place = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
-    path = written(tmp_path, made(Modality="PT", WindowCenter=center, WindowWidth=width, **place))
+    path = written(tmp_path, made(Modality="PT", WindowCenter=center, WindowWidth=width, **placed(0)))
     for shown, name in ((read_image(path), "scan.dcm"), (read_series(tmp_path), "series 0 (PT)")):
         assert shown.warnings == ((f"{name} {warning}",) if warning else ())
         assert shown.facts["window"]["center"] == center
@@ -37,9 +36,8 @@ def test_a_window_that_shows_next_to_nothing_gives_a_warning_that_names_the_opti
 @pytest.mark.parametrize(("white", "warned"), [(0, False), (1, True), (2, False)])
 def test_the_middle_slice_decides_whether_a_series_gets_a_warning_of_its_window(tmp_path: Path, white: int, warned: bool) -> None:
     for k in range(3):
-        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2"}
         elements = {"Modality": "PT", "WindowCenter": 2048, "WindowWidth": 4096, "RescaleSlope": 1, "RescaleIntercept": 3800 * (k == white)}
-        written(tmp_path, made(**elements, **place), str(k))
+        written(tmp_path, made(**elements, **placed(k)), str(k))
     assert ["is saturated" in warning for warning in read_series(tmp_path).warnings] == [True] * warned
 
 
@@ -61,7 +59,7 @@ def test_ct_that_shows_nothing_in_hounsfield_windows_is_shown_by_percentiles(tmp
 
 
 def test_an_empty_slice_in_the_middle_does_not_change_how_a_ct_series_is_shown(tmp_path: Path) -> None:
-    middle = {"ImagePositionPatient": [0, 0, -28], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2.3.4"}
+    middle = placed(-28, "1.2.3.4")
     a_series(tmp_path, 3)
     air = made(np.full((ROWS, COLUMNS), 24, np.int16), **CT | {"RescaleIntercept": -1024, "SeriesNumber": 3} | middle)
     written(tmp_path, air, "001")
