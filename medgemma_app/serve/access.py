@@ -1,23 +1,33 @@
-"""The address the server listens on, and who may send requests: both are checked before a body is read."""
+"""The address that the server listens on, who may send requests, and what refused clients are told.
+
+An error response never repeats a word of the request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from medgemma_app.errors import InputError, OptionError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from medgemma_app.errors import ContextError, InputError, MedGemmaError, OptionError
+from medgemma_app.model.generation import GenerationError
 from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, read_key
 
 if TYPE_CHECKING:
-    from starlette.datastructures import Headers
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LARGEST_BODY = 64_000_000
+PATIENCE = 10.0  # seconds
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -70,9 +80,69 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
     return given
 
 
+LAST = {"Connection": "close"}
+GONE = 499  # what nginx logs when the client has disconnected; nobody receives it
+STOPPED = "the server stopped before the answer was complete; try again when it is running"
+STARLETTE_DETAILS = {"Not Found", "Method Not Allowed"}  # of the router's own errors
+ROUTER_ERRORS = {404: "there is no such route; /openapi.json lists them all", 405: "this route takes another method; see /openapi.json"}
+
+
+class NotReadable(InputError):
+    """The body does not match its content type."""
+
+
+class Refused(HTTPException):
+    """A request that is refused with ``status``. ``retry_after`` is in seconds."""
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers if retry_after is None else {"Retry-After": str(retry_after)})
+
+
+def error_response(error: HTTPException | MedGemmaError) -> JSONResponse:
+    """The response to an error, with a body like that of OpenAI's own errors: one line that says what to do."""
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+        message = ROUTER_ERRORS.get(status, str(error.detail)) if error.detail in STARLETTE_DETAILS else str(error.detail)
+    else:
+        status, message, headers = status_of(error), str(error), None
+    return JSONResponse(error_body(message, status), status, headers)
+
+
+def status_of(error: MedGemmaError) -> int:
+    """400 for a body that cannot be parsed or a prompt that is too long, 422 for other bad input, 503 for a failed generation, else 500."""
+    if isinstance(error, ContextError | NotReadable):
+        return 400
+    return 422 if isinstance(error, InputError) else 503 if isinstance(error, GenerationError) else 500
+
+
+def error_body(message: str, status: int) -> dict[str, Any]:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "code": status}}
+
+
+async def handle_error(_: Request, error: Exception) -> JSONResponse:
+    """The exception handler that FastAPI is given."""
+    assert isinstance(error, HTTPException | MedGemmaError)
+    return error_response(error)
+
+
 AT_END = "medgemma_app.at_end"  # key in a request's scope: functions that are called when the request has ended, however it ended
 OPEN = {"/health", "/ready", "/", "/openapi.json"}  # routes that need no key; the page's files below /page/ need none either
 LOADING_SECONDS = 5
+
+
+async def drained(receive: Receive) -> None:
+    """Reads what a refused client is still sending, up to a point: if the connection were closed at once, the refusal would be lost."""
+    size = 0
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while size <= LARGEST_BODY:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
 
 
 @dataclass
@@ -89,11 +159,6 @@ class Guard:
     loopback: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from starlette.datastructures import Headers
-
-        from medgemma_app.serve.responses import LAST, STOPPED, Refused, error_response
-        from medgemma_app.serve.transfer import drained
-
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -120,8 +185,6 @@ class Guard:
                 end()
 
     def _check(self, path: str, headers: Headers) -> None:
-        from medgemma_app.serve.responses import Refused
-
         if not self._is_same_site(headers):
             raise Refused(403, "this server only answers requests from its own machine, sent to 127.0.0.1 or localhost")
         if path in OPEN or path.startswith("/page/"):

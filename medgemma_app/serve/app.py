@@ -13,24 +13,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from medgemma_app import __version__
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.export.html import style
 from medgemma_app.notices import NOTICE
-from medgemma_app.serve import responses
-from medgemma_app.serve.access import AT_END, Guard
+from medgemma_app.serve.access import AT_END, Guard, Refused, drained, handle_error
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import BUSY_SECONDS, Held, Readers
 from medgemma_app.serve.reading import ChatJob, ReportJob, read_chat, read_export, read_findings, read_soap, read_tokenize
-from medgemma_app.serve.responses import STREAM, Refused, handle_error
-from medgemma_app.serve.schemas import FindingsRequest, SoapRequest
+from medgemma_app.serve.schemas import (
+    FORM,
+    JSON,
+    STREAM,
+    ChatBody,
+    ErrorModel,
+    FindingsRequest,
+    ReportModel,
+    SoapRequest,
+    TokenIds,
+    TokenizeBody,
+)
 from medgemma_app.serve.transfer import (
     Completion,
     Events,
     content_type,
-    drained,
     json_response,
     read_body,
     report_events,
@@ -188,21 +198,79 @@ class Service:
         return {"count": len(found), "max_model_len": served.context, "tokens": found}
 
 
+def _error(description: str) -> dict[str, Any]:
+    return {"description": description, "model": ErrorModel}
+
+
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _error("The Host or Origin header names another machine.")}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    **FORBIDDEN,
+    401: _error("The key is missing or wrong."),
+    503: _error("Busy, still loading, or shutting down; see Retry-After."),
+}
+BODY_REFUSALS: dict[int | str, dict[str, Any]] = {
+    **REFUSALS,
+    400: _error("Not JSON, not a form, or a prompt that does not fit the model's context."),
+    404: _error("A model other than the one served."),
+    408: _error("The body arrives too slowly."),
+    413: _error("The body is too large."),
+    415: _error("A content type that the route does not accept."),
+    422: _error("A field or an input that cannot be used."),
+}
+COMPONENT = "#/components/schemas/{model}"
+REPORT = {"description": "The report; or its tokens as events, then the report.", "model": ReportModel, "content": {STREAM: {}}}
+CHAT = {"description": "OpenAI's chat completion, or its chunks.", "content": {JSON: {}, STREAM: {}}}
+TOKENS = {"description": "The token ids and their number.", "model": TokenIds}
+EXPORTED = {"description": "The file.", "content": {"application/octet-stream": {}}}
+_TEXT, _FILE = {"type": "string"}, {"type": "string", "format": "binary"}
+_FILES: dict[str, Any] = {"type": "array", "items": _FILE}
+_EXPORT_FIELDS = {"record": _TEXT, "to": _TEXT, "scan": _FILES, "images": _FILES, "source": _TEXT}
+EXPORT_FORM = {"type": "object", "properties": _EXPORT_FIELDS, "required": ["record", "to"]}
+
+
+def described(response: dict[str, Any], body: type[BaseModel] | None = None, *files: str) -> dict[str, Any]:
+    """FastAPI's arguments for a route that takes ``body`` as JSON, and with ``files`` as a form too, in which these fields are files.
+
+    A route without ``body`` is that of exports.
+    """
+    content = {FORM: {"schema": EXPORT_FORM}}
+    if body is not None:
+        schema = body.model_json_schema(ref_template=COMPONENT)
+        schema.pop("$defs", None)  # ``describe`` adds them for all routes
+        fields = {**schema["properties"], **{name: _FILES if name == "views" else _FILE for name in files}}
+        content = {JSON: {"schema": schema}, **({FORM: {"schema": {**schema, "properties": fields}}} if files else {})}
+    extra = {"requestBody": {"required": True, "content": content}}
+    return {"response_model": None, "responses": {200: response, **BODY_REFUSALS}, "openapi_extra": extra}
+
+
+def describe(app: FastAPI, *, needs_key: bool) -> None:
+    """Adds to the description of ``app`` what bodies refer to, and that all routes need a key, except those that say otherwise."""
+    description = app.openapi()
+    _, found = models_json_schema(
+        [(body, "validation") for body in (FindingsRequest, SoapRequest, ChatBody, TokenizeBody)], ref_template=COMPONENT
+    )
+    description["components"]["schemas"] |= found["$defs"]
+    if needs_key:
+        description["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        description["security"] = [{"key": []}]
+
+
 def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback: bool = True) -> Guard:
     """The application behind its ``Guard``, which has ``key`` and ``loopback``."""
     service = Service(engine, readers)
     app = FastAPI(title="medgemma-app", version=__version__, description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None)
-    app.get("/health", responses=responses.FORBIDDEN, openapi_extra=responses.OPEN)(service.health)
-    app.get("/ready", responses=responses.READY, openapi_extra=responses.OPEN)(service.readiness)
-    app.get("/v1/models", responses=responses.REFUSALS)(service.models)
-    app.post("/v1/findings", **responses.report_route(FindingsRequest, "scan", "prior", "views"))(service.findings)
-    app.post("/v1/soap", **responses.report_route(SoapRequest, "notes"))(service.soap)
-    app.post("/v1/export", **responses.export_route())(service.export)
-    app.post("/v1/chat/completions", **responses.chat_route())(service.chat)
-    app.post("/tokenize", **responses.tokenize_route())(service.tokenize)
+    app.get("/health", responses=FORBIDDEN, openapi_extra={"security": []})(service.health)
+    loading: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still loading."}}
+    app.get("/ready", responses=loading, openapi_extra={"security": []})(service.readiness)
+    app.get("/v1/models", responses=REFUSALS)(service.models)
+    app.post("/v1/findings", **described(REPORT, FindingsRequest, "scan", "prior", "views"))(service.findings)
+    app.post("/v1/soap", **described(REPORT, SoapRequest, "notes"))(service.soap)
+    app.post("/v1/export", **described(EXPORTED))(service.export)
+    app.post("/v1/chat/completions", **described(CHAT, ChatBody))(service.chat)
+    app.post("/tokenize", **described(TOKENS, TokenizeBody))(service.tokenize)
     for path in ("/", "/page/{name}"):
         app.get(path, include_in_schema=False)(service.page)
-    responses.describe(app, needs_key=key is not None)
+    describe(app, needs_key=key is not None)
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle_error)
     return Guard(app, ready=lambda: engine.is_ready, key=key, loopback=loopback)

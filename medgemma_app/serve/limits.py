@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgemma_app.errors import OptionError
 from medgemma_app.inputs.sandbox import Ended, Sandbox, TooMuch
-from medgemma_app.serve.responses import Refused
+from medgemma_app.serve.access import Refused
 from medgemma_app.serve.served import stopping
 
 if TYPE_CHECKING:

@@ -25,13 +25,13 @@ from medgemma_app.inputs.notes import Notes, read_raw_notes
 from medgemma_app.inputs.raster import decode_raster
 from medgemma_app.model.generation import Options
 from medgemma_app.reports import findings_task, soap_task
+from medgemma_app.serve.access import NotReadable
 from medgemma_app.serve.schemas import (
     FORM,
     ChatBody,
     FindingsRequest,
     ImagePart,
     InstructionMessage,
-    NotReadable,
     SoapRequest,
     TokenizeBody,
     Upload,

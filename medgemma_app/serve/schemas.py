@@ -1,4 +1,4 @@
-"""The bodies of requests, as pydantic validates them and OpenAPI describes them."""
+"""The bodies of requests and responses, as pydantic validates them and OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.lines import NO_TEXT
 from medgemma_app.model.generation import Options
+from medgemma_app.validate import Issue
 
-JSON, FORM = "application/json", "multipart/form-data"
+JSON, FORM, STREAM = "application/json", "multipart/form-data", "text/event-stream"
 MOST_VIEWS = 8
 MOST_TURNS, MOST_PARTS = 1000, 1000  # of a conversation, and of a turn
 _DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-
-
-class NotReadable(InputError):
-    """The body does not match its content type."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +218,47 @@ class ChatBody(Sampling):
         schema = self.response_format.schema_of_answer() if self.response_format else None
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         return replace(super().chosen(), max_tokens=limit, schema=schema)
+
+
+class TokenCounts(BaseModel):
+    prompt: int | None
+    generated: int | None
+
+
+class ReportModel(BaseModel):
+    """A draft report, the issues that the checks found, and what is needed to trace it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    notice: str
+    kind: Literal["findings", "soap"]
+    created: str
+    text: str
+    sections: dict[str, str]
+    valid: bool
+    issues: list[Issue]
+    warnings: list[str]
+    thought: str | None
+    finish_reason: Literal["stop", "length", "repetition"]
+    tokens: TokenCounts
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    code: int
+
+
+class ErrorModel(BaseModel):
+    """The body of every response other than 200."""
+
+    error: ErrorDetail
+
+
+class TokenIds(BaseModel):
+    count: int
+    max_model_len: int
+    tokens: list[int]
 
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # a field or an index; the other parts of a pydantic location are names of its checks

@@ -16,7 +16,7 @@ from medgemma_app.model.answer import Decoding, collect
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
-from medgemma_app.serve.responses import STOPPED
+from medgemma_app.serve.access import STOPPED
 
 if TYPE_CHECKING:
     from PIL.Image import Image

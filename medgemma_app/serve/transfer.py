@@ -21,9 +21,9 @@ from starlette.types import Message, Receive, Scope, Send
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.export.html import fragment
 from medgemma_app.model.generation import Token
+from medgemma_app.serve.access import GONE, LARGEST_BODY, LAST, PATIENCE, Refused, error_body, status_of
 from medgemma_app.serve.limits import Held
-from medgemma_app.serve.responses import GONE, LAST, STREAM, Refused, error_body, status_of
-from medgemma_app.serve.schemas import FORM, JSON
+from medgemma_app.serve.schemas import FORM, JSON, STREAM
 
 if TYPE_CHECKING:
     from medgemma_app.model.answer import Decoding
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-LARGEST_BODY = 64_000_000
-SLOWEST, PATIENCE = 500_000, 10.0  # a body must arrive at this many bytes a second, after this many seconds
+SLOWEST = 500_000  # bytes a second at which a body must arrive, after PATIENCE seconds
 SEND_SECONDS = 60.0  # how long a client may take to receive a message
 
 
@@ -76,20 +75,6 @@ async def read_body(request: Request, held: Held) -> bytearray:
         raise Refused(413, f"the request is larger than {LARGEST_BODY // 10**6} MB; send a smaller picture", headers=LAST)
     await held.resize(size)
     return body
-
-
-async def drained(receive: Receive) -> None:
-    """Reads what a refused client is still sending, up to a point: if the connection were closed at once, the refusal would be lost."""
-    size = 0
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while size <= LARGEST_BODY:
-                message = await receive()
-                size += len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return
 
 
 async def while_connected(request: Request, work: Awaitable[T], cancel: Callable[[], object] | None = None) -> T:

@@ -18,10 +18,9 @@ from serving import chat, encoded, png
 
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.serve import transfer
-from medgemma_app.serve.access import BindAddress, Guard
+from medgemma_app.serve.access import BindAddress, Guard, Refused, error_response
 from medgemma_app.serve.app import build
 from medgemma_app.serve.limits import LEAST_MEMORY, Budget, Held, Readers
-from medgemma_app.serve.responses import Refused, error_response
 from medgemma_app.serve.server import plain_logs
 
 SCAN = encoded(draw_phantom(0)[0])

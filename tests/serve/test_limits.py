@@ -21,8 +21,8 @@ from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OptionError
 from medgemma_app.inputs.sandbox import Sandbox
 from medgemma_app.serve import limits, reading, server, transfer
+from medgemma_app.serve.access import Refused
 from medgemma_app.serve.limits import Budget, Held, Readers
-from medgemma_app.serve.responses import Refused
 
 FINDINGS, CHAT = "/v1/findings", "/v1/chat/completions"
 JSON = {"content-type": "application/json"}
