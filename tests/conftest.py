@@ -19,6 +19,7 @@ from tiny import make_checkpoint  # noqa: E402
 
 import medgemma_app  # noqa: E402
 from medgemma_app import MedGemma  # noqa: E402
+from medgemma_app.demo import draw_phantom  # noqa: E402
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a failure is the code's, not the day's
 settings.load_profile("repeatable")
@@ -61,6 +62,12 @@ def client():
 
     with running("demo") as client:
         yield client
+
+
+@pytest.fixture
+def scan(tmp_path):
+    draw_phantom(0)[0].save(tmp_path / "scan.png")
+    return tmp_path / "scan.png"
 
 
 @pytest.fixture

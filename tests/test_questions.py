@@ -12,12 +12,6 @@ from medgemma_app.demo import draw_phantom
 NOTES = "Cough for 3 days, no fever. BP 120/80."
 
 
-@pytest.fixture
-def scan(tmp_path):
-    draw_phantom(0)[0].save(tmp_path / "scan.png")
-    return tmp_path / "scan.png"
-
-
 def test_the_demo_answers_about_a_picture(demo, scan):
     report = ask(demo, "Describe this X-ray.", scan)
     assert isinstance(report, Report) and report.text

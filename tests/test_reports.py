@@ -37,12 +37,6 @@ def demo(demo):
 
 
 @pytest.fixture
-def scan(tmp_path):
-    draw_phantom(0)[0].save(tmp_path / "scan.png")
-    return tmp_path / "scan.png"
-
-
-@pytest.fixture
 def notes(tmp_path):
     (tmp_path / "notes.json").write_text(json.dumps(write_notes(0)[0]))
     return tmp_path / "notes.json"

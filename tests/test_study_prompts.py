@@ -20,12 +20,6 @@ from medgemma_app.inputs.images import Scan, Series
 from medgemma_app.reports import findings_task
 
 
-@pytest.fixture
-def scan(tmp_path):
-    draw_phantom(0)[0].save(tmp_path / "scan.png")
-    return tmp_path / "scan.png"
-
-
 @pytest.mark.parametrize(
     ("header", "told"),
     [

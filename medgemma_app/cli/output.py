@@ -69,7 +69,7 @@ class Answers:
             try:
                 self._folder.mkdir()
             except OSError as error:
-                raise OutputError(f"the pages need a new folder {self._folder.name}: {reason(error)}; choose another name") from error
+                raise OutputError(f"cannot make the folder {self._folder.name} for pages: {reason(error)}; choose another name") from error
 
     @property
     def can_stream(self) -> bool:

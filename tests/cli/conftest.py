@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from commands import run as run_command
 from remembering import remembering
-from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
-from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 
 SEED = 3
@@ -57,7 +56,7 @@ def medgemma(demo, monkeypatch):
     monkeypatch.setattr(MedGemma, "load", lambda *_, **__: loads.append(1) or demo)
 
     def run(*arguments, model="demo", **how):
-        result = CliRunner().invoke(app, [*map(str, arguments), *(["--model", model] if model else [])], **how)
+        result = run_command(*arguments, *(["--model", model] if model else []), **how)
         result.loads = len(loads)
         return result
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from commands import records
 from dicoms import a_series
 
 from medgemma_app.demo import draw_phantom, write_notes
@@ -31,21 +32,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def paths(found):
     return [study.path for study in found.studies]
 
 
 def test_a_folder_becomes_one_line_per_study_in_order_and_the_model_is_loaded_once(medgemma, folder, tmp_path):
     result = medgemma("findings", folder, "--output", tmp_path / "r.jsonl", "--batch-size", "3")
-    records = lines(tmp_path / "r.jsonl")
-    assert [record["study"] for record in records] == [*(f"{n}.png" for n in range(COUNT)), "9.png"]
-    assert [record.get("text") for record in records] == [None if seed == 2 else draw_phantom(seed)[1] for seed in (*range(COUNT), 9)]
-    assert (records[2]["exit_code"], result.exit_code, result.loads, result.stdout) == (2, 2, 1, "")
-    assert "2.png" in records[2]["error"]
+    found = records(tmp_path / "r.jsonl")
+    assert [record["study"] for record in found] == [*(f"{n}.png" for n in range(COUNT)), "9.png"]
+    assert [record.get("text") for record in found] == [None if seed == 2 else draw_phantom(seed)[1] for seed in (*range(COUNT), 9)]
+    assert (found[2]["exit_code"], result.exit_code, result.loads, result.stdout) == (2, 2, 1, "")
+    assert "2.png" in found[2]["error"]
     assert "7 of 7 studies" in result.stderr
 
 
@@ -75,7 +72,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
     done = path.read_bytes().count(b"\n")
     assert 1 <= done < len(studies)
     subprocess.run([*command, "--resume"], stderr=subprocess.DEVNULL, check=True, timeout=120)
-    assert [record["study"] for record in lines(path)] == ["0.png", "1.png", "3.png", "4.png", "5.png"]
+    assert [record["study"] for record in records(path)] == ["0.png", "1.png", "3.png", "4.png", "5.png"]
 
 
 def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
@@ -100,7 +97,7 @@ def test_a_folder_of_slices_is_named_in_its_result_alone(medgemma, folder, tmp_p
     assert "# 0.png\n" in text.stdout and "# study 2\n" in text.stdout
     assert "study 2: warning: " in text.stderr
     medgemma("findings", *studies, "--max-tokens", "2", "--output", tmp_path / "r.jsonl")
-    record = lines(tmp_path / "r.jsonl")[1]
+    record = records(tmp_path / "r.jsonl")[1]
     assert record["study"] == "study 2"
     assert not any("Doe" in said for said in (text.stdout, text.stderr, json.dumps(record)))
     (series / "001").write_bytes((series / "001").read_bytes()[:500])
@@ -161,12 +158,12 @@ def test_each_line_of_a_file_is_a_visit_and_a_folder_says_what_it_leaves_out(med
     draw_phantom(1)[0].save(tmp_path / "scan.png")
     path = tmp_path.parent / f"{tmp_path.name}.jsonl"
     result = medgemma("soap", tmp_path, "--output", path)
-    assert [record["study"] for record in lines(path)] == ["visits.jsonl line 1", "visits.jsonl line 2"]
-    assert [record["text"] for record in lines(path)] == [text for _, text in visits]
+    assert [record["study"] for record in records(path)] == ["visits.jsonl line 1", "visits.jsonl line 2"]
+    assert [record["text"] for record in records(path)] == [text for _, text in visits]
     assert "left out: 1 file(s) in a folder that are not notes" in result.stderr
     visits.append(write_notes(3))
     (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in visits) + "\n")
     assert "already holds 2 of 3 studies" in medgemma("soap", tmp_path, "--output", path, "--resume").stderr
-    assert [record["text"] for record in lines(path)] == [text for _, text in visits]
+    assert [record["text"] for record in records(path)] == [text for _, text in visits]
     (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in reversed(visits)) + "\n")
     assert "2 studies changed" in medgemma("soap", tmp_path, "--output", path, "--resume").stderr

@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from commands import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from medgemma_app.cli.app import app
 from medgemma_app.cli.records import guess_kind
 from medgemma_app.notices import NOTHING_FOUND
 
@@ -20,7 +19,7 @@ HEADER = {"Modality": "CT", "PatientSex": "F", "PatientAge": "058Y", "PixelSpaci
 
 
 def check(*arguments, **kwargs):
-    return CliRunner().invoke(app, ["check", *map(str, arguments)], **kwargs)
+    return run("check", *arguments, **kwargs)
 
 
 def put(folder, content, name="report.txt"):

@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from commands import run as command
 from dicoms import made, written
 from PIL import Image
-from typer.testing import CliRunner
 
 from medgemma_app import MedGemma, ModelError
-from medgemma_app.cli.app import app, run
+from medgemma_app.cli.app import run
 from medgemma_app.cli.options import RunOptions
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.notices import DEMO_NOTICE, NOTHING_FOUND, NOTICE
@@ -177,7 +177,7 @@ def test_no_word_of_a_note_is_on_stderr(medgemma, tmp_path):
 
 
 def test_a_model_that_cannot_be_loaded_exits_1(scan):
-    result = CliRunner().invoke(app, ["findings", scan, "--model", "./nowhere"])
+    result = command("findings", scan, "--model", "./nowhere")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "./nowhere" in result.stderr
 
@@ -185,7 +185,7 @@ def test_a_model_that_cannot_be_loaded_exits_1(scan):
 def test_the_environment_names_the_model(scan, monkeypatch):
     asked = []
     monkeypatch.setattr(MedGemma, "load", lambda model, **_: asked.append(model) or sys.exit(0))
-    CliRunner().invoke(app, ["findings", scan], env={"MEDGEMMA_MODEL": "./here"})
+    command("findings", scan, env={"MEDGEMMA_MODEL": "./here"})
     assert asked == ["./here"]
 
 
@@ -193,7 +193,7 @@ def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(
     """However long it takes to find out: the model is looked for meanwhile."""
     (tmp_path / "scan.png").write_text("no picture")
     monkeypatch.setattr("medgemma_app.cli.batch.HEAD_START", 0)
-    result = CliRunner().invoke(app, ["findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none")])
+    result = command("findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none"))
     assert result.exit_code == 2
     assert "scan.png is not a picture" in result.stderr
 
@@ -205,11 +205,11 @@ def test_a_stray_byte_in_an_option_does_no_harm(medgemma, scan):
 
 
 def test_help_groups_every_option_in_panels_and_shows_each_command_in_a_whole_line():
-    top = CliRunner().invoke(app, ["--help"]).stdout
+    top = command("--help").stdout
     commands = top.split("Commands:")[1].strip("\n").splitlines()
     assert all(line[:3].strip() and line.endswith(".") and "..." not in line for line in commands), commands
     assert "--install-completion" in top
-    text = CliRunner().invoke(app, ["findings", "--help"]).stdout
+    text = command("findings", "--help").stdout
     panels = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert panels == ["Input", "Model", "Output", "Advanced", "Help"]
     named = {f"--{name.replace('_', '-')}" for name in RunOptions.__dataclass_fields__} - {"--as-json"} | {"--json"}
@@ -262,10 +262,7 @@ def test_notes_may_be_any_text_and_of_two_patients_one_is_chosen(medgemma, tmp_p
     assert (refused.exit_code, "--patient" in refused.stderr) == (2, True)
     assert medgemma("soap", tmp_path / "two.json", "--patient", "a", "--max-tokens", "4").exit_code == 3
     (tmp_path / "note.txt").write_text("S: Headache for 3 days.\nO: Not examined.\nA: Headache.\nP: Rest.")
-    checked = [
-        CliRunner().invoke(app, ["check", f"{tmp_path}/note.txt", "--source", f"{tmp_path}/two.json", *more])
-        for more in ([], ["--patient", "b"])
-    ]
+    checked = [command("check", f"{tmp_path}/note.txt", "--source", f"{tmp_path}/two.json", *more) for more in ([], ["--patient", "b"])]
     assert [result.exit_code == 2 for result in checked] == [True, False]
 
 

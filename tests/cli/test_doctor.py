@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from safetensors.numpy import load_file, save_file
 from scripted_server import chunk, pictures, says, usage
 from tiny import make_checkpoint
-from typer.testing import CliRunner
 
 import medgemma_app
 from medgemma_app import MedGemma
 from medgemma_app.cli import doctor as rows
-from medgemma_app.cli.app import app
 from medgemma_app.cli.doctor import row
 from medgemma_app.model import selftest
 from medgemma_app.model.selftest import CheckResult
@@ -26,7 +25,7 @@ MODEL_ROWS = {"load", "reference", "picture", "repeatable", "batch", "findings",
 
 
 def doctor(*arguments):
-    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+    return run("doctor", *arguments)
 
 
 def verdicts(checks):

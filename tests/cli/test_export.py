@@ -7,12 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+from commands import run
 from dicoms import a_series, made, written
 from PIL import Image
-from typer.testing import CliRunner
 
 from medgemma_app import Options, ask, findings, locate, soap
-from medgemma_app.cli.app import app
 from medgemma_app.cli.records import pictures_of
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.images import read_image
@@ -23,7 +22,7 @@ FEW = Options(max_tokens=4)
 
 
 def export(record, to, *options):
-    return CliRunner().invoke(app, ["export", str(record), "--to", str(to), *map(str, options)])
+    return run("export", record, "--to", to, *options)
 
 
 @pytest.fixture

@@ -10,26 +10,17 @@ import stat
 from dataclasses import replace
 
 import pytest
+from commands import run, tree
 from dicoms import a_series, made, written
 from pydicom import dcmread
-from typer.testing import CliRunner
 
 from medgemma_app import MedGemma
-from medgemma_app.cli.app import app
 from medgemma_app.cli.output import json_line
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
 from medgemma_app.export import write_whole
 from medgemma_app.notices import NOTICE
 from medgemma_app.prompts import prompt_paths
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
-def tree(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from commands import tree
 
 from medgemma_app.cli import output
 from medgemma_app.demo import draw_phantom
 from medgemma_app.errors import OutputError
 from medgemma_app.notices import say
-
-
-def tree(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ def test_pages_go_into_a_new_folder_only_so_that_no_input_and_no_file_of_the_use
     before = tree(tmp_path)
     for more in ([], ["--force"]):
         result = medgemma("findings", scan, tmp_path / "in", "-o", tmp_path / f"{name}.html", *more)
-        assert (result.exit_code, result.loads, "the pages need a new folder" in result.stderr) == (2, 0, True), result.stderr
+        assert (result.exit_code, result.loads, "for pages: File exists" in result.stderr) == (2, 0, True), result.stderr
     assert tree(tmp_path) == before
 
 

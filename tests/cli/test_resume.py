@@ -8,6 +8,7 @@ import shutil
 from contextlib import closing
 
 import pytest
+from commands import records
 
 from medgemma_app import prompts
 from medgemma_app.cli.output import Done, Results, content_hash
@@ -27,7 +28,7 @@ def folder(tmp_path):
 
 
 def studies(path):
-    return [json.loads(line)["study"] for line in path.read_text().splitlines()]
+    return [record["study"] for record in records(path)]
 
 
 def record(study, content="x"):
