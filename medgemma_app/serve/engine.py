@@ -220,6 +220,7 @@ class Engine:
         criteria = self._generator.tokenizer.stopping_criteria
         self._generator._extend_generation_batch(prompt.generate(self._sampler, criteria))
         self._reading.remove(request)
+        request.reading = None  # its cache is a copy now
         self._answering[request.number] = request
         mx.clear_cache()
 

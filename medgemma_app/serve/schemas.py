@@ -262,14 +262,6 @@ class TokenIds(BaseModel):
 
 
 _NAME = re.compile(r"[a-z_]+|\d+")  # a field or an index; the other parts of a pydantic location are names of its checks
-# Fields that clients of other servers send. Only these unknown fields are named in errors, since any other name may be a patient's data.
-_OTHER_SERVERS = {
-    "chat_template", "chat_template_kwargs", "frequency_penalty", "function_call", "functions", "guided_json", "ignore_eos", "image",
-    "image_url", "images", "length_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata",
-    "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt", "reasoning_effort", "repetition_penalty",
-    "response_format", "seed", "series", "slices", "stop", "stop_token_ids", "store", "system", "temperature", "tool_choice", "tools",
-    "top_k", "top_logprobs", "top_p",
-}  # fmt: skip
 
 
 def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
@@ -282,7 +274,7 @@ def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
     parts = [str(part) for part in first["loc"][: -1 if unknown else None]]
     location = ".".join(part for part in parts if _NAME.fullmatch(part)) or "the request"
     if unknown:
-        named = f" ({first['loc'][-1]})" if first["loc"][-1] in _OTHER_SERVERS else ""
-        raise InputError(f"{location} has an unknown field{named}; /openapi.json lists the known ones") from None
+        known = ", ".join(kind.model_fields) if location == "the request" else "those in /openapi.json"
+        raise InputError(f"{location} has an unknown field; its fields are {known}") from None
     message = first["msg"].removeprefix("Value error, ")
     raise InputError(f"{location}: {message[:1].lower()}{message[1:]}") from None

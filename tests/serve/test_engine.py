@@ -85,6 +85,11 @@ def test_answers_beside_one_with_a_schema_are_unchanged_and_a_schema_that_fails_
     assert [row.token_ids for row in found] == [tiny_model.generate(*row).token_ids for row in rows]
     assert all(json.loads(row.text)["side"] in ("left", "right") for row in found[1::3])
     assert isinstance(failed, GenerationError)
+    format = {"type": "json_schema", "json_schema": {"name": "wide", "schema": TOO_WIDE}}
+    body = chat("Left or right?", model=client.engine.served.id, response_format=format)
+    assert client.post("/v1/chat/completions", json=body).status_code == 503
+    stream = client.post("/v1/chat/completions", json=body | {"stream": True}).text
+    assert '"code": 503' in stream and stream.endswith("data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("piece", [2, 37, *(pytest.param(piece, marks=pytest.mark.slow) for piece in (5, 16))])

@@ -68,13 +68,24 @@ def test_no_more_prompts_are_begun_than_answers_fit():
     assert engine(_reading=[begun], _waiting=[waiting], _answering={0: "answer"}, most=3)._line() == [begun, waiting]
 
 
+SERVED = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(image_token_index=-1)))
+
+
 def test_a_piece_has_been_computed_when_its_time_is_taken(monkeypatch):
     computed = []
     monkeypatch.setattr(engine_module.mx, "eval", computed.append)
     prompt = SimpleNamespace(_input_ids=np.zeros((1, PIECE + 1)), prompt_step=lambda: None, prompt_cache=[SimpleNamespace(state="keys")])
-    made = engine(served=SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(image_token_index=-1))))
+    made = engine(served=SERVED)
     made._read_piece(asked(1, 500), prompt)
     assert computed == [["keys"]]
+
+
+def test_a_prompt_that_is_read_is_answered_and_what_it_was_read_with_is_let_go():
+    rows, request = [], asked(1, 500, "begun")
+    made = engine(_reading=[request], _sampler=None, served=SERVED)
+    made._generator = SimpleNamespace(tokenizer=SimpleNamespace(stopping_criteria=None), _extend_generation_batch=rows.append)
+    made._read_piece(request, SimpleNamespace(_input_ids=np.zeros((1, PIECE)), generate=lambda *_: "a row"))
+    assert (rows, made._reading, made._answering, request.reading) == (["a row"], [], {1: request}, None)
 
 
 SHORT, SEEN, LONG = [asked(1, PIECE)], [asked(1, PIECE, images=["picture"])], [asked(1, PIECE + 1)]
