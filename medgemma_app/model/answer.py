@@ -183,7 +183,8 @@ class Decoding(Answer):
     def decode(self, id: int, logprob: float) -> Token:
         """Adds the next token. Raises GenerationError for NaN or infinity, and for an id that the tokenizer does not have."""
         if not math.isfinite(logprob):
-            raise no_numbers()
+            message = "the model's output is NaN or infinite; use bfloat16 or quantised weights, not float16, or a simpler schema"
+            raise GenerationError(message)
         try:
             self._text.add_token(id)
         except IndexError as error:
@@ -225,11 +226,6 @@ class Decoding(Answer):
 
         self.peak_memory_bytes = mx.get_peak_memory()
         return super().generation()
-
-
-def no_numbers() -> GenerationError:
-    """NaN or infinity where a log-probability should be."""
-    return GenerationError("the model's output is NaN or infinite; use bfloat16 or quantised weights, not float16, or a simpler schema")
 
 
 def no_such_token() -> GenerationError:

@@ -152,8 +152,8 @@ def _config(folder: Path) -> dict[str, Any]:
         adapter = (folder / "adapter_config.json").is_file()
         advice = "it is an adapter: load the model it was trained on, and give this folder as the adapter"
         raise ModelError(f"{folder.name} has no readable config.json; {advice if adapter else 'it is not a checkpoint folder'}") from error
-    except ValueError as error:
-        raise ModelError(f"{folder.name}/config.json is not JSON; download the checkpoint again") from error
+    except ValueError:
+        config = None
     if not isinstance(config, dict):
         raise ModelError(f"{folder.name}/config.json is not a JSON object; download the checkpoint again")
     kind, quantised = config.get("model_type"), config.get("quantization_config")

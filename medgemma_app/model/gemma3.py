@@ -40,7 +40,8 @@ def align(model: Model, config: Mapping[str, Any]) -> None:
     text.image_token = model.config.image_token_index
     text.one_of_each = {layer.self_attn.is_sliding: at for at, layer in enumerate(text.layers)}
     if model.vision_tower is not None:
-        save_memory(model)
+        for layer in model.vision_tower.vision_model.encoder.layers:
+            layer.self_attn.__class__ = FrugalAttention
     _read_rope_parameters(model, config["text_config"].get("rope_parameters"))
 
 
@@ -167,24 +168,21 @@ def attention_mask(hidden: mx.array, cache: Any, blocks: np.ndarray | None, wind
     if blocks is None or not (blocks > 0).any():
         return create_attention_mask(hidden, cache, window_size=window)
     mask = create_attention_mask(hidden, cache, window_size=window, return_array=True)
-    same = _same_image(mx.array(blocks), window)
+    number = mx.array(blocks)
+    same = (number[:, None, :, None] == number[:, None, None, :]) & (number > 0)[:, None, :, None]  # [batch, 1, query, key]
+    if window is not None:
+        place = mx.arange(blocks.shape[1])
+        same &= place[:, None] - place[None, :] < window
     cached = mask.shape[-1] - same.shape[-1]
     return mask | mx.pad(same, [(0, 0), (0, 0), (0, 0), (cached, 0)])
 
 
-def _same_image(blocks: mx.array, window: int | None) -> mx.array:
-    """[batch, 1, new, new]: True where query and key belong to the same image and the key is within the window."""
-    same = (blocks[:, None, :, None] == blocks[:, None, None, :]) & (blocks > 0)[:, None, :, None]
-    if window is None:
-        return same
-    place = mx.arange(blocks.shape[1])
-    return same & (place[:, None] - place[None, :] < window)
-
-
 def _read_rope_parameters(model: Model, parameters: Mapping[str, Any] | None) -> None:
     """Sets the rotary embedding of every layer from the ``rope_parameters`` of transformers 5, if they are given."""
-    for layer in model.language_model.layers if parameters else ():
-        kind = (parameters or {})["sliding_attention" if layer.self_attn.is_sliding else "full_attention"]
+    if not parameters:
+        return
+    for layer in model.language_model.layers:
+        kind = parameters["sliding_attention" if layer.self_attn.is_sliding else "full_attention"]
         layer.self_attn.rope = initialize_rope(
             dims=layer.self_attn.head_dim,
             traditional=False,
@@ -208,14 +206,8 @@ def image_features(model: Model, pixel_values: mx.array) -> mx.array:
     return mx.concatenate(features)
 
 
-def save_memory(model: Model) -> None:
-    """Makes the vision tower compute the same attention without holding the scores of all pairs of patches at once."""
-    for layer in model.vision_tower.vision_model.encoder.layers:
-        layer.self_attn.__class__ = FrugalAttention
-
-
 class FrugalAttention(VisionAttention):  # type: ignore[misc]
-    """Attention for SigLIP, whose heads have a width of 72 that no fused kernel supports."""
+    """The same attention for SigLIP, whose heads have a width of 72 that no fused kernel supports, without all scores at once."""
 
     def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
         queries, keys, values = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))

@@ -69,7 +69,7 @@ class MedGemma(LoadedModel):
                     try:
                         yield from batch.step()
                     except RuntimeError as error:  # mlx's only exception
-                        unfinished = batch.prompts
+                        unfinished = [(number, prompt) for number, prompt, _ in batch.rows.values()]
                         batch.close()
                         if len(unfinished) == 1:
                             yield unfinished.pop()[0], model_failed(error)
@@ -161,11 +161,6 @@ class Batch:
             completion_batch_size=size,
             prefill_batch_size=min(size, PREFILLED_TOGETHER),
         )
-
-    @property
-    def prompts(self) -> list[Numbered]:
-        """The prompts whose rows have not ended."""
-        return [(number, prompt) for number, prompt, _ in self.rows.values()]
 
     def fill(self, prompts: Iterator[Numbered]) -> Iterator[Outcome]:
         """Adds prompts while there is room; yields the errors of those that cannot be added."""
