@@ -20,57 +20,11 @@ Result = TypeVar("Result")
 LABEL = "thought\n"  # what MedGemma writes right after OPEN
 
 
-class ThoughtSplitter:
-    """Splits text, which may be cut anywhere, into runs of answer and thought; the marks count as thought.
-
-    Text that may be the beginning of a mark is held back until more text arrives; ``finish`` returns the rest.
-    """
-
-    def __init__(self) -> None:
-        self.kind: TokenKind = "answer"
-        self._held = ""
-
-    def feed(self, text: str) -> list[tuple[TokenKind, str]]:
-        """The runs that are complete with ``text``, in order, without empty ones."""
-        self._held += text
-        runs: list[tuple[TokenKind, str]] = []
-        while (mark := self._mark) in self._held:
-            before, self._held = self._held.split(mark, 1)
-            runs += [(self.kind, before), ("thought", mark)]
-            self.kind = "thought" if mark == OPEN else "answer"
-        keep = _overlap(self._held, self._mark)
-        runs.append((self.kind, self._held[: len(self._held) - keep]))
-        self._held = self._held[len(self._held) - keep :]
-        return _joined(runs)
-
-    def finish(self) -> list[tuple[TokenKind, str]]:
-        """The text that is still held back at the end of the stream."""
-        rest, self._held = self._held, ""
-        return _joined([(self.kind, rest)])
-
-    @property
-    def _mark(self) -> str:
-        return CLOSE if self.kind == "thought" else OPEN
-
-
-def _overlap(text: str, mark: str) -> int:
-    """The number of characters at the end of ``text`` that are the beginning of ``mark``."""
-    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
-
-
-def _joined(runs: list[tuple[TokenKind, str]]) -> list[tuple[TokenKind, str]]:
-    """Joins neighbouring runs of the same kind."""
-    joined: list[tuple[TokenKind, str]] = []
-    for kind, text in runs:
-        if joined and text and joined[-1][0] == kind:
-            joined[-1] = (kind, joined[-1][1] + text)
-        elif text:
-            joined.append((kind, text))
-    return joined
-
-
 class Answer:
-    """The tokens of one answer so far. ``options.max_tokens`` already fits into the context."""
+    """The tokens of one answer so far. ``options.max_tokens`` already fits into the context.
+
+    The marks around a thought count as thought. Text that may be the beginning of a mark is held back until more text arrives.
+    """
 
     def __init__(self, options: Options) -> None:
         from medgemma_app.validate.loops import LoopWatch
@@ -80,24 +34,40 @@ class Answer:
         self.looping = False  # True once the text only repeats itself
         self.prompt_tokens: int | None = None
         self.peak_memory_bytes: int | None = None
-        self._splitter, self._watch = ThoughtSplitter(), LoopWatch()
-        self._waiting: list[tuple[TokenKind, str]] = []
+        self._watch = LoopWatch()
+        self._kind: TokenKind = "answer"
+        self._held = ""
         self._start = time.perf_counter()
 
     def add(self, id: int | None, text: str, logprob: float | None) -> Token:
         """Adds the next token. If its text contains a change of kind, the part after the change goes with the next token."""
-        self._waiting = _joined([*self._waiting, *self._splitter.feed(text)])
-        kind, shown = self._waiting.pop(0) if self._waiting else (self._splitter.kind, "")
+        self._held += text
+        kind, shown = self._take_held()
         return self._put(Token(id, shown, logprob, None, kind))
 
     def end(self, reason: FinishReason, text: str = "") -> list[Token]:
         """Ends the answer. Returns the last item with the text that was held back, or several items if that text is of both kinds."""
-        *rest, (kind, shown) = _joined([*self._waiting, *self._splitter.feed(text), *self._splitter.finish()]) or [
-            (self._splitter.kind, "")
-        ]
-        self._waiting = []
-        items = [Token(None, run, None, None, of) for of, run in rest]
-        return [self._put(token) for token in (*items, Token(None, shown, None, reason, kind))]
+        self._held += text
+        items: list[Token] = []
+        while not items or self._held:
+            kind, shown = self._take_held(everything=True)
+            items.append(self._put(Token(None, shown, None, None if self._held else reason, kind)))
+        return items
+
+    def _take_held(self, *, everything: bool = False) -> tuple[TokenKind, str]:
+        """The held text up to the next change of kind, and its kind. Without ``everything``, what may begin a mark stays held."""
+        if self._kind == "answer" and self._held.startswith(OPEN):
+            self._kind = "thought"
+        kind = self._kind
+        mark = OPEN if kind == "answer" else CLOSE
+        end = self._held.find(mark)
+        if end < 0:
+            end = len(self._held) - (0 if everything else _overlap(self._held, mark))
+        elif kind == "thought":
+            end += len(CLOSE)
+            self._kind = "answer"
+        shown, self._held = self._held[:end], self._held[end:]
+        return kind, shown
 
     def _put(self, token: Token) -> Token:
         self.tokens.append(token)
@@ -121,6 +91,11 @@ class Answer:
             peak_memory_bytes=self.peak_memory_bytes,
             generated_tokens=len(ids),
         )
+
+
+def _overlap(text: str, mark: str) -> int:
+    """The number of characters at the end of ``text`` that are the beginning of ``mark``."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
 
 
 def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Callable[[Token], object] | None) -> Generation:

@@ -79,7 +79,7 @@ class Reply(Answer):
         self.overrun = False
         self._letters = 0
         self._generated: int | None = None
-        self._reports, self._held = False, ""
+        self._reports = False  # True once the server has sent ids or log-probabilities
 
     def read(self, chunk: ChatCompletionChunk) -> list[Token]:
         """The tokens of a chunk, as many as it has ids or log-probabilities, else one. Raises GenerationError for a malformed chunk."""
@@ -103,24 +103,19 @@ class Reply(Answer):
         self._letters += len(choice.delta.content or "")
         if self._letters > _LONGEST_TOKEN * self.options.limit:
             raise GenerationError("the server sent more text than the requested number of tokens can hold; it ignores max_tokens")
-        self._held += encodable(choice.delta.content or "")
+        text = encodable(choice.delta.content or "")
         count = max(len(ids), len(logprobs))
         self._reports = self._reports or count > 0
         if choice.finish_reason is not None:
             self.reason = _reason(choice.finish_reason)
             count -= count > 0 and self.reason == "stop"  # a stop token is not part of the answer
-        elif not self._reports and self._held:
+        elif text and not self._reports:
             count = 1
-        if not count:  # text without a token was held back; it is shown with the next token, or at the end
+        if not count:  # text without a token is shown with the next token, or at the end
+            self._held += text
             return []
-        text, self._held = self._held, ""
         given = [(ids[at] if ids else None, logprobs[at] if logprobs else None) for at in range(count)]
         return [self.add(id, text if at == count else "", logprob) for at, (id, logprob) in enumerate(given, 1)]
-
-    def end(self, reason: FinishReason, text: str = "") -> list[Token]:
-        """Like ``Answer.end``, with the text that came without a token."""
-        held, self._held = self._held, ""
-        return super().end(reason, held + text)
 
     def generation(self) -> Generation:
         """The Generation, after ``end``; values that the server did not report are None."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medgemma_app import Options
-from medgemma_app.model.answer import Answer, ThoughtSplitter
+from medgemma_app.model.answer import Answer
 
 THOUGHT = "<unused94>thought\nIs it large? <unused9 no.<unused95>"
 TEXT = f"{THOUGHT}FINDINGS: <b>clear</b>."
@@ -38,7 +38,7 @@ def test_one_character_at_a_time_gives_the_same():
 
 
 def test_the_answer_streams_before_it_is_complete():
-    assert ThoughtSplitter().feed("The heart <") == [("answer", "The heart ")]
+    assert Answer(Options()).add(1, "The heart <", -0.5).text == "The heart "
 
 
 @pytest.mark.parametrize(
