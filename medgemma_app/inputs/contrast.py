@@ -13,7 +13,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import bits_of, class_of, is_inverse, numbers, several_numbers
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.levels import FEWEST_LEVELS, PERCENTILES, apply_table, counts, limits, refuse_flat, to_levels
-from medgemma_app.inputs.pixels import Pixels, is_padding, visible_part
+from medgemma_app.inputs.pixels import Pixels, StoredFrame, is_padding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,9 +118,10 @@ class HounsfieldWindows:
 Contrast: TypeAlias = VoiWindow | LookUpTable | ValueRange | HounsfieldWindows
 
 
-def choose_contrast(pixels: Pixels, header: Dataset, name: str, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
+def choose_contrast(frame: StoredFrame, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
     """How values become grey (None for colour), before it is known whether they show anything so, and warnings. Raises InputError."""
-    if is_colour(pixels, header):
+    header, name = frame.header, frame.name
+    if frame.is_colour():
         if window:
             raise InputError(f"{name} is a colour picture, which has no window; leave the window out")
         return None, ()
@@ -134,14 +135,14 @@ def choose_contrast(pixels: Pixels, header: Dataset, name: str, window: VoiWindo
     unscaled = f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window"
     doubts = (unscaled,) * (modality == "CT")
     if modality == "MR":
-        return ValueRange(*value_range(pixels, header, name, of_stored=True), "minimum and maximum", of_stored=True), doubts
+        return ValueRange(*value_range(frame, of_stored=True), "minimum and maximum", of_stored=True), doubts
     if table := _read_table(header, "VOILUTSequence"):
         used = table.used_bits()
         wrong = f"{name} has a look-up table that claims {table.bits} bits and uses {used}; it is scaled to those that it uses"
         return table, (*doubts, *(wrong,) * (table.bits > used > 0))
     if header_window := _header_window(header):
         return header_window, doubts
-    spread = _full_range(pixels, header, name)
+    spread = _full_range(frame)
     useless = f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values, --window C/W chooses others"
     return spread, (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
 
@@ -189,12 +190,12 @@ def _has_negative_values(header: Dataset) -> bool:
     return lowest * slope[0] + intercept[0] < 0
 
 
-def _full_range(pixels: Pixels, header: Dataset, name: str) -> ValueRange:
-    full = (1 << bits_of(header)) - 1
+def _full_range(frame: StoredFrame) -> ValueRange:
+    header, full = frame.header, (1 << bits_of(frame.header)) - 1
     rescaled = numbers(header, "RescaleSlope") not in ([], [1.0]) or numbers(header, "RescaleIntercept") not in ([], [0.0])
-    if pixels.dtype.kind == "u" and full <= 255 and not rescaled and not header.get("ModalityLUTSequence"):
+    if frame.pixels.dtype.kind == "u" and full <= 255 and not rescaled and not header.get("ModalityLUTSequence"):
         return ValueRange(0, full, "full range")  # 8-bit pictures are shown as they are, as from any other file
-    return ValueRange(*percentiles(pixels, header, name), PERCENTILES)
+    return ValueRange(*percentiles(frame), PERCENTILES)
 
 
 def meaning_of(header: Dataset, contrast: Contrast | None) -> tuple[bool, ...]:
@@ -211,10 +212,6 @@ def _is_hounsfield(header: Dataset) -> bool:
     if kind:
         return kind == "HU"
     return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and "Secondary Capture" not in class_of(header)
-
-
-def is_colour(pixels: Pixels, header: Dataset) -> bool:
-    return pixels.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR"
 
 
 def _tabled(pixels: Pixels) -> tuple[Values, Values]:
@@ -239,47 +236,47 @@ def _modality_values(stored: Values, header: Dataset) -> Values:
     return rescaled * slope[0] + intercept[0] if slope and intercept and slope[0] else rescaled
 
 
-def _weighted(pixels: Pixels, header: Dataset, name: str) -> tuple[Values, Values]:
+def _weighted(frame: StoredFrame) -> tuple[Values, Values]:
     """The values that pixels may have, and how many of the pixels have each: finite ones that are neither padding nor behind a shutter.
 
     Raises InputError when there is none.
     """
     import numpy as np
 
-    (stored, places), visible = _tabled(pixels), visible_part(header, (pixels.shape[0], pixels.shape[1]))
+    (stored, places), visible = _tabled(frame.pixels), frame.visible()
     weights = counts(places if visible is None else places[visible][None], size=len(stored))
-    weights[is_padding(stored, header) | ~np.isfinite(stored)] = 0
+    weights[is_padding(stored, frame.header) | ~np.isfinite(stored)] = 0
     if not weights.any():
-        raise InputError(f"{name} holds no values that could be shown; export it again")
+        raise InputError(f"{frame.name} holds no values that could be shown; export it again")
     return stored, weights
 
 
-def value_range(pixels: Pixels, header: Dataset, name: str, *, of_stored: bool = False) -> tuple[float, float]:
+def value_range(frame: StoredFrame, *, of_stored: bool = False) -> tuple[float, float]:
     """The smallest and the largest value of what is to be seen. Raises InputError when nothing is."""
-    stored, weights = _weighted(pixels, header, name)
-    values = (stored if of_stored else _modality_values(stored, header))[weights > 0]
+    stored, weights = _weighted(frame)
+    values = (stored if of_stored else _modality_values(stored, frame.header))[weights > 0]
     return float(values.min()), float(values.max())
 
 
-def percentiles(pixels: Pixels, header: Dataset, name: str) -> tuple[float, float]:
+def percentiles(frame: StoredFrame) -> tuple[float, float]:
     """The value that 0.1% of the pixels lie below, and the one that 0.1% lie above. Raises InputError for next to no difference."""
-    stored, weights = _weighted(pixels, header, name)
+    stored, weights = _weighted(frame)
     used = stored[weights > 0]
-    low, high = limits(_modality_values(stored, header), weights)
+    low, high = limits(_modality_values(stored, frame.header), weights)
     if used.dtype.kind != "f" and int(used.max()) - int(used.min()) < FEWEST_LEVELS:
         low = high
-    refuse_flat(low, high, name, fewest=0)
+    refuse_flat(low, high, frame.name, fewest=0)
     return low, high
 
 
-def grey_levels(pixels: Pixels, header: Dataset, contrast: Contrast) -> Values:
+def grey_levels(frame: StoredFrame, contrast: Contrast) -> Values:
     """Levels of 8 bits, [rows, columns], or [rows, columns, 3] in Hounsfield windows; padding is black."""
     import numpy as np
 
-    stored, places = _tabled(pixels)
+    header, (stored, places) = frame.header, _tabled(frame.pixels)
     bands = [np.rint(band).astype(np.uint8) for band in contrast.levels(stored, _modality_values(stored, header))]
     if is_inverse(header) and not isinstance(contrast, HounsfieldWindows):
         bands = [255 - band for band in bands]
     padding = is_padding(stored, header)
-    shown = [apply_table(places, np.where(padding, np.uint8(0), band), pixels.shape) for band in bands]
+    shown = [apply_table(places, np.where(padding, np.uint8(0), band), frame.pixels.shape) for band in bands]
     return shown[0] if len(shown) == 1 else np.stack(shown, axis=2)

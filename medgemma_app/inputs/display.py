@@ -18,16 +18,15 @@ from medgemma_app.inputs.contrast import (
     VoiWindow,
     choose_contrast,
     grey_levels,
-    is_colour,
     meaning_of,
     percentiles,
     value_range,
 )
-from medgemma_app.inputs.dicom import bits_of, for_frame, guarded, header_warnings, numbers, read_header
+from medgemma_app.inputs.dicom import bits_of, guarded, header_warnings, numbers, read_header
 from medgemma_app.inputs.files import open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, is_blank, thumbnail, warn_doubtful
-from medgemma_app.inputs.pixels import Pixels, decode_frame, visible_part
+from medgemma_app.inputs.pixels import StoredFrame, decode_frame
 from medgemma_app.inputs.raster import choose_frame
 
 if TYPE_CHECKING:
@@ -47,14 +46,12 @@ def decode_dicom(
     chosen = None if window is None else parse_window(window)
     frames = int(header.get("NumberOfFrames") or 1)
     number = choose_frame(frame, frames, name)
-    flat = for_frame(header, number - 1)
-    pixels, doubts = decode_frame(header, name, number - 1)
-    picture, contrast, more = show(pixels, flat, name, chosen)
+    stored = decode_frame(header, name, number - 1)
+    picture, contrast, more = show(stored, chosen)
     if frames > 1 and isinstance(contrast, ValueRange) and contrast.of_stored:
-        every = ((decode_frame(header, name, index)[0], for_frame(header, index)) for index in range(frames))
-        contrast = of_acquisition(contrast, every, name)
-        picture = draw(pixels, flat, contrast)
-    facts = ImageHeader.from_dict(flat)
+        contrast = of_acquisition(contrast, (decode_frame(header, name, index) for index in range(frames)))
+        picture = draw(stored, contrast)
+    facts = ImageHeader.from_dict(stored.header)
     found = {
         "format": "DICOM",
         "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
@@ -68,7 +65,7 @@ def decode_dicom(
         "window": contrast and contrast.facts(),
         "patient": header.patient,
     }
-    return picture, found, (*header_warnings(flat, name), *doubts, *more)
+    return picture, found, (*header_warnings(stored.header, name), *stored.warnings, *more)
 
 
 def parse_window(text: str) -> VoiWindow:
@@ -80,25 +77,25 @@ def parse_window(text: str) -> VoiWindow:
     return VoiWindow(float(found[1]), float(found[2]), function, source="option")
 
 
-def show(pixels: Pixels, header: Dataset, name: str, window: VoiWindow | None = None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
+def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
     """The picture, its contrast (None for colour), and what deserves a warning. Raises InputError."""
-    contrast, doubts = choose_contrast(pixels, header, name, window)
-    picture = draw(pixels, header, contrast)
+    contrast, doubts = choose_contrast(frame, window)
+    picture, name = draw(frame, contrast), frame.name
     if contrast is None or isinstance(contrast, ValueRange) or not is_blank(thumbnail(picture)):
         return picture, contrast, doubts
     if window:
-        low, high = value_range(pixels, header, name)
+        low, high = value_range(frame)
         raise InputError(
             f"{name} shows nothing in the {window}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
         )
-    spread = ValueRange(*percentiles(pixels, header, name), PERCENTILES)
+    spread = ValueRange(*percentiles(frame), PERCENTILES)
     useless = f"{name} shows nothing in the {contrast}; it is shown by percentiles of its values, --window C/W chooses others"
-    return draw(pixels, header, spread), spread, (*doubts, useless)
+    return draw(frame, spread), spread, (*doubts, useless)
 
 
-def of_acquisition(contrast: ValueRange, every: Iterable[tuple[Pixels, Dataset]], name: str) -> ValueRange:
-    """From the smallest to the largest stored value of all the pictures of an acquisition, given with their headers."""
-    ranges = [value_range(pixels, header, name, of_stored=True) for pixels, header in every]
+def of_acquisition(contrast: ValueRange, every: Iterable[StoredFrame]) -> ValueRange:
+    """From the smallest to the largest stored value of all the frames of an acquisition."""
+    ranges = [value_range(frame, of_stored=True) for frame in every]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     return replace(contrast, low=low, high=high, source=f"{contrast.source} of the series")
 
@@ -108,45 +105,47 @@ def show_frames(
 ) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
     """The pictures of the frames of a stack, all in the contrast that the middle one decides (None for colour), facts, and warnings.
 
-    The values of MR are scaled by the whole stack.
-    Hounsfield windows hold for all slices, also where the middle one shows nothing in them, unless none shows anything.
+    MR is scaled by the values of the whole stack. Hounsfield windows hold for all frames, also where the middle one shows nothing in
+    them, unless none shows anything.
     """
-    [(pixels, header, doubts)] = _decoded([frames[len(frames) // 2]])
+    [middle] = _decoded([frames[len(frames) // 2]])
+    middle = replace(middle, name=name)
     drawn: list[Image] = []
     with guarded(name):
-        contrast, more = choose_contrast(pixels, header, name, window)
+        contrast, more = choose_contrast(middle, window)
         if isinstance(contrast, HounsfieldWindows):
             drawn = _drawn(frames, contrast, name)
         if _are_blank(drawn):
-            _, contrast, more = show(pixels, header, name, window)
+            _, contrast, more = show(middle, window)
     if isinstance(contrast, ValueRange) and contrast.source == PERCENTILES:
         contrast = replace(contrast, source=f"{PERCENTILES} of the middle slice")
     if isinstance(contrast, ValueRange) and contrast.of_stored:
-        contrast = of_acquisition(contrast, ((pixels, header) for pixels, header, _ in _decoded(stack)), name)
+        contrast = of_acquisition(contrast, _decoded(stack))
     if not isinstance(contrast, HounsfieldWindows):
         drawn = _drawn(frames, contrast, name)
         windowed = isinstance(contrast, VoiWindow | LookUpTable)
         more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
     if _are_blank(drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
+    header = middle.header
     size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
     facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
-    return drawn, contrast, facts, (*header_warnings(header, name), *doubts, *more)
+    return drawn, contrast, facts, (*header_warnings(header, name), *middle.warnings, *more)
 
 
 def _drawn(frames: Frames, contrast: Contrast | None, name: str) -> list[Image]:
     """The pictures of the frames. Raises InputError where their headers do not agree on what their values mean."""
     drawn: list[Image] = []
     meaning: tuple[bool, ...] = ()
-    for (path, _), (pixels, header, _) in zip(frames, _decoded(frames), strict=True):
-        if is_colour(pixels, header) != (contrast is None):
+    for (path, _), frame in zip(frames, _decoded(frames), strict=True):
+        if frame.is_colour() != (contrast is None):
             raise InputError(f"{name} has pictures in colour and in grey; choose a series of one kind")
-        meaning = meaning or meaning_of(header, contrast)
-        if meaning_of(header, contrast) != meaning:
+        meaning = meaning or meaning_of(frame.header, contrast)
+        if meaning_of(frame.header, contrast) != meaning:
             both = " and ".join(dict.fromkeys((shown_name(frames[0][0]), shown_name(path))))
             raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
         with guarded(shown_name(path)):
-            drawn.append(draw(pixels, header, contrast))
+            drawn.append(draw(frame, contrast))
     return drawn
 
 
@@ -154,36 +153,33 @@ def _are_blank(drawn: list[Image]) -> bool:
     return all(is_blank(thumbnail(picture)) for picture in drawn)
 
 
-def _decoded(frames: Frames) -> Iterator[tuple[Pixels, Dataset, tuple[str, ...]]]:
-    """The stored pixels of each frame, its header, and what deserves a warning; a file of several is read once."""
+def _decoded(frames: Frames) -> Iterator[StoredFrame]:
+    """Each frame; a file of several is read once."""
     for path, some in groupby(frames, lambda frame: frame[0]):
         name = shown_name(path)
         with open_input(path, what="a DICOM file") as file, guarded(name):
             header = read_header(file, name)
-            for _, number in some:
-                pixels, doubts = decode_frame(header, name, number)
-                yield pixels, for_frame(header, number), doubts
+            yield from (decode_frame(header, name, number) for _, number in some)
 
 
-def draw(pixels: Pixels, header: Dataset, contrast: Contrast | None) -> Image:
-    """Stored pixels -> the picture a viewer shows: L, or RGB for colour and for Hounsfield windows."""
+def draw(frame: StoredFrame, contrast: Contrast | None) -> Image:
+    """The picture a viewer shows: L, or RGB for colour and for Hounsfield windows."""
     from PIL import Image
 
-    shown = _colour(pixels, header) if contrast is None else grey_levels(pixels, header, contrast)
-    visible = visible_part(header, (pixels.shape[0], pixels.shape[1]))
-    if visible is not None:
+    shown = _colour(frame) if contrast is None else grey_levels(frame, contrast)
+    if (visible := frame.visible()) is not None:
         shown[~visible] = 0
-    return _square_pixels(Image.fromarray(shown), header)
+    return _square_pixels(Image.fromarray(shown), frame.header)
 
 
-def _colour(pixels: Pixels, header: Dataset) -> NDArray[Any]:
+def _colour(frame: StoredFrame) -> NDArray[Any]:
     """RGB of 8 bits; pydicom has turned YBR into RGB already."""
     import numpy as np
 
-    if header.PhotometricInterpretation == "PALETTE COLOR":
-        table, first = _palette(header)
-        return table[np.clip(pixels.astype(np.int64) - first, 0, len(table) - 1)]
-    return (pixels >> max(0, int(header.BitsStored) - 8)).astype(np.uint8)[..., :3]
+    if frame.header.PhotometricInterpretation == "PALETTE COLOR":
+        table, first = _palette(frame.header)
+        return table[np.clip(frame.pixels.astype(np.int64) - first, 0, len(table) - 1)]
+    return (frame.pixels >> max(0, int(frame.header.BitsStored) - 8)).astype(np.uint8)[..., :3]
 
 
 def _palette(header: Dataset) -> tuple[NDArray[np.uint8], int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.dicom import INSTALL, numbers, unreadable
+from medgemma_app.inputs.dicom import INSTALL, for_frame, numbers, unreadable
 from medgemma_app.inputs.levels import refuse_size
 
 if TYPE_CHECKING:
@@ -30,27 +30,45 @@ SEQUENTIAL, START_OF_SCAN, LAST_COEFFICIENT = (0xC0, 0xC1), 0xDA, 63
 MOST_CORNERS = 2000  # of a polygonal shutter
 
 
-def decode_frame(header: Dataset, name: str, index: int) -> tuple[Pixels, tuple[str, ...]]:
-    """One frame as stored, [rows, columns], or [rows, columns, 3] as RGB, and what deserves a warning.
+@dataclass(frozen=True)
+class StoredFrame:
+    """The stored pixels of one frame, [rows, columns], or [rows, columns, 3] as RGB; its own header, the name of its file, and warnings."""
 
-    Raises InputError when no decoder is installed.
-    """
+    pixels: Pixels
+    header: Dataset
+    name: str
+    warnings: tuple[str, ...]
+
+    def is_colour(self) -> bool:
+        return self.pixels.ndim == 3 or self.header.PhotometricInterpretation == "PALETTE COLOR"
+
+    def visible(self) -> NDArray[np.bool_] | None:
+        """The pixels that no display shutter hides; None where there is none."""
+        return _visible_part(self.header, (self.pixels.shape[0], self.pixels.shape[1]))
+
+
+def decode_frame(header: Dataset, name: str, index: int) -> StoredFrame:
+    """The frame with that index, from 0. Raises InputError when no decoder is installed."""
     from pydicom.pixels import pixel_array
     from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
     refuse_size(int(header.Columns), int(header.Rows), name)
-    syntax = header.file_meta.TransferSyntaxUID
+    flat, syntax = for_frame(header, index), header.file_meta.TransferSyntaxUID
+    doubts: tuple[str, ...] = ()
     plugin = _plugin(syntax, name) if syntax.is_encapsulated else ""
+    has_spare = "PixelData" in header and int(header.get("SamplesPerPixel") or 1) == 1 and 1 < header.BitsStored < header.BitsAllocated
     if syntax.is_encapsulated and syntax != RLELossless:
         header, doubts = _single_frame(header, index, name)
-        return _native(pixel_array(header, index=0, view_only=True, decoding_plugin=plugin)), doubts
-    spare = "PixelData" in header and int(header.get("SamplesPerPixel") or 1) == 1 and 1 < header.BitsStored < header.BitsAllocated
-    # pydicom would take the lowest bits, whatever the high bit is.
-    whole = _with(header, BitsStored=header.BitsAllocated, HighBit=header.BitsAllocated - 1) if spare else header
-    pixels = _native(pixel_array(whole, index=index, view_only=True, decoding_plugin=plugin))
+        index, has_spare = 0, False
+    elif has_spare:  # pydicom would take the lowest bits, whatever the high bit is
+        header = _with(header, BitsStored=header.BitsAllocated, HighBit=header.BitsAllocated - 1)
+    pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if syntax == ExplicitVRBigEndian and header.BitsAllocated == 8 and header["PixelData"].VR == "OW" and pixels.size % 2 == 0:
-        return _smoother(pixels, name)
-    return _used_bits(pixels, header, name) if spare else (pixels, ())
+        pixels, doubts = _smoother(pixels, name)
+    elif has_spare:
+        pixels, doubts = _used_bits(pixels, flat, name)
+    return StoredFrame(pixels, flat, name, doubts)
 
 
 def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
@@ -62,10 +80,6 @@ def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
     if unturned <= as_written:
         return pixels, ()
     return turned, (f"{name} has its pixels in another byte order than its header says; the order that gives a smooth picture is used",)
-
-
-def _native(pixels: Pixels) -> Pixels:
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _used_bits(pixels: Pixels, header: Dataset, name: str) -> tuple[Pixels, tuple[str, ...]]:
@@ -199,7 +213,7 @@ def is_padding(source: Pixels, header: Dataset) -> NDArray[np.bool_]:
     return np.asarray((source >= min(said)) & (source <= max(said)))
 
 
-def visible_part(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+def _visible_part(header: Dataset, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The pixels that no display shutter hides (PS3.3 C.7.6.11); None where there is none, or one that would hide everything."""
     import numpy as np
     from PIL import Image, ImageDraw
