@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
-HEAD_START = 0.3  # seconds for reading the input before the model is loaded, in which most input errors are found
 READ_AHEAD = 16  # inputs that are read before their turn
 MANY_PICTURES = 4  # of more, as of a series of slices, the cost is said beforehand
 # The options that a result depends on; the others only decide how it is computed or shown.
@@ -117,31 +116,21 @@ class Run:
         self._names = dict(zip(studies, study_names([{"study": each.name, "study_id": self._keys[each]} for each in studies]), strict=True))
 
     def _one(self, study: StudySource, read: Read, answers: Answers) -> None:
-        """Streams a single study. If its input takes long to read, the model is loaded in the meantime."""
+        """Streams a single study. Its input is read before the model is loaded, since an error in it is found sooner."""
         from medgemma_app.tasks import write
 
         progress, settings = self._progress, self.settings
-        with reading_ahead([study], read) as inputs:
-            reading = next(inputs)
-            if wait([reading], timeout=HEAD_START).done:
-                reading.result()
-            try:
-                model = self._load()
-            except MedGemmaError:
-                reading.result()  # an error in the input is reported rather than one in the model
-                raise
-            progress.show("reading the input")
-            task = self._fitted(reading)
-            streamed = not (settings.no_stream or settings.retries) and answers.can_stream
-            printer = StreamPrinter(progress, answer=streamed, thought=settings.show_thinking)
-            try:
-                report = write(model, task, retries=settings.retries, on_token=printer)
-            except (GenerationCancelled, GenerationError) as stopped:
-                progress.clear()
-                if stopped.partial is not None:
-                    answers.add_partial(stopped.partial, printer.printed)
-                raise
+        task = self._fitted(read(study))
+        streamed = not (settings.no_stream or settings.retries) and answers.can_stream
+        printer = StreamPrinter(progress, answer=streamed, thought=settings.show_thinking)
+        try:
+            report = write(self._load(), task, retries=settings.retries, on_token=printer)
+        except (GenerationCancelled, GenerationError) as stopped:
             progress.clear()
+            if stopped.partial is not None:
+                answers.add_partial(stopped.partial, printer.printed)
+            raise
+        progress.clear()
         answers.add(report, printer.printed, self._record(study, report))
         say_issues(report)
         if not settings.quiet:
@@ -210,12 +199,12 @@ class Run:
             if isinstance(error := first.exception(), MedGemmaError):
                 yield error
                 continue
-            tasks = (lambda reading=reading: self._fitted(reading) for reading in chain([first], inputs))
+            tasks = (lambda reading=reading: self._fitted(reading.result()) for reading in chain([first], inputs))
             yield from write_many(self._load(), tasks, self.options, batch_size=self.settings.batch_size, retries=self.settings.retries)
 
-    def _fitted(self, reading: Future[Task]) -> Task:
-        """The task of an input that has been read; says what a series of slices will take."""
-        task = reading.result().fitted(model := self._load())
+    def _fitted(self, task: Task) -> Task:
+        """The task as the model can answer it; says what a series of slices will take."""
+        task = task.fitted(model := self._load())
         if len(task.prompt.images) > MANY_PICTURES:
             say_cost(model, task.prompt)
         return task

@@ -52,7 +52,6 @@ def demo(demo):
 def medgemma(demo, monkeypatch):
     """Runs the command; ``loads`` of the result says how often a model has been loaded so far."""
     loads = []
-    monkeypatch.setattr("medgemma_app.cli.batch.HEAD_START", 60)  # however busy the machine is: input errors before the model
     monkeypatch.setattr(MedGemma, "load", lambda *_, **__: loads.append(1) or demo)
 
     def run(*arguments, model="demo", **how):

@@ -189,11 +189,9 @@ def test_the_environment_names_the_model(scan, monkeypatch):
     assert asked == ["./here"]
 
 
-def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(tmp_path, monkeypatch):
-    """However long it takes to find out: the model is looked for meanwhile."""
+def test_what_is_wrong_with_the_input_comes_before_what_is_wrong_with_the_model(tmp_path):
     (tmp_path / "scan.png").write_text("no picture")
-    monkeypatch.setattr("medgemma_app.cli.batch.HEAD_START", 0)
-    result = command("findings", str(tmp_path / "scan.png"), "--model", str(tmp_path / "none"))
+    result = command("findings", tmp_path / "scan.png", "--model", tmp_path / "none")
     assert result.exit_code == 2
     assert "scan.png is not a picture" in result.stderr
 
