@@ -34,8 +34,8 @@ from medgemma_app.cli.options import (
     Revision,
     RunOptions,
     Strict,
-    Study,
-    Subject,
+    StudyReference,
+    SubjectReference,
     Window,
     argument,
     collected,
@@ -202,8 +202,8 @@ def export(
     ] = None,
     source: Annotated[str | None, option(INPUT, "The notes that the report was written from, to show them.", metavar="NOTES")] = None,
     patient: Patient = None,
-    subject: Subject = None,
-    study: Study = None,
+    subject: SubjectReference = None,
+    study: StudyReference = None,
     force: Force = False,
 ) -> None:  # fmt: skip
     """Turn a report in JSON into a page, a PDF, FHIR, DICOM or CSV."""

@@ -57,8 +57,10 @@ Window = Annotated[str | None, option(INPUT, "Window centre and width for DICOM 
 PromptName = Annotated[
     str | None, option(INPUT, "The prompt: a file, or the name of one that medgemma prompts lists.", "--prompt", metavar="FILE")
 ]
-Subject = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
-Study = Annotated[str | None, option(OUTPUT, "The imaging study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")]
+SubjectReference = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
+StudyReference = Annotated[
+    str | None, option(OUTPUT, "The imaging study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")
+]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
 Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
 Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--quiet", "-q")]
@@ -95,8 +97,8 @@ class RunOptions:
         ),
     ] = None  # fmt: skip
     force: Force = False
-    subject: Subject = None
-    study: Study = None
+    subject: SubjectReference = None
+    study: StudyReference = None
     resume: Annotated[bool, option(OUTPUT, "Continue a .jsonl file: skip the studies that it already holds.", "--resume")] = False
     strict: Strict = False
     no_stream: Annotated[bool, option(OUTPUT, "Print the answer only when it is complete.", "--no-stream")] = False
