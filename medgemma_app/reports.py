@@ -13,7 +13,7 @@ from medgemma_app.inputs.header import WHAT_DIFFERS, are_several, describe_all
 from medgemma_app.inputs.images import Scan, Series, is_same_picture, read_image
 from medgemma_app.inputs.studies import read_study
 from medgemma_app.model.generation import Model, Options, checked_options, refuse_schema
-from medgemma_app.prompts import PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
+from medgemma_app.prompts import Prompt, PromptFile, choose_prompt, encodable, findings_prompt, series_prompt, soap_prompt
 from medgemma_app.tasks import OnToken, Report, Task, show_progress, write, write_many
 
 if TYPE_CHECKING:
@@ -103,20 +103,12 @@ def findings_task(
     indication = indication and encodable(indication)
     chosen = None if prompt is None else choose_prompt(prompt, "findings")
     warnings = tuple(warning for one in (study, *others, before) if one for warning in one.warnings)
+    if before and isinstance(study, Scan) and is_same_picture(study, before):
+        warnings += ("the prior is the same picture as the scan, so the comparison means nothing",)
+    asked, file = _findings_prompt(study, before, others, indication, chosen)
     header = study.header
     if any(view.header.laterality != header.laterality for view in others):  # views of both sides
         header = replace(header, laterality=None)
-    if isinstance(study, Series):
-        if before or others:
-            raise InputError("a series cannot be combined with a prior or further views; leave them out")
-        asked, file = series_prompt(study.images, indication=indication, header=header.describe(), file=chosen)
-    else:
-        shown = [*filter(None, [before]), study, *others]
-        told = describe_all([one.header for one in shown], patient=study.header) if len(shown) > 1 else header.describe()
-        pictures: dict[str, Any] = {"prior": before and before.image, "views": [view.image for view in others]}
-        asked, file = findings_prompt(study.image, indication=indication, header=told, file=chosen, **pictures)
-        if before and is_same_picture(study, before):
-            warnings += ("the prior is the same picture as the scan, so the comparison means nothing",)
 
     from medgemma_app.validate import validate_findings
 
@@ -136,6 +128,22 @@ def findings_task(
         warnings=warnings,
         images=captioned(study, before, others),
     )
+
+
+def _findings_prompt(
+    study: Scan | Series, prior: Scan | None, views: Sequence[Scan], indication: str | None, file: PromptFile | None
+) -> tuple[Prompt, PromptFile]:
+    """Raises InputError for a series with a prior or further views."""
+    told = study.header.describe()
+    if isinstance(study, Series):
+        if prior or views:
+            raise InputError("a series cannot be combined with a prior or further views; leave them out")
+        return series_prompt(study.images, indication=indication, header=told, file=file)
+    shown = [*filter(None, [prior]), study, *views]
+    if len(shown) > 1:
+        told = describe_all([one.header for one in shown], patient=study.header)
+    before, pictures = None if prior is None else prior.image, [view.image for view in views]
+    return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=told, file=file)
 
 
 def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:
