@@ -149,7 +149,7 @@ _CHECKS = re.compile(r"(?:the text checks found nothing|\d+ (?:error|warning)).*
 
 
 def text_of_plain(text: str) -> str:
-    """The report in a text that ``plain`` wrote; any other text as it is."""
+    """The report in what ``plain`` wrote; any other text is returned unchanged."""
     head = f"DRAFT. {NOTICE}\n\n"
     if not text.startswith(head):
         return text
@@ -158,7 +158,7 @@ def text_of_plain(text: str) -> str:
 
 
 def study_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The name of each study, and beside a name that several studies have, their ``study_id``."""
+    """The names of the studies; a name that several of them have is followed by the ``study_id``."""
     names = [str(record.get("study", "")) for record in records]
     counts = Counter(names)
     return [

@@ -35,7 +35,7 @@ SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of
 
 
 def check_references(kind: str, subject: str | None, study: str | None) -> None:
-    """Raises OptionError for a text that is not a FHIR reference, and for a study where the report is not about one."""
+    """Raises OptionError for a text that is not a FHIR reference, and for ``study`` where the report is not about pictures."""
     for name, resource, reference in (("subject", "Patient", subject), ("study", "ImagingStudy", study)):
         if reference is not None and not REFERENCE.fullmatch(reference):
             example = f"{resource}/123 or https://example.org/fhir/{resource}/123"

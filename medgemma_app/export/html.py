@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
-MOST_PIXELS = 5_000_000  # of all pictures together; of more, as of a long series, each is reduced
+MOST_PIXELS = 5_000_000  # of all pictures together; beyond that, as in a long series, each picture is reduced
 FEW = 4  # up to this many pictures are shown large
 
 
@@ -166,7 +166,7 @@ def with_caption(image: Image, text: str) -> Image:
     from PIL import ImageDraw, ImageFont
 
     size, margin = max(10, image.width // 60), 4
-    lines = wrap(text, int((image.width - 2 * margin) / (0.6 * size)))  # its letters are narrower than that on average
+    lines = wrap(text, int((image.width - 2 * margin) / (0.6 * size)))  # 0.6 em is wider than an average letter
     captioned = images.new("RGB", (image.width, image.height + len(lines) * size * 3 // 2 + 2 * margin), "white")
     captioned.paste(image)
     place, font = (margin, image.height + margin), ImageFont.load_default(size)
@@ -187,7 +187,7 @@ def _pictures(images: Sequence[Captioned]) -> str:
 
 
 def _marked(pieces: Iterable[Piece], name: str, prefix: str) -> str:
-    """The pieces, escaped, with numbers that lead to the checks and places that these lead back to."""
+    """The pieces, escaped; numbers link to the checks, which link back."""
     shown = ""
     for piece in pieces:
         inner = f'<span class="label">{escape(piece.text)}</span>' if piece.is_heading else escape(piece.text)

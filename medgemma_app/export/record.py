@@ -26,10 +26,10 @@ def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
     issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
     if not isinstance(record.get("text"), str):
         if "error" in record:
-            raise InputError(f"{name} is that of a study that failed, so it has no report to export")
+            raise InputError(f"{name} belongs to a study that failed, so there is no report to export")
         if "report" in record and "issues" in record:
             raise InputError(f"{name} was written by check --json, which keeps what the checks found and not the text; {advice}")
-        raise InputError(f"{name} is not that of a report: it has no text; {advice}")
+        raise InputError(f"{name} does not belong to a report: it has no text; {advice}")
     if record.get("kind") not in tuple(TITLES):
         raise InputError(f"{name} does not say what kind of report it is (kind); {advice}")
     if not isinstance(issues, list) or not all(
@@ -39,7 +39,7 @@ def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
         and isinstance(issue.get("message"), str)
         for issue in issues
     ):
-        raise InputError(f"{name} does not say what the checks found (issues), or not in the form of this program; {advice}")
+        raise InputError(f"{name} does not say what the checks found (issues) in the form that this program writes; {advice}")
     ok = not any(issue["severity"] == "error" for issue in issues)
     if record.get("valid", ok) is not ok:
         raise InputError(f"{name} contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
@@ -167,7 +167,7 @@ def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, 
     at = 0
     for name, body in sorted(((name, body) for name, body in sections.items() if body), key=lambda section: text.find(section[1])):
         found = text.find(body, at)
-        if found < 0:  # it does not stand in the text as it is
+        if found < 0:  # the text does not have it word for word
             continue
         last = next((place for place in range(found - 1, at - 1, -1) if text[place].isalnum()), at)
         begin = max(at, text.rfind("\n", at, last) + 1)

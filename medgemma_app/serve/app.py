@@ -1,4 +1,4 @@
-"""The routes: reports, chats, exports, and what a client asks before it sends any of these."""
+"""The routes, what OpenAPI says about them, and the files of the page."""
 
 from __future__ import annotations
 

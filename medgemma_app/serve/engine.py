@@ -148,7 +148,7 @@ class Engine:
         self._generator = self._new_generator()
 
     def _collect(self) -> None:
-        """Takes in what has arrived, waiting for it where there is nothing to do, and drops the requests whose clients have gone."""
+        """Takes in new requests, waits for one if there is nothing else to do, and drops requests whose clients have gone."""
         idle = not (self._waiting or self._reading or self._answering or self._stop)
         with suppress(Empty):
             while True:
@@ -177,7 +177,7 @@ class Engine:
             self._decoded, self._owed = True, self._owed - (time.monotonic() - start)
 
     def _line(self) -> list[EngineRequest]:
-        """The prompts of which a piece could be read: those that are begun, and where another answer fits, those that wait."""
+        """The prompts that could be read next: those already begun and, if there is room for another answer, those that wait."""
         room = len(self._reading) + len(self._answering) < self.most
         return [*self._reading, *(self._waiting if room else [])]
 
@@ -194,7 +194,7 @@ class Engine:
             self._waiting.remove(request)
             try:
                 request.reading = self._begin(request)
-            except (MedGemmaError, RuntimeError) as error:  # which is this request's alone
+            except (MedGemmaError, RuntimeError) as error:  # only this request fails
                 request.put(error if isinstance(error, MedGemmaError) else model_failed(error))
                 return
             self._reading.append(request)
@@ -225,7 +225,7 @@ class Engine:
         mx.clear_cache()
 
     def _next_piece(self, ids: np.ndarray) -> int | None:
-        """How many of the ids that are left to read next; None for all. A piece never ends inside an image."""
+        """The number of ids to read next, of those that are left; None for all of them. A piece never ends inside an image."""
         image_token = self.served.model.config.image_token_index
         inside = (ids[:-1] == image_token) & (ids[1:] == image_token)
         ends = np.flatnonzero(~inside) + 1

@@ -92,7 +92,7 @@ class Sampling(StrictModel):
     repetition_penalty: Annotated[float | None, _described(minimum=0.1, maximum=10)] = None
 
     def chosen(self) -> Options:
-        """Raises OptionError."""
+        """These values as Options. Raises OptionError."""
         return Options(**{name: getattr(self, name) for name in Sampling.model_fields}).seeded()
 
 
@@ -198,7 +198,7 @@ class ResponseFormat(StrictModel):
 
 
 class ChatBody(Sampling):
-    """OpenAI's chat request, as far as it has a meaning here; a field that has no meaning here, and would change the answer, is refused."""
+    """What this server supports of OpenAI's chat request; an unsupported field that would change the answer is refused."""
 
     model: str
     messages: Messages

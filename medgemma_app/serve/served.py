@@ -79,8 +79,8 @@ class ServedModel(LoadedModel):
     _cancelled = False
 
     def prepare(self) -> None:
-        """Prepares what follows schemas before the first request: it takes seconds, in which no other thread can run."""
-        with suppress(OptionError):  # which requests with a schema get, and no others
+        """Prepares the vocabulary for schemas before the first request: this takes seconds, in which no other thread can run."""
+        with suppress(OptionError):  # only requests with a schema get this error
             _ = self.token_bytes
 
     @property
@@ -102,7 +102,7 @@ class ServedModel(LoadedModel):
         return self.answer(self._start(prompt, options), on_token)
 
     def answer(self, request: EngineRequest, on_token: Callable[[Token], object] | None = None) -> Generation:
-        """Answers what ``ask`` returned."""
+        """The answer to a request that ``ask`` has made."""
         return collect(self._tokens(request), request.row, on_token)
 
     def generate_many(

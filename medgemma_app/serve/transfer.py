@@ -127,7 +127,7 @@ def json_response(value: object) -> Response:
 
 
 async def streamed(write: Callable[[OnToken], T], pool: Executor) -> AsyncIterator[Token | T]:
-    """Each Token that ``write``, in a thread of ``pool``, passes on, as soon as it does, and last what it returns."""
+    """Runs ``write`` in a thread of ``pool``: yields each Token as soon as it is passed on, and finally what ``write`` returns."""
     loop = asyncio.get_running_loop()
     arriving: asyncio.Queue[Token | None] = asyncio.Queue()
     written = loop.run_in_executor(pool, write, lambda token: loop.call_soon_threadsafe(arriving.put_nowait, token))

@@ -106,7 +106,7 @@ def test_an_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path, name)
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write report\.html"):
         saved(findings_record(), tmp_path / "none" / "report.html")
-    with pytest.raises(InputError, match="is not that of a report"):
+    with pytest.raises(InputError, match="does not belong to a report"):
         saved({"resourceType": "Patient"}, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 
@@ -145,7 +145,7 @@ def test_a_record_that_does_not_say_what_the_checks_found_is_refused(scan, endin
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"study": "b.png", "error": "is blank", "kind": "findings"}, "the record is that of a study that failed"),
+        ({"study": "b.png", "error": "is blank", "kind": "findings"}, "the record belongs to a study that failed"),
         ({"report": "r.txt", "kind": "findings", "valid": True, "issues": [], "sections": {}}, "the record was written by check --json"),
     ],
 )
