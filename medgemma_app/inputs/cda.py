@@ -1,6 +1,6 @@
 """C-CDA documents (XML) -> the lines of notes; and the text of the attachments that records carry.
 
-A section is told by its narrative, marked as its coded entries say (denied, stopped), or by the entries where there is no narrative.
+A section is told by its narrative, marked as its coded entries say: denied, stopped, taken back.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|decline
 _DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
 _NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
 _FAMILY_HISTORY = "10157-6"  # LOINC
-_ACTS = frozenset(("act", "encounter", "observation", "organizer", "procedure", "substanceAdministration", "supply"))
 _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
 _LINES = _BLOCKS | {"item", "tr", "br"}
 # Why an entry, and the narrative about it, is left out.
 _TAKEN_BACK, _OF_ANOTHER = "entry taken back", "entry about somebody other than the patient"
 _LEFT_OUT = (_TAKEN_BACK, _OF_ANOTHER)
+_NO_TEXT = "section with entries but no text"
 _NOTHING = Element("nothing")
 
 
@@ -100,6 +100,8 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
             raise SeveralPatients(name, 2, can_choose=False)
         lines += body.lines if body else ()
         narrative.left_out.update(body.left_out if body else ["body that is not text"])
+    if not lines and narrative.left_out[_NO_TEXT]:
+        raise InputError(f"{name} has coded entries but no text; export it with the text of its sections")
     refuse_other_patients(lines, [about], name)
     is_clinical = text_says_something("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Record([*_head(root, about), *lines], "C-CDA", is_clinical, with_counts(narrative.left_out), patients=[about])
@@ -182,10 +184,15 @@ class Narrative:
             return
         title = text_of(section.find("title")) or element_at(section, "code").get("displayName") or "Section"
         text = element_at(section, "text")
-        has_narrative = bool(text_of(text).strip())
-        is_contradicted = has_narrative and self._is_contradicted(section, text)
-        self.left_out["narrative of a section whose entries deny or take back what it tells"] += is_contradicted
-        told = list(self._lines(text) if has_narrative and not is_contradicted else self._coded(section))
+        if not text_of(text).strip():
+            self.left_out[_NO_TEXT] += section.find("entry") is not None
+            return
+        if self._is_contradicted(section, text):
+            self.left_out[
+                "section with an entry that is denied, taken back or about somebody else, and does not say which part of the text it means"
+            ] += 1
+            return
+        told = list(self._lines(text))
         rank = rank_of(title.lower())
         if plain := "\n".join(line for mark, line in told if not mark):
             yield Line(f"{title}: {plain}", title, rank)
@@ -202,30 +209,11 @@ class Narrative:
                     return True
         return False
 
-    def _coded(self, section: Element) -> Iterator[tuple[str, str]]:
-        """What the entries say: a line for what has no mark, and one for each mark."""
-        told: dict[str, list[str]] = {"": []}
-        for entry in section.findall("entry"):
-            for mark, said in dict.fromkeys(self._said(entry)):
-                told.setdefault(mark, []).append(said)
-        yield from ((mark, "; ".join(some)) for mark, some in told.items() if some)
-
-    def _said(self, element: Element, outer: str = "") -> Iterator[tuple[str, str]]:
-        """What each act of an entry says, with its mark."""
-        is_unknown = element.get("nullFlavor") is not None and element.find("code") is not None
-        mark = _TAKEN_BACK if is_unknown else self._mark(element, outer)
-        if mark in _LEFT_OUT:
-            self.left_out[mark] += 1
-            return
-        if element.tag in _ACTS and (said := _act_text(element)):
-            yield "" if _DENIES.search(said) else mark, said
-        for inner in element:
-            yield from self._said(inner, mark)
-
     def _lines(self, element: Element) -> Iterator[tuple[str, str]]:
         """The lines of a piece of narrative with their marks: a block a line, the cells of a row apart by bars."""
-        mark = self._marks.get(element.get("ID") or "", "")
-        if not mark and element.tag in ("tr", "item", "paragraph"):
+        mark, tags = self._marks.get(element.get("ID") or "", ""), {one.tag for one in element}
+        has_blocks = bool(tags & {"list", "paragraph", "table"})
+        if not mark and element.tag in ("tr", "item", "paragraph") and not has_blocks:
             within = {self._marks[name] for one in element.iter() if (name := one.get("ID") or "") in self._marks}
             mark = min(within, default="")  # capitals: of several the one that does not leave out the others
         if mark in _LEFT_OUT or _is_struck(element):
@@ -233,11 +221,8 @@ class Narrative:
             return
         if _DENIES.search(text_of(element)):
             mark = ""  # "No known allergies" must not be denied once more
-        tags = {one.tag for one in element}
-        if element.tag in _BLOCKS and tags & (_LINES | {"content"}):
+        if (element.tag == "item" and has_blocks) or (element.tag in _BLOCKS and tags & (_LINES | {"content"})):
             yield from ((inner or mark, line) for inner, line in self._mixed(element))
-        elif element.tag == "item" and tags & {"list", "paragraph", "table"}:
-            yield from self._mixed(element)
         else:
             cells = (" ".join(text_of(one).split()) for one in (element if element.tag == "tr" else [element]))
             yield from [(mark, said)] if (said := " | ".join(filter(None, cells))) else []
@@ -273,35 +258,3 @@ def text_of(element: Element | None) -> str:
     apart = " " if element.tag in _LINES or element.tag in ("td", "th") else ""
     inner = "".join(text_of(one) + (one.tail or "") for one in element)
     return f"{apart}{element.text or ''}{inner}{apart}".strip("\n")
-
-
-def _act_text(act: Element) -> str:
-    """What an act is called, then its value, dose and reference range with their units."""
-    names: dict[str, None] = {}
-    amounts: list[str] = []
-    for one in _own_elements(act):
-        if one.tag in ("code", "value") and (name := one.get("displayName")):
-            names[name] = None
-        elif one.tag in ("value", "doseQuantity", "rateQuantity"):
-            amounts.append(_quantity(one))
-        elif one.tag == "referenceRange" and (said := _quantity(element_at(one, "observationRange/value"))):
-            amounts.append(f"reference range {said}")
-    return ": ".join(filter(None, ("; ".join(names), "; ".join(filter(None, amounts)))))
-
-
-def _own_elements(act: Element) -> Iterator[Element]:
-    """The known elements of an act without those of the acts within it."""
-    for inner in act:
-        if inner.tag not in _ACTS and inner.get("nullFlavor") is None:
-            yield inner
-            if inner.tag != "referenceRange":
-                yield from _own_elements(inner)
-
-
-def _quantity(element: Element) -> str:
-    """A value or a range with its unit, or a value in words."""
-    low, high = element_at(element, "low"), element_at(element, "high")
-    bounds = (f"{word} {one.get('value')}" for word, one in (("from", low), ("up to", high)) if one.get("value"))
-    number = element.get("value") or " ".join(bounds)
-    unit = next((one.get("unit") for one in (element, low, high) if one.get("unit")), None)
-    return " ".join(filter(None, (number, unit if number else None))) or " ".join(text_of(element).split())
