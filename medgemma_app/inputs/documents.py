@@ -11,7 +11,8 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import IO, Any
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -116,28 +117,25 @@ def _shown_rtf(markup: str) -> tuple[str, bool]:
 
 
 def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
+    unread: Counter[str] = Counter()
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         names = set(archive.namelist())
         if "word/document.xml" not in names:
             raise InputError(f"{name} is a zip file or a document other than DOCX; unpack it, or {SAVE_AS_TEXT}")
         parts = [part for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml") if part in names]
-        read = [_word_text(_unpacked(archive.open(part), name), name) for part in parts]
-        text = "\n".join(part for part, _ in read if part)
+        shown = "".join(_word_text(parse_xml(_unpacked(archive.open(part), name), name), unread) for part in parts)
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
         raise InputError(f"{name} is a damaged or locked document; save it again, or give its text") from error
-    pictures = sum(part.startswith("word/media/") for part in names)
-    if not text.strip():
+    if not shown.strip():
         raise InputError(f"{name} is a document without text; give the text that OCR finds in its pictures")
-    beside = [f"{pictures} picture{'s' * (pictures > 1)}"] * bool(pictures) + ["headers and footers"] * any(
-        re.match(r"word/(header|footer)", n) for n in names
-    )
-    beside += ["comments"] * ("word/comments.xml" in names) + [
-        what for what in (STRUCK, _DELETIONS) if any(what in unread for _, unread in read)
-    ]
-    return text, [f"{name}: not read: {', '.join(beside)}"] if beside else []
+    for part, what in ((r"word/media/", "pictures"), (r"word/(header|footer)", "headers and footers"), (r"word/comments\.xml", "comments")):
+        unread[what] += sum(re.match(part, one) is not None for one in names)
+    told = ", ".join(what for what, number in unread.items() if number)
+    lines = (line.strip() for line in shown.split("\n"))
+    return "\n".join(filter(None, lines)), [f"{name}: not read: {told}"] if told else []
 
 
 def _unpacked(file: IO[bytes], name: str) -> bytes:
@@ -148,46 +146,27 @@ def _unpacked(file: IO[bytes], name: str) -> bytes:
     return raw
 
 
-def _word_text(raw: bytes, name: str) -> tuple[str, set[str]]:
+def _word_text(element: Element, unread: Counter[str]) -> str:
     """The text of a part of a DOCX file: one line for each paragraph or table row, with bars between cells.
 
-    And what is left out of it: text that is struck through or hidden, tracked deletions.
+    ``unread`` counts what is left out: text that is struck through or hidden, tracked deletions.
     """
-    root = parse_xml(raw, name)
-    lines: list[str] = []
-    unread = {_DELETIONS for one in root.iter("del") if any(map(str.strip, one.itertext()))}
-
-    def runs(element: Element) -> Iterable[str]:
-        kind = element.tag
-        if kind == "r" and _is_unseen(element):
-            unread.add(STRUCK)
-        elif kind == "t":
-            yield element.text or ""
-        elif kind in ("tab", "br", "cr"):
-            yield "\t" if kind == "tab" else "\n"
-        elif kind not in ("del", "moveFrom", "Fallback", "pPr", "rPr"):
-            for inner in element:
-                yield from runs(inner)
-                if inner.tag == "p" and kind != "body":
-                    yield "\n"
-
-    def walk(element: Element) -> None:
-        if element.tag == "tr":
-            cells = ["".join(runs(cell)).strip().replace("\n", " ") for cell in element if cell.tag == "tc"]
-            lines.append(" | ".join(cells))
-        elif element.tag == "p":
-            lines.append("".join(runs(element)).strip())
-        elif element.tag not in ("del", "moveFrom", "Fallback"):
-            for inner in element:
-                walk(inner)
-
-    walk(root)
-    return "\n".join(line for line in lines if line), unread
-
-
-def _is_unseen(run: Element) -> bool:
-    marks = (run.find(f"rPr/{mark}") for mark in ("strike", "dstrike", "vanish"))
-    return any(mark is not None and mark.get("val") not in ("0", "false", "off") for mark in marks)
+    kind = element.tag
+    if kind == "t":
+        return element.text or ""
+    if kind in ("tab", "br", "cr"):
+        return "\t" if kind == "tab" else "\n"
+    unread[_DELETIONS] += kind == "del" and any(map(str.strip, element.itertext()))
+    marks = [element.find(f"rPr/{mark}") for mark in ("strike", "dstrike", "vanish")] if kind == "r" else []
+    if any(mark is not None and mark.get("val") not in ("0", "false", "off") for mark in marks):
+        unread[STRUCK] += 1
+        return ""
+    if kind in ("del", "moveFrom", "Fallback", "pPr", "rPr"):
+        return ""
+    inner = [_word_text(one, unread) for one in element]
+    if kind == "tr":
+        return " | ".join(" ".join(cell.split()) for cell, one in zip(inner, element, strict=True) if cell or one.tag == "tc") + "\n"
+    return "".join(inner) + "\n" * (kind == "p")
 
 
 def parse_xml(raw: bytes, name: str) -> Element:

@@ -143,8 +143,14 @@ def test_struck_through_text_in_json_is_left_out_in_the_string_that_holds_it():
 def test_what_of_a_document_is_not_read_is_said():
     changed = read(docx(CHANGED, media_image1="x", header1="x"))
     assert changed.text.strip() == SAID
-    assert changed.warnings == ("visit: not read: 1 picture, headers and footers, tracked deletions",)
+    assert changed.warnings == ("visit: not read: tracked deletions, pictures, headers and footers",)
     assert "no text on page 2 of 2" in read(pdf(SAID, "")).warnings[0]
+
+
+def test_cells_of_a_table_stay_apart_also_where_a_form_field_holds_them():
+    cells = [f"<w:tc><w:p>{run(one)}</w:p><w:p>{run('more')}</w:p></w:tc>" for one in ("Pulse", "96")]
+    row = f"<w:tr><w:trPr></w:trPr><w:sdt>{cells[0]}</w:sdt><w:tc></w:tc>{cells[1]}</w:tr>"
+    assert read(docx(f"<w:tbl>{row}</w:tbl>")).text == "Pulse more |  | 96 more"
 
 
 ENTITY = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><ClinicalDocument>&x;</ClinicalDocument>'
