@@ -54,11 +54,6 @@ def test_only_the_last_item_has_a_finish_reason_and_it_has_no_id(tiny_model):
     assert (last.id, last.logprob, last.finish_reason) == (None, None, "length")
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
-def test_the_limit_is_respected(tiny_model, limit):
-    assert len(tiny_model.generate(PROMPT, Options(max_tokens=limit)).token_ids) == limit
-
-
 @pytest.mark.parametrize("stop", ["<eos>", "<end_of_turn>"])
 def test_end_of_turn_and_eos_stop_and_are_not_text(tiny_model, monkeypatch, stop):
     encode = tiny_model.processor.tokenizer.encode
@@ -89,13 +84,6 @@ def test_the_thought_is_kept_apart(tiny_model, monkeypatch):
     scripted(monkeypatch, tiny_model, [*encode("<unused94>thought\nclear<unused95>normal", add_special_tokens=False), 1])
     generation = tiny_model.generate(PROMPT, Options(max_tokens=60))
     assert (generation.thought, generation.text) == ("clear", "normal")
-
-
-def test_a_thought_that_never_ends_leaves_no_answer(tiny_model, monkeypatch):
-    ids = tiny_model.processor.tokenizer.encode("<unused94>thought\nclear", add_special_tokens=False)
-    scripted(monkeypatch, tiny_model, ids)
-    generation = tiny_model.generate(PROMPT, Options(max_tokens=len(ids)))
-    assert (generation.thought, generation.text, generation.finish_reason) == ("clear", "", "length")
 
 
 def test_greedy_is_the_default_whatever_the_checkpoint_says(tiny_model):
