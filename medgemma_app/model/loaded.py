@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from medgemma_app.errors import ContextError, OptionError, expect
 from medgemma_app.model.answer import Decoding, model_failed
 from medgemma_app.model.chat import ChatTemplate, blind
-from medgemma_app.model.checkpoint import ALIASES, find_checkpoint
+from medgemma_app.model.checkpoint import ALIASES, Checkpoint, find_checkpoint
 from medgemma_app.model.generation import Estimate, Options, schema_matcher
 from medgemma_app.model.weights import apply_adapter, load_checkpoint
 from medgemma_app.prompts import checked_prompt
@@ -42,11 +42,12 @@ class LoadedModel:
 
     can_count = True
     packages: tuple[str, ...] = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "pillow")
-    adapter: dict[str, str] | None = None
 
-    def __init__(self, model: Any, processor: Any, *, id: str, revision: str | None, context: int, aligned: bool) -> None:
-        self.model, self.processor, self.id, self.revision = model, processor, id, revision
-        self.context, self.aligned = context, aligned
+    def __init__(
+        self, model: Any, processor: Any, checkpoint: Checkpoint, *, id: str, aligned: bool, adapter: dict[str, str] | None
+    ) -> None:
+        self.model, self.processor, self.id, self.aligned, self.adapter = model, processor, id, aligned, adapter
+        self.revision, self.context = checkpoint.revision, checkpoint.context
         self.chat = ChatTemplate(processor, sees=model.vision_tower is not None)
         self._embeddings: dict[bytes, mx.array] = {}  # of the most recent pictures, by their hash, the latest one last
 
@@ -81,16 +82,7 @@ class LoadedModel:
             gemma3.align(network, checkpoint.config)
         adapted = None if adapter is None else apply_adapter(network, adapter)
         mx.set_cache_limit(min(FREED_BYTES, mx.set_cache_limit(FREED_BYTES)))
-        loaded = cls(
-            network,
-            processor,
-            id=ALIASES.get(name, name),
-            revision=checkpoint.revision,
-            context=checkpoint.context,
-            aligned=align,
-        )
-        loaded.adapter = adapted
-        return loaded
+        return cls(network, processor, checkpoint, id=ALIASES.get(name, name), aligned=align, adapter=adapted)
 
     def describe(self) -> dict[str, Any]:
         """What a report says about the model."""
