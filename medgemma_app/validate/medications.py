@@ -71,7 +71,6 @@ _NEXT_TO = re.compile(r"\W*(?:(?:at|is|of|to|the|take|about|like|uh|um|just|dose
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
 _SECOND_PART = re.compile(r" ?(?:mg)? ?[/-] ?$")
 _DIRECTLY, _AROUND = 40, 300  # characters
-_LEAST_SPOKEN = 5  # "spironolactone, one issue is"
 _MOST_ISSUES, _MOST_MENTIONS = 10, 500
 
 
@@ -99,7 +98,7 @@ def dose_mismatch(note: Draft, source: Source) -> Iterator[Issue]:
 def _mismatches(note: Draft, source: Source) -> Iterator[tuple[DrugDose, DrugDose]]:
     """The doses of the note that the source gives only to another drug, each with the first dose that it gives to this one."""
     numbers = spoken_quantities(source.told)
-    stated = [one for one in _doses(source.told, numbers) if _is_dose(one, source)]
+    stated = [one for one in _doses(source.told, numbers) if _is_dose(source.told, one)]
     known: defaultdict[str, set[float]] = defaultdict(set)
     for one in (*stated, *(_around(source.told, numbers, stated) if source.spoken else ())):
         for name in one.drug.drugs:
@@ -143,12 +142,10 @@ def _around(source: str, quantities: Iterable[Quantity], stated: Iterable[DrugDo
         yield from (DrugDose(drug, one) for one in near if drug.drugs & owner.get(one.start, drug.drugs))
 
 
-def _is_dose(one: DrugDose, source: Source) -> bool:
+def _is_dose(source: str, one: DrugDose) -> bool:
     """Whether the quantity beside a drug is a dose; a number without a unit is one right after the drug: "lasix 40"."""
-    if one.dose.kind:
-        return one.dose.kind in DOSES
-    is_next = _NEXT_TO.fullmatch(source.told, one.drug.end, one.dose.start) is not None
-    return is_next and one.dose.value >= (_LEAST_SPOKEN if source.spoken else 0)
+    is_next = _NEXT_TO.fullmatch(source, one.drug.end, one.dose.start) is not None
+    return one.dose.kind in DOSES or (not one.dose.kind and is_next)
 
 
 def _is_total(text: str, dose: Quantity) -> bool:

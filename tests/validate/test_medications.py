@@ -32,6 +32,7 @@ def found(plan, source):
         ("augmentin 875 mg, pregabalin 125 mg", "Augmentin 125 mg.", True),
         ("naproxen 500 mg, metformin 1000 mg", "Naproxen at most 1000 mg.", True),
         ("naproxen 500 mg, metformin 1000 mg", "Naproxen up to 1000 mg.", False),
+        ("toma metformina 850 mg y losartán, furosemida 40 mg", "Metformina 40 mg.", True),
         ("Metformin 1.000 mg, Ibuprofen 1 mg", "Metformin 1000 mg.", False),
     ],
 )
