@@ -43,7 +43,7 @@ class _Heading(NamedTuple):
     name: Name
     body: int
     marked: bool  # an item of a list
-    stands_out: bool = True  # in capitals, or a Markdown title
+    stands_out: bool = True  # in capitals, a Markdown title, or in bold and alone on its line
 
 
 class Section(NamedTuple):
@@ -192,7 +192,7 @@ def _heading(text: str, line: int, stop: int, kind: Headings) -> _Heading | None
         # "P: 72" is a pulse, and "plan" alone may be the end of a wrapped line; many scripts have no capitals.
         is_pulse = name == Name(("plan",), 1) and body and _PULSE.match(text, body.end(), body.end() + 12)
         if name and body and not is_pulse and (marked or not written[:1].islower()):
-            stands_out = written.isupper() or "#" in text[line:start]
+            stands_out = written.isupper() or "#" in text[line:start] or (end == stop and "**" in text[line:start])
             return _Heading(line, written, name, max(after, body.end()), _ITEM.match(text, line) is not None, stands_out)
     return None
 

@@ -55,6 +55,12 @@ H_AND_P, REGIONS, DAP = (
         (H_AND_P, "A/P: Cold. Rest.\nLabs: repeat tomorrow.", {"assessment and plan": "A/P: Cold. Rest.\nLabs: repeat tomorrow."}),
         (DAP, "DATA: Sad.\n\nPLAN: Rest.\n\nDATA: Tired.", {"data": "Sad.\n\nTired.", "plan": "Rest."}),
         (DAP, "DATA: Sad.\n\nPLAN: Rest.\n- DATA: Ask.", {"data": "Sad.", "plan": "Rest.\n- DATA: Ask."}),
+        (DAP, "**Data**\nSad.\n\n**Plan:**\nRest.\n\n**Data**\nTired.", {"data": "Sad.\n\nTired.", "plan": "Rest."}),
+        (
+            DAP,
+            "**Data**\nSad.\n\n**Plan**\nRest.\n- **Data**\n**Data:** ask.",
+            {"data": "Sad.", "plan": "Rest.\n- **Data**\n**Data:** ask."},
+        ),
         (DAP, "TITLE: Note.\n\nDATA: Sad.", {"data": "Sad."}),
         (DAP, "DATA: Sad.\nA/P: Rest.", {"data": "Sad.", "assessment": "A/P: Rest.", "plan": "A/P: Rest."}),
         (("lungs", "heart"), "LUNGS: Clear.\nHeart rate: 80 bpm.", {"lungs": "Clear.\nHeart rate: 80 bpm."}),
