@@ -100,7 +100,7 @@ _WITHIN = re.compile(
     r"|(?<=[^A-Z][ \t])(?=[A-Z]{3,15}(?: (?:[A-Z]{2,15}|&)){0,5}:)"
 )
 _FENCE = re.compile(r"\s*(?:(?:`{3,}\w*|-{3,}|\*{3,}|_{3,})[ \t]*(?:\n\s*|\Z))*")
-_FENCE_END = re.compile(r"(?:\n[ \t]*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)$")
+_FENCE_END = re.compile(r"(?:\n\s*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)+$")
 
 
 @cache
@@ -220,7 +220,7 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
 
 def _name(heading: str, kind: Headings) -> Name | None:
     """The entry for a heading: its own, that without the adjectives before it, or that of its first word."""
-    known, words = names(kind), _spelled(re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]|/$", "", heading)).split()
+    known, words = names(kind), _spelled(re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]", "", heading)).split()
     while words and " ".join(words) not in known and words[0] in names("before"):
         del words[0]
     return known.get(" ".join(words)) or known.get(f"{words[0]}*") if words else None
@@ -273,8 +273,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """A span without the spaces, rules and code fences around it."""
     opening = _FENCE.match(text, start, end)
     start = opening.end() if opening else start
-    for _ in range(4):
-        end = start + len(text[start:end].rstrip())
-        closing = _FENCE_END.search(text, max(start, end - 80), end)
-        end = closing.start() if closing else end
+    end = start + len(text[start:end].rstrip())
+    closing = _FENCE_END.search(text, max(start, end - 80), end)
+    end = closing.start() if closing else end
     return start, start + len(text[start:end].rstrip())
