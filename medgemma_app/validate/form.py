@@ -12,7 +12,7 @@ from medgemma_app.prompts import prompt_paths, read_prompt
 from medgemma_app.validate.core import SPECIAL_TOKEN, WORD, Draft, Issue, excerpt, sentence_spans, without_tokens
 from medgemma_app.validate.lists import finder, lines, word_list
 from medgemma_app.validate.quantities import UNITS
-from medgemma_app.validate.sections import BARE_THOUGHT, OTHER, is_heading
+from medgemma_app.validate.sections import BARE_THOUGHT, is_heading
 
 _OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
 
@@ -61,14 +61,12 @@ def truncated(draft: Draft) -> Iterator[Issue]:
     text = _RULE.sub("", draft.text.rstrip()[-400:]).rstrip()
     bare = text.rpartition("\n")[2][-200:].rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
-    # A disclaimer or an explanation at the end shows that the report before it is complete.
-    aside = bool(draft.sections.sections) and OTHER in draft.sections.sections[-1].keys
     if draft.finish_reason in _STOPPED:
         yield from stopped(draft)
     elif _ends_within_a_word(draft, text):
         message = "the text ends within a word; raise --max-tokens, or complete it"
         yield draft.issue("truncated", "error", message, _end(draft.text))
-    elif not aside and (_HANGS.search(bare) or (last and last.group().islower())):
+    elif _HANGS.search(bare) or (last and last.group().islower()):
         message = "the text may end within a sentence; check that it is complete"
         yield draft.issue("truncated", "warning", message, _end(draft.text))
 
@@ -81,9 +79,9 @@ def _end(text: str) -> tuple[int, int]:
 
 
 def _ends_within_a_word(draft: Draft, text: str) -> bool:
-    """Whether the last word is only the beginning of a word of the word lists, the text or its source."""
+    """Whether the last word is only the beginning of a word of the word lists, the text or its source; not if it begins its line."""
     last = _LAST_WORD.search(text[-60:])
-    if not last or last["before"] in "'’@" or (len(last["word"]) > 1 and last["word"].isupper()):
+    if not last or not last["before"] or (len(last["word"]) > 1 and last["word"].isupper()):
         return False
     word, before = last["word"].lower(), draft.text[: draft.text.rindex(last["word"])]
     if len(word) == 1:
@@ -91,7 +89,7 @@ def _ends_within_a_word(draft: Draft, text: str) -> bool:
         return last["word"].islower() and word != "a" and last["before"] in " \t" and not named
     own = {one for part in (before, draft.source or "") for one in WORD.findall(part.lower())}
     known = word_list("words") | word_list("clinical_words") | UNITS.keys()
-    if word in own or before[-1:].isdigit():
+    if word in own:
         return False
     if any(one.startswith(word) and one[len(word) :] not in _SAME_WORD for one in own):
         return True

@@ -193,6 +193,10 @@ def test_a_telegram_is_complete_without_a_full_stop(end):
     assert note_codes(note(plan=end)) == []
 
 
+def test_a_word_that_begins_its_line_is_an_answer_and_not_a_cut():
+    assert codes(report(findings="Normal heart. No effusion.", impression="No")) == []
+
+
 def test_a_missing_section_is_named():
     assert validate_findings(f"FINDINGS: {FINDINGS}").errors[0].message == "the impression section is missing"
     assert [issue.message for issue in validate_soap(note(plan=None)).errors] == ["the plan section is missing"]
