@@ -5,7 +5,9 @@ Nothing here imports mlx_vlm: errors of usage and input are reported before the 
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -48,6 +50,8 @@ from medgemma_app.notices import NOTICE, TERMS
 from medgemma_app.prompts import ReportKind
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from medgemma_app.inputs.studies import StudySource
     from medgemma_app.tasks import Task
 
@@ -101,7 +105,6 @@ def findings(
 ) -> None:
     """Draft a findings report from a radiograph or a series of slices."""
     from medgemma_app.cli.batch import Run
-    from medgemma_app.cli.output import save_pictures
     from medgemma_app.inputs.images import read_other
     from medgemma_app.inputs.raster import SeveralPictures
     from medgemma_app.inputs.studies import find_studies, read_study
@@ -123,11 +126,25 @@ def findings(
         before = None if prior is None else read_other(prior, **shown)
         task = findings_task(scan, indication=indication, prior=before, views=views, prompt=job.prompt, options=job.options)
         if save_input is not None:
-            save_pictures(save_input, task.prompt.images, [study.path, *others, *job.used], force=run.force)
+            _save_pictures(save_input, task.prompt.images, [study.path, *others, *job.used], force=run.force)
         return task
 
     asked = {"indication": indication, "slices": slices, "series": series, "no_pad": no_pad, "frame": frame, "window": window}
     raise typer.Exit(job.studies(found, read, asked=asked, inputs=others, views=view or [], saved=save_input))
+
+
+def _save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | Path], *, force: bool) -> None:
+    """Writes what the model sees as PNG files; several have a number in each name."""
+    from medgemma_app.cli.output import check_output
+    from medgemma_app.export import write_whole
+
+    several = [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
+    names = several if len(images) > 1 else [path]
+    for name in names:
+        check_output(name, "--save-input", inputs, force=force)
+    for name, image in zip(names, images, strict=True):
+        image.save(file := io.BytesIO(), format="PNG")
+        write_whole(name, file.getvalue())
 
 
 @app.command(cls=Command)

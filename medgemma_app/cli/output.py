@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import stat
@@ -51,8 +50,8 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
 class Answers:
     """Finished answers in one ``form``, on standard output or in ``path``. ``for_export`` are further arguments of ``export.render``.
 
-    ``several`` studies in HTML are an index at ``path`` and a page each in a new folder beside it. Raises OutputError where there is
-    such a folder already, or no standard output.
+    ``several`` studies in HTML are an index at ``path`` and a page each in a folder beside it. Raises OutputError where that folder
+    holds something already, or where there is no standard output.
     """
 
     def __init__(self, path: Path | None, form: str, *, several: bool = False, **for_export: Any) -> None:
@@ -66,10 +65,7 @@ class Answers:
         if path is None and getattr(sys.stdout, "is_missing", False):
             raise OutputError(CLOSED)
         if self._folder is not None:
-            try:
-                self._folder.mkdir()
-            except OSError as error:
-                raise OutputError(f"cannot make the folder {self._folder.name} for pages: {reason(error)}; choose another name") from error
+            _check_folder(self._folder)
 
     @property
     def can_stream(self) -> bool:
@@ -147,6 +143,17 @@ class Answers:
             self._unseen.append(text)
 
 
+def _check_folder(folder: Path) -> None:
+    """Makes the folder for pages. An empty one may be that of a run which was cancelled before its first page."""
+    try:
+        folder.mkdir(exist_ok=True)
+        if not any(folder.iterdir()):
+            return
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder.name} for pages: {reason(error)}; choose another name") from error
+    raise OutputError(f"the pages would go into the folder {folder.name}, which is not empty; move it away, or choose another name")
+
+
 def _unprinted(text: str, printed: str) -> str:
     return text[len(printed) :] if text.startswith(printed) else text if not printed else ""
 
@@ -186,17 +193,6 @@ def _files(inputs: Iterable[str | Path]) -> Iterator[os.stat_result]:
             yield path.stat()
             if path.is_dir():
                 yield from (each.stat() for each in path.iterdir() if each.exists())
-
-
-def save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | Path], *, force: bool) -> None:
-    """Writes what the model sees as PNG files; several have a number in each name."""
-    several = [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
-    names = several if len(images) > 1 else [path]
-    for name in names:
-        check_output(name, "--save-input", inputs, force=force)
-    for name, image in zip(names, images, strict=True):
-        image.save(file := io.BytesIO(), format="PNG")
-        write_whole(name, file.getvalue())
 
 
 class Done(NamedTuple):

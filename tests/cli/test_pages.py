@@ -37,11 +37,13 @@ def test_pages_go_into_a_new_folder_only_so_that_no_input_and_no_file_of_the_use
     (tmp_path / "other.spelling").symlink_to(tmp_path / "in")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()  # as a run leaves it that was cancelled before its first page
     before = tree(tmp_path)
     for more in ([], ["--force"]):
         result = medgemma("findings", scan, tmp_path / "in", "-o", tmp_path / f"{name}.html", *more)
-        assert (result.exit_code, result.loads, "for pages: File exists" in result.stderr) == (2, 0, True), result.stderr
+        assert (result.exit_code, result.loads, "pages" in result.stderr) == (2, 0, True), result.stderr
     assert tree(tmp_path) == before
+    assert medgemma("findings", scan, tmp_path / "in", "-o", tmp_path / "empty.html", "--max-tokens", "2").exit_code == 3
 
 
 @pytest.mark.parametrize("fault", ["a page of the user's", "a full disk"])
