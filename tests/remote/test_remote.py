@@ -235,8 +235,9 @@ print(*sys.modules)"""
     assert (before, after) == (set(), {"openai", "httpx2"})
 
 
-def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openai", None)
+@pytest.mark.parametrize("package", ["openai", "httpx2", "jsonschema_rs"])
+def test_a_missing_extra_is_one_line_that_says_what_to_install(server, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "medgemma_app.remote.model", raising=False)
     with pytest.raises(ModelError, match=r"pip install 'medgemma-app\[remote\]'"):
         connect(server.url)
