@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 
 from medgemma_app.inputs.lines import key_words, list_lines
 from medgemma_app.inputs.patient_values import heading_words, is_person, may_be_name, plain_value, without_accents
@@ -118,6 +118,7 @@ def is_somebody_else(words: str) -> bool:
     return _compiled("somebody else").search(without_accents(words)) is not None
 
 
+@lru_cache(maxsize=4096)
 def kind_of_key(key: str) -> str:
     """The kind of a key of JSON, or of the heading of a column: "id mrn", "born", "name own", "name", "patient"; "" for others."""
     words = key_words(without_accents(key)).rstrip("_. :")
@@ -149,6 +150,7 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
         said = _compiled("end of name").split(found["said"], maxsplit=1)[0]
         if is_dialogue and kind == "patient":
             continue
+        said = said.title() if kind == "name" and said.islower() else said
         looks_right = may_be_name if kind in ("family", "given") else is_person
         if looks_right(said) and not _END_OF_SENTENCE.search(said) and not _is_of_another(text, found, "somebody else"):
             yield f"name {kind}" if kind in ("family", "given") else "name", said

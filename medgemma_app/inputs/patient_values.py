@@ -13,6 +13,7 @@ from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
 
 PatientFacts: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex", "age" and "aged"
 
+MOST_PATIENTS = 100  # that are told apart
 SAME_PATIENT = "same"  # instead of a name or id: labels that differ are of one patient
 _TITLE = re.compile(
     r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii|sig|sigra|dhr|mevr|pan|pani"
@@ -122,7 +123,8 @@ class SeveralPatients(InputError):
         self.differ = differ
         ways = ["give one file for each", *["choose one with --patient ID"] * can_choose]
         ways += [f"if they are one patient's, say --patient {SAME_PATIENT}"] * bool(differ)
-        super().__init__(f"{name} holds the notes of {number} patients{differ and f' ({differ} differ)'}; {', or '.join(ways)}")
+        several = f"{number} or more patients" if number == MOST_PATIENTS else f"{number} patients"
+        super().__init__(f"{name} holds the notes of {several}{differ and f' ({differ} differ)'}; {', or '.join(ways)}")
 
 
 def is_called(patient: str, names: Iterable[str]) -> bool:

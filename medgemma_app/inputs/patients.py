@@ -10,6 +10,7 @@ from typing import Any
 from medgemma_app.inputs.lines import key_words
 from medgemma_app.inputs.patient_labels import ages, is_relative, is_somebody_else, kind_of_key, labelled
 from medgemma_app.inputs.patient_values import (
+    MOST_PATIENTS,
     SAME_PATIENT,
     PatientFacts,
     SeveralPatients,
@@ -41,7 +42,6 @@ _SPEAKING = frozenset(("patient", "doctor", "clinician", "physician", "nurse", "
 _DATES = ("date", "visit date", "encounter date", "date of visit", "service date", "datetime", "timestamp", "created", "day")
 _NUMBERED = re.compile(r"(patient|pt|client|resident|subject|case) ?#?(\d{1,4}|[a-z])")
 _RECORD_NUMBER = re.compile(r"(?!(?:19|20)\d\d(?:[-/.]?\d\d){0,2}$)[A-Za-z]{0,5}[-/]?\d[\d-]{2,}")  # but not a date
-_MOST = 100
 _DIFFER = {
     "id entry": "entries", "id": "record numbers", "born": "birth dates", "name": "names", "sex": "sexes", "age": "ages", "aged": "ages",
 }  # fmt: skip
@@ -195,7 +195,8 @@ def _said(value: Any, path: str, whose: PatientFacts) -> list[PatientFacts]:
     found, texts = [whose], [value]
     if isinstance(value, Mapping):
         own = _of_one_patient(_said_by_keys(value, path))
-        found, texts = [whose | own[0]] if len(own) == 1 else [whose, *own], list(value.values())
+        found = [whose | own[0]] if len(own) == 1 else [whose, *own]
+        texts = [text for key, text in value.items() if not is_somebody_else(key_words(key))]
     found += [identity for text in texts if isinstance(text, str) for identity in _of_one_patient(labelled(text))]
     return [identity for identity in found if identity]
 
@@ -205,7 +206,7 @@ def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[PatientFacts]:
     values: dict[str, list[str]] = {}
     for kind, said in facts:
         known = values.setdefault(kind, [])
-        if len(known) < _MOST and not any(agree(kind, said, other) for other in known):
+        if len(known) < MOST_PATIENTS and not any(agree(kind, said, other) for other in known):
             known.append(said)
     kind = max(values, key=lambda kind: len(values[kind]), default="")
     return [{kind: said} for said in values[kind]] if kind and len(values[kind]) > 1 else [{kind: one[0] for kind, one in values.items()}]
@@ -217,6 +218,7 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
         yield from identifiers(value)
         value = {key: inner for below, one in value.items() for key, inner in parts_of_name(below, one).items()}
     told = {key_words(key) for key in value}
+    is_described = _describes_somebody(told)
     first: dict[str, str] = {}
     if told <= _SPEAKING and len(told) > 1:
         return
@@ -226,11 +228,11 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
             yield from _said_by_keys(inner, f"{path}/patient")
         is_named = any(kind.startswith(("id ", "name")) for kind in first)
         for said in inner if isinstance(inner, list) else [inner]:
-            facts = _facts(key, said, path, told, is_named=is_named) if isinstance(said, str) else {}
+            facts = _facts(key, said, path, told, is_described=is_described, is_named=is_named) if isinstance(said, str) else {}
             yield from ((kind, fact) for kind, fact in facts.items() if fact and first.setdefault(kind, key) == key)
 
 
-def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) -> PatientFacts:
+def _facts(key: str, said: str, path: str, told: set[str], *, is_described: bool, is_named: bool) -> PatientFacts:
     """What a value says of a patient because of its key, the keys above it, and those beside it (``told``)."""
     name, kind, above = key_words(key), kind_of_key(key), _last(path)
     if name in _PATIENT and (aged := ages(said)):
@@ -242,7 +244,6 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) ->
         return {"age": years[0]}
     if name == "subject" and told & {"from", "to", "sender", "recipient", "body"}:
         return {}
-    is_described = _describes_somebody(told)
     is_entry = (is_described or (above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON))) and not told & _OF_NO_PATIENT
     is_pair = is_entry and any(pair <= told for pair in ({"first", "last"}, {"given", "family"}))
     if name in _PARTS and (above in _PERSON or is_pair):
@@ -262,7 +263,7 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_named: bool) ->
 
 
 def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list[PatientFacts]:
-    """What is known of each patient; entries that differ are of different patients. At most ``_MOST`` are told apart.
+    """What is known of each patient; entries that differ are of different patients. At most ``MOST_PATIENTS`` are told apart.
 
     With ``linked``, so are entries that have nothing in common, such as a name alone and a number alone.
     """
@@ -271,7 +272,7 @@ def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list
         person = next((person for person in people if not _differ(person, identity) and (not linked or _share(person, identity))), None)
         if person is None:
             people.append(dict(identity))
-            if len(people) == _MOST:
+            if len(people) == MOST_PATIENTS:
                 break
         else:
             for kind, said in identity.items():

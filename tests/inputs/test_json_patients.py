@@ -159,6 +159,7 @@ def test_what_is_not_certainly_the_chosen_patients_is_left_out_and_counted(conte
             "note": COUGH,
         },
         {"2023": {"note": COUGH}, "2024": {"note": KNEE}},
+        {"patient": {"nom": "LEE", "prenom": "Ann"}, "interprète": "Mme Eva Hall", "médecins": [{"nom": "Ray", "id": "5"}], "note": COUGH},
         {"patient": {"id": "77", "patient_number": "5", "uuid": "3f"}, "note": COUGH},
         [{"patient_id": "5", "patient_uuid": "3f", "note": COUGH}, {"patient_uuid": "3f", "note": KNEE}],
         [{"name": "aspirin", "note": "for pain"}, {"name": "insulin", "note": "at night"}],

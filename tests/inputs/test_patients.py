@@ -76,6 +76,7 @@ TWO_LABELS = [
     ("1. LEE, Ann  70F", "2. RAY, Bob  39M", "names"),
     ("Mrs A. Lee – stable", "Mr B. Ray – stable", "names"),
     ("Bed 1: stable", "Bed 2: stable", "record numbers"),
+    ("name: ann lee", "name: bob ray", "names"),
     ("A 64-year-old retired man", "A 33 yo woman", "ages"),
     ("Homme de 34 ans", "Femme, 88 ans", "ages"),
     ("62岁男性", "男,35岁", "ages"),
@@ -183,6 +184,7 @@ def test_a_text_is_the_chosen_patients_only_if_a_label_says_so(text: str, patien
         f"Ward list, 3 May\nmrn,age,note\n111,70,{COUGH}\n222,39,{KNEE}",
         f"mrn,age,note\n111,70,{COUGH}, fever\n222,39,{KNEE}\n223\n",
         f"Patient;Alter;Befund\n111;70;{COUGH}\n222;39;{KNEE}",
+        f"Subject,Sex,YOB,Note\n111,F,1950,{COUGH}\n222,M,1990,{KNEE}",
         f"Edad,Paciente,Motivo\n70,111,{COUGH}\n39,222,{KNEE}",
     ],
 )
@@ -214,6 +216,8 @@ def test_a_text_that_begins_like_a_table_is_none() -> None:
 def test_one_of_many_patients_in_a_table_is_found() -> None:
     table = "mrn,note\n" + "".join(f"{number},Cough for {number + 2} days\n" for number in range(300))
     assert read(table, patient="250").text == "Mrn: 250; Note: Cough for 252 days"
+    with pytest.raises(InputError, match="100 or more patients"):
+        read(table)
 
 
 @pytest.mark.parametrize("key", KEYS)
