@@ -25,6 +25,7 @@ OFFICE = frozenset((
 ))  # fmt: skip
 # Resources that state nothing by themselves: they are told where others refer to them.
 PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
+_DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
 _NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
 _DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
@@ -67,6 +68,7 @@ class Teller:
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
         self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
+        self._depth = 0  # of parts that are told within others
         self._told: set[int] = set()  # parts that were told with what refers to them
         self._gone_with: set[int] = set()  # parts that something taken back refers to
         for entry in taken_back:
@@ -194,12 +196,14 @@ class Teller:
         return display or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
 
     def _told_here(self, part: Resource) -> str:
-        """A drug or a file in full, where it is first referred to; "" for other resources."""
-        if part.get("resourceType") not in PARTS or id(part) in self._told:
+        """A drug or a file in full, where it is first referred to; "" for other resources, and in parts of parts of parts."""
+        if part.get("resourceType") not in PARTS or id(part) in self._told or self._depth == _DEEPEST_PART:
             return ""
         self._told.add(id(part))
         outer, self._by = self._by, self._entries.get(id(part), self._by)
+        self._depth += 1
         said = self._resource(part)
+        self._depth -= 1
         self._by = outer
         return said
 

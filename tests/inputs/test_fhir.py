@@ -140,6 +140,12 @@ def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:
     assert text.count(SAID) == 2
 
 
+def test_a_chain_of_drugs_that_consist_of_each_other_ends(tmp_path: Path) -> None:
+    chain = [drug(f"Salt {n}", str(n), ingredient=[{"itemReference": {"reference": f"Medication/{n + 1}"}}]) for n in range(2000)]
+    text = load_notes(write(tmp_path, bundle(condition(SAID), *(one["resource"] for one in chain))))
+    assert all(f"Salt {n}" in text for n in range(2000))
+
+
 @pytest.mark.parametrize(
     ("entries", "told"),
     [
