@@ -1,11 +1,19 @@
-"""Resources of FHIR, and files that hold them."""
+"""Resources of FHIR, files that hold them, and what is read of notes."""
 
 import base64
 import json
 from pathlib import Path
 from typing import Any
 
+from medgemma_app.inputs.notes import Notes, read_raw_notes
+
 SAID = "cough for three days, no fever"
+
+
+def read(content: Any, **how: Any) -> Notes:
+    """What is read of text, bytes or JSON."""
+    raw = content.encode() if isinstance(content, str) else content if isinstance(content, bytes) else json.dumps(content).encode()
+    return read_raw_notes(raw, "visit", **how)
 
 
 def write(folder: Path, content: Any) -> Path:

@@ -40,13 +40,8 @@ _SIMPLE: Mapping[str, tuple[str, Sequence[int], Sequence[int], Sequence[int]]] =
     "DG1": ("Diagnosis", (3, 4), (), (21,)), "PR1": ("Procedure", (3, 4), (5,), (20,)),
 }  # fmt: skip
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
-_NOT_CLINICAL = (
-    "Patient",
-    "Encounter",
-    "Report",
-    "Observation without a value",
-    "Document",
-)  # lines that alone are nothing to write a note from
+# Lines that alone are nothing to write a note from.
+_NOT_CLINICAL = ("Patient", "Encounter", "Report", "Observation without a value", "Document")
 
 
 @dataclass
@@ -101,7 +96,7 @@ def is_hl7(text: str) -> bool:
 def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
     """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
-    read = [part for message in messages if message.startswith("MSH") for part in _read_message(_segments(message))]
+    read = [part for message in messages if message.startswith("MSH") for part in _read_message(message)]
     chosen = _chosen(read, name, patient)
     left_out = sum((part.left_out for part in chosen), Counter[str]())
     ranks = {day: rank for rank, day in enumerate(sorted({part.day for part in chosen}, reverse=True))}
@@ -134,22 +129,17 @@ def _chosen(read: list[_Message], name: str, patient: str | None) -> list[_Messa
     return [part for part in read if part.patient in wanted[0]]
 
 
-def _segments(message: str) -> list[str]:
-    """The segments of a message; a line that does not begin one goes on with the text before it."""
-    return [text.rstrip("\n") for text in re.split(rf"\n(?=[A-Z][A-Z\d]{{2}}{re.escape(message[3])})", message)]
-
-
-def _read_message(segments: Sequence[str]) -> list[_Message]:
+def _read_message(raw: str) -> list[_Message]:
     """The parts of a message, one for each of its patients."""
-    parts = [message := _Message(segments[0][3:8])]
-    for text in segments:
+    parts = [message := _Message(raw[3:8])]
+    for text in re.split(rf"\n(?=[A-Z][A-Z\d]{{2}}{re.escape(raw[3])})", raw):  # another line goes on with the text before it
         kind = text[:3]
         if kind == "PID" and message.patient != Demographics():
             parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
         if kind != "NTE":
             message.result, message.commented = "", None
         if kind in _SEGMENTS:
-            _SEGMENTS[kind](message, Segment(text, message.separators))
+            _SEGMENTS[kind](message, Segment(text.rstrip("\n"), message.separators))
         elif kind not in _OFFICE and kind.isalnum():
             message.left_out[f"segment {kind}"] += 1
     return parts

@@ -1,12 +1,11 @@
 """Documents and messages within records: read as what they are, and never of another patient than the record's."""
 
 import base64
-import json
 
 import pytest
+from resources import bundle, read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import read_raw_notes
 
 SMITH = {"number": "111", "given": "Ann", "family": "Smith", "sex": "F", "born": "19900101"}
 JONES = {"number": "222", "given": "Bob", "family": "Jones", "sex": "M", "born": "19500101"}
@@ -15,10 +14,6 @@ ANN = {
     "identifier": [{"system": "urn:oid:1.2", "value": "111"}], "name": [{"given": ["Ann"], "family": "Smith"}],
 }  # fmt: skip
 COUGH = {"resourceType": "Condition", "code": {"text": "Cough"}, "subject": {"reference": "Patient/a"}}
-
-
-def read(content, **how):
-    return read_raw_notes(content.encode() if isinstance(content, str) else json.dumps(content).encode(), "visit", **how)
 
 
 def document(person, said="Chronic hepatitis", root="1.2", body=""):
@@ -40,10 +35,6 @@ def encoded(text):
 
 def attached(text, kind="application/xml", **more):
     return {"resourceType": "DocumentReference", "content": [{"attachment": {"contentType": kind, "data": encoded(text)}}], **more}
-
-
-def bundle(*resources):
-    return {"resourceType": "Bundle", "entry": [{"resource": resource} for resource in resources]}
 
 
 LETTER = "{}\nChronic hepatitis, cough for three days."

@@ -4,15 +4,11 @@ import base64
 import re
 
 import pytest
+from resources import read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import read_raw_notes
 
 RTF = rb"{\rtf1\ansi{\fonttbl{\f0 Arial;}}\f0\fs20 Cough for two weeks.\par Temp 38.2\'b0C.\par }"
-
-
-def read(content, **how):
-    return read_raw_notes(content if isinstance(content, bytes) else content.encode(), "visit", **how)
 
 
 MEDICATIONS = """<section><title>Medications</title><text><list>

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resources import SAID, A, B, asked, attached, bundle, concept, condition, drug, patient, write
+from resources import SAID, A, B, asked, attached, bundle, concept, condition, drug, patient, read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import count_parts, load_notes, read_notes
+from medgemma_app.inputs.notes import count_parts, read_notes
 
 BUNDLE: dict[str, Any] = {
     "resourceType": "Bundle",
@@ -42,8 +42,8 @@ BUNDLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units(tmp_path: Path) -> None:
-    notes = read_notes(write(tmp_path, BUNDLE))
+def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units() -> None:
+    notes = read(BUNDLE)
     assert notes.text.splitlines() == [
         "Patient: gender: female; birth date: 1970-02-03",
         "Encounter: ambulatory; reason code: Cough",
@@ -61,19 +61,19 @@ def test_a_fhir_bundle_is_told_in_clinical_order_with_values_and_units(tmp_path:
     assert notes.facts["format"] == "FHIR Bundle"
 
 
-def test_what_a_fhir_text_leaves_out_is_named(tmp_path: Path) -> None:
-    left_out = read_notes(write(tmp_path, BUNDLE)).facts["left_out"]
+def test_what_a_fhir_text_leaves_out_is_named() -> None:
+    left_out = read(BUNDLE).facts["left_out"]
     assert left_out == ["Bundle.type", "application/pdf attachment", "code", "id", "system", "telecom"]
 
 
-def test_a_bare_list_of_resources_is_read_as_a_bundle(tmp_path: Path) -> None:
+def test_a_bare_list_of_resources_is_read_as_a_bundle() -> None:
     resources = [entry["resource"] for entry in BUNDLE["entry"] if "resource" in entry]
-    assert load_notes(write(tmp_path, resources)) == load_notes(write(tmp_path, {**BUNDLE, "entry": BUNDLE["entry"][:-1]}))
+    assert read(resources).text == read({**BUNDLE, "entry": BUNDLE["entry"][:-1]}).text
 
 
-def test_what_stands_beside_resources_in_other_json_is_told(tmp_path: Path) -> None:
+def test_what_stands_beside_resources_in_other_json_is_told() -> None:
     record = {"data": {"record": condition("Gout"), "note": "knee pain"}, "meta": [1], "all": [condition("Asthma"), "hives"]}
-    assert load_notes(write(tmp_path, record)).splitlines() == [
+    assert read(record).text.splitlines() == [
         "Condition: Gout", "Condition: Asthma", "Entry: value: note: knee pain", "Entry: value: entry: hives",
     ]  # fmt: skip
 
@@ -97,14 +97,14 @@ HANDLED: dict[str, Any] = {
     ],
     ids=lambda resource: resource["resourceType"],
 )  # fmt: skip
-def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(tmp_path: Path, resource: dict[str, Any]) -> None:
+def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(resource: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="nothing clinical"):
-        load_notes(write(tmp_path, resource))
+        read(resource)
     bundle = {
         "resourceType": "Bundle",
         "entry": [{"resource": resource}, {"resource": {"resourceType": "Condition", "code": concept(SAID)}}],
     }
-    assert SAID in load_notes(write(tmp_path, bundle))
+    assert SAID in read(bundle).text
 
 
 @pytest.mark.parametrize(
@@ -119,30 +119,27 @@ def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(tmp_path: Path, resou
         ),
     ],
 )
-def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(
-    tmp_path: Path, narrative: str, told: str, left_out: list[str]
-) -> None:
+def test_a_generated_narrative_is_left_out_only_where_it_says_nothing_more(narrative: str, told: str, left_out: list[str]) -> None:
     resource = (
         b'{"resourceType": "Observation", "code": {"text": "Oral body temperature in bed"}, '
         b'"valueQuantity": {"value": 37.20, "unit": "Cel"},'
         b' "text": '
     )
-    path = write(tmp_path, resource + json.dumps({"status": "generated", "div": narrative}).encode() + b"}")
-    notes = read_notes(path)
+    notes = read(resource + json.dumps({"status": "generated", "div": narrative}).encode() + b"}")
     assert notes.text == f"Observation: Oral body temperature in bed: 37.20 Cel{told}"
     assert notes.facts["left_out"] == left_out
 
 
-def test_fhir_references_in_a_circle_end(tmp_path: Path) -> None:
+def test_fhir_references_in_a_circle_end() -> None:
     circle = [{"resourceType": "MedicationRequest", "id": str(i), "note": [{"text": SAID}],
                "medicationReference": {"reference": f"MedicationRequest/{1 - i}"}} for i in range(2)]  # fmt: skip
-    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [{"resource": one} for one in circle]}))
+    text = read({"resourceType": "Bundle", "entry": [{"resource": one} for one in circle]}).text
     assert text.count(SAID) == 2
 
 
-def test_a_chain_of_drugs_that_consist_of_each_other_ends(tmp_path: Path) -> None:
+def test_a_chain_of_drugs_that_consist_of_each_other_ends() -> None:
     chain = [drug(f"Salt {n}", str(n), ingredient=[{"itemReference": {"reference": f"Medication/{n + 1}"}}]) for n in range(2000)]
-    text = load_notes(write(tmp_path, bundle(condition(SAID), *(one["resource"] for one in chain))))
+    text = read(bundle(condition(SAID), *(one["resource"] for one in chain))).text
     assert all(f"Salt {n}" in text for n in range(2000))
 
 
@@ -166,11 +163,9 @@ def test_a_chain_of_drugs_that_consist_of_each_other_ends(tmp_path: Path) -> Non
         pytest.param([drug("Warfarin", url="urn:uuid:1-2"), asked("urn:uuid:1-2")], ["Warfarin"], id="a UUID"),
     ],
 )  # fmt: skip
-def test_a_reference_is_told_by_the_name_of_the_one_resource_it_can_mean(
-    tmp_path: Path, entries: list[dict[str, Any]], told: list[str]
-) -> None:
+def test_a_reference_is_told_by_the_name_of_the_one_resource_it_can_mean(entries: list[dict[str, Any]], told: list[str]) -> None:
     note = {"resource": {"resourceType": "Condition", "code": concept(SAID)}}
-    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [note, *entries]}))
+    text = read({"resourceType": "Bundle", "entry": [note, *entries]}).text
     assert [line.split(": ")[1] for line in text.splitlines() if line.startswith("Medication request")] == told
 
 
@@ -194,10 +189,10 @@ def test_a_reference_is_told_by_the_name_of_the_one_resource_it_can_mean(
         ({"resourceType": "Provenance", "signature": [{"sigFormat": "a/b", "data": "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB"}]}, "a/b"),
     ],
 )  # fmt: skip
-def test_an_attachment_is_told_as_text_or_named_as_not_read(tmp_path: Path, resource: dict[str, Any], told: str) -> None:
+def test_an_attachment_is_told_as_text_or_named_as_not_read(resource: dict[str, Any], told: str) -> None:
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"a note in a binary").decode()}
     note = {"resourceType": "Condition", "code": concept(SAID)}
-    text = load_notes(write(tmp_path, [note, binary, resource]))
+    text = read([note, binary, resource]).text
     label = "(Document reference: content: attachment|Media: content|Provenance: signature: sig format)"
     assert re.fullmatch(rf"Condition: {SAID}\n{label}: {re.escape(told)}(\nBinary: a note in a binary)?", text)
     assert text.count("a note in a binary") == 1
@@ -218,22 +213,22 @@ def test_an_attachment_is_told_as_text_or_named_as_not_read(tmp_path: Path, reso
     ],
     ids=["R5 reference", "R5 concept", "R5 visit", "STU3 visit", "a reference without an address"],
 )  # fmt: skip
-def test_every_version_of_fhir_is_told_in_words(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
-    text = load_notes(write(tmp_path, bundle(resource, drug("Warfarin")["resource"])))
+def test_every_version_of_fhir_is_told_in_words(resource: dict[str, Any], line: str) -> None:
+    text = read(bundle(resource, drug("Warfarin")["resource"])).text
     assert line in text.splitlines()
     assert "{'" not in text and "['" not in text
 
 
-def test_the_error_message_of_a_server_is_not_a_note(tmp_path: Path) -> None:
+def test_the_error_message_of_a_server_is_not_a_note() -> None:
     outcome = {
         "resourceType": "OperationOutcome",
         "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}],
     }
     with pytest.raises(InputError, match="an error message from a server") as caught:
-        load_notes(write(tmp_path, outcome))
+        read(outcome)
     assert "Jane" not in str(caught.value)
     with pytest.raises(InputError, match="nothing clinical"):
-        load_notes(write(tmp_path, bundle(outcome)))
+        read(bundle(outcome))
 
 
 def visit(year: int) -> dict[str, Any]:
@@ -245,10 +240,10 @@ def visit(year: int) -> dict[str, Any]:
     }
 
 
-def test_the_newest_visit_and_its_note_stand_first_and_the_oldest_is_left_out_first(tmp_path: Path) -> None:
+def test_the_newest_visit_and_its_note_stand_first_and_the_oldest_is_left_out_first() -> None:
     note = {**attached(b"Today: chest pain for two hours."), "date": "2024-05-06"}
     pressure = {"resourceType": "Observation", "encounter": {"reference": "Encounter/e2024"}, "code": concept("Pulse"), "valueInteger": 96}
-    notes = read_notes(write(tmp_path, bundle(*map(visit, (2001, 2010, 2024)), condition("Gout", onsetDateTime="1999"), pressure, note)))
+    notes = read(bundle(*map(visit, (2001, 2010, 2024)), condition("Gout", onsetDateTime="1999"), pressure, note))
     starts = [
         "Encounter: period: from 2024",
         "Document reference: content: ",

@@ -1,13 +1,11 @@
 """FHIR records of one patient, and of several: refused, or one is chosen."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from resources import SAID, A, B, asked, bundle, concept, condition, drug, patient, write
+from resources import SAID, A, B, asked, bundle, concept, condition, drug, patient, read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import load_notes, read_notes
 
 MRN = {"identifier": [{"system": "urn:hospital", "value": "MRN-77"}]}
 
@@ -45,24 +43,24 @@ TWO = bundle(
                             condition("Asthma", subject={"display": "Bob Smith"})), id="a reference with a name, and another name"),
     ],
 )  # fmt: skip
-def test_two_patients_are_never_one_record(tmp_path: Path, record: Any) -> None:
+def test_two_patients_are_never_one_record(record: Any) -> None:
     with pytest.raises(InputError, match="2 patients; give one file for each, or choose one with --patient ID"):
-        load_notes(write(tmp_path, record))
+        read(record)
 
 
 @pytest.mark.parametrize("other", [{"birthDate": "1990"}, {"gender": "male"}])
 @pytest.mark.parametrize("called", [None, "a"])
-def test_one_id_with_two_birth_dates_or_sexes_is_of_two_patients(tmp_path: Path, other: dict[str, Any], called: str | None) -> None:
+def test_one_id_with_two_birth_dates_or_sexes_is_of_two_patients(other: dict[str, Any], called: str | None) -> None:
     one = patient("a", birthDate="1950-02-03", gender="female")
-    path = write(tmp_path, bundle(one, {**one, **other}, condition("Gout", "Patient/a")))
+    record = bundle(one, {**one, **other}, condition("Gout", "Patient/a"))
     with pytest.raises(InputError, match=r"2 patients; give one file for each$"):
-        read_notes(path, patient=called)
-    assert "Gout" in load_notes(write(tmp_path, bundle(one, {**one, "birthDate": "1950"}, condition("Gout", "Patient/a"))))
+        read(record, patient=called)
+    assert "Gout" in read(bundle(one, {**one, "birthDate": "1950"}, condition("Gout", "Patient/a"))).text
 
 
 @pytest.mark.parametrize("called", ["a", "Patient/a", "MRN-77"])
-def test_one_patient_is_chosen_with_what_the_record_refers_to_for_them(tmp_path: Path, called: str) -> None:
-    notes = read_notes(write(tmp_path, TWO), patient=called)
+def test_one_patient_is_chosen_with_what_the_record_refers_to_for_them(called: str) -> None:
+    notes = read(TWO, patient=called)
     assert notes.text.splitlines() == ["Condition: Diabetes", "Medication request: Metformin"]
     left_out = ["resource of another patient, 2 times", "Condition that names no patient", "Medication that names no patient"]
     assert set(left_out) < set(notes.facts["left_out"])
@@ -83,21 +81,19 @@ def whose(subject: dict[str, Any], contained: dict[str, Any] | None = None) -> d
     ],
     ids=["names alone", "identifiers of contained patients", "names of contained patients", "nothing to tell them by"],
 )  # fmt: skip
-def test_the_way_on_works_for_every_way_to_name_a_patient(
-    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], called: str | None
-) -> None:
-    path = write(tmp_path, bundle(condition("Gout", **one), condition("Asthma", **other)))
+def test_the_way_on_works_for_every_way_to_name_a_patient(one: dict[str, Any], other: dict[str, Any], called: str | None) -> None:
+    record = bundle(condition("Gout", **one), condition("Asthma", **other))
     with pytest.raises(InputError, match="2 patients; give one file for each") as caught:
-        load_notes(path)
+        read(record)
     assert ("--patient" in str(caught.value)) == (called is not None)
     if called:
-        text = load_notes(path, patient=called)
+        text = read(record, patient=called).text
         assert "Gout" in text and "Asthma" not in text
 
 
-def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_path: Path) -> None:
+def test_a_patient_the_record_does_not_have_is_refused_without_naming_them() -> None:
     with pytest.raises(InputError, match="names no patient with the ID") as caught:
-        read_notes(write(tmp_path, TWO), patient="secret")
+        read(TWO, patient="secret")
     assert "secret" not in str(caught.value)
 
 
@@ -129,24 +125,24 @@ def test_a_patient_the_record_does_not_have_is_refused_without_naming_them(tmp_p
         "names alone",
     ],
 )
-def test_one_patient_in_several_ways_is_one(tmp_path: Path, record: dict[str, Any]) -> None:
-    assert SAID in load_notes(write(tmp_path, record))
+def test_one_patient_in_several_ways_is_one(record: dict[str, Any]) -> None:
+    assert SAID in read(record).text
 
 
 @pytest.mark.parametrize("kind", ["FamilyMemberHistory", "RelatedPerson", "Practitioner"])
-def test_the_birth_date_of_somebody_else_makes_no_other_patient(tmp_path: Path, kind: str) -> None:
+def test_the_birth_date_of_somebody_else_makes_no_other_patient(kind: str) -> None:
     other = {"resourceType": kind, "bornDate": "1940", "birthDate": "1940-01-01", "relationship": concept("mother")}
     record = bundle(patient("a", birthDate="1970-01-01"), condition(SAID, "Patient/a"), other)
-    assert "1940" in load_notes(write(tmp_path, record))
+    assert "1940" in read(record).text
 
 
-def test_a_subject_who_is_not_the_patient_is_told(tmp_path: Path) -> None:
+def test_a_subject_who_is_not_the_patient_is_told() -> None:
     apgar = {"resourceType": "Observation", "code": concept("Apgar"), "valueInteger": 9,
              "subject": {"reference": "RelatedPerson/r", "display": "newborn"}}  # fmt: skip
-    assert load_notes(write(tmp_path, bundle(patient("a"), apgar))) == "Observation: Apgar: 9; subject: newborn"
+    assert read(bundle(patient("a"), apgar)).text == "Observation: Apgar: 9; subject: newborn"
 
 
 @pytest.mark.parametrize("role", ["subscriber", "author", "performer"])
-def test_a_resource_without_a_subject_is_not_of_the_patient_who_pays_for_it_or_writes_it(tmp_path: Path, role: str) -> None:
+def test_a_resource_without_a_subject_is_not_of_the_patient_who_pays_for_it_or_writes_it(role: str) -> None:
     other = {"resourceType": "Coverage", "status": "active", role: {"reference": "Patient/mother"}}
-    assert "Gout" in load_notes(write(tmp_path, bundle(condition("Gout", "Patient/a"), other)))
+    assert "Gout" in read(bundle(condition("Gout", "Patient/a"), other)).text

@@ -2,14 +2,12 @@
 
 import base64
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from resources import SAID, asked, bundle, concept, condition, drug, write
+from resources import SAID, asked, bundle, concept, condition, drug, read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import load_notes, read_notes
 
 
 def status(code: str) -> dict[str, Any]:
@@ -48,8 +46,8 @@ def status(code: str) -> dict[str, Any]:
          "REFUTED: Condition: Gout; verification status: refuted; note: no crystals in the joint"),
     ],
 )  # fmt: skip
-def test_what_is_denied_or_ended_is_told_so_at_the_start_of_its_line(tmp_path: Path, resource: dict[str, Any], line: str) -> None:
-    assert line in load_notes(write(tmp_path, bundle(condition(SAID), resource))).splitlines()
+def test_what_is_denied_or_ended_is_told_so_at_the_start_of_its_line(resource: dict[str, Any], line: str) -> None:
+    assert line in read(bundle(condition(SAID), resource)).text.splitlines()
 
 
 TAKEN_BACK = [
@@ -71,8 +69,8 @@ TAKEN_BACK = [
 
 
 @pytest.mark.parametrize(("resource", "named"), TAKEN_BACK)
-def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resource: dict[str, Any], named: str) -> None:
-    notes = read_notes(write(tmp_path, bundle(condition(SAID), resource)))
+def test_what_the_record_takes_back_is_left_out_and_named(resource: dict[str, Any], named: str) -> None:
+    notes = read(bundle(condition(SAID), resource))
     assert SAID in notes.text and "Potassium" not in notes.text
     assert named in notes.facts["left_out"]
 
@@ -80,14 +78,14 @@ def test_what_the_record_takes_back_is_left_out_and_named(tmp_path: Path, resour
 @pytest.mark.parametrize(
     ("kind", "request_"), [("history", {"method": "GET"}), ("history", None), ("transaction", {"method": "DELETE", "url": "Condition/1"})]
 )
-def test_a_history_of_changes_is_refused_with_the_way_on(tmp_path: Path, kind: str, request_: dict[str, str] | None) -> None:
+def test_a_history_of_changes_is_refused_with_the_way_on(kind: str, request_: dict[str, str] | None) -> None:
     record = {**bundle(condition(SAID), condition("Potassium")), "type": kind}
     record["entry"][1] |= {"request": request_} if request_ else {}
     with pytest.raises(InputError, match="is a history of changes, not a record; ask the server for the resources as they are now"):
-        read_notes(write(tmp_path, record))
+        read(record)
     record = {**record, "type": "transaction"}
     record["entry"][1]["request"] = {"method": "PUT", "url": "Condition/1"}
-    assert "Potassium" in load_notes(write(tmp_path, record))
+    assert "Potassium" in read(record).text
 
 
 @pytest.mark.parametrize(
@@ -102,17 +100,15 @@ def test_a_history_of_changes_is_refused_with_the_way_on(tmp_path: Path, kind: s
         ([], ["Medication: Warfarin; form: tablet"]),
     ],
 )  # fmt: skip
-def test_a_drug_is_told_in_full_where_it_is_first_referred_to_and_else_by_itself(
-    tmp_path: Path, requests: list[dict[str, Any]], told: list[str]
-) -> None:
+def test_a_drug_is_told_in_full_where_it_is_first_referred_to_and_else_by_itself(requests: list[dict[str, Any]], told: list[str]) -> None:
     asking = [asked("Medication/1", **request)["resource"] for request in requests]
     warfarin = drug("Warfarin", form=concept("tablet"))["resource"]
-    notes = read_notes(write(tmp_path, bundle(warfarin, condition(SAID), *asking, dict(warfarin))))
+    notes = read(bundle(warfarin, condition(SAID), *asking, dict(warfarin)))
     assert [line for line in notes.text.splitlines() if "Warfarin" in line] == told
     assert ("Medication (only what is taken back refers to it)" in notes.facts["left_out"]) == (not told)
 
 
-def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them(tmp_path: Path) -> None:
+def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them() -> None:
     salt = drug("Sodium salt", "salt")["resource"] | {"resourceType": "Substance"}
     warfarin = drug("Warfarin", ingredient=[{"itemReference": {"reference": "#salt"}}])["resource"]
     inside = asked("#1", warfarin, salt, status="stopped")["resource"]
@@ -121,7 +117,7 @@ def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what
     listed = {"resourceType": "List", "entry": [{"deleted": True, "item": {"reference": "Medication/2"}}]}
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
     document = {"resourceType": "DocumentReference", "status": "entered-in-error", "content": [{"attachment": {"url": "Binary/b"}}]}
-    notes = read_notes(write(tmp_path, bundle(gelatin, heparin, condition(SAID), inside, listed, binary, document)))
+    notes = read(bundle(gelatin, heparin, condition(SAID), inside, listed, binary, document))
     assert notes.text.splitlines() == [
         f"Condition: {SAID}",
         "STOPPED: Medication request: Warfarin; ingredient: item reference: Sodium salt; status: stopped",
@@ -130,14 +126,14 @@ def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what
     assert {f"{kind} (only what is taken back refers to it)" for kind in left_out} < set(notes.facts["left_out"])
 
 
-def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_path: Path) -> None:
+def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted() -> None:
     conditions = [
         condition("Embolism", id="1", verificationStatus="refuted"),
         condition("Sepsis", id="2", verificationStatus="entered-in-error"),
     ]
     named = [{"condition": {"reference": f"Condition/{number}", "display": "Embolism or sepsis"}} for number in (1, 2)]
     visit = {"resourceType": "Encounter", "reasonCode": [concept("Cough")], "diagnosis": named}
-    text = load_notes(write(tmp_path, bundle(visit, *conditions)))
+    text = read(bundle(visit, *conditions)).text
     assert text.splitlines() == [
         "Encounter: reason code: Cough; diagnosis: condition: condition (refuted)",
         "REFUTED: Condition: Embolism; verification status: refuted",
@@ -152,10 +148,10 @@ def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted(tmp_
         ({"versionId": "9"}, {"versionId": "10"}),
     ],
 )
-def test_of_several_versions_the_newest_is_told(tmp_path: Path, older: dict[str, Any], newer: dict[str, Any]) -> None:
+def test_of_several_versions_the_newest_is_told(older: dict[str, Any], newer: dict[str, Any]) -> None:
     old, new = condition("Gout", id="1", meta=older), condition("Arthritis", id="1", meta=newer)
     for versions in ((new, old), (old, new)):
-        notes = read_notes(write(tmp_path, bundle(*versions, new)))
+        notes = read(bundle(*versions, new))
         assert notes.text == "Condition: Arthritis"
         assert "Condition (older version or copy), 2 times" in notes.facts["left_out"]
 
@@ -176,8 +172,8 @@ def potassium(value: float, status: str = "final", version: str | None = None) -
         ([potassium(8.9, "final", "3"), potassium(4.2, "amended", "2")], 8.9),
     ],
 )
-def test_of_the_versions_of_a_resource_the_one_that_stands_now_is_told(tmp_path: Path, entries: list[Any], told: float | None) -> None:
-    text = load_notes(write(tmp_path, {"resourceType": "Bundle", "entry": [{"resource": condition(SAID)}, *entries]}))
+def test_of_the_versions_of_a_resource_the_one_that_stands_now_is_told(entries: list[Any], told: float | None) -> None:
+    text = read({"resourceType": "Bundle", "entry": [{"resource": condition(SAID)}, *entries]}).text
     assert re.findall(r"(?m)^Observation: Potassium: ([\d.]+)", text) == ([str(told)] if told else [])
 
 
@@ -195,8 +191,8 @@ def test_of_the_versions_of_a_resource_the_one_that_stands_now_is_told(tmp_path:
           "relatesTo": [{"code": "replaces", "target": {"reference": "DocumentReference/1"}}]}, False),
     ],
 )  # fmt: skip
-def test_a_document_that_another_replaces_is_left_out_with_its_attachment(tmp_path: Path, newer: dict[str, Any], is_replaced: bool) -> None:
+def test_a_document_that_another_replaces_is_left_out_with_its_attachment(newer: dict[str, Any], is_replaced: bool) -> None:
     binary = {"resourceType": "Binary", "id": "b", "contentType": "text/plain", "data": base64.b64encode(b"Sepsis").decode()}
     older = {"resourceType": "DocumentReference", "id": "1", "content": [{"attachment": {"url": "Binary/b"}}]}
-    notes = read_notes(write(tmp_path, bundle(condition(SAID), older, newer, binary)))
+    notes = read(bundle(condition(SAID), older, newer, binary))
     assert ("Sepsis" not in notes.text) == ("DocumentReference (replaced)" in notes.facts["left_out"]) == is_replaced

@@ -3,15 +3,11 @@
 import base64
 
 import pytest
+from resources import read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import read_raw_notes
 
 SAID = "Cough for two weeks."
-
-
-def read(content, **how):
-    return read_raw_notes(content.encode(), "visit", **how)
 
 
 def message(*segments, number="12345"):
