@@ -17,6 +17,7 @@ from medgemma_app.serve.limits import Readers
 from medgemma_app.serve.server import Server
 
 PATIENCE = 30
+SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 
 
 @contextmanager
@@ -73,3 +74,9 @@ def events(text):
     """Server-sent events -> (name, data) pairs."""
     found = [block.splitlines() for block in text.split("\n\n") if block]
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in found]
+
+
+def choices(text):
+    """The choice of every chunk of a streamed chat."""
+    chunks = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")]
+    return [chunk["choices"][0] for chunk in chunks]

@@ -14,7 +14,7 @@ import mlx.core as mx
 import pytest
 from cases import MIXED_PROMPTS
 from mlx_vlm.generate.ar import GenerationBatch
-from serving import PATIENCE, chat, encoded, running, until
+from serving import PATIENCE, SIDE, chat, choices, encoded, running, until
 from tiny import picture
 
 from medgemma_app import GenerationError, OptionError, Options, Prompt
@@ -49,9 +49,6 @@ def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_mode
     options = [Options(max_tokens=20), Options(max_tokens=8, temperature=0.8, seed=5, top_k=40, repetition_penalty=1.2)]
     rows = [(prompt, options[at % 4 == 2]) for at, prompt in enumerate(MIXED_PROMPTS + MIXED_PROMPTS[:2])]
     assert [row.token_ids for row in together(client, rows)] == [tiny_model.generate(*row).token_ids for row in rows]
-
-
-SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 
 
 def test_the_vocabulary_for_schemas_is_prepared_before_the_server_is_ready(tiny_folder):
@@ -200,9 +197,8 @@ def test_a_chat_that_repeats_itself_ends_as_in_the_local_model_but_not_one_with_
     whole = client.post("/v1/chat/completions", json=body).json()
     assert (whole["choices"][0]["finish_reason"], whole["usage"]["completion_tokens"]) == (reason, tokens)
     stream = client.post("/v1/chat/completions", json=body | {"stream": True}).text
-    chunks = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
-    assert chunks[-1]["choices"][0]["finish_reason"] == reason
-    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == whole["choices"][0]["message"]["content"]
+    assert choices(stream)[-1]["finish_reason"] == reason
+    assert "".join(choice["delta"]["content"] for choice in choices(stream)) == whole["choices"][0]["message"]["content"]
     until(lambda: not client.engine._answering)
 
 

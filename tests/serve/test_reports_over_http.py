@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dicoms import made, written
 from pydicom import dcmread
-from serving import chat, encoded, events, png
+from serving import SIDE, chat, choices, encoded, events, png
 
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
 
 TOKENS = 8
-SIDE = {"type": "object", "properties": {"side": {"enum": ["left", "right"]}}, "required": ["side"], "additionalProperties": False}
 RECORD = {"text": "FINDINGS:\nClear.", "kind": "findings", "issues": [], "sections": {}, "notice": "x"}
 UNEQUAL = {"created", "seconds", "peak_memory_bytes", "input"}
 
@@ -64,9 +63,8 @@ def test_a_chat_gives_the_text_of_the_local_report(client, local, demo):
     assert answer["choices"][0]["message"]["content"] == wanted.text.strip()
     assert answer["usage"]["prompt_tokens"] == wanted.prompt_tokens
     stream = client.post("/v1/chat/completions", json=chat(*prompt.parts, max_tokens=TOKENS, stream=True)).text
-    chunks = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
-    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == wanted.text
-    assert chunks[-1]["choices"][0]["finish_reason"] == wanted.finish_reason
+    assert "".join(choice["delta"]["content"] for choice in choices(stream)) == wanted.text
+    assert choices(stream)[-1]["finish_reason"] == wanted.finish_reason
 
 
 @pytest.mark.parametrize(
@@ -85,9 +83,8 @@ def test_a_chat_answers_in_the_format_asked_for_whole_or_in_pieces(client, demo,
     choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (wanted.text.strip(), wanted.finish_reason)
     stream = client.post("/v1/chat/completions", json={**body, "stream": True}).text
-    choices = [json.loads(line.removeprefix("data: "))["choices"][0] for line in stream.splitlines() if line.startswith("data: {")]
-    assert "".join(choice["delta"].get("content") or "" for choice in choices) == wanted.text
-    assert choices[-1]["finish_reason"] == wanted.finish_reason
+    assert "".join(choice["delta"]["content"] for choice in choices(stream)) == wanted.text
+    assert choices(stream)[-1]["finish_reason"] == wanted.finish_reason
 
 
 def test_a_text_cannot_forge_a_turn_of_a_chat(client, demo):
