@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OptionError, OutputError
+from medgemma_app.export import dicom, fhir, html, pdf
 from medgemma_app.export.record import box_lines, check_record, damage_as_input_error, ordered, summary
 from medgemma_app.notices import NOTICE, printable, printable_value
 
@@ -50,14 +51,10 @@ def check_export(ending: str, kind: str, scans: Sequence[str], *, subject: str |
     """Raises OptionError or InputError, before there is a report, where one of this ``kind`` could not be written."""
     check_applies(ending, subject=subject, study=study)
     if ending in (".dcm", ".sr.dcm"):
-        from medgemma_app.export.dicom import check_scan
-
-        check_scan(scans, kind)
+        dicom.check_scan(scans, kind)
     if ending == ".fhir.json":
-        from medgemma_app.export.fhir import check_kind, check_references
-
-        check_kind(kind)
-        check_references(kind, subject, study)
+        fhir.check_kind(kind)
+        fhir.check_references(kind, subject, study)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -107,20 +104,12 @@ def render(
     with damage_as_input_error():
         record, source = printable_value(record), source and printable(source)
         if ending == ".html":
-            from medgemma_app.export import html
-
             return html.page(record, images=images, source=source).encode(errors="replace")
         if ending == ".pdf":
-            from medgemma_app.export import pdf
-
             return pdf.document(record, images=images, source=source)
         if ending == ".fhir.json":
-            from medgemma_app.export import fhir
-
             return _json(fhir.bundle(record, subject=subject, study=study))
         if ending in (".dcm", ".sr.dcm"):
-            from medgemma_app.export import dicom
-
             given = dicom.check_source(record, scan)
             if ending == ".sr.dcm":
                 return dicom.structured_report(record, scan=given)
