@@ -1,4 +1,4 @@
-"""Text out of documents: RTF, Word (DOCX), PDF, XML and HTML.
+"""The text of documents: RTF, Word (DOCX), PDF, XML and HTML.
 
 Files are hostile until they are read: sizes and depths are bounded, XML with a document type is refused, nothing is fetched.
 """
@@ -195,7 +195,7 @@ def parse_xml(raw: bytes, name: str) -> Element:
         parser.Parse(raw, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         line = getattr(error, "lineno", 1)
-        raise InputError(f"{name} is XML with a fault at line {line}; export it again, or give the notes as text") from error
+        raise InputError(f"{name} is XML with an error at line {line}; export it again, or give the notes as text") from error
     return builder.close()
 
 
@@ -241,7 +241,7 @@ def html_text(markup: str) -> tuple[str, bool]:
     "SpO2<90%" is text: a tag starts with a letter, a slash or an exclamation mark.
     """
     shown, has_unseen = without_unseen(_without_comments(markup))
-    reader = _Text()
+    reader = _ShownHtml()
     reader.feed(_NO_TAG.sub("&lt;", shown))
     reader.close()
     lines = ("".join(reader.parts)).split("\n")
@@ -255,7 +255,7 @@ def _without_comments(markup: str) -> str:
     return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)
 
 
-class _Text(HTMLParser):
+class _ShownHtml(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []

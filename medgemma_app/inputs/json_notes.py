@@ -27,9 +27,9 @@ from medgemma_app.inputs.lines import (
 from medgemma_app.inputs.patients import day_of
 
 DEEPEST = 100
-_SMALL = 40  # words of a line that is kept whatever its rank: it takes no room worth speaking of
+_SMALL = 40  # words of a line that is kept whatever its rank: it takes hardly any room
 _TOO_DEEP = "is nested too deeply; give a flat JSON object"
-# What may be left out of notes that are too long, last things first.
+# Ranks of lines: if notes are too long, the highest are left out first.
 _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
 _IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")

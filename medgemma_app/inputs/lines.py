@@ -1,4 +1,4 @@
-"""The lines that notes are made of: what a status means, the dates of visits, and what is kept when the model has no room for all.
+"""The lines that notes are made of: what a status means, the dates of visits, and what is kept if there is no room for everything.
 
 Every reader of notes (JSON, FHIR, HL7, transcripts, documents) returns lines. ``read_notes`` joins them to the text that the model reads.
 """
@@ -80,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader makes of a file: its lines, what it is, whether there is anything to write a note from, what is not told."""
+    """What a reader makes of a file: its lines, what it is, whether there is anything to write a note from, what was left out."""
 
     lines: Sequence[Line]
     format: str
@@ -90,7 +90,7 @@ class Reading:
 
 
 def clean(line: Line) -> Line:
-    """The line as any program can show it. An entry that begins with a mark is one line, so that the mark holds for all of it."""
+    """The line without characters that terminals cannot take. A marked entry becomes one line, so that its mark holds for all of it."""
     text = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.text.replace("\r\n", "\n").replace("\r", "\n"))
     return replace(line, text=" ".join(text.split("\n")) if line.label and MARKED_LINE.match(text) else text)
 
@@ -148,7 +148,7 @@ def _listed(labels: list[str]) -> str:
 
 
 def sortable_days(written: Sequence[str]) -> list[str]:
-    """Dates at the start of texts, as ISO writes them; none at all where one of the texts begins with no date.
+    """The dates at the start of texts, in ISO format; an empty list if one of the texts does not begin with a date.
 
     Month and day of 05/06/2024 are told apart by the others: 13/06/2024 says that the day comes first, and so do dots. Where
     nothing says so the month comes first; see ``day_or_month``.
@@ -236,7 +236,7 @@ def with_counts(left_out: Counter[str]) -> list[str]:
 
 
 def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
-    """The capitals that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
+    """The mark that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
     adherence = value.get("adherence")
     told = [code for key in STATUSES for code in codes(value.get(key))]
     told += ["deleted"] if value.get("deleted") in (True, "true") else []

@@ -1,6 +1,6 @@
-"""The notes of a visit, in any form people have them -> the text that the model reads.
+"""Notes of a visit in any common format -> the text that the model reads.
 
-Nothing is dropped without being named, and nothing is reworded. The content of a file tells what it is, not its name:
+What is left out is named, and nothing is reworded. The format is recognised by the content of a file, not by its name:
 text, subtitles, transcripts, JSON, FHIR, C-CDA, HL7 version 2, RTF, DOCX, PDF.
 """
 
@@ -231,7 +231,7 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
     ):
         raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
-    if re.match(r"\s*(-----BEGIN |[!-~]{40,}\s*\Z)", text):
+    if re.match(r"\s*(-----BEGIN |(?=\S*\d)[A-Za-z0-9_.+/=-]{40,}\s*\Z)", text):
         raise InputError(f"{name} holds a key or a token, not notes; give the notes of a visit")
     text, has_unseen = without_unseen(text)
     one_patient(text, name, patient)

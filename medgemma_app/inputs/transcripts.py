@@ -50,7 +50,7 @@ def looks_like_subtitles(text: str) -> bool:
 
 
 def subtitle_turns(text: str) -> list[Turn]:
-    """What was spoken in subtitles: no numbers, times, styles or notes of them."""
+    """What was spoken in subtitles, without their numbers, times, styles and comments."""
     lines = text.lstrip("\ufeff").splitlines()
     if lines and _TSV.match(lines[0]):
         rows = [line.split("\t") for line in lines[1:]]
@@ -95,13 +95,13 @@ def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def turns_text(turns: Sequence[Turn]) -> str:
-    """A turn a line, with its speaker where speakers are known, or the dash that says that another one speaks."""
+    """One line for each turn, with its speaker if speakers are known, or with a dash for a change of speaker."""
     known = any(who for who, _ in turns)
     return "\n".join(f"- {said}" if who == "-" else f"{who or 'Unknown speaker'}: {said}" if known else said for who, said in turns)
 
 
 def without_machine_fields(value: Any) -> tuple[Any, bool]:
-    """JSON in which what was spoken replaces every transcript of a machine; and whether there was one."""
+    """JSON in which every machine transcript is replaced by what was spoken, and whether there was one."""
     if not isinstance(value, Mapping | list):
         return value, False
     turns, rest = _spoken(value)
@@ -120,40 +120,40 @@ def without_machine_fields(value: Any) -> tuple[Any, bool]:
 
 
 def _spoken(value: Any) -> tuple[list[Turn], dict[str, Any]]:
-    """The turns of a machine's transcript, none for anything else; and what stands beside it and is not part of it."""
+    """The turns of a machine transcript, none for anything else; and the fields beside it that are not part of it."""
     if isinstance(value, list):
         return joined_turns(_of_list(value, {})), {}
-    turns = joined_turns(_of_object(_told(value)))
+    turns = joined_turns(_of_object(_fields(value)))
     if not turns:
         return [], {}
-    rest = {key: inner for key, inner in value.items() if not _of_object(_told({key: inner}))}
+    rest = {key: inner for key, inner in value.items() if not _of_object(_fields({key: inner}))}
     is_visit = {key_words(key) for key in rest} & clinical_keys()  # the notes of a visit, which the transcript is a part of
     machine = {key for key in rest if not is_visit and key_words(key) in word_list_of("machine_keys")}
     repeated = {key for key in rest if isinstance(rest[key], str) and _letters([("", rest[key])]) == _letters(turns)}
     return turns, {key: inner for key, inner in rest.items() if key not in machine | repeated}
 
 
-def _told(value: Any) -> dict[str, Any]:
-    """An object by the words of its keys; nothing for anything else."""
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of an object under normalised keys; empty for anything else."""
     return {key_words(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    """The objects in a list, by the words of their keys."""
-    return [_told(one) for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    """The fields of each object in a list."""
+    return [_fields(one) for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
-def _text(told: Mapping[str, Any], names: Iterable[str] = _TEXTS) -> str:
-    return next((told[name] for name in names if isinstance(told.get(name), str)), "")
+def _text(fields: Mapping[str, Any], names: Iterable[str] = _TEXTS) -> str:
+    return next((fields[name] for name in names if isinstance(fields.get(name), str)), "")
 
 
 def _letters(turns: Iterable[Turn]) -> str:
-    """What was said, to compare two tellings of it."""
+    """What was said, as letters alone, to compare two versions of it."""
     return re.sub(r"[\W_]", "", "".join(said for _, said in turns)).casefold()
 
 
 def _is_whole(turns: Iterable[Turn], other: Iterable[Turn]) -> bool:
-    """Whether hardly a word of another telling is missing."""
+    """Whether hardly a word of the other version is missing."""
     return len(_letters(turns)) * 10 >= len(_letters(other)) * 9
 
 
@@ -163,97 +163,97 @@ def _are_timed(value: Any) -> bool:
     Times of day, dates and years do not count: {"text": "metformin", "start": "2020"}, {"text": "given", "time": "08:30"}.
     """
     pieces = _objects(value)
-    if not pieces or len(pieces) < len(value) or not all(_text(told) or _best_guess(told) for told in pieces):
+    if not pieces or len(pieces) < len(value) or not all(_text(piece) or _best_guess(piece) for piece in pieces):
         return False
     offsets = list(filter(None, map(_offset, pieces)))
     return 2 * len(offsets) >= len(pieces) and not all(re.fullmatch(r"(19|20)\d\d", offset) for offset in offsets)
 
 
-def _offset(told: Mapping[str, Any]) -> str:
+def _offset(fields: Mapping[str, Any]) -> str:
     """Where in a recording a piece of speech begins, as it says; "" where it does not."""
-    begins = [inner for name, inner in told.items() if _BEGINNING.fullmatch(name)]
+    begins = [inner for name, inner in fields.items() if _BEGINNING.fullmatch(name)]
     said = [str(one) for inner in begins for one in (inside(inner) if isinstance(inner, Mapping | list) else [inner])]
-    is_offset = _OFFSET_OF_A_TURN if _speaker(told) else _OFFSET
+    is_offset = _OFFSET_OF_A_TURN if _speaker(fields) else _OFFSET
     return next((one for one in said if is_offset.fullmatch(one)), "")
 
 
-def _best_guess(told: Mapping[str, Any]) -> dict[str, Any]:
+def _best_guess(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The first and most likely of several readings of a piece; empty if there are none."""
-    told = _told(told.get("channel")) or told
-    guesses = next((told[name] for name in ("alternatives", "n best") if isinstance(told.get(name), list)), None)
-    guess = _told(guesses[0]) if guesses else {}
+    fields = _fields(fields.get("channel")) or fields
+    guesses = next((fields[name] for name in ("alternatives", "n best") if isinstance(fields.get(name), list)), None)
+    guess = _fields(guesses[0]) if guesses else {}
     return guess if guess.keys() & {"transcript", "content", "display", "words"} else {}
 
 
-def _speaker(told: Mapping[str, Any]) -> str:
+def _speaker(fields: Mapping[str, Any]) -> str:
     """How a piece names who speaks; a number becomes "Speaker 1"; 0 is nobody where machines count from 1."""
     for name in _SPEAKERS:
-        who = told.get(name)
+        who = fields.get(name)
         if isinstance(who, Mapping):
-            who = _text(_told(who), ("participant role", "name", "id"))
+            who = _text(_fields(who), ("participant role", "name", "id"))
         if isinstance(who, str) and who.strip() and not (who == "0" and name == "speaker tag"):
             return f"Speaker {who.strip()}" if who.strip().isdigit() or len(who.strip()) == 1 else who.strip()
     return ""
 
 
-def _of_object(told: Mapping[str, Any]) -> list[Turn]:
-    """The turns of an object that holds a transcript: the first of its tellings that names speakers and misses no words."""
-    results, speakers = told.get("results"), _speakers_by_time(told.get("speaker labels"))
-    tellings = [_of_list(results, speakers) if isinstance(results, list) else _of_object(_told(results))] if results else []
-    tellings += [[turn for piece in _objects(told.get("monologues")) for turn in _of_piece(piece, speakers)]]
-    tellings += [_of_list(told.get(name), speakers) for name in _LISTS]
-    tellings += [_of_channels(_objects(_told(told.get("channel labels")).get("channels")) or _objects(told.get("channels")))]
-    tellings += [_of_piece(_told(told.get("channel")), speakers) if _best_guess(told) else []]
-    tellings += [[("", _text(one)) for one in _objects(_told(results).get("transcripts"))]]
-    by_word = [list(_words(_objects(told.get(name)), speakers)) for name in _LISTS_OF_WORDS if _are_timed(told.get(name))]
-    if by_word or told.get("segments") == [] or "total tokens" in _told(told.get("usage")):
-        tellings += [*by_word, [(_speaker(told), _text(told, ["text"]))]]
-    longest = max(tellings, key=lambda turns: len(_letters(turns)))
-    whole = [turns for turns in tellings if turns and _is_whole(turns, longest)]
+def _of_object(fields: Mapping[str, Any]) -> list[Turn]:
+    """The turns of an object that holds a transcript: the first of its versions that names speakers and has all the words."""
+    results, speakers = fields.get("results"), _speakers_by_time(fields.get("speaker labels"))
+    versions = [_of_list(results, speakers) if isinstance(results, list) else _of_object(_fields(results))] if results else []
+    versions += [[turn for piece in _objects(fields.get("monologues")) for turn in _of_piece(piece, speakers)]]
+    versions += [_of_list(fields.get(name), speakers) for name in _LISTS]
+    versions += [_of_channels(_objects(_fields(fields.get("channel labels")).get("channels")) or _objects(fields.get("channels")))]
+    versions += [_of_piece(_fields(fields.get("channel")), speakers) if _best_guess(fields) else []]
+    versions += [[("", _text(one)) for one in _objects(_fields(results).get("transcripts"))]]
+    by_word = [list(_words(_objects(fields.get(name)), speakers)) for name in _LISTS_OF_WORDS if _are_timed(fields.get(name))]
+    if by_word or fields.get("segments") == [] or "total tokens" in _fields(fields.get("usage")):
+        versions += [*by_word, [(_speaker(fields), _text(fields, ["text"]))]]
+    longest = max(versions, key=lambda turns: len(_letters(turns)))
+    whole = [turns for turns in versions if turns and _is_whole(turns, longest)]
     return next((turns for turns in whole if any(who for who, _ in turns)), whole[0] if whole else [])
 
 
 def _of_list(value: Any, speakers: Mapping[str, str]) -> list[Turn]:
     """The turns of a list of pieces of speech, or of single words; none for other lists. Provisional pieces are left out."""
-    pieces = [told for told in _objects(value) if told.get("is final", told.get("final")) is not False]
-    are_guesses = any(map(_best_guess, pieces)) and not any(_text(told) and not _best_guess(told) for told in pieces)
+    pieces = [piece for piece in _objects(value) if piece.get("is final", piece.get("final")) is not False]
+    are_guesses = any(map(_best_guess, pieces)) and not any(_text(piece) and not _best_guess(piece) for piece in pieces)
     if not (_are_timed(value) or are_guesses) or len(_objects(value)) < len(value):
         return []
-    if all(isinstance(_best_guess(told).get("content"), str) for told in pieces):
+    if all(isinstance(_best_guess(piece).get("content"), str) for piece in pieces):
         return list(_words(pieces, speakers))
-    channels = {str(told.get("channel")) for told in pieces}
-    *before, last = [_of_piece(told, speakers, has_channels=len(channels) > 1) for told in pieces]
-    told_before = [turn for turns in before for turn in turns]
-    repeats = any(who for who, _ in last) and _letters(last).startswith(_letters(told_before))  # Google's last result has every word
-    return last if repeats else [*told_before, *last]
+    channels = {str(piece.get("channel")) for piece in pieces}
+    *before, last = [_of_piece(piece, speakers, has_channels=len(channels) > 1) for piece in pieces]
+    earlier = [turn for turns in before for turn in turns]
+    repeats = any(who for who, _ in last) and _letters(last).startswith(_letters(earlier))  # Google's last result has every word
+    return last if repeats else [*earlier, *last]
 
 
-def _of_piece(told: Mapping[str, Any], speakers: Mapping[str, str], *, has_channels: bool = False) -> list[Turn]:
+def _of_piece(fields: Mapping[str, Any], speakers: Mapping[str, str], *, has_channels: bool = False) -> list[Turn]:
     """A piece of speech: its text, or its words where there is no text, or where all are there and say who speaks."""
-    merged, channel = {**told, **_best_guess(told)}, told.get("channel")
-    who = _speaker(told) or (f"Channel {channel}" if has_channels and isinstance(channel, str) else "")
+    merged, channel = {**fields, **_best_guess(fields)}, fields.get("channel")
+    who = _speaker(fields) or (f"Channel {channel}" if has_channels and isinstance(channel, str) else "")
     words, turns = _words_in(merged), [(who, _text(merged))]
     spoken = list(_words(words, speakers, who))
     say_who = any(_speaker(word) or str(word.get("start time")) in speakers for word in words)
     return spoken if (say_who or not turns[0][1]) and _is_whole(spoken, turns) else turns
 
 
-def _words_in(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _words_in(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The single words of a piece or a channel, among them those of IBM Watson: ["hurts", 0.5, 0.9]."""
     for name in _LISTS_OF_WORDS:
-        if words := _objects(told.get(name)):
+        if words := _objects(fields.get(name)):
             return words
-    stamps = told.get("timestamps")
+    stamps = fields.get("timestamps")
     rows = [row for row in stamps if isinstance(row, list) and len(row) > 1] if isinstance(stamps, list) else []
     return [{"word": row[0], "start time": row[1]} for row in rows]
 
 
 def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str], who: str = "") -> Iterator[Turn]:
     """Single words as runs of one speaker, signs close to the word before them. ``who`` speaks until a word says otherwise."""
-    told = [{**word, **_best_guess(word)} for word in words]
-    gap = "" if any(_text(word, _WORDS)[:1].isspace() for word in told) else " "  # some write the spaces themselves
+    merged = [{**word, **_best_guess(word)} for word in words]
+    gap = "" if any(_text(word, _WORDS)[:1].isspace() for word in merged) else " "  # some write the spaces themselves
     said = ""
-    for word in told:
+    for word in merged:
         text = _text(word, _WORDS)
         is_sign = word.get("type") == "punctuation" or re.fullmatch(r"[.,;:!?%]+", text) is not None
         speaker = who if is_sign else _speaker(word) or speakers.get(str(word.get("start time")), "") or who
@@ -267,7 +267,7 @@ def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str], who:
 
 def _speakers_by_time(labels: Any) -> dict[str, str]:
     """When a word begins -> who speaks: a list of IBM Watson's, or segments and their items of AWS."""
-    segments = _objects(labels) or _objects(_told(labels).get("segments"))
+    segments = _objects(labels) or _objects(_fields(labels).get("segments"))
     pieces = [*segments, *(item for segment in segments for item in _objects(segment.get("items")))]
     return {str(piece.get("start time", piece.get("from"))): who for piece in pieces if (who := _speaker(piece))}
 
@@ -279,9 +279,9 @@ def _of_channels(channels: list[dict[str, Any]]) -> list[Turn]:
     turns: list[Turn] = []
     sentences: list[tuple[float, str, list[dict[str, Any]]]] = []  # when each begins, who speaks, its words
     for at, channel in enumerate(channels):
-        told = {**channel, **_best_guess(channel)}
-        who, words = _speaker(channel) or f"Channel {at}", _words_in(told)
-        turns += [(who, _text(told))] if _text(told) else _words(words, {}, who)
+        fields = {**channel, **_best_guess(channel)}
+        who, words = _speaker(channel) or f"Channel {at}", _words_in(fields)
+        turns += [(who, _text(fields))] if _text(fields) else _words(words, {}, who)
         begin, is_end = 0.0, False
         for number, word in enumerate(words):
             written = str(word.get("start time", word.get("start")))

@@ -70,7 +70,7 @@ def test_documents_are_read_by_their_content(content, kind, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "Husten seit 5 Tagen. Ramipril 2,5 mg täglich. Temperatur 38,4 °C.",
+        "Husten seit 5 Tagen. Ramipril 2,5 mg täglich. Leukozyten 12.300/µl, Temperatur 38,4 °C.",
         "Tos desde hace 3 días. Creatinina 0,9 mg/dl; peso 71,5 kg.",
         "Toux depuis 3 jours, fièvre à 38,5 °C. Paracétamol 0,5 g.",
     ],
@@ -171,7 +171,7 @@ ENTITY = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/pass
         pytest.param(b"\0" * 128 + b"DICM", "DICOM.*medgemma findings", id="DICOM"),
         pytest.param(ENTITY, "a document type, which is not read for safety", id="an external entity"),
         pytest.param("<?xml version='1.0'?>" + "<a>" * 300 + "</a>" * 300, "nested too deeply", id="deep XML"),
-        pytest.param("<?xml version='1.0'?><a><b></a>", "XML with a fault at line 1", id="broken XML"),
+        pytest.param("<?xml version='1.0'?><a><b></a>", "XML with an error at line 1", id="broken XML"),
         pytest.param("<?xml version='1.0'?><note>Cough for two weeks</note>", "not a clinical document", id="other XML"),
         pytest.param('<Bundle xmlns="http://hl7.org/fhir"></Bundle>', "FHIR as XML; ask the server for JSON", id="FHIR as XML"),
         pytest.param(

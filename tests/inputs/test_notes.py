@@ -157,6 +157,7 @@ def test_a_missing_standard_input_is_an_input_error(monkeypatch: pytest.MonkeyPa
         {"message": "Seit drei Tagen Husten"},
         {"Beschwerde": "Husten", "error": "typing error in the first version"},
         b"RR = 120/80\nPuls = 72\n",
+        "Husten/Schnupfen/Heiserkeit/Kopfschmerzen/Fieber",
         "buy milk and call the plumber tomorrow",  # what words mean is not judged
     ],
     ids=str,
