@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import bits_of, class_of, is_inverse, numbers, several_numbers
 from medgemma_app.inputs.header import ImageHeader
-from medgemma_app.inputs.levels import FEWEST_LEVELS, PERCENTILES, apply_table, counts, limits, refuse_flat, to_levels
+from medgemma_app.inputs.levels import CT_IN_COLOUR, FEWEST_LEVELS, PERCENTILES, apply_table, counts, limits, refuse_flat, to_levels
 from medgemma_app.inputs.pixels import Pixels, StoredFrame, is_padding
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ValueRange:
 class HounsfieldWindows:
     """Three windows as red, green and blue."""
 
-    source: str = "Hounsfield windows as RGB"
+    source: str = CT_IN_COLOUR
 
     def __str__(self) -> str:
         return "Hounsfield windows"
@@ -119,7 +119,10 @@ Contrast: TypeAlias = VoiWindow | LookUpTable | ValueRange | HounsfieldWindows
 
 
 def choose_contrast(frame: StoredFrame, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
-    """How values become grey (None for colour), before it is known whether they show anything so, and warnings. Raises InputError."""
+    """The contrast that ``window`` or the header asks for (None for colour), and warnings. Raises InputError.
+
+    It may show nothing of the picture: ``show`` finds out.
+    """
     header, name = frame.header, frame.name
     if frame.is_colour():
         if window:

@@ -13,7 +13,6 @@ from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.contrast import (
     Contrast,
     HounsfieldWindows,
-    LookUpTable,
     ValueRange,
     VoiWindow,
     choose_contrast,
@@ -42,7 +41,7 @@ _NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
 def decode_dicom(
     header: Dataset, name: str, *, frame: int | None = None, window: str | None = None
 ) -> tuple[Image, dict[str, Any], tuple[str, ...]]:
-    """The picture as L or RGB, its facts, and what deserves a warning; ``frame`` counts from 1, ``window`` is "C/W". Raises InputError."""
+    """The picture as L or RGB, its facts, and warnings; ``frame`` counts from 1, ``window`` is "C/W". Raises InputError."""
     chosen = None if window is None else parse_window(window)
     frames = int(header.get("NumberOfFrames") or 1)
     number = choose_frame(frame, frames, name)
@@ -78,7 +77,7 @@ def parse_window(text: str) -> VoiWindow:
 
 
 def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
-    """The picture, its contrast (None for colour), and what deserves a warning. Raises InputError."""
+    """The picture, its contrast (None for colour), and warnings. Raises InputError."""
     contrast, doubts = choose_contrast(frame, window)
     picture, name = draw(frame, contrast), frame.name
     if contrast is None or isinstance(contrast, ValueRange) or not is_blank(thumbnail(picture)):
@@ -100,10 +99,8 @@ def of_acquisition(contrast: ValueRange, every: Iterable[StoredFrame]) -> ValueR
     return replace(contrast, low=low, high=high, source=f"{contrast.source} of the series")
 
 
-def show_frames(
-    frames: Frames, stack: Frames, name: str, window: VoiWindow | None
-) -> tuple[list[Image], Contrast | None, dict[str, Any], tuple[str, ...]]:
-    """The pictures of the frames of a stack, all in the contrast that the middle one decides (None for colour), facts, and warnings.
+def show_frames(frames: Frames, stack: Frames, name: str, window: VoiWindow | None) -> tuple[list[Image], dict[str, Any], tuple[str, ...]]:
+    """The pictures of the frames of a stack, all in the contrast that the middle one decides, facts, and warnings.
 
     MR is scaled by the values of the whole stack. Hounsfield windows hold for all frames, also where the middle one shows nothing in
     them, unless none shows anything.
@@ -123,14 +120,14 @@ def show_frames(
         contrast = of_acquisition(contrast, _decoded(stack))
     if not isinstance(contrast, HounsfieldWindows):
         drawn = _drawn(frames, contrast, name)
-        windowed = isinstance(contrast, VoiWindow | LookUpTable)
-        more = (*more, *warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, windowed=windowed))
     if _are_blank(drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
-    header = middle.header
-    size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
-    facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict()}
-    return drawn, contrast, facts, (*header_warnings(header, name), *middle.warnings, *more)
+    header, window_facts = middle.header, None if contrast is None else contrast.facts()
+    doubtful = warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, window_facts)
+    with guarded(name):
+        size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
+        facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict(), "window": window_facts}
+        return drawn, facts, (*header_warnings(header, name), *middle.warnings, *more, *doubtful)
 
 
 def _drawn(frames: Frames, contrast: Contrast | None, name: str) -> list[Image]:

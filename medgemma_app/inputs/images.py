@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from pydicom import Dataset
 
-    Decoded = tuple[Image, dict[str, Any], tuple[str, ...]]  # as 8-bit L or RGB, its facts, and what deserves a warning
+    Decoded = tuple[Image, dict[str, Any], tuple[str, ...]]  # as 8-bit L or RGB, its facts, and warnings
     Source: TypeAlias = str | Path | Image | bytes | BinaryIO | NDArray[Any] | Dataset
     Picture: TypeAlias = "Source | Scan"
 
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
-CT_IN_COLOUR = "Hounsfield windows as RGB"
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A picture as the model sees it (RGB), JSON-ready facts about where it came from, what deserves a warning, and its header."""
+    """A picture as the model sees it (RGB), JSON-ready facts about where it came from, warnings, and its header."""
 
     image: Image
     facts: Mapping[str, Any]
@@ -148,11 +147,10 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
     """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
     picture, facts, doubts = decode()
     small = thumbnail(picture)
-    window = (facts["window"] or {}).get("from", "")
-    if is_blank(small) or (window.startswith(("percentiles", "minimum")) and is_noise(small)):
+    is_stretched = (facts["window"] or {}).get("from", "").startswith(("percentiles", "minimum"))
+    if is_blank(small) or (is_stretched and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    if window != CT_IN_COLOUR:
-        doubts = (*doubts, *warn_doubtful(small, name, windowed=window in ("header", "option", "VOI LUT")))
+    doubts = (*doubts, *warn_doubtful(small, name, facts["window"]))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square
         facts["shown"] = {"width": picture.width, "height": picture.height}
     picture, padding = squared(picture, pad=pad)
@@ -162,7 +160,7 @@ def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> Decoded:
-    """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and what deserves a warning."""
+    """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and warnings."""
     if looks_like_dicom(file):
         from medgemma_app.inputs.dicom import guarded, read_header
         from medgemma_app.inputs.display import decode_dicom

@@ -7,7 +7,7 @@ that fit the processor's cache, so that nothing of the picture's full size is he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import InputError
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     Grey = NDArray[np.uint8]
 
 CLIPPED = 0.001  # of the pixels, at either end
-PERCENTILES = "percentiles 0.1 and 99.9"
+# How a picture is shown, as its facts have it.
+PERCENTILES, CT_IN_COLOUR = "percentiles 0.1 and 99.9", "Hounsfield windows as RGB"
+WINDOWED = ("header", "option", "VOI LUT")  # another window can be chosen
 MOST_CLIPPED = 0.004  # when the percentiles come from a sample of the rows
 FEWEST_LEVELS = 16  # of more than 8 bits: stretching fewer would show noise as if it were a picture
 SMALLEST_SPREAD = 0.01  # of the largest value, for the same reason
@@ -166,12 +168,12 @@ def refuse_size(width: int, height: int, name: str) -> None:
 
 
 def thumbnail(picture: Image) -> Image:
-    """The averages over blocks of a 256th of the shorter side, which the tests below look at."""
+    """The averages over blocks of a 256th of the shorter side, for the checks below."""
     return picture.reduce(max(1, min(picture.size) // BLOCKS))
 
 
 def is_blank(small: Image) -> bool:
-    """True for the thumbnail (L or RGB) of one flat field, noise and dead pixels apart."""
+    """True for the thumbnail (L or RGB) of one flat field; noise and dead pixels do not count."""
     for band in small.split():
         histogram = band.histogram()
         middle = next(level for level in range(256) if 2 * sum(histogram[: level + 1]) >= sum(histogram))
@@ -189,14 +191,18 @@ def is_noise(small: Image) -> bool:
     return bool(min(np.diff(levels, axis=axis).var() for axis in (0, 1)) > NOISE * 2 * levels.var())
 
 
-def warn_doubtful(small: Image, name: str, *, windowed: bool) -> tuple[str, ...]:
-    """What a reader should know from the thumbnail: too much white, and colour where a radiograph is expected.
+def warn_doubtful(small: Image, name: str, window: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Warnings from the thumbnail: too much white, and colour where a radiograph is expected. ``window`` is how it is shown.
 
     Black gives no warning: a hand, a small breast or a finger leaves more than 90% of its detector black.
     """
-    found = []
+    shown_by, found = (window or {}).get("from"), []
+    if shown_by == CT_IN_COLOUR:
+        return ()
     if small.convert("L").histogram()[255] > MOST_WHITE * small.width * small.height:
-        advice = "--window C/W chooses another window" if windowed else "export it with its full range of grey values, bright on black"
+        advice = "export it with its full range of grey values, bright on black"
+        if shown_by in WINDOWED:
+            advice = "--window C/W chooses another window"
         found.append(f"{name} is saturated or inverted: more than {MOST_WHITE:.0%} of it is pure white; {advice}")
     if _is_colourful(small):
         found.append(f"{name} is a colour picture, and a radiograph is expected")

@@ -119,7 +119,7 @@ def _plugin(syntax: UID, name: str) -> str:
 
 
 def _single_frame(header: Dataset, index: int, name: str) -> tuple[Dataset, tuple[str, ...]]:
-    """The header with that one compressed frame alone, put right after its code stream, and what deserves a warning.
+    """The header with that one compressed frame alone, corrected by its code stream, and warnings.
 
     Raises ValueError when the frame is of another size than the header says: its decoder would believe it, and might never end.
     """

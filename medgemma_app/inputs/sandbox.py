@@ -1,4 +1,4 @@
-"""Reads an input in a process of its own, which has so many seconds and so much memory, and can be ended at any moment.
+"""Reads an input in a process of its own, whose time and memory are limited, and which can be ended at any moment.
 
 A file of a few kilobytes can keep a decoder busy for an hour, or ask for gigabytes, and no thread can be stopped in the middle of C.
 """

@@ -57,10 +57,10 @@ class Slice:
 def read_series(
     source: str | Path, *, slices: int = MOST_SLICES, pad: bool = True, window: str | None = None, series: int | str | None = None
 ) -> Series:
-    """At most ``slices`` evenly spaced pictures of a series, a folder or one file of several frames; CT as three Hounsfield windows in RGB.
+    """At most ``slices`` evenly spaced pictures of a series: of a folder, or of one file with several frames. CT is shown in RGB.
 
-    ``window`` is "C/W", and shows CT in grey too; ``series`` is the DICOM series number where there are several ("3.2": the
-    second of those with number 3). Raises InputError.
+    ``window`` is "C/W", and shows CT in grey; ``series`` is the DICOM series number where there are several ("3.2": the second of
+    those with number 3). Raises InputError.
     """
     if slices < 1:
         raise OptionError("the number of slices must be at least 1")
@@ -75,10 +75,9 @@ def read_series(
     stack, more = _stacked(members, name)
     used = evenly(stack, slices)
     frames, of_stack = ([(one.path, one.frame) for one in some] for some in (used, stack))
-    shown, contrast, facts, warnings = show_frames(frames, of_stack, name, chosen)
+    shown, facts, warnings = show_frames(frames, of_stack, name, chosen)
     squares = [squared(picture, pad=pad) for picture in shown]
-    facts = {"name": name, **facts, **_origin(stack, used), "window": contrast and contrast.facts()}
-    facts |= {"padding": squares[0][1], "files_ignored": ignored}
+    facts = {"name": name, **facts, **_origin(stack, used), "padding": squares[0][1], "files_ignored": ignored}
     images = tuple(as_rgb(square) for square, _ in squares)
     return Series(images, facts, (*doubts, *more, *warnings), ImageHeader.from_dict(facts["header"]), patient)
 
@@ -87,13 +86,14 @@ def kind_of(path: Path) -> tuple[str | None, str]:
     """ "slice", "picture" or "damaged" (None: not a DICOM picture of a patient), and the id of the file. Raises ExtraMissing."""
     try:
         found = _read(path)
+        if found is None:
+            return None, ""
+        with guarded(shown_name(path)):
+            return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
     except ExtraMissing:
         raise
     except InputError:
         return "damaged", ""
-    if found is None:
-        return None, ""
-    return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
 
 
 def _find_slices(path: Path) -> tuple[list[Slice], int]:
@@ -190,7 +190,7 @@ def _pictures(count: int) -> str:
 
 
 def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, list[str]]:
-    """Whose the slices are, and a warning where only some of them have an id. Raises InputError where there are several patients."""
+    """The patient of the slices, and a warning where only some of them have an id. Raises InputError where there are several patients."""
     patients = [one.patient for one in slices]
     if are_several(patients):
         raise InputError(f"{name} holds slices of several patients (they differ in {WHAT_DIFFERS}); give those of one patient")
@@ -202,7 +202,7 @@ def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, li
 
 
 def _stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], list[str]]:
-    """Those of the size and orientation that most have, each once, sorted by position, and what deserves a warning."""
+    """The slices of the commonest size and orientation, each once, sorted by position; and warnings."""
     first: dict[object, Slice] = {}
     for one in series:  # some anonymisers give every file of a series the same id, so that the place counts too
         first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)

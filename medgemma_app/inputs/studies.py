@@ -41,7 +41,7 @@ class StudySource:
 
     @property
     def key(self) -> str:
-        """What tells this study from others when a run is resumed: a digest of its path from the folder that was given, and its part."""
+        """The study's id when a run is resumed: a digest of its path from the folder that was given, and of its part."""
         if self.path == "-":
             return "-"
         given = Path(self.root or self.path)  # a file in it may be a link to one elsewhere, so that only this is resolved
@@ -61,7 +61,7 @@ def find_studies(names: Sequence[str]) -> StudyList:
     """Files are studies. The DICOM slices of a folder are one study, its other pictures one each; folders in it likewise.
 
     A DICOMDIR stands for the files that it lists. Beside slices only DICOM pictures count: other files are previews of them, and
-    are named as left out. Raises InputError for a folder that holds nothing of it.
+    are named as left out. Raises InputError for a folder that holds neither.
     """
     return _collect(names, _pictures_in)
 

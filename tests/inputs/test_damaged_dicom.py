@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.inputs.images import load_image
 from medgemma_app.inputs.series import read_series
+from medgemma_app.inputs.studies import find_studies
 
 
 def valid_bytes() -> bytes:
@@ -51,6 +53,16 @@ def test_a_damaged_slice_is_an_error_and_no_gap(tmp_path: Path, length: int) -> 
     (tmp_path / "005").write_bytes((tmp_path / "005").read_bytes()[:length])
     with pytest.raises(InputError, match=r"^005 is damaged, or is not a DICOM file"):
         read_series(tmp_path)
+
+
+@pytest.mark.parametrize("uid", [b"1.2.840.10008.5.1.4.1.1.1", b"1.2.3."], ids=["class", "instance"])
+def test_no_warning_quotes_a_header_that_is_not_as_it_should_be(tmp_path: Path, uid: bytes) -> None:
+    for path in a_series(tmp_path, 3).iterdir():
+        path.write_bytes(path.read_bytes().replace(uid, uid[:-1] + b"z"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        find_studies([str(tmp_path)])
+        assert len(read_series(tmp_path).images) == 3
 
 
 def test_what_is_not_a_series_is_refused_in_one_line(tmp_path: Path) -> None:
