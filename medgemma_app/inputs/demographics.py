@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from medgemma_app.inputs.lines import Line, Reading
 from medgemma_app.inputs.patient_labels import labelled
-from medgemma_app.inputs.patient_values import SeveralPatients
+from medgemma_app.inputs.patient_values import SeveralPatients, agree, plain_value
 from medgemma_app.inputs.patients import one_patient
 
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
@@ -24,14 +24,14 @@ _NOT_A_NAME = frozenset(("patient", "the"))
 class Demographics:
     """The ids, each with its issuer ("" where that is not said), the names, the birth date as ISO writes it, and the sex in words.
 
-    The ids of a text have its labels for issuers ("id mrn"), and its birth date may be several, of two digits for the year.
+    The ids of a text have its labels for issuers ("id mrn"). Its birth date has two digits for the year, and day and month in any order.
     """
 
     ids: frozenset[tuple[str, str]] = frozenset()
     names: tuple[str, ...] = ()
     born: str = ""
     sex: str = ""
-    births_of_text: tuple[str, ...] = ()
+    born_in_text: str = ""
 
     def differ(self, other: Demographics) -> bool:
         """Whether the two cannot be one patient, or have different ids and too little else that says that they are one.
@@ -41,11 +41,11 @@ class Demographics:
         """
         if several_births_or_sexes((self, other)):
             return True
-        births = self._births, other._births
-        if all(births) and not any(one.startswith(its) or its.startswith(one) for one in births[0] for its in births[1]):
+        births = [one.born_in_text or one.born[2:] for one in (self, other)]
+        if all(births) and not agree("born", *births):
             return True
         few, many = sorted((self, other), key=lambda one: len(one.ids))
-        if any(_may_be_one(issuer, its) for issuer, number in few.ids for its in many._issuers_of.get(_bare(number), ())):
+        if any(_may_be_one(issuer, its) for issuer, number in few.ids for its in many._issuers_of.get(plain_value("id", number), ())):
             return False
         if self._issuers & other._issuers:
             return True
@@ -63,16 +63,12 @@ class Demographics:
     def _issuers_of(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for issuer, number in self.ids:
-            found.setdefault(_bare(number), set()).add(issuer)
+            found.setdefault(plain_value("id", number), set()).add(issuer)
         return found
 
     @cached_property
     def _issuers(self) -> set[str]:
         return {issuer for issuer, _ in self.ids}
-
-    @cached_property
-    def _births(self) -> tuple[str, ...]:
-        return self.births_of_text or ((self.born[2:],) if self.born else ())
 
     @cached_property
     def _words(self) -> set[str]:
@@ -100,10 +96,6 @@ def _is_label(*issuers: str) -> bool:
     return any(issuer.startswith("id ") for issuer in issuers)
 
 
-def _bare(number: str) -> str:
-    return re.sub(r"[\W_]", "", number).lower().lstrip("0")
-
-
 @dataclass(frozen=True)
 class Record(Reading):
     """What a reader makes of a record or a text that says whose it is."""
@@ -112,13 +104,12 @@ class Record(Reading):
 
 
 def labelled_demographics(text: str) -> Demographics:
-    """What a text says of its patient in labels such as "MRN: 111". Of 05/06/61 either number may be the month."""
+    """What a text says of its patient in labels such as "MRN: 111"."""
     labels = dict(labelled(text))
-    year, *days = labels.get("born", "").split("-")
     return Demographics(
         frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
         (labels["name"],) if "name" in labels else (),
-        births_of_text=("-".join((year, *days)), "-".join((year, *days[::-1]))) if year else (),
+        born_in_text=labels.get("born", ""),
     )
 
 

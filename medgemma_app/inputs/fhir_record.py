@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, can_choose, several_births_or_sexes
 from medgemma_app.inputs.lines import inside
-from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
+from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient, objects
 
 Resource: TypeAlias = Mapping[str, Any]
 
@@ -254,11 +254,6 @@ class Subjects:
             if isinstance(subject, Mapping) and not self._key(subject, entry):
                 return _text(subject.get("display")) or _text(subject.get("reference"))
         return ""
-
-
-def objects(value: Any) -> list[Mapping[str, Any]]:
-    """The objects in an element, which versions of FHIR write as one or as a list."""
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
 
 
 def _identifiers(resource: Mapping[str, Any]) -> list[str]:

@@ -95,20 +95,21 @@ def _orders(day: str) -> tuple[str, ...]:
     return (day, f"{parts[0]}-{parts[2]}-{parts[1]}") if len(parts) == 3 and parts[2] <= "12" else (day,)
 
 
-def _objects(value: Any) -> list[Mapping[str, Any]]:
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects in a value that may be one or a list of them."""
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
 
 
 def identifiers(person: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The identifiers of a patient that are objects; only those of one type or system, or at the same place, are compared."""
-    for place, one in enumerate(one for key, inner in person.items() if key_words(key).startswith("identifier") for one in _objects(inner)):
+    for place, one in enumerate(one for key, inner in person.items() if key_words(key).startswith("identifier") for one in objects(inner)):
         if isinstance(said := one.get("value"), str):
             yield f"id {one.get('type') or one.get('system') or place}", plain_value("id", said)
 
 
 def parts_of_name(key: str, value: Any) -> Mapping[str, Any]:
     """The parts of a name that is an object, or of the first of several, which may be a maiden name; anything else as it is."""
-    if key_words(key) not in ("name", "names") or not (names := _objects(value)):
+    if key_words(key) not in ("name", "names") or not (names := objects(value)):
         return {key: value}
     return {part: " ".join(map(str, one)) if isinstance(one, list) else one for part, one in names[0].items()}
 
