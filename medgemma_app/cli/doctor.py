@@ -138,6 +138,8 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         run.about.append("model not loaded, demo checked")
     demo = loaded if loaded is not None and name == "demo" else MedGemma.load("demo")
     yield from _checked("reference", lambda: [selftest.reference_check(demo)])
+    if full:
+        yield from _checked("transformers", lambda: [selftest.transformers_check(demo)])
     subject = loaded or demo
     if subject is not demo and not full and selftest.takes_hours():
         found = "a model of this size takes hours on the CPU: the demo is checked instead"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -258,3 +259,32 @@ def _memory(peak: int) -> CheckResult:
     tight = peak > 0.8 * allowed
     advice = "close other programs, or use a checkpoint with fewer bits; long series will not fit" if tight else ""
     return CheckResult("peak memory", "look" if tight else "ok", found, advice, figures)
+
+
+def transformers_check(demo: MedGemma) -> CheckResult:
+    """Compares the demo's greedy answers with transformers on this machine, in one forward pass each."""
+    try:
+        torch: Any = import_module("torch")  # not a dependency: users who want this comparison install it
+    except ImportError:
+        found = "not compared: torch is not installed"
+        return CheckResult("transformers", "look", found, "pip install torch, then run this again with --full")
+    import numpy as np
+    from transformers import Gemma3ForConditionalGeneration
+
+    from medgemma_app.demo import CHECKPOINT
+
+    theirs = Gemma3ForConditionalGeneration.from_pretrained(CHECKPOINT, dtype=torch.float32).eval()
+    gap = 0.0
+    for prompt in reference_prompts().values():
+        tokens, asked = _greedy(demo, prompt), demo.tokenize(prompt)
+        ids = torch.tensor([[*asked, *(token.id or 0 for token in tokens)]])
+        fed: dict[str, Any] = {"input_ids": ids, "token_type_ids": (ids == theirs.config.image_token_id).long()}
+        if prompt.images:
+            fed["pixel_values"] = torch.tensor(np.array(demo._pixels(list(prompt.images))))
+        with torch.no_grad():
+            logprobs = torch.log_softmax(theirs(**fed).logits[0, len(asked) - 1 : -1].float(), -1)
+        chosen = logprobs.max(-1).values
+        gap = max(gap, *(abs(float(value) - (token.logprob or 0)) for value, token in zip(chosen, tokens, strict=True)))
+    verdict: Verdict = "ok" if gap <= EXACT else "look" if gap <= COARSE else "failed"
+    advice = "" if verdict == "ok" else "see the row reference"
+    return CheckResult("transformers", verdict, f"log-probabilities within {gap:.1e} of transformers", advice, {"logprobs": gap})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,12 @@ def test_an_error_in_a_check_is_a_failed_row():
 
     (check,) = rows._checked("speed", breaks)
     assert (check.name, check.verdict, check.found) == ("speed", "failed", "[metal::malloc] Attempting to allocate 9 bytes")
+
+
+def test_full_says_how_to_compare_with_transformers(demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    check = selftest.transformers_check(demo)
+    assert (check.verdict, "pip install torch" in check.advice) == ("look", True)
 
 
 def test_rows_wrap_at_80_columns_break_no_address_and_hide_control_characters():
