@@ -93,7 +93,7 @@ def captioned_each(studies: Sequence[Scan | Series]) -> tuple[tuple[str, Image],
 
 
 def checked_text(text: str, name: str) -> str:
-    """Text from the user that goes into a prompt, without space around it. Raises TypeError, or OptionError for an empty one."""
+    """A text of the user's that goes into a prompt, stripped. Raises TypeError for anything else, OptionError for an empty one."""
     expect(text, str, f"the {name} must be a string")
     if not text.strip():
         raise OptionError(f"the {name} is empty; write one")
@@ -140,11 +140,11 @@ def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | str:
 
 @dataclass(frozen=True, repr=False)
 class LocateReport(Report):
-    """``text`` has the reasoning too."""
+    """An answer with boxes; ``text`` is all of it, with the reasoning."""
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """Those that the answer gives and that can be used."""
+        """The boxes of the answer that can be used."""
         from medgemma_app.validate import validate_boxes
 
         placed = [place(box, self.origin["input"]["scan"]) for box in validate_boxes(self.text)[0]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RETRY_TEMPERATURE, RETRY_PENALTY = 0.3, 1.05
 OnToken = Callable[[Token], object]
+TaskKind = Literal["findings", "soap", "ask", "locate"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -119,7 +120,7 @@ class Task:
     that the record states about the inputs. ``fit``, if given, makes the task that fits into the context of a model.
     """
 
-    kind: Literal["findings", "soap", "ask", "locate"]
+    kind: TaskKind
     prompt: Prompt
     options: Options
     check: Callable[..., Validation]

@@ -180,7 +180,7 @@ def check(
     report: Annotated[list[str], argument("REPORT|-", "Reports as text or as JSON from this command; - for standard input.")],
     source: Annotated[str | None, option(INPUT, "The notes that a SOAP note was written from.", metavar="NOTES")] = None,
     patient: Patient = None,
-    kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: decided by the headings.")] = None,
+    kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: the one that its headings suggest.")] = None,
     indication: Annotated[str | None, option(INPUT, "Why the picture was taken.", metavar="TEXT")] = None,
     prompt: PromptName = None,
     has_prior: Annotated[bool | None, option(INPUT, "The report compares with an earlier picture.", "--has-prior")] = None,
@@ -242,13 +242,13 @@ def serve(
     host: Annotated[
         str, option(INPUT, "The address to listen on. Addresses beyond this machine need a key.", metavar="ADDRESS")
     ] = "127.0.0.1",
-    port: Annotated[int, option(INPUT, "The port to listen on. 0 takes any free one.", metavar="N", min=0, max=65535)] = 8080,
+    port: Annotated[int, option(INPUT, "The port to listen on. 0 means any free port.", metavar="N", min=0, max=65535)] = 8080,
     api_key: Annotated[
         str | None,
         option(INPUT, "The key that clients must send. Visible in the process list; --api-key-file is safer.", metavar="KEY"),
     ] = None,
     api_key_file: KeyFile = None,
-    grace: Annotated[float, option(ADVANCED, "The time that requests get to finish on shutdown.", metavar="SECONDS", min=0, max=3600)] = 10,
+    grace: Annotated[float, option(ADVANCED, "How long requests may take to finish on shutdown.", metavar="SECONDS", min=0, max=3600)] = 10,
     memory: Annotated[
         float,
         option(ADVANCED, "The memory that all requests together may take, in addition to the model.", metavar="GB", min=0.5, max=1000),

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, Results, check_output, content_hash, form_of
@@ -25,7 +25,7 @@ from medgemma_app.prompts import choose_prompt, digest_of_prompts
 if TYPE_CHECKING:
     from medgemma_app.inputs.studies import StudyList, StudySource
     from medgemma_app.model.generation import Model
-    from medgemma_app.tasks import Report, Task
+    from medgemma_app.tasks import Report, Task, TaskKind
 
     Read = Callable[[StudySource], Task]
     Put = Callable[[str, Report | MedGemmaError, dict[str, Any]], None]  # a study's name, its result, and its record
@@ -41,7 +41,7 @@ DECISIVE = ("revision", "adapter", "max_tokens", "temperature", "top_k", "top_p"
 class Run:
     """The options of a run, which are checked before any file is read, and the state of the run."""
 
-    def __init__(self, kind: Literal["findings", "soap", "ask", "locate"], settings: RunOptions, *, prompt: str | None = None) -> None:
+    def __init__(self, kind: TaskKind, settings: RunOptions, *, prompt: str | None = None) -> None:
         self.kind, self.settings = kind, settings
         self.options, self.endpoint = settings.generation(), settings.server()
         self.prompt = None if prompt is None else choose_prompt(prompt, kind)

@@ -60,7 +60,7 @@ PromptName = Annotated[
 SubjectReference = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
 StudyReference = Annotated[str | None, option(OUTPUT, "The study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
-Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
+Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 if there is a warning, too.", "--strict")]
 Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--quiet", "-q")]
 
 
