@@ -51,8 +51,8 @@ class ReportText:
 
 def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: ReportKind | None, as_json: bool, strict: bool) -> int:
     """Prints the issues of every report, and on standard error how many they are; returns the worst exit code."""
-    codes = []
-    for report in chain.from_iterable(map(read_reports, sources)):
+    codes, reports = [], [*chain.from_iterable(map(read_reports, sources))]
+    for report in reports:
         try:
             if isinstance(report, InputError):
                 raise report
@@ -65,7 +65,7 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
         if as_json:
             print(json_line({**record, "sections": found.sections}, ascii=not utf8(sys.stdout)), flush=True)
         else:
-            print_issues(ordered(record), sys.stdout, prefix=f"{report.name}: " if len(sources) > 1 or codes else "")
+            print_issues(ordered(record), sys.stdout, prefix=f"{report.name}: " if len(reports) > 1 else "")
         say(f"{report.name}, checked as a {NAMES[checked_as]}: {issue_counts([issue.severity for issue in found.issues])}")
         codes.append(VALIDATION_FAILED if not found.ok or (strict and found.warnings) else 0)
     return max(codes, key=FROM_BEST_TO_WORST.index)

@@ -112,4 +112,5 @@ def test_check_sees_the_report_of_each_of_several_studies_in_a_text_file(medgemm
         ("scan.png", ["missing-section"]),
         ("b.png", []),
     ]
+    assert medgemma("check", tmp_path / "all.txt", model=None).stdout.startswith("scan.png: error: missing-section: ")
     assert "b.png" not in json.dumps(reports[0]["sections"]) and "DRAFT" not in json.dumps(reports)
