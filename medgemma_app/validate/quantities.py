@@ -107,8 +107,7 @@ def _number_part(tokens: Sequence[str], at: int) -> _Part | None:
     word = _at(tokens, at)
     if (value := _as_number(word)) is not None:
         return value, word.replace(",", ""), at, at + 1
-    bare = word in _SCALES or (word == "a" and _at(tokens, at + 1) in _SCALES)  # "a hundred", "hundred"
-    total, end = (1, at + (word == "a")) if bare else _below_hundred(tokens, at)
+    total, end = (1, at) if word in _SCALES else _below_hundred(tokens, at)  # "hundred"
     if end == at and word not in _SCALES:
         return None
     while (scale := _SCALES.get(_at(tokens, end))) and total < scale * scale:
@@ -135,7 +134,7 @@ def _below_hundred(tokens: Sequence[str], at: int) -> tuple[int, int]:
 def _readings(tokens: Sequence[str], row: Sequence[_Part], index: int) -> Iterator[_Number]:
     """The possible readings of a sequence of numbers from one of them on: alone, joined with the next ones, or with decimals."""
     value, digits, first, last = row[index]
-    spoken = tokens[first] in _NUMBER_WORDS or tokens[first] == "a"
+    spoken = tokens[first] in _NUMBER_WORDS
     behind = [_at(tokens, last + offset) for offset in range(3)]
     if behind[0] == "and" and behind[1] in ("a", "one") and behind[2] in _PARTS:
         yield _Number(value + _PARTS[behind[2]], first, last + 3)
@@ -252,16 +251,13 @@ def _quantity(tokens: _Tokens, number: _Number) -> Quantity:
 
 
 def _unit(tokens: Sequence[str], at: int) -> tuple[str, int]:
-    """The unit after a number and its position: "40 mg", "40-mg", "40 to 50 mg", "98 / 99 %"."""
-    mark = _at(tokens, at)
-    for place in (at, at + 1) if mark == "-" else (at,):
+    """The unit after a number and its position: "40 mg", "40-mg"."""
+    for place in (at, at + 1) if _at(tokens, at) == "-" else (at,):
         word, after = _at(tokens, place), _at(tokens, place + 1)
         is_label = _as_number(after) is not None and (word in VITALS or (word in INITIALS and "." in after))
         if word in UNITS and not is_label:  # "T 98.1 HR 74", "K 4.1 Mg 1.8"
             return word, place
-    other = _number_part(tokens, at + 1) if mark in ("to", "-", "–", "—", "or", "/") else None
-    unit = _at(tokens, other[3]) if other else ""
-    return (unit, other[3]) if other and unit in UNITS else ("", at)
+    return "", at
 
 
 def _in_pair(tokens: Sequence[str], number: _Number) -> bool:

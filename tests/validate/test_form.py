@@ -184,7 +184,7 @@ def test_a_text_that_ends_within_a_sentence_is_a_warning(end):
 
 @pytest.mark.parametrize(
     "end",
-    ["RTC 2 wks", "RTC 6 mo", "Call if the rash should recur",
+    ["RTC 2 wks", "Heparin sc", "Recheck bp", "RTC 6 mo", "Call if the rash should recur",
      "Return if worse", "PT x 6 wks", "Lisinopril 20 qd", "Vitamin d", "1. Rest.\n2. EMG/NCS", "- Ice.\n- NSAIDs",
      "Refer to derm",
      "Seen by Dr. Lee", "No acute dz", "BI-RADS 2", "Rib fx", "Cavitating lesion, ?TB", "Hepatitis b", "Protein 2 g", "Ratio: 0.55"],

@@ -46,6 +46,8 @@ def test_a_value_in_the_note_is_that_of_the_same_thing_in_the_source():
             0 | FEV1 72% of predicted.
             1 | SpO2 98%.
             1 | Temperature 101.2 F.
+            1 | T 101.2 HR 72.
+            0 | T 98.4 HR 72.
             1 | Potassium 4.1.
             0 | A 3/6 systolic murmur.
             0 | Goal BP below 130/80. Lose 10 pounds.
