@@ -175,8 +175,9 @@ def _plain(value: object) -> str:
 
 
 def _sources(record: Mapping[str, Any], given: Scans) -> list[Scan]:
-    """The files that the record was written from, recognised by their digests, so that no report is filed under another patient. Those
-    of a folder are looked for by their names.
+    """The files that the record was written from, recognised by their digests, so that no report is filed under another patient.
+
+    In a folder, they are looked for by their names. Raises InputError where one is missing.
     """
     inputs, scans = record.get("input") or {}, _listed(given)
     main = digests_in(inputs.get("scan") or {})

@@ -131,8 +131,9 @@ def _spans(text: str, issues: Issues, start: str, end: str) -> Iterator[Span]:
 
 
 def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tuple[int, int]] = ()) -> Iterator[Piece]:
-    """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another. A span without
-    a character, as of an empty section, is an empty piece.
+    """Every character of the text, once. Where marks overlap, the shortest one is shown, so that no mark hides another.
+
+    A span without characters, as of an empty section, is an empty piece.
     """
     marks = [(a, b, number) for a, b, number in spans if a < b]
     edges = sorted({0, len(text), *(edge for a, b, *_ in (*spans, *headings) for edge in (a, b))})

@@ -256,7 +256,7 @@ def describe(app: FastAPI, *, needs_key: bool) -> None:
 
 
 def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback: bool = True) -> Guard:
-    """The application behind its ``Guard``, which has ``key`` and ``loopback``."""
+    """The application behind its ``Guard``, which checks ``key`` and ``loopback``."""
     service = Service(engine, readers)
     app = FastAPI(title="medgemma-app", version=__version__, description=NOTICE, lifespan=service.lifespan, docs_url=None, redoc_url=None)
     app.get("/health", responses=FORBIDDEN, openapi_extra={"security": []})(service.health)
