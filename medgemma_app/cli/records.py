@@ -80,11 +80,10 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
             return
         for where, record in read_records(text, name):
             study = record.get("study")
-            shown = shown_name(study) if isinstance(study, str) else where
-            if "error" in record and "text" not in record:
-                yield InputError(f"{shown} has no report: the run that wrote {name} failed on it")
-            else:
-                yield _report(record, shown)
+            try:
+                yield _report(record, shown_name(study) if isinstance(study, str) else where)
+            except InputError as error:  # the other records are checked all the same
+                yield error
     except InputError as error:
         yield error
 
@@ -170,7 +169,8 @@ def _report(record: Mapping[str, Any], name: str) -> ReportText:
     """A report, and what its record says about its generation. Values of a wrong type in the record are ignored."""
     text, kind, reason = (record.get(field) for field in ("text", "kind", "finish_reason"))
     if not isinstance(text, str):
-        raise InputError(f"{name} is JSON without the text of a report; give {ONE_REPORT}")
+        failed = "error" in record and text is None
+        raise InputError(f"{name} has no report: {'the run failed on it' if failed else 'its text is missing'}; give {ONE_REPORT}")
     if kind in ("ask", "locate"):
         raise InputError(f"{name} is an answer to a question; only findings reports and SOAP notes can be checked")
     known: dict[str, Any] = {"has_thought": bool(record.get("thought"))}

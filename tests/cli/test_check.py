@@ -108,10 +108,10 @@ def test_the_facts_in_a_record_are_used(tmp_path):
 
 def test_a_file_of_results_is_checked_line_by_line(tmp_path):
     failed = json.dumps({"study": "b.png", "error": "unreadable"})
-    lines = [record(study="a.png"), failed, record(study="c.png", text="FINDINGS: Clear.")]
+    lines = [record(study="a.png"), failed, json.dumps({"kind": "ask", "text": "Yes."}), record(study="c.png", text="FINDINGS: Clear.")]
     result = check(put(tmp_path, "\n".join(lines)))
     assert (result.exit_code, result.stdout) == (2, "c.png: error: missing-section: the impression section is missing\n")
-    assert "b.png has no report" in result.stderr
+    assert "b.png has no report: the run failed on it" in result.stderr and "line 3 of report.txt is an answer" in result.stderr
 
 
 def test_several_reports_are_named_and_one_that_cannot_be_read_does_not_stop_the_next(tmp_path):
