@@ -45,7 +45,7 @@ _NOTHING = Element("nothing")
 
 
 def read_attachment(data: str, kind: str, *, is_base64: bool = True) -> Record | None:
-    """The text of an attachment, whose it is, and what of it was not read; None where it holds no text of one patient.
+    """The text of an attachment, whose it is, and what was left out; None if it is not the text of one patient.
 
     ``kind`` is the content type that the record gives it, "" for none.
     """
@@ -87,7 +87,7 @@ def is_cda(text: str) -> bool:
 def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
     """Patient, visit, and the narrative of every section of a C-CDA document. Raises SeveralPatients, InputError."""
     targets = [role for target in root.findall("recordTarget") for role in target.iter("patientRole")]
-    if len(targets) > 1:  # the sections are about all of them
+    if len(targets) > 1:  # nothing says which section is about whom
         raise SeveralPatients(name, len(targets), can_choose=False)
     about = _demographics(targets[0]) if targets else Demographics()
     if patient is not None and not is_called(patient, about.called()):
@@ -121,7 +121,7 @@ def _head(root: Element, about: Demographics) -> Iterator[Line]:
 
 
 def _body(text: Element) -> Record | None:
-    """The text that a document has in place of sections; None where it cannot be read."""
+    """The text that a document has in place of sections; None if it cannot be read."""
     if text.get("representation") == "B64":
         return read_attachment("".join(text.itertext()), text.get("mediaType") or "")
     said = text_of(text)
@@ -141,7 +141,7 @@ def _demographics(role: Element) -> Demographics:
 
 
 class Narrative:
-    """Tells sections, and remembers what it leaves out."""
+    """Puts sections into lines, and remembers what it leaves out."""
 
     def __init__(self, root: Element) -> None:
         self.left_out: Counter[str] = Counter()
@@ -199,7 +199,7 @@ class Narrative:
         yield from (Line(f"{mark}{title}: {line}", title, rank) for mark, line in told if mark)
 
     def _is_contradicted(self, section: Element, text: Element) -> bool:
-        """Whether an entry is denied, stopped or left out, and neither it nor the narrative itself says so of a piece of the narrative."""
+        """Whether an entry is denied, stopped or left out without a reference to the narrative, which does not deny anything itself."""
         pieces = {one.get("ID") for one in text.iter()}
         denied = {NOT_TAKEN, REFUTED, NOT_DONE} if _DENIES.search(text_of(text)) else set()
         for entry in section.findall("entry"):
@@ -215,7 +215,7 @@ class Narrative:
         has_blocks = bool(tags & {"list", "paragraph", "table"})
         if not mark and element.tag in ("tr", "item", "paragraph") and not has_blocks:
             within = {self._marks[name] for one in element.iter() if (name := one.get("ID") or "") in self._marks}
-            mark = min(within, default="")  # capitals: of several the one that does not leave out the others
+            mark = min(within, default="")  # marks in capitals come before reasons to leave it out
         if mark in _LEFT_OUT or _is_struck(element):
             self.left_out[mark] += mark in _LEFT_OUT
             return

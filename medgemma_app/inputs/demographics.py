@@ -1,4 +1,4 @@
-"""What a record says of who its patient is, and whether two records are of different patients."""
+"""What a record says about who its patient is, and whether two records are of different patients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Demographics:
     born_in_text: str = ""
 
     def differ(self, other: Demographics) -> bool:
-        """Whether the two cannot be one patient, or have different ids and too little else that says that they are one.
+        """Whether the two cannot be one patient, or have different ids and too little else in common.
 
         Ids of two issuers need an equal name and birth date, the id of a text and one of a record either of them; those of
         two texts need nothing, for their labels differ.
@@ -72,12 +72,12 @@ class Demographics:
 
     @cached_property
     def _words(self) -> set[str]:
-        """The words of all names: a middle name or a title more makes no other patient."""
+        """The words of all names. An additional middle name or title does not make another patient."""
         return {word for name in self.names for word in _WORD.findall(name.casefold())} - _NOT_A_NAME
 
 
 def _agreeing(ours: set[str], theirs: set[str]) -> int:
-    """How many words two names share. The initial in "Smith, J." agrees with Jane, for that name has one word in full only."""
+    """How many words two names share. An initial agrees with a first name if only one word of its name is in full: "Smith, J."."""
     initials = {
         initial
         for some, others in ((ours - theirs, theirs - ours), (theirs - ours, ours - theirs))
@@ -98,7 +98,7 @@ def _is_label(*issuers: str) -> bool:
 
 @dataclass(frozen=True)
 class Record(Reading):
-    """What a reader makes of a record or a text that says whose it is."""
+    """A reading that also says whose it is."""
 
     patients: Sequence[Demographics] = ()
 
@@ -138,7 +138,7 @@ def iso_day(written: str) -> str:
 
 
 def people_of(known: Iterable[Demographics]) -> list[list[Demographics]]:
-    """What messages say of each patient: they share a number, or a name where they have none, and do not differ."""
+    """Descriptions grouped by patient: those of one share a number, or a name if they have none, and do not differ."""
     people: list[list[Demographics]] = []
     named: dict[str, list[Demographics]] = {}
     for one in dict.fromkeys(known):
@@ -162,6 +162,6 @@ def several_births_or_sexes(known: Iterable[Demographics]) -> bool:
 
 
 def can_choose(called: Collection[set[str]]) -> bool:
-    """Whether each of some patients, of whom these are the names and ids, has one that no other patient has."""
+    """Whether each of several patients, given by their names and ids, has one that no other patient has."""
     times = Counter(name for names in called for name in names)
     return bool(called) and all(any(times[name] == 1 for name in names) for names in called)

@@ -35,15 +35,15 @@ _DATES = (
     "occurrenceDateTime", "occurrencePeriod", "date", "sent", "issued", "authoredOn", "indexed", "created", "recordedDate", "assertedDate",
     "dateAsserted", "dateWritten",
 )  # fmt: skip
-_DEEPEST = 5  # of the objects of other kinds in which resources are looked for
-_UNKNOWN = ("", 0)  # the version of what says nothing of it
+_DEEPEST = 5  # levels of other JSON in which resources are looked for
+_UNKNOWN = ("", 0)  # the version of a resource that does not state one
 _ISO = re.compile(r"\d{4}(-\d\d){0,2}")
 
 
 def as_bundle(value: Any) -> Any:
-    """Resources that stand in a list or in an object of some other kind, as a Bundle with all that stands beside them.
+    """Resources inside a list or another kind of object, as a Bundle together with everything beside them.
 
-    What holds no resource is returned unchanged.
+    A value without a resource is returned unchanged.
     """
     if is_fhir(value) or not _holds_fhir(value):
         return value
@@ -55,7 +55,7 @@ def _holds_fhir(value: Any, depth: int = 0) -> bool:
 
 
 def _unwrapped(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """An entry for each resource in a value, and for what stands beside them."""
+    """An entry for each resource in a value, and for everything beside them."""
     if is_fhir(value):
         yield {"resource": value}
         return
@@ -67,7 +67,10 @@ def _unwrapped(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 
 
 def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -> Reading:
-    """Raises InputError for an error message and a history of changes, SeveralPatients where the resources are not all of one patient."""
+    """The lines of a record of one patient.
+
+    Raises InputError for an error message or a history of changes, SeveralPatients if the resources belong to several patients.
+    """
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message from a server (OperationOutcome), not notes; fetch the record again")
     everything = _without_replaced(list(_entries(value, name)))
@@ -80,14 +83,15 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     known = subjects.demographics(record)
     teller = Teller(record, gone, known)
     lines = []
-    ranked = sorted(enumerate(_ranked(record)), key=lambda one: one[1].kind in PARTS)  # what refers to drugs and files tells them
+    # Drugs and files come last: what refers to them has told them by then.
+    ranked = sorted(enumerate(_ranked(record)), key=lambda one: one[1].kind in PARTS)
     for rank, entry in ranked:
         label = entry.kind if entry.kind != "Entry" else ""
         lines += [Line(line, label, rank) for line in teller.tell(entry, subjects.apart(entry))]
     lines.sort(key=lambda line: line.rank)
     if teller.of_others and (patient is None or not known):
         raise SeveralPatients(name, 2, can_choose=patient is None and subjects.can_choose())
-    of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # others have birth dates, too
+    of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # the others have birth dates, too
     refuse_other_patients(of_patient, teller.patients, name)
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
         teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
@@ -129,7 +133,7 @@ def _entries(
 
 
 def _without_replaced(record: Sequence[Entry]) -> list[Entry]:
-    """A record in which the documents, requests and plans that others replace are taken back."""
+    """The record, with documents, requests and plans marked as taken back where another one replaces them."""
     known = References(record)
     naming = {(name, by.base): by for by in record if not by.taken_back for name in _replaced_by(by.resource)}
     gone = {id(one) for (name, _), by in naming.items() for one in known.meant(name, by) if one is not by.resource}
@@ -156,7 +160,7 @@ def _newest_versions(record: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(versions: Sequence[Entry]) -> list[Entry]:
-    """Of the versions of one resource the newest, or none where that is taken back; so does one that does not say its version."""
+    """The newest of the versions of one resource; nothing if it, or one that does not state its version, is taken back."""
     last = max(map(_version, versions))
     newest = [one for one in versions if _version(one) == last or (one.taken_back and _version(one) == _UNKNOWN)]
     corrected = [one for one in newest if one.resource.get("status") in ("corrected", "amended")]
@@ -165,7 +169,7 @@ def _newest(versions: Sequence[Entry]) -> list[Entry]:
 
 
 def _version(entry: Entry) -> tuple[str, int]:
-    """When this version was written, in UTC, and its number; "" and 0 for what does not say."""
+    """When this version was written, in UTC, and its number; "" and 0 if it does not say."""
     meta = entry.resource.get("meta")
     updated, number = (meta.get("lastUpdated"), str(meta.get("versionId"))) if isinstance(meta, Mapping) else ("", "")
     try:
@@ -177,7 +181,7 @@ def _version(entry: Entry) -> tuple[str, int]:
 
 
 def _ranked(record: list[Entry]) -> list[Entry]:
-    """The patient, the newest visit and its notes, what holds at all times, then the rest from new to old.
+    """The patient, the newest visit and its notes, what is not tied to a visit, then the rest from new to old.
 
     A record whose visits have no dates is told in the order a clinician reads it.
     """
@@ -205,7 +209,7 @@ def _place(kind: str) -> int:
 
 
 def _before(day: str) -> int:
-    """A number that is smaller for a later day; 0 for none."""
+    """A number that is smaller for a later day; 0 without a day."""
     return -int(day.replace("-", "").ljust(8, "0")) if day else 0
 
 

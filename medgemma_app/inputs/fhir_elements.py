@@ -29,7 +29,7 @@ _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
 _NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
 _DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
-_CODED = frozenset(("code", "unit", "reference", "url"))  # as text, which says nothing to a reader
+_CODED = frozenset(("code", "unit", "reference", "url"))  # when written as text, which tells a reader nothing
 _WORD = re.compile(r"[^\W_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
@@ -41,7 +41,7 @@ _ATTACHMENT = "contentType language data url size hash title creation height wid
 
 
 def has_content(value: Any) -> bool:
-    """Whether an element says anything in words but who was concerned, when, and how the record was handled."""
+    """Whether an element says more in words than who was involved, when, and how the record was handled."""
     if isinstance(value, list):
         return any(map(has_content, value))
     if not isinstance(value, Mapping):
@@ -55,25 +55,25 @@ def has_content(value: Any) -> bool:
 
 
 class Teller:
-    """Tells resources in words, and remembers what it leaves out."""
+    """Puts resources into words, and remembers what it leaves out."""
 
     def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], patients: Iterable[Demographics]) -> None:
         self.left_out: set[str] = set()
-        self.taken_back: list[str] = []  # what elements inside of resources and attachments take back: "activity (cancelled)"
+        self.taken_back: list[str] = []  # parts of resources and of attachments: "part of CarePlan (cancelled)"
         self.patients = list(patients)  # as the record and its attachments describe them
         self.of_others = 0  # attachments of another patient
-        self.has_attachment = False  # whether one was told
+        self.has_attachment = False  # whether the text of one is among the lines
         self._entries = {id(entry.resource): entry for entry in record}
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being told
-        self._apart: list[tuple[str, str]] = []  # the marks and texts of its elements that stand on a line of their own
-        self._depth = 0  # of parts that are told within others
-        self._told: set[int] = set()  # parts that were told with what refers to them
+        self._apart: list[tuple[str, str]] = []  # marks and texts of its elements that get a line of their own
+        self._depth = 0  # how many parts deep
+        self._told: set[int] = set()  # parts already told with what refers to them
         self._gone_with: set[int] = set()  # parts that something taken back refers to
         for entry in taken_back:
             self._take_along(entry.resource, entry)
-        # What an object is, told by its keys: those it must have, those it may have (None: any), and how to say it.
+        # Kinds of objects by their keys: one that they must have, those that they may have (None: any), and how to say them.
         self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
             ("coding", None, self._concept),
             ("text", None, self._concept),
@@ -96,7 +96,7 @@ class Teller:
         self._gone_with |= {id(one) for one in meant if one.get("resourceType") in PARTS}
 
     def tell(self, entry: Entry, subject: str = "") -> list[str]:
-        """The lines of one resource: what kind it is, what it is about, and everything else it says. None for a part told before."""
+        """The lines of one resource: what kind it is, what it is about, and everything else it says. Empty if it was told before."""
         self._by, self._apart, resource = entry, [], entry.resource
         if id(resource) in self._told:
             return []
@@ -117,7 +117,7 @@ class Teller:
         narrative = resource.get("text")
         if not (isinstance(narrative, Mapping) and narrative.get("status") == "generated"):
             return self._fields(resource, skipped)
-        # A generated text may go where it repeats the elements, word for word.
+        # A generated text is left out if each of its words is among the elements.
         elements, text = self._fields(resource, (*skipped, "text")), self._part("text", narrative)
         words, told = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
         return join([elements, text]) if words - told else elements
@@ -133,7 +133,7 @@ class Teller:
         return "" if value is None else str(value).strip()
 
     def _object(self, value: Mapping[str, Any]) -> str:
-        """An element with others in it. What is not to be done, or was stopped, goes on a line of its own; what is taken back goes."""
+        """An element with others in it. What was stopped or must not be done gets a line of its own; what is taken back is left out."""
         mark, taken_back = status_mark(value)
         if taken_back:
             self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
@@ -153,14 +153,15 @@ class Teller:
         return join([join((self.say(value[key]) for key in heads), ": "), *rest])
 
     def _part(self, key: str, value: Any) -> str:
-        if key in _LEFT_OUT or key.endswith("Base64Binary") or (key == "data" and _is_encoded(value)):
+        is_encoded = key == "data" and isinstance(value, str) and _ENCODED.fullmatch(value)
+        if key in _LEFT_OUT or key.endswith("Base64Binary") or is_encoded:
             self.left_out |= set() if value is None else {key}
             return ""
         said = self.say(value)
         return f"{element_words(key)}: {said}" if said else ""
 
     def _concept(self, value: Mapping[str, Any]) -> str:
-        """The text, and the name the code system gives it where that is another one."""
+        """The text, and the name in the code system if it is different."""
         text, names = self.say(value.get("text")), self.say(value.get("coding"))
         more = join(self._part(key, value[key]) for key in value if key not in ("text", "coding"))
         said = f"{text} ({names})" if text and names and text.lower() != names.lower() else text or names
@@ -180,14 +181,14 @@ class Teller:
         return join([number, self.say(value.get("unit")) or self.say(value.get("code"))], " ")
 
     def _reference(self, value: Mapping[str, Any]) -> str:
-        """The name of what is referred to: as given, or as its resource has it where it is one."""
+        """What is referred to: a drug or a file in full, else the name that is given, or that of the one resource that is meant."""
         reference = value["reference"]
         if not isinstance(reference, str):  # R5 writes {"reference": {"reference": "Medication/1"}}
             return join([self.say(reference), *(self._part(key, value[key]) for key in value if key != "reference")])
         meant = self._references.meant(reference, self._by)
         if len(meant) == 1 and id(meant[0]) in self._gone:
             return ""
-        if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name here would read as if it were so
+        if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name alone would read like a fact
             return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
         display, part = self.say(value.get("display")), self._told_here(meant[0]) if len(meant) == 1 else ""
         if part:
@@ -196,7 +197,7 @@ class Teller:
         return display or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
 
     def _told_here(self, part: Resource) -> str:
-        """A drug or a file in full, where it is first referred to; "" for other resources, and in parts of parts of parts."""
+        """A drug or a file in full the first time; "" after that, for other resources, and below ``_DEEPEST_PART``."""
         if part.get("resourceType") not in PARTS or id(part) in self._told or self._depth == _DEEPEST_PART:
             return ""
         self._told.add(id(part))
@@ -237,7 +238,7 @@ class Teller:
         return join([text, rest])
 
     def _binary(self, attachment: Mapping[str, Any]) -> Resource | None:
-        """The binary that an attachment refers to, where the record holds that one."""
+        """The binary that an attachment refers to, if it is in the record."""
         url = attachment.get("url")
         found = self._references.meant(url, self._by) if isinstance(url, str) and attachment.get("data") is None else []
         if len(found) != 1 or found[0].get("resourceType") != "Binary":
@@ -246,7 +247,7 @@ class Teller:
         return found[0]
 
     def _extension(self, value: Mapping[str, Any]) -> str:
-        """An extension's address says what it is; other things with an address are attachments, if that is all they hold."""
+        """An extension is named by its address; an object that holds nothing but the keys of an attachment is one."""
         if {"url"} < set(value) - {"id", "extension"} <= set(_ATTACHMENT.split()) or self._binary(value):
             return self._attachment(value)
         label = element_words(self.say(value["url"]).rstrip("/").rsplit("/", 1)[-1])
@@ -260,21 +261,17 @@ def element_words(name: str) -> str:
 
 
 def join(parts: Iterable[str], between: str = "; ") -> str:
-    """The parts that say something."""
+    """The parts that are not empty, joined."""
     return between.join(part for part in parts if part)
 
 
 def _read_attachment(data: str, kind: str) -> Record | None:
-    """What an attachment in base64 says, messages of HL7 version 2 among them; None where it holds no text."""
+    """An attachment in base64, which may be HL7 version 2; None if it holds no text."""
     reading = read_attachment(data, kind)
     try:
         return read_hl7(text, "the attachment") if reading and is_hl7(text := reading.lines[0].text) else reading
     except InputError:
         return None
-
-
-def _is_encoded(value: object) -> bool:
-    return isinstance(value, str) and _ENCODED.fullmatch(value) is not None
 
 
 def _fits(value: Mapping[str, Any], needed: str, allowed: str | None) -> bool:

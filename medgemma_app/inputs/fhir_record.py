@@ -21,11 +21,11 @@ _PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
 _OTHER_ROLES = frozenset((
     "asserter", "author", "informant", "informationSource", "link", "performer", "policyHolder", "recorder", "sender", "subscriber",
 ))  # fmt: skip
-_MOST_OF_A_NAME = 10  # that a reference may mean: hostile records must not take hours
+_MOST_OF_A_NAME = 10  # resources that one reference may mean: hostile records must not take hours
 
 
 def is_fhir(value: Any) -> bool:
-    """True for an object that says which FHIR resource it is."""
+    """True for an object with a resourceType."""
     return isinstance(value, Mapping) and isinstance(value.get("resourceType"), str)
 
 
@@ -36,14 +36,14 @@ def holds_resources(value: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Entry:
-    """One resource of a record, the address of its entry, what else its entry says, and the resources whose #ids hold in it."""
+    """One resource of a record, the address and the other keys of its entry, and the resources that its #ids refer to."""
 
     resource: Resource
     address: str | None = None
     beside: tuple[str, ...] = ()
     contained: Sequence[Resource] = ()
     is_contained: bool = False
-    mark: str = ""  # the capitals that its lines begin with
+    mark: str = ""  # how its lines begin: "STOPPED: "
     taken_back: str = ""  # why it is left out
 
     @property
@@ -53,7 +53,7 @@ class Entry:
 
     @property
     def base(self) -> str:
-        """The address of the server it is from; "" where that is not said."""
+        """The address of its server; "" if unknown."""
         found = ADDRESS.fullmatch(self.address or "")
         return found["base"] if found else ""
 
@@ -70,9 +70,9 @@ class References:
                     same.append(one)
 
     def meant(self, reference: str, by: Entry) -> list[Resource]:
-        """What ``reference`` may mean in the resource ``by``: nothing, one resource, or several where the record leaves it open.
+        """The resources that ``reference`` may mean in the resource ``by``: none, one, or several if the record leaves it open.
 
-        Of what a name may mean, that at the address comes first, then those whose entries do not say where they are from.
+        Resources at the exact address come first, then those whose server is unknown.
         """
         if reference.startswith("#"):
             return [one for one in by.contained if one.get("id") == reference[1:]]
@@ -93,12 +93,12 @@ def references(value: Any) -> Iterator[str]:
 
 
 class Subjects:
-    """Whose resources these are."""
+    """Whose the resources of a record are, and which of them are of one patient."""
 
     def __init__(self, record: list[Entry]) -> None:
         self._record = record
         self._references = References(record)
-        self._people: dict[str, str] = {}  # a key of a person -> the key that stands for all of them
+        self._people: dict[str, str] = {}  # a key of a person -> another key of the same person
         self._patients = [entry for entry in record if entry.kind == "Patient"]
         for entry in self._patients:
             self._unite(self._names(entry))
@@ -123,14 +123,14 @@ class Subjects:
             self._people[self._person(name)] = self._person(first)
 
     def _person(self, key: str) -> str:
-        """The key that stands for all keys of a person."""
+        """The one key that all keys of a person lead to."""
         while (above := self._people.get(key, key)) != key:
             self._people[key] = self._people.get(above, above)
             key = above
         return key
 
     def _key(self, subject: Any, by: Entry) -> str:
-        """The key of the patient whom a reference means; "" where it means no patient."""
+        """The key of the patient that a reference means; "" if it means no patient."""
         if isinstance(subject, list):
             return next((key for one in subject if (key := self._key(one, by))), "")
         if not isinstance(subject, Mapping):
@@ -150,7 +150,7 @@ class Subjects:
         return identifier[0] if identifier else f"called {' '.join(words)}" if words else ""
 
     def of(self, entry: Entry) -> str:
-        """Whose this resource is; "" where it names nobody."""
+        """The key of the patient that a resource is about; "" if it names nobody."""
         if entry.kind == "Patient":
             return self._person(_inside(entry.resource))
         named = (self._key(entry.resource.get(name), entry) for name in SUBJECTS)
@@ -166,7 +166,7 @@ class Subjects:
                 yield self._key({"reference": reference}, entry)
 
     def _unite_what_can_only_be_one(self, people: set[str]) -> None:
-        """Where only one patient can be meant by a name or a bare id, it is that one."""
+        """Names and bare ids that can mean only one of the patients are keys of that patient."""
         placed: dict[str, set[str]] = {}
         for person in people:
             placed.setdefault("/".join(person.split("/")[-2:]), set()).add(person)
@@ -185,17 +185,17 @@ class Subjects:
                 self._unite((*certain, person))
 
     def demographics(self, record: Iterable[Entry]) -> list[Demographics]:
-        """What the Patients in a record say of themselves, as far as it differs and as others can be compared with it."""
+        """The different descriptions of the patient in a record, at most ``MOST_COMPARED``."""
         return list(dict.fromkeys(_demographics(entry.resource) for entry in record if entry.kind == "Patient"))[:MOST_COMPARED]
 
     def _named_in_references(self) -> list[Demographics]:
-        """The names that references to a patient give beside the address."""
+        """The names that stand beside references to a patient."""
         subjects = (entry.resource.get(key) for entry in self._record for key in SUBJECTS)
         told = (one.get("display") for one in subjects if isinstance(one, Mapping) and one.get("reference"))
         return [Demographics(names=(name,)) for name in dict.fromkeys(one for one in told if isinstance(one, str))][:MOST_COMPARED]
 
     def can_choose(self) -> bool:
-        """Whether each of the patients has a name or an id that no other one has, and no id that two different people have."""
+        """Whether each patient has a name or an id of their own, and none has two birth dates or sexes."""
         return can_choose(self._called(set(self._owners) - {""}).values()) and not self._mixed()
 
     def _mixed(self) -> set[str]:
@@ -248,7 +248,7 @@ class Subjects:
         return kept
 
     def apart(self, entry: Entry) -> str:
-        """Whom a resource is about where that is somebody else than the record's patient, such as a relative or a newborn."""
+        """Whom a resource is about if not the patient of the record, such as a relative or a newborn; else ""."""
         for key in SUBJECTS:
             subject = entry.resource.get(key)
             if isinstance(subject, Mapping) and not self._key(subject, entry):
@@ -285,7 +285,7 @@ def _text(value: Any) -> str:
 
 
 def _inside(resource: Resource) -> str:
-    """What a Patient is called in here, whom no name or id may tell from others."""
+    """A key for a Patient resource that may have neither name nor id."""
     return f"\0{id(resource)}"
 
 

@@ -19,7 +19,7 @@ from medgemma_app.inputs.demographics import (
 )
 from medgemma_app.inputs.hl7_statements import RELEASED, Segment, Statement, standing
 from medgemma_app.inputs.json_notes import text_says_something
-from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line, with_counts
+from medgemma_app.inputs.lines import NOT_DONE, ON_HOLD, STOPPED, Line, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
 
 _WITHDRAWING = {"C": "corrected", "D": "deleted", "W": "entered in error", "X": "cancelled"}  # an earlier result
@@ -51,8 +51,8 @@ class _Message:
     separators: str
     cancelled: str = ""  # why the message or the document is left out
     event: str = ""
-    day: str = ""  # when it was sent; older messages are the first to be left out
-    of_earlier: list[Statement] = field(default_factory=list)  # what takes back only what earlier messages say
+    day: str = ""  # when it was sent: the oldest messages are left out first
+    of_earlier: list[Statement] = field(default_factory=list)  # what takes back statements of earlier messages only
     statements: list[Statement] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: Demographics = field(default_factory=Demographics)
@@ -62,7 +62,7 @@ class _Message:
     report: str = ""  # why the results that follow are left out
     result: str = ""  # why the comments that follow are left out
     commented: Statement | None = None  # the result that the comments that follow are on
-    unfinished: str = ""  # the observation with which the next segment may go on
+    unfinished: str = ""  # the observation that the next segment may continue
     numbers: tuple[str, str] = ("", "")  # placer and filler of the last ORC segment
     corrected: set[str] = field(default_factory=set)  # the observations of this report that have taken back earlier ones
     about: Statement = field(default_factory=Statement)  # the order, the document and the time that the segments belong to
@@ -73,7 +73,7 @@ class _Message:
         return self.cancelled or self.order or self.report
 
     def tell(self, label: str, *parts: str, gone: str = "", mark: str = "") -> Statement | None:
-        """Adds a statement, unless it says nothing or is taken back."""
+        """Adds a statement, unless it is empty or taken back."""
         said = "; ".join(filter(None, parts))
         if why := gone or self.skipping:
             self.left_out[why] += 1
@@ -82,7 +82,7 @@ class _Message:
         return self.add(replace(self.about, label=label, texts=[said], mark=mark)) if said else None
 
     def add(self, statement: Statement) -> Statement:
-        """Adds a statement, or what takes back earlier ones; text does not go on over it."""
+        """Adds a statement, or what takes back earlier ones. The next segment cannot continue a text before it."""
         self.statements.append(statement)
         self.unfinished = ""
         return statement
@@ -94,7 +94,7 @@ def is_hl7(text: str) -> bool:
 
 
 def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
-    """The segments of version 2 messages that say something of a patient. Raises SeveralPatients, InputError."""
+    """The statements of HL7 version 2 messages of one patient. Raises SeveralPatients, InputError."""
     messages = re.split(r"(?m)^(?=MSH\W)", re.sub(r"\r\n?", "\n", text.replace("\x0b", "").replace("\x1c", "")))
     read = [part for message in messages if message.startswith("MSH") for part in _read_message(message)]
     chosen = _chosen(read, name, patient)
@@ -107,7 +107,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
         statements += [*part.of_earlier, *part.statements]
     lines: dict[str, Line] = {}
     for line in (line for one in standing(statements, left_out) for line in one.lines()):
-        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # what several messages say stands once
+        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # a repeated line is told once
     left_out["messages of other patients"] += len(read) - len(chosen)
     is_clinical = text_says_something("\n".join(text.partition(": ")[2] for text, line in lines.items() if line.label not in _NOT_CLINICAL))
     patients = list(dict.fromkeys(part.patient for part in chosen))
@@ -132,7 +132,7 @@ def _chosen(read: list[_Message], name: str, patient: str | None) -> list[_Messa
 def _read_message(raw: str) -> list[_Message]:
     """The parts of a message, one for each of its patients."""
     parts = [message := _Message(raw[3:8])]
-    for text in re.split(rf"\n(?=[A-Z][A-Z\d]{{2}}{re.escape(raw[3])})", raw):  # another line goes on with the text before it
+    for text in re.split(rf"\n(?=[A-Z][A-Z\d]{{2}}{re.escape(raw[3])})", raw):  # other lines continue the text before them
         kind = text[:3]
         if kind == "PID" and message.patient != Demographics():
             parts.append(message := _Message(message.separators, message.cancelled, message.event, message.day))
@@ -174,7 +174,7 @@ def _order(message: _Message, one: Segment) -> None:
 
 
 def _report(message: _Message, one: Segment) -> None:
-    """A report that is cancelled takes back only what earlier messages say, unless the filler number says that it is the same one."""
+    """A cancelled report takes back earlier messages, and within its own message only what has the same filler number."""
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
     placer, filler = one.raw(2) or message.numbers[0], one.raw(3) or message.numbers[1]
     message.about = replace(message.about, placer=placer, filler=filler, service=one.repetitions(4)[0][0] or one.raw(4), time=one.raw(7))
@@ -192,7 +192,7 @@ def _finding(message: _Message, one: Segment) -> None:
     kind, about, status = one.raw(2), one.words(3, 1, 4, 0), _FINDING_STATUS.get(one.raw(11), "")
     value, unread = ("", "") if status or message.skipping else _attached(message, one) if kind == "ED" else (_value(one, kind), "")
     which = f"{kind}{one.raw(3)}#{one.raw(4)}"
-    if value and kind in ("TX", "FT", "ST") and message.unfinished == which:  # the text of the segment before goes on
+    if value and kind in ("TX", "FT", "ST") and message.unfinished == which:  # it continues the segment before
         message.commented = message.statements[-1]
         message.commented.texts.append(value)
         return
@@ -259,7 +259,7 @@ def _drug(message: _Message, one: Segment) -> None:
     given = one.raw(0) == "RXA"
     code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if one.raw(0) == "RXO" else (2, 3, 5)
     said = " ".join(filter(None, [one.words(code, 1, 0), one.words(amount), one.words(unit, 1, 0)]))
-    mark, gone = "NOT DONE: " * (given and one.raw(20) in ("RE", "NA")), "given (deleted)" * (given and one.raw(21) == "D")
+    mark, gone = NOT_DONE * (given and one.raw(20) in ("RE", "NA")), "given (deleted)" * (given and one.raw(21) == "D")
     message.tell("Given" if given else "Medication", said, gone=gone, mark=mark)
 
 

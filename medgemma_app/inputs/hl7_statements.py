@@ -11,7 +11,7 @@ from medgemma_app.inputs.demographics import iso_day
 from medgemma_app.inputs.lines import ON_HOLD, STOPPED, Line
 
 RELEASED = "released"  # an order that was on hold
-_MOST_CORRECTIONS = 100  # of one kind that are compared with a result: hostile messages must not take hours
+_MOST_CORRECTIONS = 100  # that one result is compared with: hostile messages must not take hours
 _PLACER_OF_FILLED = "placer of an order with a filler number"
 
 
@@ -23,7 +23,7 @@ class Segment:
         self._fields = text.split(self._field)
 
     def raw(self, number: int) -> str:
-        """A field as it is written; "" where there is none."""
+        """A field as it is written; "" if there is none."""
         return self._fields[number] if number < len(self._fields) else ""
 
     def parts(self, number: int) -> list[str]:
@@ -35,7 +35,7 @@ class Segment:
         return [one.split(self._component) for one in self.raw(number).split(self._repetition)]
 
     def ids(self, *numbers: int) -> Iterator[tuple[str, str]]:
-        """Who issued each of the ids in some fields ("" where that is not said), and the id."""
+        """The issuer ("" if unknown) and the number of each id in some fields."""
         for parts in (one for number in numbers for one in self.repetitions(number)):
             if parts[0].strip():
                 issuer = parts[3].split("&") if len(parts) > 3 else [""]
@@ -46,7 +46,7 @@ class Segment:
         return next(filter(None, (iso_day(self.raw(number)) for number in numbers)), "")
 
     def words(self, number: int, *components: int) -> str:
-        """The first of some components of a field that says something (all of them without any), its escapes resolved."""
+        """The first of the given components that is not empty, or all of them if none are given, with escapes resolved."""
         told = []
         for parts in self.repetitions(number):
             chosen = [parts[at] for at in components if at < len(parts) and parts[at].strip()][:1] if components else filter(None, parts)
@@ -54,7 +54,7 @@ class Segment:
         return self.resolved("; ".join(filter(None, told)))
 
     def resolved(self, text: str) -> str:
-        """A text without the escapes of separators and of the layout."""
+        """A text with the escapes of separators and of line breaks resolved."""
         plain = {"F": self._field, "S": self._component, "R": self._repetition, "E": self._escape, "T": "&"}
 
         def resolve(found: re.Match[str]) -> str:
@@ -69,7 +69,7 @@ class Statement:
     """What a message says of the patient, or what takes back earlier statements (``takes_back`` says why)."""
 
     label: str = ""
-    texts: list[str] = field(default_factory=list)  # with those of the segments in which it goes on
+    texts: list[str] = field(default_factory=list)  # one for each segment that continues it
     mark: str = ""  # how its line begins
     placer: str = ""  # the number of the order at the one who placed it
     filler: str = ""  # the number of the order at the one who fills it
@@ -98,7 +98,7 @@ class Statement:
         return [one for one in numbers if one[1]]
 
     def may_be(self, other: Statement) -> bool:
-        """Whether two results are of one order and time, as far as both of them say so."""
+        """Whether two results are of the same order and time, as far as both state them."""
         if self.filler and other.filler:
             is_other = self.filler != other.filler
         else:
@@ -114,7 +114,7 @@ def standing(statements: Sequence[Statement], left_out: Counter[str]) -> list[St
     holds = [one for one in statements if one.takes_back in (ON_HOLD, RELEASED)]
     held = {number: one.takes_back.replace(RELEASED, "") for one in holds for number in one.looks_for()}  # the last mark of each order
     kept = []
-    for one in reversed(statements):  # what comes later is known
+    for one in reversed(statements):  # so that what takes a statement back is known before it
         if one.takes_back in (ON_HOLD, RELEASED):
             continue
         if one.takes_back and one.result:
@@ -132,7 +132,7 @@ def standing(statements: Sequence[Statement], left_out: Counter[str]) -> list[St
 
 
 def _corrected(result: Statement, corrections: list[Statement]) -> str:
-    """Why a result is taken back, by the first correction that may be of it, which is used up; "" where it stands."""
+    """Why a result is taken back, by the first correction of it, which is used up; "" if it stands."""
     for place in range(len(corrections) - 1, max(-1, len(corrections) - 1 - _MOST_CORRECTIONS), -1):
         if corrections[place].may_be(result):
             return corrections.pop(place).takes_back
