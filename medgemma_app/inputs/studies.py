@@ -226,17 +226,12 @@ def read_study(
     """
     if isinstance(source, Scan | Series):
         return source
+    if isinstance(source, str | Path) and _is_directory_file(str(source)):
+        source = _only_study_of(str(source))
     if isinstance(source, str | Path) and is_folder(source):
         if frame is not None:
             raise InputError("a folder is read as a series of slices; name one file of it to choose a frame")
         return _slices(source, slices, pad, window, series)
-    if isinstance(source, str | Path) and _is_directory_file(str(source)):
-        listed = find_studies([str(source)]).studies
-        if len(listed) != 1:
-            raise InputError(
-                f"{shown_name(source)} lists {len(listed)} studies; give one of its files or folders, or the list to medgemma findings"
-            )
-        return read_study(listed[0].path, pad=pad, frame=frame, window=window, slices=slices, series=series)
     try:
         scan = read_image(source, pad=pad, frame=frame, window=window)
     except OnePicture:
@@ -250,6 +245,15 @@ def read_study(
     unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
     doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
     return replace(scan, warnings=(*scan.warnings, *doubts))
+
+
+def _only_study_of(index: str) -> str:
+    """The study that a DICOMDIR lists. Raises InputError where there are several."""
+    listed = find_studies([index]).studies
+    if len(listed) != 1:
+        message = f"{shown_name(index)} lists {len(listed)} studies; give one of its files or folders, or the list to medgemma findings"
+        raise InputError(message)
+    return listed[0].path
 
 
 def _slices(source: str | Path, most: int | None, pad: bool, window: str | None, series: int | str | None) -> Series:
