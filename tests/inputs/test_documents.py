@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pytest
 from reportlab.pdfgen import canvas
+from resources import read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import holds_notes, read_raw_notes
+from medgemma_app.inputs.notes import holds_notes
 
 SAID = "Cough for two weeks."
-
-
-def read(content, **how):
-    return read_raw_notes(content if isinstance(content, bytes) else content.encode(), "visit", **how)
 
 
 def pdf(*pages):

@@ -1,14 +1,7 @@
 """Subtitles in SRT and WebVTT."""
 
-import json
-
 import pytest
-
-from medgemma_app.inputs.notes import read_raw_notes
-
-
-def read(content):
-    return read_raw_notes(content if isinstance(content, bytes) else json.dumps(content).encode(), "transcript")
+from resources import read
 
 
 @pytest.mark.parametrize(

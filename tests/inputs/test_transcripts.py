@@ -1,17 +1,11 @@
 """From a machine's transcript, the model is told who speaks, and every word once; times, confidences and token ids are left out."""
 
-import json
 import re
 
 import pytest
-
-from medgemma_app.inputs.notes import read_raw_notes
+from resources import read
 
 ASKED, SAID = "What brings you in?", "A cough for two weeks."
-
-
-def read(content):
-    return read_raw_notes(content if isinstance(content, bytes) else json.dumps(content).encode(), "transcript")
 
 
 def words(text, **more):
