@@ -37,6 +37,7 @@ _LISTS = (
     "recognized phrases", "paragraphs", "sentences", "turns", "transcript", "captions", "cues",
 )  # fmt: skip
 _LISTS_OF_WORDS = ("items", "words", "tokens", "word segments", "elements")
+_HOLDERS = frozenset(("results", "channels", "channel", "channel labels", "monologues", *_LISTS, *_LISTS_OF_WORDS))
 _BEGINNING = re.compile(r"(start|begin)( .*)?|from|offsets?( .*)?|time ?stamps?|time|ts")
 _OFFSET = re.compile(r"-?\d+(\.\d+)?s?|PT[\d.HMS]+|\d{1,3}:\d\d(:\d\d)?[.,]\d+")
 _OFFSET_OF_A_TURN = re.compile(rf"{_OFFSET.pattern}|\d{{1,2}}:\d\d(:\d\d)?")
@@ -126,7 +127,7 @@ def _spoken(value: Any) -> tuple[list[Turn], dict[str, Any]]:
     turns = joined_turns(_of_object(_fields(value)))
     if not turns:
         return [], {}
-    rest = {key: inner for key, inner in value.items() if not _of_object(_fields({key: inner}))}
+    rest = {key: inner for key, inner in value.items() if key_words(key) not in _HOLDERS or not _of_object(_fields({key: inner}))}
     is_visit = {key_words(key) for key in rest} & clinical_keys()  # the notes of a visit, which the transcript is a part of
     machine = {key for key in rest if not is_visit and key_words(key) in word_list_of("machine_keys")}
     repeated = {key for key in rest if isinstance(rest[key], str) and _letters([("", rest[key])]) == _letters(turns)}
@@ -232,10 +233,11 @@ def _of_piece(fields: Mapping[str, Any], speakers: Mapping[str, str], *, has_cha
     """A piece of speech: its text, or its words where there is no text, or where all are there and say who speaks."""
     merged, channel = {**fields, **_best_guess(fields)}, fields.get("channel")
     who = _speaker(fields) or (f"Channel {channel}" if has_channels and isinstance(channel, str) else "")
-    words, turns = _words_in(merged), [(who, _text(merged))]
+    words, text = _words_in(merged), _text(merged)
+    if text and not any(_speaker(word) or str(word.get("start time")) in speakers for word in words):
+        return [(who, text)]
     spoken = list(_words(words, speakers, who))
-    say_who = any(_speaker(word) or str(word.get("start time")) in speakers for word in words)
-    return spoken if (say_who or not turns[0][1]) and _is_whole(spoken, turns) else turns
+    return spoken if _is_whole(spoken, [(who, text)]) else [(who, text)]
 
 
 def _words_in(fields: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ import re
 import pytest
 from resources import read
 
+from medgemma_app.inputs import transcripts
+
 ASKED, SAID = "What brings you in?", "A cough for two weeks."
 
 
@@ -289,3 +291,10 @@ def test_a_channel_may_begin_with_a_sign():
 def test_times_of_a_record_are_kept(entries):
     told = read({"findings": entries}).text
     assert all(str(value) in told for entry in entries for value in entry.values())
+
+
+def test_only_keys_that_may_hold_a_transcript_are_searched_for_one(monkeypatch):
+    asked, search = [], transcripts._of_object
+    monkeypatch.setattr(transcripts, "_of_object", lambda fields: asked.append(fields) or search(fields))
+    read({"segments": segments(), **{f"key {number}": [number] for number in range(500)}})
+    assert len(asked) < 10
