@@ -17,6 +17,7 @@ from medgemma_app.inputs.patients import one_patient
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
 MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours
 _WORD = re.compile(r"[^\W\d_]+")
+_ADDRESS = re.compile(r"urn:(?:uuid|oid):\S+")  # of a resource, which would read as a record number with its label
 _NOT_A_NAME = frozenset(("patient", "the"))
 
 
@@ -124,7 +125,7 @@ def refuse_several_patients(text: str, name: str) -> None:
 
 def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
     """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
-    text = "\n".join(line.text for line in lines)
+    text = _ADDRESS.sub("", "\n".join(line.text for line in lines))
     refuse_several_patients(text, name)
     labels = labelled_demographics(text)
     if any(labels.differ(one) for one in list(known)[:MOST_COMPARED]):

@@ -129,6 +129,13 @@ def test_one_patient_in_several_ways_is_one(record: dict[str, Any]) -> None:
     assert SAID in read(record).text
 
 
+def test_addresses_of_resources_are_no_record_numbers() -> None:
+    visits = [f"urn:uuid:{digit * 8}-9695-412c-9446-29c7e3e6e2de" for digit in "12"]
+    record = bundle(patient("a", **MRN), *(condition(SAID, "Patient/a", encounter={"reference": visit}) for visit in visits))
+    record["entry"] += [{"resource": condition("Gout", "Patient/a", evidence=[{"detail": [{"reference": visit}]}])} for visit in visits]
+    assert "Gout" in read(record).text
+
+
 @pytest.mark.parametrize("kind", ["FamilyMemberHistory", "RelatedPerson", "Practitioner"])
 def test_the_birth_date_of_somebody_else_makes_no_other_patient(kind: str) -> None:
     other = {"resourceType": kind, "bornDate": "1940", "birthDate": "1940-01-01", "relationship": concept("mother")}
