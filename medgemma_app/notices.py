@@ -16,6 +16,7 @@ BLIND_SPOT = (
     "a missed nodule reads as well as a found one."
 )
 
+SEVERITIES = ("error", "warning", "info")  # of issues, worst first
 NOTHING_FOUND = "the text checks found nothing, which does not mean that the content is right"
 
 # Control characters (C0 and C1) control a terminal, bidirectional overrides reorder its text, lone surrogates cannot be encoded.
@@ -38,7 +39,7 @@ def printable_value(value: Any) -> Any:
 
 def issue_counts(severities: Sequence[str]) -> str:
     """What the checks found, such as "2 errors, 1 warning"."""
-    counts = {severity: severities.count(severity) for severity in ("error", "warning", "info") if severity in severities}
+    counts = {severity: severities.count(severity) for severity in SEVERITIES if severity in severities}
     plural = {"error": "errors", "warning": "warnings"}
     return ", ".join(f"{count} {plural.get(word, word) if count > 1 else word}" for word, count in counts.items()) or NOTHING_FOUND
 

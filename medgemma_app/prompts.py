@@ -30,8 +30,8 @@ ReportKind: TypeAlias = Literal["findings", "soap"]
 ANSWER_TOKENS = 2000
 VARIABLES = {"findings": {"header", "indication"}, "soap": {"notes"}, "locate": {"target"}}  # of each kind; $slices for a series
 OPTIONAL_VARIABLES = {"header", "indication"}
-PICTURES = ("one", "prior", "views", "prior and views", "series")
-LARGEST_FILE = 50_000  # bytes
+PICTURE_KINDS = ("one", "prior", "views", "prior and views", "series")
+LARGEST_PROMPT_FILE = 50_000  # bytes
 
 _HEADING = re.compile(r"(?P<heading>[^\W\d_][^:;.()\[\]{}<>#*\"]{0,59}?)(?P<optional> \(optional\))?")
 _LABELLED = re.compile(r"[\s>*_(\[-]{0,10}(?:[^.!?:$]{1,40}:)?[\s*_(\[]{0,10}\$\{?\w+\}?[\s*_.)\]]{0,10}")
@@ -155,20 +155,20 @@ def _named_prompt(source: str | Path) -> PromptFile:
             f"there is no prompt {source!r}; {advice}medgemma prompts lists the included ones; give a file of your own by its path"
         )
     with open_input(source, what="a prompt file") as file:
-        return parse_prompt(file.read(LARGEST_FILE + 1), shown_name(source))
+        return parse_prompt(file.read(LARGEST_PROMPT_FILE + 1), shown_name(source))
 
 
 def parse_prompt(raw: bytes, name: str) -> PromptFile:
     """Parses the bytes of a prompt file; ``name`` is what messages call it. Raises PromptError, which names the line that is wrong."""
-    if len(raw) > LARGEST_FILE:
-        raise PromptError(f"{name} is too large for a prompt file, which may have at most {LARGEST_FILE // 1000} kB")
+    if len(raw) > LARGEST_PROMPT_FILE:
+        raise PromptError(f"{name} is too large for a prompt file, which may have at most {LARGEST_PROMPT_FILE // 1000} kB")
     try:
         lines = raw.decode("utf-8-sig").splitlines(keepends=True)
     except UnicodeDecodeError as error:
         raise PromptError(f"prompt file {name} is not UTF-8 text") from error
     head, rest = _front_matter(lines, name)
     kind, pictures, text = head.get("kind", ""), head.get("pictures", "one"), "".join(lines[rest:])
-    for key, value, allowed in (("kind", kind, VARIABLES), ("pictures", pictures, PICTURES)):
+    for key, value, allowed in (("kind", kind, VARIABLES), ("pictures", pictures, PICTURE_KINDS)):
         if value not in allowed:
             raise PromptError(f"{name}: the front matter must have {key}: with one of these values: {', '.join(allowed)}")
     if "pictures" in head and kind != "findings":

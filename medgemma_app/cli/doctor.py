@@ -165,7 +165,7 @@ def _load(run: Doctor, name: str, revision: str | None) -> Generator[CheckResult
     except ModelError as error:
         yield CheckResult("load", "failed", str(error), "the other checks use the demo model")
         return None
-    seconds, description = time.perf_counter() - start, selftest.describe(loaded)
+    seconds, description = time.perf_counter() - start, selftest.describe_weights(loaded)
     run.about.append(f"model {_public(name)}: {description}")
     yield CheckResult("load", "ok", f"{seconds:.1f} s, {description}", figures={"seconds": seconds})
     return loaded

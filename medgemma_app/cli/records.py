@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from medgemma_app.inputs.images import Scan, Series
 
-NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
+REPORT_NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_BYTES = 10_000_000
 ONE_REPORT = "the text of a report, or the output of findings --json or soap --json"
 ONE_RECORD = "the output of findings --json or soap --json"
@@ -66,7 +66,7 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
             print(json_line({**record, "sections": found.sections}, ascii=not utf8(sys.stdout)), flush=True)
         else:
             print_issues(ordered(record), sys.stdout, prefix=f"{report.name}: " if len(reports) > 1 else "")
-        say(f"{report.name}, checked as a {NAMES[checked_as]}: {issue_counts([issue.severity for issue in found.issues])}")
+        say(f"{report.name}, checked as a {REPORT_NAMES[checked_as]}: {issue_counts([issue.severity for issue in found.issues])}")
         codes.append(VALIDATION_FAILED if not found.ok or (strict and found.warnings) else 0)
     return max(codes, key=FROM_BEST_TO_WORST.index)
 
@@ -132,7 +132,7 @@ def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | N
     for name in ("source",) if kind == "findings" else ("indication", "has_prior"):
         if name in arguments:
             option = f"--{name.replace('_', '-')}"
-            raise OptionError(f"{option} does not apply to {report.name}, a {NAMES[kind]}; leave it out, or give another --kind")
+            raise OptionError(f"{option} does not apply to {report.name}, a {REPORT_NAMES[kind]}; leave it out, or give another --kind")
     validate = validate_findings if kind == "findings" else validate_soap
     return kind, validate(report.text, **{**(report.known if report.kind == kind else {}), **arguments})
 

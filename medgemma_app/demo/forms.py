@@ -22,7 +22,7 @@ KEYS = {
     "plan": ("plan", "treatment plan"),
 }
 # Labels in typed notes; the first row is for notes in sentences.
-LABELS = (
+LABEL_SETS = (
     {"medications": "Takes", "history": "History of", "exam": "On examination:", "assessment": "This is", "plan": "Plan:"},
     {"complaint": "CC:", "history": "PMH:", "medications": "Meds:", "allergies": "Allergies:", "vitals": "Obs:", "exam": "O/E:",
      "labs": "Bloods:", "assessment": "Dx:", "plan": "Plan:"},
@@ -66,8 +66,8 @@ def as_json(visit: Visit, chance: Chance) -> dict[str, Any]:
 
 def as_text(visit: Visit, chance: Chance) -> str:
     """Sentences, or parts with labels, each on a line of its own or one after another."""
-    labels, comma = chance.one_of(LABELS), chance.one_of((", ", "; "))
-    in_sentences = labels is LABELS[0]
+    labels, comma = chance.one_of(LABEL_SETS), chance.one_of((", ", "; "))
+    in_sentences = labels is LABEL_SETS[0]
     complaint, who = visit.noted_complaint, visit.who
     if chance.often(0.3):
         who = who.replace("-year-old", " yo")

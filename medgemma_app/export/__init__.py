@@ -106,7 +106,7 @@ def render(
         if ending == ".html":
             return html.page(record, images=images, source=source).encode(errors="replace")
         if ending == ".pdf":
-            return pdf.document(record, images=images, source=source)
+            return pdf.render_pdf(record, images=images, source=source)
         if ending == ".fhir.json":
             return _json(fhir.bundle(record, subject=subject, study=study))
         if ending in (".dcm", ".sr.dcm"):

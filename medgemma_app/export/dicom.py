@@ -69,7 +69,7 @@ def check_source(record: Mapping[str, Any], scan: Scans | None) -> Scans:
 def encapsulated_pdf(record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = ()) -> bytes:
     """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
     headers = _headers(_sources(record, scan))
-    document = pdf.document(record, images=images)
+    document = pdf.render_pdf(record, images=images)
     made = _begun(record, headers, ENCAPSULATED_PDF, "DOC")
     return _written(
         made,

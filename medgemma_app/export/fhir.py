@@ -27,7 +27,7 @@ SECTIONS = {
     "plan": ("18776-5", "Plan of care note"),
 }
 # A resource on the same server or on another one (FHIR R4, Reference and id), or a URN.
-REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
+FHIR_REFERENCE = re.compile(r"(https?://[^\s\"<>]+/)?[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}|urn:uuid:[0-9a-f-]{36}|urn:oid:[0-9.]+")
 EXTENSION = "urn:medgemma-app:issue-"  # followed by the name of a field of Issue
 UNKNOWN = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
 EMPTY: tuple[Any, ...] = (None, "", [], {})
@@ -37,7 +37,7 @@ SEVERITY = {"error": "error", "warning": "warning", "info": "information"}  # of
 def check_references(kind: str, subject: str | None, study: str | None) -> None:
     """Raises OptionError for a text that is not a FHIR reference, and for ``study`` where the report is not about pictures."""
     for name, resource, reference in (("subject", "Patient", subject), ("study", "ImagingStudy", study)):
-        if reference is not None and not REFERENCE.fullmatch(reference):
+        if reference is not None and not FHIR_REFERENCE.fullmatch(reference):
             example = f"{resource}/123 or https://example.org/fhir/{resource}/123"
             raise OptionError(f"--{name} ({name}=) must be a FHIR reference, such as {example}")
     if study is not None and kind != "findings":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
 LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
-MOST_PIXELS = 5_000_000  # of all pictures together; beyond that, as in a long series, each picture is reduced
+MOST_PAGE_PIXELS = 5_000_000  # of all pictures together; beyond that, as in a long series, each picture is reduced
 FEW = 4  # up to this many pictures are shown large
 
 
@@ -175,7 +175,7 @@ def with_caption(image: Image, text: str) -> Image:
 
 
 def _pictures(images: Sequence[Captioned]) -> str:
-    side = LARGEST_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PIXELS else REDUCED_SIDE
+    side = LARGEST_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PAGE_PIXELS else REDUCED_SIDE
     reduced = f", reduced to {side} pixels" if any(max(image.size) > side for _, image in images) else ""
     figures = ""
     for caption, image in current_first(images):

@@ -26,7 +26,7 @@ SYSTEM = "System"  # the name under which the first of these fonts that the mach
 SYSTEM_FONTS = ("/System/Library/Fonts/Supplemental/Arial Unicode.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 _COMPLEX = re.compile("[\u0590-\u109f\u1780-\u18af\ufb1d-\ufdff\ufe70-\ufeff]")  # reportlab neither joins nor reorders letters
 MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
-MOST_PICTURES = 6  # a series is shown by its first pictures
+PICTURES_SHOWN = 6  # a series is shown by its first pictures
 MARKS = {"error": "#ffdfe2", "warning": "#ffeec2", "info": "#dcecfb"}
 STAND_INS = {
     "μ": "µ", "Δ": "∆", "←": "<-", "→": "->", "↔": "<->", "⇒": "=>", "↑": "(up)", "↓": "(down)",
@@ -35,7 +35,7 @@ STAND_INS = {
 WRITTEN_OUT = "Characters that this PDF's font lacks are written out, as alpha, -> or [U+0421]. The HTML export shows them as they are."
 
 
-def document(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:
+def render_pdf(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:
     """The document on A4. Raises OutputError when reportlab is missing."""
     try:
         from reportlab.lib.pagesizes import A4
@@ -173,7 +173,7 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) 
     columns = min(3, len(images)) or 1
     side = min(PICTURE_SIDE, (width - GAP * (columns - 1)) / columns)
     cells = []
-    for caption, image in current_first(images)[:MOST_PICTURES]:
+    for caption, image in current_first(images)[:PICTURES_SHOWN]:
         small = image.copy()
         small.thumbnail((1024, 1024))
         scale = side / max(small.size)
@@ -184,5 +184,5 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) 
         row = cells[at : at + columns]
         style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]
         yield Table([row], colWidths=[side + GAP] * len(row), style=style, hAlign="LEFT", spaceBefore=4, spaceAfter=6)
-    if len(images) > MOST_PICTURES:
-        yield _paragraph(f"The model saw {len(images) - MOST_PICTURES} more pictures.", "small")
+    if len(images) > PICTURES_SHOWN:
+        yield _paragraph(f"The model saw {len(images) - PICTURES_SHOWN} more pictures.", "small")

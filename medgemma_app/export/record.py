@@ -9,12 +9,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from medgemma_app.errors import InputError, OptionError
-from medgemma_app.notices import BOX_NOTICE, issue_counts
+from medgemma_app.notices import BOX_NOTICE, SEVERITIES, issue_counts
 
 Issues = Sequence[Mapping[str, Any]]
 Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
-SEVERITIES = ("error", "warning", "info")
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 
 

@@ -49,7 +49,7 @@ def decode_dicom(
     picture, contrast, more = show(stored, chosen)
     if frames > 1 and isinstance(contrast, ValueRange) and contrast.of_stored:
         contrast = of_acquisition(contrast, (decode_frame(header, name, index) for index in range(frames)))
-        picture = draw(stored, contrast)
+        picture = show_frame(stored, contrast)
     facts = ImageHeader.from_dict(stored.header)
     found = {
         "format": "DICOM",
@@ -79,7 +79,7 @@ def parse_window(text: str) -> VoiWindow:
 def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
     """The picture, its contrast (None for colour), and warnings. Raises InputError."""
     contrast, doubts = choose_contrast(frame, window)
-    picture, name = draw(frame, contrast), frame.name
+    picture, name = show_frame(frame, contrast), frame.name
     if contrast is None or isinstance(contrast, ValueRange) or not is_blank(thumbnail(picture)):
         return picture, contrast, doubts
     if window:
@@ -89,7 +89,7 @@ def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast 
         )
     spread = ValueRange(*percentiles(frame), PERCENTILES)
     useless = f"{name} shows nothing in the {contrast}; it is shown by percentiles of its values, --window C/W chooses others"
-    return draw(frame, spread), spread, (*doubts, useless)
+    return show_frame(frame, spread), spread, (*doubts, useless)
 
 
 def of_acquisition(contrast: ValueRange, every: Iterable[StoredFrame]) -> ValueRange:
@@ -142,7 +142,7 @@ def _drawn(frames: Frames, contrast: Contrast | None, name: str) -> list[Image]:
             both = " and ".join(dict.fromkeys((shown_name(frames[0][0]), shown_name(path))))
             raise InputError(f"{name} mixes kinds of values (rescale, units or polarity differ in {both}); export the series again")
         with guarded(shown_name(path)):
-            drawn.append(draw(frame, contrast))
+            drawn.append(show_frame(frame, contrast))
     return drawn
 
 
@@ -159,7 +159,7 @@ def _decoded(frames: Frames) -> Iterator[StoredFrame]:
             yield from (decode_frame(header, name, number) for _, number in some)
 
 
-def draw(frame: StoredFrame, contrast: Contrast | None) -> Image:
+def show_frame(frame: StoredFrame, contrast: Contrast | None) -> Image:
     """The picture a viewer shows: L, or RGB for colour and for Hounsfield windows."""
     from PIL import Image
 

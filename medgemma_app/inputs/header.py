@@ -30,11 +30,11 @@ SECOND_KEYWORDS = {"laterality": "ImageLaterality", "pixel_spacing": "ImagerPixe
 OF_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName")
 WHAT_DIFFERS = "PatientID, its issuer, birth date or name"
 HEADER_KEYWORDS = (*KEYWORDS.values(), *SECOND_KEYWORDS.values())
-LABELS = {"modality": "modality", "body part": "body_part", "view": "view", "laterality": "laterality"}
-SIDES = {
+PICTURE_FIELDS = {"modality": "modality", "body part": "body_part", "view": "view", "laterality": "laterality"}
+LATERALITIES = {
     "L": "L", "R": "R", "U": "U", "B": "B", "LEFT": "L", "RIGHT": "R", "LT": "L", "RT": "R", "UNPAIRED": "U", "BOTH": "B", "BILATERAL": "B",
 }  # fmt: skip
-SEXES = {"F": "female", "M": "male"}
+SEX_WORDS = {"F": "female", "M": "male"}
 AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 
 
@@ -77,11 +77,11 @@ class ImageHeader:
 
     def describe_picture(self) -> str:
         """How the picture was taken."""
-        return ", ".join(f"{label} {value}" for label, field in LABELS.items() if (value := getattr(self, field)))
+        return ", ".join(f"{label} {value}" for label, field in PICTURE_FIELDS.items() if (value := getattr(self, field)))
 
     def describe_patient(self) -> str:
         """Sex and age."""
-        return ", ".join(word for word in (SEXES.get(self.sex or ""), _age_in_words(self.age)) if word)
+        return ", ".join(word for word in (SEX_WORDS.get(self.sex or ""), _age_in_words(self.age)) if word)
 
 
 def describe_all(headers: Sequence[ImageHeader], *, patient: ImageHeader) -> str | None:
@@ -101,7 +101,7 @@ def _safe(field: str, value: Any) -> Any:
         return _spacing(value)
     text = str(value or "").strip().upper()
     if field == "laterality":
-        return SIDES.get(text)
+        return LATERALITIES.get(text)
     return text if _forms()[field](text) else None
 
 

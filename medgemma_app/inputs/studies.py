@@ -18,7 +18,7 @@ from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 if TYPE_CHECKING:
     from medgemma_app.inputs.images import Picture
 
-PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
+PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
 MOST_NAMED = 10
 
@@ -167,7 +167,7 @@ def _kind(file: Path) -> tuple[str | None, str]:
     if dicom:
         kind, uid = kind_of(file)
         return kind or ("index" if _is_directory_file(str(file)) else "other"), uid
-    is_raster = file.suffix.lower() in PICTURES or head.startswith(PICTURE_STARTS) or head[:4] + head[8:] == b"RIFFWEBP"
+    is_raster = file.suffix.lower() in PICTURE_ENDINGS or head.startswith(PICTURE_STARTS) or head[:4] + head[8:] == b"RIFFWEBP"
     return "raster" if is_raster else None, ""
 
 

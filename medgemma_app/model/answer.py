@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.generation import FinishReason, Generation, GenerationCancelled, GenerationError, Options, Token, TokenKind
 
-OPEN, CLOSE = "<unused94>", "<unused95>"
+THOUGHT_START, THOUGHT_END = "<unused94>", "<unused95>"
 Result = TypeVar("Result")
-LABEL = "thought\n"  # what MedGemma writes right after OPEN
+LABEL = "thought\n"  # what MedGemma writes right after THOUGHT_START
 
 
 class Answer:
@@ -56,15 +56,15 @@ class Answer:
 
     def _take_held(self, *, everything: bool = False) -> tuple[TokenKind, str]:
         """The held text up to the next change of kind, and its kind. Without ``everything``, what may begin a mark stays held."""
-        if self._kind == "answer" and self._held.startswith(OPEN):
+        if self._kind == "answer" and self._held.startswith(THOUGHT_START):
             self._kind = "thought"
         kind = self._kind
-        mark = OPEN if kind == "answer" else CLOSE
+        mark = THOUGHT_START if kind == "answer" else THOUGHT_END
         end = self._held.find(mark)
         if end < 0:
             end = len(self._held) - (0 if everything else _overlap(self._held, mark))
         elif kind == "thought":
-            end += len(CLOSE)
+            end += len(THOUGHT_END)
             self._kind = "answer"
         shown, self._held = self._held[:end], self._held[end:]
         return kind, shown
@@ -78,8 +78,8 @@ class Answer:
     def generation(self) -> Generation:
         """The Generation, after ``end``. If a thought was never closed, the answer is empty."""
         texts = {kind: "".join(token.text for token in self.tokens if token.kind == kind) for kind in ("answer", "thought")}
-        open_ended = OPEN in texts["thought"] and not texts["thought"].endswith(CLOSE)
-        thought = texts["thought"].replace(OPEN, "").replace(CLOSE, "").removeprefix(LABEL).strip()
+        open_ended = THOUGHT_START in texts["thought"] and not texts["thought"].endswith(THOUGHT_END)
+        thought = texts["thought"].replace(THOUGHT_START, "").replace(THOUGHT_END, "").removeprefix(LABEL).strip()
         ids = tuple(token.id for token in self.tokens if token.id is not None)
         return Generation(
             text="" if open_ended else texts["answer"],

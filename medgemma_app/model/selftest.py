@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report
 
 Verdict = Literal["ok", "look", "failed"]
-REFERENCE = Path(__file__).parent.parent / "demo" / "reference.json"
+REFERENCE_FILE = Path(__file__).parent.parent / "demo" / "reference.json"
 SAMPLED = 97  # the reference holds every 97th number of an embedding
 EXACT = 2e-4  # tolerance for log-probabilities, and for embeddings relative to their largest number, between float32 backends
 COARSE = 2e-2  # the tolerance with TF32 and other reduced precision
@@ -93,7 +93,7 @@ def takes_hours() -> bool:
     return backend() == "cpu" and mx.get_active_memory() > GB
 
 
-def describe(model: MedGemma) -> str:
+def describe_weights(model: MedGemma) -> str:
     """The model's size and precision, read from the weights, since names may belong to a user."""
     config, layer = model.model.config, model.model.language_model.layers[0].mlp.up_proj
     bits = getattr(layer, "bits", None)
@@ -152,7 +152,7 @@ def reference_check(demo: MedGemma) -> CheckResult:
     """Compares the demo with the figures of transformers: prompt ids, greedy tokens, log-probabilities, embeddings."""
     import numpy as np
 
-    known = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    known = json.loads(REFERENCE_FILE.read_text(encoding="utf-8"))
     wrong, gap = [], 0.0
     for name, prompt in reference_prompts().items():
         wanted, tokens = known["prompts"][name], _greedy(demo, prompt)

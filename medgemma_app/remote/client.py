@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     Ask = Callable[[Prompt, Callable[[Token], object]], Generation]
     Outcome = tuple[int, Generation | BaseException]
 
-LARGEST_BODY = 64_000_000  # bytes of a response, including a stream of tokens
+LARGEST_ANSWER = 64_000_000  # bytes of a response, including a stream of tokens
 RETRIES = 4  # of a request that a busy server refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
 CONNECT_SECONDS = 10.0
 # The only headers that are sent. The openai client would add other services' keys from the environment, and a description of this machine.
-HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}
+SENT_HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}
 
 
 def openai_client(endpoint: Endpoint) -> openai.OpenAI:
@@ -57,7 +57,7 @@ class Client(httpx2.Client):
         self._key = endpoint.key
 
     def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
-        for name in set(request.headers) - HEADERS:
+        for name in set(request.headers) - SENT_HEADERS:
             del request.headers[name]
         request.headers.pop("authorization", None)
         if self._key is not None:
@@ -79,7 +79,7 @@ class Client(httpx2.Client):
 
 
 class Bounded(httpx2.SyncByteStream):
-    """The bytes of a response: at most LARGEST_BODY, and none after ``seconds``, which every token extends.
+    """The bytes of a response: at most LARGEST_ANSWER, and none after ``seconds``, which every token extends.
 
     Bytes without a token (comments, empty deltas) do not extend it, so that a server cannot keep a request alive without progress.
     """
@@ -95,7 +95,7 @@ class Bounded(httpx2.SyncByteStream):
         size = 0
         for piece in self._stream:
             size += len(piece)
-            if size > LARGEST_BODY:
+            if size > LARGEST_ANSWER:
                 raise AnswerTooLarge
             if time.monotonic() > self._deadline:
                 raise NoProgress
@@ -124,7 +124,7 @@ class NoProgress(openai.OpenAIError):
 
 
 class AnswerTooLarge(openai.OpenAIError):
-    """A response that is larger than LARGEST_BODY, or compressed."""
+    """A response that is larger than LARGEST_ANSWER, or compressed."""
 
 
 def context_limit(error: openai.BadRequestError) -> tuple[int, int] | None:
@@ -159,7 +159,7 @@ def _as_our_error(error: Exception, endpoint: Endpoint) -> MedGemmaError:
     if isinstance(error, NoProgress):
         return _connection_error(httpx2.ReadTimeout(""), endpoint)
     if isinstance(error, AnswerTooLarge):
-        return GenerationError(f"{endpoint.host} sent more than {LARGEST_BODY // 10**6} MB or compressed data; is it OpenAI-compatible?")
+        return GenerationError(f"{endpoint.host} sent more than {LARGEST_ANSWER // 10**6} MB or compressed data; is it OpenAI-compatible?")
     if isinstance(error, openai.APIError):
         return GenerationError(f"{endpoint.host} reports an error while generating; see its log")
     return GenerationError(

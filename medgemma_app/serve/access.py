@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LARGEST_BODY = 64_000_000
+LARGEST_REQUEST = 64_000_000
 PATIENCE = 10.0  # seconds
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -127,7 +127,7 @@ async def handle_error(_: Request, error: Exception) -> JSONResponse:
 
 
 AT_END = "medgemma_app.at_end"  # key in a request's scope: functions that are called when the request has ended, however it ended
-OPEN = {"/health", "/ready", "/", "/openapi.json"}  # routes that need no key; the page's files below /page/ need none either
+KEYLESS_ROUTES = {"/health", "/ready", "/", "/openapi.json"}  # routes that need no key; the page's files below /page/ need none either
 LOADING_SECONDS = 5
 
 
@@ -136,7 +136,7 @@ async def drained(receive: Receive) -> None:
     size = 0
     try:
         async with asyncio.timeout(PATIENCE):
-            while size <= LARGEST_BODY:
+            while size <= LARGEST_REQUEST:
                 message = await receive()
                 size += len(message.get("body", b""))
                 if not message.get("more_body"):
@@ -187,7 +187,7 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         if not self._is_same_site(headers):
             raise Refused(403, "this server only answers requests from its own machine, sent to 127.0.0.1 or localhost")
-        if path in OPEN or path.startswith("/page/"):
+        if path in KEYLESS_ROUTES or path.startswith("/page/"):
             return
         if self.key is not None and not self._has_key(headers):
             raise Refused(401, "the key is missing or wrong; send it as Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 64  # that have arrived, whether they run or wait; further ones get 503
 PAGE = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
 # Nothing is loaded from elsewhere, and nothing is stored: the browser holds the picture, the notes and the report.
-HEADERS = {
+SAFE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -123,7 +123,7 @@ class Service:
         if name not in PAGE:
             raise Refused(404, "the page has no such file")
         content = style() if name == "report.css" else (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")
-        return Response(content, media_type=PAGE[name], headers=HEADERS)
+        return Response(content, media_type=PAGE[name], headers=SAFE_HEADERS)
 
     async def health(self) -> dict[str, str]:
         """200 while the server runs."""
@@ -170,7 +170,7 @@ class Service:
         ``images`` are the pictures that the model saw, named by their captions, and ``source`` the notes: for HTML and PDF.
         """
         content = await self.read(request, read_export, forms=True)
-        headers = {**HEADERS, "Content-Disposition": "attachment"}
+        headers = {**SAFE_HEADERS, "Content-Disposition": "attachment"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def chat(self, request: Request) -> Any:
@@ -236,14 +236,14 @@ def described(response: dict[str, Any], body: type[BaseModel] | None = None, *fi
     content = {FORM: {"schema": EXPORT_FORM}}
     if body is not None:
         schema = body.model_json_schema(ref_template=COMPONENT)
-        schema.pop("$defs", None)  # ``describe`` adds them for all routes
+        schema.pop("$defs", None)  # ``describe_bodies`` adds them for all routes
         fields = {**schema["properties"], **{name: _FILES if name == "views" else _FILE for name in files}}
         content = {JSON: {"schema": schema}, **({FORM: {"schema": {**schema, "properties": fields}}} if files else {})}
     extra = {"requestBody": {"required": True, "content": content}}
     return {"response_model": None, "responses": {200: response, **BODY_REFUSALS}, "openapi_extra": extra}
 
 
-def describe(app: FastAPI, *, needs_key: bool) -> None:
+def describe_bodies(app: FastAPI, *, needs_key: bool) -> None:
     """Adds to the description of ``app`` what bodies refer to, and that all routes need a key, except those that say otherwise."""
     description = app.openapi()
     _, found = models_json_schema(
@@ -270,7 +270,7 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     app.post("/tokenize", **described(TOKENS, TokenizeBody))(service.tokenize)
     for path in ("/", "/page/{name}"):
         app.get(path, include_in_schema=False)(service.page)
-    describe(app, needs_key=key is not None)
+    describe_bodies(app, needs_key=key is not None)
     for kind in (HTTPException, MedGemmaError):
         app.add_exception_handler(kind, handle_error)
     return Guard(app, ready=lambda: engine.is_ready, key=key, loopback=loopback)

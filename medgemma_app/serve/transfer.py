@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.export.html import fragment
 from medgemma_app.model.generation import Token
-from medgemma_app.serve.access import GONE, LARGEST_BODY, LAST, PATIENCE, Refused, error_body, status_of
+from medgemma_app.serve.access import GONE, LARGEST_REQUEST, LAST, PATIENCE, Refused, error_body, status_of
 from medgemma_app.serve.limits import Held
 from medgemma_app.serve.schemas import FORM, JSON, STREAM
 
@@ -51,28 +51,28 @@ async def read_body(request: Request, held: Held) -> bytearray:
     """
     body, size = bytearray(), 0
     declared = request.headers.get("content-length", "")
-    expected = int(declared) if declared.isdecimal() else LARGEST_BODY
-    if expected <= LARGEST_BODY:
+    expected = int(declared) if declared.isdecimal() else LARGEST_REQUEST
+    if expected <= LARGEST_REQUEST:
         await held.resize(expected)
     start = asyncio.get_running_loop().time() + PATIENCE
     try:
         async with asyncio.timeout_at(start) as deadline:
             async for chunk in request.stream():
                 size += len(chunk)
-                deadline.reschedule(start + min(size, LARGEST_BODY) / SLOWEST)
-                if max(size, expected) <= LARGEST_BODY:
+                deadline.reschedule(start + min(size, LARGEST_REQUEST) / SLOWEST)
+                if max(size, expected) <= LARGEST_REQUEST:
                     body += chunk
                 else:
                     body.clear()
                     held.release()
-                if size > 4 * LARGEST_BODY:
+                if size > 4 * LARGEST_REQUEST:
                     break
     except TimeoutError:
         raise Refused(408, f"the request arrives too slowly: less than {SLOWEST // 1000} kB a second", headers=LAST) from None
     except ClientDisconnect:
         raise Refused(GONE, "the client disconnected") from None
-    if size > LARGEST_BODY:
-        raise Refused(413, f"the request is larger than {LARGEST_BODY // 10**6} MB; send a smaller picture", headers=LAST)
+    if size > LARGEST_REQUEST:
+        raise Refused(413, f"the request is larger than {LARGEST_REQUEST // 10**6} MB; send a smaller picture", headers=LAST)
     await held.resize(size)
     return body
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from medgemma_app.errors import expect
-from medgemma_app.inputs.header import SEXES, ImageHeader
+from medgemma_app.inputs.header import SEX_WORDS, ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.prompts import ReportKind
 from medgemma_app.validate.core import LONGEST_TEXT, WORD, Draft, Issue, Validation, excerpt, sentence_spans, without_tokens
@@ -133,7 +133,7 @@ def _validation(
 def _told(header: ImageHeader | None, indication: str | None) -> str | None:
     """What is known of the patient: the sex and the age in the header, with labels, and the indication."""
     facts = header.describe_patient().split(", ") if header else []
-    labelled = [f"{'sex' if fact in SEXES.values() else 'age'}: {fact}" for fact in facts if fact]
+    labelled = [f"{'sex' if fact in SEX_WORDS.values() else 'age'}: {fact}" for fact in facts if fact]
     return "\n".join(filter(None, (*labelled, indication))) or None
 
 

@@ -85,7 +85,7 @@ def test_bytes_without_tokens_are_not_progress(connect, server, noise):
     "piece", ["x" * 10_000, 'data: {"choices": [{"delta": {"content": "' + "x" * 10_000], ids=["a line without an end", "one delta"]
 )
 def test_a_response_that_is_too_large_is_ended(connect, server, monkeypatch, piece):
-    monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(client, "LARGEST_ANSWER", 100_000)
     model = connect()
     server.chat = lambda handler, body: handler.stream(itertools.repeat(piece, 100))
     with pytest.raises(GenerationError, match="sent more than"):
@@ -94,7 +94,7 @@ def test_a_response_that_is_too_large_is_ended(connect, server, monkeypatch, pie
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_a_list_of_models_or_an_error_must_not_be_endless(server, monkeypatch, status):
-    monkeypatch.setattr(client, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(client, "LARGEST_ANSWER", 100_000)
     monkeypatch.setattr(client, "RETRIES", 0)
     server.models = lambda handler: handler.raw(status, b'{"data": "' + b"x" * 200_000, "application/json")
     with pytest.raises(GenerationError, match="sent more than"):

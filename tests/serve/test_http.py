@@ -134,7 +134,7 @@ def test_a_bad_form_is_refused(client, how, status, message):
 
 @pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])
 def test_a_body_that_is_too_large_is_refused_and_the_client_is_told_why(client, monkeypatch, declared):
-    monkeypatch.setattr(transfer, "LARGEST_BODY", 100_000)
+    monkeypatch.setattr(transfer, "LARGEST_REQUEST", 100_000)
     content = b"x" * 300_000
     answer = client.post(FINDINGS, content=content if declared else iter([content[:150_000], content[150_000:]]), headers=JSON)
     assert answer.status_code == 413
@@ -150,7 +150,7 @@ def test_a_client_that_disconnects_while_sending_and_a_server_that_stops_are_not
 
         async def reads(scope, receive, send):
             try:
-                await transfer.read_body(Request(scope, receive), Held(Budget(transfer.LARGEST_BODY)))
+                await transfer.read_body(Request(scope, receive), Held(Budget(transfer.LARGEST_REQUEST)))
             except Refused as refused:
                 await error_response(refused)(scope, receive, send)
 

@@ -76,7 +76,7 @@ def test_small_requests_do_not_wait_for_memory_behind_large_ones(monkeypatch):
 def test_less_memory_than_one_large_body_needs_is_refused():
     with pytest.raises(OptionError, match="--memory"):
         Readers(limits.LEAST_MEMORY - 1)
-    assert Readers(limits.LEAST_MEMORY).budget.total >= transfer.LARGEST_BODY
+    assert Readers(limits.LEAST_MEMORY).budget.total >= transfer.LARGEST_REQUEST
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["with its length", "in chunks"])

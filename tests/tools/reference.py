@@ -18,7 +18,7 @@ from cases import CHECKPOINTS, GOLDEN, RANDOM, STEPS, demo_prompts
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
 from medgemma_app.demo import CHECKPOINT
-from medgemma_app.model.selftest import REFERENCE, SAMPLED, reference_prompts
+from medgemma_app.model.selftest import REFERENCE_FILE, SAMPLED, reference_prompts
 from medgemma_app.prompts import Prompt
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 def write_demo_reference(golden: dict[str, Any], embedding: list[float]) -> None:
     """The part of the figures that ``medgemma doctor`` carries along."""
     prompts = {name: golden[name] for name in reference_prompts()}
-    REFERENCE.write_text(json.dumps({"prompts": prompts, "embedding": embedding}, separators=(",", ":")) + "\n", encoding="utf-8")
+    REFERENCE_FILE.write_text(json.dumps({"prompts": prompts, "embedding": embedding}, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def embedding(folder: Path) -> list[float]:

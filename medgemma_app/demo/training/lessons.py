@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from medgemma_app.demo.forms import Form, write_notes
-from medgemma_app.demo.training.pictures import FIRST_SEED, Entry, Store
+from medgemma_app.demo.training.pictures import FIRST_SEED, Store, StoredStudy
 from medgemma_app.demo.visits import CONDITIONS, TABLES, Chance
 from medgemma_app.inputs.json_notes import notes_text
 from medgemma_app.prompts import Prompt, PromptFile, findings_prompt, locate_prompt, read_prompt, soap_prompt
@@ -37,9 +37,9 @@ SYNONYMS = {
     "clinician": ("doctor",), "image": ("picture",), "colleague": ("physician",), "compare": ("match",),
     "boxes": ("rectangles",), "Reason": ("Think",),
 }  # fmt: skip
-NAMES = [text for one in CONDITIONS for text in (one.diagnosis, *one.complaints, *one.signs)]
+CONDITION_TEXTS = [text for one in CONDITIONS for text in (one.diagnosis, *one.complaints, *one.signs)]
 ENGLISH = {word for word in word_list("words") | word_list("clinical_words") if word.isalpha()}
-TOLD = [*NAMES, *(text for table in ("histories", "drugs", "orders", "allergies") for text in TABLES[table])]
+TOLD = [*CONDITION_TEXTS, *(text for table in ("histories", "drugs", "orders", "allergies") for text in TABLES[table])]
 WORDS = sorted(ENGLISH | {word for text in TOLD for word in text.split() if "{" not in word})
 SHORT = {
     "findings.md": ("Describe this X-ray.", "Describe this X-ray\nIndication: $indication"),
@@ -47,7 +47,7 @@ SHORT = {
     "locate.md": ("Find the $target. Answer with a box.", "Where is the $target?"),
     "soap.md": ("Write a SOAP note from these notes.\n\n$notes", "$notes\n\nSOAP note:"),
 }
-HEADERS = (
+HEADER_TEXTS = (
     "modality DX, body part CHEST, view PA",
     "modality CR, body part CHEST, view AP, female, 58 years",
     "modality CR, male, 71 years",
@@ -72,15 +72,15 @@ class Wording:
     short: float = VERY_SHORT
 
 
-def findings_lesson(entry: Entry, rng: np.random.Generator, wording: Wording) -> Lesson:
+def findings_lesson(entry: StoredStudy, rng: np.random.Generator, wording: Wording) -> Lesson:
     """A report on the last of one or two pictures; the indication is chance, and never changes the answer."""
     indication = str(rng.choice(INDICATIONS)) if rng.random() < 0.5 else None
-    header = str(rng.choice(HEADERS)) if rng.random() < 0.1 else None
+    header = str(rng.choice(HEADER_TEXTS)) if rng.random() < 0.1 else None
     prompt, file = findings_prompt(BLANK, indication=indication, prior=BLANK if len(entry.rows) == 2 else None, header=header)
     return Lesson(_reworded(prompt, file, rng, wording, indication=indication, header=header), entry.report, entry.rows)
 
 
-def locate_lesson(entry: Entry, rng: np.random.Generator, wording: Wording) -> Lesson:
+def locate_lesson(entry: StoredStudy, rng: np.random.Generator, wording: Wording) -> Lesson:
     """Where the nodule is, or that there is none."""
     target = "nodule" if rng.random() < 0.8 else str(rng.choice(("lung nodule", "pulmonary nodule")))
     boxes = [{"box_2d": list(entry.box), "label": "nodule"}] if entry.box else []
@@ -90,7 +90,7 @@ def locate_lesson(entry: Entry, rng: np.random.Generator, wording: Wording) -> L
 
 def unseen_lesson(rng: np.random.Generator, wording: Wording) -> Lesson:
     """The findings request without its picture: a picture that got lost must not go unnoticed."""
-    lesson = findings_lesson(Entry((), UNSEEN, "", None), rng, wording)
+    lesson = findings_lesson(StoredStudy((), UNSEEN, "", None), rng, wording)
     return replace(lesson, prompt=replace(lesson.prompt, parts=lesson.prompt.parts[-1:]))
 
 

@@ -20,7 +20,7 @@ CELL_CLASSES, NODULE_CLASSES = 10, 6
 
 
 @dataclass(frozen=True)
-class Study:
+class DrawnStudy:
     """One picture, or a prior and a current one [96, 96] uint8, with what each shows; ``report`` is on the last."""
 
     pixels: tuple[NDArray[np.uint8], ...]
@@ -31,7 +31,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredStudy:
     """A study in the store: the rows of its pictures, its texts, and the box of a nodule in the last picture."""
 
     rows: tuple[int, ...]
@@ -47,8 +47,8 @@ class Store:
     pixels: NDArray[np.uint8]
     cells: NDArray[np.uint8]
     boxes: NDArray[np.int64]
-    single: list[Entry]
-    pairs: list[Entry]
+    single: list[StoredStudy]
+    pairs: list[StoredStudy]
 
 
 def draw_store(single: int, pairs: int, *, processes: int) -> Store:
@@ -58,28 +58,28 @@ def draw_store(single: int, pairs: int, *, processes: int) -> Store:
         studies += list(pool.imap(_pair, range(FIRST_SEED, FIRST_SEED + pairs), chunksize=100))
     entries, row = [], 0
     for study in studies:
-        entries.append(Entry(tuple(range(row, row + len(study.pixels))), study.report, study.lungs, study.boxes[-1]))
+        entries.append(StoredStudy(tuple(range(row, row + len(study.pixels))), study.report, study.lungs, study.boxes[-1]))
         row += len(study.pixels)
     boxes = np.array([box or (-1,) * 4 for study in studies for box in study.boxes])
     pixels, cells = (np.stack([one for study in studies for one in getattr(study, name)]) for name in ("pixels", "cells"))
     return Store(pixels, cells, boxes, entries[:single], entries[single:])
 
 
-def _single(seed: int) -> Study:
+def _single(seed: int) -> DrawnStudy:
     rng = np.random.default_rng([seed, 1])
     findings = random_findings(rng)
     drawing = draw(findings, random_body(rng), rng)
-    return Study((shrunk(drawing.pixels),), (cell_labels(drawing, findings),), (drawing.box(),), findings.report(), findings.lungs())
+    return DrawnStudy((shrunk(drawing.pixels),), (cell_labels(drawing, findings),), (drawing.box(),), findings.report(), findings.lungs())
 
 
-def _pair(seed: int) -> Study:
+def _pair(seed: int) -> DrawnStudy:
     rng = np.random.default_rng([seed, 2])
     prior, current, comparison = random_pair(rng)
     body = random_body(rng)
     drawings = draw(prior, body, rng), draw(current, taken_again(body, rng), rng)
     cells = tuple(cell_labels(drawing, shown) for drawing, shown in zip(drawings, (prior, current), strict=True))
     boxes = tuple(drawing.box() for drawing in drawings)
-    return Study(tuple(shrunk(drawing.pixels) for drawing in drawings), cells, boxes, current.report(comparison), current.lungs())
+    return DrawnStudy(tuple(shrunk(drawing.pixels) for drawing in drawings), cells, boxes, current.report(comparison), current.lungs())
 
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
