@@ -18,6 +18,7 @@ SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U"
 MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours
 _WORD = re.compile(r"[^\W\d_]+")
 _ADDRESS = re.compile(r"urn:(?:uuid|oid):\S+")  # of a resource, which would read as a record number with its label
+_FIRST_COMMA = re.compile(r"(?m)^([^\n:|,]*[^\W\d_]),(?= [^\W\d_])")  # of a line without a label: "PT, OT" would read as a name
 _NOT_A_NAME = frozenset(("patient", "the"))
 
 
@@ -106,7 +107,7 @@ class Record(Reading):
 
 def labelled_demographics(text: str) -> Demographics:
     """What a text says of its patient in labels such as "MRN: 111"."""
-    labels = dict(labelled(text))
+    labels = dict(labelled(_labels_only(text)))
     return Demographics(
         frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
         (labels["name"],) if "name" in labels else (),
@@ -114,10 +115,15 @@ def labelled_demographics(text: str) -> Demographics:
     )
 
 
+def _labels_only(text: str) -> str:
+    """The text of a record, which says whose it is, without what reads as a number or a name but has no label."""
+    return _FIRST_COMMA.sub(r"\1", _ADDRESS.sub("", text))
+
+
 def refuse_several_patients(text: str, name: str) -> None:
     """Raises SeveralPatients where the labels in a text of a record differ. Ages do not count: the record says whose it is."""
     try:
-        one_patient(text, name, None)
+        one_patient(_labels_only(text), name, None)
     except SeveralPatients as error:
         if error.differ != "ages":
             raise SeveralPatients(name, 2, can_choose=False) from None
@@ -125,7 +131,7 @@ def refuse_several_patients(text: str, name: str) -> None:
 
 def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
     """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
-    text = _ADDRESS.sub("", "\n".join(line.text for line in lines))
+    text = "\n".join(line.text for line in lines)
     refuse_several_patients(text, name)
     labels = labelled_demographics(text)
     if any(labels.differ(one) for one in list(known)[:MOST_COMPARED]):

@@ -81,6 +81,12 @@ def test_an_attachment_of_another_patient_is_refused_or_left_out_where_one_is_ch
     assert any("attachment of another patient" in what for what in notes.facts["left_out"])
 
 
+def test_words_in_capitals_without_a_label_are_no_names_in_a_record():
+    said = "PT, OT (twice a week)\nCT CHEST, ABDOMEN 2024-05-06\nPatient: Smith, A."
+    assert "PT, OT" in read(bundle(ANN, COUGH, attached(said, "text/plain"))).text
+    assert "PT, OT" in read(document(SMITH, said=said.replace("\n", "<br/>"))).text
+
+
 @pytest.mark.parametrize("called", [None, "111"])
 @pytest.mark.parametrize("said", ["MRN: 222", "Patient name: Bob Jones", "DOB: 1950-02-01", "MRN: 111\nHIV positive\nMRN: 222"])
 def test_a_text_within_a_record_that_names_another_patient_is_refused(said, called):
