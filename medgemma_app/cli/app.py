@@ -273,7 +273,9 @@ def doctor(
     endpoint: Annotated[str | None, option(MODEL, "Check the model on this server instead of loading one.", metavar="URL")] = None,
     allow_remote: Annotated[bool, option(MODEL, "Allow a server on another machine (https only).", "--allow-remote")] = False,
     api_key_file: KeyFile = None,
-    full: Annotated[bool, option(ADVANCED, "Compare with transformers (needs torch), and check a large model on a CPU.", "--full")] = False,
+    full: Annotated[
+        bool, option(ADVANCED, "Also compare with transformers (needs torch), ask the hub, and check a large model on a CPU.", "--full")
+    ] = False,
     as_json: Annotated[bool, option(OUTPUT, "Print one JSON object.", "--json")] = False,
 ) -> None:
     """Check that the model works on this machine, or on a server."""

@@ -133,6 +133,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
     else:
         yield CheckResult("backend", "ok", selftest.backend())
     here = yield from _files(name, revision)
+    yield from _hub(name, full)
     loaded = (yield from _load(run, name, revision)) if here else None
     if loaded is None:
         run.about.append("model not loaded, demo checked")
@@ -208,6 +209,24 @@ def _files(name: str, revision: str | None) -> Generator[CheckResult, None, bool
     scarce = "delete models that you no longer use: hf cache prune" if free < LEAST_DISK and not here else ""
     yield CheckResult("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
     return here
+
+
+def _hub(name: str, full: bool) -> Iterator[CheckResult]:
+    """The licence, and whether a login is stored; only with ``full`` the hub is asked whether it accepts that login."""
+    from huggingface_hub import auth_check, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    from medgemma_app.model.checkpoint import LICENCE
+
+    login = "a login token is stored" if get_token() else "no login token is stored (only google/* needs one: hf auth login)"
+    yield CheckResult("licence", "ok", f"terms of use: {LICENCE}; {login}")
+    if full and name.count("/") == 1 and not Path(name).expanduser().is_dir():
+        try:
+            auth_check(name)
+            yield CheckResult("hub", "ok", f"{name} may be downloaded")
+        except (HFValidationError, HfHubHTTPError, *HfHubHTTPError.__bases__) as error:
+            advice = f"accept the licence at https://huggingface.co/{name}, then: hf auth login; or check the network"
+            yield CheckResult("hub", "look", f"{name} cannot be downloaded: {type(error).__name__}", advice)
 
 
 def _public(name: str) -> str:

@@ -180,6 +180,17 @@ def test_an_error_in_a_check_is_a_failed_row():
     assert (check.name, check.verdict, check.found) == ("speed", "failed", "[metal::malloc] Attempting to allocate 9 bytes")
 
 
+@pytest.mark.parametrize(("token", "login"), [("hf_x", "a login token is stored"), (None, "no login token is stored")])
+def test_the_licence_and_the_login_are_told_and_only_full_asks_the_hub(monkeypatch, token, login):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
+    monkeypatch.setattr("huggingface_hub.auth_check", asked.append)
+    (licence,) = rows._hub("google/medgemma-4b-it", full=False)
+    assert login in licence.found and "hf_x" not in licence.found and not asked
+    assert [row.name for row in rows._hub("google/medgemma-4b-it", full=True)] == ["licence", "hub"]
+    assert asked == ["google/medgemma-4b-it"]
+
+
 def test_full_says_how_to_compare_with_transformers(demo, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     check = selftest.transformers_check(demo)
