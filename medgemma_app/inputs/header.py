@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medgemma_app.inputs.lines import list_lines
+from medgemma_app.inputs.lines import list_words
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -118,10 +118,11 @@ def _spacing(value: Any) -> tuple[float, float] | None:
 @cache
 def _forms() -> dict[str, Callable[[str], object]]:
     """What tells whether a value, in capitals, is safe to repeat (DICOM PS3.5, value representations CS, AS, DA)."""
-    views = rf"{_words('views')}|[1-9][\W_]?VIEWS?|[1-9]V"
+    modalities, parts, words = ("|".join(list_words(name)) for name in ("modalities", "body_parts", "views"))
+    views = rf"{words}|[1-9][\W_]?VIEWS?|[1-9]V"
     return {
-        "modality": re.compile(_words("modalities")).fullmatch,
-        "body_part": _made_of(f"{_words('body_parts')}|{views}"),
+        "modality": re.compile(modalities).fullmatch,
+        "body_part": _made_of(f"{parts}|{views}"),
         "view": _made_of(views),
         "sex": re.compile("[MFO]").fullmatch,
         "age": re.compile(r"[0-9]{1,3}[DWMY]").fullmatch,
@@ -132,11 +133,6 @@ def _forms() -> dict[str, Callable[[str], object]]:
         "burned_in_annotation": re.compile("YES|NO").fullmatch,
         "presentation_intent": re.compile("FOR PRESENTATION|FOR PROCESSING").fullmatch,
     }  # fmt: skip
-
-
-def _words(name: str) -> str:
-    """The words of a file in ``data/`` as alternatives of a regular expression."""
-    return "|".join(word for line in list_lines(name) for word in line.split())
 
 
 def _made_of(words: str) -> Callable[[str], object]:

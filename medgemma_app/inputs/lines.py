@@ -16,10 +16,15 @@ from typing import Any
 
 
 @cache
-def list_lines(name: str) -> tuple[str, ...]:
-    """The lines of a file in ``data/`` in order, without comments (#) and blank ones."""
-    text = (Path(__file__).parent / "data" / f"{name}.txt").read_text(encoding="utf-8")
+def list_lines(name: str, room: str = "inputs") -> tuple[str, ...]:
+    """The lines of a word list in the ``data/`` of a room, in order, without comments (#) and blank ones."""
+    text = (Path(__file__).parent.parent / room / "data" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+
+
+def list_words(name: str, room: str = "inputs") -> list[str]:
+    """The words of all lines of a word list."""
+    return [word for line in list_lines(name, room) for word in line.split()]
 
 
 # Scripts that write without spaces are counted, and may be cut, by the character.

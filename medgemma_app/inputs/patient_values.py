@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.lines import key_words, list_lines, sortable_days
+from medgemma_app.inputs.lines import key_words, list_words, sortable_days
 
 PatientFacts: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex", "age" and "aged"
 
@@ -71,7 +71,7 @@ def may_be_name(said: str) -> bool:
 def heading_words() -> frozenset[str]:
     """Words of labels and headings, which the names of documents and problems consist of."""
     lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
-    return frozenset(word for name in lists for line in list_lines(name) for word in line.split() if len(word) > 1)
+    return frozenset(word for name in lists for word in list_words(name) if len(word) > 1)
 
 
 def agree(kind: str, one: str, other: str) -> bool:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 
-DATA = Path(__file__).parent / "data"
+from medgemma_app.inputs.lines import list_lines, list_words
 
-
-@cache
-def lines(name: str) -> tuple[str, ...]:
-    """The lines of a list, without its comments."""
-    written = (DATA / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in written if line and not line.startswith("#"))
+lines = partial(list_lines, room="validate")
 
 
 @cache
 def word_list(name: str) -> frozenset[str]:
     """The words of a list without keys."""
-    return frozenset(word for line in lines(name) for word in line.split())
+    return frozenset(list_words(name, "validate"))
 
 
 @cache
