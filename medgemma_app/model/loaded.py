@@ -106,9 +106,10 @@ class LoadedModel:
             raise ContextError(message, tokens=len(ids), limit=limit)
         return replace(options, max_tokens=min(options.limit, room))
 
-    def top_k(self, options: Options) -> int:
-        """``top_k``, or 0 where it is not smaller than the vocabulary, at which mlx-vlm would fail."""
-        return options.top_k if options.top_k < self.model.config.text_config.vocab_size else 0
+    def sampler(self, options: Options) -> Sampler:
+        """Draws the tokens of an answer. A ``top_k`` that is not smaller than the vocabulary, at which mlx-vlm fails, restricts nothing."""
+        vocabulary = self.model.config.text_config.vocab_size
+        return Sampler(options if options.top_k < vocabulary else replace(options, top_k=0))
 
     @cached_property
     def token_bytes(self) -> LLTokenizer:
@@ -214,10 +215,10 @@ NAIVE_SUM = 16_384  # up to this many terms, adding probabilities one by one in 
 class Sampler:
     """Draws the next token of every row: the likeliest one at temperature 0, else at random from the seed and the position."""
 
-    def __init__(self, options: Options, *, top_k: int) -> None:
+    def __init__(self, options: Options) -> None:
         from mlx_vlm.generate.ar import _PositionedTargetSampler
 
-        how = replace(options, top_k=top_k).seeded()
+        how = options.seeded()
         self._draw = how.temperature and _PositionedTargetSampler(
             temperature=how.temperature, top_p=how.top_p, top_k=how.top_k, seed=how.seed
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medgemma_app.errors import MedGemmaError
 from medgemma_app.model.answer import Decoding, collect, in_order, model_failed, no_such_token
 from medgemma_app.model.generation import Generation, GenerationError, Options, Token, checked_options, checked_prompts
-from medgemma_app.model.loaded import LoadedModel, Sampler
+from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class MedGemma(LoadedModel):
             "",
             **fed,
             max_tokens=options.max_tokens,
-            sampler=Sampler(options, top_k=self.top_k(options)),
+            sampler=self.sampler(options),
             logits_processors=self.processors(options),
         )
 
@@ -157,7 +157,7 @@ class Batch:
         self._generator = BatchGenerator(
             model.model.language_model,
             model.processor,
-            sampler=Sampler(options, top_k=model.top_k(options)),
+            sampler=model.sampler(options),
             completion_batch_size=size,
             prefill_batch_size=min(size, PREFILLED_TOGETHER),
         )

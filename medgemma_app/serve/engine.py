@@ -204,7 +204,7 @@ class Engine:
 
     def _begin(self, request: EngineRequest) -> PromptProcessingBatch:
         served, options = self.served, request.row.options
-        processors = [self._sampler.of(Sampler(options, top_k=served.top_k(options))), *request.processors]
+        processors = [self._sampler.of(served.sampler(options)), *request.processors]
         mx.eval(embeddings := served.embed(Prompt(request.images), request.ids))
         return PromptProcessingBatch(
             model=served.model.language_model, uids=[request.number], input_ids=[request.ids], max_tokens=[options.max_tokens],
