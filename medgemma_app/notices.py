@@ -40,8 +40,12 @@ def printable_value(value: Any) -> Any:
 def issue_counts(severities: Sequence[str]) -> str:
     """What the checks found, such as "2 errors, 1 warning"."""
     counts = {severity: severities.count(severity) for severity in SEVERITIES if severity in severities}
-    plural = {"error": "errors", "warning": "warnings"}
-    return ", ".join(f"{count} {plural.get(word, word) if count > 1 else word}" for word, count in counts.items()) or NOTHING_FOUND
+    return ", ".join(f"{count} info" if word == "info" else counted(count, word) for word, count in counts.items()) or NOTHING_FOUND
+
+
+def counted(number: int, word: str) -> str:
+    """The number with the word in its singular or plural: "1 study", "2 studies"."""
+    return f"{number} {word if number == 1 else word.replace('study', 'studie') + 's'}"
 
 
 def say(line: str) -> None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, Results, check_output, content_hash, form_of
 from medgemma_app.cli.process import at_once, interruptible
-from medgemma_app.cli.terminal import Progress, StreamPrinter, counted, pace, say_cost, say_issues, say_pictures, say_timing
+from medgemma_app.cli.terminal import Progress, StreamPrinter, pace, say_cost, say_issues, say_pictures, say_timing
 from medgemma_app.errors import MedGemmaError, OptionError
 from medgemma_app.export import check_export, study_names
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
-from medgemma_app.notices import DEMO_NOTICE, NOTICE, issue_counts, say
+from medgemma_app.notices import DEMO_NOTICE, NOTICE, counted, issue_counts, say
 from medgemma_app.prompts import choose_prompt, digest_of_prompts
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medgemma_app.export.record import Issues, ordered
-from medgemma_app.notices import printable, say
+from medgemma_app.notices import counted, printable, say
 
 if TYPE_CHECKING:
     from medgemma_app.model.generation import Generation, Model, Token
@@ -103,10 +103,6 @@ def _columns(stream: TextIO) -> int:
 def say_issues(report: Report, prefix: str = "") -> None:
     """Prints the issues of the report and the warnings about its input. Only a terminal shows words of the report."""
     print_issues(ordered(report.to_dict()), sys.stderr, prefix=prefix, excerpts=sys.stderr.isatty())
-
-
-def counted(number: int, word: str) -> str:
-    return f"{number} {word if number == 1 else word.replace('study', 'studie') + 's'}"
 
 
 def say_cost(model: Model, prompt: Prompt) -> None:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medgemma_app.inputs.lines import list_words
+from medgemma_app.notices import counted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -92,7 +93,7 @@ def describe_all(headers: Sequence[ImageHeader], *, patient: ImageHeader) -> str
 
 def _age_in_words(age: str | None) -> str | None:
     """ "058Y" -> "58 years"."""
-    return f"{int(age[:-1])} {AGES[age[-1]]}{'' if int(age[:-1]) == 1 else 's'}" if age else None
+    return counted(int(age[:-1]), AGES[age[-1]]) if age else None
 
 
 def _safe(field: str, value: Any) -> Any:

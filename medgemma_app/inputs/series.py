@@ -16,6 +16,7 @@ from medgemma_app.inputs.display import parse_window, show_frames
 from medgemma_app.inputs.files import THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import WHAT_DIFFERS, ImageHeader, PatientDigests, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
+from medgemma_app.notices import counted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -159,13 +160,13 @@ def _one_series(found: Sequence[Slice], where: str, chosen: int | str | None) ->
     unknown = {one.path for one in found if not one.series}
     if len(unknown) > 1:
         raise InputError(
-            f"{where} holds {_pictures(len(unknown))} that do not say which series they belong to; export them again with a series number"
+            f"{where} holds {counted(len(unknown), 'picture')} that do not say which series they belong to; export them with series numbers"
         )
     series = _labelled(found)
     label = next(iter(series)) if chosen is None and len(series) == 1 else str(chosen)
     if label in series:
         return f"series {label} ({series[label][0].modality})", series[label]
-    named = [f"{label} ({some[0].modality}, {_pictures(len(some))})" for label, some in series.items()]
+    named = [f"{label} ({some[0].modality}, {counted(len(some), 'picture')})" for label, some in series.items()]
     more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
     raise InputError(f"{where} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
 
@@ -183,10 +184,6 @@ def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
         for place, some in enumerate(several, 1):
             labels[f"{number}.{place}" if len(several) > 1 else str(number)] = some
     return labels
-
-
-def _pictures(count: int) -> str:
-    return f"{count} picture{'' if count == 1 else 's'}"
 
 
 def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, list[str]]:
@@ -212,9 +209,9 @@ def _stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], list[str]
     positions = places or [one.instance for one in group]
     stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
     if copies := len(series) - len(unique):
-        doubts.append(f"{name}: {_pictures(copies)} left out, as copies of others (the same id and place)")
+        doubts.append(f"{name}: {counted(copies, 'picture')} left out, as copies of others (the same id and place)")
     if others := len(unique) - len(group):
-        doubts.append(f"{name}: {_pictures(others)} of another size or orientation left out")
+        doubts.append(f"{name}: {counted(others, 'picture')} of another size or orientation left out")
     if guessed:
         doubts.append(
             f"{name}: the pictures do not give their orientation; they are sorted along the axis on which they are furthest apart"

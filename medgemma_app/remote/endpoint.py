@@ -58,7 +58,7 @@ def _checked(url: str, allow_remote: bool) -> str:
         host = None
     if not host or not _PLAIN.fullmatch(url) or parts.scheme not in {"http", "https"}:
         raise OptionError("the endpoint must be a URL such as http://127.0.0.1:8000/v1, without a password, a query or spaces")
-    local = _is_loopback(host)
+    local = is_loopback(host)
     if not (local or allow_remote):
         raise OptionError(
             f"pictures and notes would be sent to another machine, {host}; to allow this, give --allow-remote (allow_remote=True)"
@@ -72,10 +72,10 @@ def _checked(url: str, allow_remote: bool) -> str:
     return f"{parts.scheme}://{named}{'' if port is None else f':{port}'}{parts.path.rstrip('/') or '/v1'}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str | None) -> bool:
     """Whether ``host`` is this machine. Names are not resolved, since a name may later point elsewhere."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
 

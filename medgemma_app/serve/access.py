@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 
 from medgemma_app.errors import ContextError, InputError, MedGemmaError, OptionError
 from medgemma_app.model.generation import GenerationError
-from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, read_key
+from medgemma_app.remote.endpoint import KEY_VARIABLE, check_key, is_loopback, read_key
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 LARGEST_REQUEST = 64_000_000
 PATIENCE = 10.0  # seconds
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class BindAddress:
 
     @property
     def loopback(self) -> bool:
-        return self.host in LOOPBACK
+        return is_loopback(self.host)
 
     def listen(self) -> socket.socket:
         """The listening socket, opened before a model is loaded. Raises InputError where the address cannot be used."""
@@ -198,7 +197,7 @@ class Guard:
         """False where a page of another site made the browser send the request."""
         host, origin = _host_name(f"//{headers.get('host', '')}"), headers.get("origin")
         if self.loopback:
-            return host in LOOPBACK and (origin is None or _host_name(origin) in LOOPBACK)
+            return is_loopback(host) and (origin is None or is_loopback(_host_name(origin)))
         return origin is None or _host_name(origin) == host
 
     def _has_key(self, headers: Headers) -> bool:

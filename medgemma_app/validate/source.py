@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from medgemma_app.inputs.lines import MARKED_LINE
+from medgemma_app.notices import counted
 from medgemma_app.validate.core import Draft, Issue
 from medgemma_app.validate.lists import entries, finder
 from medgemma_app.validate.quantities import NAMED, Quantity, factor, spoken_quantities, written_quantities
@@ -184,8 +185,7 @@ def wrong_age(note: Draft, source: Source) -> Iterator[Issue]:
 def _age_in_words(months: float) -> str:
     """An age in the largest unit of which it is a whole number: "3 years", "27 months", "6 weeks"."""
     counts = ((round(months / size, 6), unit) for unit, size in _MONTHS.items())
-    count, unit = next((count, unit) for count, unit in counts if count % 1 == 0)
-    return f"{count:g} {unit}" if count == 1 else f"{count:g} {unit}s"
+    return next(counted(int(count), unit) for count, unit in counts if count % 1 == 0)
 
 
 def _ages(text: str) -> Iterator[tuple[float, _Span]]:

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from medgemma_app.cli.terminal import counted, pace, print_issues, say_issues
-from medgemma_app.notices import NOTHING_FOUND, issue_counts, printable
+from medgemma_app.cli.terminal import pace, print_issues, say_issues
+from medgemma_app.notices import NOTHING_FOUND, counted, issue_counts, printable
 from medgemma_app.validate import Issue
 
 

@@ -79,6 +79,7 @@ def test_other_machines_are_let_in_only_with_a_key(bad):
     with pytest.raises(OptionError):
         BindAddress(port=0, **bad)
     assert not BindAddress(host="0.0.0.0", port=0, key="k").loopback
+    assert BindAddress(host="127.0.0.2", port=0, key=None).loopback
 
 
 def test_the_key_comes_from_the_command_line_or_a_file_or_else_from_the_environment(tmp_path, monkeypatch):
