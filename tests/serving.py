@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import threading
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 
 import httpx2
 
+from medgemma_app.inputs.images import png, png_url
 from medgemma_app.serve.access import BindAddress
 from medgemma_app.serve.engine import Engine
 from medgemma_app.serve.limits import Readers
@@ -49,12 +49,6 @@ def until(true):
         time.sleep(0.005)
 
 
-def png(image):
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 def encoded(image):
     return base64.b64encode(png(image)).decode()
 
@@ -62,9 +56,7 @@ def encoded(image):
 def chat(*parts, model="demo", **more):
     """A chat request of texts and pictures in their order."""
     content = [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded(part)}"}}
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image_url", "image_url": {"url": png_url(part)}}
         for part in parts
     ]
     return {"model": model, "messages": [{"role": "user", "content": content}], **more}

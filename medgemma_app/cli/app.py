@@ -5,7 +5,6 @@ Nothing here imports mlx_vlm: errors of usage and input are reported before the 
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -137,14 +136,14 @@ def _save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | P
     """Writes what the model sees as PNG files; several have a number in each name."""
     from medgemma_app.cli.output import check_output
     from medgemma_app.export import write_whole
+    from medgemma_app.inputs.images import png
 
     several = [path.with_stem(f"{path.stem}-{number:03}") for number in range(1, len(images) + 1)]
     names = several if len(images) > 1 else [path]
     for name in names:
         check_output(name, "--save-input", inputs, force=force)
     for name, image in zip(names, images, strict=True):
-        image.save(file := io.BytesIO(), format="PNG")
-        write_whole(name, file.getvalue())
+        write_whole(name, png(image))
 
 
 @app.command(cls=Command)

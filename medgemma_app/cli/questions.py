@@ -94,8 +94,7 @@ def locate(
     from medgemma_app.cli.batch import Run
     from medgemma_app.cli.output import check_output
     from medgemma_app.export import write_whole
-    from medgemma_app.export.html import png
-    from medgemma_app.inputs.images import read_image
+    from medgemma_app.inputs.images import png, read_image
     from medgemma_app.inputs.studies import StudyList, StudySource
     from medgemma_app.questions import LocateReport, checked_text, locate_task
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
@@ -15,6 +13,7 @@ from unicodedata import combining, normalize
 from urllib.parse import quote
 
 from medgemma_app.export.record import Issues, Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
+from medgemma_app.inputs.images import png_url
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:
@@ -112,15 +111,7 @@ def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
     """The picture as a PNG inside the page, at most ``side`` pixels wide and high."""
     shown = image.copy()
     shown.thumbnail((side, side))
-    return "data:image/png;base64," + base64.b64encode(png(shown)).decode("ascii")
-
-
-def png(image: Image) -> bytes:
-    """The content of a PNG file; a grey picture is stored with one channel, which takes a third of the space."""
-    channels = image.split()
-    grey = image.mode == "RGB" and channels[0] == channels[1] == channels[2]
-    (channels[0] if grey else image).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
+    return png_url(shown)
 
 
 def _banner(word: str) -> str:

@@ -12,8 +12,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import current_first, draw_boxes, png
+from medgemma_app.export.html import current_first, draw_boxes
 from medgemma_app.export.record import Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
+from medgemma_app.inputs.images import png
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Pillow, numpy and pydicom are imported inside functions: the command line must s
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -206,3 +207,16 @@ def as_rgb(picture: Image) -> Image:
     from PIL import Image
 
     return Image.merge("RGB", (picture,) * 3) if picture.mode == "L" else picture
+
+
+def png(image: Image, *, compress_level: int = 6) -> bytes:
+    """The content of a PNG file; a grey picture is stored with one channel, which takes a third of the space."""
+    channels = image.split()
+    grey = image.mode == "RGB" and channels[0] == channels[1] == channels[2]
+    (channels[0] if grey else image).save(file := io.BytesIO(), "PNG", compress_level=compress_level)
+    return file.getvalue()
+
+
+def png_url(image: Image, *, compress_level: int = 6) -> str:
+    """The picture as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(png(image, compress_level=compress_level)).decode("ascii")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from medgemma_app.inputs.images import png_url
 from medgemma_app.model.answer import Answer
 from medgemma_app.model.generation import FinishReason, Generation, GenerationError, Options, Token
 from medgemma_app.prompts import encodable
@@ -34,7 +33,7 @@ def messages(prompt: Prompt) -> list[dict[str, Any]]:
 def _part(part: str | Image) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": inert(part)}
-    return {"type": "image_url", "image_url": {"url": _data_url(part)}}
+    return {"type": "image_url", "image_url": {"url": png_url(part.convert("RGB"), compress_level=1)}}
 
 
 def inert(text: str) -> str:
@@ -49,14 +48,6 @@ def inert(text: str) -> str:
 def response_format(schema: str) -> Any:
     """OpenAI's field for a JSON schema."""
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True}}
-
-
-def _data_url(image: Image) -> str:
-    """The picture's exact RGB pixels as a PNG; a grey picture is sent in one channel, which is a third smaller."""
-    rgb, file = image.convert("RGB"), io.BytesIO()
-    red, green, blue = rgb.split()
-    (red if red.tobytes() == green.tobytes() == blue.tobytes() else rgb).save(file, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 _RUNAWAY = 4  # a server that sends this many times max_tokens ignores the limit

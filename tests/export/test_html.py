@@ -13,6 +13,7 @@ from records import SOURCE, TEXT, findings_record, issue, soap_record
 
 from medgemma_app.export import html
 from medgemma_app.export.record import draft_pieces, sections_of
+from medgemma_app.inputs.images import png
 from medgemma_app.notices import BLIND_SPOT, NOTICE
 
 
@@ -121,7 +122,7 @@ def test_the_current_picture_comes_first_and_the_prior_beside_it():
 
 def test_a_grey_picture_is_stored_as_grey_and_a_coloured_one_keeps_its_colours():
     for colour, mode in (((9, 9, 9), "L"), ((9, 8, 9), "RGB")):
-        assert Image.open(io.BytesIO(html.png(Image.new("RGB", (4, 4), colour)))).mode == mode
+        assert Image.open(io.BytesIO(png(Image.new("RGB", (4, 4), colour)))).mode == mode
 
 
 def test_a_link_leads_somewhere():

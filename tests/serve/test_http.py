@@ -14,9 +14,10 @@ import pytest
 from fastapi import Request
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
-from serving import chat, encoded, png
+from serving import chat, encoded
 
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.inputs.images import png
 from medgemma_app.serve import transfer
 from medgemma_app.serve.access import BindAddress, Guard, Refused, error_response
 from medgemma_app.serve.app import build

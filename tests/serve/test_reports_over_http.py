@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dicoms import made, written
 from pydicom import dcmread
-from serving import SIDE, chat, choices, encoded, events, png
+from serving import SIDE, chat, choices, encoded, events
 
 from medgemma_app import Options, Prompt, findings, soap
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.inputs.images import png
 
 TOKENS = 8
 RECORD = {"text": "FINDINGS:\nClear.", "kind": "findings", "issues": [], "sections": {}, "notice": "x"}

@@ -30,6 +30,7 @@ from bench_serve import prompt, served
 from PIL import Image
 
 from medgemma_app.demo import draw_phantom
+from medgemma_app.inputs.images import png_url
 
 MB = 1_000_000
 HEAD = "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
@@ -45,15 +46,9 @@ def many_scans(side: int, scans: int) -> bytes:
     return content[:start] + content[start:-2] * scans + content[-2:]
 
 
-def encoded(picture: Image.Image) -> str:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 def thin_picture() -> bytes:
     picture = Image.effect_noise((64, 64), 50).resize((64, 12_000))
-    return json.dumps({"scan": encoded(picture), "options": {"max_tokens": 1}}).encode()
+    return json.dumps({"scan": png_url(picture), "options": {"max_tokens": 1}}).encode()
 
 
 def messages(size: int) -> bytes:
@@ -141,7 +136,7 @@ def attacked() -> Iterator[Attacked]:
     found: list[Any] = []
     with served(started=found.append) as url:
         server, ended = Attacked(url, found[0]), threading.Event()
-        body = json.dumps({"scan": encoded(draw_phantom(0)[0]), "options": {"max_tokens": 1}}).encode()
+        body = json.dumps({"scan": png_url(draw_phantom(0)[0]), "options": {"max_tokens": 1}}).encode()
         for _ in range(3):
             server.post("/v1/findings", body)
             server.post("/v1/chat/completions", prompt(20))

@@ -5,8 +5,6 @@ Each starts ``medgemma serve`` with the demo on a free port of this machine.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import statistics
 import subprocess
@@ -23,6 +21,7 @@ import httpx2
 
 from medgemma_app import Options, connect
 from medgemma_app.demo import draw_phantom, write_notes
+from medgemma_app.inputs.images import png_url
 from medgemma_app.model.generation import EndpointError
 from medgemma_app.reports import findings_task, soap_task
 from medgemma_app.tasks import Task, write_many
@@ -108,10 +107,7 @@ def serve(count: int = 32, rounds: int = 3) -> dict[str, Any]:
 
 def two_pictures(seed: int) -> bytes:
     """A request for a report with two pictures that the server has not seen."""
-    found = {}
-    for name, number in (("scan", seed), ("prior", seed + 1)):
-        draw_phantom(FIRST_SEED + number)[0].save(file := io.BytesIO(), "PNG")
-        found[name] = base64.b64encode(file.getvalue()).decode()
+    found = {name: png_url(draw_phantom(FIRST_SEED + number)[0]) for name, number in (("scan", seed), ("prior", seed + 1))}
     return json.dumps({**found, "options": {"max_tokens": 8}}).encode()
 
 
