@@ -12,13 +12,11 @@ from itertools import pairwise
 from medgemma_app.inputs.lines import Line, Reading
 from medgemma_app.inputs.patient_labels import labelled
 from medgemma_app.inputs.patient_values import SeveralPatients, agree, plain_value
-from medgemma_app.inputs.patients import one_patient
+from medgemma_app.inputs.patients import is_of_several
 
 SEXES = {"M": "male", "F": "female", "UN": "undifferentiated", "O": "other", "U": "unknown", "A": "ambiguous"}
 MOST_COMPARED = 20  # descriptions of a patient: hostile records must not take hours
 _WORD = re.compile(r"[^\W\d_]+")
-_ADDRESS = re.compile(r"urn:(?:uuid|oid):\S+")  # of a resource, which would read as a record number with its label
-_FIRST_COMMA = re.compile(r"(?m)^([^\n:|,]*[^\W\d_]),(?= [^\W\d_])")  # of a line without a label: "PT, OT" would read as a name
 _NOT_A_NAME = frozenset(("patient", "the"))
 
 
@@ -107,7 +105,7 @@ class Record(Reading):
 
 def labelled_demographics(text: str) -> Demographics:
     """What a text says of its patient in labels such as "MRN: 111"."""
-    labels = dict(labelled(_labels_only(text)))
+    labels = dict(labelled(text))
     return Demographics(
         frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
         (labels["name"],) if "name" in labels else (),
@@ -115,18 +113,10 @@ def labelled_demographics(text: str) -> Demographics:
     )
 
 
-def _labels_only(text: str) -> str:
-    """The text of a record, which says whose it is, without what reads as a number or a name but has no label."""
-    return _FIRST_COMMA.sub(r"\1", _ADDRESS.sub("", text))
-
-
 def refuse_several_patients(text: str, name: str) -> None:
-    """Raises SeveralPatients where the labels in a text of a record differ. Ages do not count: the record says whose it is."""
-    try:
-        one_patient(_labels_only(text), name, None)
-    except SeveralPatients as error:
-        if error.differ != "ages":
-            raise SeveralPatients(name, 2, can_choose=False) from None
+    """Raises SeveralPatients where the labels in a text of a record differ."""
+    if is_of_several(text):
+        raise SeveralPatients(name, 2, can_choose=False)
 
 
 def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:

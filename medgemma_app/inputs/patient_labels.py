@@ -28,7 +28,7 @@ _SENTENCE = re.compile(r"[.!?;|]\s")
 _HEADING = re.compile(r"[\W_]*[^\W\d_][^:|\d.]{2,40}:?[\s*_=-]*")
 _SPEECH = re.compile(r"(?im)^[^\w\n]*(?:patient(?:in)?|pt|client|paciente?)\W*: +\S+ (?-i:(?!(?:v[ao]n|de|la|le|da|dos|bin|al|el) )[a-z])")
 _SURNAME_FIRST = re.compile(  # DOE, Jane
-    r"(?m)^[^\w\n]*(?:\w{1,3}[.):]? +)?(?P<said>[^\W\d_][^\W\d_'’-]+(?:[ '’-][^\W\d_]+)?, [^\W\d_]+)(?=\s*$|  |\t| ?[|(,]| \d)"
+    r"(?m)^[^\w\n]*(?:\w{1,3}[.):]? +)?(?P<said>[A-Z][A-Z'’-]+(?:[ '’-][A-Z]+)?, [A-Z][a-z]+)(?=\s*$|  |\t| ?[|(,]| \d)"
 )
 _END_OF_SENTENCE = re.compile(r"[^\W\d_]{3}[.!?]\W*$")  # and not "Jr."
 _BETWEEN_CELLS = re.compile(r"[|\t]| {2,}")
@@ -87,9 +87,9 @@ def _register(found: re.Match[str]) -> str:
 def _compiled(name: str) -> re.Pattern[str]:
     labels, own, sex = _labels(), _of_kinds("own"), _of_kinds("male", "female")
     patterns = {
-        "id": rf"(?i)(?<![^\W_]){_ids()}(?P<gap>{_GAP}){_VALUE_OF_ID}",
+        "id": rf"(?i)(?<![^\W_])(?!urn:(?:uuid|oid):){_ids()}(?P<gap>{_GAP}){_VALUE_OF_ID}",
         "key of id": rf"(?i){_ids()}",
-        "born": rf"(?i)(?<![^\W_]){labels['born']}(?![^\W\d_]){_GAP}(?P<said>[^\n|;]{{4,30}})",
+        "born": rf"(?i)(?<![^\W_]){labels['born']}(?![^\W_]){_GAP}(?P<said>[^\n|;]{{4,30}})",
         "name": rf"(?im){_FIELD}(?P<label>{_of_kinds('family', 'given', 'name', 'patient')}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))",
         "own": rf"(?im)(?<!\w){own}(?:{_SEPARATOR}|\s{{0,9}}\n|  |\t)[\s*_]{{0,9}}(?=(?P<said>[^\n]{{2,80}}))",
         "numbered": rf"(?im)^(?:[^\w\n]|_)*{labels['numbered']} ?(?:#|no\.?|nr\.?|number)? ?"
@@ -129,11 +129,20 @@ def kind_of_key(key: str) -> str:
 
 
 def labelled(text: str) -> Iterator[tuple[str, str]]:
-    """What a text says of its patient: the kind of each label, and its value as ``plain_value`` gives it."""
+    """What the labels in a text say of its patient: the kind of each, and its value as ``plain_value`` gives it."""
     text = without_accents(text)
     for kind, said in (*_after_labels(text), *_in_columns(text)):
         if value := plain_value(kind, said):
             yield kind.removesuffix(" own"), value
+
+
+def described(text: str) -> Iterator[tuple[str, str]]:
+    """What a text says of its patient without a label: in "Patient 1" or "Mr Lee" or "LEE, Ann" at the start of a line, and in ages."""
+    text = without_accents(text)
+    found = [("id label", one["number"]) for one in _compiled("numbered").finditer(text)]
+    for names in (_compiled("title"), _SURNAME_FIRST):
+        found += [("name", one["said"]) for one in names.finditer(text) if may_be_name(one["said"])]
+    yield from ((kind, plain_value(kind, said)) for kind, said in (*found, *(("aged", said) for said in ages(text))))
 
 
 def _after_labels(text: str) -> Iterator[tuple[str, str]]:
@@ -156,10 +165,6 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
             yield f"name {kind}" if kind in ("family", "given") else "name", said
     for found in _compiled("own").finditer(text):
         yield "name own", _compiled("end of name").split(found["said"], maxsplit=1)[0]
-    yield from (("id label", found["number"]) for found in _compiled("numbered").finditer(text))
-    yield from (("name", found["said"]) for found in _compiled("title").finditer(text) if may_be_name(found["said"]))
-    yield from (("name", found["said"]) for found in _SURNAME_FIRST.finditer(text) if found["said"].partition(",")[0].isupper())
-    yield from (("aged", said) for said in ages(text))
 
 
 def ages(text: str) -> list[str]:

@@ -121,7 +121,6 @@ class SeveralPatients(InputError):
     """
 
     def __init__(self, name: str, number: int, *, can_choose: bool = True, differ: str = "") -> None:
-        self.differ = differ
         ways = ["give one file for each", *["choose one with --patient ID"] * can_choose]
         ways += [f"if they are one patient's, say --patient {SAME_PATIENT}"] * bool(differ)
         several = f"{number} or more patients" if number == MOST_PATIENTS else f"{number} patients"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medgemma_app.inputs.lines import key_words
-from medgemma_app.inputs.patient_labels import ages, is_relative, is_somebody_else, kind_of_key, labelled
+from medgemma_app.inputs.patient_labels import ages, described, is_relative, is_somebody_else, kind_of_key, labelled
 from medgemma_app.inputs.patient_values import (
     MOST_PATIENTS,
     SAME_PATIENT,
@@ -82,6 +82,11 @@ def doubts_about_the_patient(value: Any, name: str, patient: str | None) -> list
         except SeveralPatients:
             return [f"its labels are of more than one patient; all of it was used because of --patient {SAME_PATIENT}"]
     return []
+
+
+def is_of_several(text: str) -> bool:
+    """Whether the labels of a text are of more than one patient."""
+    return len(_of_one_patient(labelled(text))) > 1
 
 
 def _what_differs(people: list[PatientFacts]) -> str:
@@ -197,7 +202,7 @@ def _said(value: Any, path: str, whose: PatientFacts) -> list[PatientFacts]:
         own = _of_one_patient(_said_by_keys(value, path))
         found = [whose | own[0]] if len(own) == 1 else [whose, *own]
         texts = [text for key, text in value.items() if not is_somebody_else(key_words(key))]
-    found += [identity for text in texts if isinstance(text, str) for identity in _of_one_patient(labelled(text))]
+    found += [identity for text in texts if isinstance(text, str) for identity in _of_one_patient((*labelled(text), *described(text)))]
     return [identity for identity in found if identity]
 
 

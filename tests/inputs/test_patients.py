@@ -144,6 +144,8 @@ def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> N
         "Patient name: Ann Lee\nPatient name: verified\nPatient name: as above\n{}",
         "MRN: 55123 (previously MRN: 44321, merged with MRN: 7). Outside hospital MRN: 99887, OSH MRN 123456\n{}",
         "54-year-old man, seen since 2015\n{}\nBrother is 61 years old. 2021: 60-year-old man, 14-year history of gout, wife 49 years ago",
+        "NAUSEA, VOMITING | 2 days\n{}\nPT, OT, 3 times\nALLERGIES, ADVERSE REACTIONS, ALERTS (2)\nTYLENOL, ASPIRIN  daily",
+        "DOB: 1/2/1990\n{}\nEncounter 49eeb78d-297a-4a25-a553-bd416201b29b",
         "Mr. Lee came with a cough.\n{}\nMr. John Lee is stable.",
         "Baby Boy Lee  MRN: 501\n{}\nMaternal data: Ann Lee, MRN: 77",
         "Pacjent: Jan Maj, ur. 11.11.1988\n{}\nMatka: Ewa Maj, ur. 02.05.1962",
