@@ -1,7 +1,9 @@
 """Resources of FHIR, files that hold them, and what is read of notes."""
 
 import base64
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,15 @@ def read(content: Any, **how: Any) -> Notes:
     """What is read of text, bytes or JSON."""
     raw = content.encode() if isinstance(content, str) else content if isinstance(content, bytes) else json.dumps(content).encode()
     return read_raw_notes(raw, "visit", **how)
+
+
+def docx(body: str, **parts: str) -> bytes:
+    """A Word document with ``body`` and further parts, such as ``header1`` or ``customXml_item1``."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", f'<w:document xmlns:w="http://word"><w:body>{body}</w:body></w:document>')
+        for name, content in parts.items():
+            archive.writestr(f"word/{name.replace('_', '/')}.xml", content)
+    return file.getvalue()
 
 
 def write(folder: Path, content: Any) -> Path:

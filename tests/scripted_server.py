@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from commands import run
+
+from medgemma_app import Generation, Options, Prompt
+
 MODEL = "med"
 PICTURE_TOKENS = 256
 
@@ -147,10 +151,10 @@ def slowly() -> Iterator[str]:
         yield chunk(f"word{number} ")
 
 
+def answer(model: Any, text: str = "Say something.", **options: Any) -> Generation:
+    return model.generate(Prompt((text,)), Options(**options))
+
+
 def medgemma(*arguments: object, server: Scripted | str) -> Any:
     """Runs the command with a server, or with a URL, as its endpoint."""
-    from typer.testing import CliRunner
-
-    from medgemma_app.cli.app import app
-
-    return CliRunner().invoke(app, [*map(str, arguments), "--endpoint", server if isinstance(server, str) else server.url])
+    return run(*arguments, "--endpoint", server if isinstance(server, str) else server.url)

@@ -3,12 +3,11 @@
 import builtins
 import io
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 from reportlab.pdfgen import canvas
-from resources import read
+from resources import docx, read
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.notes import holds_notes
@@ -23,15 +22,6 @@ def pdf(*pages):
         drawn.drawString(72, 700, page) if page else drawn.rect(10, 10, 50, 50)
         drawn.showPage()
     drawn.save()
-    return file.getvalue()
-
-
-def docx(body, **parts):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", f'<w:document xmlns:w="http://word"><w:body>{body}</w:body></w:document>')
-        for name, content in parts.items():
-            archive.writestr(f"word/{name.replace('_', '/')}.xml", content)
     return file.getvalue()
 
 

@@ -4,15 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from resources import read
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.notes import read_raw_notes
 
 COUGH, KNEE = "Cough for three days.", "Knee pain after a fall."
-
-
-def read(content: Any, **how: Any) -> Any:
-    return read_raw_notes(json.dumps(content).encode(), "visit", **how)
 
 
 @pytest.mark.parametrize(

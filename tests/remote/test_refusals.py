@@ -6,11 +6,10 @@ import time
 from itertools import pairwise
 
 import pytest
+from commands import run
 from scripted_server import MODEL, chunk, medgemma, refusal, says, serving, usage
-from typer.testing import CliRunner
 
 from medgemma_app import GenerationError, Prompt, connect
-from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ModelError
 from medgemma_app.model.generation import EndpointError
@@ -187,7 +186,7 @@ def test_without_usage_it_cannot_be_checked_whether_pictures_are_seen(connect, s
     ids=" ".join,
 )
 def test_what_is_refused_beforehand_is_one_line_and_exit_2(notes, arguments):
-    result = CliRunner().invoke(app, ["soap", notes, *arguments], env={"COLUMNS": "200"})
+    result = run("soap", notes, *arguments, env={"COLUMNS": "200"})
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "secret" not in result.stderr
 
@@ -195,11 +194,11 @@ def test_what_is_refused_beforehand_is_one_line_and_exit_2(notes, arguments):
 def test_the_environment_names_the_server(server, notes):
     server.chat = says(NOTE)
     environment = {"MEDGEMMA_ENDPOINT": server.url, "MEDGEMMA_API_KEY": "sesame"}
-    result = CliRunner().invoke(app, ["soap", notes, "--json"], env=environment)
+    result = run("soap", notes, "--json", env=environment)
     assert result.exit_code == 0
     assert "sesame" not in result.stdout + result.stderr
     assert f"{MODEL} at {server.url.removesuffix('/v1')}" in result.stderr
     assert server.headers[-1]["authorization"] == "Bearer sesame"
-    remote_one = CliRunner().invoke(app, ["soap", notes], env={"MEDGEMMA_ENDPOINT": "https://gpu.example.org/v1"})
+    remote_one = run("soap", notes, env={"MEDGEMMA_ENDPOINT": "https://gpu.example.org/v1"})
     assert remote_one.exit_code == 2
     assert "would be sent to another machine" in remote_one.stderr

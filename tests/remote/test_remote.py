@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scripted_server import MODEL, chunk, says, text_tokens, usage
+from scripted_server import MODEL, answer, chunk, says, text_tokens, usage
 from tiny import picture
 
-from medgemma_app import GenerationError, Options, Prompt, connect, findings, soap
+from medgemma_app import GenerationError, Prompt, connect, findings, soap
 from medgemma_app.cli.terminal import say_cost
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.errors import ModelError
@@ -25,10 +25,6 @@ from medgemma_app.remote.messages import inert, messages
 
 REPORT = draw_phantom(3)[1]
 NOTE = write_notes(3)[1]
-
-
-def answer(model, text="Say something.", **options):
-    return model.generate(Prompt((text,)), Options(**options))
 
 
 def pieces(*chunks):

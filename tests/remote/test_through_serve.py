@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
+from commands import run
 
 from medgemma_app import ContextError, Options, Prompt, connect, findings, soap
-from medgemma_app.cli.app import app
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.prompts import findings_prompt
 from medgemma_app.reports import soap_task
@@ -37,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "report"), [("findings", findings), ("soap", soap)])
 def test_reports_through_a_server_are_the_local_ones(demo, url, folder, kind, report):
-    result = CliRunner().invoke(app, [kind, str(folder), "--endpoint", url, "--jobs", "4", "--json", "--max-tokens", "20"])
+    result = run(kind, str(folder), "--endpoint", url, "--jobs", "4", "--json", "--max-tokens", "20")
     records = [json.loads(line) for line in result.stdout.splitlines()]
     alone = [report(demo, folder / record["study"], options=Options(max_tokens=20)).to_dict() for record in records]
     assert len(records) == len(SEEDS)
@@ -48,7 +47,7 @@ def test_reports_through_a_server_are_the_local_ones(demo, url, folder, kind, re
 
 def test_one_study_is_streamed_token_by_token(demo, url, folder):
     scan = str(folder / f"{SEEDS[0]}.png")
-    assert CliRunner().invoke(app, ["findings", scan, "--endpoint", url]).stdout == findings(demo, scan).text + "\n"
+    assert run("findings", scan, "--endpoint", url).stdout == findings(demo, scan).text + "\n"
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripted_server import MODEL, says
+from scripted_server import MODEL, answer, says
 
-from medgemma_app import InputError, Options, Prompt, soap
+from medgemma_app import InputError, Prompt, soap
 from medgemma_app.demo import write_notes
 from medgemma_app.errors import ContextError
 from medgemma_app.model.generation import GenerationError
 
 NOTE = write_notes(3)[1]
-
-
-def answer(model, text="Say something.", **options):
-    return model.generate(Prompt((text,)), Options(**options))
 
 
 def test_a_server_that_counts_tokens_decides_what_fits(connect, server):

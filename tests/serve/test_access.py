@@ -7,9 +7,8 @@ import socket
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
+from commands import run
 
-from medgemma_app.cli.app import app as command
 from medgemma_app.errors import OptionError
 from medgemma_app.remote.endpoint import KEY_VARIABLE
 from medgemma_app.serve.access import BindAddress, Guard, chosen_key
@@ -103,7 +102,7 @@ def test_the_key_comes_from_the_command_line_or_a_file_or_else_from_the_environm
     ids=" ".join,
 )
 def test_a_server_does_not_start_with_an_invalid_key(arguments):
-    result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", "0", *arguments])
+    result = run("serve", "--model", "demo", "--port", "0", *arguments)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "key" in result.stderr
     assert SECRET not in result.stderr
@@ -111,6 +110,6 @@ def test_a_server_does_not_start_with_an_invalid_key(arguments):
 
 def test_a_port_that_is_taken_is_a_usage_error():
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = CliRunner().invoke(command, ["serve", "--model", "demo", "--port", str(taken.getsockname()[1])])
+        result = run("serve", "--model", "demo", "--port", str(taken.getsockname()[1]))
     assert result.exit_code == 2
     assert "choose another --port" in result.stderr
