@@ -1,13 +1,13 @@
-"""MedGemma on your own machine: findings and SOAP drafts, streamed, checked, and exact to the reference.
+"""MedGemma on your own machine: drafts of findings reports and SOAP notes, streamed, checked, and equal to the reference implementation's.
 
-Research use; outputs are drafts that need independent verification; not a medical device.
+Research use only. Outputs are drafts that need independent verification. Not a medical device.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # type checkers take it for typing's, which would be most of what importing this costs
+TYPE_CHECKING = False  # type checkers treat it like typing's; importing typing would take most of this package's import time
 if TYPE_CHECKING:
     from typing import Any
 

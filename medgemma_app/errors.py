@@ -1,6 +1,6 @@
 """The errors of this package, one class for each remedy. Those of a generation are in ``medgemma_app.model.generation``.
 
-Every error has the exit code of the command, and a message of one line that says what to do. No message contains text from a note or
+Every error carries the exit code of the command and a one-line message that says what to do. No message contains text from a note or
 a header, which may name a patient.
 """
 

@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def printable_value(value: Any) -> Any:
-    """A JSON value with printable strings only: what JSON escapes would reach the terminal of whoever reads the field."""
+    """A JSON value with printable strings only: the characters that JSON escapes would reach the terminal of whoever prints a field."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):

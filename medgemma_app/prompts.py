@@ -1,4 +1,4 @@
-"""prompts/*.md and values -> Prompt.
+"""Turns a prompt file (prompts/*.md) and values into a Prompt.
 
 A prompt file begins with front matter, which is not sent to the model; the rest is plain text with ``$variables``. The line of a
 variable without a value is left out, so that one file serves with and without an indication.
@@ -47,7 +47,7 @@ class Prompt:
     """One user turn: text and pictures (RGB) in the order the model sees them, and a system text before it.
 
     ``answer_tokens`` is the number of tokens that an answer may have, unless ``Options.max_tokens`` is given.
-    Lone surrogates, which cannot be encoded, become U+FFFD; Python makes them of arguments that are not UTF-8.
+    Lone surrogates, which cannot be encoded, become U+FFFD; Python creates them from arguments that are not UTF-8.
     """
 
     parts: tuple[str | Image, ...]
@@ -93,7 +93,7 @@ class PromptFile:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What the validators of a report need to know of its prompt, as their arguments."""
+        """What the validators of a report need to know about its prompt, as keyword arguments."""
         return {"sections": self.sections, "optional": self.optional, "prompt": self.text}
 
     def to_dict(self) -> dict[str, Any]:
@@ -287,8 +287,8 @@ def _refuse_pictures(file: PromptFile, shown: str) -> None:
 def soap_prompt(notes: str, *, file: PromptFile | None = None) -> tuple[Prompt, PromptFile]:
     """The request around the notes, as text only.
 
-    The answer may have half as many tokens as the notes (of about four letters each), and 512 more: of 262 notes of recorded visits
-    by clinicians and other models, the longest takes 74% of that.
+    The answer may have half as many tokens as the notes (of about four letters each), and 512 more. Of 262 notes on recorded
+    visits, by clinicians and other models, the longest takes 74% of that.
     """
     file = file or read_prompt("soap")
     return Prompt((file.fill(notes=notes),), answer_tokens=min(ANSWER_TOKENS, 512 + len(notes) // 8)), file

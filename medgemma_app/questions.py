@@ -120,7 +120,7 @@ class Box:
 
 
 def place(box: NormalisedBox, facts: Mapping[str, Any]) -> Box | str:
-    """The box in pixels of the file that ``facts`` describe (see ``Scan``), clipped to the picture; or what is wrong with its place."""
+    """The box in pixels of the file that ``facts`` describe (see ``Scan``), clipped to the picture, or a phrase that says why not."""
     shown, padding = facts.get("shown") or facts, facts.get("padding") or dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
     def pixel(edge: float, before: str, after: str, size: str) -> float:
@@ -199,7 +199,7 @@ def locate_task(scan: Picture, target: str, *, options: Options | None = None) -
 
 
 def _check_boxes(text: str, *, facts: Mapping[str, Any], finish_reason: FinishReason, has_thought: bool) -> Validation:
-    """What is wrong with the form of the answer, with each of its boxes, and with their places in the picture."""
+    """The issues with the form of the answer, with each of its boxes, and with their places in the picture."""
     from medgemma_app.validate import Issue, validate_boxes
 
     found, validation = validate_boxes(text, finish_reason=finish_reason, has_thought=has_thought)

@@ -50,8 +50,8 @@ def findings(
 ) -> FindingsReport:
     """A findings report of one radiograph or one series (a folder of DICOM slices).
 
-    ``views`` are further views of the same study; with a ``prior`` the report compares. ``prompt`` is a prompt file of this package,
-    by its name, or any other, by its path. Raises InputError before any inference, ContextError when the pictures do not fit,
+    ``views`` are further views of the same study; with a ``prior``, the report compares the two. ``prompt`` is the name of a prompt
+    file of this package, or the path of any other. Raises InputError before any inference, ContextError when the pictures do not fit,
     GenerationCancelled (with the partial answer) when stopped. ``retries``: see ``write``.
     """
     task = findings_task(scan, indication=indication, prior=prior, views=views, prompt=prompt, options=options)
@@ -175,7 +175,7 @@ def soap(
     retries: int = 0,
     on_token: OnToken | None = None,
 ) -> SoapReport:
-    """A SOAP note from a notes file, from notes already parsed or read, or from their ``text``; with ``prompt`` a note of another form.
+    """A SOAP note from a notes file, from notes already parsed or read, or from their ``text``; with ``prompt``, a note of another form.
 
     Raises as ``findings`` does, and ContextError when the notes do not fit; with ``truncate`` part of them is left out instead, and a
     warning says how much. ``prompt`` and ``retries`` are as for ``findings``.

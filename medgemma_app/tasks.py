@@ -1,4 +1,4 @@
-"""Reports, the tasks that lead to them, and how tasks are answered: one or many at a time, and again if the checks find errors."""
+"""Reports, the tasks that lead to them, and how tasks are answered: singly or together, and again if the checks find errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def severities(self) -> list[str]:
-        """Of the issues that the checks found, and of the warnings about the input."""
+        """The severities of the issues that the checks found, and of the warnings about the input."""
         return [*(issue.severity for issue in self.validation.issues), *("warning" for _ in self.warnings)]
 
     def _repr_html_(self) -> str:
@@ -219,7 +219,7 @@ def _retried(model: Model, task: Task, best: Report, retries: int, on_token: OnT
     while not best.validation.ok and tries <= retries:
         try:
             again = _answer(model, task, _varied(task.options, tries, task.retry_penalty), on_token)
-        except GenerationError:  # keep the answer that there is
+        except GenerationError:  # keep the best answer so far
             break
         best, tries = min(best, again, key=_faults), tries + 1
     return replace(best, tries=tries)

@@ -1,6 +1,6 @@
 """An answer as it is generated: its tokens are split into answer and thought, watched for loops, and folded into a Generation.
 
-``Answer`` works on text only, and so is the same for a server's answers and for those of the local model. ``Decoding`` turns the ids of
+``Answer`` works on text only, so the answers of a server and of the local model share it. ``Decoding`` turns the ids of
 the local model into text.
 """
 
@@ -123,7 +123,7 @@ def collect(tokens: Generator[Token, None, None], answer: Answer, on_token: Call
 
 
 def in_order(numbered: Iterator[tuple[int, Result]]) -> Iterator[Result]:
-    """Numbered results, in the order in which they end -> the results in the order of their numbers, each as soon as it is its turn."""
+    """Takes numbered results in the order in which they finish; yields them in the order of their numbers, each as soon as possible."""
     ended: dict[int, Result] = {}
     turn = 0
     for number, result in numbered:
@@ -177,9 +177,9 @@ class Decoding(Answer):
         return reason is not None
 
     def _release(self) -> None:
-        """Gives out the text at once, whose end mlx-vlm's detokenizer holds back until a token begins with a space.
+        """Releases the text that mlx-vlm's detokenizer would hold back until a token begins with a space.
 
-        Text without spaces, as Chinese or Japanese is written, would otherwise come all at the end, and a loop in it would not be seen.
+        Otherwise all text without spaces, such as Chinese or Japanese, would arrive at the end, and a loop in it would go unnoticed.
         Only the bytes of an unfinished character have to wait.
         """
         from mlx_vlm.tokenizer_utils import SPMStreamingDetokenizer
@@ -204,10 +204,10 @@ class Decoding(Answer):
 
 
 def no_such_token() -> GenerationError:
-    """A model's vocabulary is rounded up, so that sampling can draw an id that the tokenizer does not have."""
+    """The error for an id that the tokenizer lacks, which sampling can draw because a model's vocabulary is rounded up."""
     return GenerationError("the model chose a token that its tokenizer does not have; try another seed or a lower temperature")
 
 
 def model_failed(error: Exception) -> GenerationError:
-    """The first line of an error of mlx."""
+    """The error for a failure inside mlx, with the first line of its message."""
     return GenerationError(f"the model failed while generating: {(str(error).splitlines() or [type(error).__name__])[0]}")

@@ -19,13 +19,13 @@ DEFAULT_CONTEXT = 131_072
 _NAMES = {short: f"mlx-community/medgemma-{short}-it" for short in ("1.5-4b", "4b", "27b", "27b-text")}
 ALIASES = {short: f"{name}-4bit" for short, name in _NAMES.items()}
 _KNOWN = ["demo", *ALIASES, *(f"{name}-{kind}" for name in _NAMES.values() for kind in ("4bit", "8bit", "bf16"))]
-# Entries of text_config with which a model would load even if they made no sense; others fail then.
+# Entries of text_config that a model would load with even if they made no sense; other bad entries make loading fail.
 _COUNTS = ("max_position_embeddings", "sliding_window", "sliding_window_pattern")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with all files of a Gemma 3 checkpoint. ``revision`` is the commit it was downloaded at.
+    """A folder with all files of a Gemma 3 checkpoint. ``revision`` is the commit that was downloaded.
 
     ``config`` always has a ``text_config``, and a ``vision_config`` if there are weights of a vision tower.
     """
@@ -37,7 +37,7 @@ class Checkpoint:
 
     @property
     def context(self) -> int:
-        """Tokens the model can see, prompt and answer together."""
+        """The number of tokens that the model can attend to, prompt and answer together."""
         return int(self.config["text_config"].get("max_position_embeddings", DEFAULT_CONTEXT))
 
 

@@ -7,8 +7,8 @@ mlx-vlm 0.7 silently departs from it in four places:
 - embeddings are multiplied by the root of the hidden size rounded to bfloat16, whatever the checkpoint's precision;
 - ``rope_parameters``, as transformers 5 writes them, are not read, so the factor 8 of the global layers is lost.
 
-``align`` changes the classes of the objects it is given, and nothing else in the process. The vision tower also needs a third of the
-memory that it takes in mlx-vlm.
+``align`` changes the classes of the objects it is given, and nothing else in the process. The vision tower also needs only a
+third of the memory that it takes in mlx-vlm.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class AlignedTextModel(Gemma3Model):  # type: ignore[misc]
 
     def _masks(self, inputs: mx.array, hidden: mx.array, caches: list[Any]) -> dict[bool, Any]:
         """One mask for the sliding layers (True) and one for the global layers (False)."""
-        # A single token is a decoding step. Reading its value here would make each step wait for the previous one.
+        # A single token is a decoding step. Reading its value here would force each step to wait for the previous one.
         blocks = image_blocks(np.array(inputs), self.image_token) if inputs.shape[1] > 1 else None
         windows = {True: self.window_size, False: None}
         return {sliding: attention_mask(hidden, caches[at], blocks, windows[sliding]) for sliding, at in self.one_of_each.items()}
@@ -145,7 +145,7 @@ def image_blocks(ids: np.ndarray, image_token: int) -> np.ndarray:
 def chunks(blocks: np.ndarray, step: int) -> list[slice]:
     """Slices of at most ``step`` tokens that cover the prompt.
 
-    They get shorter the more tokens come before them, and are longer than ``step`` only where a single image is.
+    They get shorter as more tokens precede them, and exceed ``step`` only where a single image does.
     """
     inside = ((blocks[:, 1:] == blocks[:, :-1]) & (blocks[:, 1:] > 0)).any(axis=0)
     edges = np.append(np.flatnonzero(~inside) + 1, blocks.shape[1])  # where a chunk may end
@@ -207,7 +207,7 @@ def image_features(model: Model, pixel_values: mx.array) -> mx.array:
 
 
 class FrugalAttention(VisionAttention):  # type: ignore[misc]
-    """The same attention for SigLIP, whose heads have a width of 72 that no fused kernel supports, without all scores at once."""
+    """SigLIP's attention without holding all scores at once; no fused kernel supports its head width of 72."""
 
     def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
         queries, keys, values = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))

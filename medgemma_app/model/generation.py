@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "cancelled", "repetition"]
 TokenKind = Literal["answer", "thought"]
 LONGEST_SCHEMA = 100_000  # characters
-# One way to write a value: a model that may choose can write blanks without end. Keywords that are not supported are an error.
+# Only one way to write each value, since a model that may add spaces can add them endlessly. Unsupported keywords are an error.
 _STYLE: Any = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False, "whitespace_pattern": "", "lenient": False}
 
 

@@ -1,6 +1,6 @@
-"""A checkpoint in memory: the inputs of the language model for a prompt, how tokens are drawn, and what a prompt costs.
+"""A checkpoint in memory: it prepares the language model's inputs, samples tokens, and estimates the cost of a prompt.
 
-``MedGemma`` is one that also decodes; the server's engine decodes with one in its own way.
+``MedGemma`` is a ``LoadedModel`` that also decodes; the server's engine wraps one and decodes in its own way.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class LoadedModel:
         return Estimate(tokens, self.cache_bytes(tokens), seconds)
 
     def batch_size(self, max_tokens: int) -> int:
-        """The number of prompts, 1 to 16, that fit into memory with the weights, each with a picture and ``max_tokens`` to generate."""
+        """The number of prompts, 1 to 16, that fit into memory beside the weights, each with a picture and ``max_tokens`` to generate."""
         import mlx.core as mx
 
         tokens = min(self.context, PROMPT_TOKENS + max_tokens)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MedGemma(LoadedModel):
-    """A loaded checkpoint, made by ``MedGemma.load``. Only one thread may generate at a time; another one gets a GenerationError."""
+    """A loaded checkpoint, made by ``MedGemma.load``. Only one thread may generate at a time; any other gets a GenerationError."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

@@ -1,6 +1,6 @@
 """Checks of a loaded model that users can run on their own machine: pictures, exactness, speed and memory.
 
-Every check is a function from a model to a ``CheckResult``. They only use drawings and invented notes.
+Each check takes a model and returns a ``CheckResult``. The checks use drawings and invented notes only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REFERENCE_FILE = Path(__file__).parent.parent / "demo" / "reference.json"
 SAMPLED = 97  # the reference holds every 97th number of an embedding
 EXACT = 2e-4  # tolerance for log-probabilities, and for embeddings relative to their largest number, between float32 backends
 COARSE = 2e-2  # the tolerance with TF32 and other reduced precision
-SEEN = 1e-2  # the least difference that two pictures make to the embeddings (relative) and to the log-probabilities
+SEEN = 1e-2  # the least difference that another picture must make to the embeddings (relative) and to the log-probabilities
 STEPS, REPORT_TOKENS = 24, 1024
 SLOW_TOKENS, SLOW_PICTURE = 5.0, 10.0  # tokens a second; seconds to the first token
 GB = 1e9
@@ -39,7 +39,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check: what was found, and for every verdict but "ok" what to do. ``figures`` are for programs."""
+    """The result of one check: what was found and, unless the verdict is "ok", what to do. ``figures`` are for programs."""
 
     name: str
     verdict: Verdict
@@ -56,7 +56,7 @@ def reference_prompts() -> dict[str, Prompt]:
     pictures = [draw_phantom(seed)[0] for seed in range(2)]
     prompts = {f"findings-{seed}": findings_prompt(picture)[0] for seed, picture in enumerate(pictures)}
     prompts["findings-prior"] = findings_prompt(pictures[0], prior=pictures[1])[0]
-    # The demo is all but certain of its answers to its own prompts; to this one it is not, so that small differences show.
+    # The demo is almost certain of its answers to its own prompts. It is not for this one, so small differences show.
     words = "Mrs. Brown came on Tuesday, quite upset: her knee gave way twice, she says, and nobody had told her why."
     prompts["unsure"] = Prompt((words, pictures[0]))
     return prompts | {"soap-0": soap_prompt(load_notes(write_notes(0)[0]))[0]}
@@ -87,14 +87,14 @@ def backend() -> str:
 
 
 def takes_hours() -> bool:
-    """Whether the loaded model is so large that the checks would take hours on a CPU."""
+    """Whether the loaded model is so large, and the device so slow (a CPU), that the checks would take hours."""
     import mlx.core as mx
 
     return backend() == "cpu" and mx.get_active_memory() > GB
 
 
 def describe_weights(model: MedGemma) -> str:
-    """The model's size and precision, read from the weights, since names may belong to a user."""
+    """The model's size and precision, read from the weights; its name is left out, since users may have chosen it."""
     config, layer = model.model.config, model.model.language_model.layers[0].mlp.up_proj
     bits = getattr(layer, "bits", None)
     precision = f"{bits}-bit" if bits else str(layer.weight.dtype).removeprefix("mlx.core.")
@@ -144,7 +144,7 @@ def _in_numpy(array: Any) -> np.ndarray:
 
 
 def _least_difference(arrays: Sequence[np.ndarray]) -> float:
-    """The largest difference between two arrays, of those two that are most alike."""
+    """The largest difference between the two arrays that are most alike."""
     return min(float(abs(one - other).max()) for one, other in combinations(arrays, 2))
 
 
@@ -189,7 +189,7 @@ def repeat_check(model: MedGemma) -> CheckResult:
     if embedded and _least_difference(embedded) > 0:
         found = "encoding a picture twice gives different embeddings, but the same tokens"
         return CheckResult("repeatable", "look", found, "reports may occasionally differ between runs")
-    return CheckResult("repeatable", "ok", f"the same {'embeddings and ' if embedded else ''}{len(ids[0])} tokens twice")
+    return CheckResult("repeatable", "ok", f"the same {'embeddings and ' if embedded else ''}{len(ids[0])} tokens both times")
 
 
 def batch_check(model: MedGemma) -> CheckResult:
@@ -286,5 +286,5 @@ def transformers_check(demo: MedGemma) -> CheckResult:
         chosen = logprobs.max(-1).values
         gap = max(gap, *(abs(float(value) - (token.logprob or 0)) for value, token in zip(chosen, tokens, strict=True)))
     verdict: Verdict = "ok" if gap <= EXACT else "look" if gap <= COARSE else "failed"
-    advice = "" if verdict == "ok" else "see the row reference"
+    advice = "" if verdict == "ok" else 'see the row "reference"'
     return CheckResult("transformers", verdict, f"log-probabilities within {gap:.1e} of transformers", advice, {"logprobs": gap})

@@ -1,7 +1,7 @@
-"""The files of a checkpoint in any layout, and of an adapter -> mlx-vlm's model and processor.
+"""Loads a checkpoint in any layout, and an adapter, as mlx-vlm's model and processor.
 
 mlx-vlm's own ``load`` supports one layout. Checkpoints saved by transformers 5 or after fine-tuning, text-only ones, and quantised ones
-with tied output layers fail in it or load wrong; float16 loads, but overflows.
+with tied output layers fail to load or load incorrectly; float16 loads, but overflows.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _NO_VISION = {
 
 
 def _read_weights(checkpoint: Checkpoint) -> dict[str, mx.array]:
-    """Every weight by mlx-vlm's name. Float16 becomes bfloat16, in which Gemma 3 was trained, since it overflows in float16."""
+    """Every weight under mlx-vlm's name. Float16 becomes bfloat16, in which Gemma 3 was trained, since Gemma 3 overflows in float16."""
     import mlx.core as mx
 
     read: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def _tie_head(weights: dict[str, mx.array], quantisation: Any) -> None:
     """Sets Gemma's output layer to its embedding, with the same quantisation, unless a quantised checkpoint has another output layer.
 
     MLX conversions hold the embedding twice. The two are compared before the other weights are read, so that the second copy, 0.4 GB
-    of the 4-bit 4B checkpoint, is released before loading needs most memory.
+    of the 4-bit 4B checkpoint, is released before loading reaches its peak memory.
     """
     import mlx.core as mx
 
@@ -183,13 +183,13 @@ def _apply_peft(model: Any, config: Mapping[str, Any], file: Path) -> None:
     for path, parts in layers.items():
         name = path.removesuffix(".")
         if name not in modules or {"A", "B"} - parts.keys():
-            raise ValueError(f"{name} is not in the model, or not whole in the adapter")
+            raise ValueError(f"{name} is not in the model, or is incomplete in the adapter")
         rank = parts["A"].shape[0]
         scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
         kind = DoRALinear if "magnitude_vector" in parts else LoRALinear
         layer = kind.from_base(modules[name], r=rank, scale=scale)
         if (layer.lora_a.shape, layer.lora_b.shape) != (parts["A"].T.shape, parts["B"].T.shape):
-            raise ValueError(f"{name} has another size")
+            raise ValueError(f"{name} has a different shape")
         layer.lora_a, layer.lora_b = parts["A"].T, parts["B"].T
         if "magnitude_vector" in parts:
             layer.m = parts["magnitude_vector"].flatten()

@@ -1,6 +1,7 @@
-"""The openai client, limited to one host and to responses of bounded size; its errors as this package's own; concurrent requests.
+"""The openai client, limited to one host and to responses of bounded size; the translation of its errors; and concurrent requests.
 
-No proxies, no redirects, no settings from the environment. The text of a server's error is never shown, since it may repeat the notes.
+It uses no proxies, follows no redirects and reads no settings from the environment.
+The text of a server's error is never shown, since it may repeat the notes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Outcome = tuple[int, Generation | BaseException]
 
 LARGEST_ANSWER = 64_000_000  # bytes of a response, including a stream of tokens
-RETRIES = 4  # of a request that a busy server refused: after its Retry-After of up to two minutes, else after 0.5, 1, 2 and 4 s
+RETRIES = 4  # of a request that a busy server refused: after its Retry-After (at most two minutes), else after 0.5, 1, 2 and 4 s
 CONNECT_SECONDS = 10.0
 # The only headers that are sent. The openai client would add other services' keys from the environment, and a description of this machine.
 SENT_HEADERS = {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent", "authorization"}

@@ -34,7 +34,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         expect(self.url, str, "the endpoint must be a URL such as http://127.0.0.1:8000/v1")
-        expect(self.key, (str, type(None)), "the API key must be a text")
+        expect(self.key, (str, type(None)), "the API key must be a string")
         if not (isinstance(self.timeout, int | float) and 0 < self.timeout <= 86_400):
             raise OptionError("timeout must be above 0 and at most 86400 seconds")
         if not (isinstance(self.jobs, int) and 1 <= self.jobs <= 1024):
@@ -45,7 +45,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """Scheme, host and port, as messages and reports name the server."""
+        """Scheme, host and port, by which messages and reports name the server."""
         return "/".join(self.url.split("/")[:3])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from medgemma_app.prompts import Prompt
 
-# The strings that Gemma 3's tokenizer turns into control tokens, and the placeholder that servers count pictures by.
+# The strings that Gemma 3's tokenizer turns into control tokens, and the placeholder by which servers count pictures.
 _CONTROL = re.compile(r"<(?=(?:(?:start|end)_of_(?:turn|image)|image_soft_token|bos|eos|pad|unk|mask|unused\d+)>)|\[(?=multimodal\])")
 # U+2060 WORD JOINER is invisible, has no width, and is kept by tokenizers that normalise spaces.
 _JOINER = "\u2060"
@@ -57,7 +57,7 @@ _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("length", "max_tokens"), "length"),
     "repetition": "repetition",
 }
-# Letters and digits per token; English has four. If a server counts fewer tokens than this implies, it has cut the prompt.
+# The most letters and digits per token; English has four. A server that counts fewer tokens than this implies has cut the prompt.
 _MOST_LETTERS_A_TOKEN = 8
 
 
@@ -128,6 +128,6 @@ def _reason(name: Any) -> FinishReason:
 
 
 def fewest_tokens(prompt: Prompt) -> int:
-    """The least number of tokens that the texts of a prompt can have, with any tokenizer."""
+    """The smallest number of tokens that the texts of a prompt can have with any tokenizer."""
     texts = [part for part in (*prompt.parts, prompt.system) if isinstance(part, str)]
     return sum(map(str.isalnum, "".join(texts))) // _MOST_LETTERS_A_TOKEN

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from medgemma_app.remote.endpoint import Endpoint
 
-UNLIMITED = 1 << 31  # the context where a server does not state its model's
-# A picture is 256 tokens for MedGemma and 36 for the demo; a server that replaces it by a word adds fewer than this.
+UNLIMITED = 1 << 31  # stands for the context of a model if the server does not state it
+# A picture has 256 tokens for MedGemma and 36 for the demo; a server that replaces it with a word adds fewer than this.
 LEAST_PICTURE_TOKENS = 16
 
 
@@ -71,7 +71,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _choose(cards: list[dict[str, Any]], model: str | None, endpoint: Endpoint) -> dict[str, Any]:
-    """Selects among loaded models only: asked for another one on its disk, mlx_vlm.server would unload the one in use."""
+    """Selects among loaded models only, since mlx_vlm.server would unload the one in use if asked for another on its disk."""
     loaded = [card for card in cards if card.get("loaded", True)]
     names = shorten(", ".join(card["id"] for card in loaded) or "none", 400, placeholder=" ...")
     if model is None and len(loaded) != 1:
@@ -206,7 +206,7 @@ class RemoteModel:
         return stream
 
     def _check_sight(self) -> None:
-        """Checks once that a picture makes a prompt longer, since a text-only model or a server that drops pictures would answer too."""
+        """Checks once that a picture makes a prompt longer; a text-only model, or a server that drops pictures, would answer without it."""
         with self._sight_lock, translated(self._endpoint):
             if self._picture_tokens is None:
                 without, drawn = self._prompt_tokens(Prompt(("?",))), Image.linear_gradient("L").convert("RGB")

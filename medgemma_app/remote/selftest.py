@@ -30,7 +30,7 @@ def endpoint_checks(model: RemoteModel) -> Iterator[CheckResult]:
 
 
 def _template(model: RemoteModel) -> CheckResult:
-    """Checks for one <bos> and Gemma's turns: by the token ids where the server returns them, else by their number."""
+    """Checks for one <bos> and Gemma's turns: by the token ids if the server returns them, else by their number."""
     if model.can_count:
         ids = model.tokenize(QUESTION)
         if ids.count(BOS) == 1 and ids[0] == BOS and ids.count(TURN) == 2 and ids.count(TURN_END) == 1:

@@ -20,7 +20,7 @@ _FENCED = re.compile(r"```[ \t]*json\b(.*?)```", re.IGNORECASE | re.DOTALL)
 
 
 class NormalisedBox(NamedTuple):
-    """A structure's name, its edges in thousandths of the square that the model sees, and the number of the box in the answer."""
+    """A labelled box: its edges in thousandths of the square that the model sees, and its number in the answer."""
 
     label: str
     y0: float
@@ -37,9 +37,9 @@ class NormalisedBox(NamedTuple):
 def validate_boxes(
     text: str, *, finish_reason: FinishReason = "stop", has_thought: bool = False
 ) -> tuple[tuple[NormalisedBox, ...], Validation]:
-    """The boxes of an answer, and what is wrong with its form and with each of them; never raises on any text.
+    """Returns the usable boxes of an answer, and the issues with its form and with each box. Never raises on any text.
 
-    A box with an error is left out of the boxes.
+    A box with an error is left out.
     """
     form = validate_answer(text, finish_reason=finish_reason, has_thought=has_thought)
     advice = "the text repeats itself in a loop; set --temperature above 0 to get another answer"  # a penalty would garble numbers
@@ -57,7 +57,7 @@ def validate_boxes(
 
 
 def _items(text: str) -> list[Any]:
-    """The list in the fenced block after "Final Answer:". Raises ValueError, which says what is wrong, if there is none."""
+    """The list in the fenced block after "Final Answer:". Raises ValueError, whose message says what is wrong, if there is none."""
     final = list(_FINAL.finditer(text))
     if not final:
         raise ValueError('the answer has no "Final Answer:", so its boxes cannot be found')
@@ -77,7 +77,7 @@ def _items(text: str) -> list[Any]:
 
 
 def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
-    """The boxes that can be used, in 0..1000, and the issues of all."""
+    """Returns the usable boxes, on the scale 0..1000, and the issues with all of them."""
     read = [_read(item, number) for number, item in enumerate(items, 1)]
     boxes = [one for one in read if isinstance(one, NormalisedBox)]
     issues = [one for one in read if isinstance(one, Issue)]
@@ -93,7 +93,7 @@ def _scaled(items: Sequence[Any]) -> tuple[list[NormalisedBox], list[Issue]]:
 
 
 def _read(item: Any, number: int) -> NormalisedBox | Issue:
-    """A box as it is written, or what is wrong with it."""
+    """Returns a box as written, or the issue with it."""
     if not isinstance(item, dict):
         return Issue("malformed-boxes", "error", f"box {number} is not an object with box_2d and label")
     if missing := [key for key in ("box_2d", "label") if key not in item]:

@@ -1,4 +1,4 @@
-"""Checks on the form of any answer: complete, readable, no refusal, and without remains of a prompt or a template."""
+"""Checks on the form of any answer: that it is complete and readable, does not refuse, and contains no remains of a prompt or template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPEN_THOUGHT = re.compile(r"\s*<unused94>(?!.*<unused95>)", re.DOTALL)
 
 
 def no_answer(draft: Draft) -> Iterator[Issue]:
-    """There is text, and not only a thought that never reached an answer."""
+    """Flags an empty answer, and a thought that never reached an answer."""
     opened = _OPEN_THOUGHT.match(draft.text) or (None if draft.answers() else BARE_THOUGHT.match(draft.text))
     if opened or (draft.has_thought and not draft.text.strip()):
         message = "the token budget ran out inside the model's thought, so there is no answer; raise --max-tokens"
@@ -29,7 +29,7 @@ def no_answer(draft: Draft) -> Iterator[Issue]:
 
 
 def special_token(draft: Draft) -> Iterator[Issue]:
-    """A report contains no control tokens, and no thought of the model."""
+    """Flags control tokens, and a thought that the model left in the answer."""
     thought, found = BARE_THOUGHT.match(draft.text), SPECIAL_TOKEN.search(draft.text)
     if thought:
         yield draft.issue("special-token", "error", "the model's thought comes before the answer; remove it", thought.span())
@@ -51,13 +51,13 @@ _STOPPED = {
 
 
 def stopped(draft: Draft) -> Iterator[Issue]:
-    """The generation was stopped early."""
+    """Flags a generation that was stopped early."""
     if message := _STOPPED.get(draft.finish_reason):
         yield draft.issue("truncated", "error", message, _end(draft.text))
 
 
 def truncated(draft: Draft) -> Iterator[Issue]:
-    """The generation was stopped early, or the text ends within a word (an error) or seems to end within a sentence (a warning)."""
+    """Flags a stopped generation, text that ends within a word (error), and text that may end within a sentence (warning)."""
     text = _RULE.sub("", draft.text.rstrip()[-400:]).rstrip()
     bare = text.rpartition("\n")[2][-200:].rstrip(" *`\"'”’")
     last = finder("endings", "unfinished").fullmatch(bare.rpartition(" ")[2])
@@ -110,7 +110,7 @@ _WRITTEN_TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "GRE
 
 
 def gibberish(draft: Draft) -> Iterator[Issue]:
-    """The text is not readable: it has no words, is mostly symbols, has endless words, or mixes alphabets."""
+    """Flags unreadable text: without words, mostly symbols, with impossibly long words, or with mixed alphabets."""
     text = without_tokens(draft.text)
     reason, sample = _nonsense(text, _LETTERS.findall(text))
     if reason:
@@ -120,9 +120,9 @@ def gibberish(draft: Draft) -> Iterator[Issue]:
 
 
 def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
-    """What is wrong and a sample of it; both are empty for readable text.
+    """Returns what is wrong and a sample of it; both are empty for readable text.
 
-    Only scripts with capitals put a space between any two words, and keep other letters out of their words.
+    Long and mixed words are only looked for in scripts with capital letters: others may not put spaces between words.
     """
     marks, letters = len(re.sub(r"\s+", "", text)), len(re.sub(r"[\W_]+", "", text))
     spaced = [word for word in words if word.lower() != word.upper()]
@@ -131,9 +131,9 @@ def _nonsense(text: str, words: list[str]) -> tuple[str, str]:
     rules = (
         ("it has no words", "" if any(len(word) > 1 for word in words) else text),
         ("most of it is symbols", text if 2 * letters < marks else ""),
-        ("a word never ends", next((word for word in spaced if len(word) > _LONGEST_WORD), "")),
+        ("a word is impossibly long", next((word for word in spaced if len(word) > _LONGEST_WORD), "")),
         ("a word mixes alphabets", next(mixed, "")),
-        ("it mixes languages", next(reversed(scripts.values())) if len(scripts) > _MOST_SCRIPTS else ""),
+        ("it mixes several scripts", next(reversed(scripts.values())) if len(scripts) > _MOST_SCRIPTS else ""),
     )
     return next(((reason, sample) for reason, sample in rules if sample), ("", ""))
 
@@ -154,7 +154,7 @@ DECLINED = "the model declined to answer; check that the input is the right one"
 
 
 def refusal(draft: Draft) -> Iterator[Issue]:
-    """The model declines to write the report or one of its sections, or every section says that nothing is known."""
+    """Flags an answer that declines to write the report or one of its sections, or whose every section says that nothing is known."""
     answers = draft.answers()
     spans = [(one.start, one.end) for one in answers]
     found = next(filter(None, (_declined(draft.text, [span], _is_wording) for span in spans)), None)
@@ -166,7 +166,7 @@ def refusal(draft: Draft) -> Iterator[Issue]:
 
 
 def unhelpful(draft: Draft) -> Iterator[Issue]:
-    """The model declines to answer a question: in the first person, and with no answer beside it."""
+    """Flags a refusal to answer a question, in the first person and without any answer beside it."""
     if found := _declined(draft.text, [(0, len(draft.text))], lambda said: finder("refusals", "unhelpful").search(said) is not None):
         yield draft.issue("refusal", "error", DECLINED, found)
 
@@ -212,7 +212,7 @@ _FEWEST_ECHOED, _FEWEST_IN_LINE = 6, 5  # words of a clause, and of a line of th
 
 
 def unfilled_template(draft: Draft) -> Iterator[Issue]:
-    """A placeholder, or an instruction of a prompt or a template, was left in the text."""
+    """Flags a placeholder, or an instruction from a prompt or template, that was left in the text."""
     brackets = (found.span() for found in _BRACKET.finditer(draft.text) if not found[1] or _is_placeholder(found[1]))
     left = (found.span() for pattern in _left_over() if (found := pattern.search(draft.text)))
     if span := min((*islice(brackets, 1), *left), default=None) or _echo(draft):

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 from medgemma_app.validate.core import LONGEST_TEXT, WORD, Draft, Issue, excerpt
 
-# Lengths in words of the n-grams that are compared: short ones find loops of short phrases, long ones those whose phrase repeats its words.
+# Lengths in words of the n-grams that are compared: short ones find loops of short phrases; long ones, phrases that repeat their own words.
 _LENGTHS = (4, 16, 64, 256)
 # 20% of real notes contain a sentence twice and 1% three times, but not in a row.
 _ALLOWED_IN_A_ROW = ((1, 7), (2, 4), (7, 3), (400, 2))  # (longest phrase in words, repetitions allowed)
 _PATIENCE = 24  # a generation is stopped only for loops of at least this many words
-_CERTAIN = 100  # this many consecutive words that appeared before end a generation; clinicians' notes have at most 32
+_CERTAIN = 100  # a generation ends after this many consecutive words that appeared before; clinicians' notes have at most 32
 _PASSAGE = 35  # words; clinicians repeat shorter passages of the history in the assessment
-_BLANKS = {"xxxx"}  # a row of these is de-identification, not a loop
+_BLANKS = {"xxxx"}  # marks removed identifiers, so a row of them is not a loop
 # Before two words or more: "1. No", "2. No" answer a list of questions.
 _NUMBERING = re.compile(r"(?:^|(?<=[.\s]))\d{1,3}[.)](?=\s+[^\W\d_]+[ \t-]+[^\W\d_])", re.MULTILINE)
 _GRADE = re.compile(r"\b[0-9]{1,2}/[0-9]{1,2}\b")  # muscle strength: "5/5 5/5 5/5 5/5"
@@ -26,14 +26,16 @@ _UNSPACED = 300  # characters of one short pattern; ruled lines in reports are s
 
 
 def repetition(draft: Draft) -> Iterator[Issue]:
-    """The generation ended in a loop, the text contains one, or a long passage appears twice."""
+    """Flags a generation that ended in a loop, a text that contains one, and a long passage that appears twice."""
     text = _GRADE.sub(" ", _NUMBERING.sub(" ", draft.text))
     phrase = loop(text) or unspaced_loop(draft.text)
     if not phrase and len(draft.text) <= LONGEST_TEXT and (span := doubled(draft.text)):
         words = len(WORD.findall(draft.text[slice(*span)]))
-        yield draft.issue("doubled-text", "error", f"these {words} words already appear further up; remove one of the two passages", span)
+        yield draft.issue(
+            "doubled-text", "error", f"these {words} words already appear earlier in the text; remove one of the two passages", span
+        )
     elif phrase or draft.finish_reason == "repetition":
-        message = "the text repeats itself in a loop; set --repetition-penalty, to 1.1 for a start"
+        message = "the text repeats itself in a loop; try --repetition-penalty 1.1"
         yield Issue("repetition", "error", message, excerpt(phrase or draft.text[-60:]))
 
 
@@ -58,13 +60,13 @@ def loop(text: str) -> str:
 
 
 def unspaced_loop(text: str) -> str:
-    """The first 300 characters that repeat up to 24 of them, or "": a loop without spaces ("肺肺肺"). Rules and blanks do not count."""
+    """The first 300 characters that repeat a pattern of up to 24, or "", such as "肺肺肺". Ruled lines and blanks do not count."""
     parts = (text[at : at + _UNSPACED] for at in range(0, len(text) - _UNSPACED + 1, _UNSPACED // 2))
     return next((part for part in parts if _is_one_pattern(part) and any(map(str.isalnum, part))), "")
 
 
 def _is_one_pattern(part: str) -> bool:
-    """Whether 300 characters are one pattern; a row of XXXX is de-identification."""
+    """Whether 300 characters repeat one pattern; a row of XXXX only marks removed identifiers."""
     repeats = any(part[unit:] == part[:-unit] for unit in range(1, 25))
     return repeats and set(part.casefold()) not in ({"x"}, {"x", " "})
 

@@ -1,4 +1,4 @@
-"""The medications of a note: doses that the source gives to another drug, and drugs that the source takes back.
+"""The medications of a note: doses that the source gives to another drug, and drugs that the source lists as stopped.
 
 A dose belongs to the drug that it directly follows or precedes ("lisinopril 20 mg", "20 mg of lisinopril"). In speech the two may be
 far apart, so there a dose is accepted anywhere near the drug, unless it belongs to another drug.
@@ -87,20 +87,20 @@ class DrugDose(NamedTuple):
 
 
 def dose_mismatch(note: Draft, source: Source) -> Iterator[Issue]:
-    """A drug that has a dose in the source does not have a dose that the source gives only to another drug."""
+    """Flags a drug with a dose that the source gives only to another drug, if the source gives this drug a dose too."""
     for one, other in islice(_mismatches(note, source), _MOST_ISSUES):
         found = f"{note.text[one.drug.start : one.drug.end]} {note.text[one.dose.start : one.dose.reach]}"
-        expected = source.told[other.dose.start : other.dose.reach]
+        expected = source.standing[other.dose.start : other.dose.reach]
         message = f"the note says {found}, the source {expected}"
         yield note.issue("dose-mismatch", "warning", message, one.span, source_span=other.span, found=found, expected=expected)
 
 
 def _mismatches(note: Draft, source: Source) -> Iterator[tuple[DrugDose, DrugDose]]:
     """The doses of the note that the source gives only to another drug, each with the first dose that it gives to this one."""
-    numbers = spoken_quantities(source.told)
-    stated = [one for one in _doses(source.told, numbers) if _is_dose(source.told, one)]
+    numbers = spoken_quantities(source.standing)
+    stated = [one for one in _doses(source.standing, numbers) if _is_dose(source.standing, one)]
     known: defaultdict[str, set[float]] = defaultdict(set)
-    for one in (*stated, *(_around(source.told, numbers, stated) if source.spoken else ())):
+    for one in (*stated, *(_around(source.standing, numbers, stated) if source.spoken else ())):
         for name in one.drug.drugs:
             known[name] |= one.dose.readings
     for one in _doses(note.text, (one for one in written_quantities(note.text) if one.kind in DOSES)):
@@ -143,18 +143,18 @@ def _around(source: str, quantities: Iterable[Quantity], stated: Iterable[DrugDo
 
 
 def _is_dose(source: str, one: DrugDose) -> bool:
-    """Whether the quantity beside a drug is a dose; a number without a unit is one right after the drug: "lasix 40"."""
+    """Whether the quantity beside a drug is a dose; without a unit, only right after the drug: "lasix 40"."""
     is_next = _NEXT_TO.fullmatch(source, one.drug.end, one.dose.start) is not None
     return one.dose.kind in DOSES or (not one.dose.kind and is_next)
 
 
 def _is_total(text: str, dose: Quantity) -> bool:
-    """Whether a dose is that of a day ("1000 mg/day"), the second part of a combined one ("875/125 mg"), a limit, or a change."""
+    """Whether a dose is a daily total ("1000 mg/day"), the second part of a combined dose ("875/125 mg"), a limit, or a change."""
     a_day = _A_DAY.match(text, dose.end, dose.end + 25)
     return a_day is not None or _SECOND_PART.search(text[max(0, dose.start - 9) : dose.start]) is not None or is_derived(text, dose)
 
 
-# --- drugs that the source takes back
+# --- drugs that the source lists as stopped
 
 _NOT_TAKEN = re.compile(
     r"\b(?:no|not|never|avoid\w*|ceas\w*|contraindicated|declin\w*|den[iy]\w*|discontinu\w*|exclud\w*|former\w*|h[eo]ld|holding|past|previous\w*"
@@ -164,14 +164,14 @@ _NOT_TAKEN = re.compile(
 
 
 def stopped_medication(note: Draft, source: Source) -> Iterator[Issue]:
-    """A drug that the source names only in lines that it takes back is named in the note only as stopped, not taken or the like."""
-    told, raw = (frozenset(name for one in mentions(said) for name in one.drugs) for said in (source.told, source.raw))
+    """Flags a drug that the source names only in retracted lines, unless the note also calls it stopped, not taken or the like."""
+    standing, raw = (frozenset(name for one in mentions(text) for name in one.drugs) for text in (source.standing, source.raw))
     stopped: dict[frozenset[str], Mention] = {}
-    for one in mentions(note.text) if told != raw else ():
-        if one.drugs & raw and not one.drugs & told and not _NOT_TAKEN.search(_sentence(note.text, one)):
+    for one in mentions(note.text) if standing != raw else ():
+        if one.drugs & raw and not one.drugs & standing and not _NOT_TAKEN.search(_sentence(note.text, one)):
             stopped.setdefault(one.drugs, one)
     for one in islice(stopped.values(), _MOST_ISSUES):
-        message = f"the source names {one.name} only as stopped, refuted, not taken or not to be given"
+        message = f"the source lists {one.name} only as stopped, refuted, not taken or not to be given"
         yield note.issue("stopped-medication", "warning", message, (one.start, one.end), found=one.name)
 
 

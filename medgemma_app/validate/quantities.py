@@ -33,9 +33,9 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")  # "ninety-eight", "two-hund
 _ALIKE = str.maketrans("º˚’", "°°'")
 _POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+ ?[0-9]*")  # part of a unit: "17.4 × 10⁹/L"
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]{1,3})(?![0-9]|[.,][0-9])")  # 0,9 outside English
-# Thousands apart by a thin space or an apostrophe; by a space only before 000, because "2 500 mg tablets" may be two of them.
+# Thousands separated by a thin space or an apostrophe; by a space only before 000, because "2 500 mg tablets" may be two tablets.
 _THOUSANDS = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:(?:[\u2009\u202f'][0-9]{3}){1,3}|(?:[ \u00a0][0-9]{3}){0,3}[ \u00a0]000)(?![0-9])")
-# Thousands and decimals as most of Europe writes them, 1.234,5; and thousands apart by a space in a count of cells, 12 300/mm3.
+# Thousands and decimals as most of Europe writes them, 1.234,5; and thousands separated by a space in a cell count, 12 300/mm3.
 _POINT_THEN_COMMA = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]{1,3}(?![0-9]|[.,][0-9])")
 _SWAPPED = str.maketrans(".,", ",.")
 _CELL_COUNT = re.compile(r"(?<![\w.,])(?<![0-9] )([1-9][0-9]{0,2})[ \u00a0]([0-9]{3})(?= ?/ ?(?:mm[3³]|[uµμ]l)\b)", re.IGNORECASE)
@@ -187,8 +187,8 @@ def factor(unit: str) -> float:
 class Quantity:
     """A number, its kind ("" if unknown), its value in the kind's first unit in ``data/units.txt``, its unit as written, and its place.
 
-    ``start`` and ``end`` are the place of the number in the text, ``reach`` the end of its unit. ``other`` is the value if 1.250 is read
-    as 1250, or 1,250 as 1.25, since texts in most European languages mean that; otherwise it is the value.
+    ``start`` and ``end`` are the place of the number in the text, ``reach`` the end of its unit. ``other`` is the value in the usual
+    European notation, in which 1.250 means 1250 and 1,250 means 1.25; for any other number it equals the value.
     """
 
     kind: str
@@ -261,7 +261,7 @@ def _unit(tokens: Sequence[str], at: int) -> tuple[str, int]:
 
 
 def _in_pair(tokens: Sequence[str], number: _Number) -> bool:
-    """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty"; three numbers are blood gases."""
+    """Whether a number is half of a blood pressure: "120/80", "one twenty over eighty". Three in a row are blood gases."""
     before, behind = _at(tokens, number.first - 1), _at(tokens, number.last)
     if not _LOWEST_PRESSURE <= number.value <= 999 or number.value % 1:
         return False

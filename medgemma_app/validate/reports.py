@@ -54,15 +54,15 @@ def validate_findings(
     ``header`` describes the image; None if nothing is known about it. ``sections`` are the sections of the report in order, and it may
     lack the ``optional`` ones. ``prompt`` is the text that asked for the report, whose lines must not come back in it.
     """
-    expect(text, str, "the report must be a text")
-    expect(indication, (str, type(None)), "indication must be a text")
+    expect(text, str, "the report must be a string")
+    expect(indication, (str, type(None)), "indication must be a string")
     expect(header, (ImageHeader, type(None)), "header must be an ImageHeader, as Scan.header is")
     report = replace(
         _draft(text, "findings", sections, optional),
         finish_reason=finish_reason,
         has_thought=has_thought,
         has_prior=has_prior,
-        source=_told(header, indication),
+        source=_known_patient(header, indication),
         header=header,
         prompt=prompt,
     )
@@ -84,8 +84,8 @@ def validate_soap(
     ``source`` is the text that the note was written from, or several of them. ``sections`` are the sections of the note in order, and
     it may lack the ``optional`` ones. ``prompt`` is the text that asked for the note, whose lines must not come back in it.
     """
-    expect(text_or_sections, (str, Mapping), "the note must be a text, or a mapping of its sections")
-    expect(source, (str, Sequence, type(None)), "source must be a text, or several of them")
+    expect(text_or_sections, (str, Mapping), "the note must be a string, or a mapping of its sections")
+    expect(source, (str, Sequence, type(None)), "source must be a string, or a list of strings")
     joined = source if source is None or isinstance(source, str) else "\n\n".join(source)
     note = _draft(text_or_sections, "soap", sections, optional)
     note = replace(note, finish_reason=finish_reason, has_thought=has_thought, source=joined, prompt=prompt)
@@ -112,7 +112,7 @@ def _draft(given: str | Mapping[str, str], kind: ReportKind, sections: Sequence[
 def _validation(
     draft: Draft, form: Sequence[Check], content: Sequence[Check] = (), against: Sequence[CheckAgainstSource] = ()
 ) -> Validation:
-    """All issues of a draft, in the order of the checks; where there is no answer, that is the only issue.
+    """All issues of a draft, in the order of the checks. If there is no answer, that is the only issue.
 
     The content of a very long text, such as a book or a loop, is not checked, neither by itself nor ``against`` its source.
     """
@@ -130,8 +130,8 @@ def _validation(
     return Validation(tuple(issues), draft.sections.texts())
 
 
-def _told(header: ImageHeader | None, indication: str | None) -> str | None:
-    """What is known of the patient: the sex and the age in the header, with labels, and the indication."""
+def _known_patient(header: ImageHeader | None, indication: str | None) -> str | None:
+    """What is known about the patient: the sex and the age from the header, with labels, and the indication."""
     facts = header.describe_patient().split(", ") if header else []
     labelled = [f"{'sex' if fact in SEX_WORDS.values() else 'age'}: {fact}" for fact in facts if fact]
     return "\n".join(filter(None, (*labelled, indication))) or None
@@ -148,7 +148,7 @@ _PARTS = {
 
 
 def missing_section(draft: Draft) -> Iterator[Issue]:
-    """Every required section has a heading of its own, or one that replaces it; what stands under any other heading is in no section."""
+    """Flags a required section that has no heading, nor another heading in its place; and text that belongs to no requested section."""
     bare = next((one for one in draft.answers() if not one.heading), None)
     if bare and len(draft.answers()) == 1:
         yield Issue("missing-section", "warning", f"the text has no headings; all of it was read as the {bare.keys[0]} section")
@@ -170,17 +170,17 @@ def missing_section(draft: Draft) -> Iterator[Issue]:
 
 
 def _in_no_section(draft: Draft) -> Iterator[Issue]:
-    """The text that is in none of the sections that the caller named."""
+    """Flags text that belongs to none of the sections that the caller named."""
     beginning, sections = draft.sections.preamble, draft.sections.sections
     if not sections and not draft.required:
-        yield Issue("missing-section", "warning", "the text has none of the headings that were asked for, so it is in no section")
+        yield Issue("missing-section", "warning", "the text has none of the requested headings, so it belongs to no section")
     elif draft.answers() and _is_content(beginning):
         start = draft.text.find(beginning)
-        message = "the text before the first heading is in no section"
+        message = "the text before the first heading belongs to no section"
         yield draft.issue("missing-section", "warning", message, (start, start + len(beginning)))
     if other := [one for one in sections if OTHER in one.keys and one.body]:
         named = excerpt(", ".join(one.heading for one in other[:10]))
-        message = f"headings that were not asked for, so the text under them is in no section: {named}"
+        message = f"the text under these headings belongs to no requested section: {named}"
         yield draft.issue("missing-section", "warning", message, (other[0].start, other[0].end))
 
 
@@ -191,7 +191,7 @@ def _is_content(preamble: str) -> bool:
 
 
 def empty_section(draft: Draft) -> Iterator[Issue]:
-    """A section contains words; "Not documented." is enough, punctuation or a list number is not."""
+    """Flags a section without words; "Not documented." is enough, punctuation or a list number is not."""
     for key in draft.required:
         spans = draft.sections.spans(key)
         bodies = [without_tokens(draft.text[slice(*span)]) for span in spans]
@@ -200,7 +200,7 @@ def empty_section(draft: Draft) -> Iterator[Issue]:
 
 
 def section_order(draft: Draft) -> Iterator[Issue]:
-    """The sections are in the usual order."""
+    """Flags sections in an unusual order."""
     first = list(dict.fromkeys(key for section in draft.answers() for key in section.keys if key in draft.required))
     if first != sorted(first, key=draft.required.index):
         message = f"the sections are in an unusual order: {excerpt(', '.join(first))}"
@@ -217,7 +217,7 @@ def _sentences(draft: Draft) -> Iterator[tuple[tuple[int, int], str]]:
 
 
 def invented_prior(draft: Draft) -> Iterator[Issue]:
-    """A report compares with an earlier study only if one was given; models learn such comparisons from real reports."""
+    """Flags a comparison with an earlier study if none was given; models learn such comparisons from real reports."""
     for span, sentence in _sentences(draft) if not draft.has_prior else ():
         if finder("priors", "study", "change").search(sentence) and not finder("priors", "asks").search(sentence):
             message = "the report compares with an earlier study, but none was given; remove the comparison"
@@ -233,11 +233,11 @@ _SIZE = re.compile(
 
 
 def unscaled_measurement(draft: Draft) -> Iterator[Issue]:
-    """An image without pixel spacing cannot be measured (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
+    """Flags a size if the image has no pixel spacing to measure it with (DICOM PS3.3 C.7.6.3: Pixel Spacing, Imager Pixel Spacing)."""
     if draft.header is not None and not draft.header.pixel_spacing:
         found = next((size for span, _ in _sentences(draft) if (size := _SIZE.search(draft.text, *span))), None)
         if found:
-            message = "a size is given, but the image has no scale for measurements; remove the size"
+            message = "the report gives a size, but the image has no pixel spacing to measure with; remove the size"
             yield draft.issue("unscaled-measurement", "warning", message, found.span())
 
 
@@ -245,7 +245,7 @@ _SIDES = {"L": ("left", "right"), "R": ("right", "left")}
 
 
 def wrong_side(draft: Draft) -> Iterator[Issue]:
-    """An image of one side (DICOM PS3.3 C.7.3.1.1.1, Laterality) is not reported as the other."""
+    """Flags a report about the side opposite to the image's (DICOM PS3.3 C.7.3.1.1.1, Laterality)."""
     side, other = _SIDES.get((draft.header and draft.header.laterality) or "", ("", ""))
     found = re.search(rf"\b{other}\b", draft.text, re.IGNORECASE) if side else None
     if found and not re.search(rf"\b(?:{side}|bilateral)", draft.text, re.IGNORECASE):

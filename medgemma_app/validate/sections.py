@@ -76,7 +76,7 @@ class Sections(NamedTuple):
         return [(section.start, section.end) for section in self.sections if key in section.keys]
 
     def with_beginning(self, text: str, key: str) -> Sections:
-        """With the preamble as the section ``key``, if the text has no such section and the preamble is more than "Here is the note:"."""
+        """Adds the preamble as the section ``key``, if there is no such section and the preamble is more than "Here is the note:"."""
         fewest = 1 if key == "findings" and not self.sections else SHORTEST_BEGINNING
         is_note = key == "findings" or any(OTHER not in section.keys for section in self.sections)
         if self.spans(key) or not is_note or self.preamble.count(" ") < fewest or BARE_THOUGHT.match(text):
@@ -105,7 +105,7 @@ _FENCE_END = re.compile(r"(?:\n\s*(?:`{3,}|-{3,}|\*{3,}|#{1,6})[ \t]*)+$")
 
 @cache
 def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
-    """The headings of a kind of report, or the adjectives before them ("before"), or those of the sections that the caller names."""
+    """The headings of a kind of report, the adjectives that may precede them ("before"), or the headings that the caller names."""
     if isinstance(kind, tuple):
         return _own_names(kind)
     keys = {name: key.split()[1:] for key, listed in entries("headings").items() if key.startswith(kind) for name in listed}
@@ -113,7 +113,7 @@ def names(kind: str | tuple[str, ...]) -> Mapping[str, Name]:
 
 
 def _own_names(sections: tuple[str, ...]) -> dict[str, Name]:
-    """The sections by name, neighbours by both names, each half of "heart and mediastinum", and synonyms of all these."""
+    """The sections by their names, neighbours also by both names together, "heart and mediastinum" by each half, and all by synonyms."""
     known = {_spelled(key): Name((key,), 0) for key in sections}
     known = {_spelled(f"{a} and {b}"): Name((a, b), 0) for a, b in pairwise(sections)} | known
     halves = {half: Name((key,), 2) for key in sections for half in _spelled(key).split(" and ")}
@@ -169,7 +169,7 @@ def _headings(text: str, kind: Headings) -> Iterator[_Heading]:
         first = _heading(text, line.start(), line.end(), kind)
         if first is None and ends_sections and (title := _unlisted(text, *line.span())):
             # Right after a heading it begins a part of that section ("PHYSICAL EXAM", "VITAL SIGNS: ..."), and so do those that follow.
-            # One word is mostly a part of the body under "physical exam"; above all sections it is a heading of its own.
+            # A single word is usually a part of the body under "physical exam"; above all sections it is a heading of its own.
             divided = divided or (latest is not None and not text[latest.body : title.line].strip())
             first = title if not divided and (latest is None or " " in title.written) else None
         elif first:
@@ -206,7 +206,7 @@ def _unlisted(text: str, line: int, stop: int) -> _Heading | None:
 
 
 def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple[int, int]]:
-    """Where a heading that begins at ``start`` may end, and where the text after it begins."""
+    """The places where a heading that begins at ``start`` may end, each with the place where the text after it begins."""
     if stop - start <= LONGEST_HEADING:
         yield stop, stop
     for mark in (_SEPARATOR, _BOLD_END):
@@ -219,7 +219,7 @@ def _ends(text: str, start: int, stop: int, *, is_title: bool) -> Iterator[tuple
 
 
 def _name(heading: str, kind: Headings) -> Name | None:
-    """The entry for a heading: its own, that without the adjectives before it, or that of its first word."""
+    """The entry for a heading as written, without the adjectives before it, or for its first word."""
     known, words = names(kind), _spelled(re.sub(r"\([^()]{0,30}\)|[*_#.:\[\]]", "", heading)).split()
     while words and " ".join(words) not in known and words[0] in names("before"):
         del words[0]

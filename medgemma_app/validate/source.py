@@ -22,10 +22,10 @@ _Span: TypeAlias = tuple[int, int]
 
 
 class Source(NamedTuple):
-    """What a text was written from: as given, without the lines it retracts, whether it is speech, and whether it is English."""
+    """What a text was written from, as given (``raw``) and without retracted lines (``standing``); whether it is speech, and English."""
 
     raw: str
-    told: str
+    standing: str
     spoken: bool
     english: bool
 
@@ -36,21 +36,21 @@ _TALK_SHARE, _MOST_SPEAKERS, _LINES_OF_SPEAKERS = 0.03, 6, 0.5
 
 @lru_cache(maxsize=2)
 def read_source(source: str) -> Source:
-    """A source; ``told`` has blanks for the lines that it retracts. Notes in keywords count as English."""
+    """Reads a source. In ``standing``, blanks replace the lines that it retracts. Notes in keywords count as English."""
     words, cues = re.findall(r"[\w']+", source.lower()), entries("cues")
-    said = Counter(words)
-    english, foreign, talk = (sum(said[word] for word in cues[key]) for key in ("english", "foreign", "talk"))
+    counts = Counter(words)
+    english, foreign, talk = (sum(counts[word] for word in cues[key]) for key in ("english", "foreign", "talk"))
     names = Counter(name.lower() for name in _SPEAKER.findall(source))
     named = 0 < len(names) <= _MOST_SPEAKERS and names.total() >= max(4, _LINES_OF_SPEAKERS * (source.count("\n") + 1))
-    told = MARKED_LINE.sub(lambda found: " " * len(found[0]), source)
-    return Source(source, told, named or talk > _TALK_SHARE * max(1, len(words)), foreign <= english)
+    standing = MARKED_LINE.sub(lambda found: " " * len(found[0]), source)
+    return Source(source, standing, named or talk > _TALK_SHARE * max(1, len(words)), foreign <= english)
 
 
 # --- vital signs and lab values
 
 _CHECKED = frozenset(NAMED.values()) - {"height"}
 _MOST_VALUES, _HOTTEST = 20, 50  # issues; degrees Celsius
-# Words before a value that is not in the source because nobody measured or gave it: a limit, goal, total, change or conversion.
+# Words before a value that need not be in the source, since it was not measured: a limit, goal, total, change or conversion.
 _DERIVED_BEFORE = re.compile(
     r"(?:[<>≤≥]=?|\b(?:goals?|targets?|therapeutic|ranges?|keep|maintain|titrated?|max(?:imum)?|minimum|limit(?:ed to)?|up to|at least"
     r"|above|below|(?:greater|less|more|higher|lower) than|under|exceed(?:s|ing)?|ref(?:erence)?|threshold|restriction|lose|losing"
@@ -64,18 +64,18 @@ _PAIR = re.compile(r"[0-9]{2,3} ?(?:/|over) ?[0-9]{2,3}")
 
 
 def invented_value(note: Draft, source: Source) -> Iterator[Issue]:
-    """Each vital sign and lab value of the note is a number of the source, in digits or in words.
+    """Flags each vital sign and lab value of the note whose number is not in the source, in digits or in words.
 
     Limits, totals, changes and conversions in the note need not be in the source.
     """
-    numbers = spoken_quantities(source.told)
-    written = {one.kind: _whole_pair(source.told, one) for one in reversed(written_quantities(source.told)) if one.kind in _CHECKED}
+    numbers = spoken_quantities(source.standing)
+    written = {one.kind: _whole_pair(source.standing, one) for one in reversed(written_quantities(source.standing)) if one.kind in _CHECKED}
     values = {value for one in numbers for value in one.readings}
     is_weighed = "weight" in written or any(one.kind == "weight" for one in numbers)  # so that there may be a BMI
     seen: set[tuple[str, float]] = set()
     pair_end = 0
     for one in written_quantities(note.text):
-        # Number words of other languages are not read, so there only what the source names in digits is checked.
+        # Number words of other languages are not read, so only what such a source gives in digits is checked.
         unread = one.kind not in _CHECKED or (not source.english and one.kind not in written)
         if unread or (one.kind, one.value) in seen or (one.kind == "bmi" and is_weighed):
             continue
@@ -91,9 +91,9 @@ def invented_value(note: Draft, source: Source) -> Iterator[Issue]:
 
 
 def _invented(note: Draft, kind: str, span: _Span, source: Source, written: Mapping[str, _Span]) -> Issue:
-    """The issue about a value, with the one that the source gives instead; in a dialogue it is not certain which that is."""
+    """The issue about a value, with the value that the source gives instead; in a dialogue it is uncertain which one that is."""
     found, place = f"{kind} {note.text[slice(*span)]}", None if source.spoken else written.get(kind)
-    expected = source.told[slice(*place)] if place else None
+    expected = source.standing[slice(*place)] if place else None
     message = f"the note says {found}, {f'the source {expected}' if expected else 'which the source does not give'}"
     return note.issue("invented-value", "error", message, span, source_span=place, found=found, expected=expected)
 
@@ -151,7 +151,7 @@ _MONTHS = {"year": 12.0, "month": 1.0, "week": 0.25, "day": 0.03}
 
 
 def wrong_sex(note: Draft, source: Source) -> Iterator[Issue]:
-    """The note states the same sex as the source, if both state one."""
+    """Flags a note that states another sex than the source."""
     stated, written = _sex(source.raw), _sex(note.text)
     if stated and written and written[0] != stated[0]:
         (expected, place), (found, span) = stated, written
@@ -173,7 +173,7 @@ def _sex_of(written: str) -> str:
 
 
 def wrong_age(note: Draft, source: Source) -> Iterator[Issue]:
-    """The age of the patient in the note is one of the ages in the source, if it gives any."""
+    """Flags an age of the patient that is none of the ages that the source gives."""
     written = next(_ages(note.text), None)
     stated = [*_ages(source.raw), *_spoken_ages(source.raw)] if written else []
     if written and stated and not any(0 <= written[0] - age < (1 if age % 12 else 12) for age, _ in stated):
@@ -183,7 +183,7 @@ def wrong_age(note: Draft, source: Source) -> Iterator[Issue]:
 
 
 def _age_in_words(months: float) -> str:
-    """An age in the largest unit of which it is a whole number: "3 years", "27 months", "6 weeks"."""
+    """An age in the largest unit that gives a whole number: "3 years", "27 months", "6 weeks"."""
     counts = ((round(months / size, 6), unit) for unit, size in _MONTHS.items())
     return next(counted(int(count), unit) for count, unit in counts if count % 1 == 0)
 
@@ -208,7 +208,7 @@ def _spoken_ages(text: str) -> Iterator[tuple[float, _Span]]:
 
 
 def _of_patient(text: str, start: int, end: int) -> bool:
-    """Whether an age is the patient's present one: no relative and no other time is named beside it."""
+    """Whether an age is the patient's present one: neither a relative nor another time is mentioned beside it."""
     before, behind = text[max(0, start - 30) : start], text[end : end + 30]
     relative = finder("cues", "kin")
     return not (relative.search(before) or _ANOTHER_TIME.search(before) or relative.match(re.sub(r"^\W*(?:\w+ )?", "", behind)))
@@ -220,7 +220,7 @@ _COMMON = frozenset("the and are was were normal clear full soft warm dry presen
 
 
 def unmentioned_exam(note: Draft, source: Source) -> Iterator[Issue]:
-    """A source in English mentions each part of the body whose examination the note calls normal."""
+    """Flags a normal examination of a part of the body that a source in English does not mention."""
     if not source.english:
         return
     plain, spoken = re.sub(r"[^\w\n.;]", " ", note.text), " " + " ".join(re.findall(r"\w+", source.raw.lower()))

@@ -278,9 +278,9 @@ def test_an_adapter_of_mlx_vlm_is_loaded_by_mlx_vlm(tiny_folder, tiny_model, tmp
         ({"peft_type": "IA3"}, None, "IA3, which is not supported"),
         ({"modules_to_save": ["lm_head"]}, None, "modules_to_save, which is not supported"),
         ({"lora_alpha": None}, None, "does not fit this model"),
-        ({}, lambda name, value: (name, value[:, :4].copy()), "has another size; load the model it was trained on"),
+        ({}, lambda name, value: (name, value[:, :4].copy()), "has a different shape; load the model it was trained on"),
         ({}, lambda name, value: (name.replace("layers.0", "layers.9"), value), "not in the model"),
-        ({}, lambda name, value: (name.replace("lora_B", "lora_A"), value), "not whole in the adapter"),
+        ({}, lambda name, value: (name.replace("lora_B", "lora_A"), value), "incomplete in the adapter"),
     ],
 )
 def test_an_adapter_that_cannot_be_used_says_why(tiny_folder, tmp_path, config, change, message):

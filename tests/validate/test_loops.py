@@ -78,7 +78,7 @@ def test_a_note_that_begins_anew_is_stopped_and_the_words_that_stand_twice_are_n
     assert 99 <= said.count("word") - 450 <= 101
     issues = validate_soap(said, finish_reason="repetition").issues
     (doubled,) = [issue for issue in issues if issue.code == "doubled-text"]
-    assert doubled.message.startswith(f"these {len(said[doubled.start : doubled.end].split())} words already appear further up")
+    assert doubled.message.startswith(f"these {len(said[doubled.start : doubled.end].split())} words already appear earlier")
     assert "repetition" not in {issue.code for issue in issues}
 
 

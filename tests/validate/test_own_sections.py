@@ -120,7 +120,7 @@ def test_a_section_of_the_callers_own_is_there_only_if_its_heading_is(text, expe
 @pytest.mark.parametrize(
     ("text", "sections", "optional", "expected"),
     [
-        ("Rest.", OWN, OWN, "the text has none of the headings that were asked for, so it is in no section"),
+        ("Rest.", OWN, OWN, "the text has none of the requested headings, so it belongs to no section"),
         ("PLAN: Rest.", OWN, OWN, None),
         ("Rest.", ("plan", "risk"), ("risk",), "the plan section is missing"),
     ],
