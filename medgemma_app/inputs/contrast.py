@@ -1,6 +1,6 @@
-"""How the values of a DICOM file become grey: by a window, a table, or a range of its values (PS3.3 C.11), or in the colours of CT.
+"""How the values of a DICOM file become grey: by a window, a table or a value range (PS3.3 C.11); or in colour, for CT.
 
-All of it works on a table of the values that a pixel may have, not on the pixels: 65,536 entries instead of 20 million.
+Everything here works on a table of the possible pixel values, not on the pixels: 65,536 entries instead of 20 million.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
-NO_MODALITY_TABLE = ("XA", "RF")  # theirs is for measuring, not for viewing (PS3.3 C.8.7.1.1.2)
+NO_MODALITY_TABLE = ("XA", "RF")  # their modality table is for measuring, not for viewing (PS3.3 C.8.7.1.1.2)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class VoiWindow:
         from pydicom.pixels import apply_windowing
 
         header = Dataset()
-        # Of 8 unsigned bits, so that what comes back is 0 to 255.
+        # Declared as 8 unsigned bits, so that pydicom returns 0 to 255.
         header.PhotometricInterpretation, header.BitsStored, header.PixelRepresentation = "MONOCHROME2", 8, 0
         header.WindowCenter, header.WindowWidth, header.VOILUTFunction = self.center, self.width, self.function
         with np.errstate(over="ignore"):  # in the exponential of a sigmoid
@@ -56,7 +56,7 @@ class VoiWindow:
 
 @dataclass(frozen=True)
 class LookUpTable:
-    """A table of the header: ``entries`` for the values from ``first`` on, and the bits that the header says they have."""
+    """A look-up table from the header: ``entries`` for the values from ``first`` on, and their number of bits as the header states it."""
 
     entries: Values
     first: int
@@ -79,13 +79,13 @@ class LookUpTable:
         return {"from": "VOI LUT"}
 
     def levels(self, stored: Values, values: Values) -> Sequence[Values]:
-        # What the header says of the bits is wrong too often; viewers do the same.
+        # The header's number of bits is wrong too often. Viewers do the same.
         return [self.apply(values) * (255 / max(1, (1 << self.used_bits()) - 1))]
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """From the value that is black to the one that is white, of the modality values or (for MR, as Google does it) of the stored ones."""
+    """The values shown as black and as white: modality values or, for MR, stored values, as Google's code uses them."""
 
     low: float
     high: float
@@ -121,7 +121,7 @@ Contrast: TypeAlias = VoiWindow | LookUpTable | ValueRange | HounsfieldWindows
 def choose_contrast(frame: StoredFrame, window: VoiWindow | None) -> tuple[Contrast | None, tuple[str, ...]]:
     """The contrast that ``window`` or the header asks for (None for colour), and warnings. Raises InputError.
 
-    It may show nothing of the picture: ``show`` finds out.
+    The contrast may show nothing of the picture, which ``show`` checks.
     """
     header, name = frame.header, frame.name
     if frame.is_colour():
@@ -133,21 +133,23 @@ def choose_contrast(frame: StoredFrame, window: VoiWindow | None) -> tuple[Contr
     if window:
         return window, ()
     if modality == "CT" and _is_hounsfield(header):
-        marked = f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright all the same"
+        marked = f"{name} is marked as inverse (MONOCHROME1); high Hounsfield values are shown bright nevertheless"
         return HounsfieldWindows(), (marked,) * is_inverse(header)
-    unscaled = f"{name} is CT whose header does not say that its values are Hounsfield units; it is shown in grey, by its own window"
-    doubts = (unscaled,) * (modality == "CT")
+    unscaled = f"{name} is CT, but its header does not say that its values are Hounsfield units; it is shown in grey, with its own window"
+    warnings = (unscaled,) * (modality == "CT")
     if modality == "MR":
-        return ValueRange(*value_range(frame, of_stored=True), "minimum and maximum", of_stored=True), doubts
+        return ValueRange(*value_range(frame, of_stored=True), "minimum and maximum", of_stored=True), warnings
     if table := _read_table(header, "VOILUTSequence"):
         used = table.used_bits()
-        wrong = f"{name} has a look-up table that claims {table.bits} bits and uses {used}; it is scaled to those that it uses"
-        return table, (*doubts, *(wrong,) * (table.bits > used > 0))
+        wrong = f"{name} has a look-up table that claims {table.bits} bits but uses {used}; it is scaled to the bits in use"
+        return table, (*warnings, *(wrong,) * (table.bits > used > 0))
     if header_window := _header_window(header):
-        return header_window, doubts
+        return header_window, warnings
     spread = _full_range(frame)
-    useless = f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values, --window C/W chooses others"
-    return spread, (*doubts, *(useless,) * (header.get("WindowWidth") is not None))
+    useless = (
+        f"{name} has a window that cannot be applied; it is shown by the {spread.source} of its values; --window C/W sets another window"
+    )
+    return spread, (*warnings, *(useless,) * (header.get("WindowWidth") is not None))
 
 
 def _header_window(header: Dataset) -> VoiWindow | None:
@@ -157,7 +159,7 @@ def _header_window(header: Dataset) -> VoiWindow | None:
         return None
     slope = numbers(header, "RescaleSlope")
     if function == "LINEAR" and ((slope and slope[0] % 1) or "PixelData" not in header):
-        function = "LINEAR_EXACT"  # LINEAR is made for whole numbers: it takes 1 off the width
+        function = "LINEAR_EXACT"  # LINEAR is meant for whole numbers: it takes 1 off the width
     smallest = 1 if function == "LINEAR" else 0
     centers, widths = (several_numbers(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
     for center, width in zip(centers, widths, strict=False):
@@ -202,7 +204,7 @@ def _full_range(frame: StoredFrame) -> ValueRange:
 
 
 def meaning_of(header: Dataset, contrast: Contrast | None) -> tuple[bool, ...]:
-    """What of a header decides what its stored values mean: it must be the same in all slices that share a contrast."""
+    """The facts of a header that decide what its stored values mean. They must be equal in all slices that share a contrast."""
     rescaled = bool(header.get("ModalityLUTSequence") or numbers(header, "RescaleSlope"))
     return rescaled, is_inverse(header), isinstance(contrast, HounsfieldWindows) and _is_hounsfield(header)
 
@@ -218,7 +220,7 @@ def _is_hounsfield(header: Dataset) -> bool:
 
 
 def _tabled(pixels: Pixels) -> tuple[Values, Values]:
-    """The values that pixels may have (of more than 16 bits, or floats: those that they have), and each pixel's place among them."""
+    """The possible values of a pixel (for more than 16 bits or floats, the values that occur), and each pixel's index among them."""
     import numpy as np
 
     if pixels.dtype.kind != "f" and pixels.dtype.itemsize <= 2:
@@ -240,7 +242,7 @@ def _modality_values(stored: Values, header: Dataset) -> Values:
 
 
 def _weighted(frame: StoredFrame) -> tuple[Values, Values]:
-    """The values that pixels may have, and how many of the pixels have each: finite ones that are neither padding nor behind a shutter.
+    """The possible values of a pixel, and how many visible pixels have each: finite ones, neither padding nor behind a shutter.
 
     Raises InputError when there is none.
     """
@@ -255,14 +257,14 @@ def _weighted(frame: StoredFrame) -> tuple[Values, Values]:
 
 
 def value_range(frame: StoredFrame, *, of_stored: bool = False) -> tuple[float, float]:
-    """The smallest and the largest value of what is to be seen. Raises InputError when nothing is."""
+    """The smallest and the largest value among the visible pixels. Raises InputError when there are none."""
     stored, weights = _weighted(frame)
     values = (stored if of_stored else _modality_values(stored, frame.header))[weights > 0]
     return float(values.min()), float(values.max())
 
 
 def percentiles(frame: StoredFrame) -> tuple[float, float]:
-    """The value that 0.1% of the pixels lie below, and the one that 0.1% lie above. Raises InputError for next to no difference."""
+    """The values below and above which 0.1% of the pixels lie. Raises InputError when they hardly differ."""
     stored, weights = _weighted(frame)
     used = stored[weights > 0]
     low, high = limits(_modality_values(stored, frame.header), weights)

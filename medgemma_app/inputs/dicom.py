@@ -1,6 +1,6 @@
 """A DICOM file -> its header (needs the extra ``dicom``).
 
-Only the elements named here are read. Of those that name the patient only digests are kept, by which two patients are told apart.
+Only the elements named here are read. Those that name the patient are kept as digests only, to distinguish patients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'medgemma-app[dicom]'"
 LARGEST_INFLATED = 1 << 30
 LARGEST_META, META_LENGTH = 1 << 20, b"\x02\0\0\0UL\4\0"
-MOST_READS = 200_000  # of pieces of a file or a sequence: some 100,000 elements, and a second
+MOST_READS = 200_000  # of pieces of a file or sequence: enough for 100,000 elements, and takes about a second
 LARGEST_NESTED = 1 << 20  # bytes of a sequence inside a sequence: look-up tables are the largest
 _PIXELS = (
     "SOPClassUID", "ImageType", "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
@@ -43,7 +43,7 @@ _PALETTES = tuple(
     for colour in ("Red", "Green", "Blue")
     for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
-OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # where it lies, where a frame has its own
+OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # its position, which each frame of a file may have
 READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
 # Words of the names of classes (PS3.4 B.5; the number of those that pydicom cannot name) and modalities that show no patient even where
 # they hold pixels, and those that may not.
@@ -53,10 +53,10 @@ NO_PATIENT = {
     "RT Dose": "a map of radiotherapy doses", "RTDOSE": "a map of radiotherapy doses", "SR Storage": "a structured report",
     "Presentation State": "a presentation state, which says how other pictures are shown", "Encapsulated": "a document",
 }  # fmt: skip
-_RADIOTHERAPY = "a radiotherapy image (of a portal, or computed for planning)"
+_RADIOTHERAPY = "a radiotherapy image (a portal image, or one computed for planning)"
 DOUBTFUL = {
     "RT Image": _RADIOTHERAPY, "RTIMAGE": _RADIOTHERAPY,
-    "Parametric Map": "a parametric map (computed values, not a picture as it was taken)",
+    "Parametric Map": "a parametric map (computed values, not an acquired image)",
     "Secondary Capture": "a secondary capture, which may be a screenshot, a scanned document or text",
 }  # fmt: skip
 
@@ -70,7 +70,7 @@ class ExtraMissing(InputError):
 
 
 class Damaged(InputError):
-    """A file that begins like DICOM and cannot be read as such."""
+    """A file that begins like DICOM but cannot be read as DICOM."""
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def guarded(name: str) -> Iterator[None]:
 
 
 class _Bounded:
-    """A file of which only so many pieces are read: megabytes of zeros are millions of empty elements."""
+    """A file that allows a limited number of reads, since megabytes of zeros would be millions of empty elements."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, MOST_READS
@@ -111,7 +111,7 @@ class _Bounded:
 
 
 def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels: bool = True) -> Dataset:
-    """The elements of ``tags`` only, with the transfer syntax guessed where the file does not say. Raises InputError."""
+    """Reads the elements of ``tags`` only. Guesses the transfer syntax if the file does not state it. Raises InputError."""
     from pydicom import dcmread
     from pydicom.uid import UID
 
@@ -126,7 +126,7 @@ def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels
 
 
 def _parse_sequences(header: Dataset) -> None:
-    """As pydicom would when they are looked at, but so many items at most; empty ones take a minute for every 16 MB."""
+    """Parses the sequences, which pydicom would do on access, with a limit on items: empty ones take a minute for every 16 MB."""
     from pydicom import DataElement
     from pydicom.datadict import dictionary_VR
     from pydicom.dataelem import RawDataElement
@@ -151,7 +151,7 @@ def read_directory(file: BinaryIO, name: str) -> list[list[str]]:
 
 
 def header_of(dataset: Dataset, name: str) -> Dataset:
-    """As ``read_header``, for a Dataset in memory, which is not changed."""
+    """Like ``read_header``, for a Dataset in memory, which stays unchanged."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
 
@@ -191,15 +191,15 @@ def class_of(header: Dataset) -> str:
 
 
 def _listed(kinds: dict[str, str], header: Dataset) -> str | None:
-    """What a header is by its class or its modality."""
+    """What the object is, by its class or modality: the matching entry of ``kinds``, or None."""
     said = f"{class_of(header)} {header.get('Modality')}"
     return next((kind for word, kind in kinds.items() if word in said), None)
 
 
 def _check_encoding(file: _Bounded, name: str) -> str:
-    """The transfer syntax, "" where the file does not say. Leaves the file at its start.
+    """Returns the transfer syntax, or "" if the file does not state it, and rewinds the file.
 
-    Raises InputError for encodings of which not even the header can be read, and for a deflated file of over a gigabyte.
+    Raises InputError for encodings in which not even the header can be read, and for a deflated file of over a gigabyte.
     """
     from pydicom.filereader import read_dataset
     from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MPEGTransferSyntaxes
@@ -209,7 +209,7 @@ def _check_encoding(file: _Bounded, name: str) -> str:
         file.seek(0)
         return ""
     length = min(struct.unpack("<I", start[140:])[0], LARGEST_META) if start[132:140] == META_LENGTH else LARGEST_META
-    meta_only = _Bounded(io.BytesIO(start[132:] + file.read(length)))  # what stands behind it may be a second one, which is wrong
+    meta_only = _Bounded(io.BytesIO(start[132:] + file.read(length)))  # a second, wrong one may follow
     meta = read_dataset(meta_only, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
     syntax = UID(str(meta.get("TransferSyntaxUID") or ""))
     if syntax in MPEGTransferSyntaxes:
@@ -233,17 +233,17 @@ def unreadable(syntax: UID, name: str) -> InputError:
 
 
 def header_warnings(header: Dataset, name: str) -> tuple[str, ...]:
-    """What the header says that deserves a warning."""
+    """Warnings about facts that the header states."""
     facts, found = ImageHeader.from_dict(header), []
     if doubtful := _listed(DOUBTFUL, header):
-        found.append(f"{name} is {doubtful}; give the picture as the device took it, if there is one")
+        found.append(f"{name} is {doubtful}; give the original picture from the scanner, if there is one")
     if facts.presentation_intent == "FOR PROCESSING":
         found.append(f"{name} holds raw detector data (FOR PROCESSING); give the picture made for viewing, if there is one")
     if facts.burned_in_annotation == "YES":
-        found.append(f"{name} has writing burnt into the picture, which may name a person")
+        found.append(f"{name} has text burnt into the picture, which may name a person; check it")
     polarity, shape = header.get("PhotometricInterpretation"), _presentation(header)
     if (polarity, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
-        found.append(f"{name} says {polarity} and also presentation {shape}, which contradict each other; low values are shown bright")
+        found.append(f"{name} says both {polarity} and presentation {shape}, which contradict each other; low values are shown bright")
     return tuple(found)
 
 
@@ -257,7 +257,7 @@ def _presentation(header: Dataset) -> str:
 
 
 def bits_of(header: Dataset) -> int:
-    """Bits stored a pixel; pictures of floats say only how many are allocated (PS3.3 C.7.6.24)."""
+    """The bits stored per pixel; float pixel data state only the allocated bits (PS3.3 C.7.6.24)."""
     return int(header.get("BitsStored") or header.BitsAllocated)
 
 
@@ -268,7 +268,7 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
 
 
 def several_numbers(header: Dataset, keyword: str) -> list[float | None]:
-    """The finite numbers of an element, with None in the place of what is not one."""
+    """The values of an element, with None in place of those that are not finite numbers."""
     value = header.get(keyword)
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return [_number(item) for item in (value if several else [] if value in (None, "") else [value])]

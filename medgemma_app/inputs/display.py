@@ -78,18 +78,18 @@ def parse_window(text: str) -> VoiWindow:
 
 def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast | None, tuple[str, ...]]:
     """The picture, its contrast (None for colour), and warnings. Raises InputError."""
-    contrast, doubts = choose_contrast(frame, window)
+    contrast, warnings = choose_contrast(frame, window)
     picture, name = show_frame(frame, contrast), frame.name
     if contrast is None or isinstance(contrast, ValueRange) or not is_blank(thumbnail(picture)):
-        return picture, contrast, doubts
+        return picture, contrast, warnings
     if window:
         low, high = value_range(frame)
         raise InputError(
             f"{name} shows nothing in the {window}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
         )
     spread = ValueRange(*percentiles(frame), PERCENTILES)
-    useless = f"{name} shows nothing in the {contrast}; it is shown by percentiles of its values, --window C/W chooses others"
-    return show_frame(frame, spread), spread, (*doubts, useless)
+    useless = f"{name} shows nothing in the {contrast}; it is shown by percentiles of its values; --window C/W sets another window"
+    return show_frame(frame, spread), spread, (*warnings, useless)
 
 
 def of_acquisition(contrast: ValueRange, every: Iterable[StoredFrame]) -> ValueRange:
@@ -102,8 +102,8 @@ def of_acquisition(contrast: ValueRange, every: Iterable[StoredFrame]) -> ValueR
 def show_frames(frames: Frames, stack: Frames, name: str, window: VoiWindow | None) -> tuple[list[Image], dict[str, Any], tuple[str, ...]]:
     """The pictures of the frames of a stack, all in the contrast that the middle one decides, facts, and warnings.
 
-    MR is scaled by the values of the whole stack. Hounsfield windows hold for all frames, also where the middle one shows nothing in
-    them, unless none shows anything.
+    MR is scaled by the values of the whole stack. Hounsfield windows apply to all frames even if the middle one shows nothing in them,
+    unless none shows anything.
     """
     [middle] = _decoded([frames[len(frames) // 2]])
     middle = replace(middle, name=name)
@@ -123,11 +123,11 @@ def show_frames(frames: Frames, stack: Frames, name: str, window: VoiWindow | No
     if _are_blank(drawn):
         raise InputError(f"{name} is blank or nearly so in every slice; give a series that shows something")
     header, window_facts = middle.header, None if contrast is None else contrast.facts()
-    doubtful = warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, window_facts)
+    of_the_picture = warn_doubtful(thumbnail(drawn[len(drawn) // 2]), name, window_facts)
     with guarded(name):
         size = {"width": int(header.Columns), "height": int(header.Rows), "bit_depth": bits_of(header)}
         facts = {"format": "DICOM series", **size, "header": ImageHeader.from_dict(header).to_dict(), "window": window_facts}
-        return drawn, facts, (*header_warnings(header, name), *middle.warnings, *more, *doubtful)
+        return drawn, facts, (*header_warnings(header, name), *middle.warnings, *more, *of_the_picture)
 
 
 def _drawn(frames: Frames, contrast: Contrast | None, name: str) -> list[Image]:
@@ -151,7 +151,7 @@ def _are_blank(drawn: list[Image]) -> bool:
 
 
 def _decoded(frames: Frames) -> Iterator[StoredFrame]:
-    """Each frame; a file of several is read once."""
+    """Yields each frame; a file with several frames is read once."""
     for path, some in groupby(frames, lambda frame: frame[0]):
         name = shown_name(path)
         with open_input(path, what="a DICOM file") as file, guarded(name):
@@ -198,13 +198,13 @@ def _palette(header: Dataset) -> tuple[NDArray[np.uint8], int]:
 
 
 def _without_segments(words: list[int], count: int) -> NDArray[Any]:
-    """The entries of a segmented palette (PS3.3 C.7.9.2): pieces that are given, pieces of a straight line, and pieces that come again."""
+    """The entries of a segmented palette (PS3.3 C.7.9.2): discrete, linear and indirect (repeated) segments."""
     import numpy as np
 
     entries: list[int] = []
 
     def read(place: int, most: int, *, is_repeated: bool = False) -> None:
-        """Adds the entries of so many segments from a place on."""
+        """Adds the entries of at most ``most`` segments, from index ``place`` on."""
         while most and place + 1 < len(words) and len(entries) < count:
             kind, length = words[place : place + 2]
             if kind == 0:
@@ -226,7 +226,7 @@ def _without_segments(words: list[int], count: int) -> NDArray[Any]:
 
 
 def _square_pixels(picture: Image, header: Dataset) -> Image:
-    """Enlarged along the coarser direction where pixels are not square, as a viewer does; absurd ratios are left alone."""
+    """Enlarges the coarser direction if pixels are not square, as a viewer does. Absurd ratios are ignored."""
     from PIL import Image
 
     ratio = numbers(header, "PixelSpacing") or numbers(header, "PixelAspectRatio")

@@ -16,20 +16,20 @@ from typing import Any, BinaryIO, cast
 
 from medgemma_app.errors import InputError
 
-THE_FOLDER = "the folder"  # what messages call it: its name may be a patient's
+THE_FOLDER = "the folder"  # in messages, instead of its name, which may be a patient's
 LARGEST_FILE = 2_000_000_000
 PICTURE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"\0\0\0\x0cjP  ")  # of files, as Pillow reads them
 SAVE_AS_TEXT = "save it as text, as DOCX, or as a PDF with text"
 _TRANSCRIBE = "transcribe it first, and give the transcript"
-# How files that hold no text begin, what they are, and the way on.
+# The first bytes of files without text, what they are, and what to do instead.
 _BINARY = (
-    (PICTURE_STARTS, "a picture", "medgemma findings reads pictures; of a photographed or scanned page, give the text that OCR finds"),
+    (PICTURE_STARTS, "a picture", "medgemma findings reads pictures; for a photographed or scanned page, run OCR and give its text"),
     ((b"\xd0\xcf\x11\xe0",), "a document of an old Office version", SAVE_AS_TEXT),
     ((b"ID3", b"\xff\xfb", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"), "a recording", _TRANSCRIBE),
     ((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh"), "a compressed file", "unpack it, and give the notes in it"),
     ((b"SQLite format 3",), "a database", "export the notes as JSON or text"),
 )
-# What decoders raise on damaged files: they have no base class of their own, and parse values when these are first looked at.
+# What decoders raise on damaged files. They share no base class, and may be raised late, when a value is first accessed.
 DAMAGE = (
     OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError,
     AssertionError, struct.error, zlib.error,
@@ -46,11 +46,11 @@ def shown_name(source: str | Path) -> str:
 def refuse_url(source: str | Path) -> None:
     """Raises InputError for a web address: nothing is fetched."""
     if isinstance(source, str) and _URL.match(source):
-        raise InputError("that is an address, and nothing is fetched: download it yourself and give the file's path")
+        raise InputError("that is a web address, and nothing is fetched from the web; download the file and give its path")
 
 
 def is_folder(path: str | Path) -> bool:
-    """False also for what cannot be looked at, such as a name that is too long."""
+    """Whether a path is a folder; False if it cannot be checked, such as a name that is too long."""
     try:
         return Path(path).is_dir()
     except OSError:
@@ -58,7 +58,7 @@ def is_folder(path: str | Path) -> bool:
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The visible files and folders in a folder, by their names. Raises InputError when it cannot be read."""
+    """The visible files and the visible folders in a folder, sorted by name. Raises InputError if it cannot be read."""
     try:
         visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         return [path for path in visible if path.is_file()], [path for path in visible if path.is_dir()]
@@ -89,7 +89,7 @@ def refuse_bad_path(path: Path, name: str, what: str) -> None:
     if not path.exists():
         raise InputError(f"{name} does not exist; check the path")
     if path.is_dir():
-        raise InputError(f"what was given is a folder; give {what}")
+        raise InputError(f"a folder was given; give {what}")
     if not path.is_file():
         raise InputError(f"{name} is a pipe or a device; give {what}")
     size = path.stat().st_size
@@ -109,7 +109,7 @@ def looks_like_dicom(file: BinaryIO) -> bool:
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """The digest of a file's bytes; leaves the file at its start."""
+    """The SHA-256 of a file's bytes; rewinds the file."""
     file.seek(0)
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
@@ -117,7 +117,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def digests_in(facts: Mapping[str, Any]) -> dict[str, str]:
-    """The names of the files that the facts of a scan or a series in a record were read from, by the SHA-256 of their bytes."""
+    """Maps the SHA-256 of each file that a record's scan or series was read from to its name."""
     files = facts.get("files") or {facts.get("name"): facts.get("sha256")}
     return {digest: name for name, digest in files.items()}
 
@@ -185,7 +185,7 @@ def document_kind(raw: bytes) -> str:
 
 
 def refuse_text(source: str | Path) -> None:
-    """Raises InputError for text in place of a path. The error does not repeat the text: it may be a patient's notes."""
+    """Raises InputError for text in place of a path. The message does not repeat it, since it may be a patient's notes."""
     text = str(source)
     is_short = len(text) < 1000 and not re.search(r"[\0\n]", text)
     if not is_short or (not os.path.lexists(text) and re.search(r"\s", text) and not re.search(r"\.[A-Za-z0-9]{1,6}\Z", text)):

@@ -1,7 +1,7 @@
-"""What a DICOM header says of its picture, in a form in which nothing can name a person, and whether two headers are of one patient.
+"""The facts of a DICOM header, in a form that cannot name a person; and whether two headers are of one patient.
 
-Free text in a coded field could hold a name. A value is kept only where it is a term that DICOM or practice has for it
-(``data/*.txt``), a code or a number. Of what names the patient there are only digests, which are never written anywhere.
+Free text in a coded field could hold a name. A value is kept only if it is a term in use for that field
+(``data/*.txt``), a code or a number. Elements that name the patient are kept as digests only, which are never written anywhere.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ AGES = {"D": "day", "W": "week", "M": "month", "Y": "year"}
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """The facts of a header; None where it is silent, or says something that is not in the safe form.
+    """The facts of a header; None where a fact is missing or not in its safe form.
 
     ``age`` is as DICOM writes it ("058Y"), ``study_date`` is YYYYMMDD, ``pixel_spacing`` is rows and columns in mm.
     """
@@ -73,7 +73,7 @@ class ImageHeader:
         return {keyword: spacing if field == "pixel_spacing" else getattr(self, field) for field, keyword in KEYWORDS.items()}
 
     def describe(self) -> str | None:
-        """What the model is told: "modality DX, body part CHEST, view PA, female, 58 years"; no date."""
+        """The words in the prompt: "modality DX, body part CHEST, view PA, female, 58 years"; no date."""
         return ", ".join(filter(None, (self.describe_picture(), self.describe_patient()))) or None
 
     def describe_picture(self) -> str:
@@ -86,7 +86,7 @@ class ImageHeader:
 
 
 def describe_all(headers: Sequence[ImageHeader], *, patient: ImageHeader) -> str | None:
-    """Several pictures by their places in the prompt, and the patient of one of them."""
+    """Describes several pictures by their positions in the prompt, and the patient once."""
     parts = [f"image {number}: {how}" for number, header in enumerate(headers, 1) if (how := header.describe_picture())]
     return "; ".join(filter(None, (*parts, patient.describe_patient()))) or None
 
@@ -97,7 +97,7 @@ def _age_in_words(age: str | None) -> str | None:
 
 
 def _safe(field: str, value: Any) -> Any:
-    """The value in its safe form; None where it has none."""
+    """The value in its safe form, or None."""
     if field == "pixel_spacing":
         return _spacing(value)
     text = str(value or "").strip().upper()
@@ -118,7 +118,7 @@ def _spacing(value: Any) -> tuple[float, float] | None:
 
 @cache
 def _forms() -> dict[str, Callable[[str], object]]:
-    """What tells whether a value, in capitals, is safe to repeat (DICOM PS3.5, value representations CS, AS, DA)."""
+    """For each field, a test of whether a value in capitals is safe to repeat (DICOM PS3.5, value representations CS, AS, DA)."""
     modalities, parts, words = ("|".join(list_words(name)) for name in ("modalities", "body_parts", "views"))
     views = rf"{words}|[1-9][\W_]?VIEWS?|[1-9]V"
     return {
@@ -150,7 +150,7 @@ class PatientDigests(NamedTuple):
 
 
 def take_patient(header: Dataset) -> PatientDigests:
-    """Digests of what names the patient in a header, which then holds those elements no longer."""
+    """Removes the elements that name the patient from a header, and returns their digests."""
     patient_id, issuer, birth_date, name = (str(header.get(keyword) or "").strip() for keyword in OF_PATIENT)
     for keyword in OF_PATIENT:
         header.pop(keyword, None)
@@ -165,7 +165,7 @@ def _digest(text: str) -> str | None:
 def are_several(patients: Iterable[PatientDigests | None]) -> bool:
     """True where two ids, issuers of ids, or birth dates differ.
 
-    Names count only where an id is missing: those of one patient are spelt in many ways.
+    Names count only if an id is missing, since one patient's name may be spelt in many ways.
     """
     known = [patient for patient in patients if patient]
     if not known:

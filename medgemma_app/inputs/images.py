@@ -73,7 +73,7 @@ def read_image(source: Source, *, pad: bool = True, frame: int | None = None, wi
 
 
 def read_open_image(file: BinaryIO, name: str, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
-    """As ``read_image``, for a file that is open already or in memory; ``name`` is what messages call it."""
+    """Like ``read_image``, for a file that is already open or in memory; messages call it ``name``."""
     scan = _shown(lambda: _decode(file, name, frame, window), name, pad)
     return replace(scan, facts={"name": name, "sha256": sha256_of(file), **scan.facts})
 
@@ -84,7 +84,7 @@ def _in_memory(source: Any) -> BinaryIO:
     except (OSError, ValueError) as error:  # closed, or open for writing
         raise InputError(f"{_name_of(source)} cannot be read; open the file again, for reading bytes") from error
     if not isinstance(content, bytes):
-        raise InputError('an open picture file must be opened for reading bytes, as open(path, "rb") does')
+        raise InputError('a picture file must be open for reading bytes, as open(path, "rb") does')
     if not content:
         raise InputError(f"{_name_of(source)} is empty; give {ONE_PICTURE}")
     return io.BytesIO(content)
@@ -121,7 +121,7 @@ def _decode_object(source: Any, frame: int | None, window: str | None) -> Decode
 
 
 def read_other(source: Picture, *, pad: bool = True, frame: int | None = None, window: str | None = None) -> Scan:
-    """A further view or a prior: ``frame`` holds for it where the file has several, ``window`` where it is DICOM. Raises InputError."""
+    """Reads a further view or a prior. ``frame`` applies only to several frames, ``window`` only to DICOM. Raises InputError."""
     from medgemma_app.inputs.raster import OnePicture
 
     if isinstance(source, Scan):
@@ -137,7 +137,7 @@ def read_other(source: Picture, *, pad: bool = True, frame: int | None = None, w
 
 
 def is_same_picture(one: Scan, other: Scan) -> bool:
-    """True for two scans of the same file, or that show the same pixels: a prior that is the scan itself tells nothing."""
+    """True for two scans of the same file or with the same pixels: comparing a scan with itself means nothing."""
     digests = one.facts.get("sha256"), other.facts.get("sha256")
     if None not in digests and digests[0] == digests[1] and one.facts.get("frame") == other.facts.get("frame"):
         return True
@@ -145,23 +145,23 @@ def is_same_picture(one: Scan, other: Scan) -> bool:
 
 
 def _shown(decode: Callable[[], Decoded], name: str, pad: bool) -> Scan:
-    """The scan of what ``decode`` returns. Each step lets go of the picture before it: a radiograph is large."""
-    picture, facts, doubts = decode()
+    """Makes a scan of what ``decode`` returns. Each step releases the picture before it, since a radiograph is large."""
+    picture, facts, warnings = decode()
     small = thumbnail(picture)
     is_stretched = (facts["window"] or {}).get("from", "").startswith(("percentiles", "minimum"))
     if is_blank(small) or (is_stretched and is_noise(small)):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
-    doubts = (*doubts, *warn_doubtful(small, name, facts["window"]))
+    warnings = (*warnings, *warn_doubtful(small, name, facts["window"]))
     if picture.size != (facts["width"], facts["height"]):  # its pixels were not square
         facts["shown"] = {"width": picture.width, "height": picture.height}
     picture, padding = squared(picture, pad=pad)
     header = ImageHeader.from_dict(facts.get("header") or {})
-    patient = facts.pop("patient", None)  # digests still tell who it is, so that no record has them
-    return Scan(as_rgb(picture), {**facts, "padding": padding}, doubts, header, patient)
+    patient = facts.pop("patient", None)  # digests could identify a patient too, so no record holds them
+    return Scan(as_rgb(picture), {**facts, "padding": padding}, warnings, header, patient)
 
 
 def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) -> Decoded:
-    """Told by content, never by name: the picture as 8-bit L or RGB, its facts, and warnings."""
+    """Decodes the picture to 8-bit L or RGB, with its facts and warnings. The format is recognised by content, never by name."""
     if looks_like_dicom(file):
         from medgemma_app.inputs.dicom import guarded, read_header
         from medgemma_app.inputs.display import decode_dicom
@@ -172,7 +172,7 @@ def _decode(file: BinaryIO, name: str, frame: int | None, window: str | None) ->
 
     _refuse_window(window, name)
     picture, facts = decode_raster(file, name, frame=frame)
-    halved = f"{name} has 16 bits a channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey"
+    halved = f"{name} has 16 bits per channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey"
     return picture, facts, (halved,) if facts["bit_depth"] == 16 and facts["mode"][0] not in "IF" else ()
 
 
@@ -184,8 +184,8 @@ def _refuse_window(window: str | None, name: str) -> None:
 def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
     """L or RGB in the middle of a black square, and the widths of the four borders in pixels of the picture.
 
-    A square larger than the model's is scaled to it, as the model's own processor would scale it; band by band, because the square
-    around a long thin picture is a hundred times as large as the picture.
+    A square larger than the model's is scaled down as the model's own processor would scale it, band by band, because the square
+    around a long thin picture can be a hundred times as large as the picture.
     """
     from PIL import Image
 

@@ -1,8 +1,8 @@
-"""Grey values of more than 8 bits -> 8 bits, linear between two percentiles; and the pictures that show nothing, or deserve a warning.
+"""Grey values of more than 8 bits -> 8 bits, linear between two percentiles; and tests for pictures that are blank or deserve a warning.
 
 At most the darkest and the brightest 0.1% of the pixels are clipped, so that a burnt-in marker or a dead pixel does
-not decide the contrast of the whole picture; in between the order of the values is kept. Pixels are walked in strips
-that fit the processor's cache, so that nothing of the picture's full size is held besides the input and the output.
+not decide the contrast of the whole picture; in between the order of the values is kept. Pixels are processed in strips
+that fit the processor's cache, so that only the input and the output have the picture's full size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Grey = NDArray[np.uint8]
 
 CLIPPED = 0.001  # of the pixels, at either end
-# How a picture is shown, as its facts have it.
+# How a picture is shown, in the words of its facts.
 PERCENTILES, CT_IN_COLOUR = "percentiles 0.1 and 99.9", "Hounsfield windows as RGB"
 WINDOWED = ("header", "option", "VOI LUT")  # another window can be chosen
 MOST_CLIPPED = 0.004  # when the percentiles come from a sample of the rows
@@ -32,7 +32,7 @@ SAMPLE, SAMPLE_STEP = 8, 128  # rows: 8 of every 128 are counted first where a p
 LARGE = 1_000_000
 SMALLEST_SIDE = 64
 MOST_PIXELS = 89_478_485  # beyond this Pillow warns of a decompression bomb
-LARGEST_SIDE = 12_000  # the padded square of such a picture takes 144 MB a colour
+LARGEST_SIDE = 12_000  # the padded square of such a picture takes 144 MB per channel
 # A picture is blank when, averaged over blocks of a 256th of its shorter side, fewer than 4 blocks differ from the
 # middle one by more than 8 of 255 levels. Averaging removes noise and dead pixels; a small drawing stays.
 BLOCKS = 256
@@ -103,7 +103,7 @@ def apply_table(source: Image | Values, table: Grey, shape: tuple[int, int]) -> 
 def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tuple[Grey, float, float]:
     """Unsigned 16-bit pixels -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
 
-    Of a large picture a sixteenth of the rows is counted first, and all where that turns out to clip too much: counting takes longest.
+    For a large picture, a sixteenth of the rows is counted first, and all rows only if that clips too much: counting takes longest.
     """
     import numpy as np
 
@@ -117,7 +117,7 @@ def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tu
 
 
 def _clipped(source: Image | Values, low: float, high: float) -> int:
-    """How many pixels lie below ``low``, or above ``high``: the larger number."""
+    """The number of pixels below ``low`` or the number above ``high``, whichever is larger."""
     import numpy as np
 
     below = above = 0
@@ -147,7 +147,7 @@ def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
 
 
 def refuse_flat(low: float, high: float, name: str, *, fewest: int = FEWEST_LEVELS) -> None:
-    """Raises InputError when there is next to nothing between the two values; see ``is_flat``."""
+    """Raises InputError if the two values hardly differ; see ``is_flat``."""
     if is_flat(low, high, fewest=fewest):
         raise InputError(f"{name} is blank or nearly so; give a picture that shows something")
 
@@ -202,10 +202,10 @@ def warn_doubtful(small: Image, name: str, window: Mapping[str, Any] | None) -> 
     if small.convert("L").histogram()[255] > MOST_WHITE * small.width * small.height:
         advice = "export it with its full range of grey values, bright on black"
         if shown_by in WINDOWED:
-            advice = "--window C/W chooses another window"
+            advice = "--window C/W sets another window"
         found.append(f"{name} is saturated or inverted: more than {MOST_WHITE:.0%} of it is pure white; {advice}")
     if _is_colourful(small):
-        found.append(f"{name} is a colour picture, and a radiograph is expected")
+        found.append(f"{name} is a colour picture, but a radiograph is expected")
     return tuple(found)
 
 

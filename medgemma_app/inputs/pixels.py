@@ -1,6 +1,6 @@
-"""The stored pixels of one DICOM frame, whatever they are compressed by.
+"""The stored pixels of one DICOM frame, whatever their compression.
 
-Where the header and the pixels disagree, they are read as a viewer reads them, with a warning.
+Where the header and the pixels disagree, the pixels are read as a viewer would read them, with a warning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 Pixels: TypeAlias = "NDArray[Any]"
-# Not gdcm, which pydicom would try first where it is installed: it ends the whole process on many a damaged frame.
+# Not gdcm, which pydicom would try first if it is installed: it crashes the process on many damaged frames.
 PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom")
 JPEG, JPEG_2000, JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 # Start of frame in every process of JPEG (not the tables C4 and CC, nor the reserved C8), and in JPEG-LS.
@@ -54,25 +54,25 @@ def decode_frame(header: Dataset, name: str, index: int) -> StoredFrame:
 
     refuse_size(int(header.Columns), int(header.Rows), name)
     flat, syntax = for_frame(header, index), header.file_meta.TransferSyntaxUID
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     plugin = _plugin(syntax, name) if syntax.is_encapsulated else ""
     has_spare = "PixelData" in header and int(header.get("SamplesPerPixel") or 1) == 1 and 1 < header.BitsStored < header.BitsAllocated
     if syntax.is_encapsulated and syntax != RLELossless:
-        header, doubts = _single_frame(header, index, name)
+        header, warnings = _single_frame(header, index, name)
         index, has_spare = 0, False
     elif has_spare:  # pydicom would take the lowest bits, whatever the high bit is
         header = _with(header, BitsStored=header.BitsAllocated, HighBit=header.BitsAllocated - 1)
     pixels = pixel_array(header, index=index, view_only=True, decoding_plugin=plugin)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if syntax == ExplicitVRBigEndian and header.BitsAllocated == 8 and header["PixelData"].VR == "OW" and pixels.size % 2 == 0:
-        pixels, doubts = _smoother(pixels, name)
+        pixels, warnings = _smoother(pixels, name)
     elif has_spare:
-        pixels, doubts = _used_bits(pixels, flat, name)
-    return StoredFrame(pixels, flat, name, doubts)
+        pixels, warnings = _used_bits(pixels, flat, name)
+    return StoredFrame(pixels, flat, name, warnings)
 
 
 def _smoother(pixels: Pixels, name: str) -> tuple[Pixels, tuple[str, ...]]:
-    """Big-endian words hold their two bytes turned round, but many writers do not turn them: the smoother picture is right."""
+    """Big-endian words have their two bytes swapped, but many writers do not swap them. The smoother picture is taken to be right."""
     import numpy as np
 
     turned = pixels.reshape(-1, 2)[:, ::-1].reshape(pixels.shape)
@@ -88,24 +88,24 @@ def _used_bits(pixels: Pixels, header: Dataset, name: str) -> tuple[Pixels, tupl
 
     bits, above = int(header.BitsStored), max(0, int(header.get("HighBit") or 0) + 1 - int(header.BitsStored))
     unsigned = pixels.view(f"u{pixels.dtype.itemsize}")
-    seen, mask, doubts = int(np.bitwise_or.reduce(unsigned, axis=None)), (1 << bits) - 1, []
+    seen, mask, warnings = int(np.bitwise_or.reduce(unsigned, axis=None)), (1 << bits) - 1, []
     if above and seen <= mask and seen & ((1 << above) - 1):
-        doubts.append(f"{name} says that its values are in the upper bits, and they are in the lower ones; they are read from there")
+        warnings.append(f"{name} says that its values are in the upper bits, but they are in the lower bits, from which they are read")
         above = 0
     signed = pixels.dtype.kind == "i"
     if not signed and seen & ~(mask << above):
-        doubts.append(f"{name} has bits set beside the {bits} of its picture (an overlay, or a wrong header); they are left out")
+        warnings.append(f"{name} has bits set besides the {bits} of its picture (an overlay, or a wrong header); they are ignored")
     if not above and not seen & ~mask and not signed:
-        return pixels, tuple(doubts)
+        return pixels, tuple(warnings)
     values = unsigned >> above & np.array(mask, unsigned.dtype)
     if signed:
         sign = np.array(1 << bits - 1, unsigned.dtype)
         values = ((values ^ sign) - sign).view(pixels.dtype)
-    return values, tuple(doubts)
+    return values, tuple(warnings)
 
 
 def _plugin(syntax: UID, name: str) -> str:
-    """The decoder to use. Raises InputError when none is installed, or none exists."""
+    """The decoder to use. Raises InputError if none is installed or none exists."""
     from pydicom.pixels import get_decoder
 
     try:
@@ -121,7 +121,7 @@ def _plugin(syntax: UID, name: str) -> str:
 def _single_frame(header: Dataset, index: int, name: str) -> tuple[Dataset, tuple[str, ...]]:
     """The header with that one compressed frame alone, corrected by its code stream, and warnings.
 
-    Raises ValueError when the frame is of another size than the header says: its decoder would believe it, and might never end.
+    Raises ValueError when the frame is of another size than the header says: its decoder would follow the frame, and might never end.
     """
     from pydicom.encaps import encapsulate, get_frame
 
@@ -130,19 +130,21 @@ def _single_frame(header: Dataset, index: int, name: str) -> tuple[Dataset, tupl
     if stream is None or (stream.rows, stream.columns) != (header.Rows, header.Columns):
         raise ValueError("the compressed frame has another size")
     changed: dict[str, Any] = {"PixelData": encapsulate([stream.frame]), "NumberOfFrames": 1}
-    doubts = [f"{name} has a JPEG scan that claims to end too early; it is read to the end"] if stream.mended else []
+    warnings = [f"{name} has a JPEG scan that claims to end too early; it is read to the end"] if stream.mended else []
     if stream.is_signed is not None and stream.is_signed != bool(header.PixelRepresentation):
         changed["PixelRepresentation"] = int(stream.is_signed)
         kinds = ("signed", "unsigned") if stream.is_signed else ("unsigned", "signed")
-        doubts.append(f"{name} has {kinds[0]} values, and its header says {kinds[1]}; they are read as {kinds[0]}")
+        warnings.append(f"{name} has {kinds[0]} values, but its header says {kinds[1]}; they are read as {kinds[0]}")
     if header.BitsStored < stream.bits <= header.BitsAllocated:
         changed |= {"BitsStored": stream.bits, "HighBit": stream.bits - 1}
-        doubts.append(f"{name} has values of {stream.bits} bits, and its header says {header.BitsStored}; all of them are read")
-    return _with(header, **changed), tuple(doubts)
+        warnings.append(
+            f"{name} has values of {stream.bits} bits, but its header says {header.BitsStored}; all {stream.bits} bits are read"
+        )
+    return _with(header, **changed), tuple(warnings)
 
 
 def _with(header: Dataset, **values: Any) -> Dataset:
-    """A header with other values; setting them in a plain copy would set them in the first header too."""
+    """A copy of the header with other values; setting them in a plain copy would change the original too."""
     from pydicom.datadict import tag_for_keyword
 
     tags = {tag_for_keyword(keyword) for keyword in values}
@@ -155,7 +157,7 @@ def _with(header: Dataset, **values: Any) -> Dataset:
 
 @dataclass(frozen=True)
 class CodeStream:
-    """What a compressed frame says of itself: decoders believe it, whatever the DICOM header says."""
+    """What a compressed frame says about itself, which decoders follow whatever the DICOM header says."""
 
     rows: int
     columns: int

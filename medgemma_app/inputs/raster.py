@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-# Told by content. Not every format Pillow knows: some start other programs (EPS), most hold no pictures of patients.
+# Recognised by content. Other formats of Pillow are left out: some start programs (EPS), most hold no pictures of patients.
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
 WHITE_IS_ZERO = 0
 UNSIGNED, SIGNED = 1, 2
@@ -33,7 +33,7 @@ class OnePicture(InputError):
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError.
 
-    Of 16-bit colour, and of 16-bit grey with alpha, Pillow gives the upper 8 bits; the bit depth is 16 all the same.
+    Of 16-bit colour, and of 16-bit grey with alpha, Pillow returns the upper 8 bits; the bit depth in the facts is 16.
     """
     from PIL import Image
 
@@ -51,7 +51,7 @@ def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tup
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
-    """What Pillow raises becomes one InputError; its warnings are held back, but for the one about picture bombs."""
+    """Turns what Pillow raises into one InputError, and silences its warnings except the one about decompression bombs."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -71,14 +71,14 @@ def readable(name: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet_libtiff() -> Iterator[None]:
-    """libtiff prints what it finds damaged on stderr by itself, and Pillow has no way to stop it."""
+    """Silences libtiff, which prints its errors on stderr itself; Pillow cannot stop it."""
     import ctypes
 
     from PIL import _imaging
 
     try:
         set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-    except (OSError, AttributeError):  # a Pillow that was built another way
+    except (OSError, AttributeError):  # Pillow was built in another way
         yield
         return
     set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -184,7 +184,7 @@ def _to_8bit(picture: Image) -> Image:
 
 
 def _to_srgb(picture: Image, profile: bytes) -> Image:
-    """Colours as the embedded profile means them; a profile that does not fit the picture is passed over."""
+    """Converts colours by the embedded profile to sRGB; a profile that does not fit the picture is ignored."""
     import io
 
     from PIL import ImageCms

@@ -1,6 +1,6 @@
-"""Reads an input in a process of its own, whose time and memory are limited, and which can be ended at any moment.
+"""Reads an input in a process of its own, with limited time and memory, which can be ended at any moment.
 
-A file of a few kilobytes can keep a decoder busy for an hour, or ask for gigabytes, and no thread can be stopped in the middle of C.
+A file of a few kilobytes can keep a decoder busy for an hour or make it allocate gigabytes, and no thread can be stopped inside C code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT_BYTES = 64 << 20  # a process that has grown by more than this is replaced,
 
 
 class TooMuch(InputError):
-    """Reading the input takes more seconds or more memory than there are for it."""
+    """Reading the input takes more time or memory than is allowed."""
 
 
 class Ended(Exception):
@@ -35,7 +35,7 @@ class Ended(Exception):
 class Sandbox:
     """One process, for one input at a time. It starts with the first call, or with ``start``, and imports ``modules`` first.
 
-    ``memory`` bounds what it may take beyond that, where the operating system can (Linux; macOS cannot).
+    ``memory`` limits the further bytes that it may take, if the operating system can (Linux can; macOS cannot).
     """
 
     def __init__(self, memory: int, modules: tuple[str, ...] = ()) -> None:
@@ -45,7 +45,7 @@ class Sandbox:
         self._pipe: Connection | None = None
 
     def start(self) -> None:
-        """Starts the process, unless it runs. Reading does so by itself."""
+        """Starts the process, unless it is running. ``call`` also does this."""
         with self._changing:
             if self._process is None or self._process.poll() is not None:
                 self._end()
@@ -65,7 +65,7 @@ class Sandbox:
     def call(self, function: Callable[..., T], raw: bytes | bytearray, *arguments: Any, seconds: float, last_try: bool = True) -> T:
         """What ``function(raw, *arguments)`` returns or raises in the process. Raises TooMuch, and Ended after ``end``.
 
-        Unless it is the ``last_try``, what a decoder reports counts as TooMuch: it may have been for want of memory.
+        Unless this is the ``last_try``, a decoder's error counts as TooMuch, since it may have been caused by a lack of memory.
         """
         self.start()
         if (pipe := self._pipe) is None:
@@ -78,7 +78,7 @@ class Sandbox:
             pipe.send_bytes(raw)
             if not pipe.poll(seconds):
                 self.end()
-                raise TooMuch(f"reading the input takes more than {seconds:g} seconds; export it again in a simpler form")
+                raise TooMuch(f"reading the input takes more than {seconds:g} s; export it again in a simpler form")
             value, error, has_grown = pipe.recv()
         except (EOFError, OSError):
             if self._pipe is not pipe:
@@ -105,7 +105,7 @@ class Sandbox:
 
 
 def _out_of_memory() -> TooMuch:
-    return TooMuch("reading the input takes more memory than it may have; export it smaller")
+    return TooMuch("reading the input takes more memory than is allowed; export it smaller")
 
 
 def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
@@ -114,7 +114,7 @@ def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
         importlib.import_module(module)
     _bound(memory)
     before = _resident()
-    # Short of memory for the input itself, the process ends: what is left in the pipe must never be taken for a message.
+    # Without memory for the input itself, the process ends, since what is left in the pipe must never be taken for a message.
     with Connection(descriptor) as pipe, suppress(EOFError, OSError, MemoryError):
         while True:
             pipe.send_bytes(b"")  # ready
@@ -124,7 +124,7 @@ def work(descriptor: int, memory: int, modules: tuple[str, ...]) -> None:
 
 
 def _attempt(function: Callable[..., Any], raw: list[bytes], arguments: tuple[Any, ...], last_try: bool) -> tuple[Any, Exception | None]:
-    """The value or the error of one call. ``raw`` is handed over, so that the function can let go of it."""
+    """The value or the error of one call. ``raw`` is handed over in a list, so that the function can release it."""
     try:
         return function(raw.pop(), *arguments), None
     except MemoryError:

@@ -26,7 +26,7 @@ MOST_FILES = 20_000
 MOST_NAMED = 20
 MOST_GROUPS = 100  # of different sizes and orientations in one series
 ONE_SERIES = "a folder of DICOM slices"
-# Cross-sections by their nature; of other kinds only what has a place in the body is a slice, and these never are.
+# Modalities whose pictures are always slices. Others are slices only if they have a position in the body; the last ones never are.
 VOLUMES = frozenset(("CT", "MR", "PT"))
 PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "BMD", "DG", "TG"))
 TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise
@@ -39,11 +39,11 @@ HEADER_OF_A_SLICE = (
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame of one file: where it lies in the body, in mm and direction cosines, and its number where that is not said."""
+    """One frame of one file: its position in the body, in mm and direction cosines, and its number in case that is not stated."""
 
     path: Path
     frame: int
-    uid: str  # of the file, or "" where it says none
+    uid: str  # of the file, or "" if it has none
     series: str
     number: int
     modality: str
@@ -72,7 +72,7 @@ def read_series(
     where = THE_FOLDER if is_folder(path) else shown_name(path)
     label, members = _one_series(found, where, series)
     name = label if is_folder(path) else where  # folders are called after patients
-    patient, doubts = _one_patient(members, name)
+    patient, of_patient = _one_patient(members, name)
     stack, more = _stacked(members, name)
     used = evenly(stack, slices)
     frames, of_stack = ([(one.path, one.frame) for one in some] for some in (used, stack))
@@ -80,7 +80,7 @@ def read_series(
     squares = [squared(picture, pad=pad) for picture in shown]
     facts = {"name": name, **facts, **_origin(stack, used), "padding": squares[0][1], "files_ignored": ignored}
     images = tuple(as_rgb(square) for square, _ in squares)
-    return Series(images, facts, (*doubts, *more, *warnings), ImageHeader.from_dict(facts["header"]), patient)
+    return Series(images, facts, (*of_patient, *more, *warnings), ImageHeader.from_dict(facts["header"]), patient)
 
 
 def kind_of(path: Path) -> tuple[str | None, str]:
@@ -107,7 +107,7 @@ def _find_slices(path: Path) -> tuple[list[Slice], int]:
         raise InputError(f"{where} holds no DICOM picture; give {ONE_SERIES}")
     slices = [one for file, (header, is_slice) in read.items() if is_slice or file == path for one in _slices_of(file, header)]
     if not slices:
-        raise InputError(f"{where} holds pictures that are not slices of a volume; give each by itself, or as a further view with --view")
+        raise InputError(f"{where} holds pictures that are not slices of a volume; give each on its own, or as a further view with --view")
     return slices, len(paths) - len({one.path for one in slices})
 
 
@@ -129,14 +129,14 @@ def _read(path: Path) -> tuple[Dataset, bool] | None:
 
 def _slices_of(path: Path, header: Dataset) -> list[Slice]:
     with guarded(shown_name(path)):
-        frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be a lie
+        frames = min(int(header.get("NumberOfFrames") or 1), MOST_FILES)  # the number may be false
         return [_slice(path, header, frame) for frame in range(frames)]
 
 
 def _slice(path: Path, header: Any, frame: int) -> Slice:
     flat = for_frame(header, frame)
     place, directions = (tuple(numbers(flat, f"Image{what}Patient")) for what in ("Position", "Orientation"))
-    # What an old file of several frames says once cannot hold for each of them.
+    # A position that an old multi-frame file states once cannot apply to every frame.
     once = int(header.get("NumberOfFrames") or 1) > 1 and not header.get("PerFrameFunctionalGroupsSequence")
     said = " ".join(str(header.get(keyword) or "") for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"))
     return Slice(
@@ -156,7 +156,7 @@ def _slice(path: Path, header: Any, frame: int) -> Slice:
 
 
 def _one_series(found: Sequence[Slice], where: str, chosen: int | str | None) -> tuple[str, list[Slice]]:
-    """The name and the slices of the series with that label, or of the only one there is. Raises InputError that names them all."""
+    """The name and the slices of the chosen series, or of the only one. Otherwise raises InputError, which lists them all."""
     unknown = {one.path for one in found if not one.series}
     if len(unknown) > 1:
         raise InputError(
@@ -172,7 +172,7 @@ def _one_series(found: Sequence[Slice], where: str, chosen: int | str | None) ->
 
 
 def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:
-    """The series by their DICOM numbers; those that share one are told apart as 3.1, 3.2 in the order of their ids."""
+    """The series by their DICOM numbers; those that share a number become 3.1, 3.2 in the order of their ids."""
     series: dict[str, list[Slice]] = {}
     for one in found:
         series.setdefault(one.series, []).append(one)
@@ -194,31 +194,31 @@ def _one_patient(slices: Sequence[Slice], name: str) -> tuple[PatientDigests, li
     without_id = sum(patient.patient_id is None for patient in patients)
     if not 0 < without_id < len(patients):
         return patients[0], []
-    doubt = f"{name}: {without_id} of {len(patients)} pictures have no PatientID; check that they are of the same patient"
-    return max(patients, key=lambda patient: patient.patient_id or ""), [doubt]
+    warning = f"{name}: {without_id} of {len(patients)} pictures have no PatientID; check that all are of the same patient"
+    return max(patients, key=lambda patient: patient.patient_id or ""), [warning]
 
 
 def _stacked(series: Sequence[Slice], name: str) -> tuple[list[Slice], list[str]]:
     """The slices of the commonest size and orientation, each once, sorted by position; and warnings."""
     first: dict[object, Slice] = {}
-    for one in series:  # some anonymisers give every file of a series the same id, so that the place counts too
+    for one in series:  # some anonymisers give every file of a series the same id, so the position counts too
         first.setdefault((one.uid or one.path, one.frame, one.place, one.location, one.instance), one)
     unique = list(first.values())
-    group, doubts = max(_alike(unique), key=len), []
+    group, warnings = max(_alike(unique), key=len), []
     places, guessed = _positions(group)
     positions = places or [one.instance for one in group]
     stack = [one for _, one in sorted(zip(positions, group, strict=True), key=lambda pair: (pair[0], pair[1].instance))]
     if copies := len(series) - len(unique):
-        doubts.append(f"{name}: {counted(copies, 'picture')} left out, as copies of others (the same id and place)")
+        warnings.append(f"{name}: {counted(copies, 'picture')} left out as copies of others (same id and position)")
     if others := len(unique) - len(group):
-        doubts.append(f"{name}: {counted(others, 'picture')} of another size or orientation left out")
+        warnings.append(f"{name}: {counted(others, 'picture')} left out because of another size or orientation")
     if guessed:
-        doubts.append(
-            f"{name}: the pictures do not give their orientation; they are sorted along the axis on which they are furthest apart"
+        warnings.append(
+            f"{name}: the pictures do not state their orientation; they are sorted along the axis on which they are furthest apart"
         )
     if 0 < len({round(position, 2) for position in places}) < len(group):
-        doubts.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
-    return stack, doubts
+        warnings.append(f"{name}: several pictures lie at the same position (phases or echoes); give one series at a time")
+    return stack, warnings
 
 
 def _alike(series: Sequence[Slice]) -> list[list[Slice]]:
@@ -240,8 +240,8 @@ def _parallel(one: Slice, other: Slice) -> bool:
 def _positions(group: Sequence[Slice]) -> tuple[list[float], bool]:
     """Each slice's distance along the normal of the first, the cross product of its directions (PS3.3 C.7.6.2.1.1).
 
-    Where directions are not said, along the axis on which the places vary most, and True; where places are not said either, the
-    slices' locations; none where these are not said.
+    Without directions, it is the distance along the axis on which the positions vary most, and True; without positions, the
+    SliceLocation of each slice; without these, an empty list.
     """
     if all(one.place and one.directions for one in group):
         (a, b, c), (d, e, f) = group[0].directions[:3], group[0].directions[3:]

@@ -1,4 +1,4 @@
-"""The arguments of a command -> the studies they name, in order, and what was left out; and the reading of one study."""
+"""Finds the studies that the arguments of a command name, and what was left out; and reads one study."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StudySource:
 
     @property
     def name(self) -> str:
-        """What the user is shown. A folder is called by its number: folders are named after patients."""
+        """The name that the user sees. A folder appears by its number, since folders are often named after patients."""
         if is_folder(self.path):
             return f"study {self.number}"
         return shown_name(self.path) + (f" line {self.part}" if self.part else "")
@@ -86,7 +86,7 @@ def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list
 
 
 def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], list[str]]) -> StudyList:
-    """What is named twice, by whatever path, is one study; folders are looked into, each of them once."""
+    """Collects the studies, each once even if it is named by several paths; each folder is searched once."""
     found: dict[str, StudySource] = {}
     left_out: list[str] = []
     for name in names:
@@ -95,7 +95,7 @@ def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[
             folders = _listed_in(Path(name), left_out)
         elif name == "-" or not is_folder(name):
             if found.setdefault(os.path.realpath(name), study := StudySource(name)) is not study:
-                left_out.append(f"{study.name}, which was given before")
+                left_out.append(f"{study.name}, which was already given")
             continue
         else:
             folders = walk(Path(name), left_out)
@@ -124,7 +124,7 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
         except InputError:
             if here == folder:
                 raise
-            left_out.append("a folder in the one that was given, which cannot be read")
+            left_out.append("a subfolder that cannot be read")
             continue
         waiting += reversed(folders)
         yield here, files
@@ -156,7 +156,7 @@ def _named(files: Sequence[Path]) -> str:
 
 
 def _kind(file: Path) -> tuple[str | None, str]:
-    """What a file holds, told by its content, and the id of a DICOM picture."""
+    """What a file holds, recognised by its content, and the id of a DICOM picture."""
     from medgemma_app.inputs.series import kind_of
 
     try:
@@ -197,12 +197,12 @@ def _listed_in(index: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Pa
         else:
             folders.setdefault(file.parent, []).append(file)
     if missing:
-        left_out.append(f"{missing} of the files that {shown_name(index)} lists, which are not there")
+        left_out.append(f"{missing} file(s) that {shown_name(index)} lists but that do not exist")
     yield from folders.items()
 
 
 def _below(folder: Path, names: Sequence[str]) -> Path | None:
-    """The file of that path, in capitals as the index has it or in small letters as some systems show a CD."""
+    """The file at that path, in capitals as in the index, or in lower case as some systems show a CD."""
     if any(not name or name in (".", "..") or "/" in name or "\\" in name for name in names):
         return None
     spellings = (folder.joinpath(*names), folder.joinpath(*(name.lower() for name in names)))
@@ -221,8 +221,8 @@ def read_study(
 ) -> Scan | Series:
     """A picture, or slices, read but not yet shown to a model; see ``read_image`` and ``read_series``.
 
-    Slices are a folder of them, or with ``slices`` a DICOM file of several frames. Where the study has ``several_files``, a
-    ``frame`` may be meant for another one.
+    Slices come from a folder or, with ``slices``, from a DICOM file with several frames. If the study has ``several_files``,
+    ``frame`` may be meant for another of them.
     """
     if isinstance(source, Scan | Series):
         return source
@@ -243,15 +243,17 @@ def read_study(
             raise
         return _slices(source, slices, pad, window, None)
     unused = [option for option, value in (("--slices", slices), ("--series", series)) if value is not None]
-    doubts = (f"{scan.facts.get('name', 'the picture')} is one picture: {' and '.join(unused)} made no difference",) if unused else ()
-    return replace(scan, warnings=(*scan.warnings, *doubts))
+    warnings = (f"{scan.facts.get('name', 'the picture')} is a single picture, so {' and '.join(unused)} had no effect",) if unused else ()
+    return replace(scan, warnings=(*scan.warnings, *warnings))
 
 
 def _only_study_of(index: str) -> str:
     """The study that a DICOMDIR lists. Raises InputError where there are several."""
     listed = find_studies([index]).studies
     if len(listed) != 1:
-        message = f"{shown_name(index)} lists {len(listed)} studies; give one of its files or folders, or the list to medgemma findings"
+        message = (
+            f"{shown_name(index)} lists {len(listed)} studies; give one of its files or folders, or run medgemma findings on the DICOMDIR"
+        )
         raise InputError(message)
     return listed[0].path
 

@@ -90,8 +90,8 @@ def test_a_window_that_cannot_be_applied_gives_way_to_the_percentiles(tmp_path: 
     scan = read_image(path)
     assert "percentiles" in scan.facts["window"]["from"]
     assert scan.warnings == (
-        "scan.dcm has a window that cannot be applied; it is shown by the percentiles 0.1 and 99.9 of its values, "
-        "--window C/W chooses others",
+        "scan.dcm has a window that cannot be applied; it is shown by the percentiles 0.1 and 99.9 of its values; "
+        "--window C/W sets another window",
     )
     assert (shown(path).min(), shown(path).max()) == (0, 255)
 

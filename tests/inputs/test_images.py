@@ -152,7 +152,7 @@ def test_a_picture_that_is_more_than_a_quarter_white_gives_a_warning(tmp_path: P
 
 def test_a_colour_photograph_gives_a_warning(tmp_path: Path) -> None:
     colour = Image.merge("RGB", (drawing(), drawing().rotate(90), drawing().rotate(180)))
-    assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, and a radiograph is expected",)
+    assert read_image(save(tmp_path / "photo.png", colour)).warnings == ("photo.png is a colour picture, but a radiograph is expected",)
     assert not read_image(save(tmp_path / "grey.png", drawing().convert("RGB"))).warnings
 
 
@@ -195,8 +195,8 @@ def test_an_address_is_refused_and_not_fetched(source: str) -> None:
 def test_missing_files_folders_devices_and_odd_paths_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source, message in (
-        (tmp_path / "none.png", "none.png does not exist"), (tmp_path, "is a folder"), (tmp_path / "pipe", "pipe is a pipe or a device"),
-        ("a\0b.png", "a.b.png"), ("", "is a folder"), ("x" * 5000, "cannot read xxx"), (tmp_path / "two\nlines.png", r"two\?lines.png"),
+        (tmp_path / "none.png", "none.png does not exist"), (tmp_path, "a folder"), (tmp_path / "pipe", "pipe is a pipe or a device"),
+        ("a\0b.png", "a.b.png"), ("", "a folder"), ("x" * 5000, "cannot read xxx"), (tmp_path / "two\nlines.png", r"two\?lines.png"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
             load_image(source)

@@ -60,7 +60,7 @@ def test_one_id_of_two_issuers_is_of_two_patients(tmp_path: Path) -> None:
 )
 def test_slices_that_may_be_of_one_patient_are_one_series(tmp_path: Path, changes: dict[str, Any], warnings: int) -> None:
     series = read_series(mixed(tmp_path, changes))
-    assert series.warnings == ("series 3 (CT): 3 of 6 pictures have no PatientID; check that they are of the same patient",) * warnings
+    assert series.warnings == ("series 3 (CT): 3 of 6 pictures have no PatientID; check that all are of the same patient",) * warnings
     assert series.patient is not None and series.patient.patient_id is not None
 
 

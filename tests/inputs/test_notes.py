@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_file(tmp_path: Path, c
 def test_missing_files_folders_and_addresses_are_refused(tmp_path: Path) -> None:
     for source, message in (
         (tmp_path / "none.json", "does not exist"),
-        (tmp_path, "is a folder"),
+        (tmp_path, "a folder was given"),
         ("https://x.org/n.json", "nothing is fetched"),
     ):
         with pytest.raises(InputError, match=message):

@@ -234,7 +234,7 @@ def test_of_16_bit_colour_the_upper_8_bits_are_shown_with_a_warning(tmp_path: Pa
     scan = read_image(tmp_path / "scan.png", pad=False)
     assert (grey(scan.image) == ramp(65535) >> 8).all()
     assert scan.facts["bit_depth"] == 16
-    assert scan.warnings == ("scan.png has 16 bits a channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey",)
+    assert scan.warnings == ("scan.png has 16 bits per channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey",)
     for narrow in (ramp(4_095), ramp(4_000) + np.uint16(30_000)):
         (tmp_path / "narrow.png").write_bytes(png_of_16_bits(narrow, channels))
         with pytest.raises(InputError, match="is blank or nearly so"):

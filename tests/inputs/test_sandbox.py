@@ -78,7 +78,7 @@ def test_its_errors_arrive_as_they_are_and_unexpected_ones_without_their_words(s
 
 
 def test_what_takes_too_long_is_ended(sandbox):
-    with pytest.raises(TooMuch, match=r"more than 0\.2 seconds"):
+    with pytest.raises(TooMuch, match=r"more than 0\.2 s"):
         sandbox.call(sleeps, b"", seconds=0.2)
     assert sandbox.call(length, b"abc", 2, seconds=30)[0] == 6
 

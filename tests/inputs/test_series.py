@@ -92,7 +92,7 @@ def test_a_localizer_in_the_series_is_left_out_with_a_warning(tmp_path: Path) ->
     written(tmp_path, made(Modality="CT", SeriesNumber=3, **scout), "scout")
     series = read_series(tmp_path)
     assert len(series.images) == 12
-    assert "1 picture of another size or orientation left out" in series.warnings[0]
+    assert "1 picture left out because of another size or orientation" in series.warnings[0]
 
 
 def test_noise_in_the_direction_cosines_loses_no_slice_and_no_order(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_series_is_called_by_its_number_and_never_by_its_folder(tmp_path: Path
     written(folder, made(STORED[:-8], Modality=elements.get("Modality", "CT"), SeriesInstanceUID="1.2.3.4", SeriesNumber=3), "scout")
     series = read_series(folder)
     assert series.facts["name"] == f"series 3 ({elements.get('Modality', 'CT')})"
-    assert "1 picture of another size" in series.warnings[0]
+    assert "1 picture left out because of another size" in series.warnings[0]
     said = json.dumps([series.facts, series.warnings])
     written(folder, made(SeriesInstanceUID="1.9", Modality="MR"), "other")
     with pytest.raises(InputError, match=r"^the folder holds 2 series") as caught:
@@ -159,7 +159,7 @@ def test_slices_that_do_not_say_how_they_are_turned_are_sorted_along_the_axis_on
         written(tmp_path, made(Modality="MR", SeriesInstanceUID="1.2", InstanceNumber=9 - k, ImagePositionPatient=place), f"{k}")
     series = read_series(tmp_path)
     assert list(series.facts["files"]) == [str(k) for k in range(5)]
-    assert "do not give their orientation" in series.warnings[0]
+    assert "do not state their orientation" in series.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_window_shows_a_ct_series_in_grey(tmp_path: Path) -> None:
 
 def test_a_warning_names_the_options_for_a_series_that_one_picture_cannot_use(tmp_path: Path) -> None:
     path = written(tmp_path, made())
-    assert read_study(path, slices=3, series=1).warnings == ("scan.dcm is one picture: --slices and --series made no difference",)
+    assert read_study(path, slices=3, series=1).warnings == ("scan.dcm is a single picture, so --slices and --series had no effect",)
     assert read_study(path, frame=2, several_files=True).facts["frame"] == 1
 
 
@@ -226,7 +226,7 @@ def test_radiographs_in_a_folder_are_studies_of_their_own(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="is damaged, or is not a DICOM file"):
         read_series(tmp_path)
     (tmp_path / "broken").unlink()
-    with pytest.raises(InputError, match="not slices of a volume; give each by itself, or as a further view with --view"):
+    with pytest.raises(InputError, match="not slices of a volume; give each on its own, or as a further view with --view"):
         read_series(tmp_path)
 
 
@@ -254,14 +254,14 @@ def test_the_outside_of_a_ct_s_field_of_view_is_black(tmp_path: Path) -> None:
 def test_ct_without_hounsfield_units_is_shown_in_grey_with_a_warning(tmp_path: Path) -> None:
     series = read_series(a_series(tmp_path, 3, RescaleType="US", WindowCenter=100, WindowWidth=400))
     assert series.facts["window"]["from"] == "header"
-    assert "series 3 (CT) is CT whose header does not say that its values are Hounsfield units" in series.warnings[0]
+    assert "series 3 (CT) is CT, but its header does not say that its values are Hounsfield units" in series.warnings[0]
 
 
 def test_a_copied_file_is_not_another_slice(tmp_path: Path) -> None:
     shutil.copy(a_series(tmp_path, 6) / "002", tmp_path / "002 (1)")
     series = read_series(tmp_path)
     assert len(series.images) == 6
-    assert series.warnings == ("series 3 (CT): 1 picture left out, as copies of others (the same id and place)",)
+    assert series.warnings == ("series 3 (CT): 1 picture left out as copies of others (same id and position)",)
 
 
 def test_slices_that_an_anonymiser_gave_one_id_are_all_there(tmp_path: Path) -> None:

@@ -45,18 +45,18 @@ def bytes_table() -> Dataset:
 
 HALF_SIGNED = (((STORED.astype(np.int32) - 2048) << 4) & 0xFFFF).astype(np.uint16).view(np.int16)
 DISAGREEING: dict[str, tuple[FileDataset, str]] = {
-    "a table of 12 bits that says 16": (made(VOILUTSequence=[lut(0, 16, np.arange(4096))]), "claims 16 bits and uses 12"),
+    "a table of 12 bits that says 16": (made(VOILUTSequence=[lut(0, 16, np.arange(4096))]), "claims 16 bits but uses 12"),
     "a table of bytes": (made(VOILUTSequence=[bytes_table()]), ""),
     "12 bits in the upper part of 16": (made(STORED << 4, HighBit=15, **WINDOW), ""),
     "12 signed bits in the upper part": (made(HALF_SIGNED, BitsStored=12, HighBit=15, WindowCenter=0, WindowWidth=4096), ""),
-    "12 bits in the lower part that say upper": (made(STORED, HighBit=15, **WINDOW), "they are in the lower ones"),
-    "bits beside the picture": (made(STORED | np.uint16(0x8000), **WINDOW), "has bits set beside the 12 of its picture"),
+    "12 bits in the lower part that say upper": (made(STORED, HighBit=15, **WINDOW), "they are in the lower bits"),
+    "bits beside the picture": (made(STORED | np.uint16(0x8000), **WINDOW), "has bits set besides the 12 of its picture"),
     "signed JPEG 2000 in an unsigned header": (
-        compressed(SIGNED, PixelRepresentation=0, WindowCenter=0), "has signed values, and its header says unsigned"
+        compressed(SIGNED, PixelRepresentation=0, WindowCenter=0), "has signed values, but its header says unsigned"
     ),
-    "unsigned JPEG 2000 in a signed header": (compressed(STORED, PixelRepresentation=1), "has unsigned values, and its header says signed"),
+    "unsigned JPEG 2000 in a signed header": (compressed(STORED, PixelRepresentation=1), "has unsigned values, but its header says signed"),
     "16 bits of JPEG 2000 in a header of 12": (
-        compressed(STORED << 4, BitsStored=12, HighBit=11, WindowCenter=32768, WindowWidth=65536), "of 16 bits, and its header says 12"
+        compressed(STORED << 4, BitsStored=12, HighBit=11, WindowCenter=32768, WindowWidth=65536), "of 16 bits, but its header says 12"
     ),
     "the modality table of an angiogram": (
         made(Modality="XA", ModalityLUTSequence=[lut(0, 16, np.geomspace(1, 65535, 4096).astype(np.uint16))], **WINDOW), ""
@@ -83,7 +83,7 @@ def test_a_header_whose_window_shows_nothing_gives_the_percentiles_and_a_warning
     scan = read_image(written(tmp_path, made(**view)))
     assert scan.facts["window"]["from"] == "percentiles 0.1 and 99.9"
     shown_in = "window 60000/100" if "WindowCenter" in view else "look-up table"
-    useless = f"scan.dcm shows nothing in the {shown_in}; it is shown by percentiles of its values, --window C/W chooses others"
+    useless = f"scan.dcm shows nothing in the {shown_in}; it is shown by percentiles of its values; --window C/W sets another window"
     assert scan.warnings[-1] == useless
 
 

@@ -31,7 +31,7 @@ def test_a_study_named_by_several_paths_is_one(folder: Path) -> None:
 
 def test_a_study_is_shown_without_the_folders_it_lies_in(folder: Path) -> None:
     found = find_studies([str(folder), "missing.png"]).studies
-    assert find_studies(["missing.png", "./missing.png"]).left_out == ["missing.png, which was given before"]
+    assert find_studies(["missing.png", "./missing.png"]).left_out == ["missing.png, which was already given"]
     assert [study.name for study in found] == ["scan.png", "missing.png"]
     assert StudySource("visits.jsonl", part=4).name == "visits.jsonl line 4"
     assert StudySource(str(folder), number=3).name == "study 3"
@@ -104,7 +104,7 @@ def test_a_folder_below_that_cannot_be_read_is_left_out_and_named(tmp_path: Path
     monkeypatch.setattr(Path, "iterdir", refuse)
     found = find_studies([str(tmp_path)])
     assert [study.name for study in found.studies] == ["scan.png"]
-    assert found.left_out == ["a folder in the one that was given, which cannot be read"]
+    assert found.left_out == ["a subfolder that cannot be read"]
     with pytest.raises(InputError, match="the folder cannot be read: Permission denied"):
         find_studies([str(tmp_path / "Doe_Jane")])
 
@@ -131,7 +131,7 @@ def test_a_dicomdir_opens_its_studies(tmp_path: Path) -> None:
         read_study(index)
     Path(radiograph.path).unlink()
     found = find_studies([str(index)])
-    assert found.left_out == ["1 of the files that DICOMDIR lists, which are not there"]
+    assert found.left_out == ["1 file(s) that DICOMDIR lists but that do not exist"]
     assert len(read_study(index).images) == 3
 
 

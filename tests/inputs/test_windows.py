@@ -19,7 +19,7 @@ COLOURS, PERCENTILES = "Hounsfield windows as RGB", "percentiles 0.1 and 99.9"
     ("center", "width", "warning"),
     [
         (3900, 100, None),  # nearly all of it is black, as around a finger
-        (150, 50, "is saturated or inverted: more than 25% of it is pure white; --window C/W chooses another window"),
+        (150, 50, "is saturated or inverted: more than 25% of it is pure white; --window C/W sets another window"),
         (2048, 4096, None),
         (2800, 2000, None),  # a little less than half of it is black
     ],
@@ -52,7 +52,7 @@ def test_ct_that_shows_nothing_in_hounsfield_windows_is_shown_by_percentiles(tmp
     for shown, name, source in ((scan, "scan.dcm", PERCENTILES), (series, "series 3 (CT)", f"{PERCENTILES} of the middle slice")):
         assert shown.facts["window"]["from"] == source
         assert shown.warnings == (
-            f"{name} shows nothing in the Hounsfield windows; it is shown by percentiles of its values, --window C/W chooses others",
+            f"{name} shows nothing in the Hounsfield windows; it is shown by percentiles of its values; --window C/W sets another window",
         )
     with pytest.raises(InputError, match="is blank or nearly so"):
         read_image(written(tmp_path, made(np.full((ROWS, COLUMNS), 24, np.uint16), **CT)))
