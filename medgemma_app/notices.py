@@ -17,6 +17,7 @@ BLIND_SPOT = (
 )
 
 SEVERITIES = ("error", "warning", "info")  # of issues, worst first
+MOST_NAMED = 20  # in one message
 NOTHING_FOUND = "the text checks found nothing, which does not mean that the content is right"
 
 # Control characters (C0 and C1) control a terminal, bidirectional overrides reorder its text, lone surrogates cannot be encoded.
@@ -46,6 +47,11 @@ def issue_counts(severities: Sequence[str]) -> str:
 def counted(number: int, word: str) -> str:
     """The number with the word in its singular or plural: "1 study", "2 studies"."""
     return f"{number} {word if number == 1 else word.replace('study', 'studie') + 's'}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def say(line: str) -> None:

@@ -37,6 +37,7 @@ def ask(
 ) -> None:
     """Ask a question about pictures or notes, or about neither."""
     from medgemma_app.cli.batch import Run
+    from medgemma_app.cli.records import read_text
     from medgemma_app.inputs.files import shown_name
     from medgemma_app.inputs.notes import read_notes
     from medgemma_app.inputs.studies import StudyList, StudySource, read_study
@@ -47,14 +48,14 @@ def ask(
     if _exists(question):
         raise OptionError("the last argument is a file; write the question after it, in quotes")
     scans = [name for name in names if name != "-"]
-    if names.count("-") > 1:
+    if [*names, str(schema)].count("-") > 1:
         raise OptionError("standard input can be read only once")
     if stray := next((name for name in scans if not re.search(r"[./\\]", name) and not _exists(name)), None):
         raise OptionError(f"there is no file {shown_name(stray)}; write the question in quotes, as the last argument")
     job = Run("ask", run)
     shown: dict[str, Any] = {"frame": frame, "window": window}
     if schema is not None:
-        job.options = replace(job.options, schema=_read_schema(schema))
+        job.options = replace(job.options, schema=read_text(str(schema), what="a JSON schema")[1])
 
     def read(_study: StudySource) -> Task:
         studies = [read_study(scan, **shown) for scan in scans]
@@ -64,18 +65,6 @@ def ask(
     found = StudyList([StudySource(names[0] if names else NO_INPUT)], [])
     asked = {"question": question, "schema": job.options.schema, "patient": patient, **shown}
     raise typer.Exit(job.studies(found, read, asked=asked, inputs=[*names[1:], *([str(schema)] if schema else [])]))
-
-
-def _read_schema(path: Path) -> str:
-    from medgemma_app.inputs.files import open_input, shown_name
-    from medgemma_app.model.generation import LONGEST_SCHEMA
-
-    with open_input(path, what="a JSON schema") as file:
-        raw = file.read(4 * LONGEST_SCHEMA)  # what is longer is refused, whatever it says
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{shown_name(path)} is not UTF-8 text; give a JSON schema") from error
 
 
 @partial(collected, without=FOR_REPORTS | {"repetition_penalty"})

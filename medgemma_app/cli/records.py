@@ -17,7 +17,7 @@ from medgemma_app.cli.terminal import print_issues
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.export import check_applies, ending_of, render, table, text_of_plain, write_whole
 from medgemma_app.export.record import check_record, damage_as_input_error, ordered
-from medgemma_app.inputs.files import by_digest, digests_in, open_input, refuse_url, shown_name
+from medgemma_app.inputs.files import by_digest, digests_in, open_input, read_standard_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
 from medgemma_app.notices import NOTICE, issue_counts, say
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from medgemma_app.inputs.images import Scan, Series
 
 REPORT_NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
-LARGEST_BYTES = 10_000_000
+LARGEST_REPORT_FILE = 10_000_000
 ONE_REPORT = "the text of a report, or the output of findings --json or soap --json"
 ONE_RECORD = "the output of findings --json or soap --json"
 SHOWN_IN = (".html", ".pdf")  # the formats that show pictures and notes
@@ -146,16 +146,16 @@ def guess_kind(text: str, *, likely: ReportKind = "findings") -> ReportKind:
 def read_text(source: str, *, what: str = ONE_REPORT) -> tuple[str, str]:
     """The name of a file or of standard input as messages show it, and its text; ``what`` is wanted. Raises InputError."""
     if source == "-":
-        name, raw = "standard input", sys.stdin.buffer.read(LARGEST_BYTES + 1)
+        name, raw = "standard input", read_standard_input(LARGEST_REPORT_FILE + 1, what)
         if not raw:
             raise InputError(f"standard input is empty; give {what}")
     else:
         refuse_url(source)
         name = shown_name(source)
         with open_input(source, what=what) as file:
-            raw = file.read(LARGEST_BYTES + 1)
-    if len(raw) > LARGEST_BYTES:
-        raise InputError(f"{name} is larger than {LARGEST_BYTES // 10**6} MB; give {what}")
+            raw = file.read(LARGEST_REPORT_FILE + 1)
+    if len(raw) > LARGEST_REPORT_FILE:
+        raise InputError(f"{name} is larger than {LARGEST_REPORT_FILE // 10**6} MB; give {what}")
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -192,10 +192,9 @@ def refuse_text(source: str | Path) -> None:
         raise InputError("the notes are not the path of a file; if this is the text itself, pass it as text=, or on standard input with -")
 
 
-def read_standard_input(most: int) -> bytes:
-    """The bytes on standard input, at most ``most``. Raises InputError where it cannot be read."""
+def read_standard_input(most: int, what: str = "a notes file") -> bytes:
+    """The bytes on standard input, at most ``most``; ``what`` is wanted. Raises InputError where it cannot be read."""
     try:
-        raw = sys.stdin.buffer.read(most)
+        return sys.stdin.buffer.read(most)
     except (AttributeError, ValueError, OSError) as error:  # closed, or replaced by something other than a file
-        raise InputError("standard input cannot be read; give a notes file") from error
-    return raw
+        raise InputError(f"standard input cannot be read; give {what}") from error

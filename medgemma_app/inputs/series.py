@@ -16,14 +16,13 @@ from medgemma_app.inputs.display import parse_window, show_frames
 from medgemma_app.inputs.files import THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import WHAT_DIFFERS, ImageHeader, PatientDigests, are_several
 from medgemma_app.inputs.images import Series, as_rgb, squared
-from medgemma_app.notices import counted
+from medgemma_app.notices import counted, first_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 MOST_SLICES = 85
 MOST_FILES = 20_000
-MOST_NAMED = 20
 MOST_GROUPS = 100  # of different sizes and orientations in one series
 ONE_SERIES = "a folder of DICOM slices"
 # Modalities whose pictures are always slices. Others are slices only if they have a position in the body; the last ones never are.
@@ -167,8 +166,7 @@ def _one_series(found: Sequence[Slice], where: str, chosen: int | str | None) ->
     if label in series:
         return f"series {label} ({series[label][0].modality})", series[label]
     named = [f"{label} ({some[0].modality}, {counted(len(some), 'picture')})" for label, some in series.items()]
-    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    raise InputError(f"{where} holds {len(series)} series; choose one with --series: {', '.join(named[:MOST_NAMED] + more)}")
+    raise InputError(f"{where} holds {len(series)} series; choose one with --series: {first_of(named)}")
 
 
 def _labelled(found: Sequence[Slice]) -> dict[str, list[Slice]]:

@@ -14,13 +14,13 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
+from medgemma_app.notices import first_of
 
 if TYPE_CHECKING:
     from medgemma_app.inputs.images import Picture
 
 PICTURE_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
 DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
-MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,12 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
     not_dicom, same_id = "which are not DICOM, beside a series of slices", "with the id (SOPInstanceUID) of another picture"
     for some, why in ((beside, not_dicom), (copies, same_id)):
         if some:
-            left_out.append(f"{_named(some)}, {why}; give such pictures by their names to have them read")
+            left_out.append(f"{first_of([*map(shown_name, some)])}, {why}; give such pictures by their names to have them read")
     if counted[None]:
         left_out.append(f"{counted[None]} file(s) that are not pictures")
     if counted["other"]:
         left_out.append(f"{counted['other']} DICOM file(s) without a picture of a patient (reports, segmentations, plans)")
     return [str(folder)] * has_slices + [str(file) for file in studies.values()]
-
-
-def _named(files: Sequence[Path]) -> str:
-    named = ", ".join(shown_name(file) for file in files[:MOST_NAMED])
-    return named + (f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else "")
 
 
 def _kind(file: Path) -> tuple[str | None, str]:

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from medgemma_app.cli.terminal import pace, print_issues, say_issues
-from medgemma_app.notices import NOTHING_FOUND, counted, issue_counts, printable
+from medgemma_app.notices import NOTHING_FOUND, counted, first_of, issue_counts, printable
 from medgemma_app.validate import Issue
 
 
@@ -106,3 +106,9 @@ def test_a_long_run_says_its_rate_and_the_time_left(done, words):
 
 def test_counts_agree_in_number():
     assert [counted(1, "study"), counted(2, "study"), counted(2, "picture")] == ["1 study", "2 studies", "2 pictures"]
+
+
+def test_a_message_names_twenty_at_most():
+    names = [f"s{number}" for number in range(22)]
+    assert first_of(names[:2]) == "s0, s1"
+    assert first_of(names).endswith("s19 and 2 more")
