@@ -12,17 +12,7 @@ from remembering import remembering
 from scripted_model import ScriptedModel
 
 import medgemma_app
-from medgemma_app import (
-    Generation,
-    GenerationCancelled,
-    InputError,
-    Options,
-    Prompt,
-    findings,
-    findings_many,
-    soap,
-    soap_many,
-)
+from medgemma_app import Generation, GenerationCancelled, InputError, Options, Prompt, findings, findings_many, soap, soap_many
 from medgemma_app.demo import draw_phantom, write_notes
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.prompts import findings_prompt

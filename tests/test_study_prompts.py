@@ -8,12 +8,7 @@ import json
 import pytest
 from dicoms import made, written
 
-from medgemma_app import (
-    Generation,
-    InputError,
-    Options,
-    findings,
-)
+from medgemma_app import Generation, InputError, Options, findings
 from medgemma_app.demo import draw_phantom
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.images import Scan, Series

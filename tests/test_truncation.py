@@ -6,11 +6,7 @@ import re
 
 import pytest
 
-from medgemma_app import (
-    ContextError,
-    Options,
-    soap,
-)
+from medgemma_app import ContextError, Options, soap
 from medgemma_app.inputs.notes import Notes, read_notes
 from medgemma_app.prompts import soap_prompt
 from medgemma_app.reports import _fit

@@ -37,15 +37,7 @@ from medgemma_app.serve.schemas import (
     TokenIds,
     TokenizeBody,
 )
-from medgemma_app.serve.transfer import (
-    Completion,
-    Events,
-    content_type,
-    json_response,
-    read_body,
-    report_events,
-    while_connected,
-)
+from medgemma_app.serve.transfer import Completion, Events, content_type, json_response, read_body, report_events, while_connected
 
 if TYPE_CHECKING:
     from medgemma_app.tasks import OnToken, Report
