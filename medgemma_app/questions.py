@@ -48,11 +48,7 @@ def ask(
 
 
 def ask_task(
-    question: str,
-    *scans: Picture | Series,
-    notes: VisitNotes | None = None,
-    text: str | None = None,
-    options: Options | None = None,
+    question: str, *scans: Picture | Series, notes: VisitNotes | None = None, text: str | None = None, options: Options | None = None
 ) -> Task:
     """Reads the pictures and the notes; see ``ask``."""
     question = checked_text(question, "question")

@@ -243,8 +243,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, option(INPUT, "The port to listen on. 0 means any free port.", metavar="N", min=0, max=65535)] = 8080,
     api_key: Annotated[
-        str | None,
-        option(INPUT, "The key that clients must send. Visible in the process list; --api-key-file is safer.", metavar="KEY"),
+        str | None, option(INPUT, "The key that clients must send. Visible in the process list; --api-key-file is safer.", metavar="KEY")
     ] = None,
     api_key_file: KeyFile = None,
     grace: Annotated[float, option(ADVANCED, "How long requests may take to finish on shutdown.", metavar="SECONDS", min=0, max=3600)] = 10,

@@ -27,8 +27,7 @@ FOR_REPORTS = {"subject", "study", "batch_size", "jobs"}  # options that an answ
 def ask(
     run: RunOptions,
     words: Annotated[
-        list[str],
-        argument("[SCAN|-]... QUESTION", "Pictures, folders of slices, or - for notes on standard input; then the question."),
+        list[str], argument("[SCAN|-]... QUESTION", "Pictures, folders of slices, or - for notes on standard input; then the question.")
     ],
     frame: Frame = None,
     window: Window = None,

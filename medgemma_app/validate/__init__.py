@@ -5,13 +5,4 @@ from medgemma_app.validate.core import Issue, Validation
 from medgemma_app.validate.reports import validate_answer, validate_findings, validate_soap
 from medgemma_app.validate.sections import parse_findings, parse_soap
 
-__all__ = [
-    "Issue",
-    "Validation",
-    "parse_findings",
-    "parse_soap",
-    "validate_answer",
-    "validate_boxes",
-    "validate_findings",
-    "validate_soap",
-]
+__all__ = ["Issue", "Validation", "parse_findings", "parse_soap", "validate_answer", "validate_boxes", "validate_findings", "validate_soap"]

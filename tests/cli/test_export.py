@@ -99,10 +99,7 @@ def test_notes_that_the_report_was_not_written_from_are_refused(demo, files):
         "other.json is not what the report was written from"
         in export(files / "report.json", files / "x.html", "--source", files / "other.json").stderr
     )
-    for facts, words in (
-        ({"truncated": True}, "only part of the notes"),
-        ({"words": 1}, "visit.json is not what the report was"),
-    ):
+    for facts, words in (({"truncated": True}, "only part of the notes"), ({"words": 1}, "visit.json is not what the report was")):
         changed = {**record, "input": {"notes": record["input"]["notes"] | facts}}
         (files / "changed.json").write_text(json.dumps(changed))
         result = export(files / "changed.json", files / "x.html", "--source", files / "visit.json")

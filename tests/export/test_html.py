@@ -35,8 +35,7 @@ def test_marks_in_note_and_source_point_at_the_check_and_it_at_them():
 
 
 @pytest.mark.parametrize(
-    ("text", "at"),
-    [("IMPRESSION:\nNormal.\n\nFINDINGS:", 29), ("FINDINGS:\n\nIMPRESSION:\nNormal.", 10), ("Normal.", 0), ("", 0)],
+    ("text", "at"), [("IMPRESSION:\nNormal.\n\nFINDINGS:", 29), ("FINDINGS:\n\nIMPRESSION:\nNormal.", 10), ("Normal.", 0), ("", 0)]
 )
 def test_an_issue_about_a_place_without_words_is_linked_with_it_in_both_directions(text, at):
     record = findings_record(text=text, sections={}, issues=[{**issue("a", "a"), "start": at, "end": at}], warnings=[])

@@ -127,10 +127,7 @@ def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
 
 @pytest.mark.parametrize(
     ("code", "told", "left_out"),
-    [
-        ("29545-1", [], ["section about somebody other than the patient, 2 times"]),
-        ("10157-6", ["Exam: Jaundice", "Skin: Yellow"], []),
-    ],
+    [("29545-1", [], ["section about somebody other than the patient, 2 times"]), ("10157-6", ["Exam: Jaundice", "Skin: Yellow"], [])],
 )
 def test_a_section_about_somebody_else_is_left_out_unless_it_is_family_history(code, told, left_out):
     inner = "<component><section><title>Skin</title><text>Yellow</text></section></component>"

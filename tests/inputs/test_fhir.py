@@ -220,10 +220,7 @@ def test_every_version_of_fhir_is_told_in_words(resource: dict[str, Any], line: 
 
 
 def test_the_error_message_of_a_server_is_not_a_note() -> None:
-    outcome = {
-        "resourceType": "OperationOutcome",
-        "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}],
-    }
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "diagnostics": "Jane Doe is not yours"}]}
     with pytest.raises(InputError, match="an error message from a server") as caught:
         read(outcome)
     assert "Jane" not in str(caught.value)

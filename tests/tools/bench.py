@@ -202,10 +202,7 @@ def repeated() -> Results:
     print(f"    tokens and log-probabilities are the same: {row['same']}")
     picture = demo.tokenize(findings_prompt(image)[0])
     notes, others = (demo.tokenize(soap_prompt(read_notes(write_notes(seed)[0]).text)[0]) for seed in (1, 2))
-    begin = {
-        "findings": (picture.index(demo.model.config.image_token_index), len(picture)),
-        "SOAP": (shared(notes, others), len(notes)),
-    }
+    begin = {"findings": (picture.index(demo.model.config.image_token_index), len(picture)), "SOAP": (shared(notes, others), len(notes))}
     for kind, (common, whole) in begin.items():
         print(f"    {kind}: the first {common} of {whole} prompt tokens are those of every study")
     return row | begin

@@ -167,16 +167,7 @@ def test_the_beginning_of_a_word_that_the_text_itself_has_is_a_cut(word):
 
 
 @pytest.mark.parametrize(
-    "end",
-    [
-        "Opacity of the left lung and",
-        "Heart,",
-        "Opacity (probably",
-        "1. Scoliosis.\n2.",
-        "Pleura:",
-        "Follow up with",
-        "Right -",
-    ],
+    "end", ["Opacity of the left lung and", "Heart,", "Opacity (probably", "1. Scoliosis.\n2.", "Pleura:", "Follow up with", "Right -"]
 )
 def test_a_text_that_ends_within_a_sentence_is_a_warning(end):
     assert codes(report(impression=end)) == [("warning", "truncated")]
