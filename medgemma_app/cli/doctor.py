@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "huggingface-hub", "pillow", "numpy")
 PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # any other owner may be the user
-LEAST_MEMORY, LEAST_DISK = 8 * GB, 6 * GB
+ENOUGH_MEMORY, ENOUGH_DISK = 8 * GB, 6 * GB
 WIDTH, NAME = 80, 13
 
 
@@ -91,7 +91,7 @@ def machine_checks() -> Iterator[CheckResult]:
         "machine", "ok", f"{_chip()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}"
     )
     memory = memory_bytes()
-    small = "a 4-bit 4B model alone needs about 3.4 GB; close other programs" if memory < LEAST_MEMORY else ""
+    small = "a 4-bit 4B model alone needs about 3.4 GB; close other programs" if memory < ENOUGH_MEMORY else ""
     yield CheckResult("memory", "look" if small else "ok", f"{memory / GB:.1f} GB", small, {"bytes": memory})
     versions = {name: package_version(name) for name in PACKAGES}
     missing = [name for name, found in versions.items() if found is None]
@@ -206,7 +206,7 @@ def _files(name: str, revision: str | None) -> Generator[CheckResult, None, bool
     advice = "" if here else f"download it with: hf download {name} (or run findings once); the demo is checked instead"
     place = "" if local else f" (cache: {shown})"
     yield CheckResult("model files", "ok" if here else "look", f"{name} is {'' if here else 'not '}on this machine{place}", advice)
-    scarce = "delete models that you no longer use: hf cache prune" if free < LEAST_DISK and not here else ""
+    scarce = "delete models that you no longer use: hf cache prune" if free < ENOUGH_DISK and not here else ""
     yield CheckResult("disk", "look" if scarce else "ok", f"{free / GB:.0f} GB free", scarce, {"free_bytes": free})
     return here
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Captioned = tuple[str, Image]
 
 BOX_COLOUR, LONGEST_LABEL = "#ffd400", 60
-LARGEST_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
+SHOWN_SIDE, REDUCED_SIDE = 1024, 448  # pixels of a picture in the page; the model itself sees at most 896
 MOST_PAGE_PIXELS = 5_000_000  # of all pictures together; beyond that, as in a long series, each picture is reduced
 FEW = 4  # up to this many pictures are shown large
 
@@ -107,7 +107,7 @@ def style() -> str:
     return (Path(__file__).parent / "data" / "report.css").read_text(encoding="utf-8")
 
 
-def data_url(image: Image, side: int = LARGEST_SIDE) -> str:
+def data_url(image: Image, side: int = SHOWN_SIDE) -> str:
     """The picture as a PNG inside the page, at most ``side`` pixels wide and high."""
     shown = image.copy()
     shown.thumbnail((side, side))
@@ -166,7 +166,7 @@ def with_caption(image: Image, text: str) -> Image:
 
 
 def _pictures(images: Sequence[Captioned]) -> str:
-    side = LARGEST_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PAGE_PIXELS else REDUCED_SIDE
+    side = SHOWN_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PAGE_PIXELS else REDUCED_SIDE
     reduced = f", reduced to {side} pixels" if any(max(image.size) > side for _, image in images) else ""
     figures = ""
     for caption, image in current_first(images):

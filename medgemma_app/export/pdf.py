@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import current_first, draw_boxes
+from medgemma_app.export.html import SHOWN_SIDE, current_first, draw_boxes
 from medgemma_app.export.record import Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
 from medgemma_app.inputs.images import png
 from medgemma_app.notices import BLIND_SPOT, NOTICE
@@ -176,7 +176,7 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) 
     cells = []
     for caption, image in current_first(images)[:PICTURES_SHOWN]:
         small = image.copy()
-        small.thumbnail((1024, 1024))
+        small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         scale = side / max(small.size)
         told = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
         picture = Picture(io.BytesIO(png(small)), small.width * scale, small.height * scale, hAlign="LEFT")

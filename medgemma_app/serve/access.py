@@ -81,7 +81,7 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
 
 LAST = {"Connection": "close"}
 GONE = 499  # what nginx logs when the client has disconnected; nobody receives it
-STOPPED = "the server stopped before the answer was complete; try again when it is running"
+SERVER_STOPPED = "the server stopped before the answer was complete; try again when it is running"
 STARLETTE_DETAILS = {"Not Found", "Method Not Allowed"}  # of the router's own errors
 ROUTER_ERRORS = {404: "there is no such route; /openapi.json lists them all", 405: "this route takes another method; see /openapi.json"}
 
@@ -178,7 +178,7 @@ class Guard:
             await self.app(scope, receive, sending)
         except asyncio.CancelledError:  # by uvicorn, at the end of the grace period
             if not begun:
-                await error_response(Refused(503, STOPPED, headers=LAST))(scope, receive, send)
+                await error_response(Refused(503, SERVER_STOPPED, headers=LAST))(scope, receive, send)
         finally:
             for end in scope[AT_END]:
                 end()

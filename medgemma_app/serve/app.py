@@ -220,7 +220,7 @@ _EXPORT_FIELDS = {"record": _TEXT, "to": _TEXT, "scan": _FILES, "images": _FILES
 EXPORT_FORM = {"type": "object", "properties": _EXPORT_FIELDS, "required": ["record", "to"]}
 
 
-def described(response: dict[str, Any], body: type[BaseModel] | None = None, *files: str) -> dict[str, Any]:
+def route_arguments(response: dict[str, Any], body: type[BaseModel] | None = None, *files: str) -> dict[str, Any]:
     """FastAPI's arguments for a route that takes ``body`` as JSON, and with ``files`` as a form too, in which these fields are files.
 
     A route without ``body`` is that of exports.
@@ -255,11 +255,11 @@ def build(engine: Engine, readers: Readers, *, key: str | None = None, loopback:
     loading: dict[int | str, dict[str, Any]] = {**FORBIDDEN, 503: {"description": "The model is still loading."}}
     app.get("/ready", responses=loading, openapi_extra={"security": []})(service.readiness)
     app.get("/v1/models", responses=REFUSALS)(service.models)
-    app.post("/v1/findings", **described(REPORT, FindingsRequest, "scan", "prior", "views"))(service.findings)
-    app.post("/v1/soap", **described(REPORT, SoapRequest, "notes"))(service.soap)
-    app.post("/v1/export", **described(EXPORTED))(service.export)
-    app.post("/v1/chat/completions", **described(CHAT, ChatBody))(service.chat)
-    app.post("/tokenize", **described(TOKENS, TokenizeBody))(service.tokenize)
+    app.post("/v1/findings", **route_arguments(REPORT, FindingsRequest, "scan", "prior", "views"))(service.findings)
+    app.post("/v1/soap", **route_arguments(REPORT, SoapRequest, "notes"))(service.soap)
+    app.post("/v1/export", **route_arguments(EXPORTED))(service.export)
+    app.post("/v1/chat/completions", **route_arguments(CHAT, ChatBody))(service.chat)
+    app.post("/tokenize", **route_arguments(TOKENS, TokenizeBody))(service.tokenize)
     for path in ("/", "/page/{name}"):
         app.get(path, include_in_schema=False)(service.page)
     describe_bodies(app, needs_key=key is not None)

@@ -16,7 +16,7 @@ from medgemma_app.model.answer import Decoding, collect
 from medgemma_app.model.generation import Estimate, Generation, GenerationError, Options, Token, checked_options
 from medgemma_app.model.loaded import LoadedModel
 from medgemma_app.prompts import Prompt
-from medgemma_app.serve.access import STOPPED
+from medgemma_app.serve.access import SERVER_STOPPED
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,7 +67,7 @@ class EngineRequest:
 
 def stopping() -> GenerationError:
     """The engine is being shut down."""
-    return GenerationError(STOPPED)
+    return GenerationError(SERVER_STOPPED)
 
 
 class ServedModel(LoadedModel):

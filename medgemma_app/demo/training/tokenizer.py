@@ -18,7 +18,7 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 END_OF_TURN = SPECIAL.index("<end_of_turn>")
 START_OF_IMAGE, END_OF_IMAGE, IMAGE_TOKEN = (SPECIAL.index(name) for name in IMAGE_NAMES)
 # Words with the space before them, single digits, line breaks, runs of signs: a merge never crosses their borders.
-UNITS = r"▁?\p{L}+|\d|\n+|▁?[^\s\p{L}\d▁]+|▁+"
+PIECES = r"▁?\p{L}+|\d|\n+|▁?[^\s\p{L}\d▁]+|▁+"
 TEMPLATE = (
     "{{ bos_token }}"
     "{%- if messages[0]['role'] == 'system' -%}"
@@ -80,7 +80,7 @@ def _dress(tokenizer: Any) -> None:
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(UNITS), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
