@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 
@@ -19,7 +20,7 @@ from tiny import make_checkpoint  # noqa: E402
 
 import medgemma_app  # noqa: E402
 from medgemma_app import MedGemma  # noqa: E402
-from medgemma_app.demo import draw_phantom  # noqa: E402
+from medgemma_app.demo import draw_phantom, write_notes  # noqa: E402
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a failure is the code's, not the day's
 settings.load_profile("repeatable")
@@ -68,6 +69,12 @@ def client():
 def scan(tmp_path):
     draw_phantom(0)[0].save(tmp_path / "scan.png")
     return tmp_path / "scan.png"
+
+
+@pytest.fixture
+def notes(tmp_path):
+    (tmp_path / "notes.json").write_text(json.dumps(write_notes(0)[0]))
+    return tmp_path / "notes.json"
 
 
 @pytest.fixture

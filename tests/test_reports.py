@@ -26,12 +26,6 @@ def demo(demo):
     return remembering(demo)
 
 
-@pytest.fixture
-def notes(tmp_path):
-    (tmp_path / "notes.json").write_text(json.dumps(write_notes(0)[0]))
-    return tmp_path / "notes.json"
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_demo_reports_what_was_drawn(demo, tmp_path, seed):
     image, expected = draw_phantom(seed)
