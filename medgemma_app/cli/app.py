@@ -89,7 +89,9 @@ def findings(
     slices: Annotated[
         int | None,
         option(
-            INPUT, "Use at most N slices of a series. Default: 85. A DICOM file with several frames is then read as a series.", metavar="N"
+            INPUT,
+            "Use at most N slices of a series. Default: 85. With this option a DICOM file with several frames is read as a series.",
+            metavar="N",
         ),
     ] = None,
     series: Annotated[str | None, option(INPUT, "Read the series with this number from a folder that holds several.", metavar="N")] = None,
@@ -97,9 +99,7 @@ def findings(
     no_pad: Annotated[bool, option(INPUT, "Stretch pictures to a square instead of padding them.", "--no-pad")] = False,
     save_input: Annotated[
         Path | None,
-        option(
-            OUTPUT, "Save the picture that the model sees as a PNG file; if it sees several, with a number in each name.", metavar="FILE"
-        ),
+        option(OUTPUT, "Save the picture that the model sees as a PNG file. If it sees several, each name gets a number.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Draft a findings report from a radiograph or a series of slices."""
@@ -150,7 +150,9 @@ def _save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | P
 @partial(collected, without={"study"})
 def soap(
     run: RunOptions,
-    notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of a visit, folders of them, or - for standard input.")],
+    notes: Annotated[
+        list[str], argument("NOTES|-", "Files that hold the notes of a visit each, folders of such files, or - for standard input.")
+    ],
     patient: Patient = None,
     prompt: PromptName = None,
     truncate: Annotated[bool, option(INPUT, "If the notes do not fit the model, leave out their oldest part.", "--truncate")] = False,
@@ -176,7 +178,7 @@ for command in (ask, locate, prompts):
 
 @app.command(cls=Command)
 def check(
-    report: Annotated[list[str], argument("REPORT|-", "Reports as text or as JSON from this command; - for standard input.")],
+    report: Annotated[list[str], argument("REPORT|-", "Reports as text or as JSON written by this program, or - for standard input.")],
     source: Annotated[str | None, option(INPUT, "The notes that a SOAP note was written from.", metavar="NOTES")] = None,
     patient: Patient = None,
     kind: Annotated[ReportKind | None, option(INPUT, "The kind of report. Default: the one that its headings suggest.")] = None,
@@ -192,7 +194,7 @@ def check(
     from medgemma_app.prompts import choose_prompt
 
     if [*report, source].count("-") > 1:
-        raise OptionError("standard input can be read only once; name files for the others")
+        raise OptionError("standard input can be read only once; give files for the others")
     options = {"indication": indication, "has_prior": has_prior}
     arguments: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if source is not None:
@@ -206,7 +208,7 @@ def check(
 
 @app.command(cls=Command)
 def export(
-    record: Annotated[str, argument("RECORD|-", "A report in JSON, as findings and soap print it with --json, or a file of results.")],
+    record: Annotated[str, argument("RECORD|-", "A report in JSON, as findings --json and soap --json print it, or a file of results.")],
     to: Annotated[Path, option(OUTPUT, "The file to write: .html, .pdf, .fhir.json, .dcm, .sr.dcm, .csv, .json or .txt.", metavar="FILE")],
     line: Annotated[int | None, option(INPUT, "The report to export from a file that holds several, counted from 1.", metavar="N")] = None,
     scan: Annotated[
@@ -226,7 +228,7 @@ def export(
     from medgemma_app.cli.records import export_record
 
     if record == source == "-":
-        raise OptionError("standard input can be read only once; name a file for the other")
+        raise OptionError("standard input can be read only once; give a file for the other")
     if patient is not None and source is None:
         raise OptionError("--patient chooses from the notes that --source names; leave it out, or give --source")
     references: dict[str, Any] = {"patient": patient, "subject": subject, "study": study}

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
-READ_AHEAD = 16  # inputs that are read before their turn
-MANY_PICTURES = 4  # of more, as of a series of slices, the cost is said beforehand
+READ_AHEAD = 16  # the number of inputs that are read ahead
+MANY_PICTURES = 4  # for more, such as a series of slices, the cost is stated beforehand
 # The options that a result depends on; the others only decide how it is computed or shown.
 DECISIVE = ("revision", "adapter", "max_tokens", "temperature", "top_k", "top_p", "seed", "repetition_penalty", "retries", "strict")
 
@@ -53,7 +53,7 @@ class Run:
         self._codes: list[int] = []
         self._found: list[list[str] | None] = []  # the severities in each study of this run; None for one that failed
         self._keys: dict[StudySource, str] = {}
-        self._names: dict[StudySource, str] = {}  # that tell the studies of this run apart
+        self._names: dict[StudySource, str] = {}  # unique names of the studies of this run
         self._inputs: Sequence[str] = ()
         self._contents: dict[StudySource, str | None] = {}
         self._finish: Callable[[Report], object] | None = None
@@ -71,8 +71,8 @@ class Run:
     ) -> int:
         """Processes every study, in order, and returns the worst exit code.
 
-        ``asked`` are the command's own options that a result depends on; ``inputs`` are further files that are read, ``views`` those
-        of the same study, ``saved`` one that is written. ``finish`` is called with every report.
+        ``asked`` are the command's own options that a result depends on; ``inputs`` are further files to read, ``views`` those of the
+        same study; ``saved`` is a file to write. ``finish`` is called with every report.
         """
         studies, settings, output = found.studies, self.settings, self.settings.output
         self._finish, self._inputs = finish, inputs
@@ -116,7 +116,7 @@ class Run:
         self._names = dict(zip(studies, study_names([{"study": each.name, "study_id": self._keys[each]} for each in studies]), strict=True))
 
     def _one(self, study: StudySource, read: Read, answers: Answers) -> None:
-        """Streams a single study. Its input is read before the model is loaded, since an error in it is found sooner."""
+        """Streams a single study. Its input is read before the model is loaded, so that an error in it is found sooner."""
         from medgemma_app.tasks import write
 
         progress, settings = self._progress, self.settings
@@ -192,7 +192,7 @@ class Run:
                 say(how_far())
 
     def _results(self, inputs: Iterator[Future[Task]]) -> Iterator[Report | MedGemmaError]:
-        """Yields a result for each input. The model is loaded once an input could be read, and not at all if none can be."""
+        """Yields a result for each input. The model is loaded after the first input that can be read, and not at all if none can be."""
         from medgemma_app.tasks import write_many
 
         for first in inputs:
@@ -203,7 +203,7 @@ class Run:
             yield from write_many(self._load(), tasks, self.options, batch_size=self.settings.batch_size, retries=self.settings.retries)
 
     def _fitted(self, task: Task) -> Task:
-        """The task as the model can answer it; says what a series of slices will take."""
+        """The task, fitted to the model; prints the cost of a series of slices."""
         task = task.fitted(model := self._load())
         if len(task.prompt.images) > MANY_PICTURES:
             say_cost(model, task.prompt)
@@ -231,7 +231,7 @@ class Run:
             self._finish(result)
 
     def _say_counts(self) -> None:
-        """Says what the checks found in this run; studies that were already in the file do not count."""
+        """Prints what the checks found in this run; studies that were already in the file do not count."""
         checked = [found for found in self._found if found is not None]
         total, failed = len(self._found), len(self._found) - len(checked)
         words = [issue_counts([*chain.from_iterable(checked)])] if checked else []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from medgemma_app.remote.endpoint import Endpoint
 
 PACKAGES = ("medgemma-app", "mlx", "mlx-vlm", "transformers", "huggingface-hub", "pillow", "numpy")
-PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # any other owner may be the user
+PUBLISHERS = ("mlx-community", "google", "unsloth", "lmstudio-community")  # any other owner's name may be the user's
 ENOUGH_MEMORY, ENOUGH_DISK = 8 * GB, 6 * GB
 WIDTH, NAME = 80, 13
 
@@ -143,7 +143,7 @@ def _model(run: Doctor, name: str, revision: str | None, full: bool) -> Iterator
         yield from _checked("transformers", lambda: [selftest.transformers_check(demo)])
     subject = loaded or demo
     if subject is not demo and not full and selftest.takes_hours():
-        found = "a model of this size takes hours on the CPU: the demo is checked instead"
+        found = "a model of this size takes hours on the CPU, so the demo is checked instead"
         yield CheckResult("left out", "look", found, "give --full to check it anyway")
         subject = demo
     for title, checks in (

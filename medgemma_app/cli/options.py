@@ -48,7 +48,7 @@ Patient = Annotated[
     str | None,
     option(
         INPUT,
-        "Use only the notes of this patient from a record of several; same: all notes are of one patient, although labels differ.",
+        "Use only this patient's notes from a record of several. same: all notes are one patient's, although labels differ.",
         metavar="ID",
     ),
 ]
@@ -60,7 +60,7 @@ PromptName = Annotated[
 SubjectReference = Annotated[str | None, option(OUTPUT, "The patient's reference for .fhir.json, such as Patient/123.", metavar="REF")]
 StudyReference = Annotated[str | None, option(OUTPUT, "The study's reference for .fhir.json, such as ImagingStudy/123.", metavar="REF")]
 Force = Annotated[bool, option(OUTPUT, "Replace output files that already exist.", "--force")]
-Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 if there is a warning, too.", "--strict")]
+Strict = Annotated[bool, option(OUTPUT, "Exit with code 3 for warnings too.", "--strict")]
 Quiet = Annotated[bool, option(OUTPUT, "Show no progress and no timings.", "--quiet", "-q")]
 
 
@@ -89,8 +89,8 @@ class RunOptions:
     output: Annotated[
         Path | None,
         option(
-            OUTPUT, "Write to FILE. Its ending decides how: .txt, .json, .jsonl, .csv, .html, .pdf; for findings and soap also "
-            ".fhir.json; for findings .dcm and .sr.dcm.",
+            OUTPUT, "Write to FILE. Its ending decides the format: .txt, .json, .jsonl, .csv, .html, .pdf; for findings and soap also "
+            ".fhir.json; for findings also .dcm and .sr.dcm.",
             "--output", "-o", metavar="FILE",
         ),
     ] = None  # fmt: skip
@@ -122,7 +122,7 @@ class RunOptions:
     timeout: Annotated[
         float | None,
         option(
-            ADVANCED, f"Give up when the server sends no token for this long. Needs --endpoint. Default: {DEFAULT_TIMEOUT:g}.",
+            ADVANCED, f"Give up if the server sends no token for this long. Needs --endpoint. Default: {DEFAULT_TIMEOUT:g}.",
             metavar="SECONDS",
         ),
     ] = None  # fmt: skip

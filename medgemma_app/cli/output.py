@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
-    """How answers are written: "text", "json", "lines" (a file of results that grows), or an ending that export/ knows.
+    """How answers are written: "text", "json", "lines" (a file of results that grows), or an ending that export/ supports.
 
-    The ending of a file's name decides; ``as_json`` counts for standard output, pipes and devices. Raises OutputError for an unknown
+    The ending of a file's name decides; ``as_json`` applies to standard output, pipes and devices. Raises OutputError for an unknown
     or missing ending, and for one that cannot hold several studies.
     """
     if path is None or (path.exists() and not path.is_file()):
@@ -50,14 +50,14 @@ def form_of(path: Path | None, *, several: bool, as_json: bool) -> str:
 class Answers:
     """Finished answers in one ``form``, on standard output or in ``path``. ``for_export`` are further arguments of ``export.render``.
 
-    ``several`` studies in HTML are an index at ``path`` and a page each in a folder beside it. Raises OutputError where that folder
-    holds something already, or where there is no standard output.
+    In HTML, ``several`` studies become an index at ``path`` and one page each in a folder beside it. Raises OutputError if that folder
+    is not empty, or if there is no standard output.
     """
 
     def __init__(self, path: Path | None, form: str, *, several: bool = False, **for_export: Any) -> None:
         self._path, self._form, self._for_export = path, form, for_export
         self._kept: list[bytes] = []
-        self._unseen: list[str] = []  # texts that have not been printed or written yet; they took too long to be lost
+        self._unseen: list[str] = []  # texts that are neither printed nor written yet, and must not be lost
         self._records: list[dict[str, Any]] = []
         self._pages: list[tuple[dict[str, Any], str | None, Image | None]] = []
         self._ascii = path is None and not utf8(sys.stdout)
@@ -72,7 +72,7 @@ class Answers:
         return self._path is None and self._form == "text"
 
     def add(self, report: Report, printed: str, record: Mapping[str, Any]) -> None:
-        """A finished report, of which ``printed`` has been streamed to standard output already, and its ``record`` as one of a run."""
+        """Adds a finished report, of which ``printed`` was already streamed to standard output, and its ``record`` in a run."""
         if self._form == "text":
             self._write(_unprinted(report.text, printed) + "\n")
         elif self._form == "json":
@@ -82,7 +82,7 @@ class Answers:
             self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
 
     def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
-        """One of several studies: a ``record``, or a report with a heading that tells it from the others."""
+        """Adds one of several studies: its ``record``, or its report under a heading with its name."""
         answer = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}\n"
         record = {**record, "study": name}
         if self._form == "json":
@@ -104,7 +104,7 @@ class Answers:
             return None, None
         page = self._folder / f"{len(self._pages) + 1:03}.html"
         if page.exists():
-            raise OutputError(f"{self._folder.name}/{page.name} has been put there during the run; it is not replaced")
+            raise OutputError(f"{self._folder.name}/{page.name} appeared during the run and is not replaced; move it away, and run again")
         write_whole(page, render(result.to_dict(), ".html", images=result.images, source=result.source))
         return f"{self._folder.name}/{page.name}", result.images[0][1] if result.images else None
 
@@ -125,7 +125,7 @@ class Answers:
                 self._kept.append(index(self._pages).encode(errors="replace"))
             if self._path is not None and self._kept:
                 write_whole(self._path, b"".join(self._kept))
-                if not self._pages:  # of which one that could not be written is unseen
+                if not self._pages:  # a page that could not be written is among the unseen texts
                     self._unseen.clear()
         finally:
             if self._folder is not None:
@@ -144,7 +144,7 @@ class Answers:
 
 
 def _check_folder(folder: Path) -> None:
-    """Makes the folder for pages. An empty one may be that of a run which was cancelled before its first page."""
+    """Makes the folder for pages. An empty one may be left from a run that was cancelled before its first page."""
     try:
         folder.mkdir(exist_ok=True)
         if not any(folder.iterdir()):
@@ -170,7 +170,7 @@ def json_line(record: Mapping[str, Any], *, ascii: bool = False) -> str:
 def check_output(path: Path, option: str, inputs: Sequence[str | Path], *, force: bool, resumable: bool = False) -> None:
     """Raises OutputError for a file that cannot or must not be written, before any time is spent on the answer.
 
-    ``inputs`` are the files that the run uses, and folders whose files it reads: they are refused by whatever name or link.
+    ``inputs`` are the files that the run uses, and folders whose files it reads; they are refused under any name or link.
     """
     if path.is_dir():
         raise OutputError(f"{option} {path.name} is a folder; give a file name")
@@ -203,7 +203,7 @@ class Done(NamedTuple):
 
 
 class Results:
-    """The file ``path`` of JSON lines, open for appending. It survives a crash at any time, and can be continued.
+    """The JSON Lines file ``path``, open for appending. It survives a crash at any time, and can be continued.
 
     ``run`` holds the options; a file made with other options is refused. ``fresh`` empties the file first. ``done`` maps the
     ``study_id`` of each study in the file to its result.
@@ -232,7 +232,7 @@ class Results:
             raise OutputError(f"another run is writing {self._name}; wait for it, or choose another name") from error
 
     def _read(self) -> None:
-        """Reads the results in the file. A last line that a crash has cut is removed."""
+        """Reads the results in the file. If a crash has cut the last line, that line is removed."""
         whole = self._file.seek(0)
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
@@ -280,7 +280,7 @@ def content_hash(path: str, part: int | None, others: Sequence[str] = ()) -> str
 
 
 def _hashes(path: str) -> Iterator[str]:
-    """Of a file, or of the files of a folder. A pipe is not read, since that would empty it."""
+    """The hashes of a file, or of the files of a folder. A pipe is not read, since that would empty it."""
     given = Path(path)
     if not given.is_dir() and not given.is_file():
         raise OSError

@@ -1,4 +1,4 @@
-"""The process: what Ctrl-C and SIGTERM do, the standard streams, and how errors become exit codes. The user never sees a traceback.
+"""The process: signals (Ctrl-C, SIGTERM), the standard streams, and how errors become exit codes. The user never sees a traceback.
 
 ``prepare_signals`` runs before everything else, so this file imports as little as possible at its top.
 """
@@ -113,7 +113,7 @@ class Stdout(io.TextIOWrapper):
         try:
             yield
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing the buffer does not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the final flush does not fail again
             if isinstance(error, BrokenPipeError):
                 raise SystemExit(0) from None
             raise OutputError(f"cannot write to standard output: {error.strerror}; name a file with --output") from None
@@ -168,8 +168,8 @@ def errors_become_exit_codes() -> Iterator[None]:
             error = error.__cause__
         say("medgemma: cancelled" if error.exit_code == CANCELLED else f"medgemma: {error}")
         raise SystemExit(error.exit_code) from None
-    except OSError as error:  # no function expects every error of a path, such as a name of 300 letters
-        say(f"medgemma: {error.strerror or type(error).__name__}; check the names of the files and folders that were given")
+    except OSError as error:  # unexpected errors of a path, such as a name of 300 letters
+        say(f"medgemma: {error.strerror or type(error).__name__}; check the names of the given files and folders")
         raise SystemExit(InputError.exit_code) from None
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report, Task
 
 NO_INPUT = "question"  # the name of the study where a question comes without files
-FOR_REPORTS = {"subject", "study", "batch_size", "jobs"}  # options that an answer to one question has no use for
+FOR_REPORTS = {"subject", "study", "batch_size", "jobs"}  # options that have no effect on a single question
 
 
 @partial(collected, without=FOR_REPORTS)
@@ -107,7 +107,7 @@ def locate(
 
 
 def say_boxes(report: LocateReport) -> None:
-    """Says on standard error where the boxes are in the file, and what they may be used for."""
+    """Prints on standard error where the boxes are in the file, and the notice on their use."""
     from medgemma_app.export.record import box_lines
 
     for line in box_lines(report.to_dict()).splitlines():

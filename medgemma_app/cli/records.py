@@ -1,4 +1,4 @@
-"""``medgemma check`` and ``medgemma export``: reports that were written earlier, checked or turned into another format, without a model."""
+"""``medgemma check`` and ``medgemma export`` check or convert reports that were written earlier, without a model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReportText:
 
 
 def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: ReportKind | None, as_json: bool, strict: bool) -> int:
-    """Prints the issues of every report, and on standard error how many they are; returns the worst exit code."""
+    """Prints the issues of every report, and their number on standard error; returns the worst exit code."""
     codes, reports = [], [*chain.from_iterable(map(read_reports, sources))]
     for report in reports:
         try:
@@ -72,7 +72,7 @@ def check_all(sources: Sequence[str], arguments: Mapping[str, Any], *, kind: Rep
 
 
 def read_reports(source: str) -> Iterator[ReportText | InputError]:
-    """The reports in a file or on standard input (``-``): in a text file, or in the JSON of one or several; and what cannot be read."""
+    """Yields the reports in a file or on standard input (``-``), as text or JSON, and an InputError for each that cannot be read."""
     try:
         name, text = read_text(source)
         if not _OBJECT.match(text) and not _ARRAY.match(text):
@@ -82,14 +82,14 @@ def read_reports(source: str) -> Iterator[ReportText | InputError]:
             study = record.get("study")
             try:
                 yield _report(record, shown_name(study) if isinstance(study, str) else where)
-            except InputError as error:  # the other records are checked all the same
+            except InputError as error:  # the other records are still checked
                 yield error
     except InputError as error:
         yield error
 
 
 def _texts(name: str, text: str) -> Iterator[ReportText]:
-    """The report in a text, or the several in a text file of this program, each under the heading of its study."""
+    """The report in a text, or the reports in a text file that this program wrote, each under the heading of its study."""
     if not _STUDY.match(text):
         yield ReportText(name, text_of_plain(text))
         return
@@ -99,7 +99,7 @@ def _texts(name: str, text: str) -> Iterator[ReportText]:
 
 
 def read_records(text: str, name: str, *, what: str = ONE_REPORT) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it is, record) for each report in JSON: one object, one on each line, or an array; ``what`` is wanted. Raises InputError."""
+    """Yields (place, record) for each report in JSON: an object, one per line, or an array. Raises InputError, which asks for ``what``."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) > 1 and all(map(_OBJECT.match, lines)):
         for number, line in enumerate(lines, 1):
@@ -124,7 +124,7 @@ def _parsed(text: str, name: str, what: str) -> Any:
 
 
 def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | None = None) -> tuple[ReportKind, Validation]:
-    """Validates a report, and says as which kind. ``arguments`` are those of its validator, and replace what its record says.
+    """Validates a report, and returns the kind it was checked as. ``arguments`` are for its validator, and override its record.
 
     Raises OptionError for an argument that does not apply to this kind of report.
     """
@@ -138,13 +138,13 @@ def check(report: ReportText, arguments: Mapping[str, Any], kind: ReportKind | N
 
 
 def guess_kind(text: str, *, likely: ReportKind = "findings") -> ReportKind:
-    """The kind of report whose sections the text has more of; ``likely`` where there are as many of both."""
+    """The kind of report that more of the text's sections belong to; ``likely`` if both have equally many."""
     soap, findings = len(parse_soap(text)) / 4, len(parse_findings(text)) / 2
     return likely if soap == findings else "soap" if soap > findings else "findings"
 
 
 def read_text(source: str, *, what: str = ONE_REPORT) -> tuple[str, str]:
-    """The name of a file or of standard input as messages show it, and its text; ``what`` is wanted. Raises InputError."""
+    """The name of a file or of standard input for messages, and its text. Raises InputError, which asks for ``what``."""
     if source == "-":
         name, raw = "standard input", read_standard_input(LARGEST_REPORT_FILE + 1, what)
         if not raw:
@@ -238,7 +238,7 @@ def _chosen(file: str, line: int | None, *, is_table: bool) -> list[dict[str, An
 
 
 def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[str, Image], ...]:
-    """The captioned pictures that the report was written from, read again in the same way from ``scans``, files and folders.
+    """The captioned pictures that the report was written from, read again in the same way from ``scans`` (files and folders).
 
     Raises InputError unless these are exactly the files whose digests are in the record, and give the same pictures.
     """
@@ -262,7 +262,7 @@ def pictures_of(record: Mapping[str, Any], scans: Sequence[str]) -> tuple[tuple[
 
 
 def _read_again(facts: Mapping[str, Any], found: Mapping[str, Path], scans: Sequence[str]) -> Scan | Series:
-    """The picture or the series that ``facts`` describe. Raises InputError where it is not read as it was then."""
+    """The picture or the series that ``facts`` describe. Raises InputError if it is read differently now."""
     from medgemma_app.inputs.studies import read_study
 
     path, name = found[next(iter(digests_in(facts)))], str(facts.get("name"))
@@ -278,7 +278,7 @@ def _read_again(facts: Mapping[str, Any], found: Mapping[str, Path], scans: Sequ
     )
     now = json.loads(json.dumps(dict(again.facts)))
     if {**now, "name": name} != {**facts, "name": name}:
-        raise InputError(f"{name} is not read as it was when the report was written, so it cannot be shown; leave out --scan")
+        raise InputError(f"{name} is read differently now than when the report was written, so it cannot be shown; leave out --scan")
     return again
 
 

@@ -82,7 +82,7 @@ def print_issues(issues: Issues, stream: TextIO, *, prefix: str = "", excerpts: 
 
 
 def _line(severity: str, text: str, stream: TextIO, prefix: str) -> str:
-    """Wrapped and coloured on a terminal, a plain line elsewhere."""
+    """The line to print: wrapped and coloured on a terminal, plain elsewhere."""
     line = " ".join(printable(f"{prefix}{severity}: {text}").split())
     if not stream.isatty():
         return line
@@ -106,7 +106,7 @@ def say_issues(report: Report, prefix: str = "") -> None:
 
 
 def say_cost(model: Model, prompt: Prompt) -> None:
-    """Says what a series of slices will take, before a long wait."""
+    """Prints the cost of a series of slices before a long wait."""
     cost, pictures = model.estimate(prompt), counted(len(prompt.images), "picture")
     if cost is None:
         say(f"{pictures}; the time and memory they take depend on the server")
@@ -116,7 +116,7 @@ def say_cost(model: Model, prompt: Prompt) -> None:
 
 
 def say_pictures(report: Report) -> None:
-    """Says what the model saw of each file, and how it was made to fit."""
+    """Prints which picture the model saw of each file, and how it was converted."""
     read = report.origin["input"]
     for facts in (read.get("prior"), read.get("scan"), *read.get("views", ()), *read.get("scans", ())):
         if facts:

@@ -1,4 +1,4 @@
-"""A finished report -> a file that people can open, send and archive. The ending of its name decides the format.
+"""Turns a finished report into a file that people can open, send and archive. The ending of its name decides the format.
 
 Everything here works on ``report.to_dict()``, so that a record written earlier can be exported too.
 """
@@ -48,7 +48,7 @@ def check_applies(ending: str, **given: object) -> None:
 
 
 def check_export(ending: str, kind: str, scans: Sequence[str], *, subject: str | None, study: str | None) -> None:
-    """Raises OptionError or InputError, before there is a report, where one of this ``kind`` could not be written."""
+    """Raises OptionError or InputError before generation if a report of this ``kind`` could not be written."""
     check_applies(ending, subject=subject, study=study)
     if ending in (".dcm", ".sr.dcm"):
         dicom.check_scan(scans, kind)
@@ -138,7 +138,7 @@ _CHECKS = re.compile(r"(?:the text checks found nothing|\d+ (?:error|warning)).*
 
 
 def text_of_plain(text: str) -> str:
-    """The report in what ``plain`` wrote; any other text is returned unchanged."""
+    """The report within a text that ``plain`` wrote; any other text is returned unchanged."""
     head = f"DRAFT. {NOTICE}\n\n"
     if not text.startswith(head):
         return text
@@ -147,7 +147,7 @@ def text_of_plain(text: str) -> str:
 
 
 def study_names(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of the studies; a name that several of them have is followed by the ``study_id``."""
+    """The names of the studies; a name that several studies share is followed by the ``study_id``."""
     names = [str(record.get("study", "")) for record in records]
     counts = Counter(names)
     return [

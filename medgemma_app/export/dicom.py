@@ -1,7 +1,7 @@
-"""A finished findings report -> DICOM: an Encapsulated PDF, or a Basic Text SR, in the study of the picture it was written from.
+"""Writes a findings report as DICOM, an Encapsulated PDF or a Basic Text SR, in the study of the picture it was written from.
 
-Patient and study identifiers are copied from the source file into the new one, and nowhere else. Every object is new, PARTIAL
-where DICOM has a word for that, UNVERIFIED, and its author is a device.
+Patient and study identifiers are copied from the source file into the new one, and nowhere else. Every object is new and
+UNVERIFIED, an SR also PARTIAL, and its author is a device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ENCAPSULATED_PDF, BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
 ONLY_DICOM = "only a report on a DICOM picture can be written as DICOM"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-# Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): what makes an archive file the report beside its pictures.
+# Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): the elements by which an archive files a report with its pictures.
 COPIED = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge",
     "StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
@@ -56,7 +56,7 @@ def check_scan(scan: Scans, kind: str) -> None:
 
 
 def check_source(record: Mapping[str, Any], scan: Scans | None) -> Scans:
-    """Returns ``scan``. Raises InputError unless it is given and the record is that of a findings report on a DICOM picture."""
+    """Returns ``scan``. Raises InputError if it is missing, or if the record is not of a findings report on a DICOM picture."""
     _check_kind(str(record.get("kind")))
     facts = (record.get("input") or {}).get("scan") or {}
     if facts.get("format", "DICOM") not in ("DICOM", "DICOM series"):
@@ -67,7 +67,7 @@ def check_source(record: Mapping[str, Any], scan: Scans | None) -> Scans:
 
 
 def encapsulated_pdf(record: Mapping[str, Any], *, scan: Scans, images: Sequence[tuple[str, Image]] = ()) -> bytes:
-    """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not that of the record."""
+    """The PDF of the report as a DICOM object. Raises InputError if ``scan`` is not a DICOM file, or not the one in the record."""
     headers = _headers(_sources(record, scan))
     document = pdf.render_pdf(record, images=images)
     made = _begun(record, headers, ENCAPSULATED_PDF, "DOC")
@@ -86,7 +86,7 @@ def encapsulated_pdf(record: Mapping[str, Any], *, scan: Scans, images: Sequence
 def structured_report(record: Mapping[str, Any], *, scan: Scans) -> bytes:
     """The report's text as a Basic Text SR. Raises InputError as ``encapsulated_pdf`` does, and for a record without a date."""
     if record.get("created") is None:
-        raise InputError("the record does not say when the report was generated (created), which a structured report must; use .dcm")
+        raise InputError("the record does not say when the report was generated (created), which a structured report must state; use .dcm")
     headers = _headers(_sources(record, scan))
     return _written(
         _begun(record, headers, BASIC_TEXT_SR, "SR"),
@@ -125,7 +125,7 @@ def _identifiers(scan: Scan) -> Dataset:
                 raise InputError(f"{_name(scan)} is not a DICOM file; {ONLY_DICOM}")
             wanted = [*COPIED, "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"]
             header = dcmread(file, specific_tags=wanted, force=True)  # a file without its preamble is read too
-            header.decode()  # parses the values, so that a damaged one is an error here and not where it is used
+            header.decode()  # parses the values now, so that a damaged one raises here and not later
     except Damaged as error:
         raise InputError(f"{_name(scan)} is damaged, or is not a DICOM file; {ONLY_DICOM}") from error
     if missing := [keyword for keyword in ("StudyInstanceUID", "SeriesInstanceUID") if not header.get(keyword)]:

@@ -1,4 +1,4 @@
-"""A finished report -> a FHIR R4 Bundle: DiagnosticReport for findings, Composition for a SOAP note.
+"""Writes a report as a FHIR R4 Bundle: a DiagnosticReport for findings, a Composition for a SOAP note.
 
 Resources are plain dicts in the form of https://hl7.org/fhir/R4. The report is preliminary, its author is a device, and
 neither patient nor study is named unless the caller gives a reference.
@@ -86,7 +86,7 @@ def _without_empty(value: Any) -> Any:
 
 
 def _time(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The element ``name`` with the time at which the report was generated, or with the extension that says that it is unknown."""
+    """The element ``name`` with the time at which the report was generated, or with the extension for an unknown time."""
     created = created_at(record)
     return {name: created.isoformat(timespec="seconds")} if created else {f"_{name}": {"extension": [UNKNOWN]}}
 
@@ -137,7 +137,7 @@ def _device(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checks found; at least a summary, since an OperationOutcome may not be empty."""
+    """What the checks found, or else a summary, since an OperationOutcome may not be empty."""
     issues = ordered(record)
     found = [
         {
@@ -154,7 +154,7 @@ def _outcome(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _places(issue: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where the issue stands, as offsets of characters in the report's text and in its source, and the two values that differ."""
+    """The place of the issue, as character offsets in the report's text and in its source, and the two values that differ."""
     numbers = [
         {"url": f"{EXTENSION}{name.replace('_', '-')}", "valueInteger": issue[name]}
         for name in ("start", "end", "source_start", "source_end")

@@ -1,4 +1,4 @@
-"""A finished report -> one HTML page that needs no script, no network and no other file."""
+"""Writes a report as one HTML page that needs no script, no network and no other file."""
 
 from __future__ import annotations
 

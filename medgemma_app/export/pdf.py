@@ -1,4 +1,4 @@
-"""A finished report -> PDF, by reportlab (extra ``export``)."""
+"""Writes a report as a PDF with reportlab (extra ``export``)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Escape = Callable[[str], str]
 
-FONT, BOLD = "Vera", "VeraBd"  # of reportlab itself: Latin letters and the signs of medicine
-SYSTEM = "System"  # the name under which the first of these fonts that the machine has is used, for letters that Vera lacks
+FONT, BOLD = "Vera", "VeraBd"  # come with reportlab: Latin letters and the usual medical signs
+SYSTEM = "System"  # the name of the first of these fonts that the machine has, for letters that Vera lacks
 SYSTEM_FONTS = ("/System/Library/Fonts/Supplemental/Arial Unicode.ttf", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf")
 _COMPLEX = re.compile("[\u0590-\u109f\u1780-\u18af\ufb1d-\ufdff\ufe70-\ufeff]")  # reportlab neither joins nor reorders letters
 MARGIN, PICTURE_SIDE, GAP = 56, 300, 12  # points
@@ -33,7 +33,9 @@ STAND_INS = {
     "μ": "µ", "Δ": "∆", "←": "<-", "→": "->", "↔": "<->", "⇒": "=>", "↑": "(up)", "↓": "(down)",
     "✓": "(check)", "☐": "[ ]", "☑": "[x]", "☒": "[x]",
 }  # fmt: skip
-WRITTEN_OUT = "Characters that this PDF's font lacks are written out, as alpha, -> or [U+0421]. The HTML export shows them as they are."
+WRITTEN_OUT = (
+    "Characters that this PDF's font lacks are written out, such as alpha, -> or [U+0421]. The HTML export shows them as they are."
+)
 
 
 def render_pdf(record: Mapping[str, Any], *, images: Sequence[tuple[str, Image]] = (), source: str | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""The record of a report, as every export reads it: checked, with its title, its issues and their places in the text, its sections."""
+"""Reads the record of a report for every export: checks it, and returns its title, sections, and issues with their places in the text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "
 def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
     """Raises InputError unless ``record`` has a text, its kind, and what the checks found, as ``report.to_dict()`` has them.
 
-    ``name`` is what messages call it. What cannot be read must not be exported as a report in which the checks found nothing.
+    ``name`` is what messages call it. A record that cannot be read must not look like a report in which the checks found nothing.
     """
     issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
     if not isinstance(record.get("text"), str):
@@ -41,7 +41,7 @@ def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
         raise InputError(f"{name} does not say what the checks found (issues) in the form that this program writes; {advice}")
     ok = not any(issue["severity"] == "error" for issue in issues)
     if record.get("valid", ok) is not ok:
-        raise InputError(f"{name} contradicts itself: valid is {record['valid']}, and its issues say otherwise; {advice}")
+        raise InputError(f"{name} contradicts itself: valid is {record['valid']}, but its issues say otherwise; {advice}")
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def damage_as_input_error() -> Iterator[None]:
     """Turns the errors of code that reads a damaged record into an InputError."""
     try:
         yield
-    except OptionError:  # which is a ValueError
+    except OptionError:  # must pass, although it is a ValueError
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -65,7 +65,7 @@ def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def title_of(record: Mapping[str, Any]) -> str:
-    """What the report is called: by its prompt file, or by its kind."""
+    """The title of the report, from its prompt file or its kind."""
     return str((record.get("prompt") or {}).get("title") or TITLES.get(str(record.get("kind")), "Report"))
 
 
@@ -121,7 +121,7 @@ def source_pieces(source: str, issues: Issues) -> Iterator[Piece]:
 
 
 def _spans(text: str, issues: Issues, start: str, end: str) -> Iterator[Span]:
-    """The places of the issues that have one. Where there is no word, as in an empty section, it is the end of what stands before."""
+    """The places of the issues that have one. For a place without words, such as an empty section, it is the end of the text before it."""
     for number, issue in enumerate(issues, 1):
         a, b = issue.get(start), issue.get(end)
         if isinstance(a, int) and isinstance(b, int) and 0 <= a <= b and a <= len(text):
@@ -151,7 +151,7 @@ def _pieces(text: str, spans: list[Span], issues: Issues, headings: Sequence[tup
 
 
 def sections_of(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(name, heading, text) of the report in its own order, every word of it; name and heading are "" where there is none."""
+    """Yields (name, heading, text) in the order of the report, with every word of it; name and heading are "" if there is none."""
     text, last = str(record.get("text", "")), 0
     for name, heading, start, end in _bodies(text, record.get("sections") or {}):
         if between := text[last:heading].strip():
@@ -167,7 +167,7 @@ def _bodies(text: str, sections: Mapping[str, str]) -> Iterator[tuple[str, int, 
     at = 0
     for name, body in sorted(((name, body) for name, body in sections.items() if body), key=lambda section: text.find(section[1])):
         found = text.find(body, at)
-        if found < 0:  # the text does not have it word for word
+        if found < 0:  # the text does not contain the section word for word
             continue
         last = next((place for place in range(found - 1, at - 1, -1) if text[place].isalnum()), at)
         begin = max(at, text.rfind("\n", at, last) + 1)

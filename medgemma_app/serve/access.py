@@ -1,4 +1,4 @@
-"""The address that the server listens on, who may send requests, and what refused clients are told.
+"""The address that the server listens on, who may send requests, and the error responses.
 
 An error response never repeats a word of the request.
 """
@@ -75,7 +75,7 @@ def chosen_key(given: str | None, file: Path | None) -> str | None:
     if given is None:
         return read_key(file)
     if file is not None:
-        raise OptionError("--api-key and --api-key-file exclude each other; give one of them")
+        raise OptionError("give only one of --api-key and --api-key-file")
     return given
 
 
@@ -131,7 +131,7 @@ LOADING_SECONDS = 5
 
 
 async def drained(receive: Receive) -> None:
-    """Reads what a refused client is still sending, up to a point: if the connection were closed at once, the refusal would be lost."""
+    """Reads what a refused client is still sending, up to a limit, since closing the connection at once would lose the refusal."""
     size = 0
     try:
         async with asyncio.timeout(PATIENCE):
@@ -194,7 +194,7 @@ class Guard:
             raise Refused(503, "the model is still loading; try again", retry_after=LOADING_SECONDS)
 
     def _is_same_site(self, headers: Headers) -> bool:
-        """False where a page of another site made the browser send the request."""
+        """False if a page of another site made the browser send the request."""
         host, origin = _host_name(f"//{headers.get('host', '')}"), headers.get("origin")
         if self.loopback:
             return is_loopback(host) and (origin is None or is_loopback(_host_name(origin)))

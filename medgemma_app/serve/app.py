@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MOST_REQUESTS = 64  # that have arrived, whether they run or wait; further ones get 503
+MOST_REQUESTS = 64  # requests that have arrived, running or waiting; further ones get 503
 PAGE = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
 # Nothing is loaded from elsewhere, and nothing is stored: the browser holds the picture, the notes and the report.
 SAFE_HEADERS = {
@@ -111,7 +111,7 @@ class Service:
     # The routes.
 
     async def page(self, name: str = "index.html") -> Response:
-        """A file of the page, which is no part of the API."""
+        """A file of the page, which is not part of the API."""
         if name not in PAGE:
             raise Refused(404, "the page has no such file")
         content = style() if name == "report.css" else (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")
@@ -223,7 +223,7 @@ EXPORT_FORM = {"type": "object", "properties": _EXPORT_FIELDS, "required": ["rec
 def route_arguments(response: dict[str, Any], body: type[BaseModel] | None = None, *files: str) -> dict[str, Any]:
     """FastAPI's arguments for a route that takes ``body`` as JSON, and with ``files`` as a form too, in which these fields are files.
 
-    A route without ``body`` is that of exports.
+    Only the export route has no ``body``.
     """
     content = {FORM: {"schema": EXPORT_FORM}}
     if body is not None:
@@ -236,7 +236,7 @@ def route_arguments(response: dict[str, Any], body: type[BaseModel] | None = Non
 
 
 def describe_bodies(app: FastAPI, *, needs_key: bool) -> None:
-    """Adds to the description of ``app`` what bodies refer to, and that all routes need a key, except those that say otherwise."""
+    """Adds to the OpenAPI description of ``app`` the schemas that bodies refer to, and that routes need a key unless they say otherwise."""
     description = app.openapi()
     _, found = models_json_schema(
         [(body, "validation") for body in (FindingsRequest, SoapRequest, ChatBody, TokenizeBody)], ref_template=COMPONENT

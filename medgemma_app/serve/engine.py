@@ -1,8 +1,8 @@
 """The engine: one thread that owns the model, and answers all requests of the server together.
 
 mlx-vlm computes: its ``PromptProcessingBatch`` reads a prompt in pieces, and its ``BatchGenerator`` decodes the next token of every
-answer. Here it is decided which of these comes next, so that no request stands still for long. Of mlx-vlm's own server nothing is used:
-it draws all concurrent requests with the sampler of the first one, and reads prompts whole.
+answer. This module decides which of these comes next, so that no request stalls for long. mlx-vlm's own server is not used:
+it samples all concurrent requests with the sampler of the first one, and reads prompts whole.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from medgemma_app.prompts import Prompt
 from medgemma_app.serve.served import EngineRequest, ServedModel, stopping
 
 PIECE = 64  # tokens of a prompt that are read at a time; a picture, which has 256, is never cut
-PASSED = 3  # pieces of other prompts that are read before it is the turn of the prompt that came first
+PASSED = 3  # pieces of other prompts that may be read before the prompt that came first gets its turn
 
 
 class RowSampler:
-    """Draws every row's next token by its own options, which its first logits processor states right before the one sampler is called."""
+    """Draws every row's next token by its own options, which the row's first logits processor notes just before sampling."""
 
     def __init__(self) -> None:
         self._rows: list[Sampler] = []
@@ -69,7 +69,7 @@ class Engine:
         self._waiting, self._reading = list[EngineRequest](), list[EngineRequest]()  # in the order in which they came
         self._answering = dict[int, EngineRequest]()
         self._passed = 0  # pieces of other prompts since the last piece of the one that came first
-        self._decoded = True  # a token of every answer since the last piece
+        self._decoded = True  # whether every answer got a token since the last piece
         self._owed = 0.0  # seconds of decoding before the next piece of a long prompt, and the next pictures
         self._sampler = RowSampler()
         self._stop, self._ready = False, threading.Event()
@@ -82,14 +82,14 @@ class Engine:
         return self._ready.is_set() and self._error is None
 
     def wait_until_ready(self, timeout: float | None = None) -> None:
-        """Returns once the model is loaded. Raises what went wrong where it cannot be loaded, TimeoutError after ``timeout`` seconds."""
+        """Returns once the model is loaded. Raises the error if it cannot be loaded, TimeoutError after ``timeout`` seconds."""
         if not self._ready.wait(timeout):
             raise TimeoutError("the model is still loading")
         if self._error is not None:
             raise self._error
 
     def submit(self, request: EngineRequest) -> None:
-        """Queues a request, from any thread; its ``max_tokens`` must fit the context already."""
+        """Queues a request, from any thread. Its ``max_tokens`` must already fit the context."""
         self._arriving.put(request)
         if self._stop:  # the engine's thread may have ended already
             request.put(stopping())
@@ -100,12 +100,12 @@ class Engine:
         self._arriving.put(None)
 
     def ended(self, timeout: float) -> bool:
-        """Stops; True when that is done, within ``timeout`` seconds."""
+        """Stops the engine; True if it ended within ``timeout`` seconds."""
         self.stop()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    # All below runs in the engine's own thread.
+    # Everything below runs in the engine's own thread.
 
     def _run(self) -> None:
         try:
@@ -143,7 +143,7 @@ class Engine:
         return BatchGenerator(self.served.model.language_model, self.served.processor, sampler=self._sampler, stream=stream)
 
     def _renew_generator(self) -> None:
-        """Frees the memory of the last answers, which mlx-vlm's generator keeps."""
+        """Frees the memory of finished answers, which mlx-vlm's generator keeps."""
         self._generator.close()
         self._generator = self._new_generator()
 
@@ -165,7 +165,7 @@ class Engine:
         del self._answering[request.number]
 
     def _step(self) -> None:
-        """Reads a piece or decodes a token of every answer, not both, so that no token waits for a piece before it is sent."""
+        """Reads a piece or decodes a token of every answer, never both, so that no token waits for a piece before it is sent."""
         start = time.monotonic()
         line = self._line()
         short = any(request.reading is None and not request.images and len(request.ids) <= PIECE for request in line)

@@ -113,7 +113,7 @@ class Lane:
 
 
 class Readers:
-    """Parses requests in processes of their own: first with little time and memory, and where that is not enough, with more.
+    """Parses requests in separate processes: first with little time and memory and, if that is not enough, with more.
 
     Texts have a process of their own, so that they do not wait behind pictures.
     """
@@ -127,7 +127,7 @@ class Readers:
         self._picture = Lane([Sandbox(bounds["picture"], MODULES) for _ in range(2)], QUICK_SECONDS, last_try=False)
         self._large = Lane([Sandbox(bounds["large"], MODULES)], MOST_SECONDS, last_try=True)
         self._lanes = (self._text, self._picture, self._large)
-        self._largest_quick = bounds["text"] // 5  # bytes of a body, which is in memory several times while it is parsed
+        self._largest_quick = bounds["text"] // 5  # bytes of a body, of which parsing holds several copies
 
     def start(self) -> None:
         """Starts the processes for the first requests in the background."""

@@ -1,4 +1,4 @@
-"""The body of a request -> a task or a conversation for the model, read by the same code as files of the command line.
+"""Turns the body of a request into a task or a conversation for the model, with the code that reads the command line's files.
 
 This runs in a process of its own, see ``limits``. Its results are small: validated values, texts, and pictures as the model sees them.
 """
@@ -131,7 +131,7 @@ def _conversation(model: str, messages: Sequence[InstructionMessage | UserMessag
         system.append("".join(pictures.parts(rest.pop(0).content)))
     roles = [message.role for message in rest]
     if roles != [("user", "assistant")[at % 2] for at in range(len(roles))] or len(roles) % 2 == 0:
-        raise InputError("messages must be those of the system, then user and assistant in turn; the first and the last must be the user's")
+        raise InputError("messages must be an optional system message, then user and assistant in turn, beginning and ending with the user")
     turns = [(message.role, pictures.parts(message.content)) for message in rest]
     letters = sum(len(part) for _, parts in turns for part in parts if isinstance(part, str))
     return ChatJob(model, turns, "\n\n".join(system) or None, pictures.size + 4 * letters)
@@ -179,7 +179,7 @@ def read_export(raw: bytes, content_type: str) -> bytes:
     record, ending, source = (fields.get(name) for name in ("record", "to", "source"))
     scans, files = (sent if isinstance(sent := fields.get(name, []), list) else [sent] for name in ("scan", "images"))
     if not all(isinstance(file, Upload) for file in (*scans, *files)) or not isinstance(source, str | None):
-        raise InputError("scan and images must be picture files, each of the images named by its caption, and source must be a text")
+        raise InputError("scan and images must be picture files, each image file must be named by its caption, and source must be text")
     report = parse_json(record.encode(errors="replace")) if isinstance(record, str) else record
     if not isinstance(report, dict) or ending not in ENDINGS:
         raise InputError(f"record must be the JSON record of a report, and to one of {', '.join(ENDINGS)}")

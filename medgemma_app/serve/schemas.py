@@ -31,7 +31,7 @@ class Upload:
 
 
 def decoded(value: object, name: str = "the picture") -> Upload:
-    """Decodes base64, bare or as a data URL. Raises InputError for a URL or path: nothing is fetched, and no file here is read."""
+    """Decodes base64, bare or as a data URL. Raises InputError for a URL or path, since nothing is fetched and no local file is read."""
     if isinstance(value, Upload):
         return value
     if not isinstance(value, str):
@@ -40,7 +40,7 @@ def decoded(value: object, name: str = "the picture") -> Upload:
         if value[:5].lower() == "data:":
             raise InputError(f"{name} is a data URL that is not base64; encode it as base64")
         if _URL.match(value):
-            raise InputError(f"{name} is a URL, and this server fetches nothing: send the picture file in base64, or as a data URL")
+            raise InputError(f"{name} is a URL, but this server fetches nothing; send the picture file in base64, or as a data URL")
     try:
         return Upload(name, base64.b64decode(value[opening.end() if opening else 0 :], validate=True))
     except (binascii.Error, ValueError):
@@ -177,7 +177,7 @@ class TokenizeBody(StrictModel):
 
 
 class JsonSchema(StrictModel):
-    """OpenAI's wrapping of a schema; every schema is strict here."""
+    """OpenAI's wrapper of a schema; every schema is strict here."""
 
     name: str | None = None
     description: str | None = None

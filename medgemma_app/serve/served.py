@@ -1,4 +1,4 @@
-"""The served model: used by the threads of requests, and answered by the engine's thread through a queue for each request."""
+"""The served model: threads of requests call it, and the engine's thread answers through a queue for each request."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EngineRequest:
 
 
 def stopping() -> GenerationError:
-    """The engine is being shut down."""
+    """The error for requests while the engine is being shut down."""
     return GenerationError(SERVER_STOPPED)
 
 
@@ -79,7 +79,7 @@ class ServedModel(LoadedModel):
     _cancelled = False
 
     def prepare(self) -> None:
-        """Prepares the vocabulary for schemas before the first request: this takes seconds, in which no other thread can run."""
+        """Prepares the vocabulary for schemas before the first request; this takes seconds, during which no other thread can run."""
         with suppress(OptionError):  # only requests with a schema get this error
             _ = self.token_bytes
 
@@ -144,10 +144,10 @@ class ServedModel(LoadedModel):
             return list(self.chat.tokenizer.encode(text))
 
     def _bounded(self, *parts: object) -> None:
-        """Raises InputError for texts that are far too long: all other requests would wait while they are tokenised."""
+        """Raises InputError for texts that are far too long, since all other requests would wait while they are tokenised."""
         letters = sum(len(part) for part in parts if isinstance(part, str))
         if letters > MOST_LETTERS_A_TOKEN * self.context:
-            raise InputError(f"the text has {letters} characters, and the model takes at most {self.context - 1} tokens; shorten it")
+            raise InputError(f"the text has {letters} characters, but the model takes at most {self.context - 1} tokens; shorten it")
 
     def ask(self, turns: Turns, system: str | None, options: Options) -> EngineRequest:
         """A conversation, ready for ``answer``. Raises ContextError when it does not fit."""

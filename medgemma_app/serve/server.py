@@ -79,7 +79,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             headers=[("Server", f"medgemma-app/{__version__}")],
-            # After the grace period unfinished requests get an error response; uvicorn cuts off whatever still hangs then.
+            # After the grace period unfinished requests get an error response; uvicorn then cuts off whatever still hangs.
             timeout_graceful_shutdown=int(grace) + CLOSING_SECONDS,
         )
         super().__init__(config)

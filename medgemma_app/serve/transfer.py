@@ -1,4 +1,4 @@
-"""Bodies as they arrive and answers as they are sent, bounded in size and time, and what happens when the client disconnects."""
+"""Receives bodies and sends answers, within limits on size and time, and handles clients that disconnect."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def content_type(request: Request, *, forms: bool) -> str:
 async def read_body(request: Request, held: Held) -> bytearray:
     """The body; its memory is reserved in ``held`` before it is read. Raises Refused (408, 413, 499, 503).
 
-    A body that is too large is still read, up to a point: otherwise the client would never receive the reason.
+    A body that is too large is still read, up to a limit; otherwise the client would never receive the reason.
     """
     body, size = bytearray(), 0
     declared = request.headers.get("content-length", "")
