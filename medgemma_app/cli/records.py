@@ -16,7 +16,7 @@ from medgemma_app.cli.output import check_output, json_line, utf8
 from medgemma_app.cli.terminal import print_issues
 from medgemma_app.errors import InputError, OptionError
 from medgemma_app.export import check_applies, ending_of, render, table, text_of_plain, write_whole
-from medgemma_app.export.record import check_record, damage_as_input_error, ordered
+from medgemma_app.export.record import ONE_RECORD, check_record, damage_as_input_error, ordered
 from medgemma_app.inputs.files import by_digest, digests_in, open_input, read_standard_input, refuse_url, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.model.generation import FinishReason
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
 REPORT_NAMES: Mapping[ReportKind, str] = {"findings": "findings report", "soap": "SOAP note"}
 LARGEST_REPORT_FILE = 10_000_000
-ONE_REPORT = "the text of a report, or the output of findings --json or soap --json"
-ONE_RECORD = "the output of findings --json or soap --json"
+ONE_REPORT = f"the text of a report, or {ONE_RECORD}"
 SHOWN_IN = (".html", ".pdf")  # the formats that show pictures and notes
 _OBJECT = re.compile(r'\s*\{\s*"')
 _ARRAY = re.compile(r"\s*\[\s*(?:\{|\]\s*$)")

@@ -14,6 +14,7 @@ from medgemma_app.notices import BOX_NOTICE, SEVERITIES, issue_counts
 Issues = Sequence[Mapping[str, Any]]
 Span = tuple[int, int, int]  # where it starts and ends in a text, and the number of the issue it belongs to
 
+ONE_RECORD = "the output of findings --json or soap --json"
 TITLES = {"findings": "Findings report", "soap": "SOAP note", "ask": "Answer", "locate": "Bounding boxes"}
 
 
@@ -22,7 +23,7 @@ def check_record(record: Mapping[str, Any], name: str = "the record") -> None:
 
     ``name`` is what messages call it. A record that cannot be read must not look like a report in which the checks found nothing.
     """
-    issues, advice = record.get("issues"), "give the output of findings --json or soap --json"
+    issues, advice = record.get("issues"), f"give {ONE_RECORD}"
     if not isinstance(record.get("text"), str):
         if "error" in record:
             raise InputError(f"{name} belongs to a study that failed, so there is no report to export")
@@ -52,9 +53,7 @@ def damage_as_input_error() -> Iterator[None]:
     except OptionError:  # must pass, although it is a ValueError
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "the record is damaged or was not written by this program; give the output of findings --json or soap --json"
-        ) from error
+        raise InputError(f"the record is damaged or was not written by this program; give {ONE_RECORD}") from error
 
 
 def ordered(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
