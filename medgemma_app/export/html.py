@@ -47,9 +47,7 @@ def fragment(
     """The body of the page, by default with its own style. Every id begins with ``prefix``."""
     issues = ordered(record)
     pieces = {"draft": [*draft_pieces(record, issues)], "source": [] if source is None else [*source_pieces(source, issues)]}
-    boxes = record.get("boxes") or ()
-    shown = [(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images
-    panels = [_pictures(shown)] if shown else []
+    panels = [_pictures(shown_pictures(record, images))] if images else []
     if question := (record.get("input") or {}).get("question"):
         panels.append(_panel("Question", f'<p class="text">{escape(str(question))}</p>', "question"))
     if record.get("kind") == "locate":
@@ -122,9 +120,11 @@ def _panel(title: str, body: str, classes: str) -> str:
     return f'<section class="panel {classes}" aria-label="{title}"><h2>{title}</h2>{body}</section>'
 
 
-def current_first(images: Sequence[Captioned]) -> list[Captioned]:
-    """The pictures in the order in which a reader compares them: the current one, the prior, then the others."""
-    return sorted(images, key=lambda captioned: {"current": 0, "prior": 1}.get(captioned[0], 2))
+def shown_pictures(record: Mapping[str, Any], images: Sequence[Captioned]) -> list[Captioned]:
+    """The pictures with the boxes of the record, in the order of a reader: the current one, the prior, then the others."""
+    in_order = sorted(images, key=lambda captioned: {"current": 0, "prior": 1}.get(captioned[0], 2))
+    boxes = record.get("boxes")
+    return [(caption, draw_boxes(image, boxes)) for caption, image in in_order] if boxes else in_order
 
 
 def draw_boxes(image: Image, boxes: Sequence[Mapping[str, Any]]) -> Image:
@@ -169,7 +169,7 @@ def _pictures(images: Sequence[Captioned]) -> str:
     side = SHOWN_SIDE if sum(image.width * image.height for _, image in images) <= MOST_PAGE_PIXELS else REDUCED_SIDE
     reduced = f", reduced to {side} pixels" if any(max(image.size) > side for _, image in images) else ""
     figures = ""
-    for caption, image in current_first(images):
+    for caption, image in images:
         shown = f'<img src="{data_url(image, side)}" alt="{escape(caption)}, as the model saw it{reduced}">'
         figures += f"<figure>{shown}<figcaption>{escape(caption[:1].upper() + caption[1:])}</figcaption></figure>"
     classes = "single" if len(images) == 1 else "wide" if len(images) <= FEW else "wide many"

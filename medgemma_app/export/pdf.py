@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from medgemma_app.errors import OutputError
-from medgemma_app.export.html import SHOWN_SIDE, current_first, draw_boxes
+from medgemma_app.export.html import SHOWN_SIDE, shown_pictures
 from medgemma_app.export.record import Piece, box_lines, draft_pieces, made_by, ordered, source_pieces, summary, title_of
 from medgemma_app.inputs.images import png
 from medgemma_app.notices import BLIND_SPOT, NOTICE
@@ -129,8 +129,7 @@ def _flow(
     yield _paragraph(f"DRAFT. {NOTICE}", "banner")
     yield _paragraph(shown(title), "title")
     yield _paragraph(shown(made_by(record)), "small")
-    boxes = record.get("boxes") or ()
-    yield from _pictures([(caption, draw_boxes(image, boxes)) for caption, image in images] if boxes else images, width, shown)
+    yield from _pictures(shown_pictures(record, images), width, shown)
     if question := (record.get("input") or {}).get("question"):
         yield from _lines("Question", str(question), shown)
         yield _paragraph("Answer", "head")
@@ -176,7 +175,7 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) 
     columns = min(3, len(images)) or 1
     side = min(PICTURE_SIDE, (width - GAP * (columns - 1)) / columns)
     cells = []
-    for caption, image in current_first(images)[:PICTURES_SHOWN]:
+    for caption, image in images[:PICTURES_SHOWN]:
         small = image.copy()
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         scale = side / max(small.size)
