@@ -1,6 +1,6 @@
-"""C-CDA documents (XML) -> the lines of notes; and the text of the attachments that records carry.
+"""Reads C-CDA documents (XML) as lines of notes, and the text of attachments in records.
 
-A section is told by its narrative, marked as its coded entries say: denied, stopped, taken back.
+A section is represented by its narrative, marked as its coded entries say: denied, stopped, withdrawn.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _FAMILY_HISTORY = "10157-6"  # LOINC
 _BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
 _LINES = _BLOCKS | {"item", "tr", "br"}
 # Why an entry, and the narrative about it, is left out.
-_TAKEN_BACK, _OF_ANOTHER = "entry taken back", "entry about somebody other than the patient"
+_TAKEN_BACK, _OF_ANOTHER = "entry withdrawn", "entry about somebody other than the patient"
 _LEFT_OUT = (_TAKEN_BACK, _OF_ANOTHER)
 _NO_TEXT = "section with entries but no text"
 _NOTHING = Element("nothing")
 
 
 def read_attachment(data: str, kind: str, *, is_base64: bool = True) -> Record | None:
-    """The text of an attachment, whose it is, and what was left out; None if it is not the text of one patient.
+    """The text of an attachment, its patient, and what was left out; None if it is not the text of one patient.
 
     ``kind`` is the content type that the record gives it, "" for none.
     """
@@ -110,8 +110,8 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
 def _head(root: Element, about: Demographics) -> Iterator[Line]:
     """The patient, the title and the visit of a document."""
     sex = element_at(root, "recordTarget/patientRole/patient/administrativeGenderCode").get("displayName") or about.sex
-    if told := "; ".join(filter(None, [sex, about.born and f"birth date: {about.born}"])):
-        yield Line(f"Patient: {told}")
+    if described := "; ".join(filter(None, [sex, about.born and f"birth date: {about.born}"])):
+        yield Line(f"Patient: {described}")
     day = iso_day(element_at(root, "effectiveTime").get("value") or "")
     if title := text_of(root.find("title")):
         yield Line(f"Document: {title}{f'; date: {day}' if day else ''}")
@@ -121,7 +121,7 @@ def _head(root: Element, about: Demographics) -> Iterator[Line]:
 
 
 def _body(text: Element) -> Record | None:
-    """The text that a document has in place of sections; None if it cannot be read."""
+    """The text that a document has instead of sections; None if it cannot be read."""
     if text.get("representation") == "B64":
         return read_attachment("".join(text.itertext()), text.get("mediaType") or "")
     said = text_of(text)
@@ -158,14 +158,14 @@ class Narrative:
                 self._marks |= {name.lstrip("#"): mark for name in names if name and mark}
 
     def _acts(self, element: Element, outer: str = "") -> Iterator[tuple[Element, str, str]]:
-        """An element of an entry and those within it, each with its mark and the mark of what it belongs to."""
+        """Yields an element of an entry and those within it, each with its own mark and the mark of its parent."""
         mark = self._mark(element, outer)
         yield element, mark, outer
         for inner in element:
             yield from self._acts(inner, mark)
 
     def _mark(self, act: Element, outer: str) -> str:
-        """How the line of an act begins, or why it is left out: as its status has it, or as that of the act it belongs to."""
+        """The mark of an act, or why it is left out, by its own status or by that of the act it belongs to."""
         if id(act) in self._of_others:
             return _OF_ANOTHER
         if act.get("typeCode") == "RSON":  # the reason for what was not done is an act of its own
@@ -178,7 +178,7 @@ class Narrative:
         return {"aborted": STOPPED, "suspended": ON_HOLD}.get(status or "", outer)
 
     def section(self, section: Element) -> Iterator[Line]:
-        """The lines of one section: its title with its first line, and a line each for those that begin with a mark."""
+        """The lines of one section: the title with the unmarked text, and one line for each marked piece."""
         if id(section) in self._of_others:
             self.left_out["section about somebody other than the patient"] += 1
             return
@@ -189,17 +189,17 @@ class Narrative:
             return
         if self._is_contradicted(section, text):
             self.left_out[
-                "section with an entry that is denied, taken back or about somebody else, and does not say which part of the text it means"
+                "section with an entry that is denied, withdrawn or about somebody else, and does not say which part of the text it means"
             ] += 1
             return
-        told = list(self._lines(text))
+        lines = list(self._lines(text))
         rank = rank_of(title.lower())
-        if plain := "\n".join(line for mark, line in told if not mark):
+        if plain := "\n".join(line for mark, line in lines if not mark):
             yield Line(f"{title}: {plain}", title, rank)
-        yield from (Line(f"{mark}{title}: {line}", title, rank) for mark, line in told if mark)
+        yield from (Line(f"{mark}{title}: {line}", title, rank) for mark, line in lines if mark)
 
     def _is_contradicted(self, section: Element, text: Element) -> bool:
-        """Whether an entry is denied, stopped or left out without a reference to the narrative, which does not deny anything itself."""
+        """Whether an entry without a reference to the narrative is denied, stopped or left out, while the narrative denies nothing."""
         pieces = {one.get("ID") for one in text.iter()}
         denied = {NOT_TAKEN, REFUTED, NOT_DONE} if _DENIES.search(text_of(text)) else set()
         for entry in section.findall("entry"):
@@ -210,7 +210,7 @@ class Narrative:
         return False
 
     def _lines(self, element: Element) -> Iterator[tuple[str, str]]:
-        """The lines of a piece of narrative with their marks: a block a line, the cells of a row apart by bars."""
+        """The lines of a piece of narrative with their marks: one line per block, with bars between the cells of a row."""
         mark, tags = self._marks.get(element.get("ID") or "", ""), {one.tag for one in element}
         has_blocks = bool(tags & {"list", "paragraph", "table"})
         if not mark and element.tag in ("tr", "item", "paragraph") and not has_blocks:
@@ -252,7 +252,7 @@ def _is_struck(element: Element) -> bool:
 
 
 def text_of(element: Element | None) -> str:
-    """The text of an element, its blocks and lines apart, without what is struck through."""
+    """The text of an element, with its blocks and lines separated and without struck-through text."""
     if element is None or _is_struck(element):
         return ""
     apart = " " if element.tag in _LINES or element.tag in ("td", "th") else ""

@@ -1,4 +1,4 @@
-"""What a record says about who its patient is, and whether two records are of different patients."""
+"""Who the patient of a record is, as far as it says, and whether two records are of different patients."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NOT_A_NAME = frozenset(("patient", "the"))
 
 @dataclass(frozen=True)
 class Demographics:
-    """The ids, each with its issuer ("" where that is not said), the names, the birth date as ISO writes it, and the sex in words.
+    """The ids, each with its issuer ("" if unknown), the names, the birth date in ISO format, and the sex in words.
 
-    The ids of a text have its labels for issuers ("id mrn"). Its birth date has two digits for the year, and day and month in any order.
+    Ids from a text have its labels as issuers ("id mrn"). A birth date from a text has a two-digit year, and day and month in any order.
     """
 
     ids: frozenset[tuple[str, str]] = frozenset()
@@ -36,8 +36,8 @@ class Demographics:
     def differ(self, other: Demographics) -> bool:
         """Whether the two cannot be one patient, or have different ids and too little else in common.
 
-        Ids of two issuers need an equal name and birth date, the id of a text and one of a record either of them; those of
-        two texts need nothing, for their labels differ.
+        If the ids are from two issuers, name and birth date must both be equal; if one id is from a text and one from a record, either
+        of them; ids from two texts need nothing else, since their labels differ.
         """
         if several_births_or_sexes((self, other)):
             return True
@@ -56,7 +56,7 @@ class Demographics:
         return bool(self.ids and other.ids) and agreeing < 2 - labels
 
     def called(self) -> set[str]:
-        """What a user may call the patient by: the ids and the names."""
+        """The ids and names by which a user may choose the patient."""
         return {*self.names, *(number for _, number in self.ids)}
 
     @cached_property
@@ -104,7 +104,7 @@ class Record(Reading):
 
 
 def labelled_demographics(text: str) -> Demographics:
-    """What a text says of its patient in labels such as "MRN: 111"."""
+    """What a text says about its patient in labels such as "MRN: 111"."""
     labels = dict(labelled(text))
     return Demographics(
         frozenset((kind, number) for kind, number in labels.items() if kind.startswith("id ") and kind != "id label"),
@@ -120,7 +120,7 @@ def refuse_several_patients(text: str, name: str) -> None:
 
 
 def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], name: str) -> None:
-    """Raises SeveralPatients where labels in the text of a record, such as "MRN: 111", are of another patient than the record's."""
+    """Raises SeveralPatients if labels in the text of a record, such as "MRN: 111", belong to another patient than the record's."""
     text = "\n".join(line.text for line in lines)
     refuse_several_patients(text, name)
     labels = labelled_demographics(text)
@@ -129,7 +129,7 @@ def refuse_other_patients(lines: Iterable[Line], known: Iterable[Demographics], 
 
 
 def iso_day(written: str) -> str:
-    """An HL7 date as ISO writes it: 202405061030 is 2024-05-06."""
+    """An HL7 date in ISO format: 202405061030 becomes 2024-05-06."""
     found = re.match(r"(\d{4})(\d\d)?(\d\d)?", written)
     return "-".join(part for part in found.groups() if part) if found else ""
 
@@ -151,7 +151,7 @@ def people_of(known: Iterable[Demographics]) -> list[list[Demographics]]:
 
 
 def several_births_or_sexes(known: Iterable[Demographics]) -> bool:
-    """Whether records give more than one birth date or sex. A year agrees with every day of it."""
+    """Whether records give more than one birth date or sex. A bare year agrees with every day in it."""
     some = list(known)
     births = sorted({one.born for one in some} - {""})
     is_same = all(later.startswith(earlier) for earlier, later in pairwise(births))
@@ -159,6 +159,6 @@ def several_births_or_sexes(known: Iterable[Demographics]) -> bool:
 
 
 def can_choose(called: Collection[set[str]]) -> bool:
-    """Whether each of several patients, given by their names and ids, has one that no other patient has."""
+    """Whether each of several patients, given by their names and ids, has a name or id that no other patient has."""
     times = Counter(name for names in called for name in names)
     return bool(called) and all(any(times[name] == 1 for name in names) for names in called)

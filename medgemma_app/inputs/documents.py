@@ -1,6 +1,6 @@
 """The text of documents: RTF, Word (DOCX), PDF, XML and HTML.
 
-Files are hostile until they are read: sizes and depths are bounded, XML with a document type is refused, nothing is fetched.
+Files are treated as hostile: sizes and depths are bounded, XML with a document type is refused, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[^a
 _DEEPEST_XML = 200
 _NO_TAG = re.compile(r"<(?![^<>]*>)|<(?=!\[)")
 _LOGIN = re.compile(r"(?is)<title[^>]*>[^<]*\b([45]\d\d\b|sign[ -]?in|log[ -]?in|forbidden|unauthori[sz]ed|not found|error)[^<]*</title")
-# Tags that a browser shows without a gap: "37.<b>2</b>" is one number; tags that end a line; what it does not show.
+# Tags that a browser shows without a gap ("37.<b>2</b>" is one number), tags that end a line, and tags that it does not show.
 _WITHIN_WORDS = frozenset(("a", "b", "em", "font", "i", "mark", "small", "span", "strong", "sub", "tt", "u", "content"))
 _NEW_LINE = frozenset((
     "address", "article", "blockquote", "br", "caption", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "item",
@@ -80,7 +80,7 @@ def _pdf(raw: bytes, name: str) -> tuple[str, list[str]]:
             f"{name} is a PDF without text, most likely a scanned page; run OCR on it (for example ocrmypdf) and give the result"
         )
     empty = [str(number) for number, page in enumerate(pages, 1) if not page.strip()]
-    warnings = [f"{name}: no text on page {', '.join(empty)} of {len(pages)}; what is drawn or scanned there was not read"] if empty else []
+    warnings = [f"{name}: no text on page {', '.join(empty)} of {len(pages)}; drawings and scans were not read"] if empty else []
     return "\n".join([*(page.strip() for page in pages), *fields]), warnings
 
 
@@ -133,9 +133,9 @@ def _docx(raw: bytes, name: str) -> tuple[str, list[str]]:
         raise InputError(f"{name} is a document without text; give the text that OCR finds in its pictures")
     for part, what in ((r"word/media/", "pictures"), (r"word/(header|footer)", "headers and footers"), (r"word/comments\.xml", "comments")):
         unread[what] += sum(re.match(part, one) is not None for one in names)
-    told = ", ".join(what for what, number in unread.items() if number)
+    kinds = ", ".join(what for what, number in unread.items() if number)
     lines = (line.strip() for line in shown.split("\n"))
-    return "\n".join(filter(None, lines)), [f"{name}: not read: {told}"] if told else []
+    return "\n".join(filter(None, lines)), [f"{name}: not read: {kinds}"] if kinds else []
 
 
 def _unpacked(file: IO[bytes], name: str) -> bytes:
@@ -170,7 +170,7 @@ def _word_text(element: Element, unread: Counter[str]) -> str:
 
 
 def parse_xml(raw: bytes, name: str) -> Element:
-    """The root of an XML document, names without their namespaces. A document type, and with it every entity of its own, is refused."""
+    """The root of an XML document, with names stripped of namespaces. A document type, and so every entity of its own, is refused."""
     builder, depth = TreeBuilder(), 0
     parser = expat.ParserCreate(namespace_separator="}")
 
@@ -206,7 +206,7 @@ def refuse_login_page(markup: str, name: str) -> None:
 
 
 def without_unseen(value: Any) -> tuple[Any, bool]:
-    """Text, or JSON that holds texts, without what tags or Markdown strike through or hide; and whether there was any."""
+    """Text, or JSON that holds texts, without the parts that tags or Markdown strike through or hide; and whether there were any."""
     if isinstance(value, str):
         return _without_unseen_text(value)
     if not isinstance(value, Mapping | list):
@@ -217,7 +217,7 @@ def without_unseen(value: Any) -> tuple[Any, bool]:
 
 
 def _without_unseen_text(text: str) -> tuple[str, bool]:
-    """A tag that is never closed hides nothing."""
+    """Like ``without_unseen``, for one text. A tag that is never closed hides nothing."""
     opened: dict[str, list[tuple[int, bool]]] = {}
     unseen: list[tuple[int, int]] = []
     for found in _TAG.finditer(text):
@@ -249,7 +249,7 @@ def html_text(markup: str) -> tuple[str, bool]:
 
 
 def _without_comments(markup: str) -> str:
-    """The parser searches the rest of the file for the end of each comment and tag, which would take hostile files hours."""
+    """Removes comments, because the parser searches the whole rest of the file for the end of each, which could take hours."""
     first, *others = markup.split("<!--")
     ended = [piece.partition("-->") for piece in others]
     return first + "".join(after if end else f"&lt;!--{html.escape(said)}" for said, end, after in ended)

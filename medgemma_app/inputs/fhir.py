@@ -1,7 +1,7 @@
-"""A FHIR resource or Bundle (STU3 to R5) -> one line a resource: the newest visit first, the rest in the order a clinician reads it.
+"""Reads a FHIR resource or Bundle (STU3 to R5) as one line per resource: the newest visit first, the rest in a clinician's order.
 
 Values are kept as written, with their units. What only computers need (ids, code systems, links), what only an office needs
-(addresses, telephones) and what the record itself takes back is left out and named. A record is of one patient.
+(addresses, telephones) and what the record itself withdraws is left out and named. A record is of one patient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.demographics import refuse_other_patients
-from medgemma_app.inputs.fhir_elements import OFFICE, PARTS, Teller, has_content
+from medgemma_app.inputs.fhir_elements import OFFICE, PARTS, ResourceWriter, has_content
 from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, references
 from medgemma_app.inputs.lines import Line, Reading, codes, inside, status_mark, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients, objects
@@ -29,7 +29,7 @@ _NOTES_OF_A_VISIT = ("Composition", "DocumentReference", "ClinicalImpression", "
 _STANDING = frozenset((
     "Condition", "FamilyMemberHistory", "MedicationRequest", "MedicationStatement", "Medication", "AllergyIntolerance", "MedicationUsage",
 ))  # fmt: skip
-# Elements that say when something was, the best first.
+# Elements that say when something happened, the best first.
 _DATES = (
     "effectiveDateTime", "effectivePeriod", "effectiveInstant", "actualPeriod", "period", "context", "performedDateTime", "performedPeriod",
     "occurrenceDateTime", "occurrencePeriod", "date", "sent", "issued", "authoredOn", "indexed", "created", "recordedDate", "assertedDate",
@@ -81,23 +81,23 @@ def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -
     subjects = Subjects(record)
     record, without = subjects.chosen(name, patient)
     known = subjects.demographics(record)
-    teller = Teller(record, gone, known)
+    writer = ResourceWriter(record, gone, known)
     lines = []
-    # Drugs and files come last: what refers to them has told them by then.
+    # Drugs and files come last: by then, the resources that refer to them have written them out.
     ranked = sorted(enumerate(_ranked(record)), key=lambda one: one[1].kind in PARTS)
     for rank, entry in ranked:
         label = entry.kind if entry.kind != "Entry" else ""
-        lines += [Line(line, label, rank) for line in teller.tell(entry, subjects.apart(entry))]
+        lines += [Line(line, label, rank) for line in writer.lines_of(entry, subjects.apart(entry))]
     lines.sort(key=lambda line: line.rank)
-    if teller.of_others and (patient is None or not known):
+    if writer.of_others and (patient is None or not known):
         raise SeveralPatients(name, 2, can_choose=patient is None and subjects.can_choose())
-    of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # the others have birth dates, too
-    refuse_other_patients(of_patient, teller.patients, name)
+    of_patient = (line for line in lines if line.label not in (*OFFICE, "FamilyMemberHistory"))  # those have other people's birth dates
+    refuse_other_patients(of_patient, writer.patients, name)
     if value["resourceType"] == "Bundle" and isinstance(value.get("entry"), list):
-        teller.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
-    left_out.update([*without, *teller.taken_back])
-    says_something = teller.has_attachment or any(has_content(entry.resource) for entry in record)
-    return Reading(lines, f"FHIR {value['resourceType']}", says_something, [*with_counts(left_out), *sorted(teller.left_out)])
+        writer.left_out |= {f"Bundle.{key}" for key in value if key not in ("resourceType", "entry")}
+    left_out.update([*without, *writer.taken_back])
+    says_something = writer.has_attachment or any(has_content(entry.resource) for entry in record)
+    return Reading(lines, f"FHIR {value['resourceType']}", says_something, [*with_counts(left_out), *sorted(writer.left_out)])
 
 
 def _entries(
@@ -112,13 +112,13 @@ def _entries(
                 raise InputError(f"{name} is a history of changes, not a record; ask the server for the resources as they are now")
             if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
                 yield from _entries(inner["resource"], name, inner)
-            else:  # an entry without a resource is told as written
+            else:  # an entry without a resource is kept as written
                 yield from _entries({"resourceType": "Entry", "value": inner}, name)
         return
     address = (entry or {}).get("fullUrl")
     contained = value["contained"] if holds_resources(value) else ()
     mark, taken_back = status_mark(value)
-    told = Entry(
+    outer = Entry(
         value,
         address if isinstance(address, str) else container.address if container else None,
         tuple(key for key in entry or () if key != "resource"),
@@ -127,13 +127,13 @@ def _entries(
         mark,
         "server message" if value["resourceType"] == "OperationOutcome" else taken_back,
     )
-    yield told
-    for inner in () if told.taken_back else contained:
-        yield from _entries(inner, name, container=told)
+    yield outer
+    for inner in () if outer.taken_back else contained:
+        yield from _entries(inner, name, container=outer)
 
 
 def _without_replaced(record: Sequence[Entry]) -> list[Entry]:
-    """The record, with documents, requests and plans marked as taken back where another one replaces them."""
+    """The record, with documents, requests and plans marked as withdrawn if another one replaces them."""
     known = References(record)
     naming = {(name, by.base): by for by in record if not by.taken_back for name in _replaced_by(by.resource)}
     gone = {id(one) for (name, _), by in naming.items() for one in known.meant(name, by) if one is not by.resource}
@@ -149,7 +149,7 @@ def _replaced_by(resource: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _newest_versions(record: Sequence[Entry]) -> list[Entry]:
-    """The resources that the record does not take back, each in its newest version."""
+    """The resources that the record does not withdraw, each in its newest version."""
     versions: dict[str, list[Entry]] = {}
     for entry in record:
         number = entry.resource.get("id")
@@ -160,7 +160,7 @@ def _newest_versions(record: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(versions: Sequence[Entry]) -> list[Entry]:
-    """The newest of the versions of one resource; nothing if it, or one that does not state its version, is taken back."""
+    """The newest version of one resource; nothing if that version, or one without a version number, is withdrawn."""
     last = max(map(_version, versions))
     newest = [one for one in versions if _version(one) == last or (one.taken_back and _version(one) == _UNKNOWN)]
     corrected = [one for one in newest if one.resource.get("status") in ("corrected", "amended")]
@@ -183,7 +183,7 @@ def _version(entry: Entry) -> tuple[str, int]:
 def _ranked(record: list[Entry]) -> list[Entry]:
     """The patient, the newest visit and its notes, what is not tied to a visit, then the rest from new to old.
 
-    A record whose visits have no dates is told in the order a clinician reads it.
+    A record whose visits have no dates is kept in the order in which a clinician reads it.
     """
     newest = max((_day(entry) for entry in record if entry.kind in ("Encounter", *_NOTES_OF_A_VISIT)), default="")
     known = References(record)

@@ -23,7 +23,7 @@ OFFICE = frozenset((
     "Device", "Endpoint", "HealthcareService", "Appointment", "Slot", "Schedule", "Account", "Claim", "ExplanationOfBenefit",
     "MessageHeader",
 ))  # fmt: skip
-# Resources that state nothing by themselves: they are told where others refer to them.
+# Resources that state nothing by themselves: they are written out where others refer to them.
 PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
 _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
@@ -41,7 +41,7 @@ _ATTACHMENT = "contentType language data url size hash title creation height wid
 
 
 def has_content(value: Any) -> bool:
-    """Whether an element says more in words than who was involved, when, and how the record was handled."""
+    """Whether the words of an element say more than who was involved, when, and how the record was handled."""
     if isinstance(value, list):
         return any(map(has_content, value))
     if not isinstance(value, Mapping):
@@ -50,11 +50,11 @@ def has_content(value: Any) -> bool:
     if kind in OFFICE or "contentType" in value:
         return False
     skipped = _NO_CONTENT | (_NAMES_OF_DOCUMENTS if kind in _DOCUMENTS else frozenset())
-    told = {key: inner for key, inner in value.items() if key not in skipped and not (key in _CODED and isinstance(inner, str))}
-    return any(has_content(inner) for key, inner in told.items() if kind != "Encounter" or key in _OF_A_VISIT)
+    stated = {key: inner for key, inner in value.items() if key not in skipped and not (key in _CODED and isinstance(inner, str))}
+    return any(has_content(inner) for key, inner in stated.items() if kind != "Encounter" or key in _OF_A_VISIT)
 
 
-class Teller:
+class ResourceWriter:
     """Puts resources into words, and remembers what it leaves out."""
 
     def __init__(self, record: Sequence[Entry], taken_back: Sequence[Entry], patients: Iterable[Demographics]) -> None:
@@ -66,14 +66,14 @@ class Teller:
         self._entries = {id(entry.resource): entry for entry in record}
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
-        self._by = Entry({"resourceType": ""})  # the resource that is being told
+        self._by = Entry({"resourceType": ""})  # the resource that is being written
         self._apart: list[tuple[str, str]] = []  # marks and texts of its elements that get a line of their own
-        self._depth = 0  # how many parts deep
-        self._told: set[int] = set()  # parts already told with what refers to them
-        self._gone_with: set[int] = set()  # parts that something taken back refers to
+        self._depth = 0  # the nesting depth of parts
+        self._written: set[int] = set()  # parts already written with a resource that refers to them
+        self._gone_with: set[int] = set()  # parts that a withdrawn resource refers to
         for entry in taken_back:
             self._take_along(entry.resource, entry)
-        # Kinds of objects by their keys: one that they must have, those that they may have (None: any), and how to say them.
+        # Kinds of objects by their keys: a required key, the allowed keys (None: any), and the function that puts them into words.
         self._shapes: tuple[tuple[str, str | None, Callable[[Mapping[str, Any]], str]], ...] = (
             ("coding", None, self._concept),
             ("text", None, self._concept),
@@ -95,14 +95,14 @@ class Teller:
         meant = (one for reference in references(value) for one in self._references.meant(reference, by))
         self._gone_with |= {id(one) for one in meant if one.get("resourceType") in PARTS}
 
-    def tell(self, entry: Entry, subject: str = "") -> list[str]:
-        """The lines of one resource: what kind it is, what it is about, and everything else it says. Empty if it was told before."""
+    def lines_of(self, entry: Entry, subject: str = "") -> list[str]:
+        """The lines of one resource: its type, its subject, and everything else it says. Empty if it was already written."""
         self._by, self._apart, resource = entry, [], entry.resource
-        if id(resource) in self._told:
+        if id(resource) in self._written:
             return []
         if id(resource) in self._gone_with:
             self._take_along(resource, entry)
-            self.taken_back.append(f"{entry.kind} (only what is taken back refers to it)")
+            self.taken_back.append(f"{entry.kind} (only withdrawn resources refer to it)")
             return []
         self.left_out |= set(entry.beside)
         label = f"{element_words(entry.kind).capitalize()}: "
@@ -119,11 +119,11 @@ class Teller:
             return self._fields(resource, skipped)
         # A generated text is left out if each of its words is among the elements.
         elements, text = self._fields(resource, (*skipped, "text")), self._part("text", narrative)
-        words, told = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
-        return join([elements, text]) if words - told else elements
+        words, shown = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
+        return join([elements, text]) if words - shown else elements
 
     def say(self, value: Any) -> str:
-        """Any FHIR element in words; numbers as the file wrote them."""
+        """Any FHIR element in words, with numbers as written in the file."""
         if isinstance(value, list):
             return join(map(self.say, value))
         if isinstance(value, Mapping):
@@ -133,7 +133,7 @@ class Teller:
         return "" if value is None else str(value).strip()
 
     def _object(self, value: Mapping[str, Any]) -> str:
-        """An element with others in it. What was stopped or must not be done gets a line of its own; what is taken back is left out."""
+        """An element with others in it. Stopped or prohibited parts get a line of their own; withdrawn parts are left out."""
         mark, taken_back = status_mark(value)
         if taken_back:
             self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
@@ -145,11 +145,11 @@ class Teller:
             return ""
         return say(value)
 
-    def _fields(self, value: Mapping[str, Any], told: tuple[str, ...] = ()) -> str:
+    def _fields(self, value: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> str:
         """The head and its value first ("Body temperature: 37.20 Cel"), then every other element with its name."""
-        heads = [key for key in HEADS if key in value and key not in told][:1]
+        heads = [key for key in HEADS if key in value and key not in skipped][:1]
         heads += [key for key in value if heads and key.startswith("value")]
-        rest = [self._part(key, value[key]) for key in value if key not in (*heads, *told)]
+        rest = [self._part(key, value[key]) for key in value if key not in (*heads, *skipped)]
         return join([join((self.say(value[key]) for key in heads), ": "), *rest])
 
     def _part(self, key: str, value: Any) -> str:
@@ -181,26 +181,26 @@ class Teller:
         return join([number, self.say(value.get("unit")) or self.say(value.get("code"))], " ")
 
     def _reference(self, value: Mapping[str, Any]) -> str:
-        """What is referred to: a drug or a file in full, else the name that is given, or that of the one resource that is meant."""
+        """The target of a reference: a drug or a file in full; otherwise the given name, or the name of the only possible resource."""
         reference = value["reference"]
         if not isinstance(reference, str):  # R5 writes {"reference": {"reference": "Medication/1"}}
             return join([self.say(reference), *(self._part(key, value[key]) for key in value if key != "reference")])
         meant = self._references.meant(reference, self._by)
         if len(meant) == 1 and id(meant[0]) in self._gone:
             return ""
-        if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # its name alone would read like a fact
+        if len(meant) == 1 and (mark := status_mark(meant[0])[0]):  # without the mark, its name would read like a fact
             return f"{element_words(str(meant[0].get('resourceType')))} ({mark.rstrip(': ').lower()})"
-        display, part = self.say(value.get("display")), self._told_here(meant[0]) if len(meant) == 1 else ""
+        display, part = self.say(value.get("display")), self._in_full(meant[0]) if len(meant) == 1 else ""
         if part:
             return part if part.lower().startswith(display.lower()) else f"{display} ({part})"
         names = {_named(_head(target)) for target in meant}
         return display or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
 
-    def _told_here(self, part: Resource) -> str:
-        """A drug or a file in full the first time; "" after that, for other resources, and below ``_DEEPEST_PART``."""
-        if part.get("resourceType") not in PARTS or id(part) in self._told or self._depth == _DEEPEST_PART:
+    def _in_full(self, part: Resource) -> str:
+        """A drug or a file in full the first time; "" later, for other resources, and below ``_DEEPEST_PART``."""
+        if part.get("resourceType") not in PARTS or id(part) in self._written or self._depth == _DEEPEST_PART:
             return ""
-        self._told.add(id(part))
+        self._written.add(id(part))
         outer, self._by = self._by, self._entries.get(id(part), self._by)
         self._depth += 1
         said = self._resource(part)
@@ -221,8 +221,8 @@ class Teller:
         binary = self._binary(value)
         held = value if binary is None else binary
         kind = self.say(held.get("contentType")) or self.say(value.get("contentType"))
-        told = ("resourceType", "contentType", "data", *(("url",) if binary else ()))
-        rest = join(self._part(key, value[key]) for key in value if key not in told)
+        skipped = ("resourceType", "contentType", "data", *(("url",) if binary else ()))
+        rest = join(self._part(key, value[key]) for key in value if key not in skipped)
         if held.get("data") is None:
             return join([kind, rest])
         reading = _read_attachment(self.say(held["data"]), kind)
@@ -243,7 +243,7 @@ class Teller:
         found = self._references.meant(url, self._by) if isinstance(url, str) and attachment.get("data") is None else []
         if len(found) != 1 or found[0].get("resourceType") != "Binary":
             return None
-        self._told.add(id(found[0]))
+        self._written.add(id(found[0]))
         return found[0]
 
     def _extension(self, value: Mapping[str, Any]) -> str:

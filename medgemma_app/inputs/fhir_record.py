@@ -17,7 +17,7 @@ SUBJECTS = ("subject", "patient", "beneficiary", "for")
 # https://example.org/fhir/Medication/9/_history/1: the base is missing in a relative one.
 ADDRESS = re.compile(r"(?P<base>(?:https?://.*/)?)(?P<name>[A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
 _PATIENT = re.compile(r"(?:^|/)Patient/[^/]+(?:/_history/.*)?$")
-# What a patient may do for another one: a mother who pays for her child or tells of it.
+# Roles of one patient for another: a mother who pays for her child, or gives the history.
 _OTHER_ROLES = frozenset((
     "asserter", "author", "informant", "informationSource", "link", "performer", "policyHolder", "recorder", "sender", "subscriber",
 ))  # fmt: skip
@@ -59,7 +59,7 @@ class Entry:
 
 
 class References:
-    """Finds which resource of a record a reference means (R4, "Resolving references in Bundles" and "Contained resources")."""
+    """Resolves references to resources of a record (R4, "Resolving references in Bundles" and "Contained resources")."""
 
     def __init__(self, record: Sequence[Entry]) -> None:
         self._at: dict[str, list[Entry]] = {}
@@ -93,7 +93,7 @@ def references(value: Any) -> Iterator[str]:
 
 
 class Subjects:
-    """Whose the resources of a record are, and which of them are of one patient."""
+    """The patients of a record's resources, and which resources belong to the same patient."""
 
     def __init__(self, record: list[Entry]) -> None:
         self._record = record
@@ -123,7 +123,7 @@ class Subjects:
             self._people[self._person(name)] = self._person(first)
 
     def _person(self, key: str) -> str:
-        """The one key that all keys of a person lead to."""
+        """The common key that all keys of a person lead to."""
         while (above := self._people.get(key, key)) != key:
             self._people[key] = self._people.get(above, above)
             key = above
@@ -159,8 +159,8 @@ class Subjects:
 
     def _patients_within(self, entry: Entry) -> Iterator[str]:
         """The keys of the Patients that elements refer to: Appointment.participant.actor, QuestionnaireResponse.source."""
-        told = {key: one for key, one in entry.resource.items() if key not in _OTHER_ROLES}
-        for reference in references(told):
+        elements = {key: one for key, one in entry.resource.items() if key not in _OTHER_ROLES}
+        for reference in references(elements):
             meant = self._references.meant(reference, entry)
             if _PATIENT.search(reference) or any(one.get("resourceType") == "Patient" for one in meant):
                 yield self._key({"reference": reference}, entry)
@@ -191,8 +191,8 @@ class Subjects:
     def _named_in_references(self) -> list[Demographics]:
         """The names that stand beside references to a patient."""
         subjects = (entry.resource.get(key) for entry in self._record for key in SUBJECTS)
-        told = (one.get("display") for one in subjects if isinstance(one, Mapping) and one.get("reference"))
-        return [Demographics(names=(name,)) for name in dict.fromkeys(one for one in told if isinstance(one, str))][:MOST_COMPARED]
+        displays = (one.get("display") for one in subjects if isinstance(one, Mapping) and one.get("reference"))
+        return [Demographics(names=(name,)) for name in dict.fromkeys(one for one in displays if isinstance(one, str))][:MOST_COMPARED]
 
     def can_choose(self) -> bool:
         """Whether each patient has a name or an id of their own, and none has two birth dates or sexes."""
@@ -226,7 +226,7 @@ class Subjects:
         return [self._record[at] for at in sorted(kept)], left_out
 
     def _called(self, people: Iterable[str]) -> dict[str, set[str]]:
-        """For each patient the ids, addresses, identifiers and names that a user may call them by."""
+        """For each patient, the ids, addresses, identifiers and names by which a user may choose them."""
         known = {person: {person} for person in people}
         for key in self._people:
             known.get(self._person(key), set()).add(key)
@@ -236,7 +236,7 @@ class Subjects:
         return {person: {way for key in keys if key[:1] not in ("\0", "[") for way in _ways_to_call(key)} for person, keys in known.items()}
 
     def _with_parts(self, kept: set[int]) -> set[int]:
-        """The places of some resources, with those of the resources without a patient that they refer to."""
+        """The positions of some resources, and of the resources without a patient that they refer to."""
         places = {id(entry.resource): at for at, entry in enumerate(self._record) if not self._owners[at]}
         asking = list(kept)
         while asking:
@@ -248,7 +248,7 @@ class Subjects:
         return kept
 
     def apart(self, entry: Entry) -> str:
-        """Whom a resource is about if not the patient of the record, such as a relative or a newborn; else ""."""
+        """Who a resource is about if not the record's patient, such as a relative or a newborn; otherwise ""."""
         for key in SUBJECTS:
             subject = entry.resource.get(key)
             if isinstance(subject, Mapping) and not self._key(subject, entry):

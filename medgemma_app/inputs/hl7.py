@@ -1,4 +1,4 @@
-"""HL7 version 2 messages (text) -> the lines of notes, without what messages take back."""
+"""Reads HL7 version 2 messages (text) as lines of notes, without what later messages withdraw."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _DOCUMENT_STATUS = {"CA": "cancelled", "OB": "superseded"}
 _CANCELLING_EVENTS = frozenset(("A11", "A12", "A13", "A25", "A27", "A38", "T11", "S15"))
 _DOCUMENT_TAKEN_BACK = {"T08": 12, "T10": 13, "T11": 12}  # event -> the field of TXA with the number of the earlier document
 _OFFICE = frozenset("EVN PD1 NK1 IN1 IN2 GT1 ROL SPM SFT UAC FTS BTS TQ1 ZDS".split())  # noqa: SIM905
-# Segments that say one thing: their label, the fields of what they say, of its day, and of the action that may delete it.
+# Segments with one statement: the label, the fields of its content, of its day, and of the action that may delete it.
 _SIMPLE: Mapping[str, tuple[str, Sequence[int], Sequence[int], Sequence[int]]] = {
     "PV1": ("Encounter", (), (44,), ()), "PV2": ("Reason", (3,), (), ()),
     "DG1": ("Diagnosis", (3, 4), (), (21,)), "PR1": ("Procedure", (3, 4), (5,), (20,)),
 }  # fmt: skip
 _ALLERGY_TYPES = {"DA": "drug", "FA": "food", "MA": "other", "MC": "contraindication", "EA": "environment"}
-# Lines that alone are nothing to write a note from.
+# Lines from which alone no note can be written.
 _NOT_CLINICAL = ("Patient", "Encounter", "Report", "Observation without a value", "Document")
 
 
@@ -52,7 +52,7 @@ class _Message:
     cancelled: str = ""  # why the message or the document is left out
     event: str = ""
     day: str = ""  # when it was sent: the oldest messages are left out first
-    of_earlier: list[Statement] = field(default_factory=list)  # what takes back statements of earlier messages only
+    of_earlier: list[Statement] = field(default_factory=list)  # statements that withdraw statements of earlier messages only
     statements: list[Statement] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     patient: Demographics = field(default_factory=Demographics)
@@ -64,16 +64,16 @@ class _Message:
     commented: Statement | None = None  # the result that the comments that follow are on
     unfinished: str = ""  # the observation that the next segment may continue
     numbers: tuple[str, str] = ("", "")  # placer and filler of the last ORC segment
-    corrected: set[str] = field(default_factory=set)  # the observations of this report that have taken back earlier ones
+    corrected: set[str] = field(default_factory=set)  # the observations of this report that have withdrawn earlier ones
     about: Statement = field(default_factory=Statement)  # the order, the document and the time that the segments belong to
 
     @property
     def skipping(self) -> str:
-        """Why what follows is left out."""
+        """Why the statements that follow are left out."""
         return self.cancelled or self.order or self.report
 
-    def tell(self, label: str, *parts: str, gone: str = "", mark: str = "") -> Statement | None:
-        """Adds a statement, unless it is empty or taken back."""
+    def state(self, label: str, *parts: str, gone: str = "", mark: str = "") -> Statement | None:
+        """Adds a statement, unless it is empty or withdrawn."""
         said = "; ".join(filter(None, parts))
         if why := gone or self.skipping:
             self.left_out[why] += 1
@@ -82,7 +82,7 @@ class _Message:
         return self.add(replace(self.about, label=label, texts=[said], mark=mark)) if said else None
 
     def add(self, statement: Statement) -> Statement:
-        """Adds a statement, or what takes back earlier ones. The next segment cannot continue a text before it."""
+        """Adds a statement, or one that withdraws earlier ones. The next segment cannot continue a text before it."""
         self.statements.append(statement)
         self.unfinished = ""
         return statement
@@ -107,7 +107,7 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
         statements += [*part.of_earlier, *part.statements]
     lines: dict[str, Line] = {}
     for line in (line for one in standing(statements, left_out) for line in one.lines()):
-        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # a repeated line is told once
+        lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # a repeated line is kept once
     left_out["messages of other patients"] += len(read) - len(chosen)
     is_clinical = text_says_something("\n".join(text.partition(": ")[2] for text, line in lines.items() if line.label not in _NOT_CLINICAL))
     patients = list(dict.fromkeys(part.patient for part in chosen))
@@ -158,8 +158,8 @@ def _patient(message: _Message, one: Segment) -> None:
     name = f"{one.words(5, 1)} {one.words(5, 0)}".strip()
     born, sex = one.day(7), SEXES.get(one.repetitions(8)[0][0], "")
     message.patient = Demographics(frozenset(one.ids(2, 3, 4)), (name,) if name else (), born, sex)
-    if told := "; ".join(filter(None, [sex, _named("birth date", born)])):
-        message.add(Statement("Patient", [told]))
+    if described := "; ".join(filter(None, [sex, _named("birth date", born)])):
+        message.add(Statement("Patient", [described]))
 
 
 def _order(message: _Message, one: Segment) -> None:
@@ -174,7 +174,7 @@ def _order(message: _Message, one: Segment) -> None:
 
 
 def _report(message: _Message, one: Segment) -> None:
-    """A cancelled report takes back earlier messages, and within its own message only what has the same filler number."""
+    """A cancelled report withdraws results of earlier messages, and within its own message only those with the same filler number."""
     message.report = "report (cancelled)" if one.raw(25) == "X" else ""
     placer, filler = one.raw(2) or message.numbers[0], one.raw(3) or message.numbers[1]
     message.about = replace(message.about, placer=placer, filler=filler, service=one.repetitions(4)[0][0] or one.raw(4), time=one.raw(7))
@@ -183,9 +183,9 @@ def _report(message: _Message, one: Segment) -> None:
         cancelled = replace(message.about, document="", takes_back=message.report)
         message.of_earlier.append(cancelled)
         message.add(replace(cancelled, placer=""))
-    message.tell("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)))
+    message.state("Report", one.words(4, 1, 4, 0), _named("date", one.day(7, 22)))
     if reason := one.words(31, 1, 0):
-        message.tell("Reason", reason)
+        message.state("Reason", reason)
 
 
 def _finding(message: _Message, one: Segment) -> None:
@@ -200,10 +200,10 @@ def _finding(message: _Message, one: Segment) -> None:
     if (why := _WITHDRAWING.get(one.raw(11))) and this.result not in message.corrected:
         message.corrected.add(this.result)
         message.add(replace(this, takes_back=f"result ({why})"))
-    told, gone = f"{about}: {value} {one.words(6, 0, 1)}".rstrip(), f"result ({status})" if status else unread
+    text, gone = f"{about}: {value} {one.words(6, 0, 1)}".rstrip(), f"result ({status})" if status else unread
     parts = _named("reference range", one.words(7)), _named("flag", one.words(8, 0))
     label = "Observation" if value or parts[1] else "Observation without a value"
-    message.commented = message.tell(label, told if value else about, *parts, gone=gone)
+    message.commented = message.state(label, text if value else about, *parts, gone=gone)
     if message.commented:
         message.commented.result, message.commented.time, message.unfinished = this.result, this.time, which
     else:
@@ -238,40 +238,40 @@ def _comment(message: _Message, one: Segment) -> None:
         message.commented.comments += filter(None, [one.words(3)])
         message.unfinished = ""
     else:
-        message.tell("Comment", one.words(3), gone=f"comment on {why}" if why else "")
+        message.state("Comment", one.words(3), gone=f"comment on {why}" if why else "")
 
 
 def _simple(message: _Message, one: Segment) -> None:
     label, said, day, action = _SIMPLE[one.raw(0)]
-    told = next(filter(None, (one.words(number, 1, 0) for number in said)), "")
-    message.tell(label, told, one.day(*day), gone=f"{label.lower()} (deleted)" * any(one.raw(number) == "D" for number in action))
+    text = next(filter(None, (one.words(number, 1, 0) for number in said)), "")
+    message.state(label, text, one.day(*day), gone=f"{label.lower()} (deleted)" * any(one.raw(number) == "D" for number in action))
 
 
 def _allergy(message: _Message, one: Segment) -> None:
     what, kind = one.words(3, 1, 0), _ALLERGY_TYPES.get(one.words(2, 0), "")
     action, status = (one.raw(6)[:1], one.raw(17)[:1]) if one.raw(0) == "IAM" else ("", "")
     gone = "allergy (deleted)" if action == "D" else "allergy (entered in error)" if status == "E" else ""
-    message.tell("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), gone=gone)
+    message.state("Allergy", what, kind, _named("reaction", one.words(5, 1, 0)), gone=gone)
 
 
 def _drug(message: _Message, one: Segment) -> None:
-    """RXO, RXE, RXA: what is asked for, or given, and how much."""
+    """RXO, RXE, RXA: the drug that is ordered or given, and how much."""
     given = one.raw(0) == "RXA"
     code, amount, unit = (5, 6, 7) if given else (1, 2, 4) if one.raw(0) == "RXO" else (2, 3, 5)
     said = " ".join(filter(None, [one.words(code, 1, 0), one.words(amount), one.words(unit, 1, 0)]))
     mark, gone = NOT_DONE * (given and one.raw(20) in ("RE", "NA")), "given (deleted)" * (given and one.raw(21) == "D")
-    message.tell("Given" if given else "Medication", said, gone=gone, mark=mark)
+    message.state("Given" if given else "Medication", said, gone=gone, mark=mark)
 
 
 def _document(message: _Message, one: Segment) -> None:
     status = _DOCUMENT_STATUS.get(one.raw(19), "")
     message.about = replace(message.about, document=one.raw(12))
     if number := one.raw(_DOCUMENT_TAKEN_BACK.get(message.event, 99)):
-        message.add(Statement(document=number, takes_back="document (taken back)"))
+        message.add(Statement(document=number, takes_back="document (withdrawn)"))
     if status:
         message.add(Statement(document=one.raw(12), takes_back=f"document ({status})"))
     message.cancelled = message.cancelled or (f"document ({status})" if status else "")
-    message.tell("Document", one.words(2, 1, 0), one.day(4))
+    message.state("Document", one.words(2, 1, 0), one.day(4))
 
 
 _SEGMENTS = {

@@ -47,11 +47,11 @@ class Segment:
 
     def words(self, number: int, *components: int) -> str:
         """The first of the given components that is not empty, or all of them if none are given, with escapes resolved."""
-        told = []
+        texts = []
         for parts in self.repetitions(number):
             chosen = [parts[at] for at in components if at < len(parts) and parts[at].strip()][:1] if components else filter(None, parts)
-            told.append(" ".join(chosen))
-        return self.resolved("; ".join(filter(None, told)))
+            texts.append(" ".join(chosen))
+        return self.resolved("; ".join(filter(None, texts)))
 
     def resolved(self, text: str) -> str:
         """A text with the escapes of separators and of line breaks resolved."""
@@ -66,13 +66,13 @@ class Segment:
 
 @dataclass
 class Statement:
-    """What a message says of the patient, or what takes back earlier statements (``takes_back`` says why)."""
+    """What a message says about the patient, or what withdraws earlier statements (``takes_back`` says why)."""
 
     label: str = ""
     texts: list[str] = field(default_factory=list)  # one for each segment that continues it
     mark: str = ""  # how its line begins
-    placer: str = ""  # the number of the order at the one who placed it
-    filler: str = ""  # the number of the order at the one who fills it
+    placer: str = ""  # the order number of the one who placed it
+    filler: str = ""  # the order number of the one who fills it
     service: str = ""  # the panel or examination that the order or the report is of
     document: str = ""  # its number
     result: str = ""  # what was observed
@@ -92,7 +92,7 @@ class Statement:
         return [one for one in (("document", self.document), ("filler", self.filler), (placer, self.placer)) if one[1]]
 
     def looks_for(self) -> list[tuple[str, str]]:
-        """The numbers of what this one takes back. Placer numbers count only where one of the two has no filler number."""
+        """The numbers of the statements that this one withdraws. Placer numbers count only if one of the two has no filler number."""
         of_filled = "" if self.filler else self.placer
         numbers = ("document", self.document), ("filler", self.filler), ("placer", self.placer), (_PLACER_OF_FILLED, of_filled)
         return [one for one in numbers if one[1]]
@@ -107,14 +107,14 @@ class Statement:
 
 
 def standing(statements: Sequence[Statement], left_out: Counter[str]) -> list[Statement]:
-    """The statements that no later one takes back; the others are counted. Drugs that were stopped or are on hold are marked."""
+    """The statements that no later one withdraws; the others are counted. Drugs that were stopped or are on hold are marked."""
     corrections: defaultdict[str, list[Statement]] = defaultdict(list)  # by result
     cancelled: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)  # number -> service -> why
     stopped: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     holds = [one for one in statements if one.takes_back in (ON_HOLD, RELEASED)]
     held = {number: one.takes_back.replace(RELEASED, "") for one in holds for number in one.looks_for()}  # the last mark of each order
     kept = []
-    for one in reversed(statements):  # so that what takes a statement back is known before it
+    for one in reversed(statements):  # so that a withdrawal is known before the statement
         if one.takes_back in (ON_HOLD, RELEASED):
             continue
         if one.takes_back and one.result:
@@ -132,7 +132,7 @@ def standing(statements: Sequence[Statement], left_out: Counter[str]) -> list[St
 
 
 def _corrected(result: Statement, corrections: list[Statement]) -> str:
-    """Why a result is taken back, by the first correction of it, which is used up; "" if it stands."""
+    """Why a result is withdrawn, by its first correction, which is then used up; "" if it stands."""
     for place in range(len(corrections) - 1, max(-1, len(corrections) - 1 - _MOST_CORRECTIONS), -1):
         if corrections[place].may_be(result):
             return corrections.pop(place).takes_back
@@ -140,7 +140,7 @@ def _corrected(result: Statement, corrections: list[Statement]) -> str:
 
 
 def _taken_back(one: Statement, taken: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
-    """Why a statement is taken back by one of its numbers; where both name a service, it must be the same."""
+    """Why a statement is withdrawn by one of its numbers; if both name a service, it must be the same."""
     for services in (taken[number] for number in one.known_by() if number in taken):
         named = (one.service, "") if one.service else services
         if why := next((services[service] for service in named if service in services), ""):

@@ -1,4 +1,4 @@
-"""Plain JSON -> the lines of notes: keys become labels, and values stay as written. Also whether there is anything to write a note from."""
+"""Reads plain JSON as lines of notes: keys become labels, values stay as written. Also decides whether they say anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medgemma_app.inputs.lines import (
 from medgemma_app.inputs.patients import day_of
 
 DEEPEST = 100
-_SMALL = 40  # words of a line that is kept whatever its rank: it takes hardly any room
+_SMALL = 40  # words; so short a line is kept whatever its rank
 _TOO_DEEP = "is nested too deeply; give a flat JSON object"
 # Ranks of lines: if notes are too long, the highest are left out first.
 _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
@@ -40,7 +40,7 @@ _NOTHING = re.compile(r"\W*+(n\s*/?\s*a|nan|none|null|nil|unknown|tbd|not (docum
 _SETTING = re.compile(r"\s*(?:(?P<heading>\[[^\]]*\])|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
 _STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
 _DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
-# Keys of what servers answer: those of an error, those that tell it, those that mark an answer, and what else stands there.
+# Keys in the responses of servers: of an error, of its description, of a response in general, and others beside them.
 _ERROR_KEYS = {"error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace", "detail"}
 _MESSAGE_KEYS = {"message", "details", "msg", "diagnostics"}
 _ANSWER_KEYS = {"code", "status", "status code", "success", "ok"}
@@ -48,7 +48,7 @@ _OF_AN_ANSWER = {*_ERROR_KEYS, *_MESSAGE_KEYS, *_ANSWER_KEYS, "path", "timestamp
 
 
 def parse_notes(raw: bytes | str, name: str) -> Any:
-    """JSON with every number as the string the file wrote (37.20 must not become 37.2) and no key lost. Raises InputError."""
+    """Parses JSON with every number as written in the file (37.20 must not become 37.2) and no key lost. Raises InputError."""
     encoding = json.detect_encoding(raw) if isinstance(raw, bytes) else ""
     try:
         text = raw.decode(encoding) if isinstance(raw, bytes) else raw
@@ -69,7 +69,7 @@ def parse_notes(raw: bytes | str, name: str) -> Any:
 
 
 def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A key that occurs twice keeps both values, where JSON readers keep the last one only."""
+    """Keeps both values of a key that occurs twice; JSON readers usually keep only the last."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         found[key] = [found[key], value] if key in found else value
@@ -88,10 +88,10 @@ def read_json_notes(value: Any, name: str) -> Reading:
 
 
 def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
-    """Notes without the entries whose status says that they do not hold.
+    """Notes without the entries whose status says that they are not valid.
 
-    Also returns a line for each entry that is refuted, not done or stopped, which begins with its mark, and what was left out
-    because it is taken back. The notes as a whole get no mark.
+    Also returns a line, which begins with a mark, for each entry that is refuted, not done or stopped; and the entries that were
+    left out because they are withdrawn. The notes as a whole get no mark.
     """
     marked: list[Line] = []
     left_out: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
     def kept(inner: Any, key: str = "entry") -> Any:
         if isinstance(inner, Mapping):
             staying = {below: kept(one, below) for below, one in inner.items() if holds(one, below)}
-            # "Drugs:" alone would say that there are none.
+            # "Drugs:" alone would mean that there are none.
             return {below: one for below, one in staying.items() if one or not inner[below]}
         if isinstance(inner, list):
             items = [(one, kept(one, key)) for one in inner if holds(one, key)]
@@ -117,18 +117,18 @@ def by_status(value: Any) -> tuple[Any, list[Line], list[str]]:
 
 
 def _entry_mark(value: Any) -> tuple[str, str]:
-    """The mark of an entry of plain JSON and why it is taken back, as ``status_mark`` finds them."""
+    """The mark of an entry of plain JSON and why it is withdrawn, as ``status_mark`` finds them."""
     if not isinstance(value, Mapping):
         return "", ""
-    told = {key_words(key): one for key, one in value.items()}
-    is_deleted = any(told.get(flag) in (True, "true") for flag in _DELETED)
-    flags = {flag: told.get(key_words(flag)) for flag in FLAGS}
-    flags["taken"] = told.get("taking", told.get("taken"))
-    return status_mark({"status": [told.get(key) for key in _STATUS_KEYS], "deleted": is_deleted, **flags})
+    fields = {key_words(key): one for key, one in value.items()}
+    is_deleted = any(fields.get(flag) in (True, "true") for flag in _DELETED)
+    flags = {flag: fields.get(key_words(flag)) for flag in FLAGS}
+    flags["taken"] = fields.get("taking", fields.get("taken"))
+    return status_mark({"status": [fields.get(key) for key in _STATUS_KEYS], "deleted": is_deleted, **flags})
 
 
 def is_error_message(value: Any) -> bool:
-    """True for what servers answer instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
+    """True for a server's error response instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
     if not isinstance(value, Mapping):
         return False
     keys = {key_words(key) for key, inner in value.items() if inner or key_words(key) not in _ERROR_KEYS}
@@ -136,7 +136,7 @@ def is_error_message(value: Any) -> bool:
 
 
 def newest_first(value: Any, doubts: set[str]) -> Any:
-    """Lists of dated visits with the newest in front, so that the oldest are cut off where there is no room for all."""
+    """Sorts lists of dated visits newest first, so that the oldest are cut if there is no room for all."""
     if isinstance(value, list):
         written = [day_of(item) for item in value]
         days = sortable_days(written)
@@ -161,7 +161,7 @@ def labelled_lines(value: Any) -> list[Line]:
 
 
 def _visits_by_date(lines: list[Line], doubts: set[str]) -> list[Line]:
-    """Lines that are labelled with dates are visits: the older they are, the sooner they are left out."""
+    """Treats lines labelled with dates as visits: the oldest are left out first."""
     dated = [at for at, line in enumerate(lines) if re.match(r"\d", line.label) and sortable_days([line.label])]
     days = sortable_days([lines[at].label for at in dated])
     doubts |= set(day_or_month([lines[at].label for at in dated]))
@@ -248,9 +248,9 @@ def _inline(value: Any, *, nested: bool = False) -> str:
 
 
 def says_something(value: Any, key: str = "") -> bool:
-    """False for what no note can be written from: nothing at all, bare numbers and dates, and who was seen, when and by whom.
+    """False if no note can be written from a value: nothing at all, bare numbers and dates, or only who was seen, when and by whom.
 
-    It does not judge whether words are clinical: a real note that is refused does harm, a shopping list that is read does none.
+    It does not judge whether words are clinical: refusing a real note does harm, reading a shopping list does none.
     """
     if isinstance(value, list):
         return any(says_something(inner, key) for inner in value)
@@ -264,13 +264,13 @@ def says_something(value: Any, key: str = "") -> bool:
 
 
 def _is_about(value: Mapping[str, Any], key: str, below: str) -> bool:
-    """True for a key of who was seen or when; a name is a person's where it stands beside no value and not under a key such as "drug"."""
+    """True for a key that says who was seen, or when. A name is a person's unless it has a value or is below a key such as "drug"."""
     name = key_words(below)
     return name in word_list_of("identity_keys") or (name == "name" and key in _PERSONS and "value" not in value)
 
 
 def text_says_something(text: str) -> bool:
-    """The same for text, of which empty headings ("Plan:") do not count, and neither do the settings of a program."""
+    """Like ``says_something``, for text. Empty headings ("Plan:") do not count, nor do the settings of a program."""
     return not is_settings(text) and says_something(re.sub(r"(?m)^[^:\n]{1,60}:[\s_.-]*$", "", text))
 
 

@@ -1,6 +1,6 @@
 """The lines that notes are made of: what a status means, the dates of visits, and what is kept if there is no room for everything.
 
-Every reader of notes (JSON, FHIR, HL7, transcripts, documents) returns lines. ``read_notes`` joins them to the text that the model reads.
+Every reader of notes (JSON, FHIR, HL7, transcripts, documents) returns lines. ``read_notes`` joins them into the text that the model reads.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s
 # Half of a surrogate pair cannot be encoded; control characters cut strings short or control terminals.
 NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
-# A line about something that is not a fact of the patient: a reader of notes puts one of these words first.
+# Marks for lines that do not state a fact about the patient, such as refuted problems.
 MARKED_LINE = re.compile(r"(?m)^[^\w\n]*(?:REFUTED|NOT DONE|NOT TAKEN|STOPPED|DO NOT PERFORM):.*$")
 
 REFUTED, NOT_DONE, NOT_TAKEN, STOPPED, DO_NOT_PERFORM = "REFUTED: ", "NOT DONE: ", "NOT TAKEN: ", "STOPPED: ", "DO NOT PERFORM: "
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader makes of a file: its lines, what it is, whether there is anything to write a note from, what was left out."""
+    """What a reader returns: the lines, the format, whether there is anything to write a note from, and what was left out."""
 
     lines: Sequence[Line]
     format: str
@@ -95,21 +95,21 @@ class Reading:
 
 
 def clean(line: Line) -> Line:
-    """The line without characters that terminals cannot take. A marked entry becomes one line, so that its mark holds for all of it."""
+    """The line without characters that could control a terminal. A marked entry becomes one line, so that its mark covers all of it."""
     text = NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", line.text.replace("\r\n", "\n").replace("\r", "\n"))
     return replace(line, text=" ".join(text.split("\n")) if line.label and MARKED_LINE.match(text) else text)
 
 
 def count_words(text: str) -> int:
-    """How many words a reader would count, numbers among them."""
+    """The number of words, including numbers."""
     return len(_PIECE.findall(text))
 
 
 def fit_lines(lines: Sequence[Line], count: Callable[[str], int], limit: int) -> tuple[str, str]:
-    """As much of the lines as ``count`` finds to be at most ``limit``, and a sentence on what was left out ("" for nothing).
+    """As many of the lines as fit ``limit`` by ``count``, and a sentence on what was left out ("" for nothing).
 
     Lines are kept by rank, and the first that does not fit is cut after a sentence, or after a word where that would leave out
-    too much. What is kept stands in the order it had. The text is "" where not one word fits.
+    too much. The kept lines stay in their order. The text is "" if not even one word fits.
     """
     order = sorted(range(len(lines)), key=lambda at: lines[at].rank)
 
@@ -139,8 +139,12 @@ def fit_lines(lines: Sequence[Line], count: Callable[[str], int], limit: int) ->
 
 def _left_out(all_words: int, kept_words: int, lost: Sequence[Line], cut: Line | None) -> str:
     named = (("all", lost), ("part", [cut] if cut else []))
-    told = "; ".join(f"{what} of {_listed([line.label for line in some])}" for what, some in named if any(line.label for line in some))
-    return f"the notes do not fit: {all_words - kept_words} of {all_words} words were left out" + (f" ({told})" if told else "")
+    named_lines = "; ".join(
+        f"{what} of {_listed([line.label for line in some])}" for what, some in named if any(line.label for line in some)
+    )
+    return f"the notes do not fit: {all_words - kept_words} of {all_words} words were left out" + (
+        f" ({named_lines})" if named_lines else ""
+    )
 
 
 def _listed(labels: list[str]) -> str:
@@ -155,8 +159,8 @@ def _listed(labels: list[str]) -> str:
 def sortable_days(written: Sequence[str]) -> list[str]:
     """The dates at the start of texts, in ISO format; an empty list if one of the texts does not begin with a date.
 
-    Month and day of 05/06/2024 are told apart by the others: 13/06/2024 says that the day comes first, and so do dots. Where
-    nothing says so the month comes first; see ``day_or_month``.
+    The other dates decide how 05/06/2024 is read: 13/06/2024 shows that the day comes first, and so do dots. Without such a sign,
+    the month comes first; see ``day_or_month``.
     """
     day_first = any(re.match(r"\d{1,2}\.|(1[3-9]|2\d|3[01])[/-]", said) for said in written)
     days = [_iso_day(said, day_first=day_first) for said in written]
@@ -179,7 +183,7 @@ def _iso_day(said: str, *, day_first: bool) -> str:
 
 
 def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
-    """A warning where dates such as 05/06/2024 put visits in another order when they are read day first."""
+    """A warning if dates such as 05/06/2024 would put visits in another order when read day first."""
     numbered = [found for said in written if (found := _NUMBERED_DAY.match(said))]
     if any("." in found[0] or max(int(found[1]), int(found[2])) > 12 for found in numbered):
         return ()
@@ -190,11 +194,11 @@ def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
 
 
 def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
-    """A text whose parts begin with dates as one line for each, of which the oldest are the first to be left out; and warnings."""
+    """Splits a text whose parts begin with dates into one line for each part, the oldest to be left out first; and warnings."""
     dated = list(_DATED.finditer(text))
     found = [match for match in dated if _iso_day(match["date"], day_first=False)]
     unread = [match for match in dated if not _iso_day(match["date"], day_first=False) and _looks_like_a_visit(match)]
-    warning = "some dates of visits cannot be read, so that a newer visit may be left out before an older one; write them as 2024-05-06"
+    warning = "some dates of visits cannot be read, so a newer visit may be left out before an older one; write them as 2024-05-06"
     warnings = (warning,) * (bool(unread) and len(found) + len(unread) > 1)
     written = [match["date"] for match in found]
     starts = list(zip((match.start() for match in found), sortable_days(written), strict=False))
@@ -217,7 +221,7 @@ def without_times(text: str) -> str:
 
 
 def _looks_like_a_visit(match: re.Match[str]) -> bool:
-    """True for a line that is called a visit, or is a date alone, although its month is not known: "1. Metformin 1000 mg" is neither."""
+    """True for a line that names a visit, or is only a date, even with an unknown month. "1. Metformin 1000 mg" is neither."""
     return (match["heading"] or match["alone"]) is not None and re.search(r"(?:19|20)\d\d$", match["date"]) is not None
 
 
@@ -236,19 +240,19 @@ def inside(value: Any) -> Iterator[Any]:
 
 
 def with_counts(left_out: Counter[str]) -> list[str]:
-    """What was left out, each with how often."""
+    """The kinds of things that were left out, each with its count."""
     return [what if times == 1 else f"{what}, {times} times" for what, times in sorted(left_out.items()) if times]
 
 
 def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
-    """The mark that a line begins with because of its status ("" for none), and why it is taken back ("" if it is not)."""
+    """The mark that a line begins with because of its status ("" for none), and why it is withdrawn ("" if it is not)."""
     adherence = value.get("adherence")
-    told = [code for key in STATUSES for code in codes(value.get(key))]
-    told += ["deleted"] if value.get("deleted") in (True, "true") else []
-    taken_back = next((_TAKEN_BACK[code] for code in told if code in _TAKEN_BACK), "")
+    statuses = [code for key in STATUSES for code in codes(value.get(key))]
+    statuses += ["deleted"] if value.get("deleted") in (True, "true") else []
+    taken_back = next((_TAKEN_BACK[code] for code in statuses if code in _TAKEN_BACK), "")
     marks = [mark for flag, mark in FLAGS.items() if value.get(flag) is True or value.get(flag) == "true"]
-    if value.get("resourceType") != "QuestionnaireResponse":  # one that was stopped has answers all the same
-        marks += [_MARKS[code] for code in told if code in _MARKS]
+    if value.get("resourceType") != "QuestionnaireResponse":  # a stopped one still has answers
+        marks += [_MARKS[code] for code in statuses if code in _MARKS]
     marks += [NOT_TAKEN] if value.get("taken") in ("n", "false", False) else []
     for code in codes(adherence.get("code")) if isinstance(adherence, Mapping) else ():
         marks += [NOT_TAKEN] if code.startswith("not-taking") else [STOPPED] if code.startswith("stopped") else []
@@ -256,7 +260,7 @@ def status_mark(value: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def codes(value: Any) -> Iterator[str]:
-    """The codes of a status, as STU3 (a code) and later versions (a concept) write them."""
+    """The codes of a status, written as a code in STU3 and as a concept in later versions."""
     if isinstance(value, str):
         yield re.sub(r"[\s_]+", "-", value.strip().lower())
     elif isinstance(value, Mapping):

@@ -33,7 +33,7 @@ LARGEST_BYTES = 10_000_000  # of text
 LARGEST_DOCUMENT = 50_000_000  # of a PDF or DOCX, which may hold pictures
 ONE_NOTES_FILE = "one file of notes (text, JSON, FHIR, a transcript, DOCX or PDF)"
 _JSON = re.compile(r'\s*["{\[]')
-# Only JSON begins like this, and not a text such as "[doctor] How are you?"
+# How only JSON begins, unlike a text such as "[doctor] How are you?"
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _RESOURCE_TYPE = re.compile(r'"resourceType"\s*:\s*"(\w+)"')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
@@ -56,7 +56,7 @@ class Notes:
         return (*self.warnings, *([f"not sent to the model: {left_out}"] if left_out else []))
 
     def fit(self, count: Callable[[str], int], limit: int) -> tuple[str, str]:
-        """The part of the text of which ``count`` finds at most ``limit`` tokens, and a sentence on what was left out ("" for nothing).
+        """The part of the text that fits ``limit`` tokens by ``count``, and a sentence on what was left out ("" for nothing).
 
         The newest visit and its note are kept first, the oldest history goes first. The text is "" where not one word fits.
         """
@@ -75,10 +75,10 @@ def load_notes(source: str | Path | Parsed, *, patient: str | None = None) -> No
 def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
     """The notes in a file, with its facts: name, sha256 of the bytes, format, number of words, and what the text leaves out.
 
-    ``patient`` chooses among the patients of a record, by id, record number or name, or is "same": notes whose labels differ are
-    of one patient; ``part`` chooses one of the notes of a file that
-    has one on each line, from 1. Raises InputError for what cannot be read, says nothing clinical (unless ``any_text``), is of several
-    patients or has several parts while none is chosen, and for an error message that was saved as notes.
+    ``patient`` chooses among the patients of a record, by id, record number or name, or is "same" if the notes are one patient's although
+    their labels differ. ``part`` chooses one of the notes of a file that has one on each line, from 1. Raises InputError for a file
+    that cannot be read, says nothing clinical (unless ``any_text``), holds several patients or parts of which none is chosen, or is a
+    saved error message.
     """
     if isinstance(source, NotesText):
         return read_raw_notes(source.encode(errors="replace"), "the notes", patient=patient, any_text=any_text)
@@ -94,7 +94,7 @@ def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part:
 
 
 def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: int | None = None, any_text: bool = False) -> Notes:
-    """As ``read_notes``, for the bytes of a file; ``name`` is what messages call it."""
+    """Like ``read_notes``, for the bytes of a file; messages call it ``name``."""
     kind, lines, warnings = document_kind(raw), [], []
     if not kind and len(raw) <= LARGEST_DOCUMENT:
         text, warning = decode_text(raw, name)
@@ -242,7 +242,7 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
 
 
 def _name_or_id(patient: str | None) -> str | None:
-    """Records say for certain whose they are: ``SAME_PATIENT`` changes nothing there."""
+    """``patient``, or None for ``SAME_PATIENT``, which has no effect on records that state whose they are."""
     return None if patient == SAME_PATIENT else patient
 
 

@@ -54,7 +54,7 @@ def _labels() -> Mapping[str, str]:
 
 
 def _pattern(label: str) -> str:
-    """The words of a label may be joined by other signs, its dots may be missing, and a word with "*" may end in any way."""
+    """The pattern of a label: its words may be joined by other signs, its dots may be missing, and "*" stands for any ending."""
     return _JOINED.join(re.escape(word).replace(r"\.", r"\.? ?").replace(r"\*", r"\w*") for word in label.split())
 
 
@@ -109,7 +109,7 @@ def _compiled(name: str) -> re.Pattern[str]:
 
 
 def is_relative(words: str) -> bool:
-    """Whether words name a relative: what stands below them is not the patient's."""
+    """Whether words name a relative, so that the values below them are not the patient's."""
     return _compiled("relative").search(without_accents(words)) is not None
 
 
@@ -129,7 +129,7 @@ def kind_of_key(key: str) -> str:
 
 
 def labelled(text: str) -> Iterator[tuple[str, str]]:
-    """What the labels in a text say of its patient: the kind of each, and its value as ``plain_value`` gives it."""
+    """What the labels in a text say about its patient: the kind of each, and its value from ``plain_value``."""
     text = without_accents(text)
     for kind, said in (*_after_labels(text), *_in_columns(text)):
         if value := plain_value(kind, said):
@@ -137,7 +137,7 @@ def labelled(text: str) -> Iterator[tuple[str, str]]:
 
 
 def described(text: str) -> Iterator[tuple[str, str]]:
-    """What a text says of its patient without a label: in "Patient 1" or "Mr Lee" or "LEE, Ann" at the start of a line, and in ages."""
+    """What a text says about its patient without labels: "Patient 1", "Mr Lee" or "LEE, Ann" at the start of a line, and ages."""
     text = without_accents(text)
     found = [("id label", one["number"]) for one in _compiled("numbered").finditer(text)]
     for names in (_compiled("title"), _SURNAME_FIRST):
@@ -168,7 +168,7 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
 
 
 def ages(text: str) -> list[str]:
-    """The ages in a text that the word for a man or a woman stands beside: "64 m" for "64-year-old retired man"."""
+    """The ages in a text that are next to a word for a man or a woman: "64 m" for "64-year-old retired man"."""
     return [said for found in _compiled("age").finditer(without_accents(text)) if (said := _age_and_sex(text, found))]
 
 

@@ -1,4 +1,4 @@
-"""What notes say of a patient, in a form that can be compared: numbers, dates and names, and whether two values may be one patient's."""
+"""What notes say about a patient, in a comparable form: numbers, dates and names; and whether two values may be one patient's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medgemma_app.inputs.lines import key_words, list_words, sortable_days
 
 PatientFacts: TypeAlias = dict[str, str]  # kind of label -> value: "id mrn", "name", "born"; in JSON also "sex", "age" and "aged"
 
-MOST_PATIENTS = 100  # that are told apart
+MOST_PATIENTS = 100  # that are distinguished
 SAME_PATIENT = "same"  # instead of a name or id: labels that differ are of one patient
 _TITLE = re.compile(
     r"mr|mrs|ms|miss|mx|sir|master|herr|frau|sr|sra|senora?|mme|monsieur|madame|dr|prof|jr|ii|iii|sig|sigra|dhr|mevr|pan|pani"
@@ -30,7 +30,7 @@ _DATE_PARTS = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=[^\W\d_])-|-(?=[^\W\d_])
 
 
 def without_accents(text: str) -> str:
-    """A text of the same length, in lower and upper case as it was, without the accents of Latin letters."""
+    """The text without the accents of Latin letters; its length and case stay the same."""
     return text if text.isascii() else text.translate(_accents())
 
 
@@ -69,7 +69,7 @@ def may_be_name(said: str) -> bool:
 
 @cache
 def heading_words() -> frozenset[str]:
-    """Words of labels and headings, which the names of documents and problems consist of."""
+    """The words of labels and headings, of which the names of documents and problems consist."""
     lists = ("clinical_keys", "other_clinical_keys", "long_text_keys", "identity_keys")
     return frozenset(word for name in lists for word in list_words(name) if len(word) > 1)
 
@@ -115,20 +115,20 @@ def parts_of_name(key: str, value: Any) -> Mapping[str, Any]:
 
 
 class SeveralPatients(InputError):
-    """The notes are about more than one patient; ``can_choose`` where each of them can be told by a name or an id.
+    """The notes are about more than one patient; ``can_choose`` if a name or an id identifies each of them.
 
-    ``differ`` names the labels that differ. Labels can deceive, so the message offers ``SAME_PATIENT`` where it is given.
+    ``differ`` names the labels that differ. Labels can mislead, so the message then offers ``SAME_PATIENT``.
     """
 
     def __init__(self, name: str, number: int, *, can_choose: bool = True, differ: str = "") -> None:
         ways = ["give one file for each", *["choose one with --patient ID"] * can_choose]
-        ways += [f"if they are one patient's, say --patient {SAME_PATIENT}"] * bool(differ)
+        ways += [f"if they are one patient's, add --patient {SAME_PATIENT}"] * bool(differ)
         several = f"{number} or more patients" if number == MOST_PATIENTS else f"{number} patients"
         super().__init__(f"{name} holds the notes of {several}{differ and f' ({differ} differ)'}; {', or '.join(ways)}")
 
 
 def is_called(patient: str, names: Iterable[str]) -> bool:
-    """Whether what a user calls a patient by is one of their ids, in any case, or their name, in any order of its words."""
+    """Whether a user's words for a patient are one of the patient's ids, in any case, or the name, with its words in any order."""
     called = _folded(patient)
     return bool(called) and called in map(_folded, names)
 
@@ -140,4 +140,4 @@ def _folded(called: str) -> str:
 
 def no_such_patient(name: str) -> InputError:
     """The error for a ``patient`` that the notes do not name."""
-    return InputError(f"{name} names no patient with the ID that was given; give the ID, record number or name as the file writes it")
+    return InputError(f"{name} names no patient with the given ID; give the ID, record number or name as the file writes it")

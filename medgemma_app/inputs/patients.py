@@ -1,4 +1,4 @@
-"""Whose notes are they? Notes of several patients are refused, unless one of the patients is chosen."""
+"""Finds whose the notes are. Notes of several patients are refused, unless one of them is chosen."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ _GONE = object()
 def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[str]]:
     """The notes of the only patient, or of the one chosen, and what is left out. Raises SeveralPatients, InputError.
 
-    ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several. ``SAME_PATIENT`` takes all as one's.
+    ``value`` is text or JSON. A patient can be chosen unless one text, or one entry, names several. With
+    ``SAME_PATIENT``, all of it is treated as one patient's.
     """
     if patient == SAME_PATIENT:
         return value, []
@@ -75,12 +76,12 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
 
 
 def doubts_about_the_patient(value: Any, name: str, patient: str | None) -> list[str]:
-    """A warning where notes were taken as one patient's because the user said so."""
+    """A warning if notes with different labels were treated as one patient's because the user said so."""
     if patient == SAME_PATIENT:
         try:
             one_patient(value, name, None)
         except SeveralPatients:
-            return [f"its labels are of more than one patient; all of it was used because of --patient {SAME_PATIENT}"]
+            return [f"its labels belong to more than one patient; all of it was used because of --patient {SAME_PATIENT}"]
     return []
 
 
@@ -115,7 +116,7 @@ class _Choice:
     left_out: int = 0
 
     def kept(self, value: Any, path: str = "", named: PatientFacts | None = None, *, is_theirs: bool = False) -> Any:
-        """What of a value is about the patient; ``_GONE`` for nothing. What names nobody goes with the entry that holds it."""
+        """The parts of a value that are about the patient, or ``_GONE``. A part that names nobody belongs with the entry that holds it."""
         for said in _said(value, path, named or {}):
             if _differ(said, self.patient):
                 is_theirs = False
@@ -125,7 +126,7 @@ class _Choice:
             self.left_out += not is_theirs
             return value if is_theirs else _GONE
         inside, before = list(_inside(value, path)), self.left_out
-        if isinstance(value, list):  # in a list of several patients, an entry that names nobody may be anybody's
+        if isinstance(value, list):  # in a list of several patients, an entry that names nobody may belong to any of them
             is_theirs &= not any(_differ(said, self.patient) for _, one, below, _ in inside for said in _said(one, below, {}))
         found = [(key, self.kept(one, below, whom, is_theirs=is_theirs)) for key, one, below, whom in inside]
         staying = [(key, one) for key, one in found if one is not _GONE]
@@ -136,13 +137,13 @@ class _Choice:
 
 
 def day_of(item: Any) -> str:
-    """The date of an entry as it writes it, "" where it has none."""
-    told = {key_words(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
-    return next((told[key].strip() for key in _DATES if key in told), "")
+    """The date of an entry as written, or ""."""
+    fields = {key_words(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
+    return next((fields[key].strip() for key in _DATES if key in fields), "")
 
 
 def _identities(value: Any, path: str = "", whose: PatientFacts | None = None) -> Iterator[list[PatientFacts]]:
-    """What each part of the notes says of its patient, from outside to inside."""
+    """What each part of the notes says about its patient, from the outer parts to the inner ones."""
     yield _said(value, path, whose or {})
     for _, inner, below, named in _inside(value, path):
         if isinstance(inner, Mapping | list) or named or isinstance(value, list):
@@ -163,7 +164,7 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, PatientFacts
 
 
 def _holds_notes(entry: Any) -> bool:
-    """Whether an entry says more than who somebody is."""
+    """Whether an entry says more than who a person is."""
     about = _DEMOGRAPHICS | _BARE_IDS | _PATIENT | _MAYBE_PATIENT
     return any(key_words(key) not in about and not kind_of_key(key) for key in entry) if isinstance(entry, Mapping) else bool(entry)
 
@@ -184,7 +185,7 @@ def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, PatientFac
     are_people = (
         len(value) > 1
         and are_objects
-        and (all(map(_describes_somebody, objects)) or (above in ("", *_OF_PEOPLE) and all(told & _OF_A_PERSON for told in objects)))
+        and (all(map(_describes_somebody, objects)) or (above in ("", *_OF_PEOPLE) and all(keys & _OF_A_PERSON for keys in objects)))
     )
     if not (above in _PATIENTS and are_objects) and not (
         are_people and (all(map(is_person, value)) or all(map(_RECORD_NUMBER.fullmatch, value)))
@@ -218,14 +219,14 @@ def _of_one_patient(facts: Iterable[tuple[str, str]]) -> list[PatientFacts]:
 
 
 def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    """The kind and value of each key, of keys of one kind only the first: "patient" comes before "resident", who may be a doctor."""
+    """The kind and value of each key, but only the first key of a kind: "patient" comes before "resident", who may be a doctor."""
     if _last(path) in _PERSON:
         yield from identifiers(value)
         value = {key: inner for below, one in value.items() for key, inner in parts_of_name(below, one).items()}
-    told = {key_words(key) for key in value}
-    is_described = _describes_somebody(told)
+    siblings = {key_words(key) for key in value}
+    is_described = _describes_somebody(siblings)
     first: dict[str, str] = {}
-    if told <= _SPEAKING and len(told) > 1:
+    if siblings <= _SPEAKING and len(siblings) > 1:
         return
     for key in sorted(value, key=lambda key: key_words(key) in _LAST):
         inner, name = value[key], key_words(key)
@@ -233,12 +234,12 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
             yield from _said_by_keys(inner, f"{path}/patient")
         is_named = any(kind.startswith(("id ", "name")) for kind in first)
         for said in inner if isinstance(inner, list) else [inner]:
-            facts = _facts(key, said, path, told, is_described=is_described, is_named=is_named) if isinstance(said, str) else {}
+            facts = _facts(key, said, path, siblings, is_described=is_described, is_named=is_named) if isinstance(said, str) else {}
             yield from ((kind, fact) for kind, fact in facts.items() if fact and first.setdefault(kind, key) == key)
 
 
-def _facts(key: str, said: str, path: str, told: set[str], *, is_described: bool, is_named: bool) -> PatientFacts:
-    """What a value says of a patient because of its key, the keys above it, and those beside it (``told``)."""
+def _facts(key: str, said: str, path: str, siblings: set[str], *, is_described: bool, is_named: bool) -> PatientFacts:
+    """What a value says of a patient because of its key, the keys above it, and those beside it (``siblings``)."""
     name, kind, above = key_words(key), kind_of_key(key), _last(path)
     if name in _PATIENT and (aged := ages(said)):
         return {"aged": aged[0]}
@@ -247,14 +248,14 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_described: bool
         return {"sex": sex} if sex in "fm" and not is_somebody_else(path) else {}
     if name in ("age", "patient age") and above in _PERSON and (years := re.match(r"\d{1,3}(?=[.\d]*(?: *y.*)?$)", said.strip())):
         return {"age": years[0]}
-    if name == "subject" and told & {"from", "to", "sender", "recipient", "body"}:
+    if name == "subject" and siblings & {"from", "to", "sender", "recipient", "body"}:
         return {}
-    is_entry = (is_described or (above in ("", *_OF_PEOPLE) and bool(told & _OF_A_PERSON))) and not told & _OF_NO_PATIENT
-    is_pair = is_entry and any(pair <= told for pair in ({"first", "last"}, {"given", "family"}))
+    is_entry = (is_described or (above in ("", *_OF_PEOPLE) and bool(siblings & _OF_A_PERSON))) and not siblings & _OF_NO_PATIENT
+    is_pair = is_entry and any(pair <= siblings for pair in ({"first", "last"}, {"given", "family"}))
     if name in _PARTS and (above in _PERSON or is_pair):
         return {_PARTS[name]: plain_value("name", said)}
     if name in _BARE_IDS:
-        is_id = above in _PERSON or (above == _LIST and is_entry and not is_named and not told & set(_DATES))
+        is_id = above in _PERSON or (above == _LIST and is_entry and not is_named and not siblings & set(_DATES))
         return {"id patient": plain_value("id", said)} if is_id else {}
     if kind == "patient" or name in _PATIENT | _MAYBE_PATIENT or kind.startswith("name"):
         is_text = len(said.split()) > 6 or said.rstrip().endswith((".", "?", "!"))
@@ -268,7 +269,7 @@ def _facts(key: str, said: str, path: str, told: set[str], *, is_described: bool
 
 
 def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list[PatientFacts]:
-    """What is known of each patient; entries that differ are of different patients. At most ``MOST_PATIENTS`` are told apart.
+    """What is known of each patient; entries that differ are of different patients. At most ``MOST_PATIENTS`` are distinguished.
 
     With ``linked``, so are entries that have nothing in common, such as a name alone and a number alone.
     """

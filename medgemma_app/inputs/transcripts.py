@@ -1,4 +1,4 @@
-"""Transcripts -> turns: who speaks, and every word once. Times, confidences and token ids are left out.
+"""Reads transcripts as turns: who speaks, and every word once. Times, confidences and token ids are left out.
 
 Subtitles: SRT, WebVTT, what whisper prints on a terminal, and its table. JSON of whisper and similar programs, AWS Transcribe,
 Google Speech-to-Text, Azure, Deepgram, AssemblyAI, Rev.ai, Speechmatics, ElevenLabs, IBM Watson and Soniox.
@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 from medgemma_app.inputs.json_notes import clinical_keys, word_list_of
 from medgemma_app.inputs.lines import inside, key_words
 
-Turn: TypeAlias = tuple[str, str]  # who speaks ("" where that is not known), and what
+Turn: TypeAlias = tuple[str, str]  # the speaker ("" if unknown), and the words
 
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
-# Whisper writes the text beside the time, in brackets; after other times stands where the text is shown.
+# Whisper writes the text beside the time in brackets; in other formats the position of the text may follow the time.
 _CUE = re.compile(rf"(?m)^[ \t]*(?:\[{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}\](.*)|{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
 _SAYS = re.compile(r"^(?:(?:-|>>)\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
@@ -80,7 +80,7 @@ def _cue_turns(lines: Iterable[str]) -> Iterator[Turn]:
 
 
 def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
-    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as rolling captions do, is said once."""
+    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as in rolling captions, is kept once."""
     found: list[Turn] = []
     last = ""
     for who, said in turns:
@@ -154,7 +154,7 @@ def _letters(turns: Iterable[Turn]) -> str:
 
 
 def _is_whole(turns: Iterable[Turn], other: Iterable[Turn]) -> bool:
-    """Whether hardly a word of the other version is missing."""
+    """Whether a version lacks hardly a word of the other one."""
     return len(_letters(turns)) * 10 >= len(_letters(other)) * 9
 
 
@@ -187,7 +187,7 @@ def _best_guess(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _speaker(fields: Mapping[str, Any]) -> str:
-    """How a piece names who speaks; a number becomes "Speaker 1"; 0 is nobody where machines count from 1."""
+    """The speaker of a piece; a number becomes "Speaker 1", and 0 is nobody if the machine counts from 1."""
     for name in _SPEAKERS:
         who = fields.get(name)
         if isinstance(who, Mapping):
@@ -230,7 +230,7 @@ def _of_list(value: Any, speakers: Mapping[str, str]) -> list[Turn]:
 
 
 def _of_piece(fields: Mapping[str, Any], speakers: Mapping[str, str], *, has_channels: bool = False) -> list[Turn]:
-    """A piece of speech: its text, or its words where there is no text, or where all are there and say who speaks."""
+    """A piece of speech: its text, or its words if there is no text or if all words are present with their speakers."""
     merged, channel = {**fields, **_best_guess(fields)}, fields.get("channel")
     who = _speaker(fields) or (f"Channel {channel}" if has_channels and isinstance(channel, str) else "")
     words, text = _words_in(merged), _text(merged)
@@ -251,7 +251,7 @@ def _words_in(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str], who: str = "") -> Iterator[Turn]:
-    """Single words as runs of one speaker, signs close to the word before them. ``who`` speaks until a word says otherwise."""
+    """Single words as runs of one speaker, with punctuation joined to the word before it. ``who`` speaks until a word says otherwise."""
     merged = [{**word, **_best_guess(word)} for word in words]
     gap = "" if any(_text(word, _WORDS)[:1].isspace() for word in merged) else " "  # some write the spaces themselves
     said = ""
@@ -268,14 +268,14 @@ def _words(words: Iterable[Mapping[str, Any]], speakers: Mapping[str, str], who:
 
 
 def _speakers_by_time(labels: Any) -> dict[str, str]:
-    """When a word begins -> who speaks: a list of IBM Watson's, or segments and their items of AWS."""
+    """Maps the start time of a word to its speaker, from the list of IBM Watson or the segments and items of AWS."""
     segments = _objects(labels) or _objects(_fields(labels).get("segments"))
     pieces = [*segments, *(item for segment in segments for item in _objects(segment.get("items")))]
     return {str(piece.get("start time", piece.get("from"))): who for piece in pieces if (who := _speaker(piece))}
 
 
 def _of_channels(channels: list[dict[str, Any]]) -> list[Turn]:
-    """The sentences of all channels in the order in which they begin; one channel after the other where words are missing."""
+    """The sentences of all channels in the order in which they begin; one channel after the other if words are missing."""
     if len(channels) < 2:
         return _of_list(channels, {})
     turns: list[Turn] = []

@@ -53,7 +53,7 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
         "SpO2 | <90 %",
         "INR 2",
     ]
-    assert notes.facts["left_out"] == ["entry taken back", "text that is struck through, 2 times"]
+    assert notes.facts["left_out"] == ["entry withdrawn", "text that is struck through, 2 times"]
 
 
 def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
@@ -84,7 +84,7 @@ def test_the_status_of_an_entry_holds_for_the_narrative_that_it_refers_to(observ
     narrative = '<text><list><item ID="p">Sepsis</item></list></text>'
     notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{narrative}{entry}</section>"))
     assert [line for line in notes.text.splitlines() if "Sepsis" in line] == lines
-    assert ("entry taken back, 2 times" in notes.facts["left_out"]) == (not lines)
+    assert ("entry withdrawn, 2 times" in notes.facts["left_out"]) == (not lines)
 
 
 TAKEN = '<entry><observation {}><statusCode code="{}"/><code displayName="Sepsis"/>{}</observation></entry>'

@@ -92,7 +92,7 @@ def test_the_way_on_works_for_every_way_to_name_a_patient(one: dict[str, Any], o
 
 
 def test_a_patient_the_record_does_not_have_is_refused_without_naming_them() -> None:
-    with pytest.raises(InputError, match="names no patient with the ID") as caught:
+    with pytest.raises(InputError, match="names no patient with the given ID") as caught:
         read(TWO, patient="secret")
     assert "secret" not in str(caught.value)
 

@@ -105,7 +105,7 @@ def test_a_drug_is_told_in_full_where_it_is_first_referred_to_and_else_by_itself
     warfarin = drug("Warfarin", form=concept("tablet"))["resource"]
     notes = read(bundle(warfarin, condition(SAID), *asking, dict(warfarin)))
     assert [line for line in notes.text.splitlines() if "Warfarin" in line] == told
-    assert ("Medication (only what is taken back refers to it)" in notes.facts["left_out"]) == (not told)
+    assert ("Medication (only withdrawn resources refer to it)" in notes.facts["left_out"]) == (not told)
 
 
 def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them() -> None:
@@ -123,7 +123,7 @@ def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what
         "STOPPED: Medication request: Warfarin; ingredient: item reference: Sodium salt; status: stopped",
     ]
     left_out = ["Binary", "Medication", "Substance"]
-    assert {f"{kind} (only what is taken back refers to it)" for kind in left_out} < set(notes.facts["left_out"])
+    assert {f"{kind} (only withdrawn resources refer to it)" for kind in left_out} < set(notes.facts["left_out"])
 
 
 def test_a_reference_names_neither_what_was_taken_back_nor_what_was_refuted() -> None:

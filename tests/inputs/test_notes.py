@@ -242,7 +242,7 @@ def test_one_of_several_patients_is_chosen_and_what_is_left_out_is_counted(tmp_p
     notes = read_notes(path, patient="2")
     assert notes.text == "Mrn: 2; Note: Knee pain"
     assert notes.facts["left_out"] == ["2 entries of another patient, or of none"]
-    with pytest.raises(InputError, match="names no patient with the ID"):
+    with pytest.raises(InputError, match="names no patient with the given ID"):
         read_notes(path, patient="3")
 
 

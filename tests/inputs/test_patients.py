@@ -70,7 +70,7 @@ TWO_LABELS = [
 def test_a_text_that_names_two_patients_is_refused_and_none_can_be_chosen(first: str, second: str, differ: str) -> None:
     text = f"{first}\n{COUGH}\n{second}\n{KNEE}"
     for patient in (None, "111", "Li Wei"):
-        with pytest.raises(InputError, match=rf"2 patients \(({differ}) differ\); give one file for each, or if .* say --patient same$"):
+        with pytest.raises(InputError, match=rf"2 patients \(({differ}) differ\); give one file for each, or if .* add --patient same$"):
             read(text, patient=patient)
     assert read(f"{first}\n{COUGH}\n{first}\n{KNEE}").text
 
@@ -80,7 +80,7 @@ def test_the_user_can_say_that_labels_which_differ_are_one_patients() -> None:
     for content in (text, table):
         notes = read(content, patient="same")
         assert COUGH in notes.text and KNEE in notes.text
-        assert notes.warnings == ("visit: its labels are of more than one patient; all of it was used because of --patient same",)
+        assert notes.warnings == ("visit: its labels belong to more than one patient; all of it was used because of --patient same",)
     assert read(f"MRN: 111\n{COUGH}", patient="same").warnings == ()
     bundle = {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient", "id": one}} for one in ("a", "b")]}
     with pytest.raises(InputError, match="2 patients"):  # a record says for certain whose it is
