@@ -156,7 +156,7 @@ def test_a_dropped_picture_is_the_earlier_one_only_on_its_field_and_never_leaves
     seen(browser, "#status", "then.png is chosen as the earlier picture.")
     assert browser.execute_script(DROP, "[for=prior]", {"before.png": ""}) == [True, "now.png", "before.png"]
     assert browser.execute_script(DROP, "#prior", {"one.png": "", "two.png": ""}) == [True, "now.png", "before.png"]
-    seen(browser, "#error", "drop one file at a time; none was taken")
+    seen(browser, "#error", "drop one file at a time; none of them was accepted")
 
 
 @pytest.mark.parametrize("way", ["dropped", "chosen"])

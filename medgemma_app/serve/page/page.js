@@ -163,7 +163,7 @@ async function download() {
 
 async function copy() {
   await navigator.clipboard.writeText(state.record.text);
-  say("The text is in the clipboard.");
+  say("The text was copied to the clipboard.");
 }
 
 function choose() {
@@ -179,7 +179,7 @@ function drag(event) {
   const field = at("prior").parentElement.contains(event.target) ? at("prior") : main;
   for (const zone of document.querySelectorAll("form label")) zone.classList.toggle("over", event.type === "dragover" && zone.control === field);
   if (event.type !== "drop") return;
-  if (event.dataTransfer.files.length !== 1) return say("", "drop one file at a time; none was taken");
+  if (event.dataTransfer.files.length !== 1) return say("", "drop one file at a time; none of them was accepted");
   field.files = event.dataTransfer.files;
   chosen(field);
 }
