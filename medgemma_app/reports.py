@@ -134,16 +134,16 @@ def _findings_prompt(
     study: Scan | Series, prior: Scan | None, views: Sequence[Scan], indication: str | None, file: PromptFile | None
 ) -> tuple[Prompt, PromptFile]:
     """Raises InputError for a series with a prior or further views."""
-    told = study.header.describe()
+    described = study.header.describe()
     if isinstance(study, Series):
         if prior or views:
             raise InputError("a series cannot be combined with a prior or further views; leave them out")
-        return series_prompt(study.images, indication=indication, header=told, file=file)
+        return series_prompt(study.images, indication=indication, header=described, file=file)
     shown = [*filter(None, [prior]), study, *views]
     if len(shown) > 1:
-        told = describe_all([one.header for one in shown], patient=study.header)
+        described = describe_all([one.header for one in shown], patient=study.header)
     before, pictures = None if prior is None else prior.image, [view.image for view in views]
-    return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=told, file=file)
+    return findings_prompt(study.image, indication=indication, prior=before, views=pictures, header=described, file=file)
 
 
 def _refuse_another_patient(study: Scan | Series, prior: Scan | None, views: Sequence[Scan]) -> None:

@@ -146,9 +146,9 @@ def _flow(
         yield _paragraph("Source", "head")
         yield from _text(source_pieces(source, issues), shown)
     prompt = record.get("prompt") or {}
-    told = f"Prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}. " if prompt else ""
+    made_with = f"Prompt {prompt.get('file')}, sha256 {prompt.get('sha256')}. " if prompt else ""
     versions = ", ".join(f"{name} {number}" for name, number in (record.get("versions") or {}).items() if number)
-    yield _paragraph(shown(f"{told}Versions: {versions}"), "small")
+    yield _paragraph(shown(f"{made_with}Versions: {versions}"), "small")
 
 
 def _lines(heading: str, text: str, shown: Escape) -> Iterator[Any]:
@@ -179,9 +179,9 @@ def _pictures(images: Sequence[tuple[str, Image]], width: float, shown: Escape) 
         small = image.copy()
         small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
         scale = side / max(small.size)
-        told = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
+        label = shown(f"{caption[:1].upper()}{caption[1:]}, as the model saw it")
         picture = Picture(io.BytesIO(png(small)), small.width * scale, small.height * scale, hAlign="LEFT")
-        cells.append([picture, Spacer(1, 3), _paragraph(told, "small")])
+        cells.append([picture, Spacer(1, 3), _paragraph(label, "small")])
     for at in range(0, len(cells), columns):
         row = cells[at : at + columns]
         style = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]

@@ -1,1 +1,1 @@
-"""Any file a user has -> what the model may see."""
+"""Reads any file a user has into the form that the model may see."""

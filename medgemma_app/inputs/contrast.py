@@ -231,7 +231,7 @@ def _tabled(pixels: Pixels) -> tuple[Values, Values]:
 
 
 def _modality_values(stored: Values, header: Dataset) -> Values:
-    """Stored values -> modality values (HU for CT) by the header's table, or its slope and intercept."""
+    """Converts stored values to modality values (HU for CT) by the header's table, or its slope and intercept."""
     import numpy as np
 
     if ImageHeader.from_dict(header).modality not in NO_MODALITY_TABLE and (table := _read_table(header, "ModalityLUTSequence")):

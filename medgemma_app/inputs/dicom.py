@@ -1,4 +1,4 @@
-"""A DICOM file -> its header (needs the extra ``dicom``).
+"""Reads the header of a DICOM file (needs the extra ``dicom``).
 
 Only the elements named here are read. Those that name the patient are kept as digests only, to distinguish patients.
 """

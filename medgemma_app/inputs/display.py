@@ -1,4 +1,4 @@
-"""A DICOM header -> the picture that a viewer shows (PS3.3 C.11), with its facts and warnings."""
+"""Turns a DICOM file into the picture that a viewer shows (PS3.3 C.11), with its facts and warnings."""
 
 from __future__ import annotations
 

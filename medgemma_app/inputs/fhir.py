@@ -160,7 +160,7 @@ def _newest_versions(record: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(versions: Sequence[Entry]) -> list[Entry]:
-    """The newest version of one resource; nothing if that version, or one without a version number, is withdrawn."""
+    """The newest version of one resource; nothing if that version, or one that does not state its version, is withdrawn."""
     last = max(map(_version, versions))
     newest = [one for one in versions if _version(one) == last or (one.taken_back and _version(one) == _UNKNOWN)]
     corrected = [one for one in newest if one.resource.get("status") in ("corrected", "amended")]

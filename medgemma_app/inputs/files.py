@@ -1,4 +1,4 @@
-"""A path the user gave -> an open file that is safe to read, or one clear line about what is wrong; its kind; and plain text."""
+"""Opens a path that the user gave, or says in one clear line what is wrong with it; recognises its kind; and decodes plain text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture in any form a user has -> the upright, full-range, square RGB picture the model may see.
+"""Reads a picture in any form as the upright, full-range, square RGB picture that the model may see.
 
 Pillow, numpy and pydicom are imported inside functions: the command line must start without them.
 """

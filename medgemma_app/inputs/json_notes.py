@@ -149,7 +149,7 @@ def newest_first(value: Any, doubts: set[str]) -> Any:
 
 
 def notes_text(value: Any) -> str:
-    """Parsed JSON -> text: a string as it is, an object as ``Label: value`` lines, a list as one line an entry."""
+    """Parsed JSON as text: a string as it is, an object as ``Label: value`` lines, a list as one line per entry."""
     return "\n".join(line.text for line in labelled_lines(value))
 
 

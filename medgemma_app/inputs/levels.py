@@ -1,4 +1,4 @@
-"""Grey values of more than 8 bits -> 8 bits, linear between two percentiles; and tests for pictures that are blank or deserve a warning.
+"""Scales grey values of more than 8 bits to 8 bits, linearly between two percentiles; and tests for blank or doubtful pictures.
 
 At most the darkest and the brightest 0.1% of the pixels are clipped, so that a burnt-in marker or a dead pixel does
 not decide the contrast of the whole picture; in between the order of the values is kept. Pixels are processed in strips
@@ -82,7 +82,7 @@ def limits(values: Values, weights: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def to_levels(values: Values, low: float, high: float) -> Grey:
-    """``low`` -> 0, ``high`` -> 255, linear and rounded in between, clipped outside; not-a-number becomes black."""
+    """Maps ``low`` to 0 and ``high`` to 255, linear and rounded in between and clipped outside; NaN becomes black."""
     import numpy as np
 
     scaled = (values.astype(np.float64) - low) / (high - low) * 255
@@ -101,7 +101,7 @@ def apply_table(source: Image | Values, table: Grey, shape: tuple[int, int]) -> 
 
 
 def scale_16bit(source: Image | Values, shape: tuple[int, int], name: str) -> tuple[Grey, float, float]:
-    """Unsigned 16-bit pixels -> 8 bits, and the two values that became black and white. Raises InputError when it is blank.
+    """Scales unsigned 16-bit pixels to 8 bits; also returns the values that became black and white. Raises InputError if it is blank.
 
     For a large picture, a sixteenth of the rows is counted first, and all rows only if that clips too much: counting takes longest.
     """
@@ -128,7 +128,7 @@ def _clipped(source: Image | Values, low: float, high: float) -> int:
 
 
 def scale_numbers(values: Values, name: str) -> tuple[Grey, float, float]:
-    """Floats or 32-bit integers -> 8 bits, as scale_16bit; infinities are clipped. Raises InputError."""
+    """Scales floats or 32-bit integers to 8 bits, like ``scale_16bit``; infinities are clipped. Raises InputError."""
     import numpy as np
 
     finite = values[np.isfinite(values)]

@@ -1,4 +1,4 @@
-"""Notes of a visit in any common format -> the text that the model reads.
+"""Turns the notes of a visit in any common format into the text that the model reads.
 
 What is left out is named, and nothing is reworded. The format is recognised by the content of a file, not by its name:
 text, subtitles, transcripts, JSON, FHIR, C-CDA, HL7 version 2, RTF, DOCX, PDF.

@@ -1,4 +1,4 @@
-"""What Pillow can open -> one upright 8-bit picture, grey (L) or colour (RGB), and the facts about it."""
+"""Reads what Pillow can open as one upright 8-bit picture, grey (L) or colour (RGB), with the facts about it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def choose_frame(frame: int | None, frames: int, name: str) -> int:
 
 
 def flatten(picture: Image, name: str) -> tuple[Image, dict[str, Any]]:
-    """Any Pillow picture -> upright L or RGB of 8 bits, transparency on black, and facts about what it was."""
+    """Converts any Pillow picture to upright 8-bit L or RGB, with transparency on black; and returns facts about the original."""
     from PIL import ExifTags, ImageChops, ImageOps
 
     # exif_transpose copies what is upright already, and a radiograph is large.

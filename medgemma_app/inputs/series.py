@@ -1,4 +1,4 @@
-"""DICOM slices -> pictures in the order of their position, as MedGemma was shown CT and MR volumes.
+"""Reads DICOM slices as pictures in the order of their position, as MedGemma was shown CT and MR volumes.
 
 The headers of all slices are read first: they say which slices are a series, and where each lies. Only those that are used are decoded.
 """
@@ -25,7 +25,7 @@ MOST_SLICES = 85
 MOST_FILES = 20_000
 MOST_GROUPS = 100  # of different sizes and orientations in one series
 ONE_SERIES = "a folder of DICOM slices"
-# Modalities whose pictures are always slices. Others are slices only if they have a position in the body; the last ones never are.
+# Modalities whose pictures are always slices. Others are slices only if they have a position in the body; PROJECTIONS never are.
 VOLUMES = frozenset(("CT", "MR", "PT"))
 PROJECTIONS = frozenset(("CR", "DX", "DR", "MG", "RG", "RF", "XA", "IO", "PX", "BMD", "DG", "TG"))
 TOLERANCE = 0.1  # between direction cosines of parallel slices, 6 degrees: scanners write them with noise

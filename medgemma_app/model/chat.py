@@ -1,4 +1,4 @@
-"""A prompt -> Gemma 3 turns, by the checkpoint's own template -> token ids with exactly one <bos>.
+"""Encodes a prompt as Gemma 3 turns by the checkpoint's own template, and these as token ids with exactly one <bos>.
 
 No text of a prompt can become a control token: a control string in a part or in the system text is passed to the tokenizer in two
 pieces, so that it is encoded as ordinary tokens and decodes to the same text.

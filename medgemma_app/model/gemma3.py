@@ -136,7 +136,7 @@ def _cut(embeddings: mx.array | None, chunk: slice) -> mx.array | None:
 
 
 def image_blocks(ids: np.ndarray, image_token: int) -> np.ndarray:
-    """Ids [batch, length] -> for each token the number of its image, counted from 1, or -1 for text; same shape."""
+    """For each of the ids [batch, length], the number of its image, counted from 1, or -1 for text; same shape."""
     is_image = ids == image_token
     starts = is_image & ~np.pad(is_image, ((0, 0), (1, 0)))[:, :-1]
     return np.where(is_image, np.cumsum(starts, axis=1), -1)

@@ -176,7 +176,7 @@ class LoadedModel:
         return embeddings
 
     def _pixels(self, images: list[Image]) -> mx.array:
-        """Pictures -> pixels [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
+        """The pixels of pictures, [n, 3, side, side] in -1..1, by the checkpoint's own image processor."""
         import mlx.core as mx
 
         rgb = [image.convert("RGB") for image in images]

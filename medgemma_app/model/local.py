@@ -80,7 +80,7 @@ class MedGemma(LoadedModel):
                 mx.clear_cache()
 
     def _tokens(self, prompt: Prompt, decoding: Decoding) -> Generator[Token, None, None]:
-        """mlx-vlm's results -> tokens. It yields N + 1 results for N tokens; the last one repeats an id and has the finish reason."""
+        """Turns mlx-vlm's results into tokens. There are N + 1 results for N tokens; the last repeats an id and has the finish reason."""
         import mlx.core as mx
 
         with self._one_thread:

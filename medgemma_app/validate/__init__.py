@@ -1,4 +1,4 @@
-"""Text -> issues. Pure functions: no model, no mlx, no file."""
+"""Checks text and returns issues. These are pure functions, which need no model, no mlx and no files of the user."""
 
 from medgemma_app.validate.boxes import validate_boxes
 from medgemma_app.validate.core import Issue, Validation
