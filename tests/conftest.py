@@ -67,13 +67,13 @@ def client():
 
 @pytest.fixture
 def scan(tmp_path):
-    draw_phantom(0)[0].save(tmp_path / "scan.png")
+    draw_phantom(3)[0].save(tmp_path / "scan.png")
     return tmp_path / "scan.png"
 
 
 @pytest.fixture
 def notes(tmp_path):
-    (tmp_path / "notes.json").write_text(json.dumps(write_notes(0)[0]))
+    (tmp_path / "notes.json").write_text(json.dumps(write_notes(3)[0]))
     return tmp_path / "notes.json"
 
 

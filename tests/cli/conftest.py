@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from commands import run as run_command
 from remembering import remembering
 
 from medgemma_app import MedGemma
-from medgemma_app.demo import draw_phantom, write_notes
 
-SEED = 3
 GERMAN = """---
 kind: findings
 title: Befundbericht
@@ -23,18 +19,6 @@ Fragestellung: $indication
 BEFUND: was zu sehen ist.
 BEURTEILUNG: der Schluss daraus.
 """
-
-
-@pytest.fixture
-def scan(tmp_path):
-    draw_phantom(SEED)[0].save(tmp_path / "scan.png")
-    return str(tmp_path / "scan.png")
-
-
-@pytest.fixture
-def notes(tmp_path):
-    (tmp_path / "notes.json").write_text(json.dumps(write_notes(SEED)[0]))
-    return str(tmp_path / "notes.json")
 
 
 @pytest.fixture

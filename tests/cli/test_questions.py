@@ -149,7 +149,7 @@ def test_wrong_usage_of_locate_is_one_line_and_nothing_is_written(locate, scan, 
     [*(("locate SCAN rib", option) for option in ("--repetition-penalty", "--subject", "--study", "--jobs")), ("soap SCAN", "--study")],
 )
 def test_a_command_has_no_options_that_it_cannot_use(medgemma, scan, command, option):
-    result = medgemma(*command.replace("SCAN", scan).split(), option, "2")
+    result = medgemma(*command.replace("SCAN", str(scan)).split(), option, "2")
     assert (result.exit_code, result.loads, f"No such option: {option}" in result.stderr) == (2, 0, True)
 
 
