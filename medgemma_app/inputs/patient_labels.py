@@ -169,16 +169,21 @@ def _after_labels(text: str) -> Iterator[tuple[str, str]]:
 
 def ages(text: str) -> list[str]:
     """The ages in a text that are next to a word for a man or a woman: "64 m" for "64-year-old retired man"."""
-    return [said for found in _compiled("age").finditer(without_accents(text)) if (said := _age_and_sex(text, found))]
+    text = without_accents(text)
+    return [said for found in _compiled("age").finditer(text) if (said := _age_and_sex(text, found))]
 
 
 def _age_and_sex(text: str, found: re.Match[str]) -> str:
+    if _is_of_another(text, found, "not the patient's"):
+        return ""
     before = text[max(0, found.start() - 16) : found.start()]
-    after = re.split(r"[.;:\n]", text[found.end() : found.end() + 16])[0]
+    after = re.split(r"[.;:\n]", text[found.end() : found.end() + 40])[0]
+    if _compiled("relative").search(after):  # "a 33-year-old woman, his sister"
+        return ""
     sexes = [
         one for one in _compiled("sex").finditer(before) if re.fullmatch(r"性?[ ,，、(]*(?:(?:de|di|of|aged?) )?", before[one.end() :])
     ]
-    sexes += _compiled("sex").finditer(after)
+    sexes += _compiled("sex").finditer(after[:16])
     return f"{found['age']} {'m' if sexes[0]['male'] or sexes[0]['m'] else 'f'}" if sexes else ""
 
 
