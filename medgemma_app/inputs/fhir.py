@@ -69,7 +69,7 @@ def _unwrapped(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
 def read_fhir(value: Mapping[str, Any], name: str, patient: str | None = None) -> Reading:
     """The lines of a record of one patient.
 
-    Raises InputError for an error message or a history of changes, SeveralPatients if the resources belong to several patients.
+    Raises InputError for an error message or a Bundle of changes, SeveralPatients if the resources belong to several patients.
     """
     if value["resourceType"] == "OperationOutcome":
         raise InputError(f"{name} is an error message from a server (OperationOutcome), not notes; fetch the record again")
@@ -108,8 +108,12 @@ def _entries(
     if held and isinstance(value.get(held), list):
         for inner in value[held]:
             request = inner.get("request") if isinstance(inner, Mapping) else None
-            if value.get("type") == "history" or (isinstance(request, Mapping) and request.get("method") == "DELETE"):
+            if value.get("type") == "history":
                 raise InputError(f"{name} is a history of changes, not a record; ask the server for the resources as they are now")
+            if isinstance(request, Mapping) and request.get("method") == "DELETE":
+                raise InputError(
+                    f"{name} asks a server to delete resources, so it is not a record; fetch the record after the server has done so"
+                )
             if isinstance(inner, Mapping) and is_fhir(inner.get("resource")):
                 yield from _entries(inner["resource"], name, inner)
             else:  # an entry without a resource is kept as written

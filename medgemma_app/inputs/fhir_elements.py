@@ -201,9 +201,11 @@ class ResourceWriter:
         if part.get("resourceType") not in PARTS or id(part) in self._written or self._depth == _DEEPEST_PART:
             return ""
         self._written.add(id(part))
+        # The status of a drug's record must not read like that of the request.
+        renamed = {f"{part['resourceType']} record" if key == "status" else key: value for key, value in part.items()}
         outer, self._by = self._by, self._entries.get(id(part), self._by)
         self._depth += 1
-        said = self._resource(part)
+        said = self._resource(renamed)
         self._depth -= 1
         self._by = outer
         return said

@@ -76,12 +76,18 @@ def test_what_the_record_takes_back_is_left_out_and_named(resource: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("kind", "request_"), [("history", {"method": "GET"}), ("history", None), ("transaction", {"method": "DELETE", "url": "Condition/1"})]
-)
-def test_a_history_of_changes_is_refused_with_the_way_on(kind: str, request_: dict[str, str] | None) -> None:
+    ("kind", "request_", "message"),
+    [
+        ("history", {"method": "GET"}, "is a history of changes, not a record; ask the server for the resources as they are now"),
+        ("history", None, "is a history of changes, not a record; ask the server for the resources as they are now"),
+        ("transaction", {"method": "DELETE", "url": "Condition/1"},
+         "asks a server to delete resources, so it is not a record; fetch the record after the server has done so"),
+    ],
+)  # fmt: skip
+def test_a_bundle_of_changes_is_refused_with_what_it_is_and_the_way_on(kind: str, request_: dict[str, str] | None, message: str) -> None:
     record = {**bundle(condition(SAID), condition("Potassium")), "type": kind}
     record["entry"][1] |= {"request": request_} if request_ else {}
-    with pytest.raises(InputError, match="is a history of changes, not a record; ask the server for the resources as they are now"):
+    with pytest.raises(InputError, match=message):
         read(record)
     record = {**record, "type": "transaction"}
     record["entry"][1]["request"] = {"method": "PUT", "url": "Condition/1"}
@@ -106,6 +112,12 @@ def test_a_drug_is_told_in_full_where_it_is_first_referred_to_and_else_by_itself
     notes = read(bundle(warfarin, condition(SAID), *asking, dict(warfarin)))
     assert [line for line in notes.text.splitlines() if "Warfarin" in line] == told
     assert ("Medication (only withdrawn resources refer to it)" in notes.facts["left_out"]) == (not told)
+
+
+def test_the_status_of_the_record_of_a_drug_is_not_told_as_that_of_the_request() -> None:
+    request = asked("Medication/1", status="active")["resource"]
+    notes = read(bundle(condition(SAID), request, drug("Warfarin", status="inactive")["resource"]))
+    assert "Medication request: Warfarin; medication record: inactive; status: active" in notes.text.splitlines()
 
 
 def test_a_contained_drug_a_listed_drug_and_the_text_of_a_document_stand_as_what_refers_to_them() -> None:
