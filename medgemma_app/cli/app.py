@@ -150,9 +150,7 @@ def _save_pictures(path: Path, images: Sequence[Image], inputs: Sequence[str | P
 @partial(collected, without={"study"})
 def soap(
     run: RunOptions,
-    notes: Annotated[
-        list[str], argument("NOTES|-", "Files that hold the notes of a visit each, folders of such files, or - for standard input.")
-    ],
+    notes: Annotated[list[str], argument("NOTES|-", "Files with the notes of one visit each, folders of them, or - for standard input.")],
     patient: Patient = None,
     prompt: PromptName = None,
     truncate: Annotated[bool, option(INPUT, "If the notes do not fit the model, leave out their oldest part.", "--truncate")] = False,

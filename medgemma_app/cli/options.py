@@ -48,7 +48,7 @@ Patient = Annotated[
     str | None,
     option(
         INPUT,
-        "Use only this patient's notes from a record of several. same: all notes are one patient's, although labels differ.",
+        "Use only this patient's notes from a record of several; same: read them all as one patient's, although labels differ.",
         metavar="ID",
     ),
 ]
