@@ -6,11 +6,18 @@ a header, which may name a patient.
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class MedGemmaError(Exception):
     """The base class of all errors that this package raises."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, which otherwise calls the constructor with the message as its only argument."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InputError(MedGemmaError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import pickle
 import re
 import subprocess
 import sys
@@ -136,6 +138,24 @@ def test_everything_imported_is_declared():
 def test_the_version_is_the_one_of_the_package():
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert medgemma_app.__version__ == project["version"]
+
+
+def subclasses(kind):
+    return {kind}.union(*map(subclasses, kind.__subclasses__()))
+
+
+def test_every_error_crosses_processes_with_its_message_and_its_values():
+    """Whatever its constructor takes. Otherwise the server fails while it receives the error of a process that reads inputs."""
+    for path in PACKAGE.rglob("*.py"):
+        if re.search(r"^class \w+\(\w+Error\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts))
+    kinds = {kind for kind in subclasses(medgemma_app.MedGemmaError) if kind.__module__.startswith("medgemma_app")}
+    assert len(kinds) > 15
+    for kind in kinds:
+        error = kind.__new__(kind, "what to do")
+        error.partial = 7
+        received = pickle.loads(pickle.dumps(error))
+        assert (type(received), str(received), vars(received)) == (kind, "what to do", {"partial": 7})
 
 
 def used_modules(path, modules):

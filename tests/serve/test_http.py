@@ -29,6 +29,7 @@ READERS = Readers(LEAST_MEMORY)
 JSON = {"content-type": "application/json"}
 SECRET = "Mrs Whittlethorpe"
 DEEP = "[" * 100_000
+TWO_PATIENTS = [{"mrn": "4711", "note": "Cough and fever for three days."}, {"mrn": "4712", "note": "Chest pain since Monday."}]
 FINDINGS, SOAP, CHAT, TOKENIZE = "/v1/findings", "/v1/soap", "/v1/chat/completions", "/tokenize"
 
 
@@ -76,6 +77,8 @@ BAD = [
     (SOAP, {"notes": {}}, 422, "the text of the notes has nothing clinical to write a note from; give the notes of a visit"),
     (SOAP, {"notes": "/etc/passwd"}, 422, "the text of the notes has nothing clinical"),
     (SOAP, {"notes": "word " * 9000}, 400, "the notes have"),
+    (SOAP, {"notes": TWO_PATIENTS}, 422, "the text of the notes holds the notes of 2 patients"),
+    (SOAP, {"notes": "\n\n".join("MRN: {mrn}\nHPI: {note}".format_map(one) for one in TWO_PATIENTS)}, 422, "the text of the notes holds"),
     (SOAP, '{"notes": ' + "[" * 200 + "1" + "]" * 200 + "}", 422, "the request is nested too deeply"),
     (CHAT, url("https://example.org/x.png"), 422, "picture 1 is a URL, but this server fetches nothing"),
     (CHAT, url("/etc/passwd"), 422, "picture 1 is not"),
