@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import looks_like_dicom, open_input, refuse_url, sha256_of, shown_name
 from medgemma_app.inputs.header import ImageHeader, PatientDigests
-from medgemma_app.inputs.levels import is_blank, is_noise, refuse_size, thumbnail, warn_doubtful
+from medgemma_app.inputs.levels import STRIP, is_blank, is_noise, refuse_size, thumbnail, warn_doubtful
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
+EXACT_STEP = 7  # 896 = 7 x 128
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,8 @@ def _refuse_window(window: str | None, name: str) -> None:
 def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]:
     """L or RGB in the middle of a black square, and the widths of the four borders in pixels of the picture.
 
-    A square larger than the model's is scaled down as the model's own processor would scale it, band by band, because the square
-    around a long thin picture can be a hundred times as large as the picture.
+    A square larger than the model's is scaled to it, with exactly the pixels of the model's own processor, but it is never held itself:
+    the square around a long thin picture can be a hundred times as large as the picture.
     """
     from PIL import Image
 
@@ -194,12 +196,35 @@ def squared(picture: Image, *, pad: bool) -> tuple[Image, dict[str, int] | None]
     side = max(picture.size)
     left, top = (side - picture.width) // 2, (side - picture.height) // 2
     borders = {"left": left, "top": top, "right": side - picture.width - left, "bottom": side - picture.height - top}
-    shown, bands = min(side, MODEL_SIDE), []
-    for band in picture.split():
-        square = Image.new("L", (side, side))
-        square.paste(band, (left, top))
-        bands.append(square.resize((shown, shown), Image.Resampling.BILINEAR))
-    return Image.merge(picture.mode, bands), borders
+    if side <= MODEL_SIDE:  # a crop is black outside the picture
+        return picture.crop((-left, -top, side - left, side - top)), borders
+    turn = Image.Transpose.TRANSPOSE
+    narrow, x = _scaled_across(picture, left, side)  # across first, then down, since Pillow rounds in between
+    small, y = _scaled_across(narrow.transpose(turn), top, side)
+    square = Image.new(picture.mode, (MODEL_SIDE, MODEL_SIDE))
+    square.paste(small.transpose(turn), (x, y))
+    return square, borders
+
+
+def _scaled_across(picture: Image, left: int, side: int) -> tuple[Image, int]:
+    """The part of the model's square that the picture covers, and its first column. Its rows keep their number.
+
+    The picture lies ``left`` pixels from the edge of a square of ``side`` pixels.
+    """
+    from PIL import Image
+
+    scale = side / MODEL_SIDE
+    # Two columns more on either side, and whole steps: Pillow's 32-bit floats hold their places in the padded picture exactly.
+    first = max(0, math.floor(left / scale) - 2) // EXACT_STEP * EXACT_STEP
+    last = math.ceil(min(MODEL_SIDE, math.ceil((left + picture.width) / scale) + 2) / EXACT_STEP) * EXACT_STEP
+    near, far = max(0, math.floor((first - 1) * scale)), min(side, math.ceil((last + 1) * scale))
+    scaled = Image.new(picture.mode, (last - first, picture.height))
+    for row in range(0, picture.height, STRIP):
+        rows = min(STRIP, picture.height - row)
+        strip = picture.crop((near - left, row, far - left, row + rows))
+        box = (first * scale - near, 0, last * scale - near, rows)
+        scaled.paste(strip.resize((last - first, rows), Image.Resampling.BILINEAR, box=box), (0, row))
+    return scaled, first
 
 
 def as_rgb(picture: Image) -> Image:

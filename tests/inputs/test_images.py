@@ -34,7 +34,7 @@ def test_padding_can_be_left_out(tmp_path: Path) -> None:
     assert load_image(save(tmp_path / "scan.png", drawing()), pad=False).size == (120, 80)
 
 
-@pytest.mark.parametrize("size", [(1000, 3000), (3001, 1777), (2048, 2048), (897, 900), (64, 2000), (64, 12_000)])
+@pytest.mark.parametrize("size", [(1000, 3000), (3001, 1777), (2048, 2048), (897, 900), (64, 2000), (1999, 65)])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_large_picture_has_the_pixels_that_the_model_s_processor_would_make_of_the_padded_one(size: tuple[int, int], mode: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], len(mode)), np.uint8).squeeze()
@@ -44,6 +44,14 @@ def test_a_large_picture_has_the_pixels_that_the_model_s_processor_would_make_of
     small, told = squared(Image.fromarray(pixels), pad=True)
     assert small.tobytes() == Image.fromarray(padded).resize((896, 896), Image.Resampling.BILINEAR).tobytes()
     assert told == borders
+
+
+@pytest.mark.parametrize("size", [(64, 12_000), (12_000, 64)])
+def test_a_thin_picture_is_never_held_as_the_square_around_it(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    areas, wrap = [], Image.Image._new
+    monkeypatch.setattr(Image.Image, "_new", lambda picture, core: areas.append(core.size[0] * core.size[1]) or wrap(picture, core))
+    squared(drawing(*size), pad=True)
+    assert max(areas) <= 896**2
 
 
 def test_the_facts_trace_the_picture_to_its_file(tmp_path: Path) -> None:
