@@ -216,7 +216,7 @@ def _is_hounsfield(header: Dataset) -> bool:
     kind, said = str(header.get("RescaleType") or "").strip().upper(), header.get("ImageType") or "ORIGINAL"
     if kind:
         return kind == "HU"
-    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and "Secondary Capture" not in class_of(header)
+    return (said if isinstance(said, str) else said[0]) == "ORIGINAL" and "Secondary Capture" not in class_of(header).name
 
 
 def _tabled(pixels: Pixels) -> tuple[Values, Values]:

@@ -11,7 +11,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -45,20 +45,21 @@ _PALETTES = tuple(
 )
 OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # its position, which each frame of a file may have
 READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
-# Words of the names of classes (PS3.4 B.5; the number of those that pydicom cannot name) and modalities that show no patient even where
-# they hold pixels, and those that may not.
-_MASK = "a segmentation, which is a mask drawn over other pictures"
+STORAGE = "1.2.840.10008.5.1.4.1.1."  # what the UIDs of the classes of stored objects begin with (PS3.4 B.5)
+# Objects by their class (the rest of its UID, or the first part of the rest) or modality: those that show no patient even where they hold
+# pixels, and those that may show none.
 NO_PATIENT = {
-    "Segmentation": _MASK, "1.2.840.10008.5.1.4.1.1.66.7": _MASK, "1.2.840.10008.5.1.4.1.1.66.8": _MASK, "SEG": _MASK,
-    "RT Dose": "a map of radiotherapy doses", "RTDOSE": "a map of radiotherapy doses", "SR Storage": "a structured report",
-    "Presentation State": "a presentation state, which says how other pictures are shown", "Encapsulated": "a document",
-}  # fmt: skip
-_RADIOTHERAPY = "a radiotherapy image (a portal image, or one computed for planning)"
+    "a segmentation, which is a mask drawn over other pictures": {"66.4", "66.7", "66.8", "SEG"},
+    "a map of radiotherapy doses": {"481.2", "RTDOSE"},
+    "a presentation state, which says how other pictures are shown": {"11", "PR"},
+    "a structured report": {"88", "SR", "KO"},
+    "a document": {"104", "DOC"},
+}
 DOUBTFUL = {
-    "RT Image": _RADIOTHERAPY, "RTIMAGE": _RADIOTHERAPY,
-    "Parametric Map": "a parametric map (computed values, not an acquired image)",
-    "Secondary Capture": "a secondary capture, which may be a screenshot, a scanned document or text",
-}  # fmt: skip
+    "a radiotherapy image (a portal image, or one computed for planning)": {"481.1", "481.23", "481.24", "RTIMAGE"},
+    "a parametric map (computed values, not an acquired image)": {"30"},
+    "a secondary capture, which may be a screenshot, a scanned document or text": {"7"},
+}
 
 
 class NoPicture(InputError):
@@ -168,7 +169,7 @@ def _checked(header: Dataset, name: str) -> Dataset:
 
     header.patient = take_patient(header)
     if "Rows" not in header or "Columns" not in header:
-        kind = class_of(header)
+        kind = class_of(header).name
         if "Image Storage" in kind:
             raise ValueError("a picture that is cut short before its size")
         what = f" ({kind})" if kind.endswith("Storage") else ""
@@ -182,18 +183,18 @@ def _checked(header: Dataset, name: str) -> Dataset:
     return header
 
 
-def class_of(header: Dataset) -> str:
-    """The name of the class of the object, or its UID where pydicom has no name for it."""
+def class_of(header: Dataset) -> UID:
+    """The class of the object; its name is the UID itself where pydicom has no name for it."""
     from pydicom.uid import UID
 
-    uid = header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
-    return str(UID(str(uid or "")).name)
+    return UID(str(header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") or ""))
 
 
-def _listed(kinds: dict[str, str], header: Dataset) -> str | None:
-    """What the object is, by its class or modality: the matching entry of ``kinds``, or None."""
-    said = f"{class_of(header)} {header.get('Modality')}"
-    return next((kind for word, kind in kinds.items() if word in said), None)
+def _listed(kinds: Mapping[str, Collection[str]], header: Dataset) -> str | None:
+    """What the object is, by its class or modality: one of ``kinds``, or None."""
+    number = class_of(header).removeprefix(STORAGE)
+    codes = {number, number.partition(".")[0], str(header.get("Modality") or "").strip().upper()}
+    return next((kind for kind, listed in kinds.items() if not codes.isdisjoint(listed)), None)
 
 
 def _check_encoding(file: _Bounded, name: str) -> str:

@@ -62,13 +62,20 @@ def test_raw_detector_data_and_burnt_in_writing_give_warnings(tmp_path: Path) ->
         ("1.2.840.10008.5.1.4.1.1.11.1", "is a presentation state"),
         ("1.2.840.10008.5.1.4.1.1.88.33", "is a structured report"),
         ("1.2.840.10008.5.1.4.1.1.104.1", "is a document"),
+        ("1.2.840.10008.5.1.4.1.1.88.59", "is a structured report"),
         ("SEG", "is a segmentation"),
         ("RTDOSE", "is a map of radiotherapy doses"),
+        ("PR", "is a presentation state"),
+        ("SR", "is a structured report"),
+        ("KO", "is a structured report"),
+        ("DOC", "is a document"),
     ],
 )
 def test_what_does_not_show_a_patient_is_refused_by_its_class_or_modality(tmp_path: Path, kind: str, message: str) -> None:
+    secondary_capture = "1.2.840.10008.5.1.4.1.1.7"
+    elements = {"Modality": kind, "SOPClassUID": secondary_capture} if kind.isalpha() else {"SOPClassUID": kind}
     with pytest.raises(InputError, match=message):
-        read_image(written(tmp_path, made(**{"Modality" if kind.isalpha() else "SOPClassUID": kind})))
+        read_image(written(tmp_path, made(**elements)))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,7 @@ def test_what_does_not_show_a_patient_is_refused_by_its_class_or_modality(tmp_pa
         ("1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
         ("1.2.840.10008.5.1.4.1.1.7.2", "secondary capture"),
         ("1.2.840.10008.5.1.4.1.1.481.1", "radiotherapy image"),
+        ("1.2.840.10008.5.1.4.1.1.481.23", "radiotherapy image"),
         ("1.2.840.10008.5.1.4.1.1.30", "parametric map"),
     ],
 )
