@@ -30,7 +30,7 @@ def test_pictures_come_first_then_the_notes_then_the_question(scan, tmp_path):
 def test_notes_may_be_given_as_text():
     report = ask(model := ScriptedModel("Yes."), "Why?", text=NOTES)
     assert model.prompts[0].parts == (f"{NOTES}\n\nWhy?",) and report.source == NOTES
-    assert ask(model, "Why?", text="Is this a text?").source == "Is this a text?"  # nothing clinical is needed for a question
+    assert ask(model, "Why?", text="Is this a text?").source == "Is this a text?"  # a question needs no notes
     with pytest.raises(InputError):
         ask(model, "Why?", text=" ")
     with pytest.raises(TypeError, match="either notes or text="):

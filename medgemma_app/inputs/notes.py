@@ -77,8 +77,8 @@ def read_notes(source: str | Path | Parsed, *, patient: str | None = None, part:
 
     ``patient`` chooses among the patients of a record, by id, record number or name, or is "same" if the notes are one patient's although
     their labels differ. ``part`` chooses one of the notes of a file that has one on each line, from 1. Raises InputError for a file
-    that cannot be read, says nothing clinical (unless ``any_text``), holds several patients or parts of which none is chosen, or is a
-    saved error message.
+    that cannot be read, has nothing to write a note from (unless ``any_text``), holds several patients or parts of which none is
+    chosen, or is a saved error message.
     """
     if isinstance(source, NotesText):
         return read_raw_notes(source.encode(errors="replace"), "the notes", patient=patient, any_text=any_text)
@@ -113,7 +113,7 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
         kind, text, warnings = read_document(raw, name)
     reading = _read_plain(text, name, patient, kind) if kind else _read_text(text, name, patient)
     if not (reading.clinical or (any_text and text.strip())):
-        what = "has nothing clinical to write a note from" if raw.strip() else "is empty"
+        what = "has nothing to write a note from" if raw.strip() else "is empty"
         raise InputError(f"{name} {what}; give the notes of a visit")
     cleaned = tuple(clean(line) for line in reading.lines)
     text = "\n".join(line.text for line in cleaned)
