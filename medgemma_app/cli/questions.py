@@ -38,7 +38,7 @@ def ask(
     from medgemma_app.cli.batch import Run
     from medgemma_app.cli.records import read_text
     from medgemma_app.inputs.files import shown_name
-    from medgemma_app.inputs.notes import read_notes
+    from medgemma_app.inputs.notes import holds_notes, read_notes
     from medgemma_app.inputs.studies import StudyList, StudySource, read_study
     from medgemma_app.questions import ask_task, checked_text
 
@@ -51,6 +51,8 @@ def ask(
         raise OptionError("standard input can be read only once")
     if stray := next((name for name in scans if not re.search(r"[./\\]", name) and not _exists(name)), None):
         raise OptionError(f"there is no file {shown_name(stray)}; write the question in quotes, as the last argument")
+    if notes := next(filter(holds_notes, scans), None):
+        raise OptionError(f"{shown_name(notes)} is not a picture; notes are read from standard input: medgemma ask - QUESTION < FILE")
     job = Run("ask", run)
     shown: dict[str, Any] = {"frame": frame, "window": window}
     if schema is not None:

@@ -45,7 +45,7 @@ def test_ask_reads_notes_from_standard_input_and_writes_to_a_file(medgemma, tmp_
         (["-", "-", "Why?"], "only once"),
         (["no-such-file.png", "Why?"], "no-such-file.png does not exist"),
         (["SCAN", "Is", "there", "an", "effusion?"], "there is no file Is; write the question in quotes"),
-        (["notes.txt", "Why?"], "notes.txt is not a picture that can be read; give a PNG"),
+        (["notes.txt", "Why?"], "notes.txt is not a picture; notes are read from standard input: medgemma ask - QUESTION < FILE"),
         (["two.dcm", "Why?"], "choose one with --frame 1 to --frame 2\n"),
         (["SCAN", "Why?", "-o", "x.fhir.json"], "can be written as FHIR"),
         (["SCAN", "Why?", "-o", "x.sr.dcm"], "can be written as DICOM"),
