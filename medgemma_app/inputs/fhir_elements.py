@@ -29,7 +29,7 @@ _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
 _NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
 _DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
-_CODED = frozenset(("code", "unit", "reference", "url"))  # when written as text, which tells a reader nothing
+_CODED = frozenset(("code", "reference", "url"))  # when written as text, which tells a reader nothing
 _WORD = re.compile(r"[^\W_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
@@ -45,7 +45,7 @@ def has_content(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(has_content, value))
     if not isinstance(value, Mapping):
-        return isinstance(value, str) and re.search(r"[^\W\d_]{2}", value) is not None
+        return isinstance(value, str) and re.search(r"(?<!\d)[^\W\d_]|%", value) is not None  # not the T and Z of a time
     kind = value.get("resourceType")
     if kind in OFFICE or "contentType" in value:
         return False

@@ -98,13 +98,26 @@ HANDLED: dict[str, Any] = {
     ids=lambda resource: resource["resourceType"],
 )  # fmt: skip
 def test_a_fhir_record_of_who_and_when_alone_is_not_a_note(resource: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="nothing clinical"):
+    with pytest.raises(InputError, match="nothing to write"):
         read(resource)
     bundle = {
         "resourceType": "Bundle",
         "entry": [{"resource": resource}, {"resource": {"resourceType": "Condition", "code": concept(SAID)}}],
     }
     assert SAID in read(bundle).text
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        ({"code": concept("K"), "valueQuantity": {"value": 6.9, "unit": "mmol/L"}}, "Observation: K: 6.9 mmol/L"),
+        ({"code": concept("T"), "valueInteger": 39}, "Observation: T: 39"),
+        ({"code": {"coding": [{"code": "4548-4"}]}, "valueQuantity": {"value": 7.2, "unit": "%"}}, "Observation: 4548-4: 7.2 %"),
+        ({"resourceType": "MedicationRequest", "medicationCodeableConcept": concept("d0")}, "Medication request: d0"),
+    ],
+)  # fmt: skip
+def test_a_name_of_one_letter_and_a_value_with_a_unit_are_enough_for_a_note(resource: dict[str, Any], line: str) -> None:
+    assert read({"resourceType": "Observation", "issued": "2024-05-06T10:00:00Z", **resource}).text.startswith(line)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +237,7 @@ def test_the_error_message_of_a_server_is_not_a_note() -> None:
     with pytest.raises(InputError, match="an error message from a server") as caught:
         read(outcome)
     assert "Jane" not in str(caught.value)
-    with pytest.raises(InputError, match="nothing clinical"):
+    with pytest.raises(InputError, match="nothing to write"):
         read(bundle(outcome))
 
 
