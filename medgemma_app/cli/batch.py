@@ -16,7 +16,7 @@ from medgemma_app.cli.options import DEFAULT_MODEL, RunOptions
 from medgemma_app.cli.output import Answers, Results, check_output, content_hash, form_of
 from medgemma_app.cli.process import at_once, interruptible
 from medgemma_app.cli.terminal import Progress, StreamPrinter, pace, say_cost, say_issues, say_pictures, say_timing
-from medgemma_app.errors import MedGemmaError, OptionError
+from medgemma_app.errors import MedGemmaError, OptionError, OutputError
 from medgemma_app.export import check_export, study_names
 from medgemma_app.model.generation import GenerationCancelled, GenerationError
 from medgemma_app.notices import DEMO_NOTICE, NOTICE, counted, issue_counts, say
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medgemma_app.tasks import Report, Task, TaskKind
 
     Read = Callable[[StudySource], Task]
-    Put = Callable[[str, Report | MedGemmaError, dict[str, Any]], None]  # a study's name, its result, and its record
+    Put = Callable[[str, Report | MedGemmaError, dict[str, Any]], OutputError | None]  # a study's name, its result, and its record
 
 VALIDATION_FAILED = 3
 FROM_BEST_TO_WORST = (0, VALIDATION_FAILED, 2, 1)
@@ -179,7 +179,7 @@ class Run:
                 for study, result in zip(studies, self._results(inputs), strict=True):
                     name = self._names[study]
                     self._progress.clear()
-                    put(name, result, self._record(study, result))
+                    result = put(name, result, self._record(study, result)) or result
                     if isinstance(result, MedGemmaError):
                         say(f"medgemma: {result}" if name in str(result) else f"medgemma: {name}: {result}")
                     else:

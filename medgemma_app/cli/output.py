@@ -81,8 +81,8 @@ class Answers:
             self._unseen.append(report.text)
             self._kept.append(render(record, self._form, images=report.images, source=report.source, **self._for_export))
 
-    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> None:
-        """Adds one of several studies: its ``record``, or its report under a heading with its name."""
+    def add_study(self, name: str, result: Report | MedGemmaError, record: dict[str, Any]) -> OutputError | None:
+        """Adds one of several studies. Returns the error if its page cannot be written; ``close`` then prints the answer."""
         answer = "" if isinstance(result, MedGemmaError) else f"# {name}\n{result.text}\n"
         record = {**record, "study": name}
         if self._form == "json":
@@ -91,12 +91,16 @@ class Answers:
             self._records.append(record)
             self._unseen += filter(None, [answer])
         elif self._form == ".html":
-            self._unseen += filter(None, [answer])
-            self._pages.append((record, *self._page(result)))
-            self._unseen.clear()
+            self._unseen.append(answer)
+            try:
+                self._pages.append((record, *self._page(result)))
+            except OutputError as error:
+                self._pages.append(({"study": name, "error": str(error)}, None, None))
+                return error
+            self._unseen.pop()
         elif answer:
-            said = f"# {name}\n{plain(record)}" if self._form == ".txt" else answer
-            self._write("\n" * bool(self._kept) + said)
+            self._write("\n" * bool(self._kept) + (f"# {name}\n{plain(record)}" if self._form == ".txt" else answer))
+        return None
 
     def _page(self, result: Report | MedGemmaError) -> tuple[str | None, Image | None]:
         """Writes the page of one of several studies as soon as it is finished. Returns its address and its picture."""

@@ -47,7 +47,8 @@ def test_pages_go_into_a_new_folder_only_so_that_no_input_and_no_file_of_the_use
 
 
 @pytest.mark.parametrize("fault", ["a page of the user's", "a full disk"])
-def test_a_page_that_cannot_be_written_ends_the_run_and_its_answer_is_printed(medgemma, monkeypatch, tmp_path, scan, other, fault):
+def test_a_page_that_cannot_be_written_is_a_failed_study_whose_answer_is_printed(medgemma, monkeypatch, tmp_path, scan, other, fault):
+    draw_phantom(7)[0].save(tmp_path / "c.png")
     whole = output.write_whole
 
     def full(path, content):
@@ -59,9 +60,11 @@ def test_a_page_that_cannot_be_written_ends_the_run_and_its_answer_is_printed(me
         monkeypatch.setattr(output, "write_whole", full)
     else:  # who puts it there after the run has begun
         monkeypatch.setattr("medgemma_app.cli.batch.say", lambda line: (tmp_path / "all" / "002.html").write_text("mine") and say(line))
-    result = medgemma("findings", scan, other, "-o", tmp_path / "all.html")
-    assert (result.exit_code, "002.html" in result.stderr.splitlines()[-1]) == (2, True)
+    result = medgemma("findings", scan, other, tmp_path / "c.png", "-o", tmp_path / "all.html")
+    assert (result.exit_code, result.stderr.count("002.html")) == (2, 1)
+    assert result.stderr.splitlines()[-1].endswith("; 1 could not be read or written")
     assert result.stdout == f"# b.png\n{draw_phantom(5)[1]}\n"
     index = (tmp_path / "all.html").read_text()
-    assert 'href="all/001.html"' in index and "002.html" not in index
+    assert 'href="all/001.html"' in index and 'href="all/003.html"' in index and index.count(">failed<") == 1
+    assert "IMPRESSION" in (tmp_path / "all" / "003.html").read_text()
     assert fault == "a full disk" or (tmp_path / "all" / "002.html").read_text() == "mine"

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import mlx.core as mx
 import pytest
 from cases import MIXED_PROMPTS
-from mlx_vlm.generate.ar import GenerationBatch
+from mlx_vlm.generate.ar import BatchGenerator, GenerationBatch, PromptProcessingBatch
 from serving import PATIENCE, SIDE, chat, choices, encoded, running, until
 from tiny import picture
 
@@ -42,6 +42,20 @@ def together(client, rows):
 
     with ThreadPoolExecutor(len(rows)) as pool:
         return list(pool.map(generate, rows))
+
+
+def test_mlx_vlm_still_has_the_private_parts_that_the_engine_uses(tiny_model):
+    """Where this fails, find out how mlx-vlm now says which ids of a prompt are left, and how it adds a row that has been read."""
+    model, ids, sampler = tiny_model.model.language_model, [2, 5, 6, 7], tiny_model.sampler(Options())
+    prompt = PromptProcessingBatch(
+        model=model, uids=[9], input_ids=[ids], max_tokens=[2], inputs_embeds=tiny_model.embed(Prompt(("x",)), ids), prompt_kwargs={}
+    )
+    prompt.prefill_step_size = 3
+    prompt.prompt_step()
+    assert prompt._input_ids.tolist() == [[7]]
+    generator = BatchGenerator(model, tiny_model.processor, sampler=sampler)
+    generator._extend_generation_batch(prompt.generate(sampler, generator.tokenizer.stopping_criteria))
+    assert [response.uid for response in generator.next()[1]] == [9]
 
 
 def test_rows_of_every_length_and_number_of_pictures_come_out_as_alone(tiny_model, client):
