@@ -32,7 +32,7 @@ SAMPLE, SAMPLE_STEP = 8, 128  # rows: 8 of every 128 are counted first where a p
 LARGE = 1_000_000
 SMALLEST_SIDE = 64
 MOST_PIXELS = 89_478_485  # beyond this Pillow warns of a decompression bomb
-LARGEST_SIDE = 12_000  # the padded square of such a picture takes 144 MB per channel
+LARGEST_SIDE = 12_000
 # A picture is blank when, averaged over blocks of a 256th of its shorter side, fewer than 4 blocks differ from the
 # middle one by more than 8 of 255 levels. Averaging removes noise and dead pixels; a small drawing stays.
 BLOCKS = 256

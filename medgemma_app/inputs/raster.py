@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import DAMAGE
-from medgemma_app.inputs.levels import PERCENTILES, refuse_size, scale_16bit, scale_numbers
+from medgemma_app.inputs.levels import PERCENTILES, counts, limits, refuse_size, scale_16bit, scale_numbers, to_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
 WHITE_IS_ZERO = 0
 UNSIGNED, SIGNED = 1, 2
 TIFF_PHOTOMETRIC, TIFF_BITS, TIFF_SAMPLES = 262, 258, 339
+FEWEST_UPPER = 64  # of the 256 levels of the upper 8 bits: a picture that uses fewer is in the lower bits
 
 
 class SeveralPictures(InputError):
@@ -33,7 +34,7 @@ class OnePicture(InputError):
 def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tuple[Image, dict[str, Any]]:
     """The picture in ``file`` as upright L or RGB, and its facts; ``frame`` counts from 1. Raises InputError.
 
-    Of 16-bit colour, and of 16-bit grey with alpha, Pillow returns the upper 8 bits; the bit depth in the facts is 16.
+    Of 16-bit colour, and of 16-bit grey with alpha, Pillow returns only the upper 8 bits; grey is stretched over all levels.
     """
     from PIL import Image
 
@@ -46,7 +47,27 @@ def decode_raster(file: BinaryIO, name: str, *, frame: int | None = None) -> tup
         with _quiet_libtiff():
             picture.load()
         flat, facts = flatten(picture, name)
-    return flat, {"format": picture.format, **chosen, **facts, "bit_depth": 16 if is_halved else facts["bit_depth"]}
+        if is_halved:
+            flat, window = _stretch_upper_bits(flat, name)
+            facts |= {"bit_depth": 16, "window": window}
+    return flat, {"format": picture.format, **chosen, **facts}
+
+
+def _stretch_upper_bits(picture: Image, name: str) -> tuple[Image, dict[str, Any] | None]:
+    """Stretches the upper 8 bits of 16 if all channels are equal. Raises InputError if the lower bits are needed to show the picture."""
+    import numpy as np
+    from PIL import ImageChops
+
+    channels = picture.split()
+    is_grey = not any(ImageChops.difference(channels[0], other).getbbox() for other in channels[1:])
+    grey = channels[0] if is_grey else picture.convert("L")
+    low, high = limits(np.arange(256), counts(grey, size=256))
+    if (high - low if is_grey else high) < FEWEST_UPPER:
+        raise InputError(f"{name} uses only the lower bits of 16-bit colour; save it as 16-bit grey or with 8 bits")
+    if not is_grey:
+        return picture, None
+    table = to_levels(np.arange(256), low, high).tolist()
+    return grey.point(table), {"from": f"{PERCENTILES} of the upper 8 bits", "low": low, "high": high}
 
 
 @contextmanager

@@ -229,16 +229,24 @@ def png_of_16_bits(values: np.ndarray, channels: int) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_of_16_bit_colour_the_upper_8_bits_are_shown_with_a_warning(tmp_path: Path, channels: int) -> None:
-    (tmp_path / "scan.png").write_bytes(png_of_16_bits(ramp(65535), channels))
+def test_grey_in_16_bit_colour_is_stretched_as_far_as_its_upper_bits_go_with_a_warning(tmp_path: Path, channels: int) -> None:
+    (tmp_path / "scan.png").write_bytes(png_of_16_bits(ramp(20_000), channels))
     scan = read_image(tmp_path / "scan.png", pad=False)
-    assert (grey(scan.image) == ramp(65535) >> 8).all()
+    assert np.abs(grey(scan.image) - (ramp(20_000) >> 8) / 78 * 255).max() <= 1
     assert scan.facts["bit_depth"] == 16
+    assert scan.facts["window"] == {"from": "percentiles 0.1 and 99.9 of the upper 8 bits", "low": 0.0, "high": 78.0}
     assert scan.warnings == ("scan.png has 16 bits per channel, of which the upper 8 are read; if it is grey, save it as 16-bit grey",)
     for narrow in (ramp(4_095), ramp(4_000) + np.uint16(30_000)):
         (tmp_path / "narrow.png").write_bytes(png_of_16_bits(narrow, channels))
-        with pytest.raises(InputError, match="is blank or nearly so"):
+        with pytest.raises(InputError, match="uses only the lower bits of 16-bit colour; save it as 16-bit grey or with 8 bits"):
             load_image(tmp_path / "narrow.png")
+
+
+def test_colours_in_the_lower_bits_of_16_are_refused_as_such(tmp_path: Path) -> None:
+    values = np.stack([ramp(4095), ramp(4095)[::-1], ramp(4095)], axis=2)
+    (tmp_path / "scan.tif").write_bytes(tiff_of(values, 1))
+    with pytest.raises(InputError, match="uses only the lower bits of 16-bit colour"):
+        load_image(tmp_path / "scan.tif")
 
 
 def test_16_bit_colour_in_a_tiff_is_shown_as_in_a_png(tmp_path: Path) -> None:
