@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.dicom import bits_of, class_of, is_inverse, numbers, several_numbers
+from medgemma_app.inputs.dicom import class_of, is_inverse, numbers, several_numbers
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.levels import CT_IN_COLOUR, FEWEST_LEVELS, PERCENTILES, apply_table, counts, limits, refuse_flat, to_levels
-from medgemma_app.inputs.pixels import Pixels, StoredFrame, is_padding
+from medgemma_app.inputs.pixels import Pixels, StoredFrame, bits_of, is_padding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -45,9 +45,8 @@ _PALETTES = tuple(
 )
 OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # its position, which each frame of a file may have
 READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
-STORAGE = "1.2.840.10008.5.1.4.1.1."  # what the UIDs of the classes of stored objects begin with (PS3.4 B.5)
-# Objects by their class (the rest of its UID, or the first part of the rest) or modality: those that show no patient even where they hold
-# pixels, and those that may show none.
+STORAGE = "1.2.840.10008.5.1.4.1.1."  # the UIDs of the classes of stored objects begin with this (PS3.4 B.5)
+# What shows no patient even where it holds pixels, and what may show none: by modality, or by the rest of the UID or its first part.
 NO_PATIENT = {
     "a segmentation, which is a mask drawn over other pictures": {"66.4", "66.7", "66.8", "SEG"},
     "a map of radiotherapy doses": {"481.2", "RTDOSE"},
@@ -60,6 +59,10 @@ DOUBTFUL = {
     "a parametric map (computed values, not an acquired image)": {"30"},
     "a secondary capture, which may be a screenshot, a scanned document or text": {"7"},
 }
+NEWER_SYNTAXES = {  # pydicom has no names for them yet
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless", "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL", "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}  # fmt: skip
 
 
 class NoPicture(InputError):
@@ -114,14 +117,13 @@ class _Bounded:
 def read_header(file: BinaryIO, name: str, *, tags: Sequence[str] = READ, pixels: bool = True) -> Dataset:
     """Reads the elements of ``tags`` only. Guesses the transfer syntax if the file does not state it. Raises InputError."""
     from pydicom import dcmread
-    from pydicom.uid import UID
 
     bounded = _Bounded(file)
     syntax = _check_encoding(bounded, name)
     wanted = [*tags, "SOPClassUID", "Modality", *OF_PATIENT]
     header = dcmread(bounded, force=True, specific_tags=wanted, stop_before_pixels=not pixels)
     if syntax:
-        header.file_meta.TransferSyntaxUID = UID(syntax)
+        header.file_meta.TransferSyntaxUID = syntax
     _parse_sequences(header)
     return _checked(header, name)
 
@@ -197,8 +199,8 @@ def _listed(kinds: Mapping[str, Collection[str]], header: Dataset) -> str | None
     return next((kind for kind, listed in kinds.items() if not codes.isdisjoint(listed)), None)
 
 
-def _check_encoding(file: _Bounded, name: str) -> str:
-    """Returns the transfer syntax, or "" if the file does not state it, and rewinds the file.
+def _check_encoding(file: _Bounded, name: str) -> UID:
+    """Returns the transfer syntax, which is empty if the file does not state it, and rewinds the file.
 
     Raises InputError for encodings in which not even the header can be read, and for a deflated file of over a gigabyte.
     """
@@ -208,7 +210,7 @@ def _check_encoding(file: _Bounded, name: str) -> str:
     start = file.read(144)
     if start[128:132] != b"DICM":
         file.seek(0)
-        return ""
+        return UID("")
     length = min(struct.unpack("<I", start[140:])[0], LARGEST_META) if start[132:140] == META_LENGTH else LARGEST_META
     meta_only = _Bounded(io.BytesIO(start[132:] + file.read(length)))  # a second, wrong one may follow
     meta = read_dataset(meta_only, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2)
@@ -223,12 +225,12 @@ def _check_encoding(file: _Bounded, name: str) -> str:
     elif syntax and (syntax.is_private or syntax.name == syntax):
         raise unreadable(syntax, name)
     file.seek(0)
-    return str(syntax)
+    return syntax
 
 
 def unreadable(syntax: UID, name: str) -> InputError:
     """The error for a transfer syntax that nothing here can decode, by its name."""
-    known = "".join(character for character in syntax.name if character.isprintable())[:80]
+    known = "".join(character for character in NEWER_SYNTAXES.get(syntax, syntax.name) if character.isprintable())[:80]
     shown = f"the private transfer syntax {known}" if syntax.is_private else known
     return InputError(f"{name} is encoded in a way that cannot be read ({shown}); export it uncompressed (Explicit VR Little Endian)")
 
@@ -255,11 +257,6 @@ def is_inverse(header: Dataset) -> bool:
 
 def _presentation(header: Dataset) -> str:
     return str(header.get("PresentationLUTShape") or "").strip().upper()
-
-
-def bits_of(header: Dataset) -> int:
-    """The bits stored per pixel; float pixel data state only the allocated bits (PS3.3 C.7.6.24)."""
-    return int(header.get("BitsStored") or header.BitsAllocated)
 
 
 def numbers(header: Dataset, keyword: str) -> list[float]:

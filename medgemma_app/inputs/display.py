@@ -21,11 +21,11 @@ from medgemma_app.inputs.contrast import (
     percentiles,
     value_range,
 )
-from medgemma_app.inputs.dicom import bits_of, guarded, header_warnings, numbers, read_header
+from medgemma_app.inputs.dicom import guarded, header_warnings, numbers, read_header
 from medgemma_app.inputs.files import open_input, shown_name
 from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.levels import LARGEST_SIDE, PERCENTILES, is_blank, thumbnail, warn_doubtful
-from medgemma_app.inputs.pixels import StoredFrame, decode_frame
+from medgemma_app.inputs.pixels import StoredFrame, bits_of, decode_frame
 from medgemma_app.inputs.raster import choose_frame
 
 if TYPE_CHECKING:

@@ -47,6 +47,11 @@ class StoredFrame:
         return _visible_part(self.header, (self.pixels.shape[0], self.pixels.shape[1]))
 
 
+def bits_of(header: Dataset) -> int:
+    """The bits stored per pixel; float pixel data state only the allocated bits (PS3.3 C.7.6.24)."""
+    return int(header.get("BitsStored") or header.BitsAllocated)
+
+
 def decode_frame(header: Dataset, name: str, index: int) -> StoredFrame:
     """The frame with that index, from 0. Raises InputError when no decoder is installed."""
     from pydicom.pixels import pixel_array

@@ -14,7 +14,7 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, shown_name
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
-from medgemma_app.notices import first_of
+from medgemma_app.notices import counted, first_of
 
 if TYPE_CHECKING:
     from medgemma_app.inputs.images import Picture
@@ -81,7 +81,7 @@ def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list
 
     held = [str(file) for file in files if holds_notes(file)]
     if others := len(files) - len(held):
-        left_out.append(f"{others} file(s) in a folder that are not notes")
+        left_out.append(f"{counted(others, 'file')} without notes")
     return held
 
 
@@ -121,10 +121,10 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
         seen.add(real)
         try:
             files, folders = list_folder(here)
-        except InputError:
+        except InputError as error:
             if here == folder:
                 raise
-            left_out.append("a subfolder that cannot be read")
+            left_out.append(f"a subfolder that cannot be read: {getattr(error.__cause__, 'strerror', 'unknown reason')}")
             continue
         waiting += reversed(folders)
         yield here, files
@@ -133,8 +133,8 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
 def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
     """The studies of one folder."""
     kinds = {file: _kind(file) for file in files}
-    counted = Counter(kind for kind, _ in kinds.values())
-    has_slices = counted["slice"] > 0
+    numbers = Counter(kind for kind, _ in kinds.values())
+    has_slices = numbers["slice"] > 0
     wanted = {"picture"} if has_slices else {"picture", "damaged", "raster"}
     studies: dict[object, Path] = {}
     copies = [file for file, (kind, uid) in kinds.items() if kind in wanted and studies.setdefault(uid or file, file) is not file]
@@ -143,10 +143,10 @@ def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> li
     for some, why in ((beside, not_dicom), (copies, same_id)):
         if some:
             left_out.append(f"{first_of([*map(shown_name, some)])}, {why}; give such pictures by their names to have them read")
-    if counted[None]:
-        left_out.append(f"{counted[None]} file(s) that are not pictures")
-    if counted["other"]:
-        left_out.append(f"{counted['other']} DICOM file(s) without a picture of a patient (reports, segmentations, plans)")
+    if numbers[None]:
+        left_out.append(f"{counted(numbers[None], 'file')} without a picture")
+    if numbers["other"]:
+        left_out.append(f"{counted(numbers['other'], 'DICOM file')} without a picture of a patient (a report, segmentation or plan)")
     return [str(folder)] * has_slices + [str(file) for file in studies.values()]
 
 
@@ -192,7 +192,7 @@ def _listed_in(index: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Pa
         else:
             folders.setdefault(file.parent, []).append(file)
     if missing:
-        left_out.append(f"{missing} file(s) that {shown_name(index)} lists but that do not exist")
+        left_out.append(f"{counted(missing, 'file')} listed in {shown_name(index)} but missing")
     yield from folders.items()
 
 

@@ -160,7 +160,7 @@ def test_each_line_of_a_file_is_a_visit_and_a_folder_says_what_it_leaves_out(med
     result = medgemma("soap", tmp_path, "--output", path)
     assert [record["study"] for record in records(path)] == ["visits.jsonl line 1", "visits.jsonl line 2"]
     assert [record["text"] for record in records(path)] == [text for _, text in visits]
-    assert "left out: 1 file(s) in a folder that are not notes" in result.stderr
+    assert "left out: 1 file without notes" in result.stderr
     visits.append(write_notes(3))
     (tmp_path / "visits.jsonl").write_text("\n".join(json.dumps(notes) for notes, _ in visits) + "\n")
     assert "already holds 2 of 3 studies" in medgemma("soap", tmp_path, "--output", path, "--resume").stderr

@@ -176,7 +176,12 @@ def test_bytes_in_big_endian_words_are_read_in_the_order_that_gives_a_smooth_pic
 
 @pytest.mark.parametrize(
     ("syntax", "named"),
-    [("1.2.840.113619.5.2", "the private transfer syntax 1.2.840.113619.5.2"), ("1.2.840.10008.1.2.4.999", "1.2.840.10008.1.2.4.999")],
+    [
+        ("1.2.840.113619.5.2", "the private transfer syntax 1.2.840.113619.5.2"),
+        ("1.2.840.10008.1.2.4.110", "JPEG XL Lossless"),
+        ("1.2.840.10008.1.2.4.112", "JPEG XL"),
+        ("1.2.840.10008.1.2.4.999", "1.2.840.10008.1.2.4.999"),
+    ],
 )
 def test_a_transfer_syntax_that_cannot_be_read_is_named(tmp_path: Path, syntax: str, named: str) -> None:
     path = written(tmp_path, made())

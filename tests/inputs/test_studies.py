@@ -66,13 +66,14 @@ def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get
     for name in ("chest.png", "hand.png"):
         Image.fromarray(STORED).save(tmp_path / name)
     written(tmp_path, made(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "mask")
+    written(tmp_path, made(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="SR"), "dose report")
     (tmp_path / "visit.txt").write_text("Cough")
     found = find_studies([str(tmp_path)])
     assert [study.path for study in found.studies] == [str(tmp_path)]
     assert found.left_out == [
         "chest.png, hand.png, which are not DICOM, beside a series of slices; give such pictures by their names to have them read",
-        "1 file(s) that are not pictures",
-        "1 DICOM file(s) without a picture of a patient (reports, segmentations, plans)",
+        "1 file without a picture",
+        "2 DICOM files without a picture of a patient (a report, segmentation or plan)",
     ]
 
 
@@ -104,7 +105,7 @@ def test_a_folder_below_that_cannot_be_read_is_left_out_and_named(tmp_path: Path
     monkeypatch.setattr(Path, "iterdir", refuse)
     found = find_studies([str(tmp_path)])
     assert [study.name for study in found.studies] == ["scan.png"]
-    assert found.left_out == ["a subfolder that cannot be read"]
+    assert found.left_out == ["a subfolder that cannot be read: Permission denied"]
     with pytest.raises(InputError, match="the folder cannot be read: Permission denied"):
         find_studies([str(tmp_path / "Doe_Jane")])
 
@@ -131,7 +132,7 @@ def test_a_dicomdir_opens_its_studies(tmp_path: Path) -> None:
         read_study(index)
     Path(radiograph.path).unlink()
     found = find_studies([str(index)])
-    assert found.left_out == ["1 file(s) that DICOMDIR lists but that do not exist"]
+    assert found.left_out == ["1 file listed in DICOMDIR but missing"]
     assert len(read_study(index).images) == 3
 
 
