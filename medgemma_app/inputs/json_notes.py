@@ -40,11 +40,12 @@ _NOTHING = re.compile(r"\W*+(n\s*/?\s*a|nan|none|null|nil|unknown|tbd|not (docum
 _SETTING = re.compile(r"\s*(?:(?P<heading>\[[^\]]*\])|[#;].*|(?P<key>[\w.-]+)\s*=.*)\s*")
 _STATUS_KEYS = ("status", "doc status", "verification status", "clinical status", "lifecycle status", "record status", "state")
 _DELETED = ("deleted", "is deleted", "entered in error", "voided", "retracted")
-# Keys in the responses of servers: of an error, of its description, of a response in general, and others beside them.
-_ERROR_KEYS = {"error", "errors", "fault", "exception", "error message", "error description", "traceback", "stack trace", "detail"}
-_MESSAGE_KEYS = {"message", "details", "msg", "diagnostics"}
-_ANSWER_KEYS = {"code", "status", "status code", "success", "ok"}
-_OF_AN_ANSWER = {*_ERROR_KEYS, *_MESSAGE_KEYS, *_ANSWER_KEYS, "path", "timestamp", "request id", "trace id", "title", "type", "instance"}
+# Keys in the responses of servers: of an error, of a message, of a status, and others beside them.
+_ERROR_KEY = re.compile(r"(errors?|exception|fault)( (message|description|code|type|details?))?|failure reason|traceback|stack trace")
+_MESSAGE_KEYS = {"message", "msg", "title", "detail", "details", "diagnostics"}
+_STATE_KEYS = {"code", "status", "status code", "success", "ok"}
+_RESPONSE_KEYS = {*_MESSAGE_KEYS, *_STATE_KEYS, "path", "timestamp", "request id", "trace id", "type", "instance"}
+_SHORT_MESSAGE = 80  # characters; a longer message without an error or a status may be a note
 
 
 def parse_notes(raw: bytes | str, name: str) -> Any:
@@ -77,9 +78,9 @@ def _every_pair(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_json_notes(value: Any, name: str) -> Reading:
-    """Notes of one patient in plain JSON. Raises InputError for an error message from a server."""
+    """Notes of one patient in plain JSON. Raises InputError for what looks like an error message from a server."""
     if is_error_message(value):
-        raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
+        raise InputError(f"{name} looks like an error message from a server; fetch the notes again, or give their text alone")
     doubts: set[str] = set()
     lines = labelled_lines(newest_first(value, doubts))
     lines = _visits_by_date([replace(line, rank=_CURRENT) if count_words(line.text) <= _SMALL else line for line in lines], doubts)
@@ -128,11 +129,15 @@ def _entry_mark(value: Any) -> tuple[str, str]:
 
 
 def is_error_message(value: Any) -> bool:
-    """True for a server's error response instead of notes: {"error": ...}, {"message": ..., "status": 401}."""
+    """True for a server's response without notes: {"error": ...}, {"message": ..., "status": 401}, or a short message alone."""
     if not isinstance(value, Mapping):
         return False
-    keys = {key_words(key) for key, inner in value.items() if inner or key_words(key) not in _ERROR_KEYS}
-    return keys <= _OF_AN_ANSWER and bool(keys & _ERROR_KEYS or (keys & _MESSAGE_KEYS and keys & _ANSWER_KEYS))
+    fields = {name: inner for key, inner in value.items() if (name := key_words(key)) in _STATE_KEYS or inner}
+    errors = {name for name in fields if _ERROR_KEY.fullmatch(name)}
+    if not fields.keys() - errors <= _RESPONSE_KEYS:
+        return False
+    messages = [inner for name, inner in fields.items() if name in _MESSAGE_KEYS]
+    return bool(errors or (messages and (fields.keys() & _STATE_KEYS or len(_inline(messages)) < _SHORT_MESSAGE)))
 
 
 def newest_first(value: Any, doubts: set[str]) -> Any:

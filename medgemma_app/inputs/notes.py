@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +39,14 @@ _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _RESOURCE_TYPE = re.compile(r'"resourceType"\s*:\s*"(\w+)"')
 _XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
+_OTHER_PHRASES = ("page not found", "access denied", "service temporarily unavailable", "gateway time-out")
+_HTTP_ERRORS = "|".join([*(status.phrase for status in HTTPStatus if status >= 400), *_OTHER_PHRASES])
+_HTTP_ERROR = re.compile(rf"(?i)\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d ({_HTTP_ERRORS})\b|({_HTTP_ERRORS})\W*\Z)")
+# One word of letters and digits, perhaps with a prefix (hf_, glpat-), or a longer one that may also hold signs.
+_KEY_OR_TOKEN = re.compile(r"\s*(-----BEGIN |(?=\S*\d)(?=\S*[A-Za-z])(([A-Za-z]+[_-])?[A-Za-z0-9]{16,}|[A-Za-z0-9_.+/=-]{40,})\s*\Z)")
+_CREDENTIAL = re.compile(
+    r"(?i)\s*(user ?name|(\w+[ _-])?(password|token|secret|api[ _-]?key)|authorization)\s*[:=]\s*((bearer|basic) )?\S+\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -227,11 +236,9 @@ def _read_xml(text: str, name: str, patient: str | None) -> Reading:
 
 
 def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -> Reading:
-    if (len(text) < 300 and re.match(r"\s*(error|exception|traceback)\b\s*[:(\n]", text, re.IGNORECASE)) or re.match(
-        r"\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d (unauthorized|forbidden|not found|bad|internal|service))", text, re.IGNORECASE
-    ):
-        raise InputError(f"{name} is an error message from a server, not notes; fetch the notes again")
-    if re.match(r"\s*(-----BEGIN |(?=\S*\d)[A-Za-z0-9_.+/=-]{40,}\s*\Z)", text):
+    if (len(text) < 300 and re.match(r"\s*(error|exception|traceback)\b\s*[:(\n]", text, re.IGNORECASE)) or _HTTP_ERROR.match(text):
+        raise InputError(f"{name} looks like an error message from a server, not notes; fetch the notes again")
+    if _KEY_OR_TOKEN.match(text) or (text.strip() and all(_CREDENTIAL.fullmatch(line) for line in text.splitlines() if line.strip())):
         raise InputError(f"{name} holds a key or a token, not notes; give the notes of a visit")
     text, has_unseen = without_unseen(text)
     one_patient(text, name, patient)
