@@ -92,18 +92,19 @@ def read_findings(raw: bytes, content_type: str, square: tuple[int, int]) -> Rep
 def read_soap(raw: bytes, content_type: str) -> ReportJob:
     """Raises InputError for a request or notes that cannot be used."""
     asked: SoapRequest = checked(SoapRequest, read_fields(raw, content_type))
-    notes = _notes(asked.notes, raw, content_type)
+    notes = _notes(asked.notes, asked.patient, raw, content_type)
     task = partial(soap_task, notes=notes, truncate=asked.truncate, options=asked.options.chosen())
     return ReportJob(asked.model, asked.retries, asked.stream, task, 4 * len(notes.text))
 
 
-def _notes(notes: Any, raw: bytes, content_type: str) -> Notes:
+def _notes(notes: Any, patient: str | None, raw: bytes, content_type: str) -> Notes:
     if isinstance(notes, Upload):
-        return read_raw_notes(notes.raw, notes.name)
+        return read_raw_notes(notes.raw, notes.name, patient=patient)
     if is_form(content_type):
-        return read_raw_notes(str(notes).encode(errors="replace"), "the text of the notes")
+        return read_raw_notes(str(notes).encode(errors="replace"), "the text of the notes", patient=patient)
     # Parsed again in a way that keeps numbers as they are written in the request.
-    return read_raw_notes(json.dumps(parse_notes(raw, "the request")["notes"]).encode(), "the text of the notes")
+    text = json.dumps(parse_notes(raw, "the request")["notes"])
+    return read_raw_notes(text.encode(), "the text of the notes", patient=patient)
 
 
 def read_chat(raw: bytes, content_type: str, square: tuple[int, int]) -> ChatJob:

@@ -121,6 +121,7 @@ class SoapRequest(ReportRequest):
     """The notes of a visit."""
 
     notes: NotesValue
+    patient: PlainText | None = None
     truncate: bool = False
 
 
@@ -265,16 +266,21 @@ _NAME = re.compile(r"[a-z_]+|\d+")  # a field or an index; the other parts of a 
 
 
 def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
-    """``fields`` as an instance of ``kind``. Raises InputError, which names the first problem but not the value."""
+    """``fields`` as an instance of ``kind``. Raises InputError, which names the first problem but not the value.
+
+    An unknown field is named only if it looks like one: any other name may be a patient's data.
+    """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    unknown = first["type"] == "extra_forbidden"  # the last part of the location is then a name that the client made up
+    unknown = first["type"] == "extra_forbidden"  # the last part of the location is then its name
     parts = [str(part) for part in first["loc"][: -1 if unknown else None]]
     location = ".".join(part for part in parts if _NAME.fullmatch(part)) or "the request"
     if unknown:
         known = ", ".join(kind.model_fields) if location == "the request" else "those in /openapi.json"
-        raise InputError(f"{location} has an unknown field; its fields are {known}") from None
+        name = str(first["loc"][-1])
+        which = f"the unknown field {name}" if re.fullmatch("[a-z_]{1,40}", name) else "an unknown field"
+        raise InputError(f"{location} has {which}; its fields are {known}") from None
     message = first["msg"].removeprefix("Value error, ")
     raise InputError(f"{location}: {message[:1].lower()}{message[1:]}") from None

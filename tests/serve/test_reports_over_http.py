@@ -131,6 +131,24 @@ def test_numbers_of_notes_reach_the_model_as_they_were_written(client, demo, tmp
     assert (answer["text"], answer["tokens"]) == (wanted.text, wanted.to_dict()["tokens"])
 
 
+@pytest.mark.parametrize(
+    ("patient", "read"),
+    [("4712", ["pain"]), ("same", ["cough", "pain"])],
+    ids=["one of two", "labels that differ are one patient's"],
+)
+def test_the_patient_of_the_notes_is_chosen_in_json_and_in_a_form(client, patient, read):
+    notes = [{"mrn": "4711", "hpi": "Cough for three days, no fever."}, {"mrn": "4712", "hpi": "Chest pain since Monday, no fever."}]
+    options = {"max_tokens": 2}
+    asked = [
+        {"json": {"notes": notes, "patient": patient, "options": options}},
+        {"data": {"patient": patient, "options": json.dumps(options)}, "files": {"notes": ("notes.json", json.dumps(notes))}},
+        {"files": {"notes": (None, json.dumps(notes)), "patient": (None, patient), "options": (None, json.dumps(options))}},
+    ]
+    for how in asked:
+        view = events(client.post("/v1/soap?view=html", headers={"accept": "text/event-stream"}, **how).text)[-1][1]
+        assert [word for word in ("cough", "pain") if word in view["source"].lower()] == read
+
+
 def test_views_a_prior_and_tries_are_those_of_the_library(client, demo):
     first, second, third = (draw_phantom(seed)[0] for seed in range(3))
     wanted = findings(demo, first, prior=second, views=[third], options=Options(max_tokens=6), retries=1)

@@ -91,6 +91,7 @@ async function write(event) {
   for (const [name, value] of new FormData(form)) if (value !== "" && value.size !== 0) fields.append(name, value);
   const notes = fields.getAll("notes").length;
   if (form.id === "soap" && notes !== 1) return say("", notes ? "give the notes as text or as a file, not both" : "paste the notes, or choose a file with them");
+  at("patient").value = "";  // which was about these notes alone
   state.scan = fields.get("scan");
   const abort = (state.running = new AbortController());
   begin();
