@@ -103,8 +103,8 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
     if not lines and narrative.left_out[_NO_TEXT]:
         raise InputError(f"{name} has coded entries but no text; export it with the text of its sections")
     refuse_other_patients(lines, [about], name)
-    is_clinical = text_says_something("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
-    return Record([*_head(root, about), *lines], "C-CDA", is_clinical, with_counts(narrative.left_out), patients=[about])
+    says_something = text_says_something("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
+    return Record([*_head(root, about), *lines], "C-CDA", says_something, with_counts(narrative.left_out), patients=[about])
 
 
 def _head(root: Element, about: Demographics) -> Iterator[Line]:

@@ -109,10 +109,12 @@ def read_hl7(text: str, name: str, patient: str | None = None) -> Record:
     for line in (line for one in standing(statements, left_out) for line in one.lines()):
         lines[line.text] = min(line, lines.get(line.text, line), key=lambda same: same.rank)  # a repeated line is kept once
     left_out["messages of other patients"] += len(read) - len(chosen)
-    is_clinical = text_says_something("\n".join(text.partition(": ")[2] for text, line in lines.items() if line.label not in _NOT_CLINICAL))
+    says_something = text_says_something(
+        "\n".join(text.partition(": ")[2] for text, line in lines.items() if line.label not in _NOT_CLINICAL)
+    )
     patients = list(dict.fromkeys(part.patient for part in chosen))
     refuse_other_patients((line for line in lines.values() if line.label != "Patient"), patients, name)
-    return Record(list(lines.values()), "HL7 v2", is_clinical, with_counts(left_out), patients=patients)
+    return Record(list(lines.values()), "HL7 v2", says_something, with_counts(left_out), patients=patients)
 
 
 def _chosen(read: list[_Message], name: str, patient: str | None) -> list[_Message]:

@@ -89,7 +89,7 @@ class Reading:
 
     lines: Sequence[Line]
     format: str
-    clinical: bool
+    says_something: bool
     left_out: Sequence[str] = ()
     warnings: Sequence[str] = ()
 

@@ -45,7 +45,7 @@ _HTTP_ERROR = re.compile(rf"(?i)\s*(HTTP/\d[.\d]* [45]\d\d|[45]\d\d ({_HTTP_ERRO
 # One word of letters and digits, perhaps with a prefix (hf_, glpat-), or a longer one that may also hold signs.
 _KEY_OR_TOKEN = re.compile(r"\s*(-----BEGIN |(?=\S*\d)(?=\S*[A-Za-z])(([A-Za-z]+[_-])?[A-Za-z0-9]{16,}|[A-Za-z0-9_.+/=-]{40,})\s*\Z)")
 _CREDENTIAL = re.compile(
-    r"(?i)\s*(user ?name|(\w+[ _-])?(password|token|secret|api[ _-]?key)|authorization)\s*[:=]\s*((bearer|basic) )?\S+\s*"
+    r"(?i)\s*(user ?name|(\w+[ _-])?(passw(or)?d|token|secret|api[ _-]?key)|authorization)\s*[:=]\s*((bearer|basic) )?\S+\s*"
 )
 
 
@@ -121,7 +121,7 @@ def read_raw_notes(raw: bytes, name: str, *, patient: str | None = None, part: i
     if kind:
         kind, text, warnings = read_document(raw, name)
     reading = _read_plain(text, name, patient, kind) if kind else _read_text(text, name, patient)
-    if not (reading.clinical or (any_text and text.strip())):
+    if not (reading.says_something or (any_text and text.strip())):
         what = "has nothing to write a note from" if raw.strip() else "is empty"
         raise InputError(f"{name} {what}; give the notes of a visit")
     cleaned = tuple(clean(line) for line in reading.lines)
@@ -220,7 +220,7 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     return Reading(
         [*reading.lines, *marked],
         "transcript" if is_machine else reading.format,
-        reading.clinical or bool(marked),
+        reading.says_something or bool(marked),
         [*left_out, *["times and other machine fields of the transcript"] * is_machine],
         [*reading.warnings, *doubts],
     )

@@ -71,6 +71,7 @@ def test_whatever_says_something_is_notes_in_any_language(tmp_path: Path, conten
         (b"hf_abcdefghijkl1234567890\n", TOKEN),
         (b"password: hunter2", TOKEN),
         (b"username: bob\nclient_secret = hunter2\n\nAPI key: 12\n", TOKEN),
+        (b"passwd=abc123", TOKEN),
         (b"Authorization: Bearer abc", TOKEN),
         ({"error": "unauthorized", "message": "Your session has expired, please log in again"}, ERROR),
         ({"errorType": "Timeout", "errorMessage": "Task timed out"}, ERROR),
