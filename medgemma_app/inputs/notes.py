@@ -24,7 +24,7 @@ from medgemma_app.inputs.files import decode_text, document_kind, open_input, re
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_says_something
 from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of, without_times
-from medgemma_app.inputs.patient_labels import table_rows
+from medgemma_app.inputs.patient_labels import objects_of_rows, table_rows
 from medgemma_app.inputs.patient_values import SAME_PATIENT
 from medgemma_app.inputs.patients import doubts_about_the_patient, one_patient
 from medgemma_app.inputs.transcripts import looks_like_subtitles, subtitle_turns, turns_text, without_machine_fields
@@ -210,7 +210,7 @@ def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     bundle = as_bundle(value)
     if is_fhir(bundle):
         return read_fhir(bundle, name, _name_or_id(patient))
-    value, has_unseen = without_unseen(value)
+    value, has_unseen = without_unseen(objects_of_rows(value))
     value, left_out = one_patient(value, name, patient)
     doubts = doubts_about_the_patient(value, name, patient)
     value, marked, taken_back = by_status(value)

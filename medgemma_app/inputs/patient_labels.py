@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
+from typing import Any
 
 from medgemma_app.inputs.lines import key_words, list_lines
 from medgemma_app.inputs.patient_values import heading_words, is_person, may_be_name, plain_value, without_accents
@@ -232,6 +233,20 @@ def table_rows(text: str) -> list[dict[str, str]]:
                     if are_rows and len(set(header)) == len(header):
                         return [{"row": one} for one in lines[:at] if one.strip()] + [_cells(header, row, delimiter) for row in rows]
     return []
+
+
+def objects_of_rows(value: Any) -> Any:
+    """The rows of a JSON table that names patients as objects; anything else as it is. A table is a list of rows of which the first
+    is a header, or an object with ``columns`` and ``data``.
+    """
+    if isinstance(value, Mapping) and isinstance(value.get("columns"), list):
+        value = [value["columns"], *rows] if isinstance(rows := value.get("data"), list) else value
+    if not (isinstance(value, list) and value and all(isinstance(row, list) for row in value)):
+        return value
+    header, *rows = value
+    if not (all(isinstance(cell, str) for cell in header) and _is_header(header)):
+        return value
+    return [dict(zip(header, row, strict=False)) if len(row) <= len(header) else {"row": row} for row in rows]
 
 
 def _cells(header: list[str], row: list[str], delimiter: str) -> dict[str, str]:

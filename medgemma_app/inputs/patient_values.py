@@ -114,6 +114,21 @@ def parts_of_name(key: str, value: Any) -> Mapping[str, Any]:
     return {part: " ".join(map(str, one)) if isinstance(one, list) else one for part, one in names[0].items()}
 
 
+def overlap(one: PatientFacts, other: PatientFacts) -> bool:
+    """Whether both say something of the same kind, other than sex and age, or have a number in common."""
+    return bool(one.keys() & other.keys() - {"sex", "age", "aged"} or ids_of(one) & ids_of(other))
+
+
+def differ(one: PatientFacts, other: PatientFacts) -> bool:
+    """Whether the two cannot be one patient: no number is the same, and a value of one kind is not."""
+    return not ids_of(one) & ids_of(other) and any(not agree(kind, one[kind], other[kind]) for kind in one.keys() & other.keys())
+
+
+def ids_of(identity: PatientFacts) -> set[str]:
+    """The numbers of a patient, of any register."""
+    return {said for kind, said in identity.items() if kind.startswith("id ")}
+
+
 class SeveralPatients(InputError):
     """The notes are about more than one patient; ``can_choose`` if a name or an id identifies each of them.
 

@@ -15,10 +15,13 @@ from medgemma_app.inputs.patient_values import (
     PatientFacts,
     SeveralPatients,
     agree,
+    differ,
     identifiers,
+    ids_of,
     is_person,
     may_be_name,
     no_such_patient,
+    overlap,
     parts_of_name,
     plain_value,
 )
@@ -27,7 +30,8 @@ _SEXES = frozenset(("sex", "gender", "patient sex", "patient gender"))
 _DEMOGRAPHICS = frozenset(("age", "dob", *_SEXES))
 _PATIENT = frozenset(("patient", "subject", "demographics", "patient info", "patient information", "patient details"))
 _MAYBE_PATIENT = frozenset(("pt", "client", "person", "resident", "paciente", "name"))  # beside a patient, these may be somebody else
-_BARE_IDS = frozenset(("id", "identifier", "number", "reference"))
+_BARE_IDS = frozenset(("id", "uuid", "identifier", "number", "reference"))
+_WRAPPERS = frozenset(("edges", "node", "attributes", "fields"))  # keys that servers put around anything
 _LAST = _MAYBE_PATIENT | _BARE_IDS
 _PATIENTS = frozenset(("patients", "people", "persons", "clients", "residents"))
 _PERSON = _PATIENTS | _PATIENT
@@ -70,7 +74,7 @@ def one_patient(value: Any, name: str, patient: str | None) -> tuple[Any, list[s
         raise no_such_patient(name)
     if len(people) == 1:
         return value, []
-    choice = _Choice(chosen[0], [identity for identity in known if _differ(identity, chosen[0])])
+    choice = _Choice(chosen[0], [identity for identity in known if differ(identity, chosen[0])])
     kept, number = choice.kept(value), choice.left_out
     return kept, [f"{number} {'entry' if number == 1 else 'entries'} of another patient, or of none"] if number else []
 
@@ -104,7 +108,7 @@ def _is_called(patient: str, person: PatientFacts) -> bool:
     names = {word for kind, said in person.items() if kind.startswith("name") for word in said.split()}
     patient = found[2] if (found := _NUMBERED.fullmatch(key_words(patient))) else patient
     words = set(plain_value("name", patient).split())
-    return (bool(words) and words <= names) or plain_value("id", patient) in _ids(person)
+    return (bool(words) and words <= names) or plain_value("id", patient) in ids_of(person)
 
 
 @dataclass
@@ -118,16 +122,16 @@ class _Choice:
     def kept(self, value: Any, path: str = "", named: PatientFacts | None = None, *, is_theirs: bool = False) -> Any:
         """The parts of a value that are about the patient, or ``_GONE``. A part that names nobody belongs with the entry that holds it."""
         for said in _said(value, path, named or {}):
-            if _differ(said, self.patient):
+            if differ(said, self.patient):
                 is_theirs = False
-            elif _share(said, self.patient) and not any(_share(said, other) and not _differ(said, other) for other in self.others):
+            elif overlap(said, self.patient) and not any(overlap(said, other) and not differ(said, other) for other in self.others):
                 is_theirs = True
         if not isinstance(value, Mapping | list) or not value:
             self.left_out += not is_theirs
             return value if is_theirs else _GONE
         inside, before = list(_inside(value, path)), self.left_out
         if isinstance(value, list):  # in a list of several patients, an entry that names nobody may belong to any of them
-            is_theirs &= not any(_differ(said, self.patient) for _, one, below, _ in inside for said in _said(one, below, {}))
+            is_theirs &= not any(differ(said, self.patient) for _, one, below, _ in inside for said in _said(one, below, {}))
         found = [(key, self.kept(one, below, whom, is_theirs=is_theirs)) for key, one, below, whom in inside]
         staying = [(key, one) for key, one in found if one is not _GONE]
         if not staying:
@@ -155,7 +159,13 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, Any, str, PatientFacts
     if isinstance(value, Mapping):
         keyed = _named_by_keys(value, _last(path))
         yield from (
-            (key, inner, f"{path}/{'patient' if key in keyed else key_words(key)}", keyed.get(key, {})) for key, inner in value.items()
+            (
+                key,
+                inner,
+                path if key_words(key) in _WRAPPERS else f"{path}/{'patient' if key in keyed else key_words(key)}",
+                keyed.get(key, {}),
+            )
+            for key, inner in value.items()
         )
     elif isinstance(value, list):
         are_people = _last(path) in ("patients", "cases") and sum(map(_holds_notes, value)) > 1
@@ -182,11 +192,8 @@ def _named_by_keys(value: Mapping[str, Any], above: str) -> dict[str, PatientFac
     numbered = {key: {"id patient": found[2]} for key in value if (found := _NUMBERED.fullmatch(key_words(key)))}
     objects = [{key_words(key) for key in inner} for inner in value.values() if isinstance(inner, Mapping)]
     are_objects = len(objects) == len(value)
-    are_people = (
-        len(value) > 1
-        and are_objects
-        and (all(map(_describes_somebody, objects)) or (above in ("", *_OF_PEOPLE) and all(keys & _OF_A_PERSON for keys in objects)))
-    )
+    hold_notes = above in ("", *_OF_PEOPLE) and all(keys & _OF_A_PERSON for keys in objects)
+    are_people = len(value) > 1 and are_objects and (hold_notes or all(map(_describes_somebody, objects)))
     if not (above in _PATIENTS and are_objects) and not (
         are_people and (all(map(is_person, value)) or all(map(_RECORD_NUMBER.fullmatch, value)))
     ):
@@ -233,7 +240,8 @@ def _said_by_keys(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, st
         if name in _PATIENT | _MAYBE_PATIENT and isinstance(inner, Mapping) and (name == "patient" or not is_somebody_else(path)):
             yield from _said_by_keys(inner, f"{path}/patient")
         is_named = any(kind.startswith(("id ", "name")) for kind in first)
-        for said in inner if isinstance(inner, list) else [inner]:
+        is_column = isinstance(inner, Mapping) and all(map(str.isdigit, inner))  # {"mrn": {"0": "111", "1": "222"}}
+        for said in inner.values() if is_column else inner if isinstance(inner, list) else [inner]:
             facts = _facts(key, said, path, siblings, is_described=is_described, is_named=is_named) if isinstance(said, str) else {}
             yield from ((kind, fact) for kind, fact in facts.items() if fact and first.setdefault(kind, key) == key)
 
@@ -275,7 +283,7 @@ def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list
     """
     people: list[PatientFacts] = []
     for identity in sorted(identities, key=len, reverse=True):
-        person = next((person for person in people if not _differ(person, identity) and (not linked or _share(person, identity))), None)
+        person = next((person for person in people if not differ(person, identity) and (not linked or overlap(person, identity))), None)
         if person is None:
             people.append(dict(identity))
             if len(people) == MOST_PATIENTS:
@@ -284,15 +292,3 @@ def _people(identities: Iterable[PatientFacts], *, linked: bool = False) -> list
             for kind, said in identity.items():
                 person[kind] = person.get(kind, said)
     return people
-
-
-def _share(one: PatientFacts, other: PatientFacts) -> bool:
-    return bool(one.keys() & other.keys() - {"sex", "age", "aged"} or _ids(one) & _ids(other))
-
-
-def _differ(one: PatientFacts, other: PatientFacts) -> bool:
-    return not _ids(one) & _ids(other) and any(not agree(kind, one[kind], other[kind]) for kind in one.keys() & other.keys())
-
-
-def _ids(identity: PatientFacts) -> set[str]:
-    return {said for kind, said in identity.items() if kind.startswith("id ")}

@@ -42,6 +42,21 @@ COUGH, KNEE = "Cough for three days.", "Knee pain after a fall."
             "78",
         ),
         ([{"patient": {"identifier": {"value": "77"}}, "note": COUGH}, {"patient": {"identifier": {"value": "78"}}, "note": KNEE}], "78"),
+        ({"columns": ["patient_id", "note"], "index": [0, 1], "data": [["1", COUGH], ["2", KNEE]]}, "2"),
+        ([["patient_id", "note"], ["1", COUGH], ["2", KNEE]], "2"),
+        (
+            {
+                "data": {
+                    "patients": {
+                        "edges": [{"node": {"id": "1", "name": "Ann", "note": COUGH}}, {"node": {"id": "2", "name": "Bob", "note": KNEE}}]
+                    }
+                }
+            },
+            "2",
+        ),
+        ([{"patient": {"uuid": "a-1"}, "note": COUGH}, {"patient": {"uuid": "b-2"}, "note": KNEE}], "b-2"),
+        ([{"PAT_MRN_ID": "A1", "pat_name": "LEE,ANN", "note": COUGH}, {"PAT_MRN_ID": "B2", "pat_name": "RAY,BOB", "note": KNEE}], "B2"),
+        ([{"participant_id": "1", "note": COUGH}, {"participant_id": "2", "note": KNEE}], "2"),
         ([{"subject": {"display": "Ann Lee"}, "note": COUGH}, {"subject": {"display": "Bob Ray"}, "note": KNEE}], "Bob Ray"),
         ([{"resident": "Eva Hall", "patient": "Ann", "note": COUGH}, {"resident": "Eva Hall", "patient": "Bob", "note": KNEE}], "Bob"),
     ],
@@ -73,6 +88,7 @@ def test_json_of_two_patients_who_have_no_name_or_number_is_refused(content: Any
     [
         {"mrn": "1", "note": f"MRN: 2\n{COUGH}"},
         {"mrn": ["1", "2"], "note": COUGH},
+        {"mrn": {"0": "1", "1": "2"}, "note": {"0": COUGH, "1": KNEE}},
         {"patient": "Ann Lee", "notes": [f"Name: Ann Lee\n{COUGH}\n\nName: Bob Ray\n{KNEE}"]},
     ],
     ids=str,
