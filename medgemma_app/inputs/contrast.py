@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
-NO_MODALITY_TABLE = ("XA", "RF")  # their modality table is for measuring, not for viewing (PS3.3 C.8.7.1.1.2)
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ def _modality_values(stored: Values, header: Dataset) -> Values:
     """Converts stored values to modality values (HU for CT) by the header's table, or its slope and intercept."""
     import numpy as np
 
-    if ImageHeader.from_dict(header).modality not in NO_MODALITY_TABLE and (table := _read_table(header, "ModalityLUTSequence")):
+    if table := _read_table(header, "ModalityLUTSequence"):
         return table.apply(stored).astype(np.float64)
     slope, intercept = numbers(header, "RescaleSlope"), numbers(header, "RescaleIntercept")
     rescaled = stored.astype(np.float64)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.dicom import INSTALL, for_frame, numbers, unreadable
+from medgemma_app.inputs.header import ImageHeader
 from medgemma_app.inputs.levels import refuse_size
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ JPEG, JPEG_2000, JP2 = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 SEQUENTIAL, START_OF_SCAN, LAST_COEFFICIENT = (0xC0, 0xC1), 0xDA, 63
 MOST_CORNERS = 2000  # of a polygonal shutter
+MODALITY_TRANSFORM = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType")
+NOT_TRANSFORMED = ("XA", "RF")  # their modality transform is for measuring, not for viewing (PS3.3 C.8.7.1.1.2); DCMTK ignores it too
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ def decode_frame(header: Dataset, name: str, index: int) -> StoredFrame:
 
     refuse_size(int(header.Columns), int(header.Rows), name)
     flat, syntax = for_frame(header, index), header.file_meta.TransferSyntaxUID
+    if ImageHeader.from_dict(flat).modality in NOT_TRANSFORMED:
+        for keyword in MODALITY_TRANSFORM:
+            flat.pop(keyword, None)
     warnings: tuple[str, ...] = ()
     plugin = _plugin(syntax, name) if syntax.is_encapsulated else ""
     has_spare = "PixelData" in header and int(header.get("SamplesPerPixel") or 1) == 1 and 1 < header.BitsStored < header.BitsAllocated

@@ -61,6 +61,8 @@ DISAGREEING: dict[str, tuple[FileDataset, str]] = {
     "the modality table of an angiogram": (
         made(Modality="XA", ModalityLUTSequence=[lut(0, 16, np.geomspace(1, 65535, 4096).astype(np.uint16))], **WINDOW), ""
     ),
+    "the negative rescale of an angiogram": (made(Modality="XA", RescaleSlope=-1, RescaleIntercept=4095, **WINDOW), ""),
+    "the fractional rescale of a fluoroscopy": (made(Modality="RF", RescaleSlope=0.5, RescaleIntercept=9, **WINDOW), ""),
     "an inverse presentation of MONOCHROME2": (made(4095 - STORED, PresentationLUTShape="INVERSE", **WINDOW), "contradict each other"),
     "an inverse presentation of MONOCHROME1": (
         made(4095 - STORED, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE", **WINDOW), ""
