@@ -1,6 +1,6 @@
 """The address that the server listens on, who may send requests, and the error responses.
 
-An error response never repeats a word of the request.
+An error response never repeats the text of notes, prompts or messages.
 """
 
 from __future__ import annotations

@@ -282,5 +282,6 @@ def checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
         name = str(first["loc"][-1])
         which = f"the unknown field {name}" if re.fullmatch("[a-z_]{1,40}", name) else "an unknown field"
         raise InputError(f"{location} has {which}; its fields are {known}") from None
-    message = first["msg"].removeprefix("Value error, ")
+    message = re.sub(r"(?s)^Input tag .*'(\w+)' does not match any of the expected tags", r"\1 must be one of these", first["msg"])
+    message = message.removeprefix("Value error, ")
     raise InputError(f"{location}: {message[:1].lower()}{message[1:]}") from None

@@ -89,7 +89,7 @@ BAD = [
     (CHAT, said("user", "user"), 422, "messages must be an optional system message, then user and assistant in turn"),
     (CHAT, said("assistant"), 422, "messages must be an optional system message"),
     (CHAT, said("system"), 422, "messages must be an optional system message"),
-    (CHAT, said("tool"), 422, "messages.0: input tag 'tool'"),
+    (CHAT, said(f"{SECRET}\n"), 422, "messages.0: role must be one of these: 'system', 'developer',"),
     (CHAT, said("user", tools=[]), 422, "the request has the unknown field tools; its fields are max_tokens, temperature, top_k,"),
     (SOAP, {"notes": "x", "max_tokens": 5}, 422, "the request has the unknown field max_tokens; its fields are model, options,"),
     (FINDINGS, {"scan": SCAN, "options": {"stop": 1}}, 422, "options has the unknown field stop; its fields are those in /openapi.json"),
