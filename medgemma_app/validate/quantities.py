@@ -35,10 +35,14 @@ _POWER = re.compile(r"[×x*] ?10 ?[⁰¹²³⁴-⁹^]+ ?[0-9]*")  # part of a un
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])(0|[0-9]+(?=,[0-9]{1,2}(?![0-9]))),([0-9]{1,3})(?![0-9]|[.,][0-9])")  # 0,9 outside English
 # Thousands separated by a thin space or an apostrophe; by a space only before 000, because "2 500 mg tablets" may be two tablets.
 _THOUSANDS = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:(?:[\u2009\u202f'][0-9]{3}){1,3}|(?:[ \u00a0][0-9]{3}){0,3}[ \u00a0]000)(?![0-9])")
-# Thousands and decimals as most of Europe writes them, 1.234,5; and thousands separated by a space in a cell count, 12 300/mm3.
+# Thousands and decimals as most of Europe writes them, 1.234,5; and thousands separated by a space
+# in a count or a concentration, 12 300/mm3 or 3 450 ng/l.
 _POINT_THEN_COMMA = re.compile(r"(?<![\w.,])[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]{1,3}(?![0-9]|[.,][0-9])")
 _SWAPPED = str.maketrans(".,", ",.")
-_CELL_COUNT = re.compile(r"(?<![\w.,])(?<![0-9] )([1-9][0-9]{0,2})[ \u00a0]([0-9]{3})(?= ?/ ?(?:mm[3³]|[uµμ]l)\b)", re.IGNORECASE)
+_CONCENTRATION = re.compile(
+    r"(?<![\w.,])(?<![0-9] )([1-9][0-9]{0,2})[ \u00a0]([0-9]{3})(?= ?(?:[munpµμ]?(?:g|mol|iu|ui|u)/(?:m|d)?l|/ ?(?:mm[3³]|[uµμ]l))\b)",
+    re.IGNORECASE,
+)
 
 
 class _Tokens(NamedTuple):
@@ -63,7 +67,7 @@ _Part: TypeAlias = tuple[float, str, int, int]  # value, digits, first token, la
 def _tokenize(text: str) -> _Tokens:
     """The tokens of a text."""
     plain = _POWER.sub(lambda one: " " * len(one[0]), text if text.isascii() else text.translate(_ALIKE))
-    swapped = _POINT_THEN_COMMA.sub(lambda one: one[0].translate(_SWAPPED), _CELL_COUNT.sub(r"\1,\2", plain))
+    swapped = _POINT_THEN_COMMA.sub(lambda one: one[0].translate(_SWAPPED), _CONCENTRATION.sub(r"\1,\2", plain))
     pointed = _DECIMAL_COMMA.sub(r"\1.\2", swapped)
     grouped = _THOUSANDS.sub(lambda one: re.sub("[^0-9]", ",", one[0]), pointed)
     found = list(_TOKEN.finditer(_HYPHEN.sub(" ", grouped)))

@@ -41,6 +41,7 @@ Platelets 250000. | Plaquettes 250\N{NO-BREAK SPACE}000
 Ferritin 1234.5 µg/L. | Ferritin 1.234,5 µg/l
 WBC 12,300/mm3. | Leucocytes 12 300/mm3
 WBC 12300/µL. | Leucocytes 12 300 /µl
+NT-proBNP 3450 ng/L. | NT-proBNP 3 450 ng/l
 Metformin 1 g daily. | metformin a thousand milligrams
 Lisinopril 2.5 mg daily. | lisinopril two and a half milligrams
 Lisinopril 2.5 mg. | lisinopril two point five
