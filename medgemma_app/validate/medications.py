@@ -1,4 +1,4 @@
-"""The medications of a note: doses that the source gives to another drug, and drugs that the source lists as stopped.
+"""The medications of a note: doses that the source gives to another drug, tenfold doses, and drugs that the source lists as stopped.
 
 A dose belongs to the drug that it directly follows or precedes ("lisinopril 20 mg", "20 mg of lisinopril"). In speech the two may be
 far apart, so there a dose is accepted anywhere near the drug, unless it belongs to another drug.
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
+from math import isclose
 from typing import NamedTuple
 
 from medgemma_app.validate.core import Draft, Issue
@@ -71,6 +72,7 @@ _NEXT_TO = re.compile(r"\W*(?:(?:at|is|of|to|the|take|about|like|uh|um|just|dose
 _A_DAY = re.compile(r" ?(?:mg|mcg|g|units?|ml)?,? ?(?:/|per |a |in |total)", re.IGNORECASE)
 _SECOND_PART = re.compile(r" ?(?:mg)? ?[/-] ?$")
 _DIRECTLY, _AROUND = 40, 300  # characters
+_TIMES_TEN = re.compile(r"\b(?:10|ten) ?(?:x\b|×|cap|comp|pill|tab|(?<= )[0-9])|[x×] ?10\b", re.IGNORECASE)  # "ten 2.5 mg tablets"
 _MOST_ISSUES, _MOST_MENTIONS = 10, 500
 
 
@@ -87,7 +89,7 @@ class DrugDose(NamedTuple):
 
 
 def dose_mismatch(note: Draft, source: Source) -> Iterator[Issue]:
-    """Flags a drug with a dose that the source gives only to another drug, if the source gives this drug a dose too."""
+    """Flags a drug with a dose that the source gives only to another drug, or ten times or a tenth of a dose that it gives to this one."""
     for one, other in islice(_mismatches(note, source), _MOST_ISSUES):
         found = f"{note.text[one.drug.start : one.drug.end]} {note.text[one.dose.start : one.dose.reach]}"
         expected = source.standing[other.dose.start : other.dose.reach]
@@ -96,18 +98,37 @@ def dose_mismatch(note: Draft, source: Source) -> Iterator[Issue]:
 
 
 def _mismatches(note: Draft, source: Source) -> Iterator[tuple[DrugDose, DrugDose]]:
-    """The doses of the note that the source gives only to another drug, each with the first dose that it gives to this one."""
+    """The doses of the note that are another drug's or tenfold, each with the dose that the source gives to this drug."""
     numbers = spoken_quantities(source.standing)
     stated = [one for one in _doses(source.standing, numbers) if _is_dose(source.standing, one)]
     known: defaultdict[str, set[float]] = defaultdict(set)
     for one in (*stated, *(_around(source.standing, numbers, stated) if source.spoken else ())):
         for name in one.drug.drugs:
             known[name] |= one.dose.readings
+    given = {reading for one in numbers if not one.kind or one.kind in DOSES for reading in one.readings}
     for one in _doses(note.text, (one for one in written_quantities(note.text) if one.kind in DOSES)):
         of_drug = next((other for other in stated if other.drug.drugs & one.drug.drugs), None)
         is_known = any(known[name] & one.dose.readings for name in one.drug.drugs)
-        if of_drug and not is_known and not _is_total(note.text, one.dose) and _is_of_another(one, stated):
+        if not of_drug or is_known or _is_total(note.text, one.dose):
+            continue
+        if _is_of_another(one, stated):
             yield one, of_drug
+        elif given.isdisjoint(one.dose.readings) and (
+            other := next((each for each in stated if _is_tenfold(one, each, source.standing)), None)
+        ):
+            yield one, other
+
+
+def _is_tenfold(one: DrugDose, other: DrugDose, source: str) -> bool:
+    """Whether a dose is ten times, or a tenth of, a dose of the same drug that the source gives in digits and with a unit.
+
+    A strength of which ten tablets are taken and a dose per kilogram do not count.
+    """
+    written, stated = one.dose, other.dose
+    is_ratio = isclose(written.value, 10 * stated.value) or isclose(stated.value, 10 * written.value)
+    is_same = bool(one.drug.drugs & other.drug.drugs) and written.kind == stated.kind and source[stated.start].isdigit()
+    is_single = not _TIMES_TEN.search(source, max(0, stated.start - 12), stated.reach + 30)
+    return is_ratio and is_same and is_single and not _is_total(source, stated)
 
 
 def _is_of_another(one: DrugDose, stated: Iterable[DrugDose]) -> bool:

@@ -1,4 +1,4 @@
-"""The medications of a note against its source: doses that belong to another drug, and drugs that the source takes back."""
+"""The medications of a note against its source: doses of another drug, tenfold doses, and drugs that the source takes back."""
 
 import pytest
 from drafts import note
@@ -40,6 +40,32 @@ def test_a_dose_is_that_of_its_drug(source, plan, wrong):
     assert ("dose-mismatch" in found(plan, source)) is wrong
 
 
+@pytest.mark.parametrize(
+    ("source", "plan", "wrong"),
+    [
+        ("Takes warfarin 5 mg.", "Continue warfarin 50 mg.", True),
+        ("Takes warfarin 50 mg.", "Continue warfarin 5 mg.", True),
+        ("Takes warfarin 5 mg.", "Continue warfarin 5 mg.", False),
+        ("Takes warfarin 5 mg.", "Increase warfarin to 10 mg.", False),
+        ("Takes warfarin 5 mg. Later 50 mg.", "Warfarin 50 mg.", False),
+        ("Warfarin 2.5 mg on Mondays, else 5 mg.", "Warfarin 25 mg.", True),
+        ("Takes metformin 0.5 g.", "Metformin 500 mg.", False),
+        ("Takes metformin 0.5 g.", "Metformin 5000 mg.", True),
+        ("Levothyroxine 100 mcg.", "Levothyroxine 1 mg.", True),
+        ("insulin glargine 20 units at night", "Insulin glargine 200 units.", True),
+        ("Lactulose 15 mL.", "Lactulose 150 mg.", False),
+        ("Ibuprofen 10 mg/kg, weight 10 kg.", "Ibuprofen 100 mg.", False),
+        ("Methotrexate, ten 2.5 mg tablets a week.", "Methotrexate 25 mg.", False),
+        ("Methotrexate 2.5 mg, 10 tablets a week.", "Methotrexate 25 mg.", False),
+        ("Methotrexate 2.5 mg x 10 a week.", "Methotrexate 25 mg.", False),
+        ("Cephalexin two fifty milligrams per five mils, ten mils.", "Cephalexin 500 mg.", False),
+        ("Takes lisinopril 0 mg.", "Lisinopril 5 mg.", False),
+    ],
+)
+def test_a_dose_is_not_ten_times_or_a_tenth_of_the_one_in_the_source(source, plan, wrong):
+    assert ("dose-mismatch" in found(plan, source)) is wrong
+
+
 @pytest.mark.parametrize("mark", ["REFUTED", "NOT DONE", "NOT TAKEN", "STOPPED", "DO NOT PERFORM"])
 def test_what_a_source_takes_back_supports_nothing_affirmed(mark):
     assert found("HR 99.", f"a cough\n{mark}: HR 99") == {"invented-value"}
@@ -71,3 +97,10 @@ def test_an_issue_says_where_it_is_and_what_the_source_says_instead():
     assert text[issue.start : issue.end] == "Amoxicillin 500 mg"
     assert source[issue.source_start : issue.source_end] == "Amoxicillin 875 mg"
     assert issue.message == "the note says Amoxicillin 500 mg, the source 875 mg"
+
+
+def test_the_message_about_a_tenfold_dose_names_the_drug_and_both_doses():
+    source = "Warfarin 2.5 mg on Mondays, else 5 mg."
+    (issue,) = validate_soap(note(objective="Normal.", plan="Warfarin 50 mg."), source=source).issues
+    assert (issue.severity, issue.message) == ("warning", "the note says Warfarin 50 mg, the source 5 mg")
+    assert source[issue.source_start : issue.source_end] == "Warfarin 2.5 mg on Mondays, else 5 mg"
