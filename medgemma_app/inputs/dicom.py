@@ -44,7 +44,7 @@ _PALETTES = tuple(
     for prefix, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
 OF_SLICE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")  # its position, which each frame of a file may have
-READ = (*HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
+READ = ("SOPInstanceUID", *HEADER_KEYWORDS, *_PIXELS, *_PALETTES)
 STORAGE = "1.2.840.10008.5.1.4.1.1."  # the UIDs of the classes of stored objects begin with this (PS3.4 B.5)
 # What shows no patient even where it holds pixels, and what may show none: by modality, or by the rest of the UID or its first part.
 NO_PATIENT = {

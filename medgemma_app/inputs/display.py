@@ -63,6 +63,7 @@ def decode_dicom(
         "frames": frames,
         "window": contrast and contrast.facts(),
         "patient": header.patient,
+        "instance": str(header.get("SOPInstanceUID") or "") or None,
     }
     return picture, found, (*header_warnings(stored.header, name), *stored.warnings, *more)
 

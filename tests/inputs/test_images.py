@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs import levels
-from medgemma_app.inputs.images import is_same_picture, load_image, read_image, read_other, squared
+from medgemma_app.inputs.images import load_image, read_image, read_other, squared
 
 
 def test_a_picture_is_padded_to_a_centred_black_square(tmp_path: Path) -> None:
@@ -296,9 +296,3 @@ def closed(file):
 def test_what_is_not_a_picture_is_refused_with_the_types_that_are(source: Any, message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(path", r"\(path").replace('rb")', r'rb"\)')):
         read_image(source)
-
-
-def test_a_scan_is_the_same_picture_as_its_copy_and_not_as_another(tmp_path: Path) -> None:
-    scan = read_image(save(tmp_path / "scan.png", drawing()))
-    assert is_same_picture(scan, read_image(save(tmp_path / "copy.bmp", drawing())))
-    assert not is_same_picture(scan, read_image(save(tmp_path / "other.png", drawing().rotate(180))))
