@@ -60,6 +60,7 @@ def test_a_dose_is_that_of_its_drug(source, plan, wrong):
         ("Methotrexate 2.5 mg x 10 a week.", "Methotrexate 25 mg.", False),
         ("Cephalexin two fifty milligrams per five mils, ten mils.", "Cephalexin 500 mg.", False),
         ("Takes lisinopril 0 mg.", "Lisinopril 5 mg.", False),
+        ("Takes lisinopril 20 mg and warfarin 5 mg.", "Lisinopril 50 mg.", False),
     ],
 )
 def test_a_dose_is_not_ten_times_or_a_tenth_of_the_one_in_the_source(source, plan, wrong):
