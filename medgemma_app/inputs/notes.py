@@ -23,7 +23,7 @@ from medgemma_app.inputs.fhir_record import is_fhir
 from medgemma_app.inputs.files import decode_text, document_kind, open_input, read_standard_input, refuse_text, refuse_url, shown_name
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
 from medgemma_app.inputs.json_notes import by_status, is_settings, parse_notes, read_json_notes, text_says_something
-from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, visits_of, without_times
+from medgemma_app.inputs.lines import Line, Reading, clean, fit_lines, inside, visits_of, without_times
 from medgemma_app.inputs.patient_labels import objects_of_rows, table_rows
 from medgemma_app.inputs.patient_values import SAME_PATIENT
 from medgemma_app.inputs.patients import doubts_about_the_patient, one_patient
@@ -47,6 +47,15 @@ _KEY_OR_TOKEN = re.compile(r"\s*(-----BEGIN |(?=\S*\d)(?=\S*[A-Za-z])(([A-Za-z]+
 _CREDENTIAL = re.compile(
     r"(?i)\s*(user ?name|(\w+[ _-])?(passw(or)?d|token|secret|api[ _-]?key)|authorization)\s*[:=]\s*((bearer|basic) )?\S+\s*"
 )
+
+# How records look within other text, where quotation marks and line ends may be escaped. Their names alone are not enough.
+_RECORDS = {
+    "a FHIR record": re.compile(
+        r'resourceType[\\"]+\s*:[\s\\"]*[A-Z]\w+[\s\\n"]*,[\s\\n]*"|,[\s\\n"]*resourceType[\\"]+\s*:|xmlns[\s\\"=]+http://hl7\.org/fhir\b'
+    ),
+    "an HL7 message": re.compile(r"\bMSH[^\w\s]\^~"),
+    "a C-CDA document": re.compile(r"<(\w{1,20}:)?ClinicalDocument(\s+[\w:]+\s*=|\s*>\s*<)"),
+}
 
 
 @dataclass(frozen=True)
@@ -207,6 +216,8 @@ def _read_text(text: str, name: str, patient: str | None, *, quoted: bool = Fals
 def _read_value(value: Any, name: str, patient: str | None) -> Reading:
     if isinstance(value, str):
         return _read_text(value, name, patient, quoted=True)
+    if not is_fhir(value):
+        _refuse_records_in(value, name)
     bundle = as_bundle(value)
     if is_fhir(bundle):
         return read_fhir(bundle, name, _name_or_id(patient))
@@ -240,12 +251,23 @@ def _read_plain(text: str, name: str, patient: str | None, kind: str = "text") -
         raise InputError(f"{name} looks like an error message from a server, not notes; fetch the notes again")
     if _KEY_OR_TOKEN.match(text) or (text.strip() and all(_CREDENTIAL.fullmatch(line) for line in text.splitlines() if line.strip())):
         raise InputError(f"{name} holds a key or a token, not notes; give the notes of a visit")
+    _refuse_records_in(text, name)
     text, has_unseen = without_unseen(text)
     one_patient(text, name, patient)
     doubts = doubts_about_the_patient(text, name, patient)
     text = without_times(text)
     lines, warnings = visits_of(text)
     return Reading(lines, kind, text_says_something(text), [STRUCK] * has_unseen, [*warnings, *doubts])
+
+
+def _refuse_records_in(value: Any, name: str) -> None:
+    """Raises InputError for a record within other text: read as words, it would not show whose each part is, or what it withdraws."""
+    if isinstance(value, str):
+        for what, pattern in _RECORDS.items():
+            if pattern.search(value):
+                raise InputError(f"{name} holds {what} within text or a JSON string; give that record as a file of its own")
+    for inner in inside(value):
+        _refuse_records_in(inner, name)
 
 
 def _name_or_id(patient: str | None) -> str | None:

@@ -1,5 +1,6 @@
-"""What is read as notes, and what certainly is not: empty forms, settings, credentials and error messages of servers."""
+"""What is read as notes, and what certainly is not: empty forms, settings, credentials, error messages, and records within text."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.notes import load_notes
 
 NOTHING, TOKEN, ERROR = "nothing to write a note from", "holds a key or a token, not notes", "looks like an error message from a server"
+FHIR = {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Condition", "code": {"text": "Asthma"}}}]}
+FHIR_XML = '<Bundle xmlns="http://hl7.org/fhir"><entry/></Bundle>'
+HL7 = "MSH|^~\\&|LAB|B|C|D|20240506||ORU^R01|1|P|2.5\rPID|1||1^^^H^MR||DOE^JANE\rOBX|1|NM|Hb^Hemoglobin||13.5|g/dL|||||F\r"
+CDA = '<ClinicalDocument xmlns="urn:hl7-org:v3"><recordTarget/></ClinicalDocument>'
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,9 @@ NOTHING, TOKEN, ERROR = "nothing to write a note from", "holds a key or a token,
         b"RR = 120/80\nPuls = 72\n",
         "Husten/Schnupfen/Heiserkeit/Kopfschmerzen/Fieber",
         "buy milk and call the plumber tomorrow",  # what words mean is not judged
+        'Labs by phone, since the FHIR server answered {"resourceType": "OperationOutcome"} and the HL7 feed sent no MSH or PID.',
+        {"text": "Alpha-MSH 12 pg/mL. The <ClinicalDocument> of the referral could not be opened."},
+        ["Doctor: " + "Any cough? " * 500, "Patient: " + "Yes, for three days. " * 500],
     ],
     ids=str,
 )
@@ -90,4 +98,29 @@ def test_whatever_says_something_is_notes_in_any_language(tmp_path: Path, conten
 )
 def test_forms_without_content_credentials_and_error_messages_are_not_notes(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
+        load_notes(write(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"statusCode": 200, "body": json.dumps(FHIR)}, "a FHIR record"),
+        ({"Records": [{"body": json.dumps({"Message": json.dumps({"id": "1", "resourceType": "Condition"}, indent=1)})}]}, "a FHIR record"),
+        (json.dumps(json.dumps(FHIR)).encode(), "a FHIR record"),
+        (b"```json\n" + json.dumps(FHIR, indent=2).encode() + b"\n```\n", "a FHIR record"),
+        (b"Here is the record:\n" + json.dumps(FHIR).encode(), "a FHIR record"),
+        (b'date,record\n2024-05-06,"' + json.dumps(FHIR).replace('"', '""').encode() + b'"\n', "a FHIR record"),
+        ([FHIR_XML], "a FHIR record"),
+        ({"messages": [HL7, HL7]}, "an HL7 message"),
+        ([HL7, HL7], "an HL7 message"),
+        ([FHIR, {"raw": HL7}], "an HL7 message"),
+        (("Lab results as received:\n" + (HL7 + HL7).replace("\r", "\n")).encode(), "an HL7 message"),
+        ("Forwarded:\n> " + HL7.replace("\r", "\n> "), "an HL7 message"),
+        ({"documents": [{"content": CDA}, {"content": CDA}]}, "a C-CDA document"),
+        (("Document of the visit:\n" + CDA).encode(), "a C-CDA document"),
+    ],
+    ids=str,
+)
+def test_a_record_within_text_is_refused_with_what_it_is_and_the_way_on(tmp_path: Path, content: Any, what: str) -> None:
+    with pytest.raises(InputError, match=f"holds {what} within text or a JSON string; give that record as a file of its own"):
         load_notes(write(tmp_path, content))
