@@ -1,17 +1,14 @@
-"""Reads C-CDA documents (XML) as lines of notes, and the text of attachments in records.
-
-A section is represented by its narrative, marked as its coded entries say: denied, stopped, withdrawn.
-"""
+"""Reads C-CDA documents (XML) as lines of notes, and the text of attachments in records."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from medgemma_app.errors import InputError
+from medgemma_app.inputs.cda_sections import Narrative, element_at, text_of
 from medgemma_app.inputs.demographics import (
     SEXES,
     Demographics,
@@ -23,25 +20,13 @@ from medgemma_app.inputs.demographics import (
 )
 from medgemma_app.inputs.documents import html_text, parse_xml, read_document
 from medgemma_app.inputs.files import decode_text, document_kind
-from medgemma_app.inputs.json_notes import rank_of, text_says_something
-from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, STOPPED, Line, with_counts
+from medgemma_app.inputs.json_notes import text_says_something
+from medgemma_app.inputs.lines import Line, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients, is_called, no_such_patient
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
 _IS_HTML = re.compile(r"\s*<(\?xml|!doctype html|html|head|body|div|p)\b", re.IGNORECASE)
 _IS_CDA = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<\?[^>]*>\s*)*<(\w+:)?ClinicalDocument\b", re.DOTALL)
-_DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|declined|without|unknown|nkd?a)\b")
-# Where an entry says which piece of the narrative is about it.
-_DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
-_NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
-_FAMILY_HISTORY = "10157-6"  # LOINC
-_BLOCKS = frozenset(("paragraph", "table", "thead", "tbody", "tfoot", "list", "caption", "footnote", "text"))
-_LINES = _BLOCKS | {"item", "tr", "br"}
-# Why an entry, and the narrative about it, is left out.
-_TAKEN_BACK, _OF_ANOTHER = "entry withdrawn", "entry about somebody other than the patient"
-_LEFT_OUT = (_TAKEN_BACK, _OF_ANOTHER)
-_NO_TEXT = "section with entries but no text"
-_NOTHING = Element("nothing")
 
 
 def read_attachment(data: str, kind: str, *, is_base64: bool = True) -> Record | None:
@@ -100,8 +85,6 @@ def read_cda(root: Element, name: str, patient: str | None = None) -> Record:
             raise SeveralPatients(name, 2, can_choose=False)
         lines += body.lines if body else ()
         narrative.left_out.update(body.left_out if body else ["body that is not text"])
-    if not lines and narrative.left_out[_NO_TEXT]:
-        raise InputError(f"{name} has coded entries but no text; export it with the text of its sections")
     refuse_other_patients(lines, [about], name)
     says_something = text_says_something("\n".join(line.text.partition(": ")[2] or line.text for line in lines))
     return Record([*_head(root, about), *lines], "C-CDA", says_something, with_counts(narrative.left_out), patients=[about])
@@ -138,123 +121,3 @@ def _demographics(role: Element) -> Demographics:
         iso_day(element_at(person, "birthTime").get("value") or ""),
         SEXES.get(element_at(person, "administrativeGenderCode").get("code") or "", ""),
     )
-
-
-class Narrative:
-    """Puts sections into lines, and remembers what it leaves out."""
-
-    def __init__(self, root: Element) -> None:
-        self.left_out: Counter[str] = Counter()
-        self.left_out["text that is struck through"] = sum(map(_is_struck, root.iter()))
-        family = {
-            id(inner) for one in root.iter("section") if element_at(one, "code").get("code") == _FAMILY_HISTORY for inner in one.iter()
-        }
-        with_subject = [one for one in root.iter() if one.find("subject") is not None and id(one) not in family]
-        self._of_others = {id(inner) for one in with_subject for inner in one.iter()}  # sections and acts
-        self._marks: dict[str, str] = {}  # id of a piece of narrative -> how its line begins, or why it is left out
-        for entry in root.iter("entry"):
-            for act, mark, _ in self._acts(entry):
-                names = (one.get("value") or "" for path in _NARRATIVES for one in act.findall(path))
-                self._marks |= {name.lstrip("#"): mark for name in names if name and mark}
-
-    def _acts(self, element: Element, outer: str = "") -> Iterator[tuple[Element, str, str]]:
-        """Yields an element of an entry and those within it, each with its own mark and the mark of its parent."""
-        mark = self._mark(element, outer)
-        yield element, mark, outer
-        for inner in element:
-            yield from self._acts(inner, mark)
-
-    def _mark(self, act: Element, outer: str) -> str:
-        """The mark of an act, or why it is left out, by its own status or by that of the act it belongs to."""
-        if id(act) in self._of_others:
-            return _OF_ANOTHER
-        if act.get("typeCode") == "RSON":  # the reason for what was not done is an act of its own
-            return ""
-        status = element_at(act, "statusCode").get("code")
-        if status in ("nullified", "cancelled", "obsolete") or outer in _LEFT_OUT:
-            return _TAKEN_BACK
-        if act.get("negationInd") == "true":
-            return {"substanceAdministration": NOT_TAKEN, "observation": REFUTED}.get(act.tag, NOT_DONE)
-        return {"aborted": STOPPED, "suspended": ON_HOLD}.get(status or "", outer)
-
-    def section(self, section: Element) -> Iterator[Line]:
-        """The lines of one section: the title with the unmarked text, and one line for each marked piece."""
-        if id(section) in self._of_others:
-            self.left_out["section about somebody other than the patient"] += 1
-            return
-        title = text_of(section.find("title")) or element_at(section, "code").get("displayName") or "Section"
-        text = element_at(section, "text")
-        if not text_of(text).strip():
-            self.left_out[_NO_TEXT] += section.find("entry") is not None
-            return
-        if self._is_contradicted(section, text):
-            self.left_out[
-                "section with an entry that is denied, withdrawn or about somebody else, and does not say which part of the text it means"
-            ] += 1
-            return
-        lines = list(self._lines(text))
-        rank = rank_of(title.lower())
-        if plain := "\n".join(line for mark, line in lines if not mark):
-            yield Line(f"{title}: {plain}", title, rank)
-        yield from (Line(f"{mark}{title}: {line}", title, rank) for mark, line in lines if mark)
-
-    def _is_contradicted(self, section: Element, text: Element) -> bool:
-        """Whether an entry without a reference to the narrative is denied, stopped or left out, while the narrative denies nothing."""
-        pieces = {one.get("ID") for one in text.iter()}
-        denied = {NOT_TAKEN, REFUTED, NOT_DONE} if _DENIES.search(text_of(text)) else set()
-        for entry in section.findall("entry"):
-            for act, mark, outer in self._acts(entry):
-                names = ((one.get("value") or "").lstrip("#") for one in act.iter("reference"))
-                if mark not in ("", outer, *denied) and pieces.isdisjoint(names):
-                    return True
-        return False
-
-    def _lines(self, element: Element) -> Iterator[tuple[str, str]]:
-        """The lines of a piece of narrative with their marks: one line per block, with bars between the cells of a row."""
-        mark, tags = self._marks.get(element.get("ID") or "", ""), {one.tag for one in element}
-        has_blocks = bool(tags & {"list", "paragraph", "table"})
-        if not mark and element.tag in ("tr", "item", "paragraph") and not has_blocks:
-            within = {self._marks[name] for one in element.iter() if (name := one.get("ID") or "") in self._marks}
-            mark = min(within, default="")  # marks in capitals come before reasons to leave it out
-        if mark in _LEFT_OUT or _is_struck(element):
-            self.left_out[mark] += mark in _LEFT_OUT
-            return
-        if _DENIES.search(text_of(element)):
-            mark = ""  # "No known allergies" must not be denied once more
-        if (element.tag == "item" and has_blocks) or (element.tag in _BLOCKS and tags & (_LINES | {"content"})):
-            yield from ((inner or mark, line) for inner, line in self._mixed(element))
-        else:
-            cells = (" ".join(text_of(one).split()) for one in (element if element.tag == "tr" else [element]))
-            yield from [(mark, said)] if (said := " | ".join(filter(None, cells))) else []
-
-    def _mixed(self, element: Element) -> Iterator[tuple[str, str]]:
-        """Text and elements within a block: text runs on until a block or a line break."""
-        run = element.text or ""
-        for inner in element:
-            if inner.tag in _LINES or inner.get("ID") in self._marks or _is_struck(inner):
-                yield from [("", " ".join(run.split()))] if run.strip() else []
-                run = ""
-                yield from self._lines(inner)
-            else:
-                run += text_of(inner)
-            run += inner.tail or ""
-        yield from [("", " ".join(run.split()))] if run.strip() else []
-
-
-def element_at(element: Element, path: str) -> Element:
-    """The element at a path, or an empty one."""
-    found = element.find(path)
-    return _NOTHING if found is None else found
-
-
-def _is_struck(element: Element) -> bool:
-    return element.get("revised") == "delete" or "strikethrough" in (element.get("styleCode") or "").lower()
-
-
-def text_of(element: Element | None) -> str:
-    """The text of an element, with its blocks and lines separated and without struck-through text."""
-    if element is None or _is_struck(element):
-        return ""
-    apart = " " if element.tag in _LINES or element.tag in ("td", "th") else ""
-    inner = "".join(text_of(one) + (one.tail or "") for one in element)
-    return f"{apart}{element.text or ''}{inner}{apart}".strip("\n")

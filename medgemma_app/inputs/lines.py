@@ -32,7 +32,7 @@ UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _PIECE = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;\u0964\u0965\u061f\u06d4])\s|(?<=[\u3002\uff01\uff1f\uff1b\uff61])|\n|\Z")
 _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
-_SAFE_LABEL = re.compile(r"[^\W\d_][^\W\d_]*(?:[ _/-][^\W\d_]+){0,7}")
+SAFE_LABEL = re.compile(r"[^\W\d_]+(?:(?:, |[ _/-])[^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
 _WEEKDAY = rf"(?:(?:{'|'.join(list_lines('weekdays'))})\.?,? )?"
@@ -149,7 +149,7 @@ def _left_out(all_words: int, kept_words: int, lost: Sequence[Line], cut: Line |
 
 def _listed(labels: list[str]) -> str:
     """Each label once, with how often it occurs. Labels that might hold a patient's data are only counted."""
-    counted = Counter(label if _SAFE_LABEL.fullmatch(label) else "" for label in labels)
+    counted = Counter(label if SAFE_LABEL.fullmatch(label) else "" for label in labels)
     others = counted.pop("", 0)
     named = [label if times == 1 else f"{label} ({times})" for label, times in counted.items()]
     others += sum(counted[label] for label in list(counted)[_MOST_LABELS:])

@@ -53,7 +53,7 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
         "SpO2 | <90 %",
         "INR 2",
     ]
-    assert notes.facts["left_out"] == ["entry withdrawn", "text that is struck through, 2 times"]
+    assert notes.facts["left_out"] == ["section Medications: entry withdrawn", "text that is struck through, 2 times"]
 
 
 def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
@@ -84,38 +84,110 @@ def test_the_status_of_an_entry_holds_for_the_narrative_that_it_refers_to(observ
     narrative = '<text><list><item ID="p">Sepsis</item></list></text>'
     notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{narrative}{entry}</section>"))
     assert [line for line in notes.text.splitlines() if "Sepsis" in line] == lines
-    assert ("entry withdrawn, 2 times" in notes.facts["left_out"]) == (not lines)
+    assert ("section Problems: entry withdrawn" in notes.facts["left_out"]) == (not lines)
 
 
 TAKEN = '<entry><observation {}><statusCode code="{}"/><code displayName="Sepsis"/>{}</observation></entry>'
 REFERENCE = '<text><reference value="#s"/></text>'
 
 
+DENIED, NULLIFIED, STOPPED = ('negationInd="true"', "", ""), ("", "nullified", ""), ("", "aborted", "")
+NOT_NAMED = "section Problems with an entry that is denied, stopped, withdrawn or about somebody else, and not named in its text"
+SEVERAL = "section Problems: line that names entries that stand and entries that do not"
+WITHDRAWN = "section Problems: entry withdrawn"
+
+
 @pytest.mark.parametrize(
-    ("narrative", "entry", "lines"),
+    ("narrative", "entry", "lines", "left_out"),
     [
-        ("Asthma; sepsis", ('negationInd="true"', "", ""), []),
-        ("Asthma; sepsis", ("", "nullified", ""), []),
-        ("No fever; sepsis", ("", "nullified", ""), []),
-        ("Sepsis", ('negationInd="true"', "", REFERENCE), []),
-        ("No known problems", ('negationInd="true"', "", ""), ["Problems: No known problems"]),
-        ("Asthma", ("", "completed", ""), ["Problems: Asthma"]),
-        ('<content ID="s">Sepsis</content>', ('negationInd="true"', "", REFERENCE), ["REFUTED: Problems: Sepsis"]),
+        ("<paragraph>Gout</paragraph><paragraph>severe SEPSIS, 2020</paragraph>", DENIED,
+         ["Problems: Gout", "REFUTED: Problems: severe SEPSIS, 2020"], None),
+        ("<list><item>Gout</item><item>Sepsis</item></list>", STOPPED, ["Problems: Gout", "STOPPED: Problems: Sepsis"], None),
+        ("<table><tr><td>Sepsis</td><td>2020</td></tr><tr><td>Gout</td></tr></table>", NULLIFIED, ["Problems: Gout"], WITHDRAWN),
+        ("No fever<br/>Sepsis", DENIED, ["Problems: No fever", "REFUTED: Problems: Sepsis"], None),
+        ("Gout; sepsis", NULLIFIED, [], WITHDRAWN),
+        ("Asthma; sepsis<br/>Gout", DENIED, ["Problems: Gout"], SEVERAL),
+        ("Asthma; sepsis<br/>Gout", ("", "completed", ""), ["Problems: Asthma; sepsis", "Gout"], None),
+        ("Gout; urosepsis", NULLIFIED, [], NOT_NAMED),
+        ("No fever; gout", NULLIFIED, [], NOT_NAMED),
+        ("Gout", DENIED, [], NOT_NAMED),
+        ("Gout", ('negationInd="true"', "", REFERENCE), [], NOT_NAMED),
+        ("No known problems", DENIED, ["Problems: No known problems"], None),
+        ('<content ID="s">Sepsis</content><br/>Sepsis in 2020', ('negationInd="true"', "", REFERENCE),
+         ["Problems: Sepsis in 2020", "REFUTED: Problems: Sepsis"], None),
     ],
-    ids=["denied", "nullified", "nullified beside a denial", "by an ID it has not", "denied by the narrative too", "neither", "by its ID"],
+    ids=["paragraph", "item", "row", "line that does not deny", "with its line", "line of two entries", "not denied", "other word",
+         "withdrawn, beside a denial", "not in the text", "not in the text, by an ID it has not", "denied by the text too", "by its ID"],
 )  # fmt: skip
-def test_a_section_is_left_out_where_nothing_says_which_piece_of_it_is_taken_back(narrative, entry, lines):
-    text = f"<text><paragraph>{narrative}</paragraph></text>"
-    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{text}{TAKEN.format(*entry)}</section>"))
-    assert [line for line in notes.text.splitlines() if "Problems" in line] == lines
-    assert any(what.startswith("section with an entry that is denied") for what in notes.facts["left_out"]) == (not lines)
+def test_an_entry_that_refers_to_no_piece_of_the_narrative_marks_the_lines_that_name_it(narrative, entry, lines, left_out):
+    other = '<entry><observation><code displayName="Problem"/><value displayName="Asthma"/></observation></entry>'
+    taken = TAKEN.format(*entry).replace('<code displayName="Sepsis"/>', '<code displayName="Problem"/><value displayName="Sepsis"/>')
+    notes = read(cda(TABLE, f"<section><title>Problems</title><text>{narrative}</text>{taken}{other}</section>"))
+    assert notes.text.splitlines()[5:] == lines
+    assert [what for what in notes.facts["left_out"] if "Problems" in what] == ([left_out] if left_out else [])
 
 
-def test_a_section_without_a_narrative_is_left_out_and_named():
-    notes = read(cda(MEDICATIONS, f"<section><title>Problems</title>{TAKEN.format('', '', '')}</section>"))
-    assert "Sepsis" not in notes.text and "section with entries but no text" in notes.facts["left_out"]
-    with pytest.raises(InputError, match="has coded entries but no text; export it with the text of its sections"):
-        read(cda(f"<section><title>Problems</title>{TAKEN.format('', '', '')}</section>"))
+@pytest.mark.parametrize("line", ["Sodium 150", "Na 150"])
+def test_a_section_is_left_out_unless_it_names_every_part_of_an_entry_that_is_withdrawn(line):
+    tests = "".join(f'<component><observation><code displayName="{name}"/></observation></component>' for name in ("Potassium", "Sodium"))
+    panel = f'<entry><organizer><statusCode code="nullified"/><code displayName="Electrolytes"/>{tests}</organizer></entry>'
+    notes = read(cda(f"<section><title>Results</title><text>Chloride 99<br/>Potassium 8<br/>{line}</text>{panel}</section>", MEDICATIONS))
+    told = [said for said in notes.text.splitlines() if re.search("150|99| 8", said)]
+    assert told == (["Results: Chloride 99"] if line == "Sodium 150" else [])
+
+
+def test_a_name_with_several_marks_does_not_say_which_line_is_meant():
+    entries = TAKEN.format("", "active", "") + TAKEN.format("", "nullified", "")
+    notes = read(cda(TABLE, f"<section><title>Problems</title><text>Sepsis<br/>Sepsis in 2020</text>{entries}</section>"))
+    assert "Sepsis" not in notes.text and NOT_NAMED in notes.facts["left_out"]
+
+
+DRUG = (
+    '<entry><substanceAdministration {}><consumable><manufacturedProduct><manufacturedMaterial><code displayName="{}"/>'
+    "</manufacturedMaterial></manufacturedProduct></consumable>{}</substanceAdministration></entry>"
+)
+PENICILLIN = (
+    '<entry><act><code nullFlavor="UNK"/><entryRelationship><observation><code displayName="Allergy"/>'
+    '<participant><participantRole><playingEntity><code nullFlavor="OTH"><translation displayName="Penicillin"/></code>'
+    '</playingEntity></participantRole></participant><entryRelationship><observation><value displayName="Hives"/></observation>'
+    "</entryRelationship></observation></entryRelationship></act></entry>"
+)
+
+
+@pytest.mark.parametrize(
+    ("entries", "lines", "left_out"),
+    [
+        (PENICILLIN, ["Entries: Allergy: Penicillin", "Hives"], []),
+        (DRUG.format("", "Warfarin", '<statusCode code="active"/>') + DRUG.format('negationInd="true"', "Aspirin", ""),
+         ["Entries: Warfarin", "NOT TAKEN: Entries: Aspirin"], []),
+        (TAKEN.format('negationInd="true"', "", "") + TAKEN.format("", "nullified", ""), ["REFUTED: Entries: Sepsis"],
+         ["section Entries: entry withdrawn"]),
+        (TAKEN.format('negationInd="true"', "", "").replace("Sepsis", "No known problems"), ["Entries: No known problems"], []),
+        (TAKEN.format("", "", '<value value="8.9" unit="mmol/L"/>') + TAKEN.format("", "", "<value>no growth</value>"),
+         ["Entries: Sepsis: 8.9 mmol/L", "Sepsis: no growth"], []),
+        (TAKEN.format('nullFlavor="NI"', "", ""), [], ["section Entries with entries but no text"]),
+    ],
+    ids=["substance", "drugs", "denied and withdrawn", "denial in words", "values", "unknown"],
+)  # fmt: skip
+def test_a_section_without_a_narrative_is_represented_by_what_its_entries_name(entries, lines, left_out):
+    notes = read(cda("<section><title>HPI</title><text>Cough</text></section>", f"<section><title>Entries</title>{entries}</section>"))
+    assert notes.text.splitlines()[3:] == lines and notes.facts["left_out"] == left_out
+    if lines:
+        assert read(cda(f"<section><title>Entries</title>{entries}</section>")).text.splitlines()[2:] == lines
+
+
+@pytest.mark.parametrize(
+    ("title", "named"),
+    [
+        ("Allergies, adverse reactions", "section Allergies, adverse reactions with"),
+        ("Problems of 05/06", "section with"),
+        ("", "section with"),
+    ],
+)
+def test_the_title_of_a_section_is_repeated_only_if_it_is_made_of_words(title, named):
+    entry = TAKEN.format('nullFlavor="NI"', "", "")
+    section = f"<section><title>{title}</title>{entry}</section>"
+    assert [f"{named} entries but no text"] == read(cda("<section><text>Cough</text></section>", section)).facts["left_out"]
 
 
 def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
@@ -127,7 +199,10 @@ def test_the_reason_for_what_was_not_done_is_not_denied_with_it():
 
 @pytest.mark.parametrize(
     ("code", "told", "left_out"),
-    [("29545-1", [], ["section about somebody other than the patient, 2 times"]), ("10157-6", ["Exam: Jaundice", "Skin: Yellow"], [])],
+    [
+        ("29545-1", [], [f"section {title} about somebody other than the patient" for title in ("Exam", "Skin")]),
+        ("10157-6", ["Exam: Jaundice", "Skin: Yellow"], []),
+    ],
 )
 def test_a_section_about_somebody_else_is_left_out_unless_it_is_family_history(code, told, left_out):
     inner = "<component><section><title>Skin</title><text>Yellow</text></section></component>"
@@ -155,8 +230,7 @@ def test_an_entry_about_somebody_else_is_left_out_unless_it_is_family_history(co
     section = f'<section><code code="{code}"/><title>Problems</title><text>{narrative}</text>{own}{other}</section>'
     notes = read(cda(MEDICATIONS, section))
     assert [line for line in notes.text.splitlines() if "Problems" in line or "aundice" in line] == lines
-    left_out = [what for what in notes.facts["left_out"] if "other than the patient" in what or "about somebody else" in what]
-    assert bool(left_out) == (code != "10157-6")
+    assert any("section Problems: " in what for what in notes.facts["left_out"]) == (code != "10157-6")
 
 
 def test_blocks_and_lines_within_a_cell_stay_apart():
