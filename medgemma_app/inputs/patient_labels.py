@@ -217,14 +217,16 @@ def _in_columns(text: str) -> Iterator[tuple[str, str]]:
 
 
 def table_rows(text: str) -> list[dict[str, str]]:
-    """The rows of a text that is one table (CSV, TSV) with a column that names patients; none for any other text.
+    """The rows of a text that is one table (CSV, TSV) with a column that names patients, or of a transcript; none for any other text.
 
     Lines above the header, and rows of a single cell, have the key "row".
     """
     lines = text.strip().split("\n")
     for at, line in enumerate(lines[:_HEADER_WITHIN]):
         for delimiter in ",;\t|":
-            if _is_header(line.replace('"', "").split(delimiter), fewest=3 if delimiter == "," else 2):
+            cells = line.replace('"', "").split(delimiter)
+            is_transcript = {"text", "transcript"} & set(map(key_words, cells)) and re.search(r"(?i)\bstart", line)
+            if is_transcript or _is_header(cells, fewest=3 if delimiter == "," else 2):
                 with suppress(csv.Error):
                     table = csv.reader(io.StringIO("\n".join(lines[at:])), delimiter=delimiter, skipinitialspace=f'{delimiter} "' in text)
                     header, *rows = (row for row in table if any(row))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from medgemma_app.inputs.json_notes import clinical_keys, word_list_of
@@ -21,7 +22,6 @@ _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 _CUE = re.compile(rf"(?m)^[ \t]*(?:\[{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}\](.*)|{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}.*)$")
 _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]*)>")
 _SAYS = re.compile(r"^(?:(?:-|>>)\s*)?([^\W\d_][\w .'-]{0,30}|SPEAKER_\d+|\[[^\W_][\w .'-]{0,30}\]):\s+(?=\S)")
-_NEW_SPEAKER = re.compile(r"- |>>\s*")
 _TSV = re.compile(r"^start\tend\t(?:speaker\t)?text\s*$")
 
 # Keys of JSON, as ``key_words`` writes them; the best of several comes first.
@@ -54,17 +54,29 @@ def subtitle_turns(text: str) -> list[Turn]:
     """What was spoken in subtitles, without their numbers, times, styles and comments."""
     lines = text.lstrip("\ufeff").splitlines()
     if lines and _TSV.match(lines[0]):
-        rows = [line.split("\t") for line in lines[1:]]
-        return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in rows if len(row) > 2)
-    cues = _CUE.split("\n".join([*lines, "", ""]))[1:]
-    turns: list[Turn] = []
-    for beside, below in zip(cues[::2], cues[1::2], strict=True):
+        return joined_turns((row[-2] if len(row) > 3 else "", row[-1]) for row in (line.split("\t") for line in lines[1:]) if len(row) > 2)
+    parts = _CUE.split("\n".join([*lines, "", ""]))[1:]
+    cues: list[list[Turn]] = []
+    for beside, below in zip(parts[::2], parts[1::2], strict=True):
         shown = below.split("\n")
         if len(shown) > 2 and (shown[-2].strip().isdigit() or (len(shown) > 3 and not shown[-3].strip())):
             del shown[-2]  # the number or the name of the next cue
         blocks = re.split(r"\n\s*\n", "\n".join([beside or "", *shown]))
-        turns += _cue_turns(line for block in blocks if not block.startswith(("NOTE", "STYLE", "REGION")) for line in block.split("\n"))
-    return joined_turns(turns)
+        shown = [line for block in blocks if not block.startswith(("NOTE", "STYLE", "REGION")) for line in block.split("\n")]
+        cues += [cue] if (cue := [turn for turn in _cue_turns(shown) if turn[1]]) else []
+    return joined_turns(_unrolled(cues))
+
+
+def _unrolled(cues: Sequence[Sequence[Turn]]) -> Iterator[Turn]:
+    """The turns of all cues, each word once if at least half of the cues begin with the end of the one before (rolling captions)."""
+    words = [[], *([word for _, said in cue for word in said.split()] for cue in cues)]
+    most = [min(len(before), len(here), 100) for before, here in pairwise(words)]  # captions are shorter than that
+    repeated = [next((n for n in range(many, 0, -1) if words[at][-n:] == words[at + 1][:n]), 0) for at, many in enumerate(most)]
+    is_rolling = 2 * sum(map(bool, repeated)) >= len(cues) > 2
+    for cue, left_out in zip(cues, repeated, strict=True):
+        for who, said in cue:
+            yield who, " ".join(said.split()[left_out * is_rolling :])
+            left_out = max(0, left_out - len(said.split()))
 
 
 def _cue_turns(lines: Iterable[str]) -> Iterator[Turn]:
@@ -73,25 +85,19 @@ def _cue_turns(lines: Iterable[str]) -> Iterator[Turn]:
         voice = _VOICE.search(line)
         said = html.unescape(re.sub(r"</?[a-zA-Z0-9:.][^<>]*>|\{\\[^{}]*\}", "", line)).strip()
         named = None if voice else _SAYS.match(said)
-        is_new = _NEW_SPEAKER.match(said)
-        if voice or named or is_new:
-            who = voice[1].strip() if voice else named[1].strip("[]") if named else "-"
+        is_new = re.match(r"- |>>\s*", said)
+        who = voice[1].strip() if voice else named[1].strip("[]") if named else "-" if is_new else who
         yield who, (said[named.end() :] if named else said[is_new.end() :] if is_new else said).strip()
 
 
 def joined_turns(turns: Iterable[Turn]) -> list[Turn]:
-    """Pieces of one speaker in a row as one turn. A piece that repeats the one before, as in rolling captions, is kept once."""
+    """Pieces of one speaker in a row as one turn."""
     found: list[Turn] = []
-    last = ""
-    for who, said in turns:
-        said = " ".join(said.split())
-        if not said or (said == last and found and found[-1][0] == who and len(said.split()) > 3):
-            continue
-        if found and found[-1][0] == who != "-":
+    for who, said in ((who, " ".join(said.split())) for who, said in turns):
+        if said and found and found[-1][0] == who != "-":
             found[-1] = (who, f"{found[-1][1]} {said}")
-        else:
+        elif said:
             found.append((who, said))
-        last = said
     return found
 
 
@@ -174,8 +180,7 @@ def _offset(fields: Mapping[str, Any]) -> str:
     """Where in a recording a piece of speech begins, as it says; "" where it does not."""
     begins = [inner for name, inner in fields.items() if _BEGINNING.fullmatch(name)]
     said = [str(one) for inner in begins for one in (inside(inner) if isinstance(inner, Mapping | list) else [inner])]
-    is_offset = _OFFSET_OF_A_TURN if _speaker(fields) else _OFFSET
-    return next((one for one in said if is_offset.fullmatch(one)), "")
+    return next((one for one in said if (_OFFSET_OF_A_TURN if _speaker(fields) else _OFFSET).fullmatch(one)), "")
 
 
 def _best_guess(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,10 @@ import pytest
 from resources import read
 
 
+def _cues(*shown: str) -> bytes:
+    return "\n\n".join(["WEBVTT", *(f"00:{at:02}.000 --> 00:{at:02}.900\n \n{text}\n " for at, text in enumerate(shown))]).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -47,13 +51,28 @@ from resources import read
             id="an empty line in a cue, and a comment of two lines",
         ),
         pytest.param(b"start\tend\ttext\n0\t3000\tMy chest hurts\n3000\t5000\tvery badly\n", "My chest hurts very badly", id="table"),
+        pytest.param(_cues("my chest\nhurts", "my chest\nhurts", "my chest\nhurts"), "my chest hurts", id="the same cue three times"),
         pytest.param(
-            b"1\n00:00:01,500 --> 00:00:03,000\nmy chest hurts badly\n\n2\n00:00:03,000 --> 00:00:04,000\nmy chest hurts badly\n",
-            "my chest hurts badly",
-            id="captions that roll say a line twice",
+            _cues("I take<00:00:00.500><c> it</c>", "I take it", "I take it\n50 mg", "50 mg", "50 mg\ndaily"),
+            "I take it 50 mg daily",
+            id="rolling captions",
         ),
+        pytest.param(
+            _cues("my chest", "my chest\nhurts", "my chest\nhurts\nsince May", "hurts\nsince May\nNo.", "since May\nNo.\nNo."),
+            "my chest hurts since May No. No.",
+            id="three lines that roll",
+        ),
+        pytest.param(_cues("I", "I take", "I take 5", "I take 5 mg"), "I take 5 mg", id="cues that grow"),
+        pytest.param(_cues("Any pain?", "No.", "Cough?", "No.", "No."), "Any pain? No. Cough? No. No.", id="an answer given twice"),
     ],
 )
 def test_subtitles_are_told_without_numbers_times_and_styles(content, text):
     notes = read(content)
     assert (notes.text, notes.facts["format"]) == (text, "subtitles")
+
+
+@pytest.mark.parametrize("head", ["start,end,text", "Start Time;End Time;Speaker;Text"])
+def test_the_times_of_a_table_are_left_out(head):
+    cells = ["0", "98600", *["A"] * head.count("Speaker"), '" Cough, and ""fever"""']
+    notes = read(f"{head}\n{(',' if ',' in head else ';').join(cells)}\n")
+    assert notes.text.removeprefix("Speaker A: ") == 'Cough, and "fever"' and notes.facts["left_out"]
