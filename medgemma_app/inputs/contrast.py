@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Red, green and blue of CT, in Hounsfield units: the windows of Google's own CT examples for MedGemma 1.5.
 CT_WINDOWS = ((-1024, 1024), (-135, 215), (0, 80))
+NEARLY_ALL = 0.99  # of the pixels, at one end of a window: a burnt-in marker is what is left
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,18 @@ def value_range(frame: StoredFrame, *, of_stored: bool = False) -> tuple[float, 
     stored, weights = _weighted(frame)
     values = (stored if of_stored else _modality_values(stored, frame.header))[weights > 0]
     return float(values.min()), float(values.max())
+
+
+def shows_almost_nothing(frame: StoredFrame, contrast: Contrast) -> bool:
+    """True for a window or table of the header that leaves nearly all of the visible pixels black, or nearly all white."""
+    import numpy as np
+
+    if not isinstance(contrast, VoiWindow | LookUpTable) or contrast.source != "header":
+        return False
+    stored, weights = _weighted(frame)
+    [band] = contrast.levels(stored, _modality_values(stored, frame.header))
+    shares = (weights[np.rint(band) == end].sum() / weights.sum() for end in (0, 255))
+    return bool(max(shares) >= NEARLY_ALL)
 
 
 def percentiles(frame: StoredFrame) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from medgemma_app.inputs.contrast import (
     grey_levels,
     meaning_of,
     percentiles,
+    shows_almost_nothing,
     value_range,
 )
 from medgemma_app.inputs.dicom import guarded, header_warnings, numbers, read_header
@@ -81,7 +82,9 @@ def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast 
     """The picture, its contrast (None for colour), and warnings. Raises InputError."""
     contrast, warnings = choose_contrast(frame, window)
     picture, name = show_frame(frame, contrast), frame.name
-    if contrast is None or isinstance(contrast, ValueRange) or not is_blank(thumbnail(picture)):
+    if contrast is None or isinstance(contrast, ValueRange):
+        return picture, contrast, warnings
+    if not (is_blank(thumbnail(picture)) or shows_almost_nothing(frame, contrast)):
         return picture, contrast, warnings
     if window:
         low, high = value_range(frame)
@@ -89,7 +92,7 @@ def show(frame: StoredFrame, window: VoiWindow | None) -> tuple[Image, Contrast 
             f"{name} shows nothing in the {window}; its values lie between {low:g} and {high:g}: choose another --window, or leave it out"
         )
     spread = ValueRange(*percentiles(frame), PERCENTILES)
-    useless = f"{name} shows nothing in the {contrast}; it is shown by percentiles of its values; --window C/W sets another window"
+    useless = f"{name} shows almost nothing in the {contrast}; it is shown by percentiles of its values; --window C/W sets another window"
     return show_frame(frame, spread), spread, (*warnings, useless)
 
 

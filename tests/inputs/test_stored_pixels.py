@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicoms import COLUMNS, ROWS, STORED, lut, made, written
+from dicoms import COLUMNS, ROWS, STORED, lut, made, placed, written
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filebase import DicomBytesIO
@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, RLELossless
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.images import Scan, read_image
+from medgemma_app.inputs.series import read_series
 
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 RIGHT = STORED / 4095 * 255
@@ -79,14 +80,29 @@ def test_a_picture_is_shown_as_viewers_show_it_whatever_its_header_says(tmp_path
 
 
 @pytest.mark.parametrize(
-    "view", [{"WindowCenter": [60000, 2048], "WindowWidth": [100, 4096]}, {"VOILUTSequence": [lut(60000, 16, np.arange(4096))]}]
+    ("view", "shown_in"),
+    [
+        ({"WindowCenter": [60000, 2048], "WindowWidth": [100, 4096]}, "window 60000/100"),
+        ({"VOILUTSequence": [lut(60000, 16, np.arange(4096))]}, "look-up table"),
+        ({"WindowCenter": 4085, "WindowWidth": 10}, "window 4085/10"),  # the brightest 0.4% show
+        ({"WindowCenter": 10, "WindowWidth": 10}, "window 10/10"),  # the darkest
+        ({"VOILUTSequence": [lut(4085, 16, np.arange(100))]}, "look-up table"),
+        ({"WindowCenter": 4085, "WindowWidth": 10, "PhotometricInterpretation": "MONOCHROME1"}, "window 4085/10"),
+        ({"WindowCenter": 4075, "WindowWidth": 30, "PixelPaddingValue": 0, "PixelPaddingRangeLimit": 4050}, None),
+        ({"WindowCenter": 4000, "WindowWidth": 100}, None),
+    ],
 )
-def test_a_header_whose_window_shows_nothing_gives_the_percentiles_and_a_warning(tmp_path: Path, view: dict[str, Any]) -> None:
-    scan = read_image(written(tmp_path, made(**view)))
-    assert scan.facts["window"]["from"] == "percentiles 0.1 and 99.9"
-    shown_in = "window 60000/100" if "WindowCenter" in view else "look-up table"
-    useless = f"scan.dcm shows nothing in the {shown_in}; it is shown by percentiles of its values; --window C/W sets another window"
-    assert scan.warnings[-1] == useless
+def test_a_window_or_table_of_the_header_that_shows_almost_nothing_gives_the_percentiles_and_a_warning(
+    tmp_path: Path, view: dict[str, Any], shown_in: str | None
+) -> None:
+    for k in range(3):
+        written(tmp_path, made(Modality="PT", **placed(k), **view), f"{k}.dcm")
+    for scan, name in ((read_image(tmp_path / "1.dcm"), "1.dcm"), (read_series(tmp_path), "series 0 (PT)")):
+        useless = (
+            f"{name} shows almost nothing in the {shown_in}; it is shown by percentiles of its values; --window C/W sets another window"
+        )
+        assert (scan.warnings[-1:] == (useless,)) == bool(shown_in)
+        assert scan.facts["window"]["from"].startswith("percentiles 0.1 and 99.9") == bool(shown_in)
 
 
 def test_a_chosen_window_that_shows_nothing_is_refused_with_the_range_of_the_values(tmp_path: Path) -> None:
