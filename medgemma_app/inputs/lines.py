@@ -35,18 +35,20 @@ _WORD_END = re.compile(rf"\s+|(?<=[{UNSPACED}])|\Z")
 SAFE_LABEL = re.compile(r"[^\W\d_]+(?:(?:, |[ _/-])[^\W\d_]+){0,7}")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
 _NUMBERED_DAY = re.compile(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
-_WEEKDAY = rf"(?:(?:{'|'.join(list_lines('weekdays'))})\.?,? )?"
+_WEEKDAY = rf"(?:(?:{'|'.join(list_lines('weekdays'))})\.?,? (?:den |le |el )?)?"
 _MOST_LABELS = 12  # in a message
-# A line that begins a visit: a date, perhaps in a title, or words such as "Follow-up visit 2 on" and a date.
+# A line that may begin a visit: a date, perhaps in a title, after words such as "Follow-up visit 2 on", or after up to three others.
 _NAME = r"[^\W\d_]{3,10}"
+_DAY = r"\d{1,2}(?:\.|er|st|nd|rd|th)?"
 _DATE = (
-    rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d\d)|\d{{1,2}}(?:\.|er)? (?:de )?{_NAME}\.? (?:del? )?\d{{4}}"
-    rf"|{_NAME}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})"
+    rf"(?:\d{{4}}[-/.]\d\d[-/.]\d\d|\d{{1,2}}[./-]\d{{1,2}}[./-](?:\d{{4}}|\d\d)|{_NAME}\.? {_DAY},? \d{{4}}"
+    rf"|{_DAY}[ -](?:de )?{_NAME}(?:\.?[ -](?:del? )?\d{{4}}|-\d\d))"
 )
 _DATED = re.compile(
-    r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?P<heading>(?:[a-z-]{1,12} ){0,2}"
+    r"(?im)^(?:#{1,6} |[*_=\[( ]{0,6}(?<![*] ))(?:(?P<heading>(?:[a-z-]{1,12} ){0,2}"
     rf"(?:date(?! of birth)|visit|encounter|note|seen|consultation|appointment|review|visite|besuch|consulta)\b"
-    rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,20}}?)?\b{_WEEKDAY}(?P<date>{_DATE})\b(?P<alone>[^\w\n]*$)?"
+    rf"(?: ?#?\d{{1,3}}\b)?[^\n\d]{{0,30}}?)|(?P<words>(?:[^\W\d_]+[^\w\n]{{1,4}}){{1,3}}?))??"
+    rf"\b{_WEEKDAY}(?P<date>{_DATE})(?:\b|(?=T\d))(?P<alone>(?:[^\w\n]*T?\d\d?:\d\d[^\n]{{0,12}}|[^\w\n]*)$)?"
 )
 # The time of a recorder before a line.
 _CLOCK = re.compile(r"\s*[\[(](\d{1,2}):\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s*-+>?\s*[\d:.,]+)?[\])]\s*")
@@ -173,13 +175,17 @@ def _iso_day(said: str, *, day_first: bool) -> str:
         return "-".join(part for part in found.groups() if part)
     if found := _NUMBERED_DAY.match(said):
         month, day = (found[2], found[1]) if day_first else (found[1], found[2])
-        year = found[3] if len(found[3]) == 4 else f"{'19' if found[3] > '68' else '20'}{found[3]}"
-        return f"{year}-{month:0>2}-{day:0>2}"
-    if found := re.match(rf"(?i)(?:(\d{{1,2}})(?:\.|er)? (?:de )?)?({_NAME})\.? (?:(\d{{1,2}})(?:st|nd|rd|th)?,? |del? )?(\d{{4}})", said):
+        return f"{_full_year(found[3])}-{month:0>2}-{day:0>2}"
+    if found := re.match(rf"(?i)(?:({_DAY})[ -](?:de )?)?({_NAME})\.?[ -](?:({_DAY}),? |del? )?(\d{{4}}|(?<=-)\d\d\b)", said):
         begins = re.compile(rf"\b{found[2].lower()}")
         months = [number for number, names in enumerate(list_lines("months"), 1) if begins.search(names)]
-        return f"{found[4]}-{months[0]:02}-{found[1] or found[3] or '0':0>2}" if len(months) == 1 else ""
+        day = re.sub(r"\D", "", found[1] or found[3] or "0")
+        return f"{_full_year(found[4])}-{months[0]:02}-{day:0>2}" if len(months) == 1 else ""
     return ""
+
+
+def _full_year(said: str) -> str:
+    return said if len(said) == 4 else f"{'19' if said > '68' else '20'}{said}"
 
 
 def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
@@ -195,7 +201,7 @@ def day_or_month(written: Sequence[str]) -> tuple[str, ...]:
 
 def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
     """Splits a text whose parts begin with dates into one line for each part, the oldest to be left out first; and warnings."""
-    dated = list(_DATED.finditer(text))
+    dated = _dated_lines(text)
     found = [match for match in dated if _iso_day(match["date"], day_first=False)]
     unread = [match for match in dated if not _iso_day(match["date"], day_first=False) and _looks_like_a_visit(match)]
     warning = "some dates of visits cannot be read, so a newer visit may be left out before an older one; write them as 2024-05-06"
@@ -211,6 +217,16 @@ def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
     return [*head, *(Line(said.removesuffix("\n"), "visit", days[day]) for said, day in parts)], (*warnings, *day_or_month(written))
 
 
+def _dated_lines(text: str) -> list[re.Match[str]]:
+    """The lines that begin with a date. Words before it count if they name a visit, or occur with several dates that stand apart."""
+    dated = list(_DATED.finditer(text))
+    dates: dict[str, set[str]] = {}
+    for match in dated:
+        if match["words"] and (match["alone"] is not None or not text[max(0, match.start() - 2) : match.start()].strip()):
+            dates.setdefault(match["words"].lower().strip(), set()).add(match["date"])
+    return [match for match in dated if not match["words"] or len(dates.get(match["words"].lower().strip(), ())) > 1]
+
+
 def without_times(text: str) -> str:
     """A text without the times in brackets that a recorder puts before each line: [00:12] Doctor: ..."""
     lines = [line for line in text.split("\n") if line.strip()]
@@ -222,7 +238,7 @@ def without_times(text: str) -> str:
 
 def _looks_like_a_visit(match: re.Match[str]) -> bool:
     """True for a line that names a visit, or is only a date, even with an unknown month. "1. Metformin 1000 mg" is neither."""
-    return (match["heading"] or match["alone"]) is not None and re.search(r"(?:19|20)\d\d$", match["date"]) is not None
+    return (match["heading"] or match["words"] or match["alone"]) is not None and re.search(r"(?:19|20)\d\d$", match["date"]) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,6 @@ from medgemma_app.inputs.json_notes import clinical_keys, word_list_of
 from medgemma_app.inputs.lines import inside, key_words
 
 Turn: TypeAlias = tuple[str, str]  # the speaker ("" if unknown), and the words
-
 _CUE_TIME = re.compile(r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}")
 # Whisper writes the text beside the time in brackets; in other formats the position of the text may follow the time.
 _CUE = re.compile(rf"(?m)^[ \t]*(?:\[{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}\](.*)|{_CUE_TIME.pattern} *--> *{_CUE_TIME.pattern}.*)$")

@@ -7,7 +7,7 @@ import pytest
 from resources import SAID, write
 
 from medgemma_app.inputs.lines import sortable_days
-from medgemma_app.inputs.notes import read_notes
+from medgemma_app.inputs.notes import NotesText, read_notes
 
 
 def fitted(value: Any, share: float) -> tuple[str, str]:
@@ -63,6 +63,11 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
         "Date of service: {}",
         "[{}]",
         "=== {} ===",
+        "Konsultation vom {}",
+        "Admitted {}",
+        "Encounter date: {}, 10:30",
+        "Labor und Kontrolle: {}",
+        "Kontrolle {}: Husten",
     ],
 )
 @pytest.mark.parametrize(
@@ -72,7 +77,9 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
         ("Mon 3 Jun 2019", "Tuesday, 7 May 2024"), ("12/31/98", "05/07/24"), ("03. März 2019", "07. Mai 2024"),
         ("3 août 2019", "3 déc. 2019"), ("3 mai 2018", "3 juin 2024"), ("3 de junio de 2019", "4 de mayo del 2024"),
         ("1er mai 2019", "1er juin 2019"), ("Montag, 3. Juni 2019", "Mittwoch, 5. Juni 2019"), ("lundi 3 juin 2019", "samedi 1 juin 2024"),
-        ("miércoles, 5 de junio de 2019", "domingo 2 de junio de 2024"),
+        ("miércoles, 5 de junio de 2019", "domingo 2 de junio de 2024"), ("03-Mar-2019", "06-May-2024"), ("03-MAR-99", "06-MAY-24"),
+        ("3rd March 2019", "May 6th, 2024"), ("2019/03/03", "2024/05/06"), ("2019-03-03T10:30:00Z", "2024-05-06T09:00:00Z"),
+        ("Montag, den 3. Juni 2019", "Mittwoch, den 5. Juni 2019"),
     ],
 )  # fmt: skip
 def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, heading: str, first: str, last: str) -> None:
@@ -80,6 +87,12 @@ def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, headin
     text = f"Jane, 45.\nDate of birth: 01/02/1979\nWard 7 2024\n\n{heading.format(first)}\n{old}\n\n{heading.format(last)}\n{new}"
     kept, _ = read_notes(write(tmp_path, text.encode())).fit(len, 700)
     assert kept.startswith("Jane, 45.\nDate of birth") and kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
+
+
+@pytest.mark.parametrize("line", ["CT chest 03/03/2019: no nodule", "CT chest 03/03/2019", "Geburtsdatum: 03.03.1979", "* 2019-03-03 CT"])
+def test_a_date_in_a_note_begins_no_visit(line: str) -> None:
+    note = f"Encounter date: 06-May-2024\n{line}\nCT head 05/05/2024\n{line}\nPlan: aspirin"
+    assert [len(read_notes(NotesText(text)).lines) for text in (note, f"{note}\n\nEncounter date: 01-May-2024\nFever")] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,8 @@ def test_the_months_of_four_languages_are_known(months: str) -> None:
     [
         ("3 May 2019", "3 czerwca 2024", True), ("Wizyta visit 3 maja 2019", "Visit 3 czerwca 2024: cough", True),
         ("3 czerwca 2019", "Seen well", False), ("3 May 2019", "1. Metformin 2000 mg", False),
-        ("3 May 2019", "Review: 1. Metformin 1000 mg", False), ("3 May 2019", "3 June 2024", False),
+        ("Wizyta 3 maja 2019", "Wizyta 3 czerwca 2024", True), ("3 May 2019", "Review: 1. Metformin 1000 mg", False),
+        ("3 May 2019", "Take 1. Metformin 1000", False), ("3 May 2019", "3 June 2024", False),
     ],
 )  # fmt: skip
 def test_a_date_of_a_visit_that_cannot_be_read_is_warned_of(tmp_path: Path, first: str, last: str, warned: bool) -> None:
