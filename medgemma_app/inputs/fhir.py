@@ -15,7 +15,8 @@ from typing import Any
 
 from medgemma_app.errors import InputError
 from medgemma_app.inputs.demographics import refuse_other_patients
-from medgemma_app.inputs.fhir_elements import OFFICE, PARTS, ResourceWriter, has_content
+from medgemma_app.inputs.fhir_content import OFFICE, has_content
+from medgemma_app.inputs.fhir_elements import PARTS, ResourceWriter
 from medgemma_app.inputs.fhir_record import Entry, References, Subjects, holds_resources, is_fhir, references
 from medgemma_app.inputs.lines import Line, Reading, codes, inside, status_mark, with_counts
 from medgemma_app.inputs.patient_values import SeveralPatients, objects

@@ -10,26 +10,15 @@ from medgemma_app.errors import InputError
 from medgemma_app.inputs.cda import read_attachment
 from medgemma_app.inputs.demographics import MOST_COMPARED, Demographics, Record
 from medgemma_app.inputs.documents import html_text
+from medgemma_app.inputs.fhir_content import HEADS, LEFT_OUT, OFFICE, WITHDRAWN, head, lines_by_name, named, names_in
 from medgemma_app.inputs.fhir_record import SUBJECTS, Entry, References, Resource, holds_resources, is_fhir, references
 from medgemma_app.inputs.hl7 import is_hl7, read_hl7
-from medgemma_app.inputs.lines import list_lines, status_mark
+from medgemma_app.inputs.lines import SAFE_LABEL, list_lines, status_mark
 
-HEADS = ("code", "medicationCodeableConcept", "medicationReference", "medication", "vaccineCode", "type", "class", "title", "name")
 _LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
-_NO_CONTENT = frozenset((*list_lines("fhir_left_out"), *list_lines("fhir_handling"), *SUBJECTS, "resourceType", "contained"))
-OFFICE = frozenset((
-    "Patient", "Practitioner", "PractitionerRole", "Organization", "Location", "RelatedPerson", "Coverage", "OperationOutcome", "Group",
-    "CapabilityStatement", "Questionnaire", "StructureDefinition", "ValueSet", "CodeSystem", "Subscription", "AuditEvent", "Provenance",
-    "Device", "Endpoint", "HealthcareService", "Appointment", "Slot", "Schedule", "Account", "Claim", "ExplanationOfBenefit",
-    "MessageHeader",
-))  # fmt: skip
 # Resources that state nothing by themselves: they are written out where others refer to them.
 PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
 _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
-_OF_A_VISIT = frozenset(("reasonCode", "reasonReference", "reason", "diagnosis", "text", "note", "extension"))
-_NAMES_OF_DOCUMENTS = frozenset(("type", "code", "title", "description"))
-_DOCUMENTS = frozenset(("DocumentReference", "Composition", "DiagnosticReport", "Media", "ImagingStudy", "List"))
-_CODED = frozenset(("code", "reference", "url"))  # when written as text, which tells a reader nothing
 _WORD = re.compile(r"[^\W_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
 # Elements that FHIR spells with their type at the end: valueQuantity, onsetDateTime, ...
@@ -38,20 +27,6 @@ _TYPED = re.compile(
     r"|serviced|scheduled|product|collected|allowed|rate|dose)[A-Z]\w*"
 )
 _ATTACHMENT = "contentType language data url size hash title creation height width frames duration pages id extension"
-
-
-def has_content(value: Any) -> bool:
-    """Whether the words of an element say more than who was involved, when, and how the record was handled."""
-    if isinstance(value, list):
-        return any(map(has_content, value))
-    if not isinstance(value, Mapping):
-        return isinstance(value, str) and re.search(r"(?<!\d)[^\W\d_]|%", value) is not None  # not the T and Z of a time
-    kind = value.get("resourceType")
-    if kind in OFFICE or "contentType" in value:
-        return False
-    skipped = _NO_CONTENT | (_NAMES_OF_DOCUMENTS if kind in _DOCUMENTS else frozenset())
-    stated = {key: inner for key, inner in value.items() if key not in skipped and not (key in _CODED and isinstance(inner, str))}
-    return any(has_content(inner) for key, inner in stated.items() if kind != "Encounter" or key in _OF_A_VISIT)
 
 
 class ResourceWriter:
@@ -63,7 +38,7 @@ class ResourceWriter:
         self.patients = list(patients)  # as the record and its attachments describe them
         self.of_others = 0  # attachments of another patient
         self.has_attachment = False  # whether the text of one is among the lines
-        self._entries = {id(entry.resource): entry for entry in record}
+        self._entries = {id(entry.resource): entry for entry in (*record, *taken_back)}
         self._references = References([*record, *taken_back])
         self._gone = {id(entry.resource) for entry in taken_back}
         self._by = Entry({"resourceType": ""})  # the resource that is being written
@@ -112,6 +87,7 @@ class ResourceWriter:
     def _resource(self, resource: Resource) -> str:
         if resource.get("resourceType") == "Binary":
             return self._attachment(resource)
+        resource = self._standing(resource)
         skipped = ("resourceType", *SUBJECTS, *(("contained",) if holds_resources(resource) else ()))
         self.left_out |= {key for key in SUBJECTS if key in resource}
         narrative = resource.get("text")
@@ -121,6 +97,36 @@ class ResourceWriter:
         elements, text = self._fields(resource, (*skipped, "text")), self._part("text", narrative)
         words, shown = (set(_WORD.findall(said.lower())) for said in (text.removeprefix("text: "), elements))
         return join([elements, text]) if words - shown else elements
+
+    def _standing(self, holder: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A resource or section without the lines of its narrative that name entries which are denied, stopped or withdrawn.
+
+        Denied and stopped ones get a line of their own. A section whose narrative does not name such an entry loses its narrative.
+        """
+        text, is_section = holder.get("text"), not is_fhir(holder)
+        told = references([holder.get(key) for key in (("entry",) if is_section else ("section", "entry", "result", "activity"))])
+        meant = [found[0] for one in told if len(found := self._references.meant(one, self._by)) == 1]
+        entries = [(WITHDRAWN if id(one) in self._gone else status_mark(one)[0], self._names(one)) for one in meant]
+        if not (isinstance(text, Mapping) and "div" in text and any(mark for mark, _ in entries)):
+            return holder
+        shown, is_struck = html_text(self.say(text["div"]))
+        self.left_out |= {"text that is struck through"} if is_struck else set()
+        title = self.say(holder.get("title")) if is_section else ""
+        label = f"section {title}" if SAFE_LABEL.fullmatch(title) else "section" if is_section else self._by.kind
+        lines, all_named = lines_by_name(shown.splitlines(), entries)
+        if is_section and not all_named:
+            self.taken_back.append(f"{label} with an entry that is denied, stopped or withdrawn, and not named in its text")
+            lines = []
+        self.taken_back += [f"{label}: {mark}" for mark, _ in lines if mark in LEFT_OUT]
+        self._apart += [(mark, join([title, line], ": ")) for mark, line in lines if mark and mark not in LEFT_OUT]
+        return {**holder, "text": " ".join(line for mark, line in lines if not mark)}
+
+    def _names(self, resource: Resource) -> list[str]:
+        """What a resource is called, or the drug that it refers to."""
+        about = next((resource[key] for key in HEADS if key in resource), None)
+        by = self._entries.get(id(resource), self._by)
+        drugs = [drug for one in references(about) for drug in self._references.meant(one, by)]
+        return [*names_in(about), *(name for drug in drugs for name in names_in(drug.get("code")))]
 
     def say(self, value: Any) -> str:
         """Any FHIR element in words, with numbers as written in the file."""
@@ -139,6 +145,7 @@ class ResourceWriter:
             self.taken_back.append(f"part of {self._by.kind} ({taken_back})")
             self._take_along(value, self._by)
             return ""
+        value = value if is_fhir(value) else self._standing(value)
         say = next((say for needed, allowed, say in self._shapes if _fits(value, needed, allowed)), self._fields)
         if mark and not is_fhir(value):
             self._apart.append((mark, say(value)))
@@ -193,7 +200,7 @@ class ResourceWriter:
         display, part = self.say(value.get("display")), self._in_full(meant[0]) if len(meant) == 1 else ""
         if part:
             return part if part.lower().startswith(display.lower()) else f"{display} ({part})"
-        names = {_named(_head(target)) for target in meant}
+        names = {named(head(target)) for target in meant}
         return display or (next(iter(names)) if len(names) == 1 else "") or self.say(reference)
 
     def _in_full(self, part: Resource) -> str:
@@ -278,18 +285,3 @@ def _read_attachment(data: str, kind: str) -> Record | None:
 
 def _fits(value: Mapping[str, Any], needed: str, allowed: str | None) -> bool:
     return needed in value and (allowed is None or set(value) <= set(allowed.split()))
-
-
-def _head(resource: Resource) -> Mapping[str, Any] | None:
-    return next((resource[key] for key in HEADS if isinstance(resource.get(key), Mapping) and "reference" not in resource[key]), None)
-
-
-def _named(concept: Mapping[str, Any] | None) -> str:
-    """The text or first display of a concept, without following references: they may run in circles."""
-    if concept is None:
-        return ""
-    if isinstance(concept.get("concept"), Mapping):
-        concept = concept["concept"]
-    coding = concept.get("coding")
-    first = coding[0] if isinstance(coding, list) and coding and isinstance(coding[0], Mapping) else {}
-    return next((name for name in (concept.get("text"), first.get("display"), first.get("code")) if isinstance(name, str)), "")
