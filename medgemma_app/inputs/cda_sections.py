@@ -14,6 +14,7 @@ from medgemma_app.inputs.lines import NOT_DONE, NOT_TAKEN, ON_HOLD, REFUTED, SAF
 Acts: TypeAlias = Sequence[tuple[Element, str, str]]  # elements of entries, each with its mark and that of its parent
 
 DENIES = re.compile(r"(?i)\b(no|not|none|never|nil|denie[sd]|refuse[sd]|declined|without|unknown|nkd?a)\b")
+_DENIALS = frozenset((NOT_TAKEN, REFUTED, NOT_DONE))
 # Where an entry says which piece of the narrative is about it.
 _DRUG = "consumable/manufacturedProduct/manufacturedMaterial/code/originalText/reference"
 _NARRATIVES = ("text/reference", "code/originalText/reference", "value/originalText/reference", _DRUG)
@@ -96,7 +97,7 @@ class Narrative:
             if mark in _LEFT_OUT:
                 self.left_out[f"{self._label}: {mark}"] += mark != outer
             elif act.tag in _ACTS and act.get("nullFlavor") is None and (said := ": ".join(dict.fromkeys(_names(act)))):
-                yield "" if DENIES.search(said) else mark, said
+                yield _not_denied_twice(mark, said), said
 
     def _marked_by_name(self, acts: Acts, text: Element) -> list[tuple[str, str]]:
         """The lines of a narrative. A marked entry that refers to no piece of it marks the lines that name its acts.
@@ -118,10 +119,9 @@ class Narrative:
         sure = {name: min(some) for name, some in known.items() if name and len(some) == 1}
         named = [{name for name in _phrases(line) if name in sure} for _, line in lines]
         found = set().union(*named)
-        denied = {NOT_TAKEN, REFUTED, NOT_DONE} if DENIES.search(text_of(text)) else set()
         for act in unplaced:
             about = {_subject(one) for one in _main_acts(act) if marks[id(one)] == marks[id(act)]}
-            if marks[id(act)] not in denied and not about <= found:
+            if _not_denied_twice(marks[id(act)], text_of(text)) and not about <= found:
                 self.left_out[
                     f"{self._label} with an entry that is denied, stopped, withdrawn or about somebody else, and not named in its text"
                 ] += 1
@@ -135,7 +135,7 @@ class Narrative:
         if mark in _LEFT_OUT:
             self.left_out[f"{self._label}: {mark}"] += 1
         else:
-            yield "" if DENIES.search(line) else mark, line
+            yield _not_denied_twice(mark, line), line
 
     def _lines(self, element: Element) -> Iterator[tuple[str, str]]:
         """The lines of a piece of narrative with their marks: one line per block, with bars between the cells of a row."""
@@ -147,8 +147,7 @@ class Narrative:
         if mark in _LEFT_OUT or _is_struck(element):
             self.left_out[f"{self._label}: {mark}"] += mark in _LEFT_OUT
             return
-        if DENIES.search(text_of(element)):
-            mark = ""  # "No known allergies" must not be denied once more
+        mark = _not_denied_twice(mark, text_of(element))
         if (element.tag == "item" and has_blocks) or (element.tag in _BLOCKS and tags & (_LINES | {"content"})):
             yield from ((inner or mark, line) for inner, line in self._mixed(element))
         else:
@@ -167,6 +166,11 @@ class Narrative:
                 run += text_of(inner)
             run += inner.tail or ""
         yield from [("", " ".join(run.split()))] if run.strip() else []
+
+
+def _not_denied_twice(mark: str, text: str) -> str:
+    """A mark; "" for one that denies what the text already denies, such as "No known allergies"."""
+    return "" if mark in _DENIALS and DENIES.search(text) else mark
 
 
 def _main_acts(element: Element) -> list[Element]:

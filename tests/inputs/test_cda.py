@@ -104,6 +104,7 @@ WITHDRAWN = "section Problems: entry withdrawn"
          ["Problems: Gout", "REFUTED: Problems: severe SEPSIS, 2020"], None),
         ("<list><item>Gout</item><item>Sepsis</item></list>", STOPPED, ["Problems: Gout", "STOPPED: Problems: Sepsis"], None),
         ("<table><tr><td>Sepsis</td><td>2020</td></tr><tr><td>Gout</td></tr></table>", NULLIFIED, ["Problems: Gout"], WITHDRAWN),
+        ("Gout<br/>Sepsis, no fever", STOPPED, ["Problems: Gout", "STOPPED: Problems: Sepsis, no fever"], None),
         ("No fever<br/>Sepsis", DENIED, ["Problems: No fever", "REFUTED: Problems: Sepsis"], None),
         ("Gout; sepsis", NULLIFIED, [], WITHDRAWN),
         ("Asthma; sepsis<br/>Gout", DENIED, ["Problems: Gout"], SEVERAL),
@@ -116,8 +117,9 @@ WITHDRAWN = "section Problems: entry withdrawn"
         ('<content ID="s">Sepsis</content><br/>Sepsis in 2020', ('negationInd="true"', "", REFERENCE),
          ["Problems: Sepsis in 2020", "REFUTED: Problems: Sepsis"], None),
     ],
-    ids=["paragraph", "item", "row", "line that does not deny", "with its line", "line of two entries", "not denied", "other word",
-         "withdrawn, beside a denial", "not in the text", "not in the text, by an ID it has not", "denied by the text too", "by its ID"],
+    ids=["paragraph", "item", "row", "stopped, beside a denial", "line that does not deny", "with its line", "line of two entries",
+         "not denied", "other word", "withdrawn, beside a denial", "not in the text",
+         "by an ID it has not", "denied by the text too", "by its ID"],
 )  # fmt: skip
 def test_an_entry_that_refers_to_no_piece_of_the_narrative_marks_the_lines_that_name_it(narrative, entry, lines, left_out):
     other = '<entry><observation><code displayName="Problem"/><value displayName="Asthma"/></observation></entry>'
