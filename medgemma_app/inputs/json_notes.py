@@ -24,7 +24,6 @@ from medgemma_app.inputs.lines import (
     status_mark,
     with_counts,
 )
-from medgemma_app.inputs.patients import day_of
 
 DEEPEST = 100
 _SMALL = 40  # words; so short a line is kept whatever its rank
@@ -32,6 +31,9 @@ _TOO_DEEP = "is nested too deeply; give a flat JSON object"
 # Ranks of lines: if notes are too long, the highest are left out first.
 _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
 _IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
+_DATE_WORDS = "date|time|day|created|dos|start|admitted"
+_IS_DATE = re.compile(rf"(?:{_DATE_WORDS}).*|.*(?:{_DATE_WORDS})")
+_DATED_KEY = re.compile(r"\d{1,2}\D|(?:19|20)\d\d")
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
 # The beginning of a word, and neither a unit ("5mg") nor the path of a file.
@@ -83,7 +85,7 @@ def read_json_notes(value: Any, name: str) -> Reading:
         raise InputError(f"{name} looks like an error message from a server; fetch the notes again, or give their text alone")
     doubts: set[str] = set()
     lines = labelled_lines(newest_first(value, doubts))
-    lines = _visits_by_date([replace(line, rank=_CURRENT) if count_words(line.text) <= _SMALL else line for line in lines], doubts)
+    lines = [replace(line, rank=_CURRENT) if count_words(line.text) <= _SMALL else line for line in lines]
     kind = "dialogue" if is_turns(value) else f"JSON {'object' if isinstance(value, Mapping) else type(value).__name__}"
     return Reading(lines, kind, says_something(value), warnings=sorted(doubts))
 
@@ -141,16 +143,36 @@ def is_error_message(value: Any) -> bool:
 
 
 def newest_first(value: Any, doubts: set[str]) -> Any:
-    """Sorts lists of dated visits newest first, so that the oldest are cut if there is no room for all."""
+    """Sorts dated visits, in lists or under dates as keys, newest first, so that the oldest are cut if there is no room for all."""
     if isinstance(value, list):
-        written = [day_of(item) for item in value]
-        days = sortable_days(written)
-        doubts |= set(day_or_month(written)) if days else set()
         items = [newest_first(item, doubts) for item in value]
-        return [items[at] for at in sorted(range(len(items)), key=lambda at: days[at], reverse=True)] if days else items
+        return _sorted_by_date(items, _dates_of(value), doubts)
     if isinstance(value, Mapping):
-        return {key: newest_first(item, doubts) for key, item in value.items()}
+        dated = [key for key in value if _DATED_KEY.match(key) and sortable_days([key])]
+        keys = [*(key for key in value if key not in dated), *_sorted_by_date(dated, dated, doubts)]
+        return {key: newest_first(value[key], doubts) for key in keys}
     return value
+
+
+def _sorted_by_date(items: list[Any], written: list[str], doubts: set[str]) -> list[Any]:
+    days = sortable_days(written)
+    doubts |= set(day_or_month(written)) if days else set()
+    return [items[at] for at in sorted(range(len(items)), key=lambda at: days[at], reverse=True)] if days else items
+
+
+def _dates_of(items: list[Any]) -> list[str]:
+    """The dates of the entries of a list, as written: of the first key, with the name of a date, whose values are dates that differ."""
+    fields = [_date_fields(item) for item in items]
+    columns = [[one[name] for one in fields] for name in (fields[0] if fields else ()) if all(name in one for one in fields)]
+    return next((written for written in columns if len(set(sortable_days(written))) > 1), [])
+
+
+def _date_fields(item: Any) -> dict[str, str]:
+    """The texts under keys with the names of dates, in an entry and in the objects that it holds directly."""
+    found: dict[str, Any] = {}
+    for key, value in item.items() if isinstance(item, Mapping) else ():
+        found |= {f"{key} {below}": one for below, one in value.items()} if isinstance(value, Mapping) else {key: value}
+    return {name: said.strip() for key, said in found.items() if isinstance(said, str) and _IS_DATE.fullmatch(name := key_words(key))}
 
 
 def notes_text(value: Any) -> str:
@@ -163,16 +185,6 @@ def labelled_lines(value: Any) -> list[Line]:
     if isinstance(value, Mapping):
         return [Line(_line(key, value[key]), _label(key), _keeping(key)) for key in sorted(value, key=_place)]
     return [Line(_turn(item)) for item in value] if isinstance(value, list) else [Line(_inline(value))]
-
-
-def _visits_by_date(lines: list[Line], doubts: set[str]) -> list[Line]:
-    """Treats lines labelled with dates as visits: the oldest are left out first."""
-    dated = [at for at, line in enumerate(lines) if re.match(r"\d", line.label) and sortable_days([line.label])]
-    days = sortable_days([lines[at].label for at in dated])
-    doubts |= set(day_or_month([lines[at].label for at in dated]))
-    places = {day: place for place, day in enumerate(sorted(set(days), reverse=True))}
-    ranks = {at: _HISTORY + places[day] if places[day] else _CURRENT for at, day in zip(dated, days, strict=False)}
-    return [replace(line, rank=ranks[at]) if at in ranks and len(places) > 1 else line for at, line in enumerate(lines)]
 
 
 def _place(key: str) -> int:

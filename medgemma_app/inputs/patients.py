@@ -140,12 +140,6 @@ class _Choice:
         return dict(staying) if isinstance(value, Mapping) else [one for _, one in staying]
 
 
-def day_of(item: Any) -> str:
-    """The date of an entry as written, or ""."""
-    fields = {key_words(key): value for key, value in item.items() if isinstance(value, str)} if isinstance(item, Mapping) else {}
-    return next((fields[key].strip() for key in _DATES if key in fields), "")
-
-
 def _identities(value: Any, path: str = "", whose: PatientFacts | None = None) -> Iterator[list[PatientFacts]]:
     """What each part of the notes says about its patient, from the outer parts to the inner ones."""
     yield _said(value, path, whose or {})

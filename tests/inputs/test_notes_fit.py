@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from resources import SAID, write
 
+from medgemma_app.inputs.json_notes import newest_first
 from medgemma_app.inputs.lines import sortable_days
 from medgemma_app.inputs.notes import NotesText, read_notes
 
@@ -27,6 +28,8 @@ def test_notes_that_fit_are_whole() -> None:
         [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}],
         {"visits": [{"date": "2019-01-01", "note": "Old trouble. " * 60}, {"date": "2024-05-06", "note": "Today: chest pain. " * 20}]},
         {"2019-01-01": "Old trouble. " * 60, "2024-05-06": "Today: chest pain. " * 20},
+        {"encounters": {"2019-01-01": {"note": "Old trouble. " * 60}, "2024-05-06": {"note": "Today: chest pain. " * 20}}},
+        {"name": "Jane", "notes": {"03-Mar-2019": "Old trouble. " * 60, "06-May-2024": "Today: chest pain. " * 20}},
         [{"date": "13/06/2023", "note": "Old trouble. " * 60}, {"date": "01/05/2024", "note": "Today: chest pain. " * 20}],
         [{"date": "Jun 3, 2019", "note": "Old trouble. " * 60}, {"date": "6 May 2024", "note": "Today: chest pain. " * 20}],
         "Jane, 45.\n\n2019-01-01\n" + "Old trouble. " * 60 + "\n\n2024-05-06\n" + "Today: chest pain. " * 20,
@@ -37,6 +40,8 @@ def test_notes_that_fit_are_whole() -> None:
         "dated visits",
         "dated visits in an object",
         "dates as keys",
+        "dates as keys of an inner object",
+        "months by name as keys",
         "days first",
         "months by name",
         "dated text",
@@ -48,6 +53,32 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
     assert 0 < kept.count("Old trouble.") < 60
     assert len(kept) <= 600
     assert "words were left out" in sentence
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["note_date", "created_at", "dos", "admission_date", "admitdate", "charttime", "start", "period", "noteDateTime", "dateOfVisit", "DAY"],
+)
+def test_any_key_of_a_date_puts_visits_in_order(key: str) -> None:
+    first, last = ({"start": said} if key == "period" else said for said in ("03-Mar-2019", "2024-05-06T10:00:00Z"))
+    about = {"type": "visit", "birth_date": "1979-01-01"}
+    visits = [{**about, key: first, "note": "Old trouble. " * 60}, {**about, key: last, "note": "Today: chest pain. " * 20}]
+    for value in (visits, {"notes": visits}):
+        kept, _ = read_notes(value).fit(len, 600)
+        assert kept.count("Today: chest pain.") == 20 and 0 < kept.count("Old trouble.") < 60
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"dose": "2 mg", "time": "morning"}, {"dose": "1 mg", "time": "evening"}],
+        [{"start": "2019-01-01", "drug": "aspirin"}, {"drug": "metformin"}],
+        {"4711": "cough", "4712": "fever", "120 mg": "aspirin"},
+    ],
+)
+def test_entries_without_dates_stay_in_order(value: Any) -> None:
+    doubts: set[str] = set()
+    assert str(newest_first(value, doubts)) == str(value) and not doubts
 
 
 @pytest.mark.parametrize(
