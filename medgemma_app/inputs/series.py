@@ -34,6 +34,7 @@ HEADER_OF_A_SLICE = (
     "StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "InstanceNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "SliceLocation",
 )  # fmt: skip
+IDS_OF_A_SLICE = ("SOPInstanceUID", "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "SliceLocation")
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,16 @@ def read_series(
 
 
 def kind_of(path: Path) -> tuple[str | None, str]:
-    """ "slice", "picture" or "damaged" (None: not a DICOM picture of a patient), and the id of the file. Raises ExtraMissing."""
+    """ "slice", "picture" or "damaged" (None: not a DICOM picture of a patient), and the ids that its copies share. Raises ExtraMissing."""
     try:
         found = _read(path)
         if found is None:
             return None, ""
         with guarded(shown_name(path)):
-            return "slice" if found[1] else "picture", str(found[0].get("SOPInstanceUID") or "")
+            header, is_slice = found
+            # Some anonymisers give every file the same SOPInstanceUID.
+            said = [str(header.get(keyword) or "") for keyword in IDS_OF_A_SLICE]
+            return "slice" if is_slice else "picture", f"{said} {header.patient}" if said[0] else ""
     except ExtraMissing:
         raise
     except InputError:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medgemma_app.errors import InputError
-from medgemma_app.inputs.files import PICTURE_STARTS, THE_FOLDER, is_folder, list_folder, looks_like_dicom, open_input, shown_name
+from medgemma_app.inputs.files import (
+    PICTURE_STARTS,
+    THE_FOLDER,
+    is_folder,
+    list_folder,
+    looks_like_dicom,
+    open_input,
+    sha256_of,
+    shown_name,
+)
 from medgemma_app.inputs.images import Scan, Series, read_image
 from medgemma_app.inputs.raster import OnePicture, SeveralPictures
 from medgemma_app.notices import counted, first_of
@@ -61,7 +70,7 @@ def find_studies(names: Sequence[str]) -> StudyList:
     """Files are studies. The DICOM slices of a folder are one study, its other pictures one each; folders in it likewise.
 
     A DICOMDIR stands for the files that it lists. Beside slices only DICOM pictures count: other files are previews of them, and
-    are named as left out. Raises InputError for a folder that holds neither.
+    are named as left out; so is a copy of what another file or folder holds. Raises InputError for a folder that holds neither.
     """
     return _collect(names, _pictures_in)
 
@@ -76,35 +85,42 @@ def find_notes(names: Sequence[str]) -> StudyList:
     return StudyList([replace(visit, number=number) for number, visit in enumerate(visits, 1)], found.left_out)
 
 
-def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
+def _notes_in(_folder: Path, files: Sequence[Path], left_out: list[str]) -> dict[str, object]:
     from medgemma_app.inputs.notes import holds_notes
 
-    held = [str(file) for file in files if holds_notes(file)]
+    held: dict[str, object] = {str(file): os.path.realpath(file) for file in files if holds_notes(file)}
     if others := len(files) - len(held):
         left_out.append(f"{counted(others, 'file')} without notes")
     return held
 
 
-def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], list[str]]) -> StudyList:
-    """Collects the studies, each once even if it is named by several paths; each folder is searched once."""
-    found: dict[str, StudySource] = {}
+def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[str]], dict[str, object]]) -> StudyList:
+    """Collects the studies, each once even if several paths or copies of it are given; each folder is searched once.
+
+    ``inside`` maps the paths of the studies in a folder to what a study and its copies have in common.
+    """
+    found: dict[object, StudySource] = {}
     left_out: list[str] = []
+    copies: list[str] = []
     for name in names:
         listed = inside is _pictures_in and _is_directory_file(name)
-        if listed:
-            folders = _listed_in(Path(name), left_out)
-        elif name == "-" or not is_folder(name):
-            if found.setdefault(os.path.realpath(name), study := StudySource(name)) is not study:
-                left_out.append(f"{study.name}, which was already given")
-            continue
+        is_file = not listed and (name == "-" or not is_folder(name))
+        if is_file:
+            held = {StudySource(name): _identity(name) if inside is _pictures_in else os.path.realpath(name)}
         else:
-            folders = walk(Path(name), left_out)
-        root = str(Path(name).parent) if listed else name
-        held = [StudySource(path, root=root) for folder, files in folders for path in inside(folder, files, left_out)]
+            folders, root = (_listed_in(Path(name), left_out), str(Path(name).parent)) if listed else (walk(Path(name), left_out), name)
+            several = (inside(folder, files, left_out).items() for folder, files in folders)
+            held = {StudySource(path, root=root): identity for some in several for path, identity in some}
         if not held:
             raise InputError(f"{THE_FOLDER} holds nothing to read; give files, or a folder that holds them")
-        for study in held:
-            found.setdefault(os.path.realpath(study.path), study)
+        for study, identity in held.items():
+            first = found.setdefault(identity, study)
+            if os.path.realpath(first.path) != os.path.realpath(study.path):
+                copies.append("a folder of slices" if is_folder(study.path) else study.name)
+            elif is_file and first is not study:
+                left_out.append(f"{study.name}, which was already given")
+    if copies:
+        left_out.append(f"copies of others (same SOPInstanceUID, or same content): {first_of(copies)}; to have one read, give it alone")
     return StudyList([replace(study, number=number) for number, study in enumerate(found.values(), 1)], list(dict.fromkeys(left_out)))
 
 
@@ -130,40 +146,48 @@ def walk(folder: Path, left_out: list[str]) -> Iterator[tuple[Path, list[Path]]]
         yield here, files
 
 
-def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> list[str]:
+def _pictures_in(folder: Path, files: Sequence[Path], left_out: list[str]) -> dict[str, object]:
     """The studies of one folder."""
     kinds = {file: _kind(file) for file in files}
     numbers = Counter(kind for kind, _ in kinds.values())
-    has_slices = numbers["slice"] > 0
-    wanted = {"picture"} if has_slices else {"picture", "damaged", "raster"}
-    studies: dict[object, Path] = {}
-    copies = [file for file, (kind, uid) in kinds.items() if kind in wanted and studies.setdefault(uid or file, file) is not file]
-    beside = [file for file, (kind, _) in kinds.items() if kind == "raster" and has_slices]
-    not_dicom, same_id = "which are not DICOM, beside a series of slices", "with the id (SOPInstanceUID) of another picture"
-    for some, why in ((beside, not_dicom), (copies, same_id)):
-        if some:
-            left_out.append(f"{first_of([*map(shown_name, some)])}, {why}; give such pictures by their names to have them read")
+    slices = frozenset(identity for kind, identity in kinds.values() if kind == "slice")
+    wanted = {"picture"} if slices else {"picture", "damaged", "raster"}
+    if slices and (beside := [shown_name(file) for file, (kind, _) in kinds.items() if kind == "raster"]):
+        why = "which are not DICOM, beside a series of slices; give such pictures by their names to have them read"
+        left_out.append(f"{first_of(beside)}, {why}")
     if numbers[None]:
         left_out.append(f"{counted(numbers[None], 'file')} without a picture")
     if numbers["other"]:
         left_out.append(f"{counted(numbers['other'], 'DICOM file')} without a picture of a patient (a report, segmentation or plan)")
-    return [str(folder)] * has_slices + [str(file) for file in studies.values()]
+    held: dict[str, object] = {str(folder): slices} if slices else {}
+    return held | {str(file): identity for file, (kind, identity) in kinds.items() if kind in wanted}
 
 
-def _kind(file: Path) -> tuple[str | None, str]:
-    """What a file holds, recognised by its content, and the id of a DICOM picture."""
+def _kind(file: Path) -> tuple[str | None, object]:
+    """What a file holds, recognised by its content, and what it and its copies have in common: ids of DICOM, or all bytes."""
     from medgemma_app.inputs.series import kind_of
 
     try:
         with file.open("rb") as opened:
             dicom, head = looks_like_dicom(opened), opened.read(12)
+            if dicom:
+                kind, ids = kind_of(file)
+                return kind or ("index" if _is_directory_file(str(file)) else "other"), ids or sha256_of(opened)
+            if file.suffix.lower() in PICTURE_ENDINGS or head.startswith(PICTURE_STARTS) or head[:4] + head[8:] == b"RIFFWEBP":
+                return "raster", sha256_of(opened)
     except OSError:
-        return "damaged", ""
-    if dicom:
-        kind, uid = kind_of(file)
-        return kind or ("index" if _is_directory_file(str(file)) else "other"), uid
-    is_raster = file.suffix.lower() in PICTURE_ENDINGS or head.startswith(PICTURE_STARTS) or head[:4] + head[8:] == b"RIFFWEBP"
-    return "raster" if is_raster else None, ""
+        return "damaged", os.path.realpath(file)
+    return None, os.path.realpath(file)
+
+
+def _identity(name: str) -> object:
+    """What a picture file and its copies have in common; its path if it cannot be read, which is reported when it is its turn."""
+    try:
+        if Path(name).is_file():
+            return _kind(Path(name))[1]
+    except (InputError, OSError, ValueError):
+        pass
+    return os.path.realpath(name)
 
 
 def _is_directory_file(name: str) -> bool:

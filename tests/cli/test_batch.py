@@ -77,7 +77,7 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(folder, tmp_path):
 
 def test_a_folder_of_pictures_is_many_studies_and_one_of_dicom_is_one(tmp_path):
     for name in ("b.PNG", "a.jpg", ".hidden.png"):
-        (tmp_path / name).write_bytes(b"\xff\xd8\xff\0")
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\0" + name.encode())
     for name in ("visit.txt", "visit.json"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "ct").mkdir()

@@ -77,11 +77,37 @@ def test_a_folder_says_which_pictures_it_leaves_out_beside_slices_and_how_to_get
     ]
 
 
-def test_a_copy_of_a_radiograph_is_not_another_study(tmp_path: Path) -> None:
-    shutil.copy(written(tmp_path, made(Modality="DX"), "a"), tmp_path / "b")
+def test_a_copy_of_a_picture_or_of_a_folder_of_slices_is_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "ct").mkdir()
+    a_series(tmp_path / "ct", 3)
+    scan, chest = written(tmp_path, made(Modality="DX"), "a"), tmp_path / "chest.png"
+    Image.fromarray(STORED).save(chest)
+    first = find_studies([str(tmp_path)])
+    assert (len(first.studies), first.left_out) == (3, [])
+    shutil.copytree(tmp_path / "ct", tmp_path / "old" / "ct")
+    shutil.copy(chest, tmp_path / "old" / "same.png")
+    for name in ("b", "old/c"):
+        shutil.copy(scan, tmp_path / name)
     found = find_studies([str(tmp_path)])
-    assert [study.name for study in found.studies] == ["a"]
-    assert found.left_out == ["b, with the id (SOPInstanceUID) of another picture; give such pictures by their names to have them read"]
+    assert found.studies == first.studies
+    copies = "copies of others (same SOPInstanceUID, or same content): b, c, same.png, a folder of slices; to have one read, give it alone"
+    assert found.left_out == [copies]
+    by_name = find_studies([str(scan), str(tmp_path / "b")])
+    assert [study.name for study in by_name.studies] == ["a"]
+    assert by_name.left_out == [copies.replace("b, c, same.png, a folder of slices", "b")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"), [({}, 1), ({"PatientID": "other"}, 2), ({"InstanceNumber": 2}, 2), ({"SOPInstanceUID": "1.2.4"}, 2)]
+)
+@pytest.mark.parametrize("modality", ["DX", "CT"])
+def test_pictures_that_share_an_id_only_because_of_an_anonymiser_are_no_copies(
+    tmp_path: Path, modality: str, changed: dict[str, Any], count: int
+) -> None:
+    for name, values in (("a", {}), ("b", changed)):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name, made(**{"Modality": modality, "SOPInstanceUID": "1.2.3", "InstanceNumber": 1} | values))
+    assert len(find_studies([str(tmp_path)]).studies) == count
 
 
 def test_links_to_folders_that_were_seen_add_no_studies_and_end(tmp_path: Path) -> None:
