@@ -31,8 +31,6 @@ _TOO_DEEP = "is nested too deeply; give a flat JSON object"
 # Ranks of lines: if notes are too long, the highest are left out first.
 _CURRENT, _LONG, _UNKNOWN, _HISTORY = range(4)
 _IS_HISTORY = re.compile(r"\b(history|histories|past|prior|previous|old|earlier|former|pmh|psh|fh|sh)\b")
-_DATE_WORDS = "date|time|day|created|dos|start|admitted"
-_IS_DATE = re.compile(rf"(?:{_DATE_WORDS}).*|.*(?:{_DATE_WORDS})")
 _DATED_KEY = re.compile(r"\d{1,2}\D|(?:19|20)\d\d")
 SPEAKERS, SPEECH = ("speaker", "role"), ("text", "content", "utterance")
 _PERSONS = frozenset(("", "patient", "person", "demographics", "subject"))
@@ -149,7 +147,8 @@ def newest_first(value: Any, doubts: set[str]) -> Any:
         return _sorted_by_date(items, _dates_of(value), doubts)
     if isinstance(value, Mapping):
         dated = [key for key in value if _DATED_KEY.match(key) and sortable_days([key])]
-        keys = [*(key for key in value if key not in dated), *_sorted_by_date(dated, dated, doubts)]
+        in_order = dict.fromkeys(_sorted_by_date(dated, dated, doubts))
+        keys = [*(key for key in value if key not in in_order), *in_order]
         return {key: newest_first(value[key], doubts) for key in keys}
     return value
 
@@ -161,18 +160,20 @@ def _sorted_by_date(items: list[Any], written: list[str], doubts: set[str]) -> l
 
 
 def _dates_of(items: list[Any]) -> list[str]:
-    """The dates of the entries of a list, as written: of the first key, with the name of a date, whose values are dates that differ."""
+    """The dates of the entries of a list, as written: of the first key, whatever its name, whose values are dates that differ."""
     fields = [_date_fields(item) for item in items]
-    columns = [[one[name] for one in fields] for name in (fields[0] if fields else ()) if all(name in one for one in fields)]
+    columns = [[one[key] for one in fields] for key in (fields[0] if fields else ()) if all(key in one for one in fields)]
     return next((written for written in columns if len(set(sortable_days(written))) > 1), [])
 
 
 def _date_fields(item: Any) -> dict[str, str]:
-    """The texts under keys with the names of dates, in an entry and in the objects that it holds directly."""
+    """The dates in an entry and in the objects that it holds directly. A bare year counts only under a key such as "date" or "year"."""
     found: dict[str, Any] = {}
     for key, value in item.items() if isinstance(item, Mapping) else ():
         found |= {f"{key} {below}": one for below, one in value.items()} if isinstance(value, Mapping) else {key: value}
-    return {name: said.strip() for key, said in found.items() if isinstance(said, str) and _IS_DATE.fullmatch(name := key_words(key))}
+    texts = {key: said.strip() for key, said in found.items() if isinstance(said, str)}
+    days = {key: sortable_days([said]) for key, said in texts.items()}
+    return {key: texts[key] for key, day in days.items() if day and ("-" in day[0] or re.search(r"(?i)date|year", key))}
 
 
 def notes_text(value: Any) -> str:

@@ -57,7 +57,21 @@ def test_where_notes_do_not_fit_the_oldest_history_goes_first(tmp_path: Path, va
 
 @pytest.mark.parametrize(
     "key",
-    ["note_date", "created_at", "dos", "admission_date", "admitdate", "charttime", "start", "period", "noteDateTime", "dateOfVisit", "DAY"],
+    [
+        "note_date",
+        "created_at",
+        "dos",
+        "admission_date",
+        "admitdate",
+        "charttime",
+        "start",
+        "period",
+        "noteDateTime",
+        "dateOfVisit",
+        "DAY",
+        "when",
+        "Fecha",
+    ],
 )
 def test_any_key_of_a_date_puts_visits_in_order(key: str) -> None:
     first, last = ({"start": said} if key == "period" else said for said in ("03-Mar-2019", "2024-05-06T10:00:00Z"))
@@ -73,6 +87,7 @@ def test_any_key_of_a_date_puts_visits_in_order(key: str) -> None:
     [
         [{"dose": "2 mg", "time": "morning"}, {"dose": "1 mg", "time": "evening"}],
         [{"start": "2019-01-01", "drug": "aspirin"}, {"drug": "metformin"}],
+        [{"wbc": "2010"}, {"wbc": "2015"}],
         {"4711": "cough", "4712": "fever", "120 mg": "aspirin"},
     ],
 )
