@@ -60,7 +60,7 @@ class ResourceWriter:
             ("numerator", "numerator denominator", lambda one: f"{self.say(one['numerator'])}/{self.say(one.get('denominator'))}"),
             ("low", "low high", lambda one: f"{self.say(one['low'])} to {self.say(one.get('high'))}"),
             ("start", "start end", self._period),
-            ("div", "div status", self._narrative),
+            ("div", "div status id extension", self._narrative),
             ("contentType", None, self._attachment),
             ("data", _ATTACHMENT, self._attachment),
             ("url", None, self._extension),
@@ -223,7 +223,7 @@ class ResourceWriter:
 
     def _narrative(self, value: Mapping[str, Any]) -> str:
         text, is_struck = html_text(self.say(value["div"]))
-        self.left_out |= {"text that is struck through"} if is_struck else set()
+        self.left_out |= value.keys() & {"id", "extension"} | ({"text that is struck through"} if is_struck else set())
         return " ".join(text.split())
 
     def _attachment(self, value: Mapping[str, Any]) -> str:

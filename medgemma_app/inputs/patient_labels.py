@@ -73,7 +73,9 @@ def _ids() -> str:
     """A pattern of the labels of record numbers; ``_register`` says whether one that needs a word for "number" has it."""
     number = f"{_labels()['number']}s?(?![^\\W\\d_])"
     labels = _of_kinds(*(kind for kind in _labels() if kind.startswith("id ")))
-    return rf"(?P<before>{number}{_JOINED}(?:d[eio]{_JOINED})?)?{labels}(?P<after>{_JOINED}(?:{number}|#))?(?![^\W\d_])"
+    return (
+        rf"(?P<before>{number}{_JOINED}(?:d[eio]{_JOINED})?)?(?!urn:(?:uuid|oid):){labels}(?P<after>{_JOINED}(?:{number}|#))?(?![^\W\d_])"
+    )
 
 
 def _register(found: re.Match[str]) -> str:
@@ -88,7 +90,7 @@ def _register(found: re.Match[str]) -> str:
 def _compiled(name: str) -> re.Pattern[str]:
     labels, own, sex = _labels(), _of_kinds("own"), _of_kinds("male", "female")
     patterns = {
-        "id": rf"(?i)(?<![^\W_])(?!urn:(?:uuid|oid):){_ids()}(?P<gap>{_GAP}){_VALUE_OF_ID}",
+        "id": rf"(?i)(?<![^\W_]){_ids()}(?P<gap>{_GAP}){_VALUE_OF_ID}",
         "key of id": rf"(?i){_ids()}",
         "born": rf"(?i)(?<![^\W_]){labels['born']}(?![^\W_]){_GAP}(?P<said>[^\n|;]{{4,30}})",
         "name": rf"(?im){_FIELD}(?P<label>{_of_kinds('family', 'given', 'name', 'patient')}){_SEPARATOR}(?=(?P<said>[^\n]{{2,80}}))",

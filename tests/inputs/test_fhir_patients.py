@@ -133,6 +133,7 @@ def test_addresses_of_resources_are_no_record_numbers() -> None:
     visits = [f"urn:uuid:{digit * 8}-9695-412c-9446-29c7e3e6e2de" for digit in "12"]
     record = bundle(patient("a", **MRN), *(condition(SAID, "Patient/a", encounter={"reference": visit}) for visit in visits))
     record["entry"] += [{"resource": condition("Gout", "Patient/a", evidence=[{"detail": [{"reference": visit}]}])} for visit in visits]
+    record["entry"] += [{"resource": condition("Gout", "Patient/a", text={"div": f"<div>ID: {visit}</div>"})} for visit in visits]
     assert "Gout" in read(record).text
 
 

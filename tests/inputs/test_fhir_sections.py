@@ -86,3 +86,10 @@ def test_a_narrative_does_not_tell_as_fact_what_its_entries_take_back(
     if record.get("type") == "document":
         record["entry"] += [drug("Warfarin"), asked("Medication/1", status="stopped", url="urn:uuid:r")]
     assert of_document(record) == (lines, left_out)
+
+
+@pytest.mark.parametrize("more", [{"id": "n1"}, {"extension": [{"url": "http://example.org/textLink", "valueString": "n1"}]}])
+def test_a_narrative_with_an_id_or_links_is_told_without_its_markup(more: dict[str, Any]) -> None:
+    notes = read(section("", STANDING, text={"status": "generated", "div": "<div><p>Gout</p></div>"} | more))
+    assert "Composition: Summary; section: Gout; title: Problems; entry: Gout" in notes.text
+    assert set(more) <= set(notes.facts["left_out"])
