@@ -171,7 +171,7 @@ LONG = "x" * 300  # longer than a file name may be
 )
 def test_a_name_that_the_system_does_not_take_is_one_line(arguments, tmp_path, scan, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["medgemma", *(scan if word == "SCAN" else word for word in arguments)])
+    monkeypatch.setattr(sys, "argv", ["medgemma", *(str(scan) if word == "SCAN" else word for word in arguments)])
     assert run() in {1, 2}
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.startswith("medgemma: ") and printed.err.count("\n") == 1
