@@ -119,6 +119,10 @@ def _collect(names: Sequence[str], inside: Callable[[Path, Sequence[Path], list[
                 copies.append("a folder of slices" if is_folder(study.path) else study.name)
             elif is_file and first is not study:
                 left_out.append(f"{study.name}, which was already given")
+    slices = [identity for identity in found if isinstance(identity, frozenset)]
+    for part in [some for some in slices if any(some < others for others in slices)]:  # of the slices of another folder
+        del found[part]
+        copies.append("a folder of slices")
     if copies:
         left_out.append(f"copies of others (same SOPInstanceUID, or same content): {first_of(copies)}; to have one read, give it alone")
     return StudyList([replace(study, number=number) for number, study in enumerate(found.values(), 1)], list(dict.fromkeys(left_out)))

@@ -97,6 +97,18 @@ def test_a_copy_of_a_picture_or_of_a_folder_of_slices_is_left_out_and_named(tmp_
     assert by_name.left_out == [copies.replace("b, c, same.png, a folder of slices", "b")]
 
 
+@pytest.mark.parametrize(("part", "whole"), [("a", "b"), ("b", "a")])
+def test_a_folder_of_some_slices_of_another_is_left_out_whichever_comes_first(tmp_path: Path, part: str, whole: str) -> None:
+    (tmp_path / whole).mkdir()
+    shutil.copytree(a_series(tmp_path / whole, 3), tmp_path / part)
+    (tmp_path / part / "001").unlink()
+    found = find_studies([str(tmp_path)])
+    assert [study.path for study in found.studies] == [str(tmp_path / whole)]
+    assert found.left_out == [
+        "copies of others (same SOPInstanceUID, or same content): a folder of slices; to have one read, give it alone"
+    ]
+
+
 @pytest.mark.parametrize(
     ("changed", "count"), [({}, 1), ({"PatientID": "other"}, 2), ({"InstanceNumber": 2}, 2), ({"SOPInstanceUID": "1.2.4"}, 2)]
 )
