@@ -218,8 +218,14 @@ def visits_of(text: str) -> tuple[list[Line], tuple[str, ...]]:
 
 
 def _dated_lines(text: str) -> list[re.Match[str]]:
-    """The lines that begin with a date. Words before it count if they name a visit, or occur with several dates that stand apart."""
+    """The lines that begin visits: those that name one, and those that begin with a date.
+
+    If no line names a visit or is only a date, other words before a date count where they occur with several dates that stand apart.
+    """
     dated = list(_DATED.finditer(text))
+    plain = [match for match in dated if not match["words"]]
+    if any((match["heading"] or match["alone"]) is not None and _iso_day(match["date"], day_first=False) for match in plain):
+        return plain
     dates: dict[str, set[str]] = {}
     for match in dated:
         if match["words"] and (match["alone"] is not None or not text[max(0, match.start() - 2) : match.start()].strip()):

@@ -135,7 +135,9 @@ def test_text_written_oldest_first_loses_its_oldest_visit(tmp_path: Path, headin
     assert kept.startswith("Jane, 45.\nDate of birth") and kept.endswith(new) and 0 < kept.count("Old trouble.") < 60
 
 
-@pytest.mark.parametrize("line", ["CT chest 03/03/2019: no nodule", "CT chest 03/03/2019", "Geburtsdatum: 03.03.1979", "* 2019-03-03 CT"])
+@pytest.mark.parametrize(
+    "line", ["CT chest 03/03/2019: no nodule", "CT chest 03/03/2019", "Geburtsdatum: 03.03.1979", "* 2019-03-03 CT", "CT head 03/03/2019"]
+)
 def test_a_date_in_a_note_begins_no_visit(line: str) -> None:
     note = f"Encounter date: 06-May-2024\n{line}\nCT head 05/05/2024\n{line}\nPlan: aspirin"
     assert [len(read_notes(NotesText(text)).lines) for text in (note, f"{note}\n\nEncounter date: 01-May-2024\nFever")] == [1, 2]
