@@ -31,7 +31,7 @@ ONE_PICTURE = "one picture file (PNG, JPEG, TIFF, WebP, BMP or DICOM)"
 MODEL_SIDE = 896  # of the square that MedGemma sees
 EXACT_STEP = 7  # 896 = 7 x 128
 # The mean difference of two pictures as a share of their mean grey: a radiograph as JPEG at half its size differs by at most 0.015,
-# a drawn chest that is taken again by 0.047 or more, and different radiographs by 0.11 or more.
+# a drawn chest that is taken again by 0.047 or more, and different radiographs by 0.12 or more.
 SAME_PICTURE = 0.02
 
 
