@@ -51,7 +51,8 @@ _CREDENTIAL = re.compile(
 # How records look within other text, where quotation marks and line ends may be escaped. Their names alone are not enough.
 _RECORDS = {
     "a FHIR record": re.compile(
-        r'resourceType[\\"]+\s*:[\s\\"]*[A-Z]\w+[\s\\n"]*,[\s\\n]*"|,[\s\\n"]*resourceType[\\"]+\s*:|xmlns[\s\\"=]+http://hl7\.org/fhir\b'
+        r"""resourceType[\\"']+\s*:[\s\\"']*[A-Z]\w+[\s\\n"']*,[\s\\n]*["']|,[\s\\n"']*resourceType[\\"']+\s*:"""
+        r"""|xmlns[\s\\"'=]+http://hl7\.org/fhir\b"""
     ),
     "an HL7 message": re.compile(r"\bMSH[^\w\s]\^~"),
     "a C-CDA document": re.compile(r"<(\w{1,20}:)?ClinicalDocument(\s+[\w:]+\s*=|\s*>\s*<)"),

@@ -110,6 +110,7 @@ def test_forms_without_content_credentials_and_error_messages_are_not_notes(tmp_
         (b"```json\n" + json.dumps(FHIR, indent=2).encode() + b"\n```\n", "a FHIR record"),
         (b"Here is the record:\n" + json.dumps(FHIR).encode(), "a FHIR record"),
         (b'date,record\n2024-05-06,"' + json.dumps(FHIR).replace('"', '""').encode() + b'"\n', "a FHIR record"),
+        (str(FHIR).encode(), "a FHIR record"),  # as Python prints it
         ([FHIR_XML], "a FHIR record"),
         ({"messages": [HL7, HL7]}, "an HL7 message"),
         ([HL7, HL7], "an HL7 message"),
