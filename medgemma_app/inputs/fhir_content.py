@@ -63,9 +63,9 @@ def named(concept: Mapping[str, Any] | None) -> str:
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Every name in a head: its text, and what the code systems call it."""
+    """Every name in a head: its text, and what the code systems call it, also without SNOMED's "(disorder)"."""
     if isinstance(value, str):
-        yield value
+        yield from (value, re.sub(r" \([^()]*\)$", "", value))
     parts = [value.get(key) for key in ("text", "display", "concept", "coding")] if isinstance(value, Mapping) else value
     for part in parts if isinstance(parts, list) else ():
         yield from names_in(part)

@@ -18,6 +18,7 @@ from medgemma_app.inputs.lines import SAFE_LABEL, list_lines, status_mark
 _LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
 # Resources that state nothing by themselves: they are written out where others refer to them.
 PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
+_PARTS_OF_REPORTS = ("entry", "result", "hasMember", "activity")
 _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _WORD = re.compile(r"[^\W_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
@@ -104,8 +105,9 @@ class ResourceWriter:
         Denied and stopped ones get a line of their own. A section whose narrative does not name such an entry loses its narrative.
         """
         text, is_section = holder.get("text"), not is_fhir(holder)
-        told = references([holder.get(key) for key in (("entry",) if is_section else ("section", "entry", "result", "activity"))])
-        meant = [found[0] for one in told if len(found := self._references.meant(one, self._by)) == 1]
+        meant = self._meant([holder.get(key) for key in (("entry",) if is_section else ("section", *_PARTS_OF_REPORTS))], self._by)
+        # A section of reports tells their results.
+        meant += [part for one in meant for part in self._meant([one.get(key) for key in _PARTS_OF_REPORTS], self._entry(one))]
         entries = [(WITHDRAWN if id(one) in self._gone else status_mark(one)[0], self._names(one)) for one in meant]
         if not (isinstance(text, Mapping) and "div" in text and any(mark for mark, _ in entries)):
             return holder
@@ -121,11 +123,17 @@ class ResourceWriter:
         self._apart += [(mark, join([title, line], ": ")) for mark, line in lines if mark and mark not in LEFT_OUT]
         return {**holder, "text": " ".join(line for mark, line in lines if not mark)}
 
+    def _meant(self, value: Any, by: Entry) -> list[Resource]:
+        """The resources that references certainly mean."""
+        return [found[0] for one in references(value) if len(found := self._references.meant(one, by)) == 1]
+
+    def _entry(self, resource: Resource) -> Entry:
+        return self._entries.get(id(resource), self._by)
+
     def _names(self, resource: Resource) -> list[str]:
         """What a resource is called, or the drug that it refers to."""
         about = next((resource[key] for key in HEADS if key in resource), None)
-        by = self._entries.get(id(resource), self._by)
-        drugs = [drug for one in references(about) for drug in self._references.meant(one, by)]
+        drugs = self._meant(about, self._entry(resource))
         return [*names_in(about), *(name for drug in drugs for name in names_in(drug.get("code")))]
 
     def say(self, value: Any) -> str:
@@ -210,7 +218,7 @@ class ResourceWriter:
         self._written.add(id(part))
         # The status of a drug's record must not read like that of the request.
         renamed = {f"{part['resourceType']} record" if key == "status" else key: value for key, value in part.items()}
-        outer, self._by = self._by, self._entries.get(id(part), self._by)
+        outer, self._by = self._by, self._entry(part)
         self._depth += 1
         said = self._resource(renamed)
         self._depth -= 1

@@ -49,6 +49,8 @@ STOPPED = "STOPPED: Composition: Medications: Warfarin 5 mg daily"
          ["section Problems: line that names entries that stand and entries that do not"]),
         (section("<p>Chronic pulmonary embolism</p>Pulmonary embolism", condition("Chronic pulmonary embolism", id="2"), WRONG),
          ["Composition: Summary; section: Chronic pulmonary embolism; title: Problems; entry: Chronic pulmonary embolism"], [WITHDRAWN]),
+        (section("Pulmonary embolism", WRONG | {"code": {"coding": [{"display": "Pulmonary embolism (disorder)"}]}}),
+         ["Composition: Summary; section: title: Problems"], [WITHDRAWN]),
         # An entry that is not named leaves open which part of the text it means.
         (section("Lung clot", REFUTED), ["Composition: Summary; section: title: Problems; entry: condition (refuted)"], [NOT_NAMED]),
         (section("Lung clot", WRONG), ["Composition: Summary; section: title: Problems"], [NOT_NAMED]),
@@ -67,6 +69,10 @@ STOPPED = "STOPPED: Composition: Medications: Warfarin 5 mg daily"
          ["Composition: Summary; section: title: Medications; entry: medication request (stopped)", STOPPED], []),
         (section("Warfarin 5 mg daily", title="Medications", entry=[{"reference": "urn:uuid:r"}]) | {"type": "document"},
          ["Composition: Summary; section: title: Medications; entry: medication request (stopped)", STOPPED], []),
+        # A section of reports tells their results.
+        (section("Scan<br/>Pulmonary embolism", {"resourceType": "DiagnosticReport", "id": "5", "code": concept("Scan"),
+                                                 "contained": [WRONG], "result": [{"reference": "#1"}]}),
+         ["Diagnostic report: Scan", "Composition: Summary; section: Scan; title: Problems; entry: Scan"], [WITHDRAWN]),
         # Narratives of whole resources that tell several: they stay where they do not name the entry.
         (bundle(condition(SAID), WRONG | {"resourceType": "Observation", "status": "entered-in-error"},
                 {"resourceType": "DiagnosticReport", "conclusion": "Normal", "result": [{"reference": "Observation/1"}],
