@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from medgemma_app.errors import InputError
@@ -19,6 +20,7 @@ _LEFT_OUT = frozenset(list_lines("fhir_left_out")) - set(SUBJECTS)
 # Resources that state nothing by themselves: they are written out where others refer to them.
 PARTS = frozenset(("Medication", "MedicationKnowledge", "Substance", "Binary", "NutritionProduct"))
 _PARTS_OF_REPORTS = ("entry", "result", "hasMember", "activity")
+_MOST_PARTS = 100  # results of the reports of one section: hostile records must not take hours
 _DEEPEST_PART = 3  # a request of a drug, of which a substance is a part
 _WORD = re.compile(r"[^\W_]+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/\r\n]{24,}={0,2}\s*")
@@ -105,9 +107,10 @@ class ResourceWriter:
         Denied and stopped ones get a line of their own. A section whose narrative does not name such an entry loses its narrative.
         """
         text, is_section = holder.get("text"), not is_fhir(holder)
-        meant = self._meant([holder.get(key) for key in (("entry",) if is_section else ("section", *_PARTS_OF_REPORTS))], self._by)
+        meant = list(self._meant([holder.get(key) for key in (("entry",) if is_section else ("section", *_PARTS_OF_REPORTS))], self._by))
         # A section of reports tells their results.
-        meant += [part for one in meant for part in self._meant([one.get(key) for key in _PARTS_OF_REPORTS], self._entry(one))]
+        parts = (part for one in tuple(meant) for part in self._meant([one.get(key) for key in _PARTS_OF_REPORTS], self._entry(one)))
+        meant += islice(parts, _MOST_PARTS)
         entries = [(WITHDRAWN if id(one) in self._gone else status_mark(one)[0], self._names(one)) for one in meant]
         if not (isinstance(text, Mapping) and "div" in text and any(mark for mark, _ in entries)):
             return holder
@@ -123,9 +126,9 @@ class ResourceWriter:
         self._apart += [(mark, join([title, line], ": ")) for mark, line in lines if mark and mark not in LEFT_OUT]
         return {**holder, "text": " ".join(line for mark, line in lines if not mark)}
 
-    def _meant(self, value: Any, by: Entry) -> list[Resource]:
+    def _meant(self, value: Any, by: Entry) -> Iterator[Resource]:
         """The resources that references certainly mean."""
-        return [found[0] for one in references(value) if len(found := self._references.meant(one, by)) == 1]
+        return (found[0] for one in references(value) if len(found := self._references.meant(one, by)) == 1)
 
     def _entry(self, resource: Resource) -> Entry:
         return self._entries.get(id(resource), self._by)
