@@ -132,6 +132,7 @@ def test_documents_that_name_two_patients_are_refused(content: str | bytes) -> N
         "Patient is a 34-year-old man\n{}\nFamily history: mother 65-year-old woman with breast cancer.\nSeen with a 60 yo woman, his wife",
         "65 yo M. PMH: MI at 50 yo. Son 30 yo M healthy.\n{}\nFamily history\nHealthy 39 yo F\n\nNext of kin: Tom Lee, 60 F",
         "48-year-old man\n{}\nLiterature: a case report of a 33-year-old woman",
+        "Account #: 1001, Fallnummer: 77\n{}\nAccount #: 1002, Fallnummer: 78",
         "Mr. Lee came with a cough.\n{}\nMr. John Lee is stable.",
         "Baby Boy Lee  MRN: 501\n{}\nMaternal data: Ann Lee, MRN: 77",
         "Pacjent: Jan Maj, ur. 11.11.1988\n{}\nMatka: Ewa Maj, ur. 02.05.1962",
