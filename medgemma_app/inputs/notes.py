@@ -37,7 +37,7 @@ _JSON = re.compile(r'\s*["{\[]')
 # How only JSON begins, unlike a text such as "[doctor] How are you?"
 _JSON_OBJECT = re.compile(r'\s*(?:\{\s*["}]|\[\s*[\[{"\]])')
 _RESOURCE_TYPE = re.compile(r'"resourceType"\s*:\s*"(\w+)"')
-_XML = re.compile(r"\s*<(\?xml|\w+:?\w*[\s>])")
+_XML = re.compile(r"\s*<(\?xml|!--|\w+:?\w*[\s>])")
 _HTML = re.compile(r"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|head|body|div|p|table)\b")
 _OTHER_PHRASES = ("page not found", "access denied", "service temporarily unavailable", "gateway time-out")
 _HTTP_ERRORS = "|".join([*(status.phrase for status in HTTPStatus if status >= 400), *_OTHER_PHRASES])

@@ -54,6 +54,8 @@ def test_a_clinical_document_is_told_by_its_narrative_and_by_what_its_entries_sa
         "INR 2",
     ]
     assert notes.facts["left_out"] == ["section Medications: entry withdrawn", "text that is struck through, 2 times"]
+    without_declaration = cda(MEDICATIONS, ALLERGIES, TABLE).partition("?>")[2]
+    assert read(f"<!-- Exported on Monday -->\n{without_declaration}").text == notes.text
 
 
 def test_an_item_about_several_entries_stands_as_the_one_that_is_not_taken_back():
