@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
         finally:
             self.should_exit = self.should_exit or not self._engine.is_ready
         if self.failure is None:
-            gc.freeze()  # a collection would look at all objects of the libraries: 0.5 s in which nothing is answered
+            gc.freeze()  # else a collection looks at all objects of the libraries: up to 0.7 s in which nothing is answered
             say(f"ready: {model}")
 
     @property

@@ -94,6 +94,15 @@ def test_a_second_signal_ends_the_server_at_once(monkeypatch):
     assert codes == [143]
 
 
+def test_the_objects_of_the_libraries_are_frozen_once_the_model_is_loaded(monkeypatch):
+    """Otherwise a collection looks at all of them, and /health waits for it while large bodies arrive."""
+    frozen = []
+    monkeypatch.setattr("medgemma_app.serve.server.gc.freeze", lambda: frozen.append("freeze"))
+    engine = SimpleNamespace(wait_until_ready=lambda: frozen.append("ready"), is_ready=True)
+    Server(engine, Readers(LEAST_MEMORY), BindAddress(host="127.0.0.1", port=0, key=None), grace=0).announce("demo")
+    assert frozen == ["ready", "freeze"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3, 1.8, 2.3, 2.8])
